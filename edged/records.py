@@ -1,0 +1,168 @@
+"""The vocabulary that every stage speaks: Rows, Block, Result, Message, Receipt.
+
+What flows is a block, not a sample: everything that one wake-up brought in is handled at once. Nothing here knows
+an event loop, a socket or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[Any]
+"""Samples, `[k, width]`, in the source's one dtype (float32 or float64): the fields side by side, tensors flattened."""
+Times = NDArray[np.int64]
+Keys = NDArray[np.int32]
+Flags = NDArray[np.bool_]
+
+
+class Field(NamedTuple):
+    """Where one named field lies in a row: columns `start:stop`, to be seen as `shape` (`()` for a scalar)."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...] = ()
+    unit: str | None = None
+
+
+class Reject(NamedTuple):
+    """One frame or payload that was refused by itself. `reason` is a counter's name, `offset` the place in `data` (or in the
+    stream, for frames), `detail` what was expected; `data` holds its first 64 bytes at most."""
+
+    reason: str
+    detail: str
+    data: bytes = b""
+    offset: int = 0
+    payload: int = 0
+    """Index of the payload within the call that decoded it."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a decoder made of some bytes: k rows of numbers, and what it refused.
+
+    `time` is UTC in ns for each row (elapsed formats: ns since the sensor started), None when the format carries none.
+    `keys` holds the key fields of each row as text. `payload[i]` is the index of the payload that row i came from;
+    None means row i came from payload i. `degraded` marks rows in which a bad value was held or passed.
+    """
+
+    values: Values
+    time: Times | None = None
+    keys: list[tuple[str, ...]] | None = None
+    payload: NDArray[np.int32] | None = None
+    degraded: Flags | None = None
+    rejects: Sequence[Reject] = ()
+
+
+class Receipt:
+    """The acknowledgement owed to one QoS 1 PUBLISH: given when nobody holds it any more.
+
+    Whoever keeps it after the call that handed it over calls `hold` when taking and `done` once when letting go.
+    """
+
+    __slots__ = ("epoch", "mid", "owed")
+
+    def __init__(self, epoch: int, mid: int) -> None:
+        self.epoch = epoch
+        self.mid = mid
+        self.owed = 1
+
+    def hold(self) -> None:
+        self.owed += 1
+
+    def done(self) -> None:
+        self.owed -= 1
+
+
+class _NoReceipt(Receipt):
+    __slots__ = ()
+
+    def hold(self) -> None:
+        pass
+
+    def done(self) -> None:
+        pass
+
+
+NONE: Receipt = _NoReceipt(0, 0)
+"""Stands for "nothing is owed": QoS 0, serial, replay. One path for all."""
+
+
+@dataclass(slots=True)
+class Block:
+    """k samples of one stream, in order.
+
+    `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
+    the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
+    `restarts` names keys whose windows and state begin anew with this block. `receipts` has one entry a row, or one for all.
+    """
+
+    values: Values
+    time: Times
+    offset: int
+    arrival: int
+    keys: Keys | int = 0
+    receipts: Sequence[Receipt] = (NONE,)
+    degraded: Flags | None = None
+    restarts: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class Slot:
+    """One row of a pipeline's preallocated arrays, waiting for a run. `row` is its index there.
+
+    `time` is UTC ns of the newest sample in it, `arrival` when that came in (monotonic ns).
+    """
+
+    __slots__ = ("arrival", "degraded", "key", "receipt", "row", "time")
+
+    def __init__(self, row: int, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool) -> None:
+        self.row = row
+        self.key = key
+        self.time = time
+        self.arrival = arrival
+        self.receipt = receipt
+        self.degraded = degraded
+
+
+@dataclass(slots=True)
+class Result:
+    """What the model said about one window or sample. `body` holds the output's own fields (`label`, `score`, ...)."""
+
+    body: dict[str, Any]
+    key: int
+    seq: int
+    time: int
+    arrival: int
+    degraded: bool = False
+
+
+@dataclass(slots=True)
+class Message:
+    """An encoded result, or something edged says about itself, on its way to a topic.
+
+    With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
+    that the age is the age at sending. `account` counts what becomes of it (a `telemetry.PublishCounts`, or None).
+    """
+
+    topic: bytes
+    body: bytes
+    qos: int = 0
+    retain: bool = False
+    is_json: bool = False
+    arrival: int = 0
+    receipt: Receipt = NONE
+    account: Any = None
+    mid: int = field(default=0, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes charged to a queue that holds it."""
+        return len(self.topic) + len(self.body) + 600

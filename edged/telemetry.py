@@ -1,0 +1,125 @@
+"""What edged counts and says: one method per happening that counts and logs together.
+
+Counters are plain integers on small objects; health is made by reading them. Histograms have fixed buckets, so that
+nothing here grows with time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from edged.records import Reject
+
+LOG_EVERY_S = 10.0
+
+
+class Histogram:
+    """Times in ns in buckets that grow by a factor of sqrt(2) from 1 us; p50 and p99 are right to within 20 %."""
+
+    BOUNDS = tuple(int(1000 * 2 ** (i / 2)) for i in range(50))
+    __slots__ = ("counts", "maximum", "total")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.counts = [0] * (len(self.BOUNDS) + 1)
+        self.maximum = 0
+        self.total = 0
+
+    def add(self, value_ns: int, times: int = 1) -> None:
+        self.counts[bisect.bisect_left(self.BOUNDS, value_ns)] += times
+        self.total += times
+        if value_ns > self.maximum:
+            self.maximum = value_ns
+
+    def quantile_ms(self, q: float) -> float | None:
+        """The bucket's upper bound below which the fraction `q` lies, in ms; None when nothing was added."""
+        if not self.total:
+            return None
+        wanted, seen = q * self.total, 0
+        for bound, count in zip(self.BOUNDS, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                return round(min(bound, self.maximum) / 1e6, 3)
+        return round(self.maximum / 1e6, 3)
+
+    def summary(self) -> dict[str, float | None]:
+        return {
+            "p50_ms": self.quantile_ms(0.5),
+            "p99_ms": self.quantile_ms(0.99),
+            "max_ms": round(self.maximum / 1e6, 3) if self.total else None,
+        }
+
+
+class Rate:
+    """Events a second over the last ten readings of a counter; health reads it once an interval."""
+
+    __slots__ = ("_points",)
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[int, int]] = deque(maxlen=10)
+
+    def read(self, count: int, now_ns: int) -> float:
+        first_count, first_ns = self._points[0] if self._points else (0, now_ns)
+        self._points.append((count, now_ns))
+        elapsed = now_ns - first_ns
+        return round((count - first_count) * 1e9 / elapsed, 3) if elapsed > 0 else 0.0
+
+
+class Drops:
+    """Counts by reason, and a log line for each reason once in a while, with what was left unsaid in between."""
+
+    __slots__ = ("_last", "_log", "_name", "_now", "_unsaid", "by_reason")
+
+    def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
+        self.by_reason: dict[str, int] = {}
+        self._name = name
+        self._log: Any = structlog.get_logger("edged")
+        self._now = now
+        self._last: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_reason.values())
+
+    def add(self, reason: str, times: int = 1, **details: Any) -> None:
+        """Counts `times` under `reason`; logs the first and then at most one line every 10 s for each reason."""
+        self.by_reason[reason] = self.by_reason.get(reason, 0) + times
+        now = self._now()
+        if now - self._last.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
+            self._unsaid[reason] = self._unsaid.get(reason, 0) + times
+            return
+        self._last[reason] = now
+        if more := self._unsaid.pop(reason, 0):
+            details["more_since"] = more
+        self._log.warning("dropped", where=self._name, reason=reason, count=times, **details)
+
+    def add_rejects(self, rejects: Iterable[Reject]) -> None:
+        for r in rejects:
+            self.add(r.reason, detail=r.detail, offset=r.offset, data=r.data[:64])
+
+
+class PublishCounts:
+    """The publish ledger: `made == acked + dropped + queued + in_flight` (QoS 0 counts as acked once sent)."""
+
+    __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued")
+
+    def __init__(self, name: str) -> None:
+        self.made = 0
+        self.acked = 0
+        self.queued = 0
+        self.in_flight = 0
+        self.filtered = 0
+        self.drops = Drops(name)
+
+    def balance(self) -> int:
+        """Zero, always."""
+        return self.made - self.acked - self.drops.total - self.queued - self.in_flight
