@@ -114,6 +114,23 @@ class Block:
     def __len__(self) -> int:
         return len(self.values)
 
+    def part(self, start: int, stop: int) -> Block:
+        """Rows `start:stop` as a block of their own; `restarts` go with the first row."""
+        return Block(
+            self.values[start:stop],
+            self.time[start:stop],
+            self.offset,
+            self.arrival,
+            self.keys if isinstance(self.keys, int) else self.keys[start:stop],
+            self.receipts if len(self.receipts) == 1 else self.receipts[start:stop],
+            None if self.degraded is None else self.degraded[start:stop],
+            self.restarts if start == 0 else (),
+        )
+
+    def receipt_of_each(self) -> Sequence[Receipt]:
+        """One receipt a row."""
+        return self.receipts if len(self.receipts) == len(self.values) else [self.receipts[0]] * len(self.values)
+
 
 class Slot:
     """One row of a pipeline's preallocated arrays, waiting for a run. `row` is its index there.
@@ -144,6 +161,10 @@ class Result:
     degraded: bool = False
 
 
+MESSAGE_OVERHEAD = 600
+"""Bytes charged for a queued message besides its topic and body: objects, receipt, its place in the queue."""
+
+
 @dataclass(slots=True)
 class Message:
     """An encoded result, or something edged says about itself, on its way to a topic.
@@ -165,4 +186,4 @@ class Message:
     @property
     def size(self) -> int:
         """Bytes charged to a queue that holds it."""
-        return len(self.topic) + len(self.body) + 600
+        return len(self.topic) + len(self.body) + MESSAGE_OVERHEAD

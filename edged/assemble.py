@@ -1,0 +1,320 @@
+"""Plan to running parts: the one file that names concrete classes.
+
+Builds from the last stage to the first, so that everybody finds a consumer: models, links, pipelines, sources.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edged.align import Aligner
+from edged.clock import Clock
+from edged.config import schema
+from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.encode import Envelope, envelope_fields, make_encoder
+from edged.errors import Problem
+from edged.flow import Flow
+from edged.inputs import Filler
+from edged.model.load import load_session
+from edged.model.records import LoadReport, ModelRefused
+from edged.model.runner import Loaded, Model
+from edged.model.worker import Workers
+from edged.pipeline import Pipeline, PipelineCounts
+from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.preprocess import compose, compose_outputs
+from edged.publish import Publish
+from edged.records import Block
+from edged.shape import make_shape, result_fields
+from edged.slots import Slots
+from edged.sources.counts import SourceCounts
+from edged.sources.mqtt import Filter, MqttSource, Router
+from edged.sources.replay import ReplaySource
+from edged.sources.serial import SerialSource
+from edged.sources.simulate import SimulateSource
+from edged.stamp import KeyTable, Stamper
+from edged.telemetry import Drops, PublishCounts
+from edged.transport.mqtt_client import Link
+from edged.when import When
+
+Reader = SerialSource | ReplaySource | SimulateSource
+"""A source with a task of its own."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Assembly:
+    """The running parts, by name. `readers` pairs the sources that have a task with those who take their blocks."""
+
+    plan: Plan
+    run: str
+    links: Mapping[str, Link]
+    routers: Mapping[str, Router]
+    models: Mapping[str, Model]
+    reports: Mapping[str, LoadReport]
+    pipelines: Mapping[str, Pipeline]
+    publishes: Mapping[str, tuple[PublishCounts, ...]]
+    sources: Mapping[str, Reader | MqttSource]
+    keys: Mapping[str, KeyTable]
+    readers: tuple[tuple[Reader, list[Callable[[Block], None]]], ...]
+    envelopes: tuple[Envelope, ...]
+    workers: Workers
+
+    @property
+    def has_live_sources(self) -> bool:
+        """Whether some source can go on for ever; recordings end."""
+        return any(not isinstance(s, ReplaySource) for s in self.sources.values())
+
+    def close(self) -> None:
+        """Ends what has a thread or a session."""
+        for model in self.models.values():
+            model.close()
+        self.workers.close(timeout_s=1.0)
+
+
+class Alarm:
+    """Calls back at the earliest time (monotonic ns) that was asked for, once."""
+
+    def __init__(self, callback: Callable[[], None], clock: Clock) -> None:
+        self._callback = callback
+        self._clock = clock
+        self._due: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, due: int) -> None:
+        if self._due is not None and self._due <= due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = due
+        delay = max(0.0, (due - self._clock.now()) / 1e9)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._due = self._timer = None
+        self._callback()
+
+
+def load_models(plan: Plan) -> dict[str, Loaded]:
+    """Loads and tries every model; takes as long as they take, so not on the loop.
+
+    Raises `ModelRefused` with the problems of all models that do not load as planned.
+    """
+    loaded: dict[str, Loaded] = {}
+    problems: list[Problem] = []
+    for name, model_plan in plan.models.items():
+        try:
+            loaded[name] = Loaded(*load_session(model_plan))
+        except ModelRefused as error:
+            problems += error.problems
+    if problems:
+        raise ModelRefused(problems)
+    return loaded
+
+
+def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -> Assembly:
+    """Builds every part on the running loop, opening nothing yet."""
+    run = secrets.token_hex(4)
+    loop = asyncio.get_running_loop()
+    workers = Workers(loop.call_soon_threadsafe)
+    models = {name: Model(name, one, loop.call_soon, clock.now, workers) for name, one in loaded.items()}
+    reports = {name: one.report for name, one in loaded.items()}
+    tables = _key_tables(plan)
+    sources, readers, flows = _sources(plan, tables, clock)
+    routers = {
+        name: Router(
+            [s for s in sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name],
+            clock,
+            Drops(f"broker.{name}"),
+        )
+        for name in plan.links
+    }
+    links = {name: Link(settings, routers[name].on_publishes, clock, log) for name, settings in plan.links.items()}
+    pipelines: dict[str, Pipeline] = {}
+    publishes: dict[str, tuple[PublishCounts, ...]] = {}
+    envelopes: list[Envelope] = []
+    for name, p in plan.pipelines.items():
+        table = tables.get(p.key_group) if p.keys else None
+        model_name = f"{p.model}@{reports[p.model].sha256[:8]}" if p.model else None
+        envelope = Envelope(plan.device, name, model_name, run, table.names if table else None)
+        envelopes.append(envelope)
+        entries = [
+            _publish(f"pipeline.{name}.publish[{i}]", x, p, envelope, table, links[x.broker]) for i, x in enumerate(p.publishes)
+        ]
+        publishes[name] = tuple(e.counts for e in entries)
+        flow = _flow_of([flows[s] for s in p.sources if s in flows])
+        pipelines[name] = _pipeline(p, models.get(p.model or ""), entries, flow, clock)
+    consumers = _connect(plan, pipelines)
+    for name, source in sources.items():
+        if isinstance(source, MqttSource):
+            source.consumers = consumers[name]
+    return Assembly(
+        plan=plan,
+        run=run,
+        links=links,
+        routers=routers,
+        models=models,
+        reports=reports,
+        pipelines=pipelines,
+        publishes=publishes,
+        sources=sources,
+        keys=tables,
+        readers=tuple((reader, consumers[reader.name]) for reader in readers),
+        envelopes=tuple(envelopes),
+        workers=workers,
+    )
+
+
+def _key_tables(plan: Plan) -> dict[str, KeyTable]:
+    """One table for each group of sources whose keys are the same numbers."""
+    tables: dict[str, KeyTable] = {}
+    for source in plan.sources.values():
+        if source.key_names:
+            group = [s for s in plan.sources.values() if s.key_group == source.key_group and s.key_names]
+            stale = [s.stale_ns for s in group]
+            longest = None if None in stale else max(s for s in stale if s is not None)
+            tables.setdefault(source.key_group, KeyTable(max(s.max_keys for s in group), longest))
+    return tables
+
+
+def _sources(
+    plan: Plan, tables: Mapping[str, KeyTable], clock: Clock
+) -> tuple[dict[str, Reader | MqttSource], list[Reader], dict[str, Flow]]:
+    sources: dict[str, Reader | MqttSource] = {}
+    readers: list[Reader] = []
+    flows: dict[str, Flow] = {}
+    for name, p in plan.sources.items():
+        keys = tables[p.key_group] if p.key_names else None
+        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
+        if isinstance(p.settings, schema.MqttSource):
+            sources[name] = _mqtt_source(p, keys, stamper, clock)
+            continue
+        flows[name] = Flow()
+        reader = _reader(p, stamper, flows[name], clock)
+        sources[name] = reader
+        readers.append(reader)
+    return sources, readers, flows
+
+
+def _mqtt_source(p: SourcePlan, keys: KeyTable | None, stamper: Stamper, clock: Clock) -> MqttSource:
+    assert p.decode is not None
+    assert isinstance(p.settings, schema.MqttSource)
+    return MqttSource(
+        p.name,
+        filters=[Filter(identifier, topic) for identifier, topic in p.filters],
+        takes_retained=p.settings.retained,
+        decoder=make_payload_decoder(p.decode),
+        keys=keys,
+        key_parts=p.key_parts,
+        stamper=stamper,
+        counts=SourceCounts(p.name),
+        clock=clock,
+    )
+
+
+def _reader(p: SourcePlan, stamper: Stamper, flow: Flow, clock: Clock) -> Reader:
+    counts = SourceCounts(p.name)
+    match p.settings:
+        case schema.SerialSource() as settings:
+            assert p.decode is not None
+            return SerialSource(p.name, settings, make_stream_decoder(p.decode), stamper, flow, counts, clock)
+        case schema.ReplaySource() as settings:
+            assert p.decode is not None
+            return ReplaySource(
+                p.name, settings, make_stream_decoder(p.decode), make_payload_decoder(p.decode), stamper, flow, counts, clock
+            )
+        case schema.SimulateSource() as settings:
+            return SimulateSource(p.name, settings, flow, counts, clock, p.dtype)
+        case other:
+            raise TypeError(f"no such source: {other!r}")
+
+
+def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:
+    """Holds or releases the flow of every source of a pipeline."""
+
+    def set_held(held: bool) -> None:
+        for flow in flows:
+            if held:
+                flow.hold()
+            else:
+                flow.release()
+
+    return set_held
+
+
+def _publish(name: str, p: PublishPlan, pipeline: PipelinePlan, envelope: Envelope, keys: KeyTable | None, link: Link) -> Publish:
+    def topic(key: int) -> bytes:
+        parts = keys.names(key) if keys is not None else ()
+        return p.topic.fill({**dict(zip(pipeline.keys, parts, strict=True)), "key": "/".join(parts)}).encode()
+
+    settings = p.settings
+    return Publish(
+        encoder=make_encoder(envelope, result_fields(pipeline.output), settings.format, settings.fields or (), pipeline.dtype),
+        when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
+        topic=topic,
+        send=link.send,
+        counts=PublishCounts(name),
+        qos=settings.qos,
+        retain=settings.retain,
+    )
+
+
+def _pipeline(
+    p: PipelinePlan, model: Model | None, publishes: list[Publish], hold_sources: Callable[[bool], None], clock: Clock
+) -> Pipeline:
+    from edged.window import WindowStage
+
+    counts = PipelineCounts(f"pipeline.{p.name}")
+    fillers = {i.name: Filler(i) for i in p.inputs if i.value is None}
+    slots = Slots(
+        p.slots if model is not None else 1,
+        {i.name: (i.shape, i.dtype) for i in p.inputs if i.value is None},
+        p.overflow,
+        counts.drops,
+    )
+    alarm: Alarm | None = None
+
+    def ring() -> None:
+        pipeline.tick()
+
+    alarm = Alarm(ring, clock)
+    pipeline = Pipeline(
+        p.name,
+        aligner=Aligner(p.align) if p.align is not None else None,
+        window=WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None,
+        hop=p.window.hop if p.window else 1,
+        preprocess=compose(p.steps, p.window_shape, p.dtype) if p.steps else None,
+        fillers=fillers,
+        slots=slots,
+        wake=model.wake if model is not None else None,
+        postprocess=compose_outputs(p.postprocess) if p.postprocess else None,
+        shape=make_shape(p.output),
+        fields=p.fields,
+        publishes=publishes,
+        blocks=p.overflow == "block",
+        hold_sources=hold_sources,
+        counts=counts,
+        clock=clock,
+        alarm=alarm.set,
+    )
+    if model is not None:
+        model.attach(pipeline)
+    return pipeline
+
+
+def _connect(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, list[Callable[[Block], None]]]:
+    """For every source, what takes its blocks: each pipeline under the place the source has in it."""
+    consumers: dict[str, list[Callable[[Block], None]]] = {name: [] for name in plan.sources}
+    for name, p in plan.pipelines.items():
+        for place, source in enumerate(p.sources):
+            consumers[source].append(_into(pipelines[name], place))
+    return consumers
+
+
+def _into(pipeline: Pipeline, place: int) -> Callable[[Block], None]:
+    def push(block: Block) -> None:
+        pipeline.push(place, block)
+
+    return push

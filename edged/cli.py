@@ -1,0 +1,80 @@
+"""The commands. No settings live here: they are in the configuration file.
+
+Heavy libraries are imported by the command that needs them, after the settings of the process are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edged import __version__, process
+from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal
+
+DEFAULT_CONFIG = "/etc/edged/edged.toml"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0; 64 for a command line, 78 for a configuration that cannot be run; 70 for a bug or a failure outside."""
+    arguments = _parser().parse_args(argv)
+    process.set_up()
+    try:
+        code: int = arguments.command(arguments)
+    except ConfigError as error:
+        print("\n".join(error.lines), file=sys.stderr)
+        return EX_CONFIG
+    except Fatal as error:
+        print(f"edged: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return EX_SOFTWARE
+    except BrokenPipeError:
+        return EX_OK
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edged", description="Sensors in, ONNX Runtime, results out, within a memory budget.")
+    parser.add_argument("--version", action="version", version=f"edged {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run in the foreground until SIGTERM or Ctrl-C")
+    run.set_defaults(command=_run)
+    check = commands.add_parser("check", help="check a configuration and its models, print the plan and the memory table")
+    check.add_argument("--json", action="store_true", help="the plan as JSON")
+    check.set_defaults(command=_check)
+    record = commands.add_parser("record", help="record what a source sends, to be played by a replay source")
+    record.add_argument("source", metavar="SOURCE", help="name of a serial or MQTT source of the configuration")
+    record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
+    record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
+    record.set_defaults(command=_record)
+    for command in (run, check, record):
+        command.add_argument(
+            "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
+        )
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edged.runtime.start import run
+
+    return run(arguments.config)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edged.runtime.start import check
+
+    return check(arguments.config, arguments.json)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    from edged.runtime.record import record
+
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        print("edged record: --seconds must be above 0", file=sys.stderr)
+        return EX_USAGE
+    return record(arguments.config, arguments.source, arguments.output, arguments.seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,345 @@
+"""What must hold between the keys of one table.
+
+`RULES` says for each table which keys depend on one another and the function that looks at them. It gets the converted
+table and the plain one, so that it can tell a key that was given from a default. What needs a model, a size or the
+captures of several topics is the plan's to check.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edged.config.convert import Finish, Rule
+from edged.config.schema import (
+    Broker,
+    Decode,
+    DecodedSource,
+    FieldSpec,
+    Frame,
+    Health,
+    Input,
+    MqttSource,
+    Output,
+    Pipeline,
+    Publish,
+    ReplaySource,
+    SerialSource,
+    Step,
+    Table,
+    When,
+)
+from edged.config.values import MS, STAND_INS, nearest, parse_field_path, shown
+from edged.topics import parse_filter
+
+Raw = Mapping[str, Any]
+Wrong = Iterator["tuple[str, str] | tuple[str, str, str]"]
+
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
+"""Keys of `decode` that stand for those of every field that does not say its own."""
+
+FORMATS_WITH_PATH = ("json", "msgpack")
+FORMATS_WITH_DTYPE = ("struct", "raw")
+FORMATS_WITH_TEXT = ("csv", "json", "msgpack")
+
+
+def mutual_tls(table: Broker, raw: Raw) -> Wrong:
+    if (table.cert is None) != (table.key is None):
+        given, absent = ("cert", "key") if table.key is None else ("key", "cert")
+        yield given, f"mutual TLS needs cert and key, and {absent} is missing; add it, or remove {given}"
+
+
+def tls_keys(table: Broker, raw: Raw) -> Wrong:
+    if not table.url.is_tls:
+        for name in ("ca", "cert", "key"):
+            if name in raw:
+                yield name, f"has no effect with {table.url}, which is not encrypted; write mqtts://", "key"
+
+
+def certificates(table: Broker, raw: Raw) -> Wrong:
+    for name in ("ca", "cert"):
+        path = getattr(table, name)
+        if path is not None:
+            yield from _must_be_file(name, path)
+
+
+def password_alone(table: Broker, raw: Raw) -> Wrong:
+    if table.version == "3.1.1" and table.password is not None and table.username is None:
+        yield "password", 'MQTT 3.1.1 has no password without a user; add username, or use version = "5"'
+
+
+def _must_be_file(key: str, path: Path) -> Wrong:
+    try:
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        yield key, f"expected a file, {path} is not there"
+    except IsADirectoryError:
+        yield key, f"expected a file, {path} is a folder"
+    except OSError as error:
+        yield key, f"expected a file, {path} cannot be read: {(error.strerror or 'unknown error').lower()}"
+
+
+def health_interval(table: Health, raw: Raw) -> Wrong:
+    if table.interval < 100 * MS:
+        yield "interval", f'expected at least "100ms", found {shown(raw["interval"])}'
+
+
+def frame(table: Frame, raw: Raw) -> Wrong:
+    if table.type == "fixed" and table.sync is not None and table.size is not None and table.size <= len(table.sync):
+        yield "size", f"expected more than the {len(table.sync)} sync bytes, found {table.size}; it is the whole frame"
+    if table.type == "length" and table.offset is not None and table.offset < len(table.sync or b""):
+        sync = len(table.sync or b"")
+        yield "offset", f"expected the length field after the {sync} sync bytes: at least {sync}, found {table.offset}"
+
+
+def decode_fields(table: Decode, raw: Raw) -> Wrong:
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        keys = one if isinstance(one, dict) else {}
+        for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
+            if key in keys and table.format not in formats:
+                listed = " ".join(f'"{f}"' for f in formats)
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {listed}', "key"
+        if table.format == "struct" and spec.dtype is None and table.dtype is None:
+            yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
+        if spec.name == "_" and table.format in FORMATS_WITH_PATH:
+            yield at, f'"_" skips a column; {table.format} has none: leave the field out'
+    counts = Counter(spec.name for spec in table.fields if spec.name != "_")
+    for name, count in counts.items():
+        if count > 1:
+            last = max(i for i, spec in enumerate(table.fields) if spec.name == name)
+            yield f"fields[{last}]", f'"{name}" stands {count} times; each field needs a name of its own ("_" skips one)'
+    if table.fields and all(spec.name == "_" for spec in table.fields):
+        yield "fields", 'expected a field that is not "_", found none'
+
+
+def fill_fields(table: Decode, raw: Raw) -> Decode:
+    """Fields with what `decode` says for all of them, and with the path that follows from their name."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    specs: Sequence[FieldSpec] = table.fields
+    if not specs and table.format == "raw":
+        specs, given = (FieldSpec(name="value"),), [{}]
+    filled = []
+    for spec, one in zip(specs, given, strict=True):
+        own = one if isinstance(one, dict) else {}
+        changes: dict[str, Any] = {
+            key: getattr(table, key) for key in INHERITED if key not in own and getattr(table, key) is not None
+        }
+        if not spec.path:
+            changes["path"] = _path_of(spec.name)
+        if table.format == "raw" and spec.dtype is None and "dtype" not in changes:
+            changes["dtype"] = "float32"
+        filled.append(msgspec.structs.replace(spec, **changes))
+    return msgspec.structs.replace(table, fields=tuple(filled))
+
+
+def _path_of(name: str) -> tuple[str | int, ...]:
+    try:
+        return parse_field_path(name)
+    except ValueError:
+        return (name,)
+
+
+def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
+    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    names = captures if table.key is None else table.key
+    if table.max_keys is not None and not names:
+        place = (
+            "capture a level of topic, such as plant/{pump}, or name a field with key" if captures == () else "name one with key"
+        )
+        yield "max_keys", f"has no effect without a key; {place}", "key"
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield "key", f'"{name}" stands {count} times'
+    known = _declared(table.decode)
+    if known is None:
+        return
+    for i, name in enumerate(table.key or ()):
+        if name not in captures and name not in known:
+            at = f"key[{i}]" if isinstance(raw["key"], list) else "key"
+            yield at, f"expected a capture of topic or a field of decode.fields, {found_among(name, [*captures, *known])}"
+    time = table.decode.time
+    if time is not None and time.field not in known:
+        text = f"expected a field of decode.fields, {found_among(time.field, known)}"
+        yield "decode.time.field", f"{text}; add it where it stands in the {'line' if table.decode.format == 'csv' else 'frame'}"
+
+
+def _declared(decode: Decode) -> list[str] | None:
+    """Names of the fields, where every field must be declared to be found; None where the payload names them."""
+    if decode.format in FORMATS_WITH_PATH or decode.header:
+        return None
+    return [spec.name for spec in decode.fields if spec.name != "_"]
+
+
+def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
+    for topic, count in Counter(table.topic).items():
+        if count > 1:
+            yield "topic", f"{shown(topic)} stands {count} times"
+
+
+def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
+    if table.frame.type == "line" and table.decode.format in ("struct", "raw", "msgpack"):
+        text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
+        yield ("frame", text) if "frame" in raw else ("frame", text, "table")
+
+
+def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
+    frames, checksum = table.frame.type, table.checksum.type
+    if checksum == "nmea" and frames != "line":
+        yield "checksum", f'"nmea" stands at the end of a line; frames of type "{frames}" have xor8, crc16-... or crc32'
+    elif checksum not in ("none", "nmea") and frames == "line":
+        cure = "; a line's checksum of two hex digits after * is nmea" if checksum == "xor8" else ""
+        yield "checksum", f'"{checksum}" is for frames of type "fixed" or "length"; lines have "nmea" or "none"{cure}'
+    if table.frame.size is not None and table.frame.size > table.max_bytes:
+        yield (
+            "frame.size",
+            f"a frame of {table.frame.size} bytes is longer than max_bytes, {table.max_bytes} bytes; set max_bytes",
+        )
+
+
+def normalize(table: Step, raw: Raw) -> Wrong:
+    if table.step != "normalize":
+        return
+    pairs = [("mean", "std"), ("min", "max")]
+    given = [pair for pair in pairs if any(getattr(table, key) is not None for key in pair)]
+    if len(given) != 1:
+        found = "both" if given else "neither"
+        yield "step", f"normalize needs mean and std, or min and max; found {found}"
+        return
+    first, second = given[0]
+    low, high = getattr(table, first), getattr(table, second)
+    if low is None or high is None:
+        absent = first if low is None else second
+        yield absent, f"required: normalize needs {first} and {second}", "table"
+    elif len(low) != len(high) and 1 not in (len(low), len(high)):
+        yield second, f"expected as many numbers as in {first}, {len(low)}, found {len(high)}"
+    elif second == "std" and any(x == 0 for x in high):
+        yield "std", "expected numbers other than 0, since the values are divided by them"
+    elif second == "max" and any(a >= b for a, b in zip(_spread(low, len(high)), _spread(high, len(low)), strict=True)):
+        yield "max", "expected numbers greater than those of min"
+
+
+def _spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    return values * count if len(values) == 1 else values
+
+
+def constant_or_fields(table: Input, raw: Raw) -> Wrong:
+    if "value" in raw:
+        for key in ("fields", "size", "layout"):
+            if key in raw:
+                yield key, "has no effect beside value, which is a constant instead of fields; remove one of the two", "key"
+    for name, count in Counter(table.fields or ()).items():
+        if count > 1:
+            yield "fields", f'"{name}" stands {count} times'
+
+
+def output_names(table: Output, raw: Raw) -> Wrong:
+    if table.type != "raw" and table.tensor is not None and len(table.tensor) > 1:
+        yield "tensor", f'expected one output of the model for type = "{table.type}", found {len(table.tensor)}'
+    names = [field.name for field in table.fields or ()]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield "fields", f'"{name}" stands {count} times; each value needs a name of its own'
+
+
+def thresholds(table: Output, raw: Raw) -> Wrong:
+    if table.type != "anomaly":
+        return
+    if table.above is None and table.below is None:
+        yield "above", "required: the score from which on a result is abnormal (or below)", "table"
+    elif table.above is not None and table.below is not None:
+        yield "below", "expected above or below, found both; a score is abnormal on one side", "key"
+    elif table.release is not None:
+        if table.above is not None and table.release > table.above:
+            yield "release", f"expected at most above, {table.above:g}, found {table.release:g}; it is where normal begins again"
+        if table.below is not None and table.release < table.below:
+            yield "release", f"expected at least below, {table.below:g}, found {table.release:g}; it is where normal begins again"
+
+
+def conditions(table: When, raw: Raw) -> Wrong:
+    if table.above is not None and table.below is not None and table.above >= table.below:
+        yield "below", f"nothing is above {table.above:g} and below {table.below:g}; both must hold"
+    if table.label is not None and (table.above is not None or table.below is not None) and table.of == "label":
+        yield "of", '"label" is a text and has no above or below; leave of out'
+
+
+def intervals(table: When, raw: Raw) -> Wrong:
+    if table.min_interval is not None and table.max_interval is not None and table.min_interval > table.max_interval:
+        yield "max_interval", f"expected at least min_interval, {shown(raw['min_interval'])}, found {shown(raw['max_interval'])}"
+
+
+def published_fields(table: Publish, raw: Raw) -> Wrong:
+    fields = table.fields or ()
+    if table.format == "text" and len(fields) != 1:
+        found = f"found {len(fields)}" if fields else "found none"
+        text = f'expected one field, whose bare value is sent as text, {found}; such as fields = "score"'
+        yield ("fields", text) if fields else ("fields", text, "table")
+    if table.format == "raw" and len(fields) > 1:
+        yield "fields", f'expected one tensor for format = "raw", found {len(fields)}; publish each by itself'
+    for name, count in Counter(fields).items():
+        if count > 1:
+            yield "fields", f'"{name}" stands {count} times'
+
+
+def without_model(table: Pipeline, raw: Raw) -> Wrong:
+    if table.model is not None:
+        return
+    if table.output.type != "raw":
+        yield "output", f'"{table.output.type}" needs a model; without one the samples themselves are the result'
+    for key in ("postprocess", "inputs"):
+        if key in raw:
+            yield key, "has no effect without a model", "key"
+
+
+def alignment(table: Pipeline, raw: Raw) -> Wrong:
+    if table.align is None:
+        return
+    if len(table.source) == 1 and table.align.rate is None:
+        yield "align", "has no effect on one source without align.rate", "key"
+    elif table.align.rate is not None and table.align.to is not None:
+        yield "align.to", "expected to or rate, found both: a row for each sample of a stream, or a regular grid", "key"
+
+
+def found_among(name: str, known: Sequence[str]) -> str:
+    meant = nearest(name, list(known))
+    text = f'found "{name}"'
+    return f'{text}; did you mean "{meant}"?' if meant else f"{text}; there are: {listed(known)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+RULES: dict[type[Table], tuple[Rule, ...]] = {
+    Broker: (
+        Rule(("cert", "key"), mutual_tls),
+        Rule(("url",), tls_keys),
+        Rule(("ca", "cert"), certificates),
+        Rule(("version", "username", "password"), password_alone),
+    ),
+    Health: (Rule(("interval",), health_interval),),
+    Frame: (Rule(("type", "size", "sync", "offset"), frame),),
+    Decode: (Rule(("format", "fields", "dtype"), decode_fields),),
+    DecodedSource: (Rule(("decode", "key", "max_keys", "topic"), keys_and_time),),
+    MqttSource: (Rule(("topic",), mqtt_topics),),
+    SerialSource: (Rule(("frame", "decode"), binary_frames), Rule(("frame", "checksum", "max_bytes"), checksum_of_frames)),
+    ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
+    Step: (Rule(("step", "mean", "std", "min", "max"), normalize),),
+    Input: (Rule(("fields", "value"), constant_or_fields),),
+    Output: (Rule(("type", "tensor", "fields"), output_names), Rule(("type", "above", "below", "release"), thresholds)),
+    When: (Rule(("above", "below", "label", "of"), conditions), Rule(("min_interval", "max_interval"), intervals)),
+    Publish: (Rule(("format", "fields"), published_fields),),
+    Pipeline: (
+        Rule(("model", "output"), without_model),
+        Rule(("align", "source"), alignment),
+    ),
+}
+FINISH: dict[type[Table], Finish] = {Decode: fill_fields}

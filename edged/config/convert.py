@@ -1,0 +1,386 @@
+"""Plain TOML values to the schema's structs, table by table and key by key, collecting every problem.
+
+A key that is wrong does not hide the next one: conversion goes on, and a table with a problem is left out of the result.
+Knows the schema's annotations, not its tables: what any key means is said there.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from edged.config.positions import KeyPath, Positions, parse_path, written
+from edged.config.schema import Config, Key, Several, Table
+from edged.config.values import NAME, Function, Surroundings, Value, choice, nearest, shown
+from edged.errors import Problem
+
+Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]
+Finish = Callable[[Any, Mapping[str, Any]], Any]
+
+_WRONG: Any = object()
+"""Stands for a value that could not be converted; its problem is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What must hold between the keys `reads` of a table; it is not asked when one of them is wrong by itself.
+
+    `check` gets the converted table and the plain one, and yields (key, text) or (key, text, where to point).
+    """
+
+    reads: tuple[str, ...]
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One key of a table: its type and what the schema says of it."""
+
+    name: str
+    type: Any
+    key: Key
+    default: Any
+
+    @property
+    def is_required(self) -> bool:
+        return self.default is msgspec.NODEFAULT
+
+
+@cache
+def attributes(table: type[Table]) -> dict[str, Attribute]:
+    """The keys of a table in the order of the schema, those of the table itself after those it has from its base."""
+    hints = get_type_hints(table, include_extras=True)
+    found = {}
+    for info in msgspec.structs.fields(table):
+        key = next(note for note in unwrap(hints[info.name])[1] if isinstance(note, Key))
+        default = info.default
+        if info.default_factory is not msgspec.NODEFAULT:
+            default = info.default_factory()
+        found[info.name] = Attribute(info.name, hints[info.name], key, default)
+    return found
+
+
+def unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A type without its notes, and the notes."""
+    if get_origin(hint) is Annotated:
+        inner, *notes = get_args(hint)
+        return inner, tuple(notes)
+    return hint, ()
+
+
+def variants(hint: Any) -> tuple[Any, ...]:
+    """The members of a union without None; a type that is no union is its own only member."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(one for one in get_args(hint) if one is not type(None))
+    return (hint,)
+
+
+def is_table(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Table)
+
+
+def types_of(table: type[Table]) -> tuple[str, ...]:
+    """The types that a table with a `type` may be of."""
+    hint, _ = unwrap(attributes(table)[table.TYPE or "type"].type)
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+@dataclass(slots=True)
+class Conversion:
+    """One pass over the values of a file.
+
+    `rules` has, by table, what must hold between its keys; `finish` what is filled in once it is converted. `meant` has the
+    tables of the file that were probably meant by misspelt ones.
+    """
+
+    around: Surroundings
+    positions: Positions
+    rules: Mapping[type[Table], tuple[Rule, ...]]
+    finish: Mapping[type[Table], Finish]
+    problems: list[Problem] = field(default_factory=list)
+    meant: set[str] = field(default_factory=set)
+
+    def wrong(self, path: KeyPath, text: str, at: str = "value") -> None:
+        self.problems.append(Problem(written(path), text, at))
+
+    def file(self, raw: Mapping[str, Any]) -> Config:
+        """The whole file, without the tables that have a problem."""
+        known = attributes(Config)
+        self.meant = self.unknown_keys(Config, raw, (), "", {})
+        values = {name: self.value(known[name].type, one, (name,)) for name, one in raw.items() if name in known}
+        return Config(**{name: value for name, value in values.items() if value is not _WRONG})
+
+    def value(self, hint: Any, raw: Any, path: KeyPath) -> Any:
+        """`raw` as the type wants it, or _WRONG after recording why not."""
+        bare, notes = unwrap(hint)
+        for note in notes:
+            if isinstance(note, Value):
+                return self.parsed(note, raw, path)
+            if isinstance(note, Several):
+                return self.several(bare, note, raw, path)
+        if get_origin(bare) is Literal:
+            return self.attempt(lambda: choice(raw, get_args(bare)), path)
+        if get_origin(bare) is dict:
+            return self.by_name(get_args(bare)[1], raw, path)
+        if is_table(bare):
+            return self.table(bare, raw, path)
+        found = variants(bare)
+        if len(found) == 1:
+            return self.value(found[0], raw, path)
+        tables = [one for one in found if is_table(one)]
+        if len(tables) > 1:
+            return self.typed_table(tables, raw, path)
+        plain = next(one for one in found if not is_table(one))
+        return self.value(tables[0] if isinstance(raw, dict) else plain, raw, path)
+
+    def parsed(self, note: Value, raw: Any, path: KeyPath) -> Any:
+        around = Surroundings(self.around.folder, self.around.environ)
+        value = self.attempt(lambda: note.parse(raw, around), path)
+        self.problems.extend(Problem(written(path), text, is_warning=True) for text in around.warnings)
+        return value
+
+    def attempt(self, parse: Callable[[], Any], path: KeyPath) -> Any:
+        try:
+            return parse()
+        except ValueError as error:
+            self.wrong(path, str(error))
+            return _WRONG
+
+    def several(self, hint: Any, note: Several, raw: Any, path: KeyPath) -> Any:
+        """A list, or the single value that stands for a list of one."""
+        element = get_args(hint)[0]
+        if not isinstance(raw, list):
+            one = self.value(element, raw, path)
+            return one if one is _WRONG else (one,)
+        if len(raw) < note.at_least:
+            self.wrong(path, "expected at least one, found an empty list")
+            return _WRONG
+        values = [self.value(element, one, (*path, i)) for i, one in enumerate(raw)]
+        return _WRONG if any(one is _WRONG for one in values) else tuple(values)
+
+    def by_name(self, hint: Any, raw: Any, path: KeyPath) -> Any:
+        """A table of things by name. At the top of the file the names are ours, further down the model's or the payload's."""
+        is_top = len(path) == 1
+        if not isinstance(raw, dict) or (is_top and any(not isinstance(one, dict | list) for one in raw.values())):
+            wanted = f"a name: [{path[0]}.main] (the name is up to you)" if is_top else "a table by name"
+            self.wrong(path, f"expected {wanted}, found {shown(raw) if not isinstance(raw, dict) else f'[{path[0]}]'}")
+            return {}
+        values: dict[str, Any] = {}
+        for name, one in raw.items():
+            if is_top and not NAME.fullmatch(name):
+                self.wrong((*path, name), "expected a name of letters, digits, _ and -, at most 64", "key")
+            if is_top and isinstance(one, list):
+                here = written((*path, name))
+                self.wrong((*path, name), f"expected one table, [{here}], found a list: [[{here}]]")
+                continue
+            value = self.value(hint, one, (*path, name))
+            if value is not _WRONG:
+                values[name] = value
+        return values
+
+    def typed_table(self, tables: list[type[Table]], raw: Any, path: KeyPath) -> Any:
+        """One of several tables, by its key `type`."""
+        if not isinstance(raw, dict):
+            self.wrong(path, f"expected a table, found {shown(raw)}")
+            return _WRONG
+        known = {types_of(table)[0]: table for table in tables}
+        if "type" not in raw:
+            self.wrong((*path, "type"), f"required: one of {' '.join(map(repr_word, known))}", "table")
+            return _WRONG
+        chosen = self.attempt(lambda: choice(raw["type"], tuple(known)), (*path, "type"))
+        if chosen is _WRONG:
+            return _WRONG
+        siblings = {kind: attributes(table) for kind, table in known.items()}
+        return self.table(known[chosen], raw, path, chosen, siblings)
+
+    def table(
+        self,
+        table: type[Table],
+        raw: Any,
+        path: KeyPath,
+        kind: str = "",
+        siblings: Mapping[str, Mapping[str, Attribute]] | None = None,
+    ) -> Any:
+        """A struct of the schema. `kind` is its type where that chose the struct, `siblings` the keys of the other types."""
+        if isinstance(raw, str) and table.FIRST:
+            raw, inner = {table.FIRST: raw}, {table.FIRST: path}
+        else:
+            inner = {}
+        if not isinstance(raw, dict):
+            self.wrong(path, f"expected {_example(table)}, found {shown(raw)}")
+            return _WRONG
+        before = len(self.problems)
+        known = attributes(table)
+        values: dict[str, Any] = {}
+        for name, one in raw.items():
+            if name in known:
+                values[name] = self.value(known[name].type, one, inner.get(name, (*path, name)))
+        kind = kind or self.kind_of(table, values)
+        spoilt = {name for name, value in values.items() if value is _WRONG}
+        spoilt |= self.unknown_keys(table, raw, path, kind, siblings or {})
+        self.effects(table, raw, path, kind)
+        spoilt |= self.missing(table, raw, path, kind, spoilt)
+        stand_ins = {name: None for name in spoilt if known[name].is_required}
+        built = table(**{**{name: value for name, value in values.items() if name not in spoilt}, **stand_ins})
+        self.ask(built, raw, path, spoilt)
+        if any(not p.is_warning for p in self.problems[before:]):
+            return _WRONG
+        finish = self.finish.get(table)
+        return finish(built, raw) if finish else built
+
+    def kind_of(self, table: type[Table], values: Mapping[str, Any]) -> str:
+        """The type that a table says it is of; empty when it has none, or a wrong one."""
+        if not table.TYPE:
+            return ""
+        given = values.get(table.TYPE, attributes(table)[table.TYPE].default)
+        if isinstance(given, Function):
+            return "file.py:function"
+        return given if isinstance(given, str) else ""
+
+    def unknown_keys(
+        self,
+        table: type[Table],
+        raw: Mapping[str, Any],
+        path: KeyPath,
+        kind: str,
+        siblings: Mapping[str, Mapping[str, Attribute]],
+    ) -> set[str]:
+        """Records keys that the table does not have; returns those that were probably meant by one of them."""
+        known = attributes(table)
+        meant = set()
+        for name in raw:
+            if name in known:
+                continue
+            others = [other for other, keys in siblings.items() if name in keys]
+            if others:
+                self.wrong((*path, name), f'has no effect on a source of type "{kind}"; it belongs to {_listed(others)}', "key")
+                continue
+            free = [key for key in known if key not in raw]
+            close = nearest(name, free)
+            home = None if close else _home(name, path)
+            if close:
+                meant.add(close)
+                self.wrong((*path, name), f'unknown key; did you mean "{close}"?', "key")
+            elif home:
+                self.wrong((*path, name), f'unknown key; "{name}" {home}{self.move(home, path)}', "key")
+            else:
+                shown_keys = free if path else list(known)
+                self.wrong((*path, name), f"unknown key; known here: {' '.join(shown_keys) or 'no other'}", "key")
+        return meant
+
+    def move(self, home: str, path: KeyPath) -> str:
+        """How to get a key out of a table that a header opened below the one it belongs to."""
+        place = self.positions.places.get(path)
+        header = self.positions.text[place.value :].split("\n", 1)[0].split("#")[0].strip() if place else ""
+        return f": move it above the line {header}" if header.startswith("[") and home.startswith("belongs to [") else ""
+
+    def effects(self, table: type[Table], raw: Mapping[str, Any], path: KeyPath, kind: str) -> None:
+        if not kind:
+            return
+        for name in raw:
+            attribute = attributes(table).get(name)
+            if attribute and attribute.key.only and kind not in attribute.key.only:
+                wanted = _listed(attribute.key.only)
+                self.wrong((*path, name), f'has no effect with {table.TYPE} = "{kind}"; it belongs to {wanted}', "key")
+
+    def missing(self, table: type[Table], raw: Mapping[str, Any], path: KeyPath, kind: str, spoilt: set[str]) -> set[str]:
+        """Records keys that are required and not there, and returns them."""
+        absent = set()
+        for attribute in attributes(table).values():
+            is_needed = attribute.is_required or (kind and kind in attribute.key.required)
+            if is_needed and attribute.name not in raw and attribute.name not in spoilt:
+                absent.add(attribute.name)
+                of_type = f' for {table.TYPE} = "{kind}"' if kind in attribute.key.required and table.TYPE else ""
+                self.wrong((*path, attribute.name), f"required{of_type}: {attribute.key.meaning.replace('`', '')}", "table")
+        return absent
+
+    def ask(self, built: Table, raw: Mapping[str, Any], path: KeyPath, spoilt: set[str]) -> None:
+        """Record what does not hold between the keys that are right by themselves."""
+        for table in type(built).__mro__:
+            for rule in self.rules.get(table, ()):
+                if spoilt.isdisjoint(rule.reads):
+                    for key, text, *at in rule.check(built, raw):
+                        self.wrong((*path, *parse_path(key)), text, at[0] if at else "value")
+
+
+def repr_word(word: str) -> str:
+    return f'"{word}"'
+
+
+def _listed(words: Iterable[str]) -> str:
+    return " ".join(map(repr_word, words))
+
+
+def _example(table: type[Table]) -> str:
+    names = [a.name for a in attributes(table).values() if a.is_required] or list(attributes(table))[:2]
+    inside = ", ".join(f"{name} = ..." for name in names)
+    short = f"a text ({table.FIRST}) or " if table.FIRST else ""
+    return f"{short}a table such as {{ {inside} }}"
+
+
+# Where else a key exists, for keys that stand in the wrong table.
+
+
+def _home(name: str, path: KeyPath) -> str | None:
+    """Where a key belongs that stands below `path`; None when no table has it, or too many."""
+    homes = [(table, where) for table, where in _tables() if name in attributes(table)]
+    above = [where for _, where in homes if _is_above(where, path)]
+    if above:
+        here = _named(above[-1], path)
+        return f"belongs to [{here}]"
+    near = sorted(
+        {where for _, where in homes if where[:1] == path[:1]} or {where for _, where in homes},
+        key=lambda where: (len(where), where),
+    )
+    if not near or len(near) > 3:
+        return None
+    return "belongs to " + " or ".join(_as_table(where, path, name) for where in near)
+
+
+def _as_table(where: tuple[str, ...], path: KeyPath, name: str) -> str:
+    if len(where) <= 2:
+        return f"[{_named(where, path)}]"
+    return f"{where[-1]} = {{ {name} = ... }}"
+
+
+def _named(where: tuple[str, ...], path: KeyPath) -> str:
+    """A place of the schema with the names of the file filled in where they are the same."""
+    parts = [str(path[i]) if part == "NAME" and i < len(path) and where[:i] == path[:i] else part for i, part in enumerate(where)]
+    return ".".join(parts)
+
+
+def _is_above(where: tuple[str, ...], path: KeyPath) -> bool:
+    names = tuple(part for part in path if isinstance(part, str))
+    return len(where) < len(names) and all(a in (b, "NAME") for a, b in zip(where, names, strict=False))
+
+
+@cache
+def _tables() -> tuple[tuple[type[Table], tuple[str, ...]], ...]:
+    """Every table of the schema and where it stands: `("pipeline", "NAME", "window")`."""
+    return tuple(_walk(Config, ()))
+
+
+def _walk(table: type[Table], where: tuple[str, ...]) -> Iterator[tuple[type[Table], tuple[str, ...]]]:
+    if where:
+        yield table, where
+    for attribute in attributes(table).values():
+        for inner, extra in tables_in(attribute.type):
+            yield from _walk(inner, (*where, attribute.name, *extra))
+
+
+def tables_in(hint: Any) -> Iterator[tuple[type[Table], tuple[str, ...]]]:
+    """The tables that a key may hold, each with `("NAME",)` when it holds them by name."""
+    bare, _ = unwrap(hint)
+    for one in variants(bare):
+        inner, _ = unwrap(one)
+        if is_table(inner):
+            yield inner, ()
+        elif get_origin(inner) is dict:
+            yield from ((table, ("NAME", *extra)) for table, extra in tables_in(get_args(inner)[1]))
+        elif get_origin(inner) is tuple:
+            yield from tables_in(get_args(inner)[0])

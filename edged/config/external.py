@@ -1,0 +1,165 @@
+"""Text from outside the file: systemd credentials, environment variables, files; secrets and addresses.
+
+The only part of the configuration that looks outside the TOML file, and the one that must never show a secret: no message
+from here holds a value, unless it stood in the file and is no secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from edged.config.values import BrokerUrl, Secret, Surroundings, Value, kind, nearest, shown
+
+
+def client_id(raw: object, around: Surroundings) -> str:
+    plain = ext(raw, around)
+    if len(plain.encode()) > 65535:
+        raise ValueError("expected at most 65535 bytes, found more")
+    return plain
+
+
+def device_id(raw: object, around: Surroundings) -> str:
+    """One level of a topic."""
+    plain = ext(raw, around)
+    if any(c in plain for c in "/+#"):
+        raise ValueError(f"expected a name without / + and #, since it stands in topics, found {shown(plain)}")
+    return plain
+
+
+def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
+    address = ext(raw, around)
+    scheme, _, rest = address.partition(":")
+    wanted = "an address such as mqtt://localhost, mqtts://host:8883 or unix:/run/mosquitto.sock"
+    if scheme == "unix":
+        socket = rest[2:] if rest.startswith("//") else rest
+        if not socket.startswith("/"):
+            raise ValueError(f"expected {wanted} (an absolute path), found {shown(address)}")
+        return BrokerUrl("unix", path=socket)
+    authority = rest.removeprefix("//")
+    if "@" in authority:
+        raise ValueError(
+            'a password in the address ends up in logs; use username and password = { credential = "name" }'
+            if ":" in authority.rpartition("@")[0]
+            else "a user in the address is not taken from there; use username"
+        )
+    if scheme not in ("mqtt", "mqtts") or not rest.startswith("//"):
+        raise ValueError(f"expected {wanted}, found {shown(address)}{_url_cure(address, scheme, authority)}")
+    host, port = _host_and_port(authority, address, wanted)
+    return BrokerUrl(scheme, host, port if port is not None else 8883 if scheme == "mqtts" else 1883)
+
+
+def _url_cure(address: str, scheme: str, authority: str) -> str:
+    secure = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts", "http": "mqtt", "https": "mqtts"}
+    if scheme in ("mqtt", "mqtts"):
+        return f"; write {scheme}://{authority.lstrip('/')}"
+    if scheme in secure and "//" in address:
+        return f"; write {secure[scheme]}://{authority}"
+    if scheme in ("ws", "wss"):
+        return "; MQTT over websockets is not supported"
+    return f"; write mqtt://{address}" if "//" not in address else ""
+
+
+def _host_and_port(authority: str, address: str, wanted: str) -> tuple[str, int | None]:
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]?#]+)(?::(\d{1,5}))?/?", authority)
+    if found is None:
+        cure = ""
+        if authority.count(":") > 1:
+            cure = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"
+        elif not authority:
+            cure = "; the host is missing"
+        elif "/" in authority:
+            cure = f"; without a path: {address.partition(':')[0]}://{authority.partition('/')[0]}"
+        raise ValueError(f"expected {wanted}, found {shown(address)}{cure}")
+    host = found[1].strip("[]")
+    port = int(found[2]) if found[2] else None
+    if port is not None and not 1 <= port <= 65535:
+        raise ValueError(f"expected a port from 1 to 65535, found {port}")
+    return host, port
+
+
+def ext(raw: object, around: Surroundings) -> str:
+    """External text: as it stands, or from a systemd credential, an environment variable or a file."""
+    plain = _external(raw, around)
+    if not plain:
+        raise ValueError("expected a text, found an empty one")
+    if "\0" in plain:
+        raise ValueError("expected a text without NUL, found one with NUL")
+    return plain
+
+
+def secret(raw: object, around: Surroundings) -> Secret:
+    plain = Secret(ext(raw, around))
+    if isinstance(raw, str):
+        around.warnings.append(
+            'a secret in the file can be read by whoever reads the file; better { credential = "name" }, '
+            '{ env = "NAME" } or { file = "path" }'
+        )
+    return plain
+
+
+def private_key(raw: object, around: Surroundings) -> Secret:
+    plain = secret(raw, around)
+    if "-----BEGIN " not in plain:
+        cure = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
+        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{cure}")
+    return plain
+
+
+EXT_FORMS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
+
+
+def _external(raw: object, around: Surroundings) -> str:
+    if isinstance(raw, str):
+        return raw
+    if not isinstance(raw, dict):
+        raise ValueError(f"expected a text, {EXT_FORMS}, found {kind(raw)}")
+    if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
+        keys = ", ".join(raw) if raw else "nothing"
+        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}")
+    ((where, called),) = raw.items()
+    if not isinstance(called, str) or not called:
+        raise ValueError(f"expected {EXT_FORMS}, found {kind(called)} for {where}")
+    if where == "env":
+        return _from_environment(called, around.environ)
+    if where == "file":
+        return _read_text(around.folder / called)
+    folder = around.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise ValueError(
+            f"credential {called}: systemd gave this process no credentials (CREDENTIALS_DIRECTORY is not set); "
+            f"add LoadCredential={called}:/path to the unit, or use {{ file = ... }} or {{ env = ... }}"
+        )
+    if "/" in called or called in (".", ".."):
+        raise ValueError(f"expected the name of a credential, found {shown(called)}; for a path: {{ file = ... }}")
+    return _read_text(Path(folder) / called, f"; is LoadCredential={called}:/path in the unit?")
+
+
+def _from_environment(variable: str, environ: Mapping[str, str]) -> str:
+    if variable not in environ:
+        meant = nearest(variable, list(environ))
+        raise ValueError(f"environment variable {variable} is not set" + (f"; did you mean {meant}?" if meant else ""))
+    return environ[variable].rstrip("\r\n")
+
+
+def _read_text(file: Path, cure: str = "") -> str:
+    try:
+        return file.read_text("utf-8").rstrip("\r\n")
+    except FileNotFoundError:
+        raise ValueError(f"{file} is not there{cure}") from None
+    except PermissionError:
+        raise ValueError(f"{file} may not be read by this user; chown or chmod it") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+
+
+Ext = Annotated[str, Value("ext", ext)]
+ClientId = Annotated[str, Value("ext", client_id)]
+DeviceId = Annotated[str, Value("ext", device_id)]
+SecretText = Annotated[Secret, Value("ext", secret)]
+PrivateKey = Annotated[Secret, Value("ext", private_key)]
+Url = Annotated[BrokerUrl, Value("ext", broker_url)]

@@ -1,0 +1,145 @@
+"""From a file to a Config, or to every problem of the file as lines for a person.
+
+`read` goes as far as it can: a table with a problem is left out, so that the plan can still look at the others. `load`
+refuses a file with any problem. `report` turns the plan's problems into lines with the positions of the same file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edged.config.checks import FINISH, RULES
+from edged.config.convert import Conversion
+from edged.config.document import Document, SyntaxProblem, parse
+from edged.config.positions import KeyPath, Positions, parse_path, written
+from edged.config.references import references, unused
+from edged.config.schema import Broker, Config, MqttSource
+from edged.config.values import Surroundings
+from edged.errors import ConfigError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A file that was read: the tables that can be used, and what is wrong with the others."""
+
+    path: Path
+    config: Config
+    positions: Positions
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file without a problem. `warnings` are lines for a person, of what works and should not stay so."""
+
+    path: Path
+    config: Config
+    positions: Positions
+    warnings: tuple[str, ...]
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """The configuration in a file. Raises ConfigError with a line for every problem of it."""
+    draft = read(path, environ)
+    errors = [p for p in draft.problems if not p.is_warning]
+    if errors:
+        raise ConfigError(report(draft, errors))
+    return Loaded(draft.path, draft.config, draft.positions, tuple(report(draft, draft.problems)))
+
+
+def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
+    """What a file says, as far as it can be used. Raises ConfigError when it cannot be read or is no TOML."""
+    document = _document(path)
+    conversion = Conversion(Surroundings(path.absolute().parent, environ), document.positions, RULES, FINISH)
+    config = conversion.file(document.values)
+
+    def line_of(key: str) -> int:
+        return document.positions.locate(parse_path(key))[0]
+
+    problems = [*references(document.values, conversion.meant, line_of), *conversion.problems]
+    if all(p.is_warning for p in problems):
+        problems += unused(document.values)
+    return Draft(path, _sound(config), document.positions, tuple(_once(problems)))
+
+
+def _sound(config: Config) -> Config:
+    """Without sources and pipelines that name a table which is not there: it has a problem of its own."""
+    sources = {n: s for n, s in config.source.items() if not isinstance(s, MqttSource) or _is_there(s.broker, config.broker)}
+    pipelines = dict(config.pipeline)
+    while True:
+        streams = {*sources, *pipelines}
+        sound = {
+            name: p
+            for name, p in pipelines.items()
+            if streams.issuperset(p.source)
+            and (p.model is None or p.model in config.model)
+            and all(_is_there(entry.broker, config.broker) for entry in p.publish)
+        }
+        if len(sound) == len(pipelines):
+            return msgspec.structs.replace(config, source=sources, pipeline=sound)
+        pipelines = sound
+
+
+def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:
+    return broker in brokers if broker is not None else len(brokers) == 1
+
+
+def report(source: Draft | Loaded, problems: Iterable[Problem]) -> list[str]:
+    """A line for each problem, in the order of the file: `file:line:column: key.path: text`."""
+    lines = []
+    for problem in problems:
+        path = _as_in_file(parse_path(problem.path), source.positions)
+        line, column = source.positions.locate(path, problem.at)
+        key = f"{written(path)}: " if path else ""
+        lines.append((line, column, f"{source.path}:{line}:{column}: {key}{problem.text}"))
+    return [text for _, _, text in sorted(lines, key=lambda one: one[:2])]
+
+
+def _as_in_file(path: KeyPath, positions: Positions) -> KeyPath:
+    """`publish[0].topic` as `publish.topic` where a single value stands for a list of one."""
+    found: KeyPath = ()
+    for part in path:
+        if part == 0 and (*found, part) not in positions.places and found in positions.places:
+            continue
+        found = (*found, part)
+    return found
+
+
+def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
+    """Without the second of two problems of one key: the first is the more exact one."""
+    seen: set[tuple[Any, ...]] = set()
+    for problem in problems:
+        mark = (problem.path, problem.is_warning)
+        if mark not in seen:
+            seen.add(mark)
+            yield problem
+
+
+def _document(path: Path) -> Document:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: there is no such file"]) from None
+    except IsADirectoryError:
+        raise ConfigError([f"{path}: expected a file, found a folder; did you mean {path / 'edged.toml'}?"]) from None
+    except PermissionError:
+        raise ConfigError([f"{path}: may not be read by this user; chown or chmod it"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {(error.strerror or 'unknown error').lower()}"]) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = len(content[: error.start].rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
+        found = f"expected UTF-8 text, found the byte 0x{content[error.start]:02X}; save the file as UTF-8"
+        raise ConfigError([f"{path}:{line}:{column}: {found}"]) from None
+    try:
+        return parse(text)
+    except SyntaxProblem as problem:
+        raise ConfigError([f"{path}:{problem.line}:{problem.column}: {problem.text}"]) from None

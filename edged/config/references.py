@@ -1,0 +1,189 @@
+"""What must hold between tables that name each other: brokers, streams and models that are there, once, and no circles.
+
+Looks at the plain file, so that a wrong name is reported even where something else in its table is wrong; what has not the
+right shape is left to the conversion.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edged.config.checks import found_among, listed
+from edged.errors import Problem
+
+Raw = Mapping[str, Any]
+
+RESERVED = ("status", "health", "event", "model", "source", "cmd")
+"""Words that edged's own topics have below `base_topic`. No source may be called so, and no pipeline that publishes below
+its own name; a pipeline whose topics are all given does not collide."""
+
+
+def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], int]) -> list[Problem]:
+    """Names that are not there, and names that are there twice.
+
+    `doubtful` kinds of tables were misspelt: nothing is said of what is missing there. `line_of` tells the line of a key path.
+    """
+    names = _Names(*(_names(file, kind, doubtful) for kind in ("broker", "source", "model", "pipeline")))
+    problems = [*_stream_names(names, line_of)]
+    for name, source in _tables(file, "source").items():
+        if source.get("type") == "mqtt":
+            problems += _broker(f"source.{name}.broker", source, names)
+    for name, pipeline in _tables(file, "pipeline").items():
+        problems += _pipeline_references(name, pipeline, names)
+    health = file.get("health")
+    if isinstance(health, dict):
+        for at, one in _several("health.broker", health.get("broker", [])):
+            problems += _must_be_known(at, one, "broker", names.brokers)
+    problems += _circles(_tables(file, "pipeline"))
+    if names.sources == ():
+        problems.append(Problem("source", "expected at least one [source.NAME], found none: there is nothing to read", "table"))
+    return problems
+
+
+def unused(file: Raw) -> list[Problem]:
+    """Warnings of what is configured and never used."""
+    pipelines = _tables(file, "pipeline")
+    read = {name for p in pipelines.values() for _, name in _several("", p.get("source", []))}
+    run = {p.get("model") for p in pipelines.values()}
+    return [
+        *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
+        *(Problem(f"model.{m}", "no pipeline uses it", is_warning=True) for m in _tables(file, "model") if m not in run),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names of each kind of table; None where what was meant cannot be told."""
+
+    brokers: tuple[str, ...] | None
+    sources: tuple[str, ...] | None
+    models: tuple[str, ...] | None
+    pipelines: tuple[str, ...] | None
+
+    @property
+    def streams(self) -> tuple[str, ...] | None:
+        return None if self.sources is None or self.pipelines is None else (*self.sources, *self.pipelines)
+
+
+def _names(file: Raw, kind: str, doubtful: Collection[str]) -> tuple[str, ...] | None:
+    tables = file.get(kind, {})
+    if kind in doubtful or not isinstance(tables, dict) or any(not isinstance(one, dict | list) for one in tables.values()):
+        return None
+    return tuple(tables)
+
+
+def _tables(file: Raw, kind: str) -> dict[str, dict[str, Any]]:
+    tables = file.get(kind)
+    return {k: v for k, v in tables.items() if isinstance(v, dict)} if isinstance(tables, dict) else {}
+
+
+def _several(at: str, raw: Any) -> list[tuple[str, str]]:
+    """The names of a `T+` with their paths; what is no text is left to the conversion to report."""
+    if isinstance(raw, str):
+        return [(at, raw)]
+    return [(f"{at}[{i}]", one) for i, one in enumerate(raw) if isinstance(one, str)] if isinstance(raw, list) else []
+
+
+def _stream_names(names: _Names, line_of: Callable[[str], int]) -> Iterator[Problem]:
+    for name in names.sources or ():
+        if name in RESERVED:
+            yield Problem(f"source.{name}", f'"{name}" is a word of edged\'s own topics; choose another name', "key")
+    for name in names.pipelines or ():
+        if name in (names.sources or ()):
+            first = f"source at line {line_of(f'source.{name}')}"
+            text = f'a source and a pipeline are both called "{name}"; streams share one set of names ({first})'
+            yield Problem(f"pipeline.{name}", text, "key")
+
+
+def _broker(path: str, table: Raw, names: _Names) -> list[Problem]:
+    given = table.get("broker")
+    if isinstance(given, str):
+        return _must_be_known(path, given, "broker", names.brokers)
+    if given is not None or names.brokers is None or len(names.brokers) == 1:
+        return []
+    if not names.brokers:
+        return [Problem(path, 'there is no broker; add [broker.main] with url = "mqtt://localhost"', "table")]
+    return [Problem(path, f"required, since there are {_count(len(names.brokers))} brokers: {', '.join(names.brokers)}", "table")]
+
+
+def _count(n: int) -> str:
+    return {2: "two", 3: "three", 4: "four", 5: "five"}.get(n, str(n))
+
+
+def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Problem]:
+    at = f"pipeline.{name}"
+    if name in RESERVED and _publishes_by_name(pipeline):
+        text = f"its results would go to {{base_topic}}/{name}, which is edged's own; choose another name, or set publish.topic"
+        yield Problem(at, text, "key")
+    streams = names.streams
+    sources = _several(f"{at}.source", pipeline.get("source", []))
+    for path, source in sources:
+        if source == name and source not in (names.sources or ()):
+            others = listed(s for s in streams or () if s != name)
+            yield Problem(path, f'"{name}" is this pipeline itself; expected one of: {others}')
+        else:
+            yield from _must_be_known(path, source, "source or pipeline", streams)
+    for source, count in Counter(one for _, one in sources).items():
+        if count > 1:
+            yield Problem(f"{at}.source", f'"{source}" stands {count} times')
+    model = pipeline.get("model")
+    if isinstance(model, str):
+        yield from _must_be_known(f"{at}.model", model, "model", names.models)
+    align = pipeline.get("align")
+    to = align.get("to") if isinstance(align, dict) else None
+    are_known = streams is None or all(one in streams for _, one in sources)
+    if isinstance(to, str) and are_known and to not in [one for _, one in sources]:
+        yield Problem(f"{at}.align.to", f"expected a source of this pipeline, {found_among(to, [s for _, s in sources])}")
+    entries = pipeline.get("publish", [{}])
+    for i, entry in enumerate(entries if isinstance(entries, list) else [entries]):
+        if isinstance(entry, dict | str):
+            path = f"{at}.publish" + (f"[{i}]" if isinstance(entries, list) and "publish" in pipeline else "")
+            yield from _broker(f"{path}.broker", entry if isinstance(entry, dict) else {}, names)
+
+
+def _publishes_by_name(pipeline: Raw) -> bool:
+    entries = pipeline.get("publish", [{}])
+    for entry in entries if isinstance(entries, list) else [entries]:
+        topic = entry.get("topic") if isinstance(entry, dict) else entry
+        if not isinstance(topic, str) or "{pipeline}" in topic:
+            return True
+    return False
+
+
+def _must_be_known(path: str, name: str, what: str, known: Sequence[str] | None) -> list[Problem]:
+    if known is None or name in known:
+        return []
+    kind = what.partition(" ")[0]
+    if not known:
+        return [Problem(path, f'expected the name of a {what}, found "{name}"; there is none: add [{kind}.{name}]')]
+    return [Problem(path, f"expected the name of a {what}, {found_among(name, known)}")]
+
+
+def _circles(pipelines: Mapping[str, Raw]) -> Iterator[Problem]:
+    """Pipelines that, over others, feed themselves. Each circle is reported once, at its first pipeline."""
+    feeds = {
+        name: [s for _, s in _several("", p.get("source", [])) if s in pipelines and s != name] for name, p in pipelines.items()
+    }
+    done: set[str] = set()
+    for start in feeds:
+        way = _way_back(start, feeds) if start not in done else None
+        if way:
+            done.update(way)
+            yield Problem(f"pipeline.{start}.source", f"feeds itself: {' <- '.join([*way, start])}; break the circle")
+
+
+def _way_back(start: str, feeds: Mapping[str, Sequence[str]]) -> list[str] | None:
+    ways = [[start]]
+    seen = set()
+    while ways:
+        way = ways.pop()
+        for source in feeds[way[-1]]:
+            if source == start:
+                return way
+            if source not in seen:
+                seen.add(source)
+                ways.append([*way, source])
+    return None

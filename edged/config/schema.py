@@ -1,0 +1,688 @@
+"""The configuration's tables: one frozen struct a table, one attribute a key, in the order of the reference page.
+
+Values are parsed: durations are ns, sizes bytes, rates per second, paths absolute, `T+` a tuple. A key whose default
+depends on other tables or on the machine is None here and is resolved in the plan. `Key` carries what the reference page
+says of a key and where it has an effect; the loader and the page both read it from here, so that neither can drift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from edged.config.external import ClientId, DeviceId, Ext, PrivateKey, SecretText, Url
+from edged.config.values import (
+    KIB,
+    BaseTopic,
+    BrokerUrl,
+    Constant,
+    Count,
+    Custom,
+    DeadBand,
+    DType,
+    Duration,
+    FieldName,
+    FieldPath,
+    FilePath,
+    Filter,
+    Flag,
+    Function,
+    H,
+    Index,
+    Keepalive,
+    Labels,
+    LineEnd,
+    Marker,
+    Name,
+    Number,
+    Numbers,
+    Period,
+    Providers,
+    Range,
+    Rate,
+    S,
+    Samples,
+    Secret,
+    Size,
+    Span,
+    StepName,
+    StopBits,
+    Text,
+    Topic,
+    integer,
+    number,
+)
+
+__all__ = [
+    "SOURCE_TYPES",
+    "Align",
+    "AnySource",
+    "Batch",
+    "Broker",
+    "BrokerUrl",
+    "Checksum",
+    "Config",
+    "Decode",
+    "Device",
+    "FieldSpec",
+    "Frame",
+    "Function",
+    "Health",
+    "Input",
+    "Key",
+    "Log",
+    "Memory",
+    "Model",
+    "MqttSource",
+    "Output",
+    "OutputField",
+    "Pipeline",
+    "Publish",
+    "ReplaySource",
+    "Secret",
+    "SerialSource",
+    "SimulateSource",
+    "Source",
+    "Span",
+    "Step",
+    "Time",
+    "UsbPort",
+    "When",
+    "Window",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What is said of one key. `default` is its default in words where that is not one value.
+
+    Within a table that has a type, `only` names the types for which the key has an effect, `required` those that need it.
+    """
+
+    meaning: str
+    default: str = ""
+    only: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Marks `T+`: a single value stands for a list of one. `at_least` is the shortest list accepted."""
+
+    at_least: int = 0
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """A table of the file. A string stands for a table that has only the key FIRST; the key TYPE says of which type it is."""
+
+    FIRST: ClassVar[str] = ""
+    TYPE: ClassVar[str] = ""
+
+
+# Singles
+
+
+class Device(Table, frozen=True, kw_only=True):
+    """Who this device is."""
+
+    id: Annotated[DeviceId | None, Key("the device in topics, client ids and results", default="host name")] = None
+    base_topic: Annotated[
+        BaseTopic,
+        Key("root of all that edged says by itself (status, health, model) and of default result topics"),
+    ] = "edged/{device}"
+
+
+class Memory(Table, frozen=True, kw_only=True):
+    """How much memory edged may use."""
+
+    budget: Annotated[
+        Size | None,
+        Key("resident memory never exceeded; the plan must fit", default="a quarter of the machine's, at most 512MiB"),
+    ] = None
+
+
+class Log(Table, frozen=True, kw_only=True):
+    """What is written, and how."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Key("least severe line written")] = "info"
+    format: Annotated[
+        Literal["auto", "console", "logfmt", "json"],
+        Key("auto: console on a terminal, logfmt in the journal"),
+    ] = "auto"
+
+
+class Health(Table, frozen=True, kw_only=True):
+    """What edged says about itself."""
+
+    interval: Annotated[Period, Key("how often health is published")] = 10 * S
+    broker: Annotated[
+        Annotated[tuple[Name, ...], Several()] | None,
+        Key("where health and model topics go; status goes to every broker, since each holds a will", default="every broker"),
+    ] = None
+
+
+# Brokers
+
+
+class Broker(Table, frozen=True, kw_only=True):
+    """One connection. With one broker it is everybody's; with two or more, every MQTT source and every publish names its own."""
+
+    url: Annotated[Url, Key("`mqtt://host[:1883]`, `mqtts://host[:8883]`, `unix:/path`; no user or password in it")]
+    client_id: Annotated[
+        ClientId | None,
+        Key("must be unique at the broker", default='`"edged-{device}"`, with two or more brokers also `-NAME`'),
+    ] = None
+    username: Annotated[Ext | None, Key("the user's name at the broker")] = None
+    password: Annotated[SecretText | None, Key("the user's password")] = None
+    ca: Annotated[FilePath | None, Key("certificates that may sign the broker's", default="the system's")] = None
+    cert: Annotated[FilePath | None, Key("client certificate (mutual TLS); needs `key`")] = None
+    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form; needs `cert`")] = None
+    version: Annotated[Literal["5", "3.1.1"], Key("MQTT version")] = "5"
+    keepalive: Annotated[Keepalive, Key("a dead link is noticed within twice this")] = 30 * S
+    session_expiry: Annotated[
+        Duration,
+        Key('how long the broker keeps our subscriptions and queue while we are away; `"0s"`: a clean session'),
+    ] = 1 * H
+    receive_maximum: Annotated[
+        Annotated[int, integer(1, 65535)],
+        Key("most QoS 1 inputs unacknowledged at once: this daemon's share of the work"),
+    ] = 64
+    max_packet: Annotated[
+        Size | None,
+        Key(
+            "MQTT 5 Maximum Packet Size; larger ones are refused from their length field under 3.1.1",
+            default="1MiB, or the largest `max_bytes` of its sources",
+        ),
+    ] = None
+
+
+# Sources
+
+
+class UsbPort(Table, frozen=True, kw_only=True):
+    """A USB serial adapter, by what it says of itself."""
+
+    vid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("vendor id, `0x0403`")]
+    pid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("product id, `0x6001`")]
+    serial: Annotated[Text | None, Key("serial number", default="any")] = None
+
+
+class Frame(Table, frozen=True, kw_only=True):
+    """How bytes become frames."""
+
+    FIRST = TYPE = "type"
+    type: Annotated[Literal["line", "fixed", "length"], Key("lines, frames of one size, or a length field")] = "line"
+    end: Annotated[LineEnd, Key("terminator; a CR before it is dropped", only=("line",))] = b"\n"
+    size: Annotated[Count | None, Key("bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
+    sync: Annotated[
+        Marker | None,
+        Key("start marker; searched for again inside a bad frame", only=("fixed", "length")),
+    ] = None
+    length: Annotated[
+        Literal["uint8", "uint16", "uint32"] | None,
+        Key("the length field", only=("length",), required=("length",)),
+    ] = None
+    offset: Annotated[Index | None, Key("where the length field begins", default="right after `sync`", only=("length",))] = None
+    counts: Annotated[
+        Literal["payload", "rest", "frame"],
+        Key(
+            "what it counts: the bytes between it and the checksum; all bytes after it; the whole frame",
+            only=("length",),
+        ),
+    ] = "payload"
+    endian: Annotated[Literal["little", "big"], Key("byte order of the length field", only=("length",))] = "little"
+
+
+BINARY_CHECKSUMS = ("xor8", "crc16-modbus", "crc16-ccitt-false", "crc16-xmodem", "crc16-kermit", "crc32")
+
+
+class Checksum(Table, frozen=True, kw_only=True):
+    """The last bytes of a frame (`*hh` at the end of a line for nmea)."""
+
+    FIRST = TYPE = "type"
+    type: Annotated[
+        Literal["none", "nmea", "xor8", "crc16-modbus", "crc16-ccitt-false", "crc16-xmodem", "crc16-kermit", "crc32"],
+        Key("which checksum a frame carries"),
+    ] = "none"
+    start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
+    endian: Annotated[
+        Literal["little", "big"] | None,
+        Key("its byte order", default="the standard's", only=BINARY_CHECKSUMS),
+    ] = None
+
+
+class FieldSpec(Table, frozen=True, kw_only=True):
+    """One value of a sample. What it does not say itself it has from `decode`."""
+
+    FIRST = "name"
+    name: Annotated[
+        FieldName,
+        Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
+    ]
+    path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
+    dtype: Annotated[DType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
+    scale: Annotated[Number, Key("value = raw x scale + offset")] = 1.0
+    offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
+    unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
+    valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
+    values: Annotated[
+        dict[str, Number] | None,
+        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, json, msgpack"),
+    ] = None
+    shape: Annotated[
+        Annotated[tuple[Count, ...], Several()],
+        Key("of a field that is a tensor: `[64]`", default="scalar"),
+    ] = ()
+
+
+class Time(Table, frozen=True, kw_only=True):
+    """Where a sample says when it was taken."""
+
+    field: Annotated[FieldName, Key("the field that holds the time")]
+    format: Annotated[
+        Literal["rfc3339", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us"],
+        Key("how it is written; elapsed: since the sensor started (`millis()`), anchored at the first sample"),
+    ]
+
+
+class Decode(Table, frozen=True, kw_only=True):
+    """How bytes become named values."""
+
+    TYPE = "format"
+    format: Annotated[Literal["csv", "json", "msgpack", "struct", "raw"], Key("how a payload or frame is written")]
+    fields: Annotated[
+        Annotated[tuple[FieldSpec, ...], Several(1)],
+        Key(
+            "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
+            'raw: one row after another. `"_"` skips',
+            default='raw: `"value"`, else required',
+            required=("csv", "json", "msgpack", "struct"),
+        ),
+    ] = ()
+    time: Annotated[
+        Time | None,
+        Key("when a sample was taken", default="on arrival: samples of one read or message are spread back at `rate`"),
+    ] = None
+    header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=("csv",))] = False
+    separator: Annotated[Text, Key("between two columns", only=("csv",))] = ","
+    endian: Annotated[Literal["little", "big"], Key("byte order", only=("struct", "raw"))] = "little"
+    dtype: Annotated[DType | None, Key("of every field that does not say its own", only=("struct", "raw"))] = None
+    scale: Annotated[Number | None, Key("of every field that does not say its own")] = None
+    offset: Annotated[Number | None, Key("of every field that does not say its own")] = None
+    unit: Annotated[Text | None, Key("of every field that does not say its own")] = None
+    valid: Annotated[Range | None, Key("of every field that does not say its own")] = None
+    shape: Annotated[
+        Annotated[tuple[Count, ...], Several()] | None,
+        Key("of every field that does not say its own"),
+    ] = None
+
+
+class Source(Table, frozen=True, kw_only=True):
+    """What every source has."""
+
+    rate: Annotated[
+        Rate | None,
+        Key("expected samples a second of one key; windows in seconds, spreading of times, health"),
+    ] = None
+    on_bad: Annotated[
+        Literal["drop", "hold", "pass"],
+        Key(
+            "a value that is absent, null, not finite, out of `valid`, or too old in a join. drop: the sample; hold: the "
+            "last good value; pass: as it is (absent: NaN). After hold and pass the result is marked `degraded`"
+        ),
+    ] = "drop"
+
+
+class DecodedSource(Source, frozen=True, kw_only=True):
+    """What every source of bytes has."""
+
+    decode: Annotated[Decode, Key("bytes to named values")]
+    key: Annotated[
+        Annotated[tuple[FieldName, ...], Several()] | None,
+        Key(
+            "what separates the sensors of this stream: captures, or fields of the payload. Each key has its own windows, "
+            "state and filters",
+            default="all captures of `topic`, else none",
+        ),
+    ] = None
+    max_keys: Annotated[
+        Count | None,
+        Key(
+            "bound. When full, the key silent longest gives way if stale, else the new one is refused and counted",
+            default="256 if keyed",
+        ),
+    ] = None
+
+
+class SerialSource(DecodedSource, frozen=True, kw_only=True):
+    """A serial port."""
+
+    type: Annotated[Literal["serial"], Key("what kind of source this is")] = "serial"
+    port: Annotated[Text | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`")]
+    baudrate: Annotated[Annotated[int, integer(50, 20_000_000)], Key("ignored by USB-native boards")] = 115200
+    bytesize: Annotated[Literal[5, 6, 7, 8], Key("bits of a byte")] = 8
+    parity: Annotated[Literal["none", "even", "odd"], Key("parity bit")] = "none"
+    stopbits: Annotated[StopBits, Key("stop bits")] = 1.0
+    flow: Annotated[Literal["none", "rtscts", "xonxoff"], Key("flow control")] = "none"
+    dtr: Annotated[Flag, Key("line state at open; some ESP32 boards reset or stay in reset otherwise")] = True
+    rts: Annotated[Flag, Key("line state at open")] = True
+    frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
+    checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
+    max_bytes: Annotated[Size, Key("largest frame")] = 4 * KIB
+
+
+class MqttSource(DecodedSource, frozen=True, kw_only=True):
+    """Topics of a broker."""
+
+    type: Annotated[Literal["mqtt"], Key("what kind of source this is")] = "mqtt"
+    broker: Annotated[Name | None, Key("where to subscribe", default="the only one")] = None
+    topic: Annotated[Annotated[tuple[Filter, ...], Several(1)], Key("filters, with captures")]
+    qos: Annotated[Literal[0, 1], Key("QoS 2 publishers are received at 1")] = 1
+    retained: Annotated[
+        Flag,
+        Key("use the message the broker kept from before; off, since it is old but looks new"),
+    ] = False
+    max_bytes: Annotated[Size, Key("largest payload; the MQTT 5 Maximum Packet Size follows from it")] = 64 * KIB
+
+
+class ReplaySource(DecodedSource, frozen=True, kw_only=True):
+    """A recording."""
+
+    type: Annotated[Literal["replay"], Key("what kind of source this is")] = "replay"
+    path: Annotated[FilePath, Key("a recording (`edged record`) or any file of frames")]
+    speed: Annotated[
+        Annotated[float, number(0)],
+        Key("1: as recorded; 0: as fast as it goes, on the recording's clock, same results every time"),
+    ] = 1.0
+    frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
+    checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
+    max_bytes: Annotated[Size, Key("largest frame or payload")] = 64 * KIB
+
+
+class SimulateSource(Source, frozen=True, kw_only=True):
+    """A signal made up from a seed: fields `ax`, `ay`, `az`."""
+
+    decode: ClassVar[None] = None
+    key: ClassVar[tuple[str, ...]] = ()
+    max_keys: ClassVar[None] = None
+
+    type: Annotated[Literal["simulate"], Key("what kind of source this is")] = "simulate"
+    rate: Annotated[Rate, Key("samples a second")]
+    signal: Annotated[Literal["vibration", "sine", "noise"], Key("fields `ax`, `ay`, `az`")]
+    seed: Annotated[Index, Key("same seed, same signal")] = 0
+
+
+AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
+SOURCE_TYPES: dict[str, type[Source]] = {
+    "serial": SerialSource,
+    "mqtt": MqttSource,
+    "replay": ReplaySource,
+    "simulate": SimulateSource,
+}
+
+
+# Models
+
+
+class Batch(Table, frozen=True, kw_only=True):
+    """How many windows make one run."""
+
+    max: Annotated[Count | None, Key("windows in one run", default="as the model fixes it, else 16")] = None
+
+
+class Model(Table, frozen=True, kw_only=True):
+    """An ONNX model: a folder with `model.onnx` and `model.toml`, or a bare `.onnx`."""
+
+    path: Annotated[FilePath, Key("a folder with `model.onnx` and `model.toml`, or a bare `.onnx`")]
+    labels: Annotated[
+        Labels | None,
+        Key(
+            "class names by index; a path is a file with one a line",
+            default="the manifest's, or the file's metadata",
+        ),
+    ] = None
+    providers: Annotated[
+        Providers,
+        Key(
+            "who may run it, best first; a list without `cpu` fails when none of it ran. auto: whichever is fastest here",
+            default='`"auto"`',
+        ),
+    ] = None
+    threads: Annotated[Annotated[int, integer(1, 256)], Key("intra-op threads; they never spin")] = 1
+    batch: Annotated[Batch, Key("windows in one run", default="as the model fixes it")] = Batch()
+    run: Annotated[
+        Literal["auto", "inline", "worker"],
+        Key("on the loop or on the worker thread; auto: by measured time"),
+    ] = "auto"
+
+
+# Pipelines
+
+
+class Window(Table, frozen=True, kw_only=True):
+    """The newest samples of a key, as one input of the model."""
+
+    size: Annotated[Samples, Key("newest samples in one run; a duration becomes samples by `rate`")]
+    hop: Annotated[Samples | None, Key("new samples between two runs", default="`size`")] = None
+    gap: Annotated[
+        Period | None,
+        Key(
+            "a longer silence of a key starts its window over",
+            default="3 periods (stamped on arrival: at least 1s); without `rate` none",
+        ),
+    ] = None
+
+
+class Align(Table, frozen=True, kw_only=True):
+    """How several streams become one. Equal keys are joined; an unkeyed stream joins to all."""
+
+    to: Annotated[Name | None, Key("one row for each sample of this stream", default="the first source")] = None
+    rate: Annotated[
+        Rate | None,
+        Key("instead of `to`: rows on a regular grid; also right for a single irregular source"),
+    ] = None
+    method: Annotated[
+        Literal["previous", "nearest", "linear"],
+        Key("value taken from the other streams; nearest and linear wait for their next sample, at most `tolerance`"),
+    ] = "previous"
+    tolerance: Annotated[
+        Period | None,
+        Key(
+            "an older value is bad (`on_bad` of its source)",
+            default="3 periods of the joined source, at least 2s; required if it has no `rate`",
+        ),
+    ] = None
+
+
+class Input(Table, frozen=True, kw_only=True):
+    """What goes into one input of the model. A model of one input needs none of this."""
+
+    fields: Annotated[
+        Annotated[tuple[FieldName, ...], Several(1)] | None,
+        Key("the fields, in the order the model gets them", default="all, in order"),
+    ] = None
+    size: Annotated[Count | None, Key("the newest so many rows; 1: the latest values", default="the window's")] = None
+    layout: Annotated[
+        Literal["time,field", "field,time"] | None,
+        Key("which axis is time", default="the one that fits; required if both do"),
+    ] = None
+    value: Annotated[Constant, Key("a constant instead of fields")] = None
+
+
+class Step(Table, frozen=True, kw_only=True):
+    """One step before the model: array in, array out."""
+
+    FIRST = TYPE = "step"
+    step: Annotated[StepName, Key("what to do")]
+    mean: Annotated[Numbers | None, Key("(x - mean) / std; with `std`", only=("normalize",))] = None
+    std: Annotated[Numbers | None, Key("(x - mean) / std; with `mean`", only=("normalize",))] = None
+    min: Annotated[Numbers | None, Key("(x - min) / (max - min); with `max`", only=("normalize",))] = None
+    max: Annotated[Numbers | None, Key("(x - min) / (max - min); with `min`", only=("normalize",))] = None
+
+
+class OutputField(Table, frozen=True, kw_only=True):
+    """One value of a regression."""
+
+    FIRST = "name"
+    name: Annotated[FieldName, Key("what the value is called in the result")]
+    scale: Annotated[Number, Key("value = raw x scale + offset")] = 1.0
+    offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
+    unit: Annotated[Text | None, Key("said in health")] = None
+
+
+class Output(Table, frozen=True, kw_only=True):
+    """What the model's numbers mean."""
+
+    FIRST = TYPE = "type"
+    type: Annotated[
+        Literal["raw", "classify", "regress", "anomaly"],
+        Key(
+            "what a result holds. raw: `outputs.TENSOR`; classify: `label`, `score`, `scores.LABEL`; "
+            "regress: `values.NAME`; anomaly: `score`, `anomaly`"
+        ),
+    ] = "raw"
+    tensor: Annotated[
+        Annotated[tuple[FieldName, ...], Several(1)] | None,
+        Key("which output of the model", default="the only one; raw: all"),
+    ] = None
+    softmax: Annotated[
+        Flag | None,
+        Key("make probabilities of the values", default="if the values are not probabilities", only=("classify",)),
+    ] = None
+    top: Annotated[Count, Key("labels in `scores`", only=("classify",))] = 5
+    fields: Annotated[
+        Annotated[tuple[OutputField, ...], Several(1)] | None,
+        Key("names for the values, in order", default="by number", only=("regress",)),
+    ] = None
+    error: Annotated[
+        Literal["mae", "mse"] | None,
+        Key("the model reconstructs its input: the error is the score", only=("anomaly",)),
+    ] = None
+    above: Annotated[Number | None, Key("threshold: a higher score is abnormal", only=("anomaly",))] = None
+    below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=("anomaly",))] = None
+    release: Annotated[Number | None, Key("back to normal", default="the threshold", only=("anomaly",))] = None
+    smooth: Annotated[
+        Count,
+        Key("mean of the last n results of the key", only=("classify", "regress", "anomaly")),
+    ] = 1
+
+
+class When(Table, frozen=True, kw_only=True):
+    """Which results are sent. What is held back is counted as `filtered`. All conditions given must hold."""
+
+    change: Annotated[
+        DeadBand,
+        Key(
+            "differs from what this entry last published for the key; a number is a dead band",
+            default="off",
+        ),
+    ] = None
+    of: Annotated[
+        FieldName | None,
+        Key(
+            "which field of the result; alone: the field is true",
+            default="classify: `label` for change, `score` for above and below; anomaly: `anomaly`, `score`; "
+            "regress: the first value; raw: none",
+        ),
+    ] = None
+    above: Annotated[Number | None, Key("the field is greater")] = None
+    below: Annotated[Number | None, Key("the field is less")] = None
+    label: Annotated[Annotated[tuple[Text, ...], Several(1)] | None, Key("the field is one of these")] = None
+    min_interval: Annotated[
+        Period | None,
+        Key(
+            "at most one in this time. The newest held back is kept (one a key) and sent when it may be, if the conditions "
+            "still hold"
+        ),
+    ] = None
+    max_interval: Annotated[
+        Period | None,
+        Key("at least one in this time while results come: the newest, whether or not the conditions hold"),
+    ] = None
+
+
+class Publish(Table, frozen=True, kw_only=True):
+    """Where results go, and which."""
+
+    FIRST = "topic"
+    topic: Annotated[
+        Topic | None,
+        Key(
+            "with a keyed source it must hold `{key}` or all captures",
+            default='`"{base_topic}/{pipeline}"`, keyed: `"/{key}"` added',
+        ),
+    ] = None
+    broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
+    qos: Annotated[Literal[0, 1], Key("1: delivered at least once")] = 1
+    retain: Annotated[Flag, Key("the broker keeps the last one for those who come later")] = False
+    format: Annotated[
+        Literal["json", "msgpack", "cbor", "raw", "text"],
+        Key("raw: one tensor; text: the bare value of one field"),
+    ] = "json"
+    fields: Annotated[
+        Annotated[tuple[FieldName, ...], Several(1)] | None,
+        Key("fields of the result to send", default="all"),
+    ] = None
+    when: Annotated[When, Key("which results are sent", default="all")] = When()
+
+
+class Pipeline(Table, frozen=True, kw_only=True):
+    """Streams to a model to topics."""
+
+    source: Annotated[
+        Annotated[tuple[Name, ...], Several(1)],
+        Key("one stream, or several joined by `align`; the first sets the pace"),
+    ]
+    model: Annotated[
+        Name | None,
+        Key("without one the samples or windows themselves are the result (`outputs`)"),
+    ] = None
+    output: Annotated[Output, Key("what the model's numbers mean", default='`"raw"`')] = Output()
+    publish: Annotated[
+        Annotated[tuple[Publish, ...], Several()],
+        Key("where results go; `[]`: nowhere (a step of a chain)", default="one, all defaults"),
+    ] = (Publish(),)
+    preprocess: Annotated[
+        Annotated[tuple[Step, ...], Several()] | None,
+        Key("steps before the model, in order", default="the manifest's normalisation"),
+    ] = None
+    postprocess: Annotated[
+        Annotated[tuple[Custom, ...], Several()],
+        Key("steps after the model: outputs in, outputs out", default="none"),
+    ] = ()
+    slots: Annotated[
+        Count | None,
+        Key(
+            "windows that may wait for the model: the bound of the queue",
+            default="the most of: 2 x `batch.max`; `max_keys` if keyed; what fits in 1 MiB, up to 256",
+        ),
+    ] = None
+    overflow: Annotated[
+        Literal["drop_oldest", "drop_newest", "latest_only", "block"] | None,
+        Key(
+            "when all slots are taken; latest_only: the newest of each key; block: withhold acknowledgements, so that the "
+            "broker keeps the rest (MQTT at QoS 1), or stop reading the port; refused for MQTT at QoS 0",
+            default='`"block"` if all sources are MQTT at QoS 1, else `"drop_oldest"`',
+        ),
+    ] = None
+    window: Annotated[Window | None, Key("samples of one run", default="none: each sample by itself")] = None
+    align: Annotated[Align | None, Key("how several streams become one", default="to the first source")] = None
+    inputs: Annotated[
+        dict[str, Input],
+        Key("what goes into which input of the model", default="all fields into the only input"),
+    ] = msgspec.field(default_factory=dict)
+
+
+class Config(Table, frozen=True, kw_only=True):
+    """The whole file."""
+
+    device: Annotated[Device, Key("who this device is")] = Device()
+    memory: Annotated[Memory, Key("how much memory edged may use")] = Memory()
+    log: Annotated[Log, Key("what is written, and how")] = Log()
+    health: Annotated[Health, Key("what edged says about itself")] = Health()
+    broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
+    source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
+    model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)
+    pipeline: Annotated[dict[str, Pipeline], Key("streams to a model to topics")] = msgspec.field(default_factory=dict)

@@ -1,0 +1,550 @@
+"""How values are written in the configuration: durations, sizes, rates, ranges, element types, names.
+
+Each `Value` pairs a type's name, as the reference page says it, with a function that turns what stood in the TOML file
+into what the program uses, or raises ValueError with "expected ..., found ...". Nothing here knows which key it parses, and
+nothing looks outside the file: what does is in `external`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from edged.topics import parse_filter, parse_template
+
+NS = 1
+US = 1_000 * NS
+MS = 1_000 * US
+S = 1_000 * MS
+MIN = 60 * S
+H = 60 * MIN
+D = 24 * H
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+DURATION_UNITS = {"ns": NS, "us": US, "ms": MS, "s": S, "min": MIN, "h": H, "d": D}
+SIZE_UNITS = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
+RATE_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION_SLIPS = {
+    **dict.fromkeys(("sec", "secs", "second", "seconds", "S"), "s"),
+    **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("µs", "usec", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("mins", "minute", "minutes", "MIN"), "min"),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours", "H"), "h"),
+    **dict.fromkeys(("day", "days", "D"), "d"),
+}
+SIZE_SLIPS = {
+    **dict.fromkeys(("b", "byte", "bytes"), "B"),
+    **dict.fromkeys(("k", "K", "kb", "KB", "kB", "kib", "KIB", "Ki"), "KiB"),
+    **dict.fromkeys(("m", "M", "mb", "MB", "mib", "MIB", "Mi"), "MiB"),
+    **dict.fromkeys(("g", "G", "gb", "GB", "gib", "GIB", "Gi"), "GiB"),
+}
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+DTYPE_SLIPS = {
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "int": "int32",
+    "uint": "uint32",
+    "short": "int16",
+    "byte": "uint8",
+    "char": "int8",
+    "long": "int64",
+    **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
+}
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_NUMBER_AND_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*")
+
+
+class Secret(str):
+    """A text that no log line and no message shows; `reveal()` gives the plain string."""
+
+    __slots__ = ()
+
+    def reveal(self) -> str:
+        return self.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __str__(self) -> str:
+        return "(secret)"
+
+    def __format__(self, spec: str) -> str:
+        return format("(secret)", spec)
+
+
+class BrokerUrl(msgspec.Struct, frozen=True):
+    """Where a broker listens: a host and port over TCP (`mqtt`) or TLS (`mqtts`), or the path of a unix socket."""
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @property
+    def is_tls(self) -> bool:
+        return self.scheme == "mqtts"
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.path}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The length of a window: so many samples, or so many ns. Exactly one of the two is set."""
+
+    samples: int | None = None
+    duration: int | None = None
+
+
+class Function(msgspec.Struct, frozen=True):
+    """A function of the user's, in a Python file beside the configuration."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a value may refer to outside the file. `warnings` collects remarks on the value being parsed."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How a value is written: the name of its type in the reference page, and what makes it of the TOML value."""
+
+    name: str
+    parse: Callable[[Any, Surroundings], Any]
+
+
+def shown(raw: object) -> str:
+    """A value of the file as an error shows it: short, with the word for its kind where that is not plain to see."""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, int | float):
+        return f"the number {raw}"
+    if isinstance(raw, str):
+        text = '"' + raw.replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0") + '"'
+        return text if len(text) <= 80 else text[:76] + '..."'
+    if isinstance(raw, list):
+        return "an empty list" if not raw else "a list"
+    return "a table" if isinstance(raw, dict) else "a date or time"
+
+
+def kind(raw: object) -> str:
+    """Like `shown`, without the value itself: for what may be secret."""
+    if isinstance(raw, bool):
+        return "true or false"
+    if isinstance(raw, int | float):
+        return "a number"
+    return "a text" if isinstance(raw, str) else shown(raw)
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
+    """The known word that was probably meant, or None."""
+    folded = {k.lower().replace("-", "_"): k for k in known}
+    close = get_close_matches(word.lower().replace("-", "_"), list(folded), n=1, cutoff=0.6)
+    return folded[close[0]] if close else None
+
+
+def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
+    """One of a few words or numbers."""
+    if isinstance(raw, str | int) and not isinstance(raw, bool) and raw in known:
+        return raw
+    words = [str(k) for k in known]
+    listed = " ".join(f'"{k}"' if isinstance(k, str) else str(k) for k in known)
+    text = f"expected {'one of ' if len(known) > 1 else ''}{listed}, found {shown(raw)}"
+    cure = None
+    if isinstance(raw, str) and raw not in words:
+        cure = nearest(raw, words)
+    elif str(raw) in words and not isinstance(raw, bool):
+        cure = str(raw)
+    if cure is not None:
+        text += f'; did you mean "{cure}"?' if isinstance(known[words.index(cure)], str) else f"; did you mean {cure}?"
+    raise ValueError(text)
+
+
+def text(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"expected a text, found {shown(raw)}")
+    if not raw:
+        raise ValueError("expected a text, found an empty one")
+    if "\0" in raw:
+        raise ValueError(f"expected a text without NUL, found {shown(raw)}")
+    return raw
+
+
+STAND_INS = {"device": "device", "base_topic": "base/topic"}
+"""For names that are filled in once the device is known: enough to tell whether the rest of a topic is well formed."""
+
+
+def topic_filter(raw: object, around: Surroundings) -> str:
+    plain = text(raw, around)
+    parse_filter(plain, STAND_INS)
+    return plain
+
+
+def base_topic(raw: object, around: Surroundings) -> str:
+    plain = text(raw, around)
+    parse_template(plain, {"device": "device"}, ())
+    return plain
+
+
+def name(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str) or not NAME.fullmatch(raw):
+        raise ValueError(f"expected a name (letters, digits, _ and -, at most 64), found {shown(raw)}")
+    return raw
+
+
+def field_name(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"expected the name of a field, found {shown(raw)}")
+    if not raw or not raw.isprintable():
+        raise ValueError(f"expected the name of a field (not empty, without control characters), found {shown(raw)}")
+    return raw
+
+
+def boolean(raw: object, _: Surroundings) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    cure = f"; without quotes: {raw.lower()}" if isinstance(raw, str) and raw.lower() in ("true", "false") else ""
+    raise ValueError(f"expected true or false, found {shown(raw)}{cure}")
+
+
+def _integer(low: int | None, high: int | None) -> Callable[[Any, Surroundings], int]:
+    if low is not None and high is not None:
+        wanted = f"a whole number from {low} to {high}"
+    elif low is not None:
+        wanted = f"a whole number of at least {low}"
+    else:
+        wanted = "a whole number"
+
+    def parse(raw: object, _: Surroundings) -> int:
+        if not isinstance(raw, int) or isinstance(raw, bool):
+            cure = f"; without quotes: {raw}" if isinstance(raw, str) and raw.isdigit() else ""
+            if isinstance(raw, float) and raw.is_integer():
+                cure = f"; write {int(raw)}"
+            raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
+        if (low is not None and raw < low) or (high is not None and raw > high):
+            raise ValueError(f"expected {wanted}, found {raw}")
+        return raw
+
+    return parse
+
+
+def integer(low: int | None = None, high: int | None = None) -> Value:
+    return Value("int", _integer(low, high))
+
+
+def _number(low: float, high: float) -> Callable[[Any, Surroundings], float]:
+    if low == -math.inf:
+        wanted = "a number"
+    elif high == math.inf:
+        wanted = f"a number of at least {low:g}"
+    else:
+        wanted = f"a number from {low:g} to {high:g}"
+
+    def parse(raw: object, _: Surroundings) -> float:
+        if not isinstance(raw, int | float) or isinstance(raw, bool):
+            raise ValueError(f"expected {wanted}, found {shown(raw)}")
+        if not math.isfinite(raw) or not low <= raw <= high:
+            raise ValueError(f"expected {wanted}, found {raw}")
+        return float(raw)
+
+    return parse
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Value:
+    return Value("number", _number(low, high))
+
+
+def _with_unit(raw: str, units: Mapping[str, int], slips: Mapping[str, str], wanted: str) -> int:
+    found = _NUMBER_AND_UNIT.fullmatch(raw)
+    if found is None:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    amount, unit = found.groups()
+    if unit == "m" and "min" in units:
+        raise ValueError(f'expected {wanted}; "{raw}" could be "{amount}min" or "{amount}ms"')
+    if not unit:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}, which has no unit ({' '.join(units)})")
+    if unit not in units:
+        if unit in slips:
+            raise ValueError(f'expected {wanted}, found {shown(raw)}; write "{amount}{slips[unit]}"')
+        raise ValueError(f"expected {wanted} ({' '.join(units)}), found {shown(raw)}")
+    if amount.startswith("-"):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}, which is negative")
+    return round(float(amount) * units[unit]) if "." in amount else int(amount) * units[unit]
+
+
+def duration(raw: object, _: Surroundings) -> int:
+    """Nanoseconds."""
+    wanted = 'a duration such as "5s"'
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    return _with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted)
+
+
+def period(raw: object, around: Surroundings) -> int:
+    """Nanoseconds, more than none."""
+    length = duration(raw, around)
+    if length <= 0:
+        raise ValueError(f'expected a duration longer than nothing, such as "5s", found {shown(raw)}')
+    return length
+
+
+def keepalive(raw: object, around: Surroundings) -> int:
+    """Nanoseconds; MQTT has 16 bits for it, in whole seconds, and 0 would switch it off."""
+    length = duration(raw, around)
+    if not S <= length <= 65535 * S or length % S:
+        raise ValueError(f'expected whole seconds from "1s" to "65535s", found {shown(raw)}')
+    return length
+
+
+def size(raw: object, _: Surroundings) -> int:
+    """Bytes."""
+    wanted = 'a size such as "8MiB"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raise ValueError(f'expected {wanted}, found {shown(raw)}; for so many bytes: "{raw}B"')
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    count = _with_unit(raw, SIZE_UNITS, SIZE_SLIPS, wanted)
+    if count <= 0:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}, which is nothing")
+    return count
+
+
+def rate(raw: object, _: Surroundings) -> float:
+    """Per second."""
+    wanted = 'a rate: a number a second, or such as "6/min", "4/h"'
+    if isinstance(raw, str):
+        amount, slash, unit = raw.replace(" ", "").partition("/")
+        if not slash or unit not in RATE_UNITS or not re.fullmatch(r"\d+(\.\d+)?", amount):
+            raise ValueError(f"expected {wanted}, found {shown(raw)}")
+        value = float(amount) / RATE_UNITS[unit]
+    elif isinstance(raw, int | float) and not isinstance(raw, bool):
+        value = float(raw)
+    else:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"expected {wanted}, more than 0, found {shown(raw)}")
+    return value
+
+
+def value_range(raw: object, _: Surroundings) -> tuple[float, float]:
+    wanted = "a range such as [0, 150]"
+    if not isinstance(raw, list):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if len(raw) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) or math.isnan(x) for x in raw):
+        raise ValueError(f"expected {wanted} (two numbers), found {raw}")
+    if raw[0] >= raw[1]:
+        raise ValueError(f"expected {wanted}, the lower number first, found {raw}")
+    return float(raw[0]), float(raw[1])
+
+
+def marker(raw: object, _: Surroundings) -> bytes:
+    wanted = "bytes such as [0xAA, 0x55]"
+    if not isinstance(raw, list) or not raw:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    for one in raw:
+        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one <= 255:
+            raise ValueError(f"expected {wanted} (each from 0 to 255), found {shown(one)} in the list")
+    return bytes(raw)
+
+
+def line_end(raw: object, around: Surroundings) -> bytes:
+    return text(raw, around).encode()
+
+
+def dtype(raw: object, _: Surroundings) -> str:
+    if isinstance(raw, str) and raw in DTYPES:
+        return raw
+    cure = ""
+    if isinstance(raw, str):
+        meant = DTYPE_SLIPS.get(raw.lower()) or nearest(raw, DTYPES)
+        cure = f'; did you mean "{meant}"?' if meant else ""
+    raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
+
+
+def span(raw: object, _: Surroundings) -> Span:
+    wanted = 'samples (a whole number) or a duration such as "60s"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        if raw < 1:
+            raise ValueError(f"expected {wanted}, at least one sample, found {raw}")
+        return Span(samples=raw)
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if raw.isdigit():
+        raise ValueError(f"expected {wanted}, found {shown(raw)}; for samples without quotes: {raw}")
+    length = _with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted)
+    if length <= 0:
+        raise ValueError(f"expected {wanted}, longer than nothing, found {shown(raw)}")
+    return Span(duration=length)
+
+
+def stop_bits(raw: object, _: Surroundings) -> float:
+    if isinstance(raw, bool) or raw not in (1, 1.5, 2):
+        raise ValueError(f"expected one of 1 1.5 2, found {shown(raw)}")
+    return float(raw)
+
+
+def dead_band(raw: object, _: Surroundings) -> float | None:
+    """The smallest change that counts: 0.0 for `true` (any), None for `false`."""
+    if isinstance(raw, bool):
+        return 0.0 if raw else None
+    if not isinstance(raw, int | float) or not math.isfinite(raw) or raw < 0:
+        raise ValueError(f"expected true, or a number (the smallest change that counts), found {shown(raw)}")
+    return float(raw)
+
+
+def path(raw: object, around: Surroundings) -> Path:
+    """Absolute; what is relative is relative to the configuration's folder."""
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise ValueError(f"expected the path of a file, found {shown(raw)}")
+    return around.folder / raw
+
+
+def labels(raw: object, around: Surroundings) -> tuple[str, ...] | Path:
+    if isinstance(raw, str):
+        return path(raw, around)
+    if not isinstance(raw, list) or not raw or not all(isinstance(x, str) and x for x in raw):
+        raise ValueError(f"expected a list of texts, or the path of a file with one a line, found {shown(raw)}")
+    for one in raw:
+        if raw.count(one) > 1:
+            raise ValueError(f"expected a different name for each class, found {shown(one)} {raw.count(one)} times")
+    return tuple(raw)
+
+
+def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
+    """None: whichever is fastest."""
+    if raw == "auto":
+        return None
+    known = ("tensorrt", "cuda", "cpu")
+    if not isinstance(raw, list) or not raw:
+        quoted = f'; as a list: ["{raw}"]' if raw in known else ""
+        raise ValueError(f'expected "auto" or a list of "tensorrt" "cuda" "cpu", found {shown(raw)}{quoted}')
+    for one in raw:
+        choice(one, known)
+        if raw.count(one) > 1:
+            raise ValueError(f"expected each provider once, found {shown(one)} {raw.count(one)} times")
+    return tuple(raw)
+
+
+def constant(raw: object, _: Surroundings) -> Any:
+    """A number, or lists of numbers as deep as the model's input; lists become tuples."""
+    if isinstance(raw, bool | int | float):
+        return raw
+    if not isinstance(raw, list) or not raw:
+        raise ValueError(f"expected a number or a list of numbers, found {shown(raw)}")
+    parts = [constant(one, _) for one in raw]
+    lengths = {len(part) if isinstance(part, tuple) else -1 for part in parts}
+    if len(lengths) > 1:
+        raise ValueError("expected lists of one length at each depth, found lists of different lengths")
+    return tuple(parts)
+
+
+def numbers(raw: object, _: Surroundings) -> tuple[float, ...]:
+    given: list[Any] = raw if isinstance(raw, list) else [raw]
+    if not given or any(isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x) for x in given):
+        raise ValueError(f"expected a number or a list of numbers, one a field, found {shown(raw)}")
+    return tuple(map(float, given))
+
+
+def function(raw: object, around: Surroundings) -> Function:
+    wanted = '"file.py:function"'
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    file, colon, called = raw.rpartition(":")
+    if not colon or not file.endswith(".py") or not called.isidentifier():
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    return Function(around.folder / file, called)
+
+
+STEPS = ("normalize", "detrend")
+
+
+def step(raw: object, around: Surroundings) -> str | Function:
+    if isinstance(raw, str) and raw in STEPS:
+        return raw
+    wanted = f'one of {" ".join(f"{chr(34)}{s}{chr(34)}" for s in STEPS)} or "file.py:function"'
+    if isinstance(raw, str) and ":" in raw:
+        return function(raw, around)
+    meant = nearest(raw, STEPS) if isinstance(raw, str) else None
+    raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f'; did you mean "{meant}"?' if meant else ""))
+
+
+def parse_field_path(raw: str) -> tuple[str | int, ...]:
+    """`pressure.in`, `rows.0.v`, `"a.b".c` as its parts; bare digits are an index. Raises ValueError."""
+    parts: list[str | int] = []
+    rest = raw
+    while True:
+        quoted = re.match(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'', rest)
+        if quoted:
+            part: str | int = quoted[2] if quoted[2] is not None else re.sub(r"\\(.)", r"\1", quoted[1])
+            rest = rest[quoted.end() :]
+        else:
+            word = rest.partition(".")[0]
+            part, rest = int(word) if word.isdecimal() and word.isascii() else word, rest[len(word) :]
+            if word == "" or any(c in word for c in "\"'"):
+                raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
+        parts.append(part)
+        if not rest:
+            return tuple(parts)
+        if not rest.startswith("."):
+            raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
+        rest = rest[1:]
+
+
+def field_path(raw: object, _: Surroundings) -> tuple[str | int, ...]:
+    if not isinstance(raw, str):
+        raise ValueError(f"expected a path such as pressure.in, found {shown(raw)}")
+    return parse_field_path(raw)
+
+
+Text = Annotated[str, Value("text", text)]
+Name = Annotated[str, Value("name", name)]
+FieldName = Annotated[str, Value("name", field_name)]
+Topic = Annotated[str, Value("topic", text)]
+Filter = Annotated[str, Value("topic", topic_filter)]
+BaseTopic = Annotated[str, Value("topic", base_topic)]
+Flag = Annotated[bool, Value("bool", boolean)]
+Count = Annotated[int, integer(1)]
+Index = Annotated[int, integer(0)]
+Number = Annotated[float, number()]
+Duration = Annotated[int, Value("duration", duration)]
+Period = Annotated[int, Value("duration", period)]
+Keepalive = Annotated[int, Value("duration", keepalive)]
+Size = Annotated[int, Value("size", size)]
+Rate = Annotated[float, Value("rate", rate)]
+Range = Annotated[tuple[float, float], Value("range", value_range)]
+StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]
+Marker = Annotated[bytes, Value("bytes", marker)]
+LineEnd = Annotated[bytes, Value("text", line_end)]
+DType = Annotated[str, Value("type", dtype)]
+Samples = Annotated[Span, Value("samples or duration", span)]
+DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
+FilePath = Annotated[Path, Value("path", path)]
+Labels = Annotated[tuple[str, ...] | Path, Value("text list or path", labels)]
+Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
+Constant = Annotated[Any, Value("number, list", constant)]
+Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]
+Custom = Annotated[Function, Value('`"file.py:function"`', function)]
+StepName = Annotated[str | Function, Value('`normalize` `detrend` or `"file.py:function"`', step)]
+FieldPath = Annotated[tuple[str | int, ...], Value("field path", field_path)]

@@ -1,0 +1,19 @@
+"""Bytes to rows of numbers: frames, checksums, formats, ranges.
+
+Pure: no clock, no file, no loop. Every decoder is strict, refuses what is malformed by itself and keeps its neighbours,
+holds at most one unfinished frame of `max_bytes`, and gives the same rows however the bytes are chopped.
+"""
+
+from edged.decode.payload import PayloadDecoder, make_payload_decoder
+from edged.decode.plan import DecodePlan, FieldPlan, plan_decode
+from edged.decode.stream import StreamDecoder, make_stream_decoder
+
+__all__ = [
+    "DecodePlan",
+    "FieldPlan",
+    "PayloadDecoder",
+    "StreamDecoder",
+    "make_payload_decoder",
+    "make_stream_decoder",
+    "plan_decode",
+]

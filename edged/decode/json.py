@@ -1,0 +1,371 @@
+"""Trees of values: JSON and MessagePack, one walker for both.
+
+What a plan wants of a message is written down as a msgspec type, so that the usual message goes through C once, unwanted
+members are skipped, and what is no number is refused there. A message that does not fit the type (a null, an absent
+member, a text, an array of samples beside tensors) is decoded whole and walked, which also gives the reason when it is
+refused. Both give the same numbers for what both accept.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edged.decode.plan import DecodePlan, FieldPlan, PathParts
+from edged.decode.times import BadTime, ns_of_number, ns_of_text
+from edged.decode.values import BadPayload, Table, key_text, number_of_text
+from edged.records import Reject
+
+MAX_DEPTH = 64
+"""Arrays and objects within each other."""
+
+_ABSENT = None
+"""What a path leads to when it leads nowhere: the same as null."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+
+
+class _Rows:
+    """Rows in the making: float64s one behind the other, and what belongs to each row."""
+
+    def __init__(self) -> None:
+        self.numbers = bytearray()
+        self.absent: list[tuple[int, int]] = []
+        self.times: list[int] = []
+        self.keys: list[tuple[str, ...]] = []
+        self.origin: list[int] = []
+        self.rejects: list[Reject] = []
+
+
+def _check(payload: bytes) -> None:
+    """What msgspec does not look at in members that it skips.
+
+    Raises:
+        BadPayload: when it is not UTF-8, or too deep.
+    """
+    try:
+        str(payload, "utf-8")
+    except UnicodeDecodeError as error:
+        raise BadPayload("not_utf8", f"expected UTF-8, found byte 0x{payload[error.start]:02x} at {error.start}") from None
+    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
+        raise BadPayload("too_deep", f"more than {MAX_DEPTH} arrays and objects within each other")
+
+
+class Tree:
+    """Messages to a Table. One message is one sample, or n when all its numbers are arrays of one length n."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        self._plan = plan
+        self._is_json = plan.format == "json"
+        self._values = plan.value_fields
+        self._keys = tuple(plan.field(name) for name in plan.key_fields)
+        self._time = plan.field(plan.time_field) if plan.time_field is not None else None
+        decoder: Any = msgspec.json.Decoder if self._is_json else msgspec.msgpack.Decoder
+        self._untyped = msgspec.json.Decoder(float_hook=float) if self._is_json else msgspec.msgpack.Decoder()
+        self._tensor = self._values[0].count if len(self._values) == 1 and len(self._values[0].shape) == 1 else 0
+        wanted = [(field.path, _leaf(field)) for field in self._values]
+        others: list[tuple[PathParts, Any]] = [(field.path, str | int | float | bool) for field in self._keys]
+        if self._time is not None:
+            others.append((self._time.path, msgspec.Raw))
+        self._read = _reader(decoder, wanted + others) if all(kind is not None for _, kind in wanted) else None
+        self._read_time = _reader(decoder, others[-1:]) if self._time is not None else None
+        self._is_scalar = all(field.values is None and not field.shape for field in self._values)
+        self._has_more = bool(others)
+        self._pack = struct.Struct(f"{plan.width}d").pack  # a message at a time: floats that die young cost half
+
+    def decode(self, payloads: Sequence[bytes]) -> Table:
+        """Each payload is good or refused by itself."""
+        rows = _Rows()
+        for index, payload in enumerate(payloads):
+            try:
+                # usual and quickly seen: plain text, one object with at most one array in it
+                if self._is_json and not (
+                    payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
+                ):
+                    _check(payload)
+                if self._read is None or not self._take(rows, index, payload):
+                    self._walk(rows, index, payload)
+            except (BadPayload, BadTime) as bad:
+                rows.rejects.append(Reject(bad.reason, bad.detail, payload=index))
+        count = len(rows.origin)
+        numbers = np.frombuffer(rows.numbers).reshape(count, self._plan.width)
+        absent = None
+        if rows.absent:
+            absent = np.zeros(numbers.shape, np.bool_)
+            absent[tuple(np.array(rows.absent).T)] = True
+        return Table(
+            numbers,
+            np.array(rows.times, np.int64) if self._time is not None else None,
+            rows.keys if self._keys else None,
+            None if rows.origin == list(range(len(payloads))) else np.array(rows.origin, np.int32),
+            absent,
+            rows.rejects,
+        )
+
+    def _take(self, rows: _Rows, index: int, payload: bytes) -> bool:
+        """The quick way; False when the message does not fit the type."""
+        try:
+            found = self._read(payload)  # type: ignore[misc]
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return False
+        numbers = found[: len(self._values)]
+        if self._tensor:
+            numbers = numbers[0]
+            if len(numbers) != self._tensor:
+                return False
+        elif not self._is_scalar:
+            flat = _flat(self._values, numbers)
+            if flat is None:
+                return False
+            numbers = flat
+        if self._has_more:
+            keys = tuple(map(key_text, found[len(self._values) : len(self._values) + len(self._keys)]))
+            times = self._times_of(found[-1]) if self._time is not None else []
+            if len(times) > 1:
+                return False
+            rows.times += times
+            rows.keys.append(keys)
+        rows.numbers += self._pack(*numbers)
+        rows.origin.append(index)
+        return True
+
+    def _walk(self, rows: _Rows, index: int, payload: bytes) -> None:
+        """The careful way.
+
+        Raises:
+            BadPayload: with the reason.
+            BadTime: the same, of a time.
+        """
+        try:
+            tree = self._untyped.decode(payload)
+        except RecursionError:
+            raise BadPayload("too_deep", f"more than {MAX_DEPTH} arrays and objects within each other") from None
+        except msgspec.ValidationError as error:  # well-formed: a number that nothing can hold
+            raise BadPayload("not_finite", str(error)) from None
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            raise BadPayload("malformed", str(error)) from None
+        if not isinstance(tree, dict | list):
+            raise BadPayload("malformed", f"expected an object, found {_kind(tree)}")
+        leaves = [_find(tree, field.path) for field in self._values]
+        count = _samples(self._values, leaves)
+        samples = [_spread(field, leaf, count) for field, leaf in zip(self._values, leaves, strict=True)]
+        keys = tuple(key_text(_find(tree, field.path)) for field in self._keys)
+        times = self._walk_times(payload, tree, count or 1)
+        for sample in range(count or 1):
+            numbers: list[float] = []
+            for field, column in zip(self._values, samples, strict=True):
+                part = column[sample * field.count : (sample + 1) * field.count]
+                rows.absent += [(len(rows.origin), field.start + j) for j, number in enumerate(part) if number is None]
+                numbers += [math.nan if number is None else number for number in part]
+            rows.numbers += self._pack(*numbers)
+            rows.keys.append(keys)
+            rows.origin.append(index)
+        rows.times += times
+
+    def _walk_times(self, payload: bytes, tree: Any, count: int) -> list[int]:
+        if self._time is None:
+            return []
+        times: list[int] = []
+        if self._read_time is not None:
+            try:
+                times = self._times_of(self._read_time(payload)[0])
+            except msgspec.DecodeError:
+                raise BadPayload("missing", f"no time: {self._time.name} is absent") from None
+        else:
+            leaf = _find(tree, self._time.path)
+            times = [self._time_of(item) for item in (leaf if isinstance(leaf, list) else [leaf])]
+        if len(times) == 1:
+            return times * count
+        if len(times) != count:
+            raise BadPayload("malformed", f"{self._time.name}: {len(times)} times for {count} samples")
+        return times
+
+    def _times_of(self, raw: msgspec.Raw) -> list[int]:
+        """The text of numbers is kept until here: a float would round it."""
+        if not self._is_json:
+            leaf = msgspec.msgpack.decode(raw)
+            return [self._time_of(item) for item in (leaf if isinstance(leaf, list) else [leaf])]
+        text = bytes(raw)
+        if text.startswith(b"["):
+            return [self._time_of_text(bytes(item)) for item in msgspec.json.decode(text, type=list[msgspec.Raw])]
+        return [self._time_of_text(text)]
+
+    def _time_of_text(self, raw: bytes) -> int:
+        if raw.startswith(b'"'):
+            return self._time_of(msgspec.json.decode(raw))
+        if raw == b"null":
+            return self._time_of(None)
+        return ns_of_text(raw.decode(), self._plan.time_format or "")
+
+    def _time_of(self, leaf: Any) -> int:
+        format = self._plan.time_format or ""
+        if isinstance(leaf, str):
+            return ns_of_text(leaf, format)
+        if leaf is None:
+            raise BadPayload("missing", "no time: absent or null")
+        if isinstance(leaf, bool) or not isinstance(leaf, int | float) or format == "rfc3339":
+            raise BadPayload("not_a_number", f"time: expected {format}, found {_kind(leaf)}")
+        return ns_of_number(leaf, format)
+
+
+def _leaf(field: FieldPlan) -> Any:
+    """The type of a field in the usual message; None where only the walk will do."""
+    if len(field.shape) > 1:
+        return None
+    if field.shape:
+        return list[float] if field.values is None else None
+    return float | bool | str if field.values is not None else float | bool
+
+
+def _flat(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> list[float] | None:
+    """The numbers of scalars, texts and tensors; None when a tensor is not of its size."""
+    numbers: list[float] = []
+    for field, leaf in zip(fields, leaves, strict=True):
+        if field.shape:
+            if len(leaf) != field.count:
+                return None
+            numbers += leaf
+        else:
+            numbers.append(number_of_text(field, leaf) if isinstance(leaf, str) else leaf)
+    return numbers
+
+
+def _reader(decoder: Any, leaves: list[tuple[PathParts, Any]]) -> Callable[[bytes], tuple[Any, ...]] | None:
+    """A function from a message to what lies at the paths, or None where a path goes through an array or meets another."""
+    tree: dict[str, Any] = {}
+    names: list[str] = []
+    kinds: dict[PathParts, Any] = {}
+    for path, kind in leaves:
+        if any(isinstance(part, int) for part in path) or kinds.setdefault(path, kind) != kind:
+            return None
+        node = tree
+        for part in path[:-1]:
+            node = node.setdefault(str(part), {})
+            if not isinstance(node, dict):
+                return None
+        if isinstance(node.setdefault(str(path[-1]), kind), dict):
+            return None
+    root = _struct_of(tree)
+    for path, _ in leaves:
+        names.append(_attribute(tree, path))
+    decode = decoder(root).decode
+    get = attrgetter(*names)
+    if len(names) == 1:
+        return lambda payload: (get(decode(payload)),)
+    return lambda payload: get(decode(payload))
+
+
+def _struct_of(tree: dict[str, Any]) -> Any:
+    fields = [(f"f{i}", _struct_of(kind) if isinstance(kind, dict) else kind) for i, kind in enumerate(tree.values())]
+    return msgspec.defstruct("Message", fields, rename={f"f{i}": name for i, name in enumerate(tree)}, gc=False)
+
+
+def _attribute(tree: dict[str, Any], path: PathParts) -> str:
+    parts = []
+    node: Any = tree
+    for part in path:
+        parts.append(f"f{list(node).index(part)}")
+        node = node[part]
+    return ".".join(parts)
+
+
+def _depth(payload: bytes) -> int:
+    """How deep it is nested, counted to one above MAX_DEPTH. Each round takes the innermost pairs away."""
+    brackets = _STRING.sub(b"", payload).translate(_AS_SQUARE, _NOT_BRACKETS)
+    for depth in range(MAX_DEPTH + 1):
+        fewer = brackets.replace(b"[]", b"")
+        if fewer == brackets:
+            return depth if not brackets else max(depth, min(brackets.count(b"["), MAX_DEPTH + 1))
+        brackets = fewer
+    return MAX_DEPTH + 1
+
+
+def _find(tree: Any, path: PathParts) -> Any:
+    for part in path:
+        if isinstance(tree, dict):
+            tree = tree.get(str(part), _ABSENT)
+        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
+            tree = tree[part]
+        else:
+            return _ABSENT
+    return tree
+
+
+def _kind(leaf: Any) -> str:
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    return names.get(type(leaf), type(leaf).__name__)
+
+
+def _rank(leaf: Any) -> int:
+    rank = 0
+    while isinstance(leaf, list):
+        rank += 1
+        leaf = leaf[0] if leaf else 0.0
+    return rank
+
+
+def _samples(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> int:
+    """How many samples a message holds: n when every field has one array dimension of n more than its shape; 0: one, plain.
+
+    Raises:
+        BadPayload: when the fields do not agree.
+    """
+    present = [(field, leaf) for field, leaf in zip(fields, leaves, strict=True) if leaf is not _ABSENT]
+    arrays = [len(leaf) for field, leaf in present if _rank(leaf) == len(field.shape) + 1]
+    if not arrays:
+        return 0
+    if len(arrays) == len(present) and arrays.count(arrays[0]) == len(arrays) and arrays[0]:
+        return arrays[0]
+    found = ", ".join(
+        f"{field.name}: {'an array of ' + str(len(leaf)) if isinstance(leaf, list) else _kind(leaf)}"
+        for field, leaf in present[:6]
+    )
+    raise BadPayload("malformed", f"expected numbers, or arrays of one length, found {found}")
+
+
+def _spread(field: FieldPlan, leaf: Any, count: int) -> list[float | None]:
+    """The numbers of a field in all samples of the message, one behind the other; None where there is none."""
+    shape = (count, *field.shape) if count else field.shape
+    if leaf is _ABSENT:
+        return [None] * ((count or 1) * field.count)
+    flat = [leaf]
+    for size in shape:
+        nested, flat = flat, []
+        for part in nested:
+            if not isinstance(part, list):
+                raise BadPayload("malformed", f"{field.name}: expected an array of {size}, found {_kind(part)}")
+            if len(part) != size:
+                kind = "short" if len(part) < size else "long"
+                raise BadPayload(kind, f"{field.name}: expected {size} numbers, found {len(part)}")
+            flat += part
+    return [_number(field, item) for item in flat]
+
+
+def _number(field: FieldPlan, leaf: Any) -> float | None:
+    if isinstance(leaf, float) or leaf is None:
+        return leaf
+    if isinstance(leaf, int):  # true and false too
+        try:
+            return float(leaf)
+        except OverflowError:
+            return math.inf
+    if isinstance(leaf, str):
+        return number_of_text(field, leaf)
+    raise BadPayload("not_a_number", f"{field.name}: expected a number, found {_kind(leaf)}")

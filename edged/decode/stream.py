@@ -1,0 +1,197 @@
+"""A stream of bytes to rows: frames, then checksum, then values. What serial ports and recordings speak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from edged.decode.checksum import Checksum, nmea_body
+from edged.decode.csv import Csv
+from edged.decode.framing import FrameScanner, LineFramer, Lines
+from edged.decode.payload import make_payload_decoder
+from edged.decode.plan import DecodePlan
+from edged.decode.values import Screen, excerpts
+from edged.records import Reject, Rows
+
+
+class StreamDecoder(Protocol):
+    """Bytes as they come to rows. Any chopping of the stream gives the same rows."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes held because their frame is not complete."""
+
+    def feed(self, data: bytes) -> Rows | None:
+        """The rows of the frames that `data` completes; None when there is nothing to tell. Of a Reject, `offset` is the place
+        in the stream since the last reset; `payload` says nothing, nor does that of the rows (None)."""
+
+    def reset(self) -> None:
+        """The port was opened again: what was held is forgotten, and a header may come."""
+
+
+def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
+    """The decoder of one source's bytes. `plan.frame` None is lines."""
+    if plan.frame is None or plan.frame.type == "line":
+        return _CsvLines(plan) if plan.format == "csv" else _TextLines(plan)
+    return _BinaryFrames(plan)
+
+
+class _CsvLines:
+    """Lines of csv are decoded as one blob."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        self._plan = plan
+        self._end = _line_end(plan)
+        self._framer = LineFramer(self._end, plan.max_bytes)
+        self._has_checksum = plan.checksum is not None and plan.checksum.type == "nmea"
+        self._csv = Csv(plan)
+        self._screen = Screen(plan)
+
+    @property
+    def pending(self) -> int:
+        return self._framer.pending
+
+    def feed(self, data: bytes) -> Rows | None:
+        parts, rejects = self._framer.feed(data)
+        return _merged([self._decode(part) for part in parts], rejects, self._plan)
+
+    def reset(self) -> None:
+        self._framer.reset()
+        self._csv.reset()
+
+    def _decode(self, lines: Lines) -> Rows:
+        blob = _normal(lines.blob, self._end)
+        kept: list[int] | None = None
+        rejects: list[Reject] = []
+        if self._has_checksum:
+            good, kept, rejects = _with_nmea(blob[:-1].split(b"\n"))
+            blob = b"".join(line + b"\n" for line in good)
+        rows = self._screen.rows(self._csv.decode_lines(blob))
+        if rows.rejects or rejects:
+            if kept is not None:
+                rows.rejects = [reject._replace(payload=kept[reject.payload]) for reject in rows.rejects]
+            pieces = lines.blob.split(self._end)[:-1]
+            rows.rejects = excerpts([*rejects, *rows.rejects], pieces, _starts(lines, pieces, self._end))
+        rows.payload = None
+        return rows
+
+
+class _TextLines:
+    """Lines of any other text format: each is a payload."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        self._plan = plan
+        self._end = _line_end(plan)
+        self._framer = LineFramer(self._end, plan.max_bytes)
+        self._has_checksum = plan.checksum is not None and plan.checksum.type == "nmea"
+        self._decoder = make_payload_decoder(plan)
+
+    @property
+    def pending(self) -> int:
+        return self._framer.pending
+
+    def feed(self, data: bytes) -> Rows | None:
+        parts, rejects = self._framer.feed(data)
+        return _merged([self._decode(part) for part in parts], rejects, self._plan)
+
+    def reset(self) -> None:
+        self._framer.reset()
+
+    def _decode(self, lines: Lines) -> Rows:
+        pieces = lines.blob.split(self._end)[:-1]
+        payloads = [piece.removesuffix(b"\r") for piece in pieces]
+        kept: list[int] = list(range(len(pieces)))
+        rejects: list[Reject] = []
+        if self._has_checksum:
+            payloads, kept, rejects = _with_nmea(payloads)
+        rows = self._decoder.decode(payloads)
+        found = [reject._replace(payload=kept[reject.payload], data=b"") for reject in rows.rejects]
+        rows.rejects = excerpts([*rejects, *found], pieces, _starts(lines, pieces, self._end) if rejects or found else None)
+        rows.payload = None
+        return rows
+
+
+class _BinaryFrames:
+    """Frames of a size or with a length field: each is a payload."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        assert plan.frame is not None
+        self._plan = plan
+        settings = plan.checksum
+        checksum = Checksum("none") if settings is None else Checksum(settings.type, settings.start or 0, settings.endian)
+        self._scanner = FrameScanner(plan.frame, checksum, plan.max_bytes)
+        self._decoder = make_payload_decoder(plan)
+
+    @property
+    def pending(self) -> int:
+        return self._scanner.pending
+
+    def feed(self, data: bytes) -> Rows | None:
+        frames, rejects = self._scanner.feed(data)
+        rows = self._decoder.decode([frame.payload for frame in frames])
+        rows.rejects = [reject._replace(offset=frames[reject.payload].start) for reject in rows.rejects]
+        rows.payload = None
+        return _merged([rows], rejects, self._plan)
+
+    def reset(self) -> None:
+        self._scanner.reset()
+
+
+def _line_end(plan: DecodePlan) -> bytes:
+    return b"\n" if plan.frame is None else plan.frame.end
+
+
+def _normal(blob: bytes, end: bytes) -> bytes:
+    """The lines ended by a line feed alone. One that a line holds within itself becomes a NUL, which no number has."""
+    if end != b"\n":
+        if blob.count(b"\n") == blob.count(end) * end.count(b"\n"):
+            blob = blob.replace(end, b"\n")
+        else:
+            blob = b"\n".join(line.replace(b"\n", b"\0") for line in blob.split(end))
+    return blob.replace(b"\r\n", b"\n") if b"\r" in blob else blob
+
+
+def _with_nmea(lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
+    """The bodies of the lines whose checksum is right, which lines those are, and the others."""
+    bodies, kept, rejects = [], [], []
+    for index, line in enumerate(lines):
+        body = nmea_body(line)
+        if body is None:
+            rejects.append(Reject("checksum", "expected * and two hex digits, the exclusive-or of what is before", payload=index))
+        else:
+            bodies.append(body)
+            kept.append(index)
+    return bodies, kept, rejects
+
+
+def _starts(lines: Lines, pieces: Sequence[bytes], end: bytes) -> list[int]:
+    starts, at = [], lines.start
+    for piece in pieces:
+        starts.append(at)
+        at += len(piece) + len(end)
+    return starts
+
+
+def _merged(parts: list[Rows], rejects: Sequence[Reject], plan: DecodePlan) -> Rows | None:
+    """Several parts of one read as one; usually there is one."""
+    parts = [part for part in parts if len(part.values) or part.rejects]
+    if not parts:
+        return Rows(np.empty((0, plan.width), plan.dtype), rejects=rejects) if rejects else None
+    first = parts[0]
+    if rejects:
+        first.rejects = sorted([*rejects, *first.rejects], key=lambda reject: reject.offset)
+    if len(parts) == 1:
+        return first
+    degraded = any(part.degraded is not None for part in parts)
+    return Rows(
+        np.concatenate([part.values for part in parts]),
+        None if first.time is None else np.concatenate([part.time for part in parts if part.time is not None]),
+        None if first.keys is None else [key for part in parts for key in part.keys or ()],
+        None,
+        np.concatenate([np.zeros(len(part.values), np.bool_) if part.degraded is None else part.degraded for part in parts])
+        if degraded
+        else None,
+        [reject for part in parts for reject in part.rejects],
+    )

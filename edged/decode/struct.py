@@ -1,0 +1,114 @@
+"""Packed binary records: `struct`, a type for each field, and `raw`, rows of one type. n whole records are n samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.times import BadTime, ns_of_array, ns_of_number
+from edged.decode.values import BadPayload, Table, key_text
+from edged.records import Reject
+
+_FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
+"""What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
+
+
+class Records:
+    """Payloads to a Table. All payloads of a call are one array: the cost is that of one copy."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        self._plan = plan
+        self._dtype = np.dtype([(f"f{i}", _wire(field), field.shape) for i, field in enumerate(plan.fields)])
+        wire = {_wire(field) for field in plan.fields}
+        is_uniform = len(wire) == 1 and all(field.is_value for field in plan.fields)
+        self._uniform = wire.pop() if is_uniform else None
+        self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
+
+    def decode(self, payloads: Sequence[bytes]) -> Table:
+        """Each payload must be a whole number of records, and at least one."""
+        size = self._dtype.itemsize
+        if set(map(len, payloads)) == {size}:
+            return self._table(b"".join(payloads), None, [])
+        rejects, good, counts = [], [], []
+        for index, payload in enumerate(payloads):
+            count, rest = divmod(len(payload), size)
+            if rest or not count:
+                kind = "long" if count else "short"
+                rejects.append(
+                    Reject(kind, f"a payload of {len(payload)} bytes is not a whole number of {self._unit()}", payload=index)
+                )
+            else:
+                good.append(payload)
+            counts.append(0 if rest else count)
+        return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), rejects)
+
+    def _unit(self) -> str:
+        dtypes = [field.dtype for field in self._plan.fields if field.dtype is not None]
+        if self._plan.format == "raw":
+            items = self._dtype.itemsize // dtypes[0].itemsize
+            return f"{dtypes[0].name}" if items == 1 else f"rows of {items} {dtypes[0].name} ({self._dtype.itemsize} bytes)"
+        return f"records of {self._dtype.itemsize} bytes"
+
+    def _table(self, data: bytes, origin: NDArray[np.int32] | None, rejects: list[Reject]) -> Table:
+        plan = self._plan
+        if self._uniform is not None and not self._is_bool[0]:
+            return Table(_as_float(np.frombuffer(data, self._uniform)).reshape(-1, plan.width), None, None, origin, None, rejects)
+        records = np.frombuffer(data, self._dtype)
+        # float64 where it is needed: integers of 32 bits and more, and float64 itself
+        wide = any(
+            field.dtype is not None and field.is_value and field.dtype.itemsize > _float_bytes(field) for field in plan.fields
+        )
+        raw = np.empty((len(records), plan.width), np.float64 if wide else np.float32)
+        for i, field in enumerate(plan.fields):
+            if field.is_value:
+                column = records[f"f{i}"].reshape(len(records), -1)
+                raw[:, field.start : field.stop] = column != 0 if self._is_bool[i] else column
+        table = Table(raw, None, None, origin, None, rejects)
+        return self._stamped(table, records) if plan.time_field is not None or plan.key_fields else table
+
+    def _stamped(self, table: Table, records: NDArray[Any]) -> Table:
+        """The table with its times and keys, without the records whose own are no good."""
+        names = [field.name for field in self._plan.fields]
+        format = self._plan.time_format
+        columns = [records[f"f{names.index(name)}"] for name in self._plan.key_fields]
+        stamps = records[f"f{names.index(self._plan.time_field)}"] if self._plan.time_field is not None else None
+        times = ns_of_array(stamps, format) if stamps is not None and format is not None else None
+        kept, ns, keys = [], [], []
+        for row in range(len(records)):
+            try:
+                if stamps is not None and times is None and format is not None:
+                    ns.append(ns_of_number(stamps[row].item(), format))
+                keys.append(tuple(key_text(column[row].item()) for column in columns))
+                kept.append(row)
+            except (BadPayload, BadTime) as bad:
+                del ns[len(kept) :]
+                payload = row if table.origin is None else int(table.origin[row])
+                table.rejects.append(Reject(bad.reason, bad.detail, payload=payload))
+        if times is None and stamps is not None:
+            times = np.array(ns, np.int64)
+        elif times is not None:
+            times = times[kept]
+        origin = table.origin
+        if len(kept) < len(records):
+            origin = np.array(kept, np.int32) if origin is None else origin[kept]
+        return Table(table.raw[kept], times, keys if columns else None, origin, None, table.rejects)
+
+
+def _wire(field: FieldPlan) -> np.dtype[Any]:
+    assert field.dtype is not None
+    return np.dtype(np.uint8) if field.dtype.kind == "b" else field.dtype
+
+
+def _float_bytes(field: FieldPlan) -> int:
+    assert field.dtype is not None
+    return 4 if field.dtype.kind == "f" else 2
+
+
+def _as_float(numbers: NDArray[Any]) -> NDArray[Any]:
+    if numbers.dtype.kind == "f":
+        return numbers.astype(_FLOATS[numbers.dtype.itemsize], copy=False)
+    return numbers.astype(np.float32 if numbers.dtype.itemsize <= 2 else np.float64)

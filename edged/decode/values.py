@@ -1,0 +1,239 @@
+"""What every format does with numbers once it has them: scale, range, and what is bad.
+
+A format yields a `Table` of raw numbers; `Screen` turns it into `Rows`. A value that is absent, not finite or out of
+`valid` is bad: its row is dropped, or the last good value of its sensor is held, or it passes as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.decode.plan import DecodePlan, FieldPlan
+from edged.records import Flags, Reject, Rows, Times
+
+KEY_CHARACTERS = 64
+"""The longest key that a payload may give."""
+
+_FORBIDDEN = frozenset("/+#\0")
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FLOAT64_MAX = float(np.finfo(np.float64).max)
+
+
+@dataclass(slots=True)
+class Table:
+    """Raw numbers `[k, width]` of some payloads (or lines), before scale and range.
+
+    `raw` is float32 or float64. `origin[i]` is the index of the payload of row i (None: row i came from payload i).
+    `absent[i, j]` marks numbers that the payload does not have; `raw` is NaN there.
+    """
+
+    raw: NDArray[Any]
+    times: Times | None = None
+    keys: list[tuple[str, ...]] | None = None
+    origin: NDArray[np.int32] | None = None
+    absent: Flags | None = None
+    rejects: list[Reject] = field(default_factory=list)
+
+
+class BadPayload(Exception):
+    """A payload or line that is refused whole."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+    def reject(self, index: int) -> Reject:
+        return Reject(self.reason, self.detail, payload=index)
+
+
+def key_text(value: Any) -> str:
+    """A key of a payload as text, fit for a level of a topic.
+
+    Raises:
+        BadPayload: `bad_key` for what could change the topic, or is no text and no number.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        value = str(value) if -(10**40) < value < 10**40 else ""
+    elif isinstance(value, float):
+        value = repr(value)
+    if not isinstance(value, str):
+        raise BadPayload("bad_key", f"key: expected text or a number, found {type(value).__name__}")
+    if not 0 < len(value) <= KEY_CHARACTERS or not _FORBIDDEN.isdisjoint(value):
+        raise BadPayload("bad_key", f"key: expected 1 to {KEY_CHARACTERS} characters without / + # and NUL, found {value[:40]!r}")
+    return value
+
+
+def key_of_bytes(text: bytes) -> str:
+    """The same for a column of csv: spaces around it are not part of it."""
+    if len(text) > 8 * KEY_CHARACTERS:
+        raise BadPayload("bad_key", f"key: expected at most {KEY_CHARACTERS} characters, found {len(text)} bytes")
+    return _key_of_bytes(text)
+
+
+@lru_cache(maxsize=1024)
+def _key_of_bytes(text: bytes) -> str:
+    try:
+        return key_text(text.decode().strip())
+    except UnicodeDecodeError:
+        raise BadPayload("not_utf8", f"key: expected UTF-8, found {text[:40]!r}") from None
+
+
+def number_of_text(field: FieldPlan, text: str) -> float:
+    """The number that a text stands for: by `values`, else true and false.
+
+    Raises:
+        BadPayload: when it stands for none.
+    """
+    if field.values is not None and text in field.values:
+        return field.values[text]
+    if text in ("true", "false"):
+        return 1.0 if text == "true" else 0.0
+    known = "" if field.values is None else f" or one of {' '.join(list(field.values)[:8])}"
+    raise BadPayload("not_a_number", f"{field.name}: expected a number{known}, found {text[:40]!r}")
+
+
+class _Range:
+    """Low and high of each column, `[width]`, in one float type."""
+
+    def __init__(self, low: NDArray[Any], high: NDArray[Any]) -> None:
+        self._low, self._high = low, high
+        self._is_uniform = bool((low == low[0]).all() and (high == high[0]).all())
+
+    def holds(self, values: NDArray[Any]) -> Flags:
+        good: Flags = (values >= self._low) & (values <= self._high)
+        return good
+
+    def holds_all(self, values: NDArray[Any]) -> bool:
+        if values.size and self._is_uniform:  # two passes without a temporary; a NaN makes both comparisons false
+            return bool(
+                np.minimum.reduce(values, axis=None) >= self._low[0] and np.maximum.reduce(values, axis=None) <= self._high[0]
+            )
+        return bool(self.holds(values).all())
+
+
+class Screen:
+    """Raw numbers to values. Remembers the last good values of at most `max_keys` sensors where bad ones are to be held."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        fields = plan.value_fields
+        largest = _FLOAT32_MAX if plan.dtype.itemsize == 4 else _FLOAT64_MAX
+        low, high, scale, offset = (np.empty(plan.width) for _ in range(4))
+        for one in fields:
+            columns = slice(one.start, one.stop)
+            low[columns] = max(one.valid[0], -largest) if one.valid is not None else -largest
+            high[columns] = min(one.valid[1], largest) if one.valid is not None else largest
+            scale[columns] = one.scale
+            offset[columns] = one.offset
+        self._fields = fields
+        self._dtype = plan.dtype
+        # compared in the type of the values: 0.1 on the wire as float32 is within a range that ends at 0.1
+        self._ranges = {size: _Range(low.astype(f"f{size}"), high.astype(f"f{size}")) for size in (4, 8)}
+        self._scale = None if (scale == 1).all() else scale
+        self._offset = None if (offset == 0).all() else offset
+        self._on_bad = plan.on_bad
+        self._max_keys = plan.max_keys
+        self._last: dict[Hashable, NDArray[np.float64]] = {}
+
+    def rows(self, table: Table, sensors: Sequence[Hashable] | None = None) -> Rows:
+        """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys)."""
+        values = table.raw if self._scale is None and self._offset is None else self._scaled(table.raw)
+        allowed = self._ranges[values.dtype.itemsize]
+        is_good = allowed.holds_all(values)
+        if is_good and self._on_bad != "hold":
+            return Rows(values.astype(self._dtype, copy=False), table.times, table.keys, table.origin, None, table.rejects)
+        bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
+        with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
+            return self._treat(table, np.array(values, np.float64), bad, sensors)
+
+    def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
+        values = raw
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and bad
+            if self._scale is not None:
+                values = np.multiply(values, self._scale, dtype=np.float64)
+            if self._offset is not None:
+                values = np.add(values, self._offset, dtype=np.float64)
+        return values
+
+    def _treat(self, table: Table, values: NDArray[np.float64], bad: Flags, sensors: Sequence[Hashable] | None) -> Rows:
+        rejects = list(table.rejects)
+        degraded = np.asarray(bad.any(axis=1), np.bool_)
+        drop = degraded.copy() if self._on_bad == "drop" else np.zeros(len(values), np.bool_)
+        if self._on_bad == "hold":
+            for row in range(len(values)):
+                drop[row] = not self._hold(self._sensor(table, sensors, row), values[row], bad[row])
+        rejects += [self._reject(table, values, bad, row) for row in np.flatnonzero(drop).tolist()]
+        degraded &= ~drop
+        marks = degraded if degraded.any() else None
+        if not drop.any():
+            return Rows(values.astype(self._dtype), table.times, table.keys, table.origin, marks, rejects)
+        kept = np.flatnonzero(~drop)
+        origin = kept.astype(np.int32) if table.origin is None else table.origin[kept]
+        return Rows(
+            values[kept].astype(self._dtype),
+            None if table.times is None else table.times[kept],
+            None if table.keys is None else [table.keys[row] for row in kept.tolist()],
+            origin,
+            None if marks is None else marks[kept],
+            rejects,
+        )
+
+    def _hold(self, sensor: Hashable, values: NDArray[np.float64], bad: Flags) -> bool:
+        """Fill the bad values of one row in place; False when one was never good. The good ones are remembered either way."""
+        last = self._last.pop(sensor, None)
+        if last is None:
+            last = np.full(len(values), np.nan)
+            if len(self._last) >= self._max_keys:
+                del self._last[next(iter(self._last))]
+        self._last[sensor] = last  # the one heard longest ago comes first
+        np.copyto(last, values, where=~bad)
+        held = last[bad]
+        if np.isnan(held).any():
+            return False
+        values[bad] = held
+        return True
+
+    @staticmethod
+    def _sensor(table: Table, sensors: Sequence[Hashable] | None, row: int) -> Hashable:
+        keys = None if table.keys is None else table.keys[row]
+        if sensors is None:
+            return keys
+        return sensors[row if table.origin is None else int(table.origin[row])], keys
+
+    def _reject(self, table: Table, values: NDArray[np.float64], bad: Flags, row: int) -> Reject:
+        column = int(np.flatnonzero(bad[row])[0])
+        one = next(field for field in self._fields if field.start <= column < field.stop)
+        name = one.name if not one.shape else f"{one.name}[{column - one.start}]"
+        value = float(values[row, column])
+        payload = row if table.origin is None else int(table.origin[row])
+        if table.absent is not None and table.absent[row, column]:
+            return Reject("missing", f"{name}: absent or null", payload=payload)
+        if value - value != 0 or one.valid is None:
+            return Reject("not_finite", f"{name}: expected a finite number, found {value:g}", payload=payload)
+        low, high = one.valid
+        return Reject("out_of_range", f"{name}: {value:g} is outside {low:g} to {high:g}", payload=payload)
+
+
+def excerpts(rejects: Sequence[Reject], pieces: Sequence[bytes], starts: Sequence[int] | None = None) -> list[Reject]:
+    """The same rejects with the bytes that they are about, and where in the stream those began."""
+    shown = []
+    for reject in rejects:
+        if not reject.data and reject.payload < len(pieces):
+            at = reject.offset if starts is None else starts[reject.payload]
+            reject = reject._replace(data=bytes(pieces[reject.payload][:64]), offset=at)
+        shown.append(reject)
+    return shown
+
+
+def constant_texts(field: FieldPlan) -> Mapping[bytes, float]:
+    """The texts that stand for numbers in a column of csv."""
+    texts = {"true": 1.0, "false": 0.0, **(field.values or {})}
+    return {text.encode(): float(number) for text, number in texts.items()}

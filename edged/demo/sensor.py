@@ -1,0 +1,61 @@
+"""A simulated sensor on a real pseudo-terminal: the machine of `edged.signal`, spoken as CSV lines at 1000 a second."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+from edged import signal
+
+RATE = 1000
+BLOCK = 50
+SEED = 2
+
+
+class Sensor:
+    """Links `path` to a pseudo-terminal and speaks on it from a thread. `said` is told the machine's condition when it changes."""
+
+    def __init__(self, path: Path, said: Callable[[str], None]) -> None:
+        self.path = path
+        self._said = said
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._speak, name="sensor", daemon=True)
+
+    def __enter__(self) -> Sensor:
+        self._master, slave = os.openpty()
+        tty.setraw(slave)
+        self._slave = slave  # held open, so that the daemon may come and go
+        os.set_blocking(self._master, False)
+        self.path.unlink(missing_ok=True)
+        self.path.symlink_to(os.ttyname(slave))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.path.unlink(missing_ok=True)
+        os.close(self._slave)
+        os.close(self._master)
+
+    def _speak(self) -> None:
+        start, count, condition = time.monotonic(), 0, ""
+        for block in signal.blocks("vibration", SEED, RATE, BLOCK):
+            now = signal.CONDITIONS[int(count / RATE / signal.CONDITION_S) % len(signal.CONDITIONS)]
+            if now != condition:
+                condition = now
+                self._said(condition)
+            lines = "".join(f"{x:.3f},{y:.3f},{z:.3f}\n" for x, y, z in block.tolist())
+            try:
+                os.write(self._master, lines.encode())
+            except OSError as error:
+                if error.errno != errno.EAGAIN:  # nobody reads: a sensor speaks all the same
+                    raise
+            count += BLOCK
+            if self._stop.wait(max(0.0, start + count / RATE - time.monotonic())):
+                return

@@ -1,0 +1,36 @@
+"""Back-pressure: a pipeline that has parked blocks holds the flow, and sources that can wait await it before they read on."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Flow:
+    """Open while nobody holds it. Every `hold` is undone by one `release`."""
+
+    __slots__ = ("_holds", "_opened")
+
+    def __init__(self) -> None:
+        self._holds = 0
+        self._opened = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        return not self._holds
+
+    def hold(self) -> None:
+        self._holds += 1
+        self._opened.clear()
+
+    def release(self) -> None:
+        """Raises RuntimeError when nobody holds the flow: somebody let go twice."""
+        if not self._holds:
+            raise RuntimeError("flow released more often than held")
+        self._holds -= 1
+        if not self._holds:
+            self._opened.set()
+
+    async def wait(self) -> None:
+        """Returns when the flow is open; at once if it is."""
+        while self._holds:
+            await self._opened.wait()

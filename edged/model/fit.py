@@ -1,0 +1,124 @@
+"""Whether rows from pipelines fit a model's inputs, and how many rows it takes at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edged.errors import Problem
+from edged.model.onnx_file import TensorInfo
+from edged.model.records import ModelPlan
+
+OPEN = 0
+NO_AXIS = -1
+DEFAULT_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """`batch_max` rows are taken at once, always padded to `fixed` where the file fixes the number (else 0).
+
+    `shapes` has each input's array shape with -1 for the batch axis; inputs without one have none. `outputs` are the names
+    to compute. `reasons` say where the batch is not what was asked for.
+    """
+
+    batch_max: int
+    fixed: int
+    shapes: dict[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+def batch_of(info: TensorInfo, row: tuple[int, ...], has_axis: bool | None = None) -> int | None:
+    """How many rows of shape `row` the input takes at once: `OPEN` for any number, n for exactly n, `NO_AXIS` for one row
+    that fills the whole tensor, None if the row does not fit. `has_axis` is what the manifest says, None if nothing."""
+    if info.shape is None:
+        return NO_AXIS if has_axis is False else OPEN
+    if len(info.shape) == len(row) and not has_axis and _fits(info.shape, row):
+        return NO_AXIS
+    if len(info.shape) == len(row) + 1 and has_axis is not False and _fits(info.shape[1:], row):
+        first = info.shape[0]
+        return first if isinstance(first, int) else OPEN
+    return None
+
+
+def _fits(shape: tuple[int | str | None, ...], row: tuple[int, ...]) -> bool:
+    return all(not isinstance(axis, int) or axis == n for axis, n in zip(shape, row, strict=True))
+
+
+def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
+    """Checks `plan` against the file: every input filled, every wanted output bindable. All problems at once."""
+    name, onnx = plan.manifest.name, plan.manifest.onnx
+    problems = [Problem(f"model.{name}.path", text) for text in (*_bad_inputs(plan), *_bad_outputs(plan))]
+    if problems:
+        return None, problems
+    has_axis = None if plan.manifest.batch_axis is None else plan.manifest.batch_axis == 0
+    batches: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for info in onnx.inputs:
+        if info.name in plan.constants:
+            shapes[info.name] = plan.constants[info.name].shape
+            continue
+        row = plan.rows[info.name]
+        batch = batch_of(info, row, has_axis)
+        if batch is None:
+            problems.append(Problem(f"model.{name}.path", f"{onnx_name(info)} does not take rows of {list(row)}"))
+            continue
+        batches[info.name] = batch
+        shapes[info.name] = row if batch == NO_AXIS else (-1, *row)
+    fixed = {b for b in batches.values() if b > 0}
+    if len(fixed) > 1:
+        problems.append(Problem(f"model.{name}.path", f"its inputs take different numbers of rows at once: {sorted(fixed)}"))
+    if problems:
+        return None, problems
+    return _sized(plan, batches, fixed.pop() if fixed else 0, shapes), []
+
+
+def _sized(plan: ModelPlan, batches: dict[str, int], fixed: int, shapes: dict[str, tuple[int, ...]]) -> Fit:
+    asked = plan.batch_max or fixed or DEFAULT_BATCH
+    limit, reason = asked, ""
+    if without := [n for n, b in batches.items() if b == NO_AXIS] or ([] if batches else ["it"]):
+        limit, reason = 1, f"one row a run: {', '.join(without)} has no batch axis"
+    elif fixed and asked > fixed:
+        limit, reason = fixed, f"{fixed} rows a run: the file fixes that number"
+    is_told = plan.batch_max is not None and limit < asked
+    wanted = plan.outputs if plan.outputs is not None else tuple(o.name for o in plan.manifest.onnx.outputs)
+    return Fit(min(asked, limit), fixed, shapes, wanted, (reason,) if is_told else ())
+
+
+def _bad_inputs(plan: ModelPlan) -> list[str]:
+    infos = {i.name: i for i in plan.manifest.onnx.inputs}
+    given = {*plan.rows, *plan.constants}
+    texts = [f"it has no input {n!r}; it has {', '.join(map(onnx_name, infos.values()))}" for n in sorted(given - infos.keys())]
+    for info in infos.values():
+        if info.name not in given:
+            texts.append(f"its input {onnx_name(info)} gets nothing: give pipeline inputs.{info.name}")
+        elif info.kind != "tensor":
+            texts.append(f"its input {info.name} is a {info.kind}, which cannot be filled from numbers")
+        elif info.dtype in (None, "string", "complex64", "complex128"):
+            texts.append(f"its input {onnx_name(info)} cannot be filled: numpy and sensors have no {info.dtype or info.element}")
+    return texts
+
+
+def _bad_outputs(plan: ModelPlan) -> list[str]:
+    infos = {o.name: o for o in plan.manifest.onnx.outputs}
+    wanted = infos if plan.outputs is None else plan.outputs
+    texts = []
+    for name in wanted:
+        info = infos.get(name)
+        if info is None:
+            texts.append(f"it has no output {name!r}; it has {', '.join(infos)}")
+        elif info.kind != "tensor":
+            cure = (
+                '; export with options={"zipmap": False}'
+                if "map" in info.kind
+                else "; name the outputs you want as output.tensor"
+            )
+            texts.append(f"output {name} is a {info.kind}, which cannot be bound{cure}")
+        elif info.dtype in (None, "complex64", "complex128"):
+            texts.append(f"output {onnx_name(info)} cannot be read: numpy has no {info.element or info.dtype}")
+    return texts
+
+
+def onnx_name(info: TensorInfo) -> str:
+    """`x: float32[N,64]`."""
+    return f"{info.name}: {info}"

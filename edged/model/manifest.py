@@ -1,0 +1,353 @@
+"""What is known of a model before it is loaded: `model.toml` beside it, and the file's own metadata.
+
+A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All keys of `model.toml` may be left out:
+
+    name = "vibration"
+    version = "3"                          # for people; the file's SHA-256 is what tells versions apart
+    description = "..."
+    sha256 = "9f86d0..."                   # of model.onnx; another file is refused
+    labels = ["healthy", "imbalance"]      # class names by index
+    batch_axis = 0                         # rows are independent, the first axis counts them; "none": there is no such axis
+
+    [normalize]                            # applied by pipelines that state no preprocess of their own:
+    mean = [0.0, 0.1, 9.8]                 #   (x - mean) / std, one number or one a field
+    std = [1.0, 1.0, 2.0]                  #   or min and max instead: (x - min) / (max - min)
+
+    [inputs.x]                             # by the input's name in the ONNX file
+    fields = ["ax", "ay", "az"]            # taken by name from the source
+    units = { ax = "g", ay = "g" }         # compared with the source's units
+    layout = "time,field"                  # or "field,time"
+    shape = [256, 3]                       # one row, where the file leaves axes open
+
+    [golden]                               # or golden = "golden.npz"; run at every load
+    file = "golden.npz"                    # arrays named like inputs and outputs, samples along the first axis
+    rtol = 1e-3
+    atol = 1e-4
+
+Without labels of its own the ONNX metadata is asked: `labels` (a JSON list, or text separated by commas) or
+Ultralytics' `names` (a Python dict as text).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli
+from numpy.typing import NDArray
+
+from edged.errors import Problem
+from edged.model.onnx_file import OnnxFile, read_onnx
+
+MAX_MANIFEST = 1 << 20
+MAX_GOLDEN = 64 << 20
+LAYOUTS = ("time,field", "field,time")
+KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "golden")
+
+
+@dataclass(frozen=True, slots=True)
+class Normalize:
+    """`(x - subtract) / divide`, each one number for all fields or one a field."""
+
+    subtract: tuple[float, ...]
+    divide: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputHints:
+    fields: tuple[str, ...] | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    layout: str | None = None
+    shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Where samples with known answers are, and how far the answers may be off: `|a - b| <= atol + rtol * |b|`."""
+
+    path: Path
+    rtol: float = 1e-3
+    atol: float = 1e-4
+
+    def read(self) -> dict[str, NDArray[Any]]:
+        """Raises `OSError` or `ValueError`."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                total = sum(i.file_size for i in archive.infolist())
+            if total > MAX_GOLDEN:
+                raise ValueError(f"{total} bytes unpacked; {MAX_GOLDEN} is the most")
+            with np.load(self.path, allow_pickle=False) as arrays:
+                return {n: arrays[n] for n in arrays.files}
+        except zipfile.BadZipFile as e:
+            raise ValueError(f"no .npz file: {e}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`name` is the configuration's. `path` is the .onnx file, `sha256` its hash (64 hex digits). `batch_axis` is 0, None
+    when the file itself must tell, or -1 when there is none."""
+
+    name: str
+    path: Path
+    sha256: str
+    onnx: OnnxFile
+    version: str = ""
+    description: str = ""
+    labels: tuple[str, ...] = ()
+    batch_axis: int | None = None
+    normalize: Normalize | None = None
+    inputs: dict[str, InputHints] = field(default_factory=dict)
+    golden: Golden | None = None
+
+
+def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]]:
+    """Reads model `name` from a folder or a bare .onnx: the manifest (None if it cannot be used) and what is wrong."""
+    toml = _Toml(f"model.{name}.path", path / "model.toml" if path.is_dir() else None)
+    file = path / "model.onnx" if path.is_dir() else path
+    onnx, sha256 = toml.onnx(file)
+    table = toml.load()
+    if onnx is None:
+        return None, toml.problems
+    toml.only("", table, KEYS)
+    manifest = Manifest(
+        name=name,
+        path=file,
+        sha256=sha256,
+        onnx=onnx,
+        version=toml.text(table, "version"),
+        description=toml.text(table, "description"),
+        labels=toml.texts(table, "labels") or toml.labels_of(onnx),
+        batch_axis=toml.batch_axis(table),
+        normalize=toml.normalize(table),
+        inputs=toml.inputs(table, onnx),
+        golden=toml.golden(table, file.parent, onnx),
+    )
+    toml.text(table, "name")
+    wanted = toml.text(table, "sha256").lower()
+    if wanted and wanted != sha256:
+        toml.wrong("sha256", f"expected {wanted[:16]}..., {file.name} has {sha256[:16]}...: the two files do not belong together")
+    return (manifest if all(p.is_warning for p in toml.problems) else None), toml.problems
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def metadata_labels(metadata: dict[str, str]) -> tuple[str, ...]:
+    """Class names from ONNX metadata; raises `ValueError` if they are there and cannot be read."""
+    if text := metadata.get("labels", "").strip():
+        if not text.startswith(("[", "{")):
+            return tuple(part.strip() for part in text.split(","))
+        return _by_index(json.loads(text))
+    if text := metadata.get("names", "").strip():
+        return _by_index(ast.literal_eval(text))
+    return ()
+
+
+def _by_index(value: Any) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        by_index = {int(k): v for k, v in value.items()}
+        if sorted(by_index) != list(range(len(by_index))):
+            raise ValueError("indices are not 0 to n-1")
+        value = [by_index[i] for i in range(len(by_index))]
+    if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | float) for v in value):
+        raise ValueError("no list of names")
+    return tuple(str(v) for v in value)
+
+
+@dataclass(slots=True)
+class _Toml:
+    """Reads `model.toml` strictly and collects what is wrong. `file` is None for a bare .onnx."""
+
+    path: str
+    file: Path | None
+    problems: list[Problem] = field(default_factory=list)
+
+    def wrong(self, key: str, text: str) -> None:
+        where = f"{self.file}: {key}" if self.file and key else str(self.file or "")
+        self.problems.append(Problem(self.path, f"{where}: {text}" if where else text))
+
+    def onnx(self, file: Path) -> tuple[OnnxFile | None, str]:
+        try:
+            return read_onnx(file), hash_file(file)
+        except FileNotFoundError:
+            folder = file.parent
+            found = sorted(p.name for p in folder.glob("*.onnx"))[:5] if folder.is_dir() else []
+            hint = f"; there is {', '.join(found)}" if found else "; expected a folder with model.onnx, or an .onnx file"
+            self.problems.append(Problem(self.path, f"{file} is not there{hint}"))
+        except OSError as e:
+            self.problems.append(Problem(self.path, f"{file}: {e.strerror or e}"))
+        except ValueError as e:
+            self.problems.append(Problem(self.path, f"{file}: {e}"))
+        return None, ""
+
+    def load(self) -> dict[str, Any]:
+        if self.file is None or not self.file.exists():
+            return {}
+        try:
+            data = self.file.read_bytes()
+            if len(data) > MAX_MANIFEST:
+                raise ValueError(f"{len(data)} bytes; {MAX_MANIFEST} is the most")
+            return tomli.loads(data.decode())
+        except OSError as e:
+            self.wrong("", e.strerror or str(e))
+        except (ValueError, RecursionError) as e:
+            self.wrong("", f"TOML: {e}")
+        return {}
+
+    def only(self, prefix: str, table: dict[str, Any], keys: tuple[str, ...]) -> None:
+        for key in table.keys() - set(keys):
+            self.wrong(prefix + key, f"unknown key; known: {', '.join(keys)}")
+
+    def get(self, table: dict[str, Any], key: str, expected: str, is_right: Callable[[Any], bool], prefix: str = "") -> Any:
+        value = table.get(key)
+        if value is None or is_right(value):
+            return value
+        self.wrong(prefix + key, f"expected {expected}, found {value!r:.80}")
+        return None
+
+    def text(self, table: dict[str, Any], key: str) -> str:
+        return str(self.get(table, key, "a text", lambda v: isinstance(v, str)) or "")
+
+    def texts(self, table: dict[str, Any], key: str, prefix: str = "") -> tuple[str, ...]:
+        return tuple(self.get(table, key, "a list of texts", lambda v: _is_list(v, str), prefix) or ())
+
+    def labels_of(self, onnx: OnnxFile) -> tuple[str, ...]:
+        try:
+            return metadata_labels(onnx.metadata)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            key = "labels" if onnx.metadata.get("labels") else "names"
+            text = f"its metadata {key!r} is no list of class names; give labels in model.toml or the configuration"
+            self.problems.append(Problem(self.path, text, is_warning=True))
+            return ()
+
+    def batch_axis(self, table: dict[str, Any]) -> int | None:
+        value = self.get(table, "batch_axis", '0 or "none"', lambda v: v == "none" or (v == 0 and not isinstance(v, bool)))
+        return None if value is None else -1 if value == "none" else 0
+
+    def normalize(self, table: dict[str, Any]) -> Normalize | None:
+        part = self.get(table, "normalize", "a table", lambda v: isinstance(v, dict))
+        if part is None:
+            return None
+        self.only("normalize.", part, ("mean", "std", "min", "max"))
+        given = {k: self.numbers(part, k, "normalize.") for k in ("mean", "std", "min", "max") if k in part}
+        if any(not v for v in given.values()):
+            return None
+        if len({len(v) for v in given.values() if len(v) > 1}) > 1:
+            self.wrong("normalize", "its lists must be of one length, one number a field")
+            return None
+        if given.keys() == {"mean", "std"}:
+            subtract, divide = given["mean"], given["std"]
+        elif given.keys() == {"min", "max"}:
+            low, high = _spread(given["min"], given["max"])
+            subtract, divide = low, tuple(b - a for a, b in zip(low, high, strict=True))
+        else:
+            self.wrong("normalize", f"expected mean and std, or min and max; found {', '.join(given) or 'nothing'}")
+            return None
+        if any(d <= 0 for d in divide):
+            self.wrong("normalize", "std must be above 0, and max above min")
+            return None
+        return Normalize(*_spread(subtract, divide))
+
+    def numbers(self, table: dict[str, Any], key: str, prefix: str) -> tuple[float, ...]:
+        value = self.get(table, key, "a number or a list of numbers", lambda v: _is_number(v) or _is_list(v, float), prefix)
+        if value is None:
+            return ()
+        return tuple(float(v) for v in value) if isinstance(value, list) else (float(value),)
+
+    def inputs(self, table: dict[str, Any], onnx: OnnxFile) -> dict[str, InputHints]:
+        part = self.get(table, "inputs", "a table for each input", lambda v: isinstance(v, dict)) or {}
+        names = [i.name for i in onnx.inputs]
+        hints = {}
+        for name, given in part.items():
+            if name not in names:
+                self.wrong(f"inputs.{name}", f"the model has no such input; it has {', '.join(names)}")
+            elif not isinstance(given, dict):
+                self.wrong(f"inputs.{name}", f"expected a table, found {given!r:.80}")
+            else:
+                hints[name] = self.hints(f"inputs.{name}.", given)
+        return hints
+
+    def hints(self, prefix: str, given: dict[str, Any]) -> InputHints:
+        self.only(prefix, given, ("fields", "units", "layout", "shape"))
+        fields = self.texts(given, "fields", prefix) or None
+        units = (
+            self.get(given, "units", "texts by field", lambda v: isinstance(v, dict) and _is_list([*v.values()], str), prefix)
+            or {}
+        )
+        if fields and (unknown := units.keys() - set(fields)):
+            self.wrong(f"{prefix}units", f"{', '.join(sorted(unknown))} is not among its fields: {', '.join(fields)}")
+        layout = self.get(given, "layout", " or ".join(f'"{x}"' for x in LAYOUTS), lambda v: v in LAYOUTS, prefix)
+        shape = self.get(given, "shape", "a list of whole numbers", lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
+        return InputHints(fields, units, layout, None if shape is None else tuple(shape))
+
+    def golden(self, table: dict[str, Any], folder: Path, onnx: OnnxFile) -> Golden | None:
+        given = table.get("golden")
+        if given is None:
+            return None
+        part = {"file": given} if isinstance(given, str) else given
+        if not isinstance(part, dict):
+            self.wrong("golden", f'expected "golden.npz" or a table, found {given!r:.80}')
+            return None
+        self.only("golden.", part, ("file", "rtol", "atol"))
+        file = self.get(part, "file", "the name of an .npz file in the model's folder", _is_plain_name, "golden.")
+        rtol, atol = (
+            self.get(part, k, "a number of at least 0", lambda v: _is_number(v) and v >= 0, "golden.") for k in ("rtol", "atol")
+        )
+        if file is None:
+            if "file" not in part:
+                self.wrong("golden.file", "required")
+            return None
+        golden = Golden(folder / file, 1e-3 if rtol is None else rtol, 1e-4 if atol is None else atol)
+        try:
+            arrays = golden.read()
+        except (OSError, ValueError) as e:
+            self.wrong("golden", f"{golden.path.name}: {e}")
+            return None
+        if len({a.shape[:1] for a in arrays.values()} - {(0,)}) != 1 or any(a.ndim == 0 for a in arrays.values()):
+            self.wrong("golden", f"{golden.path.name}: expected the same number of samples, along the first axis, in every array")
+            return None
+        names, inputs, outputs = arrays.keys(), {i.name for i in onnx.inputs}, {o.name for o in onnx.outputs}
+        if not inputs <= names or not names & outputs or names - inputs - outputs:
+            expected = (
+                f"expected arrays for all inputs ({', '.join(sorted(inputs))}) and some outputs ({', '.join(sorted(outputs))})"
+            )
+            self.wrong("golden", f"{golden.path.name}: {expected}; found {', '.join(sorted(names))}")
+            return None
+        return golden
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    """A list, not empty, of texts, whole numbers, or (kind float) any finite numbers."""
+    if not isinstance(value, list) or not value:
+        return False
+    if kind is float:
+        return all(map(_is_number, value))
+    return all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
+
+
+def _is_plain_name(value: Any) -> bool:
+    return isinstance(value, str) and value == Path(value).name and value not in ("", ".", "..")
+
+
+def _spread(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Both at one length: a single number stands for one a field."""
+    n = max(len(a), len(b))
+    return (a * n if len(a) == 1 else a), (b * n if len(b) == 1 else b)

@@ -1,0 +1,114 @@
+"""The vocabulary of the model side: what to load, what was loaded, and how pipelines hand over their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edged.errors import Problem
+from edged.model.manifest import Manifest
+from edged.records import Slot
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class ModelRefused(Exception):
+    """The model cannot be loaded as asked; `problems` says why, each with the cure where there is one."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{p.path}: {p.text}" for p in problems))
+        self.problems = problems
+
+
+class RunFailed(Exception):
+    """The model could not run these rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelPlan:
+    """How one model is to be loaded.
+
+    `rows` gives the shape of one row for every input that pipelines fill, in the model's own layout and without its batch
+    axis; `constants` gives the whole value of every other input. `outputs` are those wanted; None means all tensors.
+    `batch_max` None: as the file fixes it, else 16. `run`: "auto", "inline" or "worker".
+    `providers`: "auto", or names of `providers.RUNGS`, best first.
+    """
+
+    manifest: Manifest
+    rows: Mapping[str, tuple[int, ...]]
+    constants: Tensors = field(default_factory=dict)
+    outputs: tuple[str, ...] | None = None
+    providers: str | tuple[str, ...] = "auto"
+    threads: int = 1
+    batch_max: int | None = None
+    run: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """One output as pipelines see it: rows of `shape` (None: differs from run to run), numpy type `dtype` ("string": text)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What was decided at load, and why.
+
+    `provider` ran the warm-up. `reasons` are sentences: rungs not taken, a batch or a thread that was not to be.
+    `p50_us` and `max_us` are of 25 runs back to back of `batch_max` rows (processor time, if one
+    thread runs it). `resident_bytes` is what the process grew by.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    provider: str
+    reasons: tuple[str, ...]
+    run: str
+    batch_max: int
+    outputs: tuple[OutputRow, ...]
+    p50_us: float
+    max_us: float
+    weight_bytes: int
+    array_bytes: int
+    resident_bytes: int
+    load_s: float
+
+
+class Session(Protocol):
+    """A model bound to arrays of its own. `inputs[name]` is `[batch_max, *row]`, to be filled before `run`."""
+
+    @property
+    def inputs(self) -> dict[str, NDArray[Any]]: ...
+
+    @property
+    def batch_max(self) -> int: ...
+
+    def run(self, count: int) -> dict[str, NDArray[Any]]:
+        """Runs the first `count` rows; the outputs are views of `count` rows, valid until the next run. Raises `RunFailed`."""
+
+
+class Feeder(Protocol):
+    """A pipeline, as its model sees it: rows that wait, and what becomes of them."""
+
+    priority: int
+
+    def waiting(self) -> int: ...
+
+    def take(self, limit: int, now: int) -> list[Slot]:
+        """At most `limit` slots, oldest first; expired ones are dropped on the way."""
+
+    def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+        """Copies the rows into `inputs[name][start : start + len(slots)]`; they are free again at once."""
+
+    def finish(self, slots: list[Slot], outputs: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]]) -> None:
+        """The results, as views of `len(slots)` rows that are valid only during the call."""
+
+    def fail(self, slot: Slot, error: Exception) -> None:
+        """This row alone cannot be run."""

@@ -1,0 +1,285 @@
+"""One model and the pipelines that share it: gathers what waits, runs it, hands the results out.
+
+    feeders (rows that wait) --take, gather--> session.inputs --run--> outputs --finish--> feeders
+                                  turn          inline or on the worker       finish
+
+Whatever waits when a run ends is the next run. Every step but the run itself is on the loop; there is one run at a time, its
+rows keep the order in which they were taken, and one pipeline's rows are taken oldest first, so each key's order holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.model.records import Feeder, LoadReport, RunFailed, Session
+from edged.model.worker import Workers
+from edged.records import Slot
+from edged.telemetry import Histogram
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Loaded(NamedTuple):
+    """What a swap replaces, whole, between two runs."""
+
+    session: Session
+    report: LoadReport
+
+
+class Part(NamedTuple):
+    """One feeder's share of a batch: its slots lie in rows `start:stop`."""
+
+    feeder: Feeder
+    slots: list[Slot]
+    start: int
+    stop: int
+
+
+class Outcome(NamedTuple):
+    """What a run gave: `outputs` of the rows that ran, and by row what went wrong with the others."""
+
+    outputs: Arrays
+    failed: dict[int, RunFailed]
+    took_ns: int
+
+
+@dataclass(slots=True, eq=False)
+class Share:
+    """A feeder, and what it is owed from full batches: in rows, times the number of feeders they were dealt among."""
+
+    feeder: Feeder
+    credit: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """`rows` went through in `runs`; `failed` of them could not be run even alone, after `repeats` batches were taken apart."""
+
+    runs: int = 0
+    rows: int = 0
+    failed: int = 0
+    repeats: int = 0
+    time: Histogram = field(default_factory=Histogram)
+
+
+class Model:
+    """`now` is the monotonic clock in ns, `call_soon` the loop's. `workers` is shared by all models."""
+
+    def __init__(
+        self, name: str, loaded: Loaded, call_soon: Callable[..., Any], now: Callable[[], int], workers: Workers
+    ) -> None:
+        self.name = name
+        self.loaded = loaded
+        self.counts = Counts()
+        self.running: list[Part] | None = None
+        self.running_since = 0
+        self.last_error = ""
+        self._call_soon = call_soon
+        self._now = now
+        self._workers = workers
+        self._shares: list[Share] = []
+        self._next: Loaded | None = None
+        self._is_scheduled = False
+        self._is_closed = False
+
+    @property
+    def state(self) -> str:
+        """`running`, `idle`, `failing` (the last run had rows that cannot be run) or `closed`."""
+        if self._is_closed:
+            return "closed"
+        if self.last_error:
+            return "failing"
+        return "idle" if self.running is None else "running"
+
+    @property
+    def reason(self) -> str:
+        return self.last_error or "; ".join(self.loaded.report.reasons)
+
+    @property
+    def batch_mean(self) -> float:
+        return self.counts.rows / self.counts.runs if self.counts.runs else 0.0
+
+    def attach(self, feeder: Feeder) -> None:
+        """Feeders of higher priority are served first; among equals rows are dealt out fairly."""
+        self._shares.append(Share(feeder))
+        self._shares.sort(key=lambda s: -s.feeder.priority)
+
+    def detach(self, feeder: Feeder) -> None:
+        self._shares = [s for s in self._shares if s.feeder is not feeder]
+
+    def wake(self) -> None:
+        """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
+        if not self._is_scheduled and self.running is None and not self._is_closed:
+            self._is_scheduled = True
+            self._call_soon(self._turn)
+
+    def replace(self, loaded: Loaded) -> None:
+        """Runs from the next one on with another session; the slots that wait are not touched."""
+        if self.running is None:
+            self.loaded = loaded
+        else:
+            self._next = loaded
+
+    def close(self) -> None:
+        """No further run begins; one in progress still finishes."""
+        self._is_closed = True
+
+    def _turn(self) -> None:
+        self._is_scheduled = False
+        if self.running is not None or self._is_closed:
+            return
+        session, report = self.loaded
+        self.running_since = self._now()
+        parts, count = self._take(session.batch_max)
+        if not count:
+            return
+        inputs = session.inputs
+        for feeder, slots, start, _ in parts:
+            feeder.gather(slots, inputs, start)
+        self.running = parts
+        if report.run == "inline":
+            self._finish(run_rows(session, count, self._now))
+            return
+        kind = "cpu" if report.provider == "cpu" else "gpu"
+        self._workers.submit(kind, lambda: run_rows(session, count, self._now), self._finish)
+
+    def _take(self, limit: int) -> tuple[list[Part], int]:
+        now, count = self.running_since, 0
+        if len(self._shares) == 1:
+            feeder = self._shares[0].feeder
+            slots = feeder.take(limit, now)
+            return [Part(feeder, slots, 0, len(slots))], len(slots)
+        parts: list[Part] = []
+        while count < limit and (due := deal(self._shares, limit - count)):
+            before = count
+            for feeder, most in due:
+                if slots := feeder.take(most, now):
+                    parts.append(Part(feeder, slots, count, count + len(slots)))
+                    count += len(slots)
+            if count == before:  # else once more: expired rows left room
+                break
+        return parts, count
+
+    def _finish(self, outcome: Outcome) -> None:
+        parts, inputs = self.running or [], self.loaded.session.inputs
+        outputs, failed, took_ns = outcome
+        counts = self.counts
+        counts.runs += 1
+        counts.rows += parts[-1].stop
+        counts.time.add(took_ns)
+        self.last_error = ""
+        if failed:
+            self._fail(parts, failed, outcome, inputs)
+        elif len(parts) == 1:
+            feeder, slots, _, stop = parts[0]
+            feeder.finish(slots, outputs, {n: x[:stop] for n, x in inputs.items()})
+        else:
+            for feeder, slots, start, stop in parts:
+                rows = slice(start, stop)
+                feeder.finish(slots, {n: y[rows] for n, y in outputs.items()}, {n: x[rows] for n, x in inputs.items()})
+        self.running = None
+        if self._next is not None:
+            self.loaded, self._next = self._next, None
+        for share in self._shares:
+            if share.feeder.waiting():
+                self.wake()
+                break
+
+    def _fail(self, parts: list[Part], failed: dict[int, RunFailed], outcome: Outcome, inputs: Arrays) -> None:
+        """Hands out the rows that ran, in order, and rejects the others."""
+        self.counts.repeats += 1
+        self.counts.failed += len(failed)
+        self.last_error = str(next(iter(failed.values())))
+        for feeder, slots, start, stop in parts:
+            good = [i for i in range(start, stop) if i not in failed]
+            if good:
+                kept = [slots[i - start] for i in good]
+                outputs = {n: y[good] for n, y in outcome.outputs.items()}
+                feeder.finish(kept, outputs, {n: x[good] for n, x in inputs.items()})
+            for i in range(start, stop):
+                if i in failed:
+                    feeder.fail(slots[i - start], failed[i])
+
+
+def deal(shares: list[Share], limit: int) -> list[tuple[Feeder, int]]:
+    """How many rows each feeder may hand in now: by priority, then in equal parts.
+
+    `shares` are sorted by priority. Among those who must leave rows behind, whoever got fewer than the others has the
+    difference as `credit` and comes first next time; whoever left nothing behind is owed nothing.
+    """
+    due: list[tuple[Feeder, int]] = []
+    at = 0
+    while at < len(shares) and limit > 0:
+        level = shares[at].feeder.priority
+        group = [s for s in shares[at:] if s.feeder.priority == level]
+        at += len(group)
+        limit -= _deal_equals(group, limit, due)
+    return due
+
+
+def _deal_equals(group: list[Share], limit: int, due: list[tuple[Feeder, int]]) -> int:
+    waiting = {id(s): s.feeder.waiting() for s in group}
+    hungry = sorted((s for s in group if waiting[id(s)]), key=lambda s: -s.credit)
+    given = dict.fromkeys(map(id, hungry), 0)
+    left = limit
+    while left and hungry:
+        part = max(1, left // len(hungry))
+        for share in hungry:
+            more = min(part, waiting[id(share)] - given[id(share)], left)
+            given[id(share)] += more
+            left -= more
+        hungry = [s for s in hungry if given[id(s)] < waiting[id(s)]]
+    cut = [s for s in group if given.get(id(s), 0) < waiting[id(s)]]
+    total = sum(given[id(s)] for s in cut)
+    for share in group:
+        if count := given.get(id(share), 0):
+            due.append((share.feeder, count))
+        share.credit = share.credit + total - count * len(cut) if share in cut else 0
+    return limit - left
+
+
+def run_rows(session: Session, count: int, now: Callable[[], int]) -> Outcome:
+    """Runs the first `count` rows; if that fails, each once alone, so that one bad row costs nobody else."""
+    started = now()
+    try:
+        outputs = session.run(count)
+    except RunFailed as e:
+        if count == 1:
+            return Outcome({}, {0: e}, now() - started)
+        return _run_one_by_one(session, count, started, now)
+    return Outcome(outputs, {}, now() - started)
+
+
+def _run_one_by_one(session: Session, count: int, started: int, now: Callable[[], int]) -> Outcome:
+    """Each row is put in every place, so that padding is no other row; the arrays are as they were afterwards, except that
+    no bad row is left where it could be padding later."""
+    inputs = session.inputs
+    rows = {n: x[:count].copy() for n, x in inputs.items()}
+    outputs: Arrays = {}
+    failed: dict[int, RunFailed] = {}
+    for i in range(count):
+        for name, x in inputs.items():
+            x[:] = rows[name][i]
+        try:
+            answer = session.run(1)
+        except RunFailed as e:
+            failed[i] = e
+            continue
+        for name, y in answer.items():
+            kept = outputs.setdefault(name, np.empty((count, *y.shape[1:]), y.dtype))
+            if kept.shape[1:] != y.shape[1:]:
+                failed[i] = RunFailed(f"output {name} has the shape {y.shape[1:]} for this row, {kept.shape[1:]} for others")
+                break
+            kept[i] = y[0]
+    harmless = next((i for i in range(count) if i not in failed), None)
+    for name, x in inputs.items():
+        x[:] = 0 if harmless is None else rows[name][harmless]
+        for i in range(count):
+            if i not in failed:
+                x[i] = rows[name][i]
+    return Outcome(outputs, failed, now() - started)

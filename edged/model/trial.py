@@ -1,0 +1,58 @@
+"""The arithmetic of trying a model out: bucket sizes, rows to try it on, and whether two answers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXACT = 8  # up to here every number of rows has its own bucket; beyond, powers of two
+
+
+class Timing(NamedTuple):
+    median_ns: int
+    longest_ns: int
+
+
+def split_buckets(batch_max: int, fixed: int) -> list[int]:
+    """The numbers of rows that a session is run with, ascending: 1 to 8, then powers of two, then the largest itself."""
+    if fixed:
+        return [fixed]
+    buckets = list(range(1, min(batch_max, EXACT) + 1))
+    while buckets[-1] * 2 < batch_max and buckets[-1] >= EXACT:
+        buckets.append(buckets[-1] * 2)
+    return buckets if buckets[-1] == batch_max else [*buckets, batch_max]
+
+
+def probe_rows(
+    shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str], count: int, scale: int
+) -> dict[str, NDArray[Any]]:
+    """`count` rows for each input, random but always the same; whole numbers are 0 or 1 (they may be indices). Scale 0: zeros."""
+    rng = np.random.default_rng(20)
+    rows = {}
+    for name, shape in shapes.items():
+        dtype = np.dtype(types[name])
+        size = (count, *shape[1:]) if shape[:1] == (-1,) else (1, *shape)
+        if dtype.kind == "f":
+            rows[name] = (rng.standard_normal(size, np.float32) * scale).astype(dtype)
+        else:
+            rows[name] = (rng.integers(0, 2, size, np.int8) * scale).astype(dtype)
+    return rows
+
+
+def agree(a: NDArray[Any], b: NDArray[Any], rtol: float | None = None, atol: float | None = None) -> bool:
+    """Whether two answers are the same but for rounding; NaN agrees with NaN. Without tolerances: those of the coarser type."""
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape:
+        return False
+    if a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
+        return bool(np.array_equal(a.astype(str), b.astype(str)))
+    if a.dtype.kind != "f" and b.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    is_half = 2 in (a.itemsize, b.itemsize)
+    rtol = (2e-2 if is_half else 1e-3) if rtol is None else rtol
+    largest = float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0))
+    atol = rtol * max(largest, 1e-6) if atol is None else atol
+    return bool(np.allclose(a.astype(np.float64), b.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True))

@@ -1,0 +1,323 @@
+"""The stages of one pipeline, from a block of its sources to messages in an outbox.
+
+    block --> align --> window --> preprocess --> [slots] --> model --> postprocess --> shape --> publish
+              several   a ring     on the         wait for    a batch   custom steps    label,    when, topic,
+              sources   a key      window         a run       at a time                 score     encoding
+
+Everything here is plain calls inside one turn of the loop. What waits, waits in two bounded places: `slots`, and, with
+`overflow = "block"`, blocks parked in front of the rings. A receipt is held by a parked block, a slot and a message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.align import Aligner
+from edged.clock import Clock
+from edged.inputs import Filler
+from edged.preprocess import Postprocess, Preprocess, StepError
+from edged.publish import Publish, next_due
+from edged.records import NONE, Block, Field, Receipt, Result, Slot
+from edged.shape import Shape
+from edged.slots import Slots
+from edged.telemetry import Drops, Histogram
+from edged.window import WindowStage
+
+
+class PipelineCounts:
+    """The pipeline ledger, in windows (or rows, without a window): `due == published + filtered + dropped + waiting`."""
+
+    def __init__(self, name: str) -> None:
+        self.due = 0
+        self.published = 0
+        self.filtered = 0
+        self.running = 0
+        self.drops = Drops(name)
+        self.age = Histogram()
+        self.last_result = 0
+
+    def balance(self, waiting: int) -> int:
+        """Zero, always."""
+        return self.due - self.published - self.filtered - self.drops.total - waiting - self.running
+
+
+class Pipeline:
+    """One `[pipeline.NAME]`. Its model calls it as a feeder: `waiting`, `take`, `gather`, `finish`, `fail`.
+
+    `wake` tells the model that rows wait (None: there is no model, and windows are results at once). `hold_sources`
+    is told when blocks begin and cease to be parked, so that serial and replayed sources stop reading meanwhile.
+    """
+
+    priority = 0
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        aligner: Aligner | None,
+        window: WindowStage | None,
+        hop: int,
+        preprocess: Preprocess | None,
+        fillers: Mapping[str, Filler],
+        slots: Slots,
+        wake: Callable[[], None] | None,
+        postprocess: Postprocess | None,
+        shape: Shape,
+        fields: Sequence[Field],
+        publishes: Sequence[Publish],
+        blocks: bool,
+        hold_sources: Callable[[bool], None],
+        counts: PipelineCounts,
+        clock: Clock,
+        alarm: Callable[[int], None],
+        first_seq: int = 1,
+    ) -> None:
+        self.name = name
+        self.counts = counts
+        self.slots = slots
+        self.publishes = publishes
+        self._hold_sources = hold_sources
+        self.window = window
+        self.aligner = aligner
+        self._hop = hop
+        self._preprocess = preprocess
+        self._fillers = tuple((slots.rows[n], f) for n, f in fillers.items())
+        self._wake = wake
+        self._postprocess = postprocess
+        self._shape = shape
+        self._fields = fields
+        self._blocks = blocks
+        self._clock = clock
+        self._alarm = alarm
+        self._seq = first_seq
+        self._parked: deque[tuple[int | None, Block]] = deque()
+        self._is_holding = False
+
+    # ---- in: blocks of the sources ----
+
+    def push(self, source: int, block: Block) -> None:
+        """Takes a block of the pipeline's `source`-th source. With `overflow = "block"` it may be parked, in order."""
+        if self._parked:
+            self._park(source, block)
+        else:
+            self._enter(source, block)
+
+    @property
+    def parked(self) -> int:
+        """Blocks that wait in front of the rings."""
+        return len(self._parked)
+
+    def tick(self) -> None:
+        """Lets go what waited for time to pass: rows of a join, results held back by `min_interval`."""
+        now = self._clock.now()
+        if self.aligner is not None:
+            joined = self.aligner.flush(now + self._clock.offset(), now)
+            if joined is not None:
+                self._rows(joined)
+        for publish in self.publishes:
+            publish.offer_due(now)
+        self._set_alarm()
+
+    def _enter(self, source: int | None, block: Block) -> None:
+        for key in block.restarts:
+            self._shape.reset(key)
+            for publish in self.publishes:
+                publish.reset(key)
+        if self.aligner is None or source is None:
+            self._rows(block)
+            return
+        joined = self.aligner.push(source, block)
+        if joined is not None:
+            self._rows(joined)
+        self._set_alarm()
+
+    def _rows(self, block: Block) -> None:
+        if self._blocks and self._wake is not None:
+            # A row can complete a window only every `hop` rows of one key; with keys, each row might.
+            room = self.slots.free * (self._hop if isinstance(block.keys, int) else 1)
+            if len(block) > room:
+                self._park(None, block.part(room, len(block)), first=True)
+                if not room:
+                    return
+                block = block.part(0, room)
+        if self.window is not None:
+            self.window.push(block, self._window_due)
+        else:
+            self._rows_due(block)
+
+    def _park(self, source: int | None, block: Block, first: bool = False) -> None:
+        for receipt in block.receipts:
+            receipt.hold()
+        if first:
+            self._parked.appendleft((source, block))
+        else:
+            self._parked.append((source, block))
+        if not self._is_holding:
+            self._is_holding = True
+            self._hold_sources(True)
+
+    def _unpark(self) -> None:
+        while self._parked and self.slots.free:
+            source, block = self._parked.popleft()
+            self._enter(source, block)
+            for receipt in block.receipts:
+                receipt.done()
+        if not self._parked and self._is_holding:
+            self._is_holding = False
+            self._hold_sources(False)
+
+    # ---- due: windows and rows on their way to the model ----
+
+    def _window_due(self, window: NDArray[Any], key: int, time: int, arrival: int, degraded: bool) -> None:
+        self.counts.due += 1
+        if self._preprocess is not None:
+            try:
+                window = self._preprocess(window[None])[0]
+            except StepError as error:
+                self.counts.drops.add("preprocess", detail=str(error))
+                return
+        if self._wake is None:
+            self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded)])
+            return
+        row = self.slots.put(key, time, arrival, NONE, degraded)
+        if row is None:
+            return
+        for rows, filler in self._fillers:
+            filler.fill(rows[row], window)
+        self._wake()
+
+    def _rows_due(self, block: Block) -> None:
+        count = len(block)
+        self.counts.due += count
+        values, keep = self._prepared(block.values)
+        if not len(keep):
+            return
+        receipts = block.receipt_of_each()
+        keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
+        times = (block.time + block.offset).tolist()
+        degraded = None if block.degraded is None else block.degraded.tolist()
+        if len(keep) < count:
+            receipts, keys, times = ([column[i] for i in keep] for column in (receipts, keys, times))
+            degraded = None if degraded is None else [degraded[i] for i in keep]
+        if self._wake is None:
+            self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded))
+            return
+        taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded)
+        if None in taken:
+            kept = [i for i, row in enumerate(taken) if row is not None]
+            values, taken = values[kept], [taken[i] for i in kept]
+        if taken:
+            for rows, filler in self._fillers:
+                filler.fill_many(rows, taken, values)
+            self._wake()
+
+    def _prepared(self, values: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
+        """The rows after `preprocess`, and the indices of those that passed it."""
+        if self._preprocess is None:
+            return values, range(len(values))
+        try:
+            return self._preprocess(values), range(len(values))
+        except StepError:
+            done, keep = [], []
+            for i in range(len(values)):  # one by one, so that only the row that fails is lost
+                try:
+                    done.append(self._preprocess(values[i : i + 1])[0])
+                    keep.append(i)
+                except StepError as error:
+                    self.counts.drops.add("preprocess", detail=str(error))
+            return np.array(done), keep
+
+    @staticmethod
+    def _passing(
+        keys: Sequence[int], times: Sequence[int], arrival: int, receipts: Sequence[Receipt], degraded: Sequence[bool] | None
+    ) -> list[Slot]:
+        for receipt in receipts:
+            receipt.hold()
+        flags = degraded if degraded is not None else [False] * len(keys)
+        return [Slot(0, k, t, arrival, r, d) for k, t, r, d in zip(keys, times, receipts, flags, strict=True)]
+
+    def _no_model(self, values: NDArray[Any], slots: list[Slot]) -> None:
+        """Without a model the fields themselves are the outputs, by name."""
+        outputs = {f.name: values[..., f.start] if not f.shape else self._tensor(values, f) for f in self._fields}
+        self.counts.running += len(slots)
+        self.finish(slots, outputs, {})
+
+    @staticmethod
+    def _tensor(values: NDArray[Any], field: Field) -> NDArray[Any]:
+        return values[..., field.start : field.stop].reshape(*values.shape[:-1], *field.shape)
+
+    # ---- the model's side ----
+
+    def waiting(self) -> int:
+        return len(self.slots)
+
+    def take(self, limit: int, now: int) -> list[Slot]:
+        taken = self.slots.take(limit)
+        self.counts.running += len(taken)
+        return taken
+
+    def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+        self.slots.gather(slots, inputs, start)
+        if self._parked:
+            self._unpark()
+
+    def finish(self, slots: Sequence[Slot], outputs: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]]) -> None:
+        """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
+        counts, now = self.counts, self._clock.now()
+        if self._postprocess is not None:
+            try:
+                outputs = self._postprocess(outputs)
+            except StepError as error:
+                for slot in slots:
+                    self.fail(slot, error)
+                return
+        bodies = self._shape.results(outputs, inputs, [slot.key for slot in slots])
+        for slot, body in zip(slots, bodies, strict=True):
+            counts.running -= 1
+            if body is None:
+                counts.drops.add("not_finite", detail="an output of the model is NaN or infinite")
+            else:
+                result = Result(body, slot.key, self._seq, slot.time, slot.arrival, slot.degraded)
+                self._seq += 1
+                sent = not self.publishes
+                for publish in self.publishes:
+                    sent |= publish.offer(result, slot.receipt, now)
+                if sent:
+                    counts.published += 1
+                else:
+                    counts.filtered += 1
+            slot.receipt.done()
+        counts.last_result = now
+        counts.age.add(now - slots[-1].arrival, len(slots))
+        if next_due(self.publishes) is not None:
+            self._set_alarm()
+
+    def fail(self, slot: Slot, error: Exception) -> None:
+        """This row cannot be run or shaped: counted, its input settled."""
+        self.counts.running -= 1
+        self.counts.drops.add("model_error", detail=str(error))
+        slot.receipt.done()
+
+    def abandon(self) -> int:
+        """At a stop: what still waits is let go and counted; returns how many rows and windows that were."""
+        lost = self.slots.forget()
+        if lost:
+            self.counts.drops.add("shutdown", lost)
+        while self._parked:
+            _, block = self._parked.popleft()
+            for receipt in block.receipts:
+                receipt.done()
+        return lost
+
+    def _set_alarm(self) -> None:
+        due = next_due(self.publishes)
+        if self.aligner is not None and (joined := self.aligner.next_due) is not None:
+            joined -= self._clock.offset()
+            due = joined if due is None else min(due, joined)
+        if due is not None:
+            self._alarm(due)

@@ -1,0 +1,266 @@
+"""Steps between a window and the model's inputs, and between the model's outputs and their meaning.
+
+A step takes a batch `[n, *shape]` and gives a batch `[n, *shape of its own]`. Its constants are computed once, for the
+shape that it stands behind. No step writes into what it was given: that may be a ring.
+
+Users' own steps are functions in a file beside the configuration, loaded here. They are tried once with zeros, which
+finds the shape that they give; from then on a row that they raise for or answer wrongly is a `StepError`.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Outputs = dict[str, Array]
+
+
+class StepError(Exception):
+    """A user's step could not take row `row` of a batch: that row is to be rejected, the others are not to blame."""
+
+    def __init__(self, row: int, text: str) -> None:
+        super().__init__(text)
+        self.row = row
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, made for one input shape. `shape` is what it gives for a row; `nbytes` its constants."""
+
+    run: Callable[[Array], Array]
+    shape: Shape
+    nbytes: int = 0
+
+
+MakeStep = Callable[[Shape, np.dtype[Any]], Step]
+"""Makes a step for the shape of a row and the dtype of the stream. Raises ValueError where it does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """Steps in order: `[n, *input_shape]` to `[n, *output_shape]`. `nbytes` counts constants, and one row between two steps."""
+
+    steps: tuple[Step, ...]
+    input_shape: Shape
+    output_shape: Shape
+    nbytes: int
+
+    def __call__(self, batch: Array) -> Array:
+        """Raises StepError for a row that a user's step cannot take."""
+        for step in self.steps:
+            batch = step.run(batch)
+        return batch
+
+
+def compose(makers: Sequence[MakeStep], input_shape: Shape, dtype: DTypeLike = np.float32) -> Preprocess:
+    """Makes each step for what the one before it gives. Raises ValueError, beginning with the number of the step."""
+    shape, nbytes, steps = tuple(input_shape), 0, []
+    kind = np.dtype(dtype)
+    for number, make in enumerate(makers, 1):
+        try:
+            step = make(shape, kind)
+        except ValueError as error:
+            raise ValueError(f"step {number}: {error}") from None
+        shape = step.shape
+        nbytes += step.nbytes + int(np.prod(shape)) * kind.itemsize
+        steps.append(step)
+    return Preprocess(tuple(steps), tuple(input_shape), shape, nbytes)
+
+
+def normalize(
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    low: Sequence[float] | float | None = None,
+    high: Sequence[float] | float | None = None,
+) -> MakeStep:
+    """`(x - mean) / std`, or `(x - low) / (high - low)`; one number for all, or one a column (the last axis)."""
+    if (mean is None) != (std is None) or (low is None) != (high is None) or (mean is None) == (low is None):
+        raise ValueError("normalize takes mean and std, or min and max")
+
+    def make(shape: Shape, dtype: np.dtype[Any]) -> Step:
+        if mean is not None:
+            shift, span = np.asarray(mean, np.float64), np.asarray(std, np.float64)
+            names = ("mean", "std")
+        else:
+            shift, span = np.asarray(low, np.float64), np.asarray(high, np.float64) - np.asarray(low, np.float64)
+            names = ("min", "max - min")
+        for name, value in zip(names, (shift, span), strict=True):
+            if value.size != 1 and (not shape or value.shape != shape[-1:]):
+                columns = shape[-1] if shape else 1
+                raise ValueError(
+                    f"normalize: {value.size} numbers for {name}, the rows have {columns} columns: give one, or one a column"
+                )
+        if not np.all(np.isfinite(shift)) or not np.all(np.isfinite(span)) or np.any(span <= 0):
+            raise ValueError(f"normalize: {names[1]} must be above 0")
+        # Subtracted first: multiplying 101325 Pa by 1/5 first would cost most of a float32's digits.
+        shift, factor = shift.astype(dtype), (1 / span).astype(dtype)
+
+        def run(batch: Array) -> Array:
+            out: Array = np.subtract(batch, shift)
+            out *= factor
+            return out
+
+        return Step(run, shape, shift.nbytes + factor.nbytes)
+
+    return make
+
+
+def detrend() -> MakeStep:
+    """Takes the least-squares line out of every column along time, the first axis of a row.
+
+    With `q0 = 1 / sqrt(size)` and `q1 = (t - mean(t)) / |t - mean(t)|`, the line of a column y is `Q (Q' y)`: an orthonormal
+    basis of all lines, so that two small matrix products do it.
+    """
+
+    def make(shape: Shape, dtype: np.dtype[Any]) -> Step:
+        if len(shape) < 2 or shape[0] < 3:
+            raise ValueError("detrend: needs a window of at least 3 samples: set window.size")
+        size = shape[0]
+        time = np.arange(size) - (size - 1) / 2
+        basis = np.stack([np.full(size, size**-0.5), time / np.linalg.norm(time)], 1).astype(dtype)
+        basis_t = np.ascontiguousarray(basis.T)
+
+        def run(batch: Array) -> Array:
+            # Less the first sample: a large constant (gravity, 101325 Pa) would otherwise cost digits in the products.
+            out = batch - batch[:, :1]
+            flat = out.reshape(len(out), size, -1)
+            flat -= np.matmul(basis, np.matmul(basis_t, flat))
+            return out
+
+        return Step(run, shape, basis.nbytes + basis_t.nbytes)
+
+    return make
+
+
+def custom(name: str, folder: Path) -> MakeStep:
+    """A user's function, `"file.py:function"`, its file relative to `folder`: one row (a window `[size, width]`) in, an array out."""
+
+    def make(shape: Shape, dtype: np.dtype[Any]) -> Step:
+        function = load_function(name, folder)
+        try:
+            trial = _as_numbers(function(np.zeros(shape, dtype)))
+        except Exception as error:  # whatever a user's code raises
+            raise ValueError(f"{name} failed for zeros of shape {list(shape)}: {_said(error)}") from error
+        expected = trial.shape
+
+        def run(batch: Array) -> Array:
+            out = np.empty((len(batch), *expected), dtype)
+            for row, values in enumerate(batch):
+                try:
+                    answer = _as_numbers(function(values.copy()))  # a copy, since it may write into it
+                    _check_shape(answer, expected)
+                except Exception as error:
+                    raise StepError(row, f"{name}: {_said(error)}") from error
+                out[row] = answer
+            return out
+
+        return Step(run, expected)
+
+    return make
+
+
+@dataclass(frozen=True, slots=True)
+class Postprocess:
+    """Users' functions on model outputs, in order. `outputs` are the shapes and dtypes that come out, without the batch axis."""
+
+    functions: tuple[tuple[str, Callable[[Outputs], Any]], ...]
+    outputs: Mapping[str, tuple[Shape, np.dtype[Any]]]
+
+    def __call__(self, outputs: Outputs, count: int) -> Outputs:
+        """`count` rows of each output in, the same of each new one out. Raises StepError for a row that cannot be taken."""
+        new = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in self.outputs.items()}
+        for row in range(count):
+            one: Outputs = {name: values[row].copy() for name, values in outputs.items()}
+            for name, function in self.functions:
+                try:
+                    one = _as_outputs(function(one))
+                except Exception as error:
+                    raise StepError(row, f"{name}: {_said(error)}") from error
+            last = self.functions[-1][0] if self.functions else ""
+            if one.keys() != new.keys():
+                raise StepError(row, f"{last}: gave the outputs {', '.join(one)}; at start it gave {', '.join(new)}")
+            for name, values in one.items():
+                try:
+                    _check_shape(values, self.outputs[name][0])
+                except ValueError as error:
+                    raise StepError(row, f"{last}: output {name}: {error}") from error
+                new[name][row] = values
+        return new
+
+
+def compose_outputs(names: Sequence[str], folder: Path, outputs: Mapping[str, tuple[Shape, DTypeLike]]) -> Postprocess:
+    """Loads the functions and tries them with zeros of the model's `outputs` (shapes without the batch axis).
+
+    An array that a function gives instead of a dict is called `output`. Raises ValueError.
+    """
+    functions = tuple((name, load_function(name, folder)) for name in names)
+    one: Outputs = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs.items()}
+    for name, function in functions:
+        given = ", ".join(f"{key} {list(value.shape)}" for key, value in one.items())
+        try:
+            one = _as_outputs(function(one))
+        except Exception as error:
+            raise ValueError(f"{name} failed for zeros of {given}: {_said(error)}") from error
+    return Postprocess(functions, {name: (value.shape, value.dtype) for name, value in one.items()})
+
+
+def load_function(name: str, folder: Path) -> Callable[[Any], Any]:
+    """The function that `"file.py:function"` names. Runs the file anew each time. Raises ValueError."""
+    file, _, function_name = name.rpartition(":")
+    if not file or not function_name.isidentifier():
+        raise ValueError(f'"{name}": expected "file.py:function"')
+    path = folder / file
+    # Compiled from its text rather than imported: no bytecode is left in the folder, and an edited file is never stale.
+    module = types.ModuleType(f"edged_step_{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path}: {_said(error)}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = ", ".join(key for key, value in vars(module).items() if isinstance(value, types.FunctionType))
+        raise ValueError(f"{path}: there is no function {function_name}; there are: {known or 'none'}")
+    found: Callable[[Any], Any] = function
+    return found
+
+
+def _as_outputs(answer: Any) -> Outputs:
+    if not isinstance(answer, Mapping):
+        return {"output": _as_numbers(answer)}
+    if not all(isinstance(name, str) for name in answer):
+        raise ValueError("expected outputs named by text")
+    return {name: _as_numbers(values) for name, values in answer.items()}
+
+
+def _as_numbers(answer: Any) -> Array:
+    array = np.asarray(answer)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"expected an array of numbers, found {type(answer).__name__} of {array.dtype}")
+    return array
+
+
+def _check_shape(array: Array, expected: Shape) -> None:
+    if array.shape != expected:
+        raise ValueError(f"gave the shape {list(array.shape)}; at start it gave {list(expected)}")
+
+
+def _said(error: BaseException) -> str:
+    """One line, with the line of the user's file that it came from."""
+    line = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename != __file__:
+            line = f" (line {trace.tb_lineno} of {Path(trace.tb_frame.f_code.co_filename).name})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {error}{line}" if str(error) else f"{type(error).__name__}{line}"

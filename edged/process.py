@@ -1,0 +1,31 @@
+"""Settings of the whole process that must be made before numpy and onnxruntime are imported."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
+MALLOC = ((M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024), (M_ARENA_MAX, 1))
+
+
+def set_up() -> bool:
+    """Call first thing in `main`, before numpy or onnxruntime is imported. Returns whether malloc took its settings.
+
+    glibc raises its mmap threshold with every large block freed, and then keeps what models free; a fixed threshold gives
+    it back. One arena: the worker thread's memory need not live in a heap of its own.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # musl
+        return False
+    taken = [mallopt(name, value) == 1 for name, value in MALLOC]
+    return all(taken)
+
+
+def trim() -> None:
+    """Gives freed memory back to the kernel; milliseconds, so not on the loop."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

@@ -1,0 +1,355 @@
+"""What edged says about itself: health, model and event topics, the line in `systemctl status`, and what the watchdog asks.
+
+Reads the counters of the running parts; owns none of them. "Running" without data is not healthy: every source, pipeline,
+model and broker has a state and, where it is not well, a reason.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import structlog
+
+from edged import __version__
+from edged.assemble import Assembly
+from edged.budget import MIB, level, resident_bytes
+from edged.clock import Clock
+from edged.encode import rfc3339
+from edged.records import Message
+from edged.telemetry import Histogram, Rate
+
+GOOD = {"running", "connected", "idle", "finished"}
+STUCK_RUN_S = 20.0
+"""A run of a model that takes longer than this is taken to hang, unless runs of that model took as long before."""
+LEAST_SILENCE_S = 2.0
+EXPLAIN_EVERY_NS = 10 * 10**9
+
+log: Any = structlog.get_logger("edged")
+
+
+class Health:
+    """`tick` is called ten times a second; it looks at states once a second and publishes at the configured interval."""
+
+    def __init__(self, assembly: Assembly, clock: Clock, config_hash: str) -> None:
+        self.lag = Histogram()
+        self._assembly = assembly
+        self._plan = assembly.plan
+        self._clock = clock
+        self._config_hash = config_hash
+        self._started = clock.now()
+        self._next_look = 0
+        self._next_health = 0
+        self._next_explanation = self._started + EXPLAIN_EVERY_NS
+        self._states: dict[tuple[str, str], str] = {}
+        self._rates: dict[tuple[str, str], Rate] = {}
+        self._progress: dict[str, tuple[int, int]] = {}
+        self._encode = msgspec.json.Encoder().encode
+        self._level = "ok"
+        self._connects: dict[str, int] = {}
+
+    def tick(self) -> None:
+        now = self._clock.now()
+        if now >= self._next_look:
+            self._next_look = now + 10**9
+            self._look()
+            is_synced = self._clock.is_synced()
+            for envelope in self._assembly.envelopes:
+                envelope.clock_unsynced = not is_synced
+        if now >= self._next_health:
+            self._next_health = now + self._plan.health_interval_ns
+            self.publish()
+
+    def publish(self) -> None:
+        """Publishes health now, retained; and each model's topic, which changes seldom, along with it."""
+        self._send("health", self.snapshot(), retain=True)
+        for name, facts in self._models():
+            self._send(f"model/{name}", facts, retain=True)
+        self.lag.clear()
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Something happened that somebody may want to know of at once."""
+        self._send("event", {"time": rfc3339(self._clock.utc()), "event": kind, **facts}, retain=False)
+
+    def _send(self, topic: str, facts: dict[str, Any], retain: bool) -> None:
+        body = self._encode(facts)
+        full = f"{self._plan.base_topic}/{topic}".encode()
+        for broker in self._plan.health_brokers:
+            link = self._assembly.links[broker]
+            if link.state in ("connected", "degraded"):  # retained or said anew later: nothing to keep while away
+                link.send(Message(full, body, 0, retain))
+
+    # ---- states ----
+
+    def states(self) -> Iterator[tuple[str, str, str, str]]:
+        """Kind, name, state and reason of every part."""
+        a = self._assembly
+        for name, source in a.sources.items():
+            yield "source", name, *self._source_state(name, source)
+        for name, model in a.models.items():
+            yield (
+                "model",
+                name,
+                model.state if model.state != "running" else "idle",
+                model.reason if model.state == "failing" else "",
+            )
+        for name in a.pipelines:
+            yield "pipeline", name, *self._pipeline_state(name)
+        for name, link in a.links.items():
+            yield "broker", name, link.state, link.reason
+
+    def _source_state(self, name: str, source: Any) -> tuple[str, str]:
+        plan = self._plan.sources[name]
+        if plan.broker is not None:
+            link = self._assembly.links[plan.broker]
+            if link.state not in ("connected", "degraded"):
+                return "waiting", f"broker {plan.broker} is {link.state}"
+            last = source.counts.last_arrival
+            if not last:
+                return "silent", "no message yet"
+            quiet_s = (self._clock.now() - last) / 1e9
+            if plan.rate and quiet_s > max(LEAST_SILENCE_S, 3 / plan.rate):
+                return "silent", f"nothing has come in for {quiet_s:.0f} s"
+            return "running", ""
+        return source.state, source.reason
+
+    def _pipeline_state(self, name: str) -> tuple[str, str]:
+        a, p = self._assembly, self._plan.pipelines[name]
+        pipeline = a.pipelines[name]
+        if pipeline.parked:
+            return "blocked", f"{pipeline.parked} blocks wait for model {p.model}"
+        for s in p.sources:
+            state, reason = self._source_state(s, a.sources[s])
+            if state not in GOOD:
+                return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
+        for publish in p.publishes:
+            link = a.links[publish.broker]
+            if link.state not in ("connected", "degraded"):
+                return "blocked", f"output {publish.broker} is {link.state}"
+        if p.model is not None and a.models[p.model].state == "failing":
+            return "failing", a.models[p.model].reason
+        counts = pipeline.counts
+        if not counts.last_result:
+            filled = f"{pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window else ""
+            return "filling", f"no result yet{': ' if filled else ''}{filled}"
+        quiet_s = (self._clock.now() - counts.last_result) / 1e9
+        rate = self._plan.sources[p.sources[0]].rate
+        expected = (p.window.hop if p.window else 1) / rate if rate else None
+        if expected and quiet_s > max(LEAST_SILENCE_S, 3 * expected):
+            return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected:.2g} s"
+        return "running", ""
+
+    def _look(self) -> None:
+        """Says once what changed since the last look: log and event topic."""
+        for kind, name, state, reason in self.states():
+            before = self._states.get((kind, name))
+            if before == state:
+                continue
+            self._states[kind, name] = state
+            if before is None and state in ("connecting", "waiting", "silent", "idle", "filling"):
+                continue
+            say = log.info if state in GOOD else log.warning
+            say(
+                "state",
+                **{kind: name},
+                state=state,
+                **({"before": before} if before else {}),
+                **({"reason": reason} if reason else {}),
+            )
+            self.event("state", part=kind, name=name, state=state, before=before, reason=reason)
+        for name, link in self._assembly.links.items():
+            if link.counts.connects != self._connects.get(name, 0):
+                self._connects[name] = link.counts.connects
+                self._next_health = 0
+        self._explain_joins()
+        now_level = level(resident_bytes(), self._plan.budget)
+        if now_level != self._level:
+            self._level = now_level
+            log.warning("memory", level=now_level, resident_mib=resident_bytes() // MIB, budget_mib=self._plan.budget // MIB)
+            self.event("memory", level=now_level)
+
+    def _explain_joins(self) -> None:
+        """Why rows of several sources do not come together, if they do not; said at most every 10 s."""
+        now = self._clock.now()
+        if now < self._next_explanation:
+            return
+        self._next_explanation = now + EXPLAIN_EVERY_NS
+        for name, pipeline in self._assembly.pipelines.items():
+            for text in pipeline.aligner.diagnose() if pipeline.aligner is not None else ():
+                log.warning("join", pipeline=name, reason=text)
+                self.event("join", pipeline=name, reason=text)
+
+    def stuck(self) -> str | None:
+        """The stage that makes no progress although it has work; None when all is well."""
+        now = self._clock.now()
+        for name, model in self._assembly.models.items():
+            if model.running is not None:
+                longest = max(STUCK_RUN_S, 3 * model.counts.time.maximum / 1e9)
+                if now - model.running_since > longest * 1e9:
+                    return f"model.{name}: a run began {(now - model.running_since) / 1e9:.0f} s ago"
+        for name, pipeline in self._assembly.pipelines.items():
+            done, since = self._progress.get(name, (-1, now))
+            moved = pipeline.counts.due - pipeline.waiting()
+            if moved != done or not pipeline.waiting():
+                self._progress[name] = (moved, now)
+            elif now - since > STUCK_RUN_S * 1e9:
+                return f"pipeline.{name}: {pipeline.waiting()} windows wait and none is taken"
+        return None
+
+    # ---- texts ----
+
+    def status_line(self) -> str:
+        """For `systemctl status`."""
+        bad = [f"{kind} {name}: {state}" for kind, name, state, _ in self.states() if state not in GOOD]
+        results = sum(p.counts.published for p in self._assembly.pipelines.values())
+        memory = f"{resident_bytes() // MIB} of {self._plan.budget // MIB} MiB"
+        return f"{'; '.join(bad[:3])}; {memory}" if bad else f"{results} results, {memory}"
+
+    def ready_facts(self) -> dict[str, Any]:
+        models = {n: f"{r.provider}, {r.run}, {r.p50_us:.0f} us" for n, r in self._assembly.reports.items()}
+        return {
+            "device": self._plan.device,
+            "resident_mib": resident_bytes() // MIB,
+            "budget_mib": self._plan.budget // MIB,
+            **{f"model.{n}": text for n, text in models.items()},
+        }
+
+    def stop_facts(self) -> dict[str, Any]:
+        a = self._assembly
+        return {
+            "results": sum(p.counts.published for p in a.pipelines.values()),
+            "dropped": sum(p.counts.drops.total for p in a.pipelines.values())
+            + sum(c.drops.total for e in a.publishes.values() for c in e),
+            "uptime_s": round((self._clock.now() - self._started) / 1e9, 1),
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """The health topic."""
+        now = self._clock.now()
+        states = {(kind, name): (state, reason) for kind, name, state, reason in self.states()}
+        resident = resident_bytes()
+        return {
+            "device": self._plan.device,
+            "time": rfc3339(self._clock.utc()),
+            "version": __version__,
+            "uptime_s": round((now - self._started) / 1e9, 1),
+            "config": self._config_hash,
+            "run": self._assembly.run,
+            "state": "healthy" if all(s in GOOD for s, _ in states.values()) else "degraded",
+            "memory": {
+                "resident_mib": round(resident / MIB, 1),
+                "planned_mib": round(self._plan.planned_bytes / MIB, 1),
+                "budget_mib": round(self._plan.budget / MIB, 1),
+                "level": level(resident, self._plan.budget),
+            },
+            "loop_lag": self.lag.summary(),
+            "cpu_s": round(time.process_time(), 2),
+            "sources": {n: _state(states, "source", n) | self._source(n, now) for n in self._assembly.sources},
+            "pipelines": {n: _state(states, "pipeline", n) | self._pipeline(n, now) for n in self._assembly.pipelines},
+            "models": {n: _state(states, "model", n) | self._model(n) for n in self._assembly.models},
+            "brokers": {n: _state(states, "broker", n) | self._broker(n) for n in self._assembly.links},
+        }
+
+    def _rate(self, kind: str, name: str, count: int, now: int) -> float:
+        return self._rates.setdefault((kind, name), Rate()).read(count, now)
+
+    def _source(self, name: str, now: int) -> dict[str, Any]:
+        c = self._assembly.sources[name].counts
+        plan = self._plan.sources[name]
+        table = self._assembly.keys.get(plan.key_group) if plan.key_names else None
+        return {
+            "rate": self._rate("source", name, c.rows, now),
+            "age_s": round((now - c.last_arrival) / 1e9, 3) if c.last_arrival else None,
+            "bytes": c.bytes,
+            "messages": c.messages,
+            "read": c.read,
+            "rows": c.rows,
+            "rejected": c.rejected,
+            "dropped": c.drops.by_reason,
+            **({"keys": len(table), "max_keys": plan.max_keys} if table is not None else {}),
+            **({"units": {f.name: f.unit for f in plan.fields if f.unit}} if any(f.unit for f in plan.fields) else {}),
+        }
+
+    def _pipeline(self, name: str, now: int) -> dict[str, Any]:
+        pipeline = self._assembly.pipelines[name]
+        c = pipeline.counts
+        facts = {
+            "rate": self._rate("pipeline", name, c.published + c.filtered, now),
+            "due": c.due,
+            "published": c.published,
+            "filtered": c.filtered,
+            "dropped": c.drops.by_reason,
+            "waiting": pipeline.waiting(),
+            "slots": pipeline.slots.count,
+            "peak": pipeline.slots.peak,
+            "parked": pipeline.parked,
+            "age": c.age.summary(),
+            "publish": [
+                {
+                    "made": p.made,
+                    "acked": p.acked,
+                    "queued": p.queued,
+                    "in_flight": p.in_flight,
+                    "filtered": p.filtered,
+                    "dropped": p.drops.by_reason,
+                }
+                for p in self._assembly.publishes[name]
+            ],
+        }
+        if pipeline.aligner is not None:
+            facts["join"] = {"dropped": pipeline.aligner.dropped, "waiting": pipeline.aligner.waiting}
+        return facts
+
+    def _model(self, name: str) -> dict[str, Any]:
+        model, report = self._assembly.models[name], self._assembly.reports[name]
+        c = model.counts
+        return {
+            "provider": report.provider,
+            "run": report.run,
+            "runs": c.runs,
+            "rows": c.rows,
+            "failed": c.failed,
+            "batch_mean": round(model.batch_mean, 2),
+            "time": c.time.summary(),
+        }
+
+    def _broker(self, name: str) -> dict[str, Any]:
+        link = self._assembly.links[name]
+        c = link.counts
+        return {
+            "connects": c.connects,
+            "received": c.received,
+            "bytes_in": c.bytes_in,
+            "bytes_out": c.bytes_out,
+            "unacked": len(link.ledger),
+            "dropped": self._assembly.routers[name].drops.by_reason,
+        }
+
+    def _models(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name, r in self._assembly.reports.items():
+            requested = self._plan.models[name].providers
+            yield (
+                name,
+                {
+                    "version": r.version,
+                    "sha256": r.sha256,
+                    "requested": requested if isinstance(requested, str) else list(requested),
+                    "provider": r.provider,
+                    "run": r.run,
+                    "batch_max": r.batch_max,
+                    "why": list(r.reasons),
+                    "load_s": round(r.load_s, 3),
+                    "weight_bytes": r.weight_bytes,
+                    "array_bytes": r.array_bytes,
+                    "resident_bytes": r.resident_bytes,
+                    "p50_us": round(r.p50_us, 1),
+                    "max_us": round(r.max_us, 1),
+                },
+            )
+
+
+def _state(states: dict[tuple[str, str], tuple[str, str]], kind: str, name: str) -> dict[str, str]:
+    state, reason = states[kind, name]
+    return {"state": state, "reason": reason} if reason else {"state": state}

@@ -1,0 +1,155 @@
+"""Start, serve, stop: the one place that owns the tasks.
+
+    outer scope:   links (broker connections)            consumers before producers
+      inner scope: sources, each under a supervisor
+    stop:          cancel the sources -> parked blocks and slots are run out -> links flush and say goodbye,
+                   all under one deadline; what is left is counted as dropped, reason "shutdown"
+
+READY is sent when the plan fits, the models have run and links and sources are started, connected or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from edged.assemble import Assembly
+from edged.clock import Clock
+from edged.errors import EX_OK, EX_SOFTWARE
+from edged.records import Block
+from edged.runtime.health import Health
+from edged.runtime.notify import Notifier
+from edged.runtime.supervisor import supervise
+
+STOP_DEADLINE_S = 10.0
+TICK_S = 0.1
+"""How often the loop's lag is measured and the watchdog fed."""
+
+log: Any = structlog.get_logger("edged")
+
+
+class _Lifecycle:
+    def __init__(self, assembly: Assembly, health: Health, notifier: Notifier, clock: Clock) -> None:
+        self._assembly = assembly
+        self._health = health
+        self._notifier = notifier
+        self._clock = clock
+        self._stop = asyncio.Event()
+        self._code = EX_OK
+
+    async def serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_bug)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        assembly = self._assembly
+        links = [self._task(f"link:{name}", link.run()) for name, link in assembly.links.items()]
+        sources = [
+            self._task(f"source:{source.name}", supervise(source, _fan_out(consumers), self._clock))
+            for source, consumers in assembly.readers
+        ]
+        ticker = self._task("ticker", self._tick())
+        self._notifier.ready(self._health.status_line())
+        log.info("ready", **self._health.ready_facts())
+        if sources and not assembly.has_live_sources:
+            self._task("end of recordings", self._stop_after(sources))
+        await self._stop.wait()
+        self._notifier.stopping("stopping: finishing what was read")
+        log.info("stopping", deadline_s=STOP_DEADLINE_S)
+        deadline = loop.time() + STOP_DEADLINE_S
+        await _cancel([*sources, ticker])
+        await self._drain(deadline)
+        self._health.publish()
+        await asyncio.gather(*(link.close(max(0.2, deadline - loop.time())) for link in assembly.links.values()))
+        await _cancel(links)
+        assembly.close()
+        log.info("stopped", **self._health.stop_facts())
+        return self._code
+
+    async def _drain(self, deadline: float) -> None:
+        """Runs out what was read: parked blocks, slots and the batch in progress."""
+        loop = asyncio.get_running_loop()
+        pipelines = self._assembly.pipelines.values()
+        while any(p.parked or p.waiting() or p.counts.running for p in pipelines) and loop.time() < deadline - 1:
+            await asyncio.sleep(0.005)
+        for pipeline in pipelines:
+            if lost := pipeline.abandon():
+                log.warning("dropped", where=f"pipeline.{pipeline.name}", reason="shutdown", count=lost)
+
+    async def _tick(self) -> None:
+        """Measures how late the loop is, keeps health, and feeds the watchdog while every stage makes progress."""
+        loop = asyncio.get_running_loop()
+        feed_every = (self._notifier.watchdog_s or 10.0) / 3
+        next_feed = 0.0
+        while True:
+            due = loop.time() + TICK_S
+            await asyncio.sleep(TICK_S)
+            now = loop.time()
+            self._health.lag.add(int(max(0.0, now - due) * 1e9))
+            self._health.tick()
+            if now >= next_feed:
+                next_feed = now + feed_every
+                stuck = self._health.stuck()
+                if stuck is None:
+                    self._notifier.watchdog()
+                else:
+                    log.error("no progress", stage=stuck)
+                self._notifier.status(self._health.status_line())
+
+    async def _stop_after(self, sources: Iterable[asyncio.Task[Any]]) -> None:
+        await asyncio.gather(*sources)
+        log.info("finished", reason="every recording was played to its end")
+        self._stop.set()
+
+    def _task(self, name: str, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def _on_task_done(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(f"task {task.get_name()}", error)
+
+    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._fail(context.get("message", "callback"), context.get("exception"))
+
+    def _fail(self, where: str, error: BaseException | None) -> None:
+        """A bug: said once with its trace, then the process ends, so that systemd starts a clean one."""
+        log.error("internal error, leaving", where=where, error=repr(error), exc_info=error)
+        self._code = EX_SOFTWARE
+        self._stop.set()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            log.warning("second signal, leaving at once", signal=number.name)
+            os._exit(EX_SOFTWARE)
+        log.info("signal", name=number.name)
+        self._stop.set()
+
+
+async def serve(assembly: Assembly, health: Health, notifier: Notifier, clock: Clock) -> int:
+    """Runs the daemon until a signal, a bug, or the end of all recordings; returns the exit status."""
+    return await _Lifecycle(assembly, health, notifier, clock).serve()
+
+
+def _fan_out(consumers: list[Callable[[Block], None]]) -> Callable[[Block], None]:
+    if len(consumers) == 1:
+        return consumers[0]
+
+    def push(block: Block) -> None:
+        for consume in consumers:
+            consume(block)
+
+    return push
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,153 @@
+"""From a configuration file to a running daemon, or to every reason why not: what `edged run` and `edged check` share."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import json
+import socket
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+import uvloop
+
+from edged import __version__, log
+from edged.assemble import assemble, load_models
+from edged.budget import machine_bytes, resident_bytes
+from edged.clock import Clock
+from edged.config.load import Draft, read, report
+from edged.config.schema import Config, SerialSource
+from edged.errors import EX_OK, ConfigError, Problem
+from edged.model.manifest import Manifest, read_manifest
+from edged.model.onnx import available
+from edged.model.records import ModelRefused
+from edged.model.runner import Loaded
+from edged.plan.make import make_plan
+from edged.plan.records import Machine, Plan
+from edged.report import load_text, plan_json, plan_text
+from edged.runtime.health import Health
+from edged.runtime.lifecycle import serve
+from edged.runtime.notify import Notifier
+from edged.transport.serial_port import find, missing
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A configuration that can be run: its plan, and the warnings as lines."""
+
+    draft: Draft
+    plan: Plan
+    warnings: tuple[str, ...]
+
+
+def prepare(path: Path) -> Prepared:
+    """Reads, checks and plans a configuration. Raises ConfigError with every problem of the file and of its models."""
+    draft = read(path)
+    problems = list(draft.problems)
+    manifests = _manifests(draft.config, problems)
+    if draft.config.model:
+        available()  # onnxruntime itself belongs to the base that the plan starts from
+    gc.collect()
+    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes())
+    plan, more = make_plan(draft.config, manifests, machine)
+    problems += [*more, *_port_warnings(draft.config)]
+    if plan is None or any(not p.is_warning for p in problems):
+        raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
+    return Prepared(draft, plan, tuple(report(draft, problems)))
+
+
+def _manifests(config: Config, problems: list[Problem]) -> dict[str, Manifest]:
+    manifests = {}
+    for name, model in config.model.items():
+        manifest, found = read_manifest(name, model.path)
+        problems += found
+        if manifest is not None:
+            manifests[name] = manifest
+    return manifests
+
+
+def _port_warnings(config: Config) -> list[Problem]:
+    """A port that is not there now may come; it is said all the same."""
+    return [
+        Problem(f"source.{name}.port", f"{missing(source.port).reason} (tried again for ever)", is_warning=True)
+        for name, source in config.source.items()
+        if isinstance(source, SerialSource) and find(source.port) is None
+    ]
+
+
+def load(prepared: Prepared) -> dict[str, Loaded]:
+    """Loads and tries the models of the plan. Raises ConfigError when one cannot be run as configured."""
+    try:
+        return load_models(prepared.plan)
+    except ModelRefused as error:
+        raise ConfigError(report(prepared.draft, error.problems)) from error
+
+
+def check(path: Path, as_json: bool) -> int:
+    """Prints the plan, or raises ConfigError. Models are loaded and run; nothing else is opened."""
+    prepared = prepare(path)
+    loaded = load(prepared)
+    if as_json:
+        facts = plan_json(prepared.plan)
+        facts["warnings"] = list(prepared.warnings)
+        facts["loaded"] = {
+            n: {
+                "provider": x.report.provider,
+                "run": x.report.run,
+                "batch_max": x.report.batch_max,
+                "p50_us": round(x.report.p50_us, 1),
+            }
+            for n, x in loaded.items()
+        }
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        return EX_OK
+    for line in prepared.warnings:
+        sys.stderr.write(f"warning: {line}\n")
+    sys.stdout.write(plan_text(prepared.plan) + "\n\n")
+    sys.stdout.write("".join(load_text(x.report) + "\n" for x in loaded.values()))
+    sys.stdout.write(f"{path}: ok\n")
+    return EX_OK
+
+
+def run(path: Path) -> int:
+    """The daemon, from its configuration to its exit status."""
+    prepared = prepare(path)
+    settings = prepared.draft.config.log
+    log.configure(settings.level, settings.format)
+    logger: Any = structlog.get_logger("edged")
+    logger.info("starting", version=__version__, config=str(path))
+    for line in prepared.warnings:
+        logger.warning("configuration", problem=line)
+    loaded = load(prepared)
+    for name, one in loaded.items():
+        for reason in one.report.reasons:
+            logger.info("model", model=name, note=reason)
+    config_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be looked at again
+    return on_loop(_serve(prepared.plan, loaded, config_hash, logger))
+
+
+async def _serve(plan: Plan, loaded: dict[str, Loaded], config_hash: str, logger: Any) -> int:
+    clock = Clock()
+    assembly = assemble(plan, loaded, clock, logger)
+    health = Health(assembly, clock, config_hash)
+    return await serve(assembly, health, Notifier(), clock)
+
+
+def on_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end on a uvloop of its own."""
+    loop = uvloop.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(work)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

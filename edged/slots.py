@@ -1,0 +1,125 @@
+"""The rows of one pipeline that wait for its model: the bound of its queue, and the policy when it is full.
+
+Owns the preallocated arrays (`rows[input][slot, *shape]`), the free list and the order of arrival. Knows nothing of
+models, windows or results. Every removal keeps the order of what stays, so each key stays in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from edged.records import Receipt, Slot
+from edged.telemetry import Drops
+
+
+class Slots:
+    """`count` rows for each model input. `put` takes one for a window, `put_many` for the rows of a block.
+
+    `overflow` is `drop_oldest`, `drop_newest`, `latest_only` or `block`; under `block` the caller asks `free` first and
+    never puts more.
+    """
+
+    def __init__(self, count: int, inputs: Mapping[str, tuple[tuple[int, ...], DTypeLike]], overflow: str, drops: Drops) -> None:
+        # Written, not only allocated: untouched pages are not resident, and the plan charges them.
+        self.rows: dict[str, NDArray[Any]] = {name: np.full((count, *shape), 0, dtype) for name, (shape, dtype) in inputs.items()}
+        self.count = count
+        self.peak = 0
+        self._overflow = overflow
+        self._drops = drops
+        self._free = list(range(count - 1, -1, -1))
+        self._fifo: deque[Slot] = deque()
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in self.rows.values())
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def __len__(self) -> int:
+        return len(self._fifo)
+
+    def put(self, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool) -> int | None:
+        """Takes a row and returns its index for the caller to fill, or None when the policy refused the newcomer."""
+        if self._free:
+            row = self._free.pop()
+        else:
+            self._drops.add("overflow")
+            if self._overflow == "drop_newest":
+                return None
+            if self._overflow == "latest_only" and (slot := self._waiting(key)) is not None:
+                slot.receipt.done()
+                receipt.hold()
+                slot.time, slot.arrival, slot.receipt, slot.degraded = time, arrival, receipt, degraded
+                return slot.row
+            loser = self._fifo.popleft()
+            loser.receipt.done()
+            row = loser.row
+        receipt.hold()
+        self._fifo.append(Slot(row, key, time, arrival, receipt, degraded))
+        if len(self._fifo) > self.peak:
+            self.peak = len(self._fifo)
+        return row
+
+    def put_many(
+        self,
+        keys: Sequence[int],
+        times: Sequence[int],
+        arrival: int,
+        receipts: Sequence[Receipt],
+        degraded: Sequence[bool] | None,
+    ) -> list[int | None]:
+        """`put` for every row of a block: one index a row, None where the policy refused it. An index may come twice
+        when a later row of the same block pushed an earlier one out; the later one is the right one."""
+        free, count = self._free, len(keys)
+        if len(free) < count:
+            return [
+                self.put(keys[i], times[i], arrival, receipts[i], bool(degraded[i]) if degraded is not None else False)
+                for i in range(count)
+            ]
+        taken: list[int | None] = free[: -count - 1 : -1]  # type: ignore[assignment]
+        del free[-count:]
+        append = self._fifo.append
+        for i, row in enumerate(taken):
+            receipt = receipts[i]
+            receipt.hold()
+            append(Slot(row, keys[i], times[i], arrival, receipt, degraded is not None and bool(degraded[i])))  # type: ignore[arg-type]
+        if len(self._fifo) > self.peak:
+            self.peak = len(self._fifo)
+        return taken
+
+    def _waiting(self, key: int) -> Slot | None:
+        return next((slot for slot in self._fifo if slot.key == key), None)
+
+    def take(self, limit: int) -> list[Slot]:
+        """The oldest `limit` slots, which now wait no more; their rows stay theirs until `gather`."""
+        fifo = self._fifo
+        if len(fifo) <= limit:
+            taken = list(fifo)
+            fifo.clear()
+            return taken
+        popleft = fifo.popleft
+        return [popleft() for _ in range(limit)]
+
+    def gather(self, slots: Sequence[Slot], inputs: Mapping[str, NDArray[Any]], start: int) -> None:
+        """Copies the rows of `slots` into `inputs[name][start : start + len(slots)]` and frees them."""
+        indices = [slot.row for slot in slots]
+        stop = start + len(indices)
+        for name, rows in self.rows.items():
+            np.take(rows, indices, axis=0, out=inputs[name][start:stop], mode="clip")  # "raise" would buffer the output
+        self._free.extend(indices)
+
+    def forget(self) -> int:
+        """Lets every waiting slot go, at a stop; returns how many there were."""
+        lost = len(self._fifo)
+        for slot in self._fifo:
+            slot.receipt.done()
+            self._free.append(slot.row)
+        self._fifo.clear()
+        return lost

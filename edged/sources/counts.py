@@ -1,0 +1,52 @@
+"""What a source counts. The ledger `rows + rejected == read` holds after every read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edged.records import NONE, Block, Reject, Rows
+from edged.stamp import Stamper
+from edged.telemetry import Drops
+
+
+class SourceCounts:
+    """`read` rows came in, good or bad, in `messages` (MQTT) or `bytes`; `last_arrival` is monotonic ns, 0 before the first.
+
+    `opens` counts how often the port or file was opened, `retained` the messages left out because they were old.
+    """
+
+    __slots__ = ("bytes", "drops", "last_arrival", "messages", "opens", "read", "rejected", "retained", "rows")
+
+    def __init__(self, name: str) -> None:
+        self.bytes = 0
+        self.messages = 0
+        self.retained = 0
+        self.read = 0
+        self.rows = 0
+        self.rejected = 0
+        self.opens = 0
+        self.last_arrival = 0
+        self.drops = Drops(f"source.{name}")
+
+    def reject(self, rejects: Sequence[Reject]) -> None:
+        self.rejected += len(rejects)
+        self.drops.add_rejects(rejects)
+
+    def balance(self) -> int:
+        """Zero, always."""
+        return self.read - self.rows - self.rejected
+
+
+def stamped(rows: Rows, stamper: Stamper, counts: SourceCounts, arrival: int, utc_offset: int, is_synced: bool) -> Block | None:
+    """The block of freshly decoded rows that owe no receipt, counted; None when all of them were refused."""
+    counts.read += len(rows.values) + len(rows.rejects)
+    if rows.rejects:
+        counts.reject(rows.rejects)
+    if not len(rows.values):
+        return None
+    block, rejects = stamper.stamp(rows, None, (NONE,), arrival, utc_offset, arrival + utc_offset, is_synced)
+    if rejects:
+        counts.reject(rejects)
+    if block is not None:
+        counts.rows += len(block)
+    return block

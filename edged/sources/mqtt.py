@@ -1,0 +1,179 @@
+"""MQTT sources: the messages of one read of the socket become one block for each source.
+
+A source has no task of its own: the link hands every read to its `Router`, which knows which source a topic belongs to,
+and settles the receipts afterwards. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from edged.clock import Clock
+from edged.decode import PayloadDecoder
+from edged.records import Block, Receipt, Reject
+from edged.sources.counts import SourceCounts
+from edged.stamp import KeyTable, Stamper
+from edged.telemetry import Drops
+from edged.topics import TopicFilter
+
+ROUTES = 4096
+"""Topics remembered with their sources; when more come by, the table starts over."""
+
+Inbound = tuple[bytes, bytes, int, bool, tuple[int, ...], Receipt, bytes]
+"""One PUBLISH: topic, payload, QoS, retain flag, subscription identifiers, receipt, raw properties."""
+
+
+class Filter(NamedTuple):
+    """One subscribed filter of a source; `identifier` is the subscription's under MQTT 5."""
+
+    identifier: int
+    topic: TopicFilter
+
+
+class MqttSource:
+    """Decodes, keys and stamps the messages of one source and pushes the block to its pipelines.
+
+    `key_captures` and `key_fields` say where each part of the key comes from: the index of a capture of the topic, or of a
+    key field of the payload (in the order of the source's `key`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        filters: Sequence[Filter],
+        takes_retained: bool,
+        decoder: PayloadDecoder,
+        keys: KeyTable | None,
+        key_parts: Sequence[tuple[str, int]],
+        stamper: Stamper,
+        counts: SourceCounts,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.filters = filters
+        self.takes_retained = takes_retained
+        self.counts = counts
+        self.consumers: list[Callable[[Block], None]] = []
+        self._decoder = decoder
+        self._keys = keys
+        self._key_parts = key_parts
+        self._captures_only = all(kind == "capture" for kind, _ in key_parts)
+        self._stamper = stamper
+        self._clock = clock
+        self._payloads: list[bytes] = []
+        self._receipts: list[Receipt] = []
+        self._captures: list[tuple[str, ...]] = []
+
+    @property
+    def state(self) -> str:
+        return "running" if self.counts.last_arrival else "silent"
+
+    @property
+    def reason(self) -> str:
+        return "" if self.counts.last_arrival else "no message yet"
+
+    def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        self._payloads.append(payload)
+        self._captures.append(captures)
+        self._receipts.append(receipt)
+
+    def flush(self, now: int) -> None:
+        """Decodes what `add` gathered and pushes it on as one block."""
+        payloads, captures, receipts = self._payloads, self._captures, self._receipts
+        self._payloads, self._captures, self._receipts = [], [], []
+        counts = self.counts
+        counts.last_arrival = now
+        counts.messages += len(payloads)
+        counts.bytes += sum(map(len, payloads))
+        rows = self._decoder.decode(payloads)
+        if rows.rejects:
+            counts.reject(rows.rejects)
+        if not len(rows.values):
+            return
+        key_ids: list[int | None] | None = None
+        if self._keys is not None:
+            key_ids = self._key_ids(captures, rows.payload, rows.keys, now)
+        offset = self._clock.offset()
+        block, rejects = self._stamper.stamp(rows, key_ids, receipts, now, offset, now + offset, self._clock.is_synced())
+        if rejects:
+            counts.reject(rejects)
+        if block is None:
+            return
+        counts.rows += len(block)
+        for consume in self.consumers:
+            consume(block)
+
+    def _key_ids(
+        self,
+        captures: list[tuple[str, ...]],
+        payload: Sequence[int] | None,
+        fields: list[tuple[str, ...]] | None,
+        now: int,
+    ) -> list[int | None]:
+        assert self._keys is not None
+        id_of = self._keys.id
+        if payload is not None:
+            captures = [captures[i] for i in payload]
+        if self._captures_only or fields is None:
+            return [id_of(names, now) for names in captures]
+        ids = []
+        for caught, carried in zip(captures, fields, strict=True):
+            names = tuple(caught[i] if kind == "capture" else carried[i] for kind, i in self._key_parts)
+            ids.append(id_of(names, now))
+        return ids
+
+
+class Router:
+    """Hands every PUBLISH of one link to the sources that subscribed to it."""
+
+    def __init__(self, sources: Sequence[MqttSource], clock: Clock, drops: Drops) -> None:
+        self.drops = drops
+        self._sources = sources
+        self._clock = clock
+        self._routes: dict[tuple[bytes, tuple[int, ...]], list[tuple[MqttSource, tuple[str, ...]]]] = {}
+
+    def on_publishes(self, batch: Sequence[Inbound]) -> None:
+        """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
+        now = self._clock.now()
+        touched: dict[MqttSource, None] = {}
+        routes = self._routes
+        for topic, payload, _qos, retain, identifiers, receipt, _properties in batch:
+            route = routes.get((topic, identifiers))
+            if route is None:
+                route = self._find(topic, identifiers)
+            if not route:
+                self.drops.add("unrouted", topic=topic[:200])
+            for source, captures in route:
+                if retain and not source.takes_retained:
+                    source.counts.retained += 1
+                    continue
+                source.add(payload, captures, receipt)
+                touched[source] = None
+        for source in touched:
+            source.flush(now)
+        for message in batch:
+            message[5].done()
+
+    def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[MqttSource, tuple[str, ...]]]:
+        """The sources of a topic: by subscription identifier where the broker sends one, else by matching filters."""
+        text = topic.decode()
+        route = []
+        for source in self._sources:
+            for identifier, topic_filter in source.filters:
+                if identifiers and identifier not in identifiers:
+                    continue
+                captures = topic_filter.match(text)
+                if captures is not None:
+                    route.append((source, captures))
+                    break
+        if len(self._routes) >= ROUTES:
+            self._routes.clear()
+        self._routes[topic, identifiers] = route
+        return route
+
+
+def rejected_key(names: tuple[str, ...]) -> Reject:
+    """For a key that the table refused."""
+    return Reject("too_many_keys", f"no room for key {'/'.join(names)[:100]}: raise max_keys")

@@ -1,0 +1,193 @@
+"""A recording, or any file of frames, played as a source.
+
+With a speed, it is a live sensor: what came in after t seconds then comes in after t / speed seconds now. With speed 0 it
+comes as fast as it is taken, on the recording's clock: times depend on the file alone, so the same file gives the same
+results. The clock of a plain file is its own times, or `rate`, counted from 1970 where it has no date. `Block.arrival` is
+always of this machine's clock, since it tells how old a result is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.clock import Clock
+from edged.config import schema
+from edged.decode import PayloadDecoder, StreamDecoder
+from edged.errors import Retryable
+from edged.flow import Flow
+from edged.recording import Header, read_header, read_records
+from edged.records import Block, Rows
+from edged.sources.counts import SourceCounts, stamped
+from edged.stamp import Stamper
+
+CHUNK_BYTES = 64 * 1024
+PART_NS = 50 * 10**6  # a plain file is played in steps of so long
+
+
+class ReplaySource:
+    """Plays one file once. `stream` decodes serial recordings and plain files, `payloads` recordings of MQTT."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: schema.ReplaySource,
+        stream: StreamDecoder,
+        payloads: PayloadDecoder,
+        stamper: Stamper,
+        flow: Flow,
+        counts: SourceCounts,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.counts = counts
+        self.state = "connecting"
+        self.reason = ""
+        self._settings = settings
+        self._stream = stream
+        self._payloads = payloads
+        self._stamper = stamper
+        self._flow = flow
+        self._clock = clock
+
+    async def run(self, push: Callable[[Block], None]) -> None:
+        """Returns at the end of the file, in the state "finished". Raises Retryable when it cannot be opened."""
+        file, header = self._open()
+        with file:
+            self.counts.opens += 1
+            self.state, self.reason = "running", ""
+            self._stream.reset()
+            self._stamper.reset()
+            if header is None:
+                await self._play_file(file, push)
+            else:
+                await self._play_recording(file, header, push)
+        self.state, self.reason = "finished", f"all of {self._settings.path} was played"
+
+    def _open(self) -> tuple[BinaryIO, Header | None]:
+        path = self._settings.path
+        try:
+            file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+            try:
+                return file, read_header(file)
+            except ValueError:
+                file.close()
+                raise
+        except FileNotFoundError as e:
+            self.state, self.reason = "missing", f"{path} is not there"
+            raise Retryable(self.state, self.reason) from e
+        except (OSError, ValueError) as e:
+            self.state, self.reason = "refused", f"{path}: {e}"
+            raise Retryable(self.state, self.reason) from e
+
+    async def _play_recording(self, file: BinaryIO, header: Header, push: Callable[[Block], None]) -> None:
+        speed, clock, start = self._settings.speed, self._clock, self._clock.now()
+        arrival, offset = header.monotonic_ns, header.utc_ns - header.monotonic_ns
+        for record in read_records(file, header.kind):
+            if speed:
+                await self._until(start + int(record.since_ns / speed))
+                arrival, offset = clock.now(), clock.offset()
+            else:
+                arrival = header.monotonic_ns + record.since_ns
+            self.counts.bytes += len(record.data)
+            self.counts.last_arrival = clock.now()
+            if header.kind == "mqtt":
+                self.counts.messages += 1
+                rows: Rows | None = self._payloads.decode([record.data])
+            else:
+                rows = self._stream.feed(record.data)
+            await self._push(rows, arrival, offset, push)
+        await self._push(self._last_line(), arrival, offset, push)
+
+    async def _play_file(self, file: BinaryIO, push: Callable[[Block], None]) -> None:
+        player = _FilePlayer(self._settings, self._clock)
+        is_last = False
+        while not is_last:
+            data = file.read(CHUNK_BYTES)
+            is_last = not data
+            rows = self._last_line() if is_last else self._stream.feed(data)
+            self.counts.bytes += len(data)
+            self.counts.last_arrival = self._clock.now()
+            if rows is None:
+                await asyncio.sleep(0)
+                continue
+            for part, due in player.parts(rows):
+                if self._settings.speed:
+                    await self._until(due)
+                    await self._push(part, self._clock.now(), self._clock.offset(), push)
+                else:
+                    await self._push(part, due, 0, push)
+
+    def _last_line(self) -> Rows | None:
+        """A file may end without the end of its last line."""
+        if self._settings.frame.type == "line" and self._stream.pending:
+            return self._stream.feed(self._settings.frame.end)
+        return None
+
+    async def _push(self, rows: Rows | None, arrival: int, offset: int, push: Callable[[Block], None]) -> None:
+        """Stamps as of `arrival` and pushes; then lets others run, and waits while a pipeline is full."""
+        if rows is not None:
+            block = stamped(rows, self._stamper, self.counts, arrival, offset, is_synced=False)
+            if block is not None:
+                block.arrival = self._clock.now()
+                push(block)
+        await asyncio.sleep(0)
+        if not self._flow.is_open:
+            await self._flow.wait()
+
+    async def _until(self, due: int) -> None:
+        wait_ns = due - self._clock.now()
+        if wait_ns > 0:
+            await asyncio.sleep(wait_ns / 1e9)
+
+
+class _FilePlayer:
+    """When the rows of a plain file are due: by their own times, else by `rate`, else at once."""
+
+    def __init__(self, settings: schema.ReplaySource, clock: Clock) -> None:
+        self._speed = settings.speed
+        self._period = 1e9 / settings.rate if settings.rate else 0.0
+        self._start = clock.now() if settings.speed else 0
+        self._first: int | None = None
+        self._counts: dict[tuple[str, ...], int] = {}
+
+    def parts(self, rows: Rows) -> list[tuple[Rows, int]]:
+        """The rows in pieces, each with the time (ns) at which it is due: monotonic, with speed 0 the file's own."""
+        if not len(rows.values):
+            return [(rows, self._start)]
+        due = self._due(rows)
+        if not self._speed:
+            return [(rows, int(due[-1]))]
+        due = (np.maximum.accumulate(due) / self._speed).astype(np.int64)
+        cuts = [0, *(np.flatnonzero(np.diff(due // PART_NS)) + 1).tolist(), len(due)]
+        return [(_part(rows, a, b), self._start + int(due[b - 1])) for a, b in itertools.pairwise(cuts)]
+
+    def _due(self, rows: Rows) -> NDArray[np.int64]:
+        if rows.time is not None:
+            if not self._speed:
+                return rows.time
+            if self._first is None:
+                self._first = int(rows.time[0])
+            return np.maximum(rows.time - self._first, 0)
+        keys = rows.keys if rows.keys is not None else [()] * len(rows.values)
+        index = np.empty(len(keys), np.int64)
+        for i, key in enumerate(keys):  # `rate` is that of one key
+            index[i] = self._counts[key] = self._counts.get(key, -1) + 1
+        return (index * self._period).astype(np.int64)
+
+
+def _part(rows: Rows, start: int, stop: int) -> Rows:
+    """Rows `start:stop`; what was refused goes with the first."""
+    return Rows(
+        rows.values[start:stop],
+        None if rows.time is None else rows.time[start:stop],
+        None if rows.keys is None else rows.keys[start:stop],
+        None if rows.payload is None else rows.payload[start:stop],
+        None if rows.degraded is None else rows.degraded[start:stop],
+        rows.rejects if start == 0 else (),
+    )

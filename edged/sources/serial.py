@@ -1,0 +1,163 @@
+"""A serial sensor: what one read of the port brought in becomes one block.
+
+The states of its health, besides those of `transport.serial_port`:
+
+    connecting      the port is being opened
+    running         good rows come in
+    silent          nothing has come in for a while
+    no valid frame  bytes come in, but none of them has made a good row for NO_FRAME_NS
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from edged.clock import Clock
+from edged.config import schema
+from edged.decode import StreamDecoder
+from edged.errors import Retryable
+from edged.flow import Flow
+from edged.records import Block, Reject
+from edged.sources.counts import SourceCounts, stamped
+from edged.stamp import Stamper
+from edged.transport.serial_port import SerialPort, appeared, find, missing
+
+NO_FRAME_NS = 5 * 10**9
+SILENT_NS = 10 * 10**9  # where no rate says what to expect
+SILENT_LEAST_NS = 2 * 10**9
+SILENT_PERIODS = 3
+SHOWN_BYTES = 16
+
+
+class SerialSource:
+    """Reads one port for as long as it is there."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: schema.SerialSource,
+        decoder: StreamDecoder,
+        stamper: Stamper,
+        flow: Flow,
+        counts: SourceCounts,
+        clock: Clock,
+    ) -> None:
+        self.name = name
+        self.counts = counts
+        self._settings = settings
+        self._decoder = decoder
+        self._stamper = stamper
+        self._flow = flow
+        self._clock = clock
+        self._log: Any = structlog.get_logger("edged")
+        self._state = "connecting"
+        self._reason = ""
+        self._heard = 0  # monotonic ns: when the port was opened or last sent something
+        self._hunt = _Hunt()
+
+    @property
+    def state(self) -> str:
+        return "silent" if self._is_silent() else self._state
+
+    @property
+    def reason(self) -> str:
+        if self._is_silent():
+            return f"nothing has come in for {(self._clock.now() - self._heard) / 1e9:.0f} s"
+        return self._reason
+
+    async def run(self, push: Callable[[Block], None]) -> None:
+        """Waits for the port, reads it and pushes its blocks, for ever.
+
+        Raises Retryable when it cannot be opened or goes away. A port that is not there is waited for here, since its
+        return is noticed at once.
+        """
+        await self._wait_for_port()
+        self._turn("connecting", "")
+        try:
+            async with SerialPort(self._settings) as port:
+                await self._read(port, push)
+        except Retryable as e:
+            self._turn(e.state, e.reason)
+            raise
+
+    async def _wait_for_port(self) -> None:
+        if find(self._settings.port) is not None:
+            return
+        away = missing(self._settings.port)
+        self._turn(away.state, away.reason)
+        self._log.warning("source waits", source=self.name, state=away.state, reason=away.reason)
+        await appeared(self._settings.port)
+
+    async def _read(self, port: SerialPort, push: Callable[[Block], None]) -> None:
+        counts, clock, flow, hunt = self.counts, self._clock, self._flow, self._hunt
+        counts.opens += 1
+        self._decoder.reset()
+        self._stamper.reset()
+        self._heard = clock.now()
+        hunt.begin(self._heard)
+        self._turn("running", "")
+        while True:
+            data = await port.read()
+            arrival = self._heard = counts.last_arrival = clock.now()
+            counts.bytes += len(data)
+            rows = self._decoder.feed(data)
+            block: Block | None = None
+            rejects: Sequence[Reject] = ()
+            if rows is not None:
+                rejects = rows.rejects
+                block = stamped(rows, self._stamper, counts, arrival, clock.offset(), clock.is_synced())
+            if block is not None:
+                hunt.begin(arrival)
+                if self._state != "running":
+                    self._turn("running", "")
+                    self._log.info("source runs", source=self.name)
+                push(block)
+            elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
+                self._turn("no valid frame", hunt.complaint(self._settings))
+                self._log.warning("source waits", source=self.name, state=self._state, reason=self._reason)
+            if not flow.is_open:
+                await flow.wait()
+
+    def _is_silent(self) -> bool:
+        if self._state not in ("running", "no valid frame"):
+            return False
+        rate = self._settings.rate
+        limit = max(SILENT_LEAST_NS, SILENT_PERIODS * 1e9 / rate) if rate else SILENT_NS
+        return self._flow.is_open and self._clock.now() - self._heard > limit
+
+    def _turn(self, state: str, reason: str) -> None:
+        self._state, self._reason = state, reason
+
+
+class _Hunt:
+    """What came in since the last good row."""
+
+    __slots__ = ("_bytes", "_first", "_frames", "_last", "_since")
+
+    def begin(self, now: int) -> None:
+        self._since = now
+        self._bytes = 0
+        self._frames = 0
+        self._first = b""
+        self._last: Reject | None = None
+
+    def missed(self, data: bytes, rejects: Sequence[Reject], now: int) -> bool:
+        """Takes bytes that made no good row; True when that has gone on for too long."""
+        if len(self._first) < SHOWN_BYTES:
+            self._first = (self._first + data)[:SHOWN_BYTES]
+        self._bytes += len(data)
+        for reject in rejects:
+            if reject.reason not in ("too_large", "no_frame"):  # these say that no frame was found at all
+                self._frames += 1
+                self._last = reject
+        return now - self._since >= NO_FRAME_NS
+
+    def complaint(self, settings: schema.SerialSource) -> str:
+        shown = f"the first {len(self._first)} bytes: {self._first.hex(' ')}"
+        if self._last is not None:
+            return f"none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {shown}"
+        wanted = "line end" if settings.frame.type == "line" else "valid frame"
+        return f"no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {shown}"

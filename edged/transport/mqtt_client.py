@@ -1,0 +1,483 @@
+"""One broker connection: connects, serves, and comes back for ever.
+
+    Channel -> one read a wake-up -> FrameParser -> PUBLISH -> on_publishes (one list a read)
+                                                 -> PUBACK  -> Sender
+                                                 -> others  -> Session (paho)
+    Ledger, Sender, Session -> one buffer -> one send a turn -> Channel
+
+The backlog is the Sender's, the debts are the Ledger's, the housekeeping is paho's; the Link decides when. The socket is
+always read, also when output is stuck, because acknowledgements come down it. A turn ends with the acknowledgements that
+are due, then messages; when the kernel does not take them, no more than `BUFFER_BYTES` are framed and the rest waits in
+the outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from edged.backoff import Backoff
+from edged.clock import Clock
+from edged.errors import Retryable
+from edged.outbox import Outbox
+from edged.receipts import Ledger
+from edged.records import NONE, Message
+from edged.telemetry import LOG_EVERY_S
+from edged.transport.mqtt_channel import Channel
+from edged.transport.mqtt_connect import Connector, Refusal
+from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
+from edged.transport.mqtt_sender import Sender
+from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed
+from edged.transport.mqtt_settings import LinkCounts, LinkSettings, Subscription
+
+__all__ = ["Inbound", "Link", "LinkCounts", "LinkSettings", "Subscription"]
+
+BUFFER_BYTES = 1 << 18  # framed bytes held for the socket
+TICK_S = 0.5
+SETTLE_S = 0.005  # how long a receipt that was let go in somebody else's turn may wait for its acknowledgement
+RESEND_S = 1.0  # before a message is sent again that the broker refused for the time being
+SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
+GOOD_SERVICE_S = 60.0
+BAD_LOGIN = (0x86, 0x87, 0x8C)  # bad user name or password, not authorised, bad authentication method
+TAKEN_OVER = 0x8E
+
+
+class Ladders:
+    """How long to wait before the next attempt, by how the last one ended."""
+
+    def __init__(self, settings: LinkSettings) -> None:
+        first, cap = settings.refused_retry_s
+        self._usual = Backoff(settings.retry_s, settings.retry_s)
+        self._refused = Backoff(first, cap, first)
+        self._short_lives = 0
+
+    def next_s(self, error: Retryable, lived_s: float) -> float:
+        """`lived_s` counts from CONNACK; 0 if there was none."""
+        if lived_s >= GOOD_SERVICE_S:
+            self._refused.reset()
+        if lived_s:
+            self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
+        if isinstance(error, Refusal) or self._short_lives >= SHORT_LIVES:
+            return self._refused.next_s()
+        return self._usual.next_s()
+
+
+@dataclass(slots=True)
+class Connection:
+    """One life of the link, from socket to loss. `ended` gets the reason, None for a goodbye."""
+
+    channel: Channel
+    session: Session
+    parser: FrameParser
+    ended: asyncio.Future[Any]
+    connected_at: float = 0.0
+    bytes_seen: int = 0
+    faults: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_connected(self) -> bool:
+        return self.connected_at > 0.0
+
+
+def _discard(opening: asyncio.Future[Any]) -> None:
+    """Nobody waits for it any more; it may have connected all the same."""
+    if not opening.cancelled() and not opening.exception():
+        opening.result().close()
+
+
+class Link:
+    """One broker connection.
+
+    `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread and may call
+    `send`. `on_session`, if set, is called at each CONNACK with whether the broker kept our session. `state` is one of
+    connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
+    lost, stopped; `reason` is a sentence for a person, empty when all is well.
+    """
+
+    def __init__(self, settings: LinkSettings, on_publishes: Callable[[list[Inbound]], None], clock: Clock, log: Any) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.on_session: Callable[[bool], None] | None = None
+        self.state = "connecting"
+        self.reason = ""
+        self.counts = LinkCounts()
+        self.ledger = Ledger()
+        self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes)
+        self.sender = Sender(self.outbox, settings.inflight, settings.is_v5)
+        self._on_publishes = on_publishes
+        self._clock = clock
+        self._log = log.bind(broker=settings.name)
+        self._connector = Connector(settings)
+        self._ladders = Ladders(settings)
+        self._takeovers: deque[float] = deque(maxlen=100)
+        self._connection: Connection | None = None
+        self._is_flush_due = True  # True also while not connected or waiting for the kernel: somebody else will flush
+        self._is_settle_due = False
+        self._is_closing = False
+        self._failure_logged_at = -LOG_EVERY_S
+        # Set by run(), which is where the loop is known.
+        self._loop: asyncio.AbstractEventLoop
+        self._closing: asyncio.Future[None] | None = None
+        self._giving_up: asyncio.Future[Any]
+        self._drained: asyncio.Future[None]
+        self._finished: asyncio.Future[None]
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None and self._connection.is_connected
+
+    # For the pipeline
+
+    def send(self, message: Message) -> None:
+        """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
+        has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and lets go."""
+        self.outbox.put(message)
+        if self._is_closing:
+            self.outbox.abandon()
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def settle(self) -> None:
+        """To be called where receipts were let go outside of `on_publishes`: what is due is acknowledged at the end of
+        this turn. Without it, within 5 ms."""
+        if self.ledger.is_due:
+            self._flush_soon()
+
+    # Life
+
+    async def run(self) -> None:
+        """Connects, serves and reconnects until `close`. Cancelling it drops the connection without a goodbye."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._closing, self._giving_up = loop.create_future(), loop.create_future()
+        self._drained, self._finished = loop.create_future(), loop.create_future()
+        try:
+            while not self._is_closing:
+                error, lived_s = await self._attempt()
+                if error is None:
+                    break
+                wait_s = self._ladders.next_s(error, lived_s)
+                self._say(error.state, error.reason, retry_s=round(wait_s, 3))
+                if not self._is_closing:
+                    await asyncio.wait({self._closing}, timeout=wait_s)
+        finally:
+            self._finished.set_result(None)
+
+    async def close(self, timeout_s: float) -> None:
+        """Sends what waits, says goodbye and ends `run`, within `timeout_s`. While the broker is away there is nothing to
+        wait for. What is left is counted as `shutdown`."""
+        self._is_closing = True
+        if self._closing is not None and not self._finished.done():
+            deadline = self._loop.time() + timeout_s
+            if not self._closing.done():
+                self._closing.set_result(None)
+            self._flush_soon()
+            await asyncio.wait({self._drained, self._finished}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if self.is_connected:
+                await self._say_goodbye(deadline)
+            if not self._giving_up.done():
+                self._giving_up.set_result(None)
+            await asyncio.wait({self._finished})
+        self.sender.abandon()
+        self._say("stopped", "")
+
+    async def _say_goodbye(self, deadline: float) -> None:
+        connection = self._connection
+        assert connection
+        out = connection.channel.out
+        FrameWriter.pubacks(out, self.ledger.take_settled())
+        if self.settings.status_topic:
+            self.sender.write_status(out, self.settings.status_topic, b"stopped")
+        connection.session.disconnect()
+        self._is_flush_due = True
+        connection.channel.flush()
+        while out and not connection.ended.done() and self._loop.time() < deadline:
+            await asyncio.wait({connection.ended}, timeout=0.01)
+        self._end(None)
+
+    async def _attempt(self) -> tuple[Retryable | None, float]:
+        """One connection from look-up to loss: why it ended, None for a goodbye, and how long it served, in seconds."""
+        started = self._loop.time()
+        try:
+            sock = await self._open()
+        except Retryable as error:
+            return error, 0.0
+        except OSError as error:
+            return Retryable("unreachable", f"cannot open a socket: {error}"), 0.0
+        if sock is None:
+            return None, 0.0
+        connection = self._make_connection(sock)
+        timers = [self._loop.call_at(started + self.settings.connect_timeout_s, self._on_no_connack, connection)]
+        try:
+            connection.channel.open()
+            connection.session.connect()
+            connection.channel.flush()
+            timers.append(self._loop.call_later(TICK_S, self._tick, connection, timers))
+            await asyncio.wait({connection.ended, self._giving_up}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for timer in timers:
+                timer.cancel()
+            self._forget(connection)
+        lived_s = self._loop.time() - connection.connected_at if connection.is_connected else 0.0
+        return (connection.ended.result() if connection.ended.done() else None), lived_s
+
+    async def _open(self) -> socket.socket | None:
+        """A connected socket, or None when `close` loses patience."""
+        opening: asyncio.Task[Any] = self._loop.create_task(
+            self._connector.open(self.settings.connect_timeout_s), name=f"connect:{self.settings.name}"
+        )
+        sock = None
+        try:
+            await asyncio.wait({opening, self._giving_up}, return_when=asyncio.FIRST_COMPLETED)
+            sock = opening.result() if opening.done() else None
+            return sock
+        finally:
+            if sock is None:
+                opening.cancel()
+                opening.add_done_callback(_discard)
+
+    def _make_connection(self, sock: socket.socket) -> Connection:
+        settings = self.settings
+        channel = Channel(sock, self.counts, self._on_bytes, self._on_writable, self._end)
+        session = Session(settings, self.counts, channel.out)
+        parser = FrameParser(settings.is_v5, settings.max_packet, self.ledger)
+        self._connection = connection = Connection(channel, session, parser, self._loop.create_future())
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        """The connection is over: debts are cancelled, what was in flight waits for the next one."""
+        self._connection = None
+        self._is_flush_due = True
+        connection.channel.close()
+        self.ledger.forget()
+        self.sender.lost()
+
+    def _end(self, error: Retryable | None) -> None:
+        """Ends the connection; `error` is why, None for a goodbye."""
+        connection = self._connection
+        if connection and not connection.ended.done():
+            connection.channel.close()
+            self._is_flush_due = True
+            connection.ended.set_result(error)
+
+    # A turn
+
+    def _on_bytes(self, data: bytes) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            for publishes, acks, control in connection.parser.feed(data):
+                if acks:
+                    self._take_acks(connection, acks)
+                if publishes:
+                    self._take_publishes(connection, publishes)
+                if control:
+                    for event in connection.session.feed(control):
+                        self._on_event(connection, event)
+                if connection.ended.done():
+                    return
+            if connection.parser.error:
+                raise connection.parser.error
+        except ProtocolError as error:
+            return self._break_off(connection, error)
+        if self.ledger.unacked or connection.channel.out or self.outbox.qos1:
+            self._flush_soon()
+
+    def _take_acks(self, connection: Connection, acks: list[tuple[int, int]]) -> None:
+        acknowledge = self.sender.acknowledge
+        for mid, code in acks:
+            if acknowledge(mid, code):
+                self._loop.call_later(RESEND_S, self._resend, connection, mid)
+
+    def _take_publishes(self, connection: Connection, publishes: list[Inbound]) -> None:
+        if not connection.is_connected:
+            raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
+        if len(self.ledger.unacked) > self.settings.receive_maximum:
+            publishes = self._refuse_excess(publishes)
+        self.counts.received += len(publishes)
+        try:
+            self._on_publishes(publishes)
+        except Exception:  # a fault of ours in handling one message must not end the connection, or it would come again for ever
+            self.counts.failures += 1
+            now = self._loop.time()
+            if now - self._failure_logged_at >= LOG_EVERY_S:
+                self._failure_logged_at = now
+                self._log.exception("messages_failed", count=len(publishes), topic=publishes[0][0].decode(errors="replace"))
+            for publish in publishes:
+                if publish[5] is not NONE:
+                    publish[5].owed = 0
+
+    def _refuse_excess(self, publishes: list[Inbound]) -> list[Inbound]:
+        """More unacknowledged messages than we asked for. MQTT 5 forbids it; 3.1.1 cannot be told, so the newest are
+        dropped, counted and acknowledged."""
+        limit = self.settings.receive_maximum
+        if self.settings.is_v5:
+            raise ProtocolError(f"more than {limit} unacknowledged messages", TOO_MANY)
+        room = limit - (len(self.ledger.unacked) - sum(p[2] for p in publishes))
+        kept: list[Inbound] = []
+        for publish in publishes:
+            if publish[2]:
+                if room <= 0:
+                    publish[5].done()
+                    self.counts.excess += 1
+                    continue
+                room -= 1
+            kept.append(publish)
+        return kept
+
+    def _flush_soon(self) -> None:
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """The end of a turn: due acknowledgements, then messages, in one send."""
+        connection = self._connection
+        if connection is None or connection.ended.done():
+            return
+        channel, ledger = connection.channel, self.ledger
+        if len(channel.out) < BUFFER_BYTES:
+            if ledger.unacked and ledger.unacked[0].owed <= 0:
+                FrameWriter.pubacks(channel.out, ledger.take_settled())
+            self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
+        if channel.out:
+            channel.flush()
+        if channel.is_stuck or connection.ended.done():
+            return  # still due: `_on_writable` goes on
+        self._is_flush_due = False
+        if self.sender.can_fill:
+            self._flush_soon()
+        elif self._is_closing and self.sender.is_empty and not self._drained.done():
+            self._drained.set_result(None)
+        if ledger.unacked and not self._is_settle_due:
+            self._is_settle_due = True
+            self._loop.call_later(SETTLE_S, self._look_for_settled)
+
+    def _look_for_settled(self) -> None:
+        self._is_settle_due = False
+        if self.ledger.unacked and self._connection:
+            if self.ledger.is_due:
+                self._flush_soon()
+            else:
+                self._is_settle_due = True
+                self._loop.call_later(SETTLE_S, self._look_for_settled)
+
+    def _on_writable(self) -> None:
+        if self.is_connected:
+            self._flush()
+
+    def _resend(self, connection: Connection, mid: int) -> None:
+        if connection is self._connection and not connection.ended.done():
+            self.sender.again(connection.channel.out, mid, self._clock.now())
+            self._flush_soon()
+
+    def _tick(self, connection: Connection, timers: list[asyncio.TimerHandle]) -> None:
+        if connection.ended.done():
+            return
+        timers[-1] = self._loop.call_later(TICK_S, self._tick, connection, timers)
+        if not connection.is_connected:
+            return
+        is_heard, connection.bytes_seen = self.counts.bytes_in > connection.bytes_seen, self.counts.bytes_in
+        for event in connection.session.tick(is_heard):
+            self._on_event(connection, event)
+        if connection.ended.done():
+            return
+        if self._loop.time() - connection.connected_at > self.settings.connect_timeout_s:
+            for subscription in connection.session.unanswered:
+                if subscription.filter not in connection.faults:
+                    self._degrade(
+                        connection, subscription.filter, f"the broker does not answer the subscription to {subscription.filter!r}"
+                    )
+        if connection.channel.out:
+            self._flush_soon()
+
+    # What the broker says
+
+    def _on_event(self, connection: Connection, event: Event) -> None:
+        match event:
+            case Connected():
+                self._on_connected(connection, event)
+            case Refused(code, text):
+                state = "auth" if code in BAD_LOGIN else "refused"
+                cure = ": check username and password" if state == "auth" else ""
+                self._end(Refusal(state, f"the broker refuses us as {self.settings.client_id!r}: {text}{cure}"))
+            case Subscribed(subscription, code, text):
+                self._on_subscribed(connection, subscription, code, text)
+            case Ended(code, text):
+                self._end(self._explain_end(code, text))
+            case Silent():
+                waited = f"no answer to a ping for {self.settings.keepalive_s} s"
+                self._end(Retryable("lost", f"{waited}: the broker hangs or the network between is gone"))
+            case Malformed(text):
+                raise ProtocolError(text)
+
+    def _on_connected(self, connection: Connection, event: Connected) -> None:
+        if connection.is_connected:
+            raise ProtocolError("a second CONNACK", PROTOCOL_ERROR)
+        settings = self.settings
+        connection.connected_at = self._loop.time()
+        self.counts.connects += 1
+        self.sender.connected(
+            event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain
+        )
+        for subscription in settings.subscriptions:
+            connection.session.subscribe(subscription, event.has_identifiers)
+        if settings.status_topic:
+            self.sender.write_status(connection.channel.out, settings.status_topic, b"online")
+        self._say("connected", "", session_present=event.is_session_present)
+        self._is_flush_due = False
+        self._flush_soon()
+        if self.on_session:
+            self.on_session(event.is_session_present)
+
+    def _on_subscribed(self, connection: Connection, subscription: Subscription, code: int, text: str) -> None:
+        name = subscription.filter
+        if code >= 0x80:
+            self._degrade(connection, name, f"the broker refuses the subscription to {name!r}: {text}: check its access rules")
+        elif code < subscription.qos:
+            self._degrade(connection, name, f"the broker grants only QoS {code} for {name!r}")
+        elif connection.faults.pop(name, None) and not connection.faults:
+            self._say("connected", "")
+
+    def _degrade(self, connection: Connection, name: str, reason: str) -> None:
+        connection.faults[name] = reason
+        self._say("degraded", "; ".join(connection.faults.values()))
+
+    def _explain_end(self, code: int, text: str) -> Retryable:
+        if code != TAKEN_OVER:
+            return Retryable("lost", f"the broker ended the connection: {text}")
+        now = self._loop.time()
+        self._takeovers.append(now)
+        times = sum(t > now - 60.0 for t in self._takeovers)
+        counted = "once" if times == 1 else f"{times} times in 1 min"
+        name = self.settings.client_id
+        return Refusal("taken_over", f"another client took the name {name} {counted}: set device.id or client_id apart")
+
+    def _on_no_connack(self, connection: Connection) -> None:
+        if not connection.is_connected:
+            where = self.settings.url
+            self._end(Retryable("timeout", f"{where} accepts connections but does not answer CONNECT: is it an MQTT broker?"))
+
+    def _break_off(self, connection: Connection, error: ProtocolError) -> None:
+        """Ends a connection on which the broker broke the protocol, and says so to it if it still listens."""
+        self.counts.protocol_errors += 1
+        reason = f"the broker broke the protocol: {error.reason}"
+        if connection.is_connected:
+            connection.session.disconnect(error.code)
+            connection.channel.flush()
+            self._end(Retryable("protocol", reason))
+        else:
+            self._end(Refusal("protocol", reason))
+
+    def _say(self, state: str, reason: str, **details: Any) -> None:
+        """Shows a state, and logs it where it is news."""
+        if (state, reason) == (self.state, self.reason):
+            return
+        self.state, self.reason = state, reason
+        log = self._log.info if state in ("connected", "stopped") else self._log.warning
+        log("broker", state=state, reason=reason, **details)

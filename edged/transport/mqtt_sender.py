@@ -1,0 +1,151 @@
+"""What goes out on one link: which message is framed when, and what becomes of it.
+
+    send -> outbox -> framed into the socket's buffer -> QoS 0: acked
+                                                      -> QoS 1: in flight -> PUBACK: acked | refused
+                                                             ^-- put back, first in line, when the connection goes
+
+The backlog stays in the outbox, which is bounded and drops by policy: no more is framed than the flight window and the
+socket take. Each message lets go of its receipt exactly once: when acked, or dropped and counted.
+"""
+
+from __future__ import annotations
+
+from edged.outbox import Outbox
+from edged.records import Message
+from edged.transport.mqtt_frames import FrameWriter
+
+FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
+REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
+TRIES = 3
+MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
+
+
+class Sender:
+    """Outgoing messages of one link. Pure: the caller owns the buffer, the clock and the socket."""
+
+    def __init__(self, outbox: Outbox, inflight: int, is_v5: bool) -> None:
+        self.outbox = outbox
+        self.in_flight: dict[int, Message] = {}
+        self.sent = 0
+        self.acked = 0
+        self.stray_acks = 0
+        self._writer = FrameWriter(is_v5)
+        self._own_window = inflight
+        self._window = inflight
+        self._maximum_qos = 1
+        self._maximum_packet = 0
+        self._may_retain = True
+        self._is_session_present = False
+        self._mid = FIRST_MID - 1
+        self._tries: dict[int, int] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.in_flight or self.outbox.qos0 or self.outbox.qos1)
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether something waits that the flight window lets go."""
+        return bool(self.outbox.qos0) or (bool(self.outbox.qos1) and len(self.in_flight) < self._window)
+
+    def connected(
+        self, is_session_present: bool, receive_maximum: int, maximum_qos: int, maximum_packet: int, may_retain: bool
+    ) -> None:
+        """What the broker of this connection allows; `maximum_packet` 0 is any size."""
+        self._is_session_present = is_session_present
+        self._window = min(self._own_window, receive_maximum)
+        self._maximum_qos = maximum_qos
+        self._maximum_packet = maximum_packet
+        self._may_retain = may_retain
+
+    def lost(self) -> None:
+        """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts."""
+        self.outbox.put_back(self.in_flight.values())
+        self.in_flight.clear()
+        self._tries.clear()
+
+    def write_status(self, out: bytearray, topic: str, status: bytes) -> None:
+        """Frames a retained message at QoS 0, before all that waits."""
+        self._writer.publish(out, topic.encode(), status, retain=self._may_retain)
+
+    def fill(self, out: bytearray, limit: int, now: int) -> None:
+        """Frames messages into `out` until it holds `limit` bytes, the window is full or nothing waits. `now`: monotonic ns."""
+        outbox = self.outbox
+        while outbox.qos1 and len(self.in_flight) < self._window and len(out) < limit:
+            self._frame(out, outbox.take(outbox.qos1), now)
+        while outbox.qos0 and len(out) < limit:
+            self._frame(out, outbox.take(outbox.qos0), now)
+
+    def _frame(self, out: bytearray, message: Message, now: int) -> None:
+        body = message.body
+        if message.is_json and message.arrival:
+            body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
+        account = message.account
+        if self._maximum_packet and len(message.topic) + len(body) + MAX_OVERHEAD > self._maximum_packet:
+            if account is not None:
+                account.drops.add("too_large", size=len(body), limit=self._maximum_packet)
+            message.receipt.done()
+            return
+        self.sent += 1
+        retain = message.retain and self._may_retain
+        if not message.qos or not self._maximum_qos:
+            self._writer.publish(out, message.topic, body, 0, retain)
+            if account is not None:
+                account.acked += 1
+            message.receipt.done()
+            return
+        is_again = message.mid != 0 and self._is_session_present
+        mid = message.mid if is_again else self._next_mid()
+        message.mid = mid
+        self.in_flight[mid] = message
+        if account is not None:
+            account.in_flight += 1
+        self._writer.publish(out, message.topic, body, 1, retain, mid, is_again)
+
+    def _next_mid(self) -> int:
+        mid = self._mid
+        while True:
+            mid = FIRST_MID if mid >= LAST_MID else mid + 1
+            if mid not in self.in_flight:
+                self._mid = mid
+                return mid
+
+    def acknowledge(self, mid: int, code: int) -> bool:
+        """One PUBACK. Returns whether the message is to be sent `again` after a while."""
+        message = self.in_flight.get(mid)
+        if message is None:
+            self.stray_acks += 1
+            return False
+        if code >= 0x80:
+            tries = self._tries[mid] = self._tries.get(mid, 0) + 1
+            if code not in REFUSED_FOR_GOOD and tries < TRIES:
+                return True
+        del self.in_flight[mid]
+        if self._tries:
+            self._tries.pop(mid, None)
+        account = message.account
+        if account is not None:
+            account.in_flight -= 1
+        if code < 0x80:
+            self.acked += 1
+            if account is not None:
+                account.acked += 1
+        elif account is not None:
+            why = REFUSED_FOR_GOOD.get(code, f"refused {TRIES} times")
+            topic = message.topic.decode(errors="replace")
+            account.drops.add("refused", code=f"0x{code:02x}", why=why, topic=topic, body=message.body[:256])
+        message.receipt.done()
+        return False
+
+    def again(self, out: bytearray, mid: int, now: int) -> None:
+        """Frames a message anew that the broker refused for the time being, if it is still in flight."""
+        if message := self.in_flight.get(mid):
+            body = message.body
+            if message.is_json and message.arrival:
+                body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
+            self._writer.publish(out, message.topic, body, 1, message.retain and self._may_retain, mid)
+
+    def abandon(self) -> None:
+        """The process ends: what is left is counted as `shutdown`; its inputs stay unacknowledged and come again."""
+        self.lost()
+        self.outbox.abandon()

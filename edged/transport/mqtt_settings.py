@@ -1,0 +1,85 @@
+"""What one broker connection needs to know, and what it counts. Pure, so that a plan can hold it and compare it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edged.config.values import BrokerUrl, Secret
+
+# Retain handling of MQTT 5: which messages kept by the broker a subscription brings.
+KEPT_ALWAYS, KEPT_IF_NEW, KEPT_NEVER = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One topic filter. `identifier` (1 to 268,435,455; 0: none) comes back with each message under MQTT 5.
+
+    Leave `retain_as_published` off to tell kept messages from live ones: only then does a set retain flag mean "kept".
+    """
+
+    filter: str
+    qos: int = 1
+    identifier: int = 0
+    retain_as_published: bool = False
+    retain_handling: int = KEPT_IF_NEW
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """One connection: broker keys of the configuration, resolved; what to subscribe; bounds of the outgoing side.
+
+    `key` is the path of a PEM file or the PEM text itself. `status_topic` empty: no will and no status.
+    """
+
+    name: str
+    url: BrokerUrl
+    client_id: str
+    username: str | None = None
+    password: Secret | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Secret | None = None
+    version: str = "5"
+    keepalive_s: int = 30
+    session_expiry_s: int = 3600
+    receive_maximum: int = 64
+    max_packet: int = 1 << 20
+    subscriptions: tuple[Subscription, ...] = ()
+    status_topic: str = ""
+    inflight: int = 64
+    outbox_items: int = 1000
+    outbox_bytes: int = 1 << 20
+    connect_timeout_s: float = 5.0
+    retry_s: float = 2.0
+    """Wait at most so long after a refused, unreachable or well-served connection (full jitter)."""
+    refused_retry_s: tuple[float, float] = (1.0, 60.0)
+    """Shortest and longest wait after the broker itself said no, or another client took the name."""
+
+    @property
+    def is_v5(self) -> bool:
+        return self.version == "5"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the broker shall forget us at once."""
+        return self.session_expiry_s == 0
+
+
+@dataclass(slots=True)
+class LinkCounts:
+    """What one link did since the start. `connects` counts CONNACKs, `failures` exceptions of `on_publishes`, `excess`
+    messages beyond the receive maximum, which only a 3.1.1 broker may send."""
+
+    connects: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    received: int = 0
+    excess: int = 0
+    pings: int = 0
+    failures: int = 0
+    protocol_errors: int = 0
+
+    @property
+    def reconnects(self) -> int:
+        return max(0, self.connects - 1)

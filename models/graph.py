@@ -1,0 +1,52 @@
+"""An ONNX file put together node by node: the same graph gives the same bytes, whoever writes it and when.
+
+Opset 17 and IR 9 are what the oldest ONNX Runtime still found on boards (1.19) can read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET, IR = 17, 9
+
+
+@dataclass
+class Graph:
+    """Nodes and weights of one float32 graph with one input and one output, rows independent along the first axis."""
+
+    name: str
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: list[onnx.TensorProto] = field(default_factory=list)
+
+    def weight(self, name: str, value: Any) -> str:
+        """Adds a constant (float32; int64 if it holds integers) and returns its name."""
+        array = np.asarray(value)
+        array = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
+        self.weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output."""
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def encode(self, source: tuple[str, tuple[int, ...]], result: tuple[str, tuple[int, ...]], labels: Sequence[str]) -> bytes:
+        """The file. `source` and `result` are the names and the shapes of one row of input and output."""
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape]) for name, shape in (source, result)]
+        graph = helper.make_graph(self.nodes, self.name, ends[:1], ends[1:], self.weights)
+        model = helper.make_model(graph, producer_name="edged", ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
+        helper.set_model_props(model, {"labels": json.dumps(list(labels))})
+        onnx.checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString(deterministic=True))
+
+
+def float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, np.float32)

@@ -1,0 +1,48 @@
+"""Plans and samples of bytes for the tests of decoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edged.config import schema
+from edged.decode import DecodePlan, StreamDecoder, make_stream_decoder, plan_decode
+from edged.records import Reject, Rows
+
+
+def field(name: str, **keys: Any) -> schema.FieldSpec:
+    return schema.FieldSpec(name=name, **keys)
+
+
+def plan(format: str, *fields: str | schema.FieldSpec, time: tuple[str, str] | None = None, **keys: Any) -> DecodePlan:
+    """A plan, from what `decode` and the source say. Keys that `decode` has go there."""
+    specs = tuple(one if isinstance(one, schema.FieldSpec) else field(one) for one in fields)
+    of_decode = {key: keys.pop(key) for key in ("header", "separator", "endian") if key in keys}
+    stamp = None if time is None else schema.Time(field=time[0], format=time[1])
+    keys.setdefault("max_bytes", 65536)
+    planned = plan_decode(schema.Decode(format=format, fields=specs, time=stamp, **of_decode), **keys)
+    assert isinstance(planned, DecodePlan), planned
+    return planned
+
+
+def fed(decoder: StreamDecoder, chunks: list[bytes]) -> tuple[np.ndarray[Any, Any], list[Reject]]:
+    """All rows and rejects of a stream that comes in these chunks."""
+    parts: list[Rows] = [rows for chunk in chunks if (rows := decoder.feed(chunk)) is not None]
+    values = [part.values for part in parts if len(part.values)]
+    rejects = [reject for part in parts for reject in part.rejects]
+    return (np.concatenate(values) if values else np.empty((0, 0))), rejects
+
+
+def rows_of(planned: DecodePlan, data: bytes) -> list[list[float]]:
+    """The rows of a whole stream."""
+    return fed(make_stream_decoder(planned), [data])[0].tolist()
+
+
+def chopped(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[begin:end] for begin, end in zip(places, places[1:], strict=False)]
+
+
+def reasons(rejects: Any) -> list[str]:
+    return [reject.reason for reject in rejects]

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edged import process
+
+process.set_up()
+
+from edged.model.load import load_session  # noqa: E402
+from edged.model.manifest import hash_file, read_manifest  # noqa: E402
+from edged.model.onnx import BoundSession  # noqa: E402
+from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow  # noqa: E402
+from tests import models  # noqa: E402
+
+
+def load(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> tuple[BoundSession, LoadReport]:
+    manifest, problems = read_manifest("m", path)
+    assert manifest is not None, problems
+    return load_session(ModelPlan(manifest, rows, **({"providers": ("cpu",)} | settings)))
+
+
+def refused(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> str:
+    with pytest.raises(ModelRefused) as caught:
+        load(path, rows, **settings)
+    return str(caught.value)
+
+
+def test_the_report(tmp_path: Path) -> None:
+    path = models.linear(tmp_path / "m.onnx")
+    bound, report = load(path, {"x": (3,)})
+    assert (report.name, report.provider, report.batch_max, report.reasons) == ("m", "cpu", 16, ())
+    assert report.sha256 == hash_file(path)
+    assert report.outputs == (OutputRow("y", "float32", (2,)),)
+    assert report.weight_bytes == 24
+    assert report.array_bytes == bound.array_bytes == 16 * 3 * 4 + 16 * 2 * 4
+    assert 0 < report.p50_us <= report.max_us
+
+
+def test_outputs_as_pipelines_see_them(tmp_path: Path) -> None:
+    report = load(models.open_axes(tmp_path / "m.onnx"), {"x": (10, 3)})[1]
+    assert report.outputs == (OutputRow("y", "float32", (3,)), OutputRow("whole", "float32", None))
+    assert report.batch_max == 16
+    report = load(models.non_zero(tmp_path / "m.onnx"), {"x": (4,)})[1]
+    assert (report.outputs, report.batch_max) == ((OutputRow("found", "int64", None),), 1)
+    report = load(models.text(tmp_path / "m.onnx"), {"i": ()})[1]
+    assert report.outputs == (OutputRow("label", "string", ()), OutputRow("score", "float32", ()))
+
+
+def test_rows_that_depend_on_each_other_run_one_by_one(tmp_path: Path) -> None:
+    bound, report = load(models.centred(tmp_path / "m.onnx"), {"x": (2,)})
+    assert report.batch_max == 1
+    assert "rows together do not give what they give alone" in report.reasons[0]
+    bound.inputs["x"][0] = [5, 7]
+    np.testing.assert_array_equal(bound.run(1)["y"], [[0, 0]])
+
+
+def test_alike_golden_samples_do_not_pass_for_independent_rows(tmp_path: Path) -> None:
+    models.centred(tmp_path / "model.onnx")
+    np.savez(tmp_path / "golden.npz", x=np.ones((3, 2)), y=np.zeros((3, 2)))
+    (tmp_path / "model.toml").write_text('golden = "golden.npz"')
+    assert load(tmp_path, {"x": (2,)})[1].batch_max == 1
+
+
+def test_the_manifest_may_say_that_rows_are_independent(tmp_path: Path) -> None:
+    models.centred(tmp_path / "model.onnx")
+    (tmp_path / "model.toml").write_text("batch_axis = 0")
+    assert load(tmp_path, {"x": (2,)})[1].batch_max == 16
+
+
+def test_other_numbers_of_rows_out_than_in_run_one_by_one(tmp_path: Path) -> None:
+    bound, report = load(models.selected(tmp_path / "m.onnx"), {"x": (2,)})
+    assert (report.batch_max, report.outputs[0].shape) == (1, None)
+    assert "the number of rows that come out" in report.reasons[0]
+    bound.inputs["x"][0] = [1, 2]
+    assert bound.run(1)["kept"].tolist() == [[[1, 2]]]
+    bound.inputs["x"][0] = [-1, 2]
+    assert bound.run(1)["kept"].shape == (1, 0, 2)
+
+
+def test_providers_that_are_not_there(tmp_path: Path) -> None:
+    path = models.linear(tmp_path / "m.onnx")
+    text = refused(path, {"x": (3,)}, providers=("tensorrt",))
+    assert text.startswith("model.m.providers: TensorRT is required and did not run: ")
+    assert text.endswith('to allow others: ["tensorrt", "cuda"]')
+
+
+def test_a_provider_not_taken_is_reported(tmp_path: Path) -> None:
+    report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, providers=("tensorrt", "cpu"))[1]
+    assert report.provider == "cpu"
+    assert report.reasons[0].startswith("TensorRT did not run: ")
+
+
+def test_a_model_that_onnxruntime_refuses(tmp_path: Path) -> None:
+    path = models.linear(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes().replace(b"MatMul", b"NatMul"))
+    assert refused(path, {"x": (3,)}).startswith("model.m.path: the model does not run: ")
+
+
+def golden(folder: Path, **arrays: Any) -> Path:
+    models.linear(folder / "model.onnx")
+    np.savez(folder / "golden.npz", **arrays)
+    (folder / "model.toml").write_text('golden = { file = "golden.npz", rtol = 1e-4, atol = 1e-4 }')
+    return folder
+
+
+def test_golden_samples_are_run(tmp_path: Path) -> None:
+    x = np.eye(3, dtype=np.float32)
+    right = np.array([[1, 2], [2, 3], [3, 4]], np.float32)
+    assert load(golden(tmp_path, x=x, y=right), {"x": (3,)})[1].reasons == ()
+    right[2, 1] = 5
+    text = refused(golden(tmp_path, x=x, y=right), {"x": (3,)})
+    assert text == "model.m.path: golden sample 2 of golden.npz: y is [3., 4.], expected [3., 5.]"
+
+
+def test_golden_samples_that_vanish(tmp_path: Path) -> None:
+    manifest, _ = read_manifest("m", golden(tmp_path, x=np.zeros((1, 3)), y=np.zeros((1, 2))))
+    assert manifest is not None
+    (tmp_path / "golden.npz").unlink()
+    with pytest.raises(ModelRefused, match=r"golden\.npz"):
+        load_session(ModelPlan(manifest, {"x": (3,)}, providers=("cpu",)))
+
+
+def test_golden_samples_of_another_shape_are_said_not_to_be_run(tmp_path: Path) -> None:
+    models.open_axes(tmp_path / "model.onnx")
+    np.savez(tmp_path / "golden.npz", x=np.zeros((1, 4, 3)), y=np.zeros((1, 3)))
+    (tmp_path / "model.toml").write_text('golden = "golden.npz"')
+    assert "golden samples were not run" in load(tmp_path, {"x": (10, 3)})[1].reasons[0]
+
+
+def test_a_slow_model_goes_to_the_worker_and_configuration_wins(tmp_path: Path) -> None:
+    path = models.slow(tmp_path / "m.onnx")
+    report = load(path, {"x": (384, 384)}, batch_max=2)[1]
+    assert (report.run, report.batch_max) == ("worker", 2)
+    assert report.reasons[0].startswith("on the worker: 2 rows take up to ")
+    assert load(path, {"x": (384, 384)}, batch_max=1, run="inline")[1].run == "inline"
+    assert load(models.linear(path), {"x": (3,)}, run="worker")[1].run == "worker"
+
+
+def test_a_batch_is_cut_to_what_the_loop_can_bear(tmp_path: Path) -> None:
+    path = models.slow(tmp_path / "m.onnx", width=64, layers=12)
+    report = load(path, {"x": (64, 64)}, batch_max=256)[1]
+    if report.run == "inline":  # how much is too much depends on the machine
+        assert report.max_us <= 2000
+        assert report.batch_max == 256 or "too long for the loop" in report.reasons[0]

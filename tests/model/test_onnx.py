@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto as T
+
+from edged import process
+
+process.set_up()
+
+import onnxruntime  # noqa: E402
+
+from edged.model import onnx as session_file  # noqa: E402
+from edged.model.load import load_session  # noqa: E402
+from edged.model.manifest import read_manifest  # noqa: E402
+from edged.model.onnx import BoundSession, plain, session_options  # noqa: E402
+from edged.model.records import ModelPlan, RunFailed  # noqa: E402
+from tests import models  # noqa: E402
+
+
+def bind(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> BoundSession:
+    manifest, problems = read_manifest("m", path)
+    assert manifest is not None, problems
+    return load_session(ModelPlan(manifest, rows, **({"providers": ("cpu",)} | settings)))[0]
+
+
+def test_option_names_are_spelt_as_the_library_spells_them() -> None:
+    library = b"".join(p.read_bytes() for p in (Path(onnxruntime.__file__).parent / "capi").glob("*.so*"))
+    for key in session_file.CONFIG_ENTRIES:
+        assert key.encode() + b"\0" in library
+
+
+def test_options() -> None:
+    options = session_options(3)
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_any_number_of_rows_gives_what_each_gives_alone(tmp_path: Path) -> None:
+    bound = bind(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=20)
+    rows = np.arange(60, dtype=np.float32).reshape(20, 3)
+    right = rows @ np.array([[1, 2], [2, 3], [3, 4]], np.float32)
+    for count in range(1, 21):
+        bound.inputs["x"][:count] = rows[-count:]
+        y = bound.run(count)["y"]
+        assert y.shape == (count, 2)
+        np.testing.assert_allclose(y, right[-count:])
+
+
+def test_an_answer_kept_by_copy_is_not_changed_by_the_next(tmp_path: Path) -> None:
+    bound = bind(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4)
+    bound.inputs["x"][:2] = [[1, 0, 0], [0, 1, 0]]
+    first = bound.run(2)["y"].copy()
+    bound.inputs["x"][:2] = [[9, 9, 9], [8, 8, 8]]
+    second = bound.run(2)["y"]
+    np.testing.assert_array_equal(first, [[1, 2], [2, 3]])
+    np.testing.assert_array_equal(second, [[54, 81], [48, 72]])
+
+
+def test_arrays_outlive_everything_else(tmp_path: Path) -> None:
+    bound = bind(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=2)
+    gc.collect()
+    filler = [np.full((2, 3), 7, np.float32) for _ in range(1000)]
+    bound.inputs["x"][:] = 1
+    np.testing.assert_array_equal(bound.run(2)["y"], [[6, 9], [6, 9]])
+    assert len(filler) == 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        (T.FLOAT, "float32"), (T.DOUBLE, "float64"), (T.FLOAT16, "float16"), (T.BOOL, "bool"), (T.INT8, "int8"),
+        (T.UINT8, "uint8"), (T.INT16, "int16"), (T.UINT16, "uint16"), (T.INT32, "int32"), (T.UINT32, "uint32"),
+        (T.INT64, "int64"), (T.UINT64, "uint64"),
+    ],
+)  # fmt: skip
+def test_every_type_that_numpy_has(tmp_path: Path, kind: int, dtype: str) -> None:
+    bound = bind(models.identity(tmp_path / "m.onnx", kind), {"x": (2,)})
+    largest: Any = True if dtype == "bool" else np.finfo(dtype).max if "float" in dtype else np.iinfo(dtype).max
+    bound.inputs["x"][:2] = [[0, 1], [1, largest]]
+    y = bound.run(2)["y"]
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, np.array([[0, 1], [1, largest]], dtype))
+
+
+def test_two_inputs_and_two_outputs(tmp_path: Path) -> None:
+    bound = bind(models.two_by_two(tmp_path / "m.onnx"), {"a": (2,), "b": (2,)})
+    bound.inputs["a"][0], bound.inputs["b"][0] = [1.5, 2], [2, 3]
+    y = bound.run(1)
+    np.testing.assert_array_equal(y["sum"], [[3.5, 5]])
+    np.testing.assert_array_equal(y["product"], [[3, 6]])
+    assert bind(models.two_by_two(tmp_path / "m.onnx"), {"a": (2,), "b": (2,)}, outputs=("sum",)).run(1).keys() == {"sum"}
+
+
+def test_a_constant_without_batch_axis(tmp_path: Path) -> None:
+    bound = bind(models.scaled(tmp_path / "m.onnx"), {"x": (2,)}, constants={"gain": np.array(3.0)})
+    assert bound.inputs.keys() == {"x"}
+    bound.inputs["x"][:3] = [[1, 2], [3, 4], [5, 6]]
+    np.testing.assert_array_equal(bound.run(3)["y"], [[3, 6], [9, 12], [15, 18]])
+
+
+def test_a_fixed_batch_is_padded(tmp_path: Path) -> None:
+    bound = bind(models.linear(tmp_path / "m.onnx", batch=4), {"x": (3,)})
+    assert bound.batch_max == 4
+    bound.inputs["x"][:2] = [[1, 0, 0], [0, 1, 0]]
+    np.testing.assert_array_equal(bound.run(2)["y"], [[1, 2], [2, 3]])
+
+
+def test_no_batch_axis(tmp_path: Path) -> None:
+    bound = bind(models.no_batch(tmp_path / "m.onnx"), {"x": (5,)})
+    assert bound.inputs["x"].shape == (1, 5)
+    bound.inputs["x"][0] = [-1, 0, 1, 2, 3]
+    np.testing.assert_array_equal(bound.run(1)["y"], [[0, 0, 1, 2, 3]])
+
+
+def test_text_comes_out_as_text(tmp_path: Path) -> None:
+    bound = bind(models.text(tmp_path / "m.onnx"), {"i": ()})
+    for order in ([0, 1, 2], [2, 1, 0], [1, 1, 1]):
+        bound.inputs["i"][:3] = order
+        answer = bound.run(3)
+        assert answer["label"].tolist() == ["abc"[i] for i in order]
+        assert answer["score"].tolist() == order
+
+
+def test_a_shape_that_depends_on_the_data(tmp_path: Path) -> None:
+    bound = bind(models.non_zero(tmp_path / "m.onnx"), {"x": (4,)})
+    for row, places in (([1, 0, 1, 0], [0, 2]), ([1, 1, 1, 1], [0, 1, 2, 3]), ([0, 0, 0, 0], [])):
+        bound.inputs["x"][0] = row
+        assert bound.run(1)["found"].tolist() == [[places]]
+
+
+def test_open_axes_take_the_rows_shape(tmp_path: Path) -> None:
+    bound = bind(models.open_axes(tmp_path / "m.onnx"), {"x": (10, 3)}, batch_max=4)
+    bound.inputs["x"][:2] = [np.full((10, 3), 2), np.full((10, 3), 4)]
+    answer = bound.run(2)
+    np.testing.assert_array_equal(answer["y"], [[2, 2, 2], [4, 4, 4]])
+    assert answer["whole"].shape == (2, 10, 3)
+
+
+def test_weights_beside_the_model_are_read(tmp_path: Path) -> None:
+    bound = bind(models.external(tmp_path / "m.onnx", "m.data"), {"x": (3,)})
+    bound.inputs["x"][0] = 1
+    np.testing.assert_array_equal(bound.run(1)["y"], [[6, 9]])
+
+
+def test_a_failed_run_is_typed_and_the_next_is_right(tmp_path: Path) -> None:
+    bound = bind(models.picky(tmp_path / "m.onnx"), {"i": (1,)})
+    bound.inputs["i"][0] = 99
+    with pytest.raises(RunFailed, match=r"(?s)^(?!\[ONNX).*out of data bounds"):
+        bound.run(1)
+    bound.inputs["i"][0] = 2
+    assert bound.run(1)["y"].tolist() == [[12.0]]
+
+
+def test_nothing_grows_with_the_number_of_runs(tmp_path: Path) -> None:
+    bound = bind(models.linear(tmp_path / "m.onnx"), {"x": (3,)})
+    for count in (1, 3, 12):
+        bound.run(count)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            bound.run(3)
+        before = tracemalloc.take_snapshot()
+        for _ in range(5000):
+            bound.run(3)
+        after = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    grown = [s for s in after.compare_to(before, "filename") if s.size_diff > 0 and "tracemalloc" not in s.traceback[0].filename]
+    assert sum(s.size_diff for s in grown) < 5000, grown  # less than a byte a run
+
+
+def test_messages_are_made_plain() -> None:
+    text = "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code returned while running Gather node.\nmore"
+    assert plain(Exception(text)) == "Non-zero status code returned while running Gather node."
+    assert plain(ValueError()) == "ValueError"

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edged import process
+
+process.set_up()
+
+from edged.model.load import load_session  # noqa: E402
+from edged.model.manifest import read_manifest  # noqa: E402
+from edged.model.records import ModelPlan  # noqa: E402
+from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
+from edged.model.worker import Workers  # noqa: E402
+from edged.records import NONE, Slot  # noqa: E402
+from tests import models  # noqa: E402
+
+
+class Turns:
+    """A loop that runs one callback at a time, when told to."""
+
+    def __init__(self) -> None:
+        self.due: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.time = 0
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> None:
+        self.due.append((callback, args))
+
+    def now(self) -> int:
+        self.time += 1000
+        return self.time
+
+    def one(self) -> None:
+        callback, args = self.due.popleft()
+        callback(*args)
+
+    def all(self) -> None:
+        while self.due:
+            self.one()
+
+
+class Queue:
+    """A pipeline's rows: each holds numbers for input `name`; what comes back is noted in order."""
+
+    def __init__(self, name: str, width: int, *, priority: int = 0) -> None:
+        self.name = name
+        self.width = width
+        self.priority = priority
+        self.fifo: deque[Slot] = deque()
+        self.rows: dict[int, list[float]] = {}
+        self.results: list[tuple[Slot, dict[str, Any]]] = []
+        self.failures: list[tuple[Slot, Exception]] = []
+        self.batches: list[int] = []
+        self.expired: set[int] = set()
+
+    def put(self, *values: float, key: int = 0) -> None:
+        slot = Slot(len(self.rows), key, 0, 0, NONE, False)
+        self.rows[slot.row] = list(values)
+        self.fifo.append(slot)
+
+    def waiting(self) -> int:
+        return len(self.fifo)
+
+    def take(self, limit: int, now: int) -> list[Slot]:
+        taken: list[Slot] = []
+        while self.fifo and len(taken) < limit:
+            slot = self.fifo.popleft()
+            if slot.row not in self.expired:
+                taken.append(slot)
+        return taken
+
+    def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+        for i, slot in enumerate(slots):
+            inputs[self.name][start + i] = self.rows[slot.row]
+
+    def finish(self, slots: list[Slot], outputs: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]]) -> None:
+        assert all(len(y) == len(slots) for y in (*outputs.values(), *inputs.values()))
+        self.batches.append(len(slots))
+        for i, slot in enumerate(slots):
+            assert inputs[self.name][i].tolist() == self.rows[slot.row]
+            self.results.append((slot, {n: y[i].tolist() for n, y in outputs.items()}))
+
+    def fail(self, slot: Slot, error: Exception) -> None:
+        self.failures.append((slot, error))
+
+
+def load(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> Loaded:
+    manifest, problems = read_manifest("m", path)
+    assert manifest is not None, problems
+    return Loaded(*load_session(ModelPlan(manifest, rows, **({"providers": ("cpu",), "run": "inline"} | settings))))
+
+
+def model(loaded: Loaded, turns: Turns) -> Model:
+    return Model("m", loaded, turns.call_soon, turns.now, Workers(turns.call_soon))
+
+
+def test_what_comes_in_one_turn_goes_together(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
+    queue = Queue("x", 3)
+    m.attach(queue)
+    for i in range(6):
+        queue.put(i, 0, 0)
+        m.wake()
+    assert len(turns.due) == 1
+    turns.one()
+    assert queue.batches == [4]
+    assert len(turns.due) == 1  # the rest comes in a turn of its own, so that the loop is not held
+    turns.all()
+    assert queue.batches == [4, 2]
+    assert [r["y"] for _, r in queue.results] == [[i, 2 * i] for i in range(6)]
+    assert (m.counts.runs, m.counts.rows, m.batch_mean, m.state, m.running) == (2, 6, 3.0, "idle", None)
+    assert m.counts.time.total == 2
+
+
+def test_expired_rows_leave_room_for_others(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
+    a, b = Queue("x", 3), Queue("x", 3)
+    m.attach(a)
+    m.attach(b)
+    for i in range(8):
+        a.put(i, 0, 0)
+        b.put(i, 0, 0)
+    a.expired = set(range(7))
+    m.wake()
+    turns.all()
+    assert [s.row for s, _ in a.results] == [7]
+    assert len(b.results) == 8
+    a.expired = set(range(100))
+    a.put(1, 1, 1)
+    m.wake()
+    turns.all()  # nothing left to run: no run, no spinning
+    assert m.counts.rows == 9
+
+
+def test_order_of_every_pipeline_and_key_is_kept(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=5), turns)
+    queues = [Queue("x", 3) for _ in range(3)]
+    for queue in queues:
+        m.attach(queue)
+    rng = np.random.default_rng(1)
+    for i in range(300):
+        queue = queues[rng.integers(3)]
+        queue.put(i, 1, 1, key=int(rng.integers(4)))
+        m.wake()
+        if rng.random() < 0.2 and turns.due:
+            turns.one()
+    turns.all()
+    for queue in queues:
+        for key in range(4):
+            rows = [s.row for s, _ in queue.results if s.key == key]
+            assert rows == sorted(rows)
+    assert sum(len(q.results) for q in queues) == 300
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 16])
+def test_a_flood_leaves_the_others_their_share(tmp_path: Path, batch: int) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=batch), turns)
+    flood, other, drip = Queue("x", 3), Queue("x", 3), Queue("x", 3)
+    for queue in (flood, other, drip):
+        m.attach(queue)
+    for i in range(2000):
+        flood.put(i, 0, 0)
+        other.put(i, 0, 0)
+    m.wake()
+    for i in range(60):
+        if not drip.waiting():
+            drip.put(i, 0, 0)
+        turns.one()
+    assert abs(len(flood.results) - len(other.results)) <= batch
+    assert len(drip.results) >= min(60 * batch // 3, 59) - batch
+
+
+def test_priority_goes_first(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
+    low, high = Queue("x", 3), Queue("x", 3, priority=5)
+    m.attach(low)
+    m.attach(high)
+    for i in range(6):
+        low.put(i, 0, 0)
+        high.put(i, 0, 0)
+    m.wake()
+    turns.one()
+    assert (low.batches, high.batches) == ([], [4])
+    turns.one()
+    assert (low.batches, high.batches) == ([2], [4, 2])
+
+
+def test_dealing_never_exceeds_what_waits_or_fits() -> None:
+    rng = np.random.default_rng(2)
+    shares = [Share(Queue("x", 1, priority=int(p))) for p in (2, 1, 1, 0)]
+    for _ in range(500):
+        for share in shares:
+            queue = share.feeder
+            assert isinstance(queue, Queue)
+            queue.fifo = deque(Slot(0, 0, 0, 0, NONE, False) for _ in range(rng.integers(0, 9)))
+        limit = int(rng.integers(1, 20))
+        due = deal(shares, limit)
+        assert sum(n for _, n in due) == min(limit, sum(s.feeder.waiting() for s in shares))
+        assert all(0 < n <= f.waiting() for f, n in due)
+
+
+@pytest.mark.parametrize("batch", ["n", 8])
+def test_only_the_row_that_fails_is_rejected(tmp_path: Path, batch: int | str) -> None:
+    turns = Turns()
+    m = model(load(models.picky(tmp_path / "m.onnx", batch=batch), {"i": (1,)}, batch_max=8), turns)
+    a, b = Queue("i", 1), Queue("i", 1)
+    m.attach(a)
+    m.attach(b)
+    for i in (0, 99, 2):
+        a.put(i)
+    for i in (3, -50):
+        b.put(i)
+    m.wake()
+    turns.all()
+    assert [r["y"] for _, r in a.results] == [[10.0], [12.0]]
+    assert [s.row for s, _ in a.failures] == [1]
+    assert [r["y"] for _, r in b.results] == [[13.0]]
+    assert [s.row for s, _ in b.failures] == [1]
+    assert (m.counts.failed, m.counts.repeats, m.state) == (2, 1, "failing")
+    assert "out of data bounds" in m.reason
+    for i in (1, 1, 1):  # padded with what is left in the arrays: none of it may be a bad row
+        a.put(i)
+    m.wake()
+    turns.all()
+    assert [r["y"] for _, r in a.results[2:]] == [[11.0]] * 3
+    assert (m.counts.repeats, m.state) == (1, "idle")
+
+
+def test_rows_that_all_fail(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.picky(tmp_path / "m.onnx"), {"i": (1,)}), turns)
+    queue = Queue("i", 1)
+    m.attach(queue)
+    for i in (99, 98):
+        queue.put(i)
+    m.wake()
+    turns.all()
+    queue.put(97)
+    m.wake()
+    turns.all()
+    assert (len(queue.failures), queue.results) == (3, [])
+
+
+def test_a_swap_comes_between_two_runs(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "a.onnx"), {"x": (3,)}, batch_max=2), turns)
+    queue = Queue("x", 3)
+    m.attach(queue)
+    other = load(models.linear(tmp_path / "b.onnx", out=1), {"x": (3,)}, batch_max=2)
+    for _ in range(4):
+        queue.put(1, 1, 1)
+    m.wake()
+    turns.one()
+    m.replace(other)
+    turns.all()
+    assert [len(r["y"]) for _, r in queue.results] == [2, 2, 1, 1]
+    assert m.loaded is other
+
+
+def test_a_closed_model_begins_no_run(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}), turns)
+    queue = Queue("x", 3)
+    m.attach(queue)
+    queue.put(1, 1, 1)
+    m.wake()
+    m.close()
+    turns.all()
+    m.wake()
+    assert not turns.due
+    assert (queue.waiting(), m.state) == (1, "closed")
+
+
+async def test_on_the_worker_the_next_batch_gathers_meanwhile(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    workers = Workers(loop.call_soon_threadsafe)
+    loaded = load(models.slow(tmp_path / "m.onnx", width=128, layers=40), {"x": (128, 128)}, batch_max=4, run="worker")
+    m = Model("m", loaded, loop.call_soon, lambda: int(loop.time() * 1e9), workers)
+    done = asyncio.Event()
+
+    class Windows(Queue):
+        def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+            for i, slot in enumerate(slots):
+                inputs["x"][start + i] = self.rows[slot.row][0]
+
+        def finish(self, slots: list[Slot], outputs: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]]) -> None:
+            self.batches.append(len(slots))
+            self.results.extend((s, {"y": float(outputs["y"][i].mean())}) for i, s in enumerate(slots))
+            if len(self.results) == 4:
+                done.set()
+
+    queue = Windows("x", 1)
+    m.attach(queue)
+    queue.put(0)
+    m.wake()
+    await asyncio.sleep(0)  # the turn that was scheduled
+    assert m.state == "running"
+    for i in (1, 2, 3):
+        queue.put(i)
+        m.wake()
+    await asyncio.wait_for(done.wait(), 30)
+    assert queue.batches == [1, 3]
+    assert [round(r["y"], 3) for _, r in queue.results] == [0, 1, 2, 3]
+    assert workers.close(10)

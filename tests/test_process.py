@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from edged import process
+
+CODE = """
+import os, pathlib, threading
+from edged import process
+print(process.set_up())
+import numpy, onnxruntime
+print(len(os.listdir("/proc/self/task")), sorted(p.name for p in pathlib.Path(os.environ["HOME"]).rglob("*")))
+"""
+
+
+def test_settings_take_hold_and_leave_one_thread_and_no_files(tmp_path: Path) -> None:
+    env = {
+        "HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PATH": os.environ["PATH"],
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    root = Path(process.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", CODE], env=env, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    took, threads = done.stdout.splitlines()
+    assert took == str(platform.libc_ver()[0] == "glibc")
+    assert threads == "1 []"
+
+
+def test_trim_does_no_harm() -> None:
+    process.trim()
