@@ -18,14 +18,15 @@ from edged.decode import make_payload_decoder, make_stream_decoder
 from edged.encode import Envelope, envelope_fields, make_encoder
 from edged.errors import Problem
 from edged.flow import Flow
-from edged.inputs import Filler
+from edged.inputs import Filler, make_constant
 from edged.model.load import load_session
 from edged.model.records import LoadReport, ModelRefused
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.pipeline import Pipeline, PipelineCounts
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
-from edged.preprocess import compose, compose_outputs
+from edged.plan.steps import make_postprocess, make_preprocess
+from edged.preprocess import Postprocess
 from edged.publish import Publish
 from edged.records import Block
 from edged.shape import make_shape, result_fields
@@ -267,14 +268,12 @@ def _pipeline(
     from edged.window import WindowStage
 
     counts = PipelineCounts(f"pipeline.{p.name}")
-    fillers = {i.name: Filler(i) for i in p.inputs if i.value is None}
     slots = Slots(
-        p.slots if model is not None else 1,
-        {i.name: (i.shape, i.dtype) for i in p.inputs if i.value is None},
-        p.overflow,
-        counts.drops,
+        p.slots if model is not None else 1, {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}, p.overflow, counts.drops
     )
-    alarm: Alarm | None = None
+    for i in p.inputs:
+        if i.is_row and i.value is not None:
+            slots.rows[i.name][:] = make_constant(i.value, i.shape, i.dtype)
 
     def ring() -> None:
         pipeline.tick()
@@ -285,11 +284,11 @@ def _pipeline(
         aligner=Aligner(p.align) if p.align is not None else None,
         window=WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None,
         hop=p.window.hop if p.window else 1,
-        preprocess=compose(p.steps, p.window_shape, p.dtype) if p.steps else None,
-        fillers=fillers,
+        preprocess=make_preprocess(p.steps, p.window_shape, p.dtype) if p.steps else None,
+        fillers={i.name: Filler(i) for i in p.inputs if i.value is None},
         slots=slots,
         wake=model.wake if model is not None else None,
-        postprocess=compose_outputs(p.postprocess) if p.postprocess else None,
+        postprocess=_postprocess(p, model),
         shape=make_shape(p.output),
         fields=p.fields,
         publishes=publishes,
@@ -302,6 +301,12 @@ def _pipeline(
     if model is not None:
         model.attach(pipeline)
     return pipeline
+
+
+def _postprocess(p: PipelinePlan, model: Model | None) -> Postprocess | None:
+    if model is None or not p.postprocess:
+        return None
+    return make_postprocess(p.postprocess, {o.name: (o.shape or (), o.dtype) for o in model.loaded.report.outputs})
 
 
 def _connect(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, list[Callable[[Block], None]]]:

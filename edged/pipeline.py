@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edged.align import Aligner
@@ -27,6 +26,8 @@ from edged.shape import Shape
 from edged.slots import Slots
 from edged.telemetry import Drops, Histogram
 from edged.window import WindowStage
+
+Arrays = dict[str, NDArray[Any]]
 
 
 class PipelineCounts:
@@ -125,6 +126,7 @@ class Pipeline:
 
     def _enter(self, source: int | None, block: Block) -> None:
         for key in block.restarts:
+            self.slots.drop_key(key)
             self._shape.reset(key)
             for publish in self.publishes:
                 publish.reset(key)
@@ -188,7 +190,7 @@ class Pipeline:
         if row is None:
             return
         for rows, filler in self._fillers:
-            filler.fill(rows[row], window)
+            filler.fill(rows[row, ...], window)
         self._wake()
 
     def _rows_due(self, block: Block) -> None:
@@ -202,7 +204,9 @@ class Pipeline:
         times = (block.time + block.offset).tolist()
         degraded = None if block.degraded is None else block.degraded.tolist()
         if len(keep) < count:
-            receipts, keys, times = ([column[i] for i in keep] for column in (receipts, keys, times))
+            receipts = [receipts[i] for i in keep]
+            keys = [keys[i] for i in keep]
+            times = [times[i] for i in keep]
             degraded = None if degraded is None else [degraded[i] for i in keep]
         if self._wake is None:
             self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded))
@@ -220,17 +224,14 @@ class Pipeline:
         """The rows after `preprocess`, and the indices of those that passed it."""
         if self._preprocess is None:
             return values, range(len(values))
-        try:
-            return self._preprocess(values), range(len(values))
-        except StepError:
-            done, keep = [], []
-            for i in range(len(values)):  # one by one, so that only the row that fails is lost
-                try:
-                    done.append(self._preprocess(values[i : i + 1])[0])
-                    keep.append(i)
-                except StepError as error:
-                    self.counts.drops.add("preprocess", detail=str(error))
-            return np.array(done), keep
+        keep = list(range(len(values)))
+        while keep:
+            try:
+                return self._preprocess(values[keep] if len(keep) < len(values) else values), keep
+            except StepError as error:
+                self.counts.drops.add("preprocess", detail=str(error))
+                del keep[error.row]
+        return values[:0], keep
 
     @staticmethod
     def _passing(
@@ -261,21 +262,18 @@ class Pipeline:
         self.counts.running += len(taken)
         return taken
 
-    def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+    def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
         self.slots.gather(slots, inputs, start)
         if self._parked:
             self._unpark()
 
-    def finish(self, slots: Sequence[Slot], outputs: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]]) -> None:
+    def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
-        counts, now = self.counts, self._clock.now()
         if self._postprocess is not None:
-            try:
-                outputs = self._postprocess(outputs)
-            except StepError as error:
-                for slot in slots:
-                    self.fail(slot, error)
-                return
+            slots, outputs, inputs = self._after_model(slots, outputs, inputs)
+        if not slots:
+            return
+        counts, now = self.counts, self._clock.now()
         bodies = self._shape.results(outputs, inputs, [slot.key for slot in slots])
         for slot, body in zip(slots, bodies, strict=True):
             counts.running -= 1
@@ -297,10 +295,24 @@ class Pipeline:
         if next_due(self.publishes) is not None:
             self._set_alarm()
 
+    def _after_model(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> tuple[list[Slot], Arrays, Arrays]:
+        """The outputs after `postprocess`, without the rows that it could not take."""
+        assert self._postprocess is not None
+        while slots:
+            try:
+                return slots, self._postprocess(outputs, len(slots)), inputs
+            except StepError as error:
+                self.fail(slots[error.row], error)
+                keep = [i for i in range(len(slots)) if i != error.row]
+                slots = [slots[i] for i in keep]
+                outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
+        return slots, outputs, inputs
+
     def fail(self, slot: Slot, error: Exception) -> None:
         """This row cannot be run or shaped: counted, its input settled."""
         self.counts.running -= 1
-        self.counts.drops.add("model_error", detail=str(error))
+        reason = "postprocess" if isinstance(error, StepError) else "model_error"
+        self.counts.drops.add(reason, detail=str(error))
         slot.receipt.done()
 
     def abandon(self) -> int:

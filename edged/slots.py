@@ -115,6 +115,17 @@ class Slots:
             np.take(rows, indices, axis=0, out=inputs[name][start:stop], mode="clip")  # "raise" would buffer the output
         self._free.extend(indices)
 
+    def drop_key(self, key: int) -> None:
+        """Lets the waiting slots of a key go, whose id now means another sensor."""
+        kept = deque(slot for slot in self._fifo if slot.key != key)
+        if len(kept) < len(self._fifo):
+            self._drops.add("restart", len(self._fifo) - len(kept))
+            for slot in self._fifo:
+                if slot.key == key:
+                    slot.receipt.done()
+                    self._free.append(slot.row)
+            self._fifo = kept
+
     def forget(self) -> int:
         """Lets every waiting slot go, at a stop; returns how many there were."""
         lost = len(self._fifo)

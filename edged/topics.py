@@ -198,8 +198,11 @@ def _filter_patterns(a: TopicFilter) -> list[Pattern]:
 
 def _is_hidden(x: Pattern, y: Pattern) -> bool:
     """One is below a topic of the broker's own ($SYS), the other begins with a wildcard, which does not reach there."""
-    first, other = x[:1], y[:1]
-    return (first == ["$"] and isinstance(other[0], tuple)) or (other == ["$"] and isinstance(first[0], tuple))
+    return (x[:1] == ["$"] and _begins_with_wildcard(y)) or (y[:1] == ["$"] and _begins_with_wildcard(x))
+
+
+def _begins_with_wildcard(x: Pattern) -> bool:
+    return bool(x) and isinstance(x[0], tuple)
 
 
 def _meet(x: Pattern, y: Pattern) -> bool:

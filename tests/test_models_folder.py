@@ -24,12 +24,12 @@ def answer(name: str, rows: NDArray[Any]) -> NDArray[Any]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(str(MODELS / name / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: rows.astype(np.float32)})[0])
+    found: NDArray[Any] = np.asarray(session.run(None, {session.get_inputs()[0].name: rows.astype(np.float32)})[0])
+    return found
 
 
 def windows(values: NDArray[Any]) -> NDArray[Any]:
-    starts = np.arange(0, len(values) - SIZE + 1, HOP)
-    return values[starts[:, None] + np.arange(SIZE)]
+    return np.stack([values[start : start + SIZE] for start in range(0, len(values) - SIZE + 1, HOP)])
 
 
 @pytest.mark.parametrize("name", NAMES)

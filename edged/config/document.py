@@ -142,6 +142,12 @@ def _not_closed(failure: _Failure, _: re.Match[str]) -> Said:
     return failure.at, f"TOML: the {what} opened at line {line} is not closed, or a comma is missing before this"
 
 
+def _no_key(failure: _Failure, found: re.Match[str]) -> Said:
+    if failure.scanner.open_brackets:
+        return _not_closed(failure, found)
+    return failure.at, f"TOML: expected a name, found {_quote(failure.word)}"
+
+
 def _no_value(failure: _Failure, _: re.Match[str]) -> Said:
     word = re.split(r"[\s,\]}#]", failure.word, maxsplit=1)[0] if failure.word else ""
     if not word:
@@ -220,6 +226,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[_Failure, re.Match[str]], Said]], ...]
     (r"Duplicate inline table key", _given_twice),
     (r"Cannot (?:mutate immutable|extend).*?\((.*)\)", _closed),
     (r"Unclosed (?:inline table|array)", _not_closed),
+    (r"Invalid initial character", _no_key),
     (r"Invalid value", _no_value),
     (r"Expected newline or end of document", _end_expected),
     (r"Unescaped|Invalid hex value|Escaped character", _backslash),

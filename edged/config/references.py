@@ -47,7 +47,7 @@ def unused(file: Raw) -> list[Problem]:
     """Warnings of what is configured and never used."""
     pipelines = _tables(file, "pipeline")
     read = {name for p in pipelines.values() for _, name in _several("", p.get("source", []))}
-    run = {p.get("model") for p in pipelines.values()}
+    run = {model for p in pipelines.values() for _, model in _several("", p.get("model"))}
     return [
         *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
         *(Problem(f"model.{m}", "no pipeline uses it", is_warning=True) for m in _tables(file, "model") if m not in run),

@@ -161,7 +161,11 @@ def kind(raw: object) -> str:
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
     """The known word that was probably meant, or None."""
     folded = {k.lower().replace("-", "_"): k for k in known}
-    close = get_close_matches(word.lower().replace("-", "_"), list(folded), n=1, cutoff=0.6)
+    word = word.lower().replace("-", "_")
+    longer = [k for k in folded if k.startswith(word)] if word else []
+    if longer:
+        return folded[longer[0]] if len(longer) == 1 else None
+    close = get_close_matches(word, list(folded), n=1, cutoff=0.6)
     return folded[close[0]] if close else None
 
 
@@ -264,7 +268,8 @@ def _number(low: float, high: float) -> Callable[[Any, Surroundings], float]:
 
     def parse(raw: object, _: Surroundings) -> float:
         if not isinstance(raw, int | float) or isinstance(raw, bool):
-            raise ValueError(f"expected {wanted}, found {shown(raw)}")
+            is_quoted = isinstance(raw, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?", raw)
+            raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f"; without quotes: {raw}" if is_quoted else ""))
         if not math.isfinite(raw) or not low <= raw <= high:
             raise ValueError(f"expected {wanted}, found {raw}")
         return float(raw)

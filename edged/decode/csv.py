@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.times import BadTime, ns_of_array, ns_of_text
-from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes
+from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
 from edged.records import Reject
 
 _FEW_LINES = 4
@@ -222,7 +222,7 @@ class Csv:
         if stripped in self._texts[j]:
             return self._texts[j][stripped]
         if _NUMBER.fullmatch(cell) is not None:
-            return float(cell) + 0.0  # "-0" is 0, as on the fast path
+            return float(cell)
         if not stripped or _NOT_FINITE.fullmatch(cell) is not None:
             return float(stripped or b"nan")
         field = layout.value_fields[j]
@@ -232,7 +232,7 @@ class Csv:
             raise BadPayload(
                 "not_utf8", f"{field.name}: expected a number, found bytes that are no text: {cell[:20]!r}"
             ) from None
-        raise BadPayload("not_a_number", f"{field.name}: expected a number, found {shown[:40]!r}")
+        return number_of_text(field, shown)
 
     def _declared(self) -> _Layout:
         columns: list[FieldPlan] = []

@@ -56,12 +56,12 @@ class LineFramer:
 
     def feed(self, data: bytes) -> tuple[list[Lines], list[Reject]]:
         """The lines that `data` completes, and a Reject for each that was too long."""
-        searched = max(0, len(self._tail) - len(self._end) + 1)
         if self._tail:
             self._tail += data
             data = bytes(self._tail)
-        cut = data.rfind(self._end, searched) + len(self._end)
-        if cut < len(self._end):
+        # split, since in ";;;" the terminator ";;" is the first two
+        cut = data.rfind(self._end) + 1 if len(self._end) == 1 else len(data) - len(data.split(self._end)[-1])
+        if not cut:
             return [], self._keep(data)
         start = self._position
         blob = data[:cut]

@@ -65,7 +65,7 @@ class Records:
         raw = np.empty((len(records), plan.width), np.float64 if wide else np.float32)
         for i, field in enumerate(plan.fields):
             if field.is_value:
-                column = records[f"f{i}"].reshape(len(records), -1)
+                column = records[f"f{i}"].reshape(len(records), field.count)
                 raw[:, field.start : field.stop] = column != 0 if self._is_bool[i] else column
         table = Table(raw, None, None, origin, None, rejects)
         return self._stamped(table, records) if plan.time_field is not None or plan.key_fields else table

@@ -136,7 +136,8 @@ class Screen:
         self._fields = fields
         self._dtype = plan.dtype
         # compared in the type of the values: 0.1 on the wire as float32 is within a range that ends at 0.1
-        self._ranges = {size: _Range(low.astype(f"f{size}"), high.astype(f"f{size}")) for size in (4, 8)}
+        narrow = [np.clip(bound, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) for bound in (low, high)]
+        self._ranges = {4: _Range(*narrow), 8: _Range(low, high)}
         self._scale = None if (scale == 1).all() else scale
         self._offset = None if (offset == 0).all() else offset
         self._on_bad = plan.on_bad

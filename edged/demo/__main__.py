@@ -16,6 +16,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import tomli
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edged.demo.broker import NoBroker, broker
 from edged.demo.sensor import Sensor
@@ -55,7 +56,9 @@ class Screen:
         memory = self.health.get("memory")
         used = f", {memory['resident_mib']:.0f} of {memory['budget_mib']:.0f} MiB" if memory else ""
         cpu = self.health.get("cpu_s")
-        share = f", {100 * cpu / self.health['uptime_s']:.1f} % of a core, start included" if cpu and self.health["uptime_s"] else ""
+        share = (
+            f", {100 * cpu / self.health['uptime_s']:.1f} % of a core, start included" if cpu and self.health["uptime_s"] else ""
+        )
         return f"{self.results} results, {self.right} as the machine was{used}{share}"
 
     def _print(self, text: str, dim: bool = False) -> None:
@@ -70,11 +73,11 @@ def main() -> int:
     port = int(settings["broker"]["main"]["url"].rpartition(":")[2])
     tty = Path(settings["source"]["accel"]["port"])
     tty.parent.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with broker(tty.parent, port) as name:
             config = _config_for(name, tty.parent)
-            print(f"broker: {name} on port {port}; sensor: {tty}; configuration: {CONFIG.relative_to(Path.cwd()) if CONFIG.is_relative_to(Path.cwd()) else CONFIG}")
+            print(f"broker: {name} on port {port}; sensor: {tty}; configuration: {os.path.relpath(CONFIG)}")
             return _watch(config, tty, port, settings["device"]["id"], seconds)
     except NoBroker as error:
         print(f"make run: {error}", file=sys.stderr)
@@ -96,7 +99,7 @@ def _config_for(broker_name: str, folder: Path) -> Path:
 
 def _watch(config: Path, tty: Path, port: int, device: str, seconds: float | None) -> int:
     screen = Screen()
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda c, *_: c.subscribe([(f"edged/{device}/vibration", 0), (f"edged/{device}/health", 0)])
     client.on_message = screen.on_message
     client.connect("127.0.0.1", port)
@@ -104,7 +107,7 @@ def _watch(config: Path, tty: Path, port: int, device: str, seconds: float | Non
     ended = threading.Event()
     with Sensor(tty, screen.truth):
         daemon = subprocess.Popen([_edged(), "run", "-c", str(config)], start_new_session=True)
-        threading.Thread(target=lambda: (daemon.wait(), ended.set()), daemon=True).start()
+        threading.Thread(target=_tell_end, args=(daemon, ended), daemon=True).start()
         try:
             ended.wait(seconds)
         except KeyboardInterrupt:
@@ -121,6 +124,11 @@ def _watch(config: Path, tty: Path, port: int, device: str, seconds: float | Non
         print(f"make run: the daemon ended with status {code}" if code else "make run: no result arrived", file=sys.stderr)
         return 1
     return 0
+
+
+def _tell_end(daemon: subprocess.Popen[bytes], ended: threading.Event) -> None:
+    daemon.wait()
+    ended.set()
 
 
 def _edged() -> str:

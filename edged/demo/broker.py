@@ -48,7 +48,9 @@ def broker(folder: Path, port: int) -> Iterator[str]:
     file = folder / "broker.conf"
     file.write_text(config.format(port=port))
     with (folder / "broker.log").open("wb") as log:
-        process = subprocess.Popen([*command, str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + START_S
         while not _answers(port):

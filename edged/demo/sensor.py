@@ -18,7 +18,7 @@ SEED = 2
 
 
 class Sensor:
-    """Links `path` to a pseudo-terminal and speaks on it from a thread. `said` is told the machine's condition when it changes."""
+    """Links `path` to a pseudo-terminal and speaks on it from a thread; `said` is told when the machine's condition changes."""
 
     def __init__(self, path: Path, said: Callable[[str], None]) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class Sensor:
     def _speak(self) -> None:
         start, count, condition = time.monotonic(), 0, ""
         for block in signal.blocks("vibration", SEED, RATE, BLOCK):
-            now = signal.CONDITIONS[int(count / RATE / signal.CONDITION_S) % len(signal.CONDITIONS)]
+            now = signal.condition_at(count / RATE)
             if now != condition:
                 condition = now
                 self._said(condition)

@@ -124,8 +124,8 @@ def _pipeline(name: str, p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> 
         size = p.max_keys * p.width * item * 4 + MIB
         lines.append(MemoryLine(f"pipeline.{name}: join", size, f"{p.max_keys} keys x {p.width} values, rows that wait"))
     if p.model is not None:
-        row = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.inputs if i.value is None)
-        shapes = " + ".join(f"{'x'.join(map(str, i.shape)) or '1'} {i.dtype}" for i in p.inputs if i.value is None)
+        row = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.inputs if i.is_row)
+        shapes = " + ".join(f"{'x'.join(map(str, i.shape)) or '1'} {i.dtype}" for i in p.inputs if i.is_row)
         key = f"pipeline.{name}.slots" if not p.keys else f"source.{p.sources[0]}.max_keys, or slots"
         lines.append(MemoryLine(f"pipeline.{name}: slots", p.slots * (row + 200), f"{p.slots} x {shapes}", key))
     kept = p.max_keys * p.output.size * 8 * (p.output.smooth + 1) + p.max_keys * MESSAGE * sum(

@@ -13,6 +13,7 @@ from edged.config.schema import Publish, When
 from edged.encode import Envelope, make_encoder
 from edged.model.manifest import Manifest
 from edged.model.onnx_file import TensorInfo
+from edged.plan.steps import make_postprocess
 from edged.records import Field
 from edged.shape import OutputPlan, ValueField, default_of, result_fields
 from edged.when import WhenPlan, plan_when
@@ -49,7 +50,7 @@ def plan_output(p: PipelinePlanner, manifest: Manifest | None, fields: Sequence[
                 f"{tensor.name} is {tensor}: how many classes that is, is not said; give model.{p.settings.model}.labels",
             )
             return None
-        if labels and len(labels) != classes and not p.settings.postprocess:
+        if labels and len(labels) != classes:
             p.wrong("output", f"{len(labels)} labels ({', '.join(labels[:6])}) for {classes} classes: {tensor.name} is {tensor}")
             return None
         return OutputPlan(
@@ -58,11 +59,11 @@ def plan_output(p: PipelinePlanner, manifest: Manifest | None, fields: Sequence[
     if settings.type == "regress":
         named = tuple(ValueField(f.name, f.scale, f.offset, f.unit) for f in settings.fields or ())
         size = size or len(named) or 1
-        if named and len(named) != size and not p.settings.postprocess:
+        if named and len(named) != size:
             p.wrong("output.fields", f"expected {size} names, found {len(named)}: {tensor.name} is {tensor}")
             return None
         return OutputPlan("regress", (tensor.name,), size, max_keys, labels, smooth=settings.smooth, fields=named)
-    if settings.error is None and size not in (None, 1) and not p.settings.postprocess:
+    if settings.error is None and size not in (None, 1):
         p.wrong("output", f'{tensor.name} is {tensor}, not one score; if the model reconstructs its input: error = "mae"')
         return None
     return OutputPlan(
@@ -80,22 +81,43 @@ def plan_output(p: PipelinePlanner, manifest: Manifest | None, fields: Sequence[
 
 
 def _tensors(p: PipelinePlanner, manifest: Manifest) -> tuple[TensorInfo, ...] | None:
-    by_name = {o.name: o for o in manifest.onnx.outputs}
+    """The tensors that the output may use: the model's, or what `postprocess` makes of them."""
+    found = manifest.onnx.outputs
+    if p.settings.postprocess:
+        made = _after_postprocess(p, manifest)
+        if made is None:
+            return None
+        found = made
+    by_name = {o.name: o for o in found}
     if p.settings.output.tensor is None:
-        odd = next((o for o in by_name.values() if o.kind != "tensor"), None)
+        odd = next((o for o in found if o.kind != "tensor"), None)
         if odd is not None:
             cure = '; export with options={"zipmap": False}' if "map" in odd.kind else "; name the outputs wanted: output.tensor"
             p.problem(f"model.{p.settings.model}.path", f"output {odd.name} is a {odd.kind}, which cannot be bound{cure}")
             return None
-        return tuple(by_name.values())
+        return found
     for name in p.settings.output.tensor:
         if name not in by_name:
-            p.wrong(
-                "output.tensor",
-                f'the model has no output "{name}"; it has {", ".join(f"{o.name}: {o}" for o in by_name.values())}',
-            )
+            p.wrong("output.tensor", f'there is no output "{name}"; there is {", ".join(f"{o.name}: {o}" for o in found)}')
             return None
     return tuple(by_name[n] for n in p.settings.output.tensor)
+
+
+def _after_postprocess(p: PipelinePlanner, manifest: Manifest) -> tuple[TensorInfo, ...] | None:
+    rows = {}
+    for o in manifest.onnx.outputs:
+        axes = o.shape[1:] if o.shape else ()
+        if o.dtype in (None, "string") or o.shape is None or not all(isinstance(a, int) for a in axes):
+            p.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function")
+            return None
+        rows[o.name] = (tuple(a for a in axes if isinstance(a, int)), o.dtype)
+    try:
+        made = make_postprocess(p.settings.postprocess, rows)
+    except ValueError as error:
+        p.wrong("postprocess", str(error))
+        return None
+    assert made is not None
+    return tuple(TensorInfo(name, dtype.name, (None, *shape)) for name, (shape, dtype) in made.outputs.items())
 
 
 def _one(p: PipelinePlanner, tensors: Sequence[TensorInfo]) -> TensorInfo | None:

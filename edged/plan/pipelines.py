@@ -16,8 +16,8 @@ from edged.model.manifest import Manifest
 from edged.plan.models import plan_inputs
 from edged.plan.outputs import check_publish, plan_of_when, plan_output
 from edged.plan.records import PipelinePlan, PublishPlan, SourcePlan, WindowPlan
+from edged.plan.steps import make_preprocess
 from edged.plan.streams import stale_ns
-from edged.preprocess import StepError, compose
 from edged.records import Field
 from edged.shape import OutputPlan
 from edged.topics import Template, TopicError, matches, parse_template
@@ -49,6 +49,7 @@ class PipelinePlanner:
         self.manifests = manifests
         self.known = known
         self.problems = problems
+        self.window_size: int | None = None
 
     def problem(self, path: str, text: str) -> None:
         """Something wrong elsewhere than in this pipeline's table."""
@@ -180,6 +181,7 @@ class PipelinePlanner:
             gap = int(3e9 / rate)
             if not self.sources[0].has_own_time:
                 gap = max(gap, LEAST_ARRIVAL_GAP_NS)
+        self.window_size = size
         return WindowPlan(size, hop, gap)
 
     def _samples(self, key: str, span: Span) -> int | None:
@@ -292,7 +294,7 @@ def plan_pipeline(
     if inputs is None or output is None:
         return None
     batch = _batch(config, p.settings.model)
-    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.value is None)
+    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
     plan = PipelinePlan(
         name=name,
         sources=tuple(s.name for s in p.sources),
@@ -328,8 +330,8 @@ def _normalisation(manifest: Manifest | None) -> tuple[Step, ...]:
 
 def _after(p: PipelinePlanner, steps: Sequence[Step], shape: tuple[int, ...]) -> tuple[int, ...] | None:
     try:
-        return compose(steps, shape, p.dtype()).output_shape
-    except StepError as error:
+        return make_preprocess(steps, shape, p.dtype()).output_shape
+    except ValueError as error:
         p.wrong("preprocess", str(error))
         return None
 

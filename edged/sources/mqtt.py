@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from edged.clock import Clock
 from edged.decode import PayloadDecoder
-from edged.records import Block, Receipt, Reject
+from edged.records import Block, Receipt
 from edged.sources.counts import SourceCounts
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
@@ -66,14 +66,6 @@ class MqttSource:
         self._receipts: list[Receipt] = []
         self._captures: list[tuple[str, ...]] = []
 
-    @property
-    def state(self) -> str:
-        return "running" if self.counts.last_arrival else "silent"
-
-    @property
-    def reason(self) -> str:
-        return "" if self.counts.last_arrival else "no message yet"
-
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
         self._payloads.append(payload)
         self._captures.append(captures)
@@ -88,13 +80,14 @@ class MqttSource:
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
         rows = self._decoder.decode(payloads)
+        counts.read += len(rows.values) + len(rows.rejects)
         if rows.rejects:
             counts.reject(rows.rejects)
         if not len(rows.values):
             return
         key_ids: list[int | None] | None = None
         if self._keys is not None:
-            key_ids = self._key_ids(captures, rows.payload, rows.keys, now)
+            key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
         offset = self._clock.offset()
         block, rejects = self._stamper.stamp(rows, key_ids, receipts, now, offset, now + offset, self._clock.is_synced())
         if rejects:
@@ -172,8 +165,3 @@ class Router:
             self._routes.clear()
         self._routes[topic, identifiers] = route
         return route
-
-
-def rejected_key(names: tuple[str, ...]) -> Reject:
-    """For a key that the table refused."""
-    return Reject("too_many_keys", f"no room for key {'/'.join(names)[:100]}: raise max_keys")

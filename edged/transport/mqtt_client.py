@@ -47,21 +47,23 @@ TAKEN_OVER = 0x8E
 
 
 class Ladders:
-    """How long to wait before the next attempt, by how the last one ended."""
+    """How long to wait before the next attempt, by how the last ones ended. `short_lives` counts connections that ended
+    within seconds, since one that served well: most often two clients of one name that end each other."""
 
     def __init__(self, settings: LinkSettings) -> None:
         first, cap = settings.refused_retry_s
         self._usual = Backoff(settings.retry_s, settings.retry_s)
         self._refused = Backoff(first, cap, first)
-        self._short_lives = 0
+        self.short_lives = 0
 
     def next_s(self, error: Retryable, lived_s: float) -> float:
         """`lived_s` counts from CONNACK; 0 if there was none."""
         if lived_s >= GOOD_SERVICE_S:
             self._refused.reset()
-        if lived_s:
-            self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
-        if isinstance(error, Refusal) or self._short_lives >= SHORT_LIVES:
+            self.short_lives = 0
+        elif 0 < lived_s < SHORT_LIFE_S:
+            self.short_lives += 1
+        if isinstance(error, Refusal) or self.short_lives >= SHORT_LIVES:
             return self._refused.next_s()
         return self._usual.next_s()
 
@@ -115,6 +117,7 @@ class Link:
         self._ladders = Ladders(settings)
         self._takeovers: deque[float] = deque(maxlen=100)
         self._connection: Connection | None = None
+        self._rest: deque[Inbound] = deque()
         self._is_flush_due = True  # True also while not connected or waiting for the kernel: somebody else will flush
         self._is_settle_due = False
         self._is_closing = False
@@ -161,7 +164,11 @@ class Link:
                 if error is None:
                     break
                 wait_s = self._ladders.next_s(error, lived_s)
-                self._say(error.state, error.reason, retry_s=round(wait_s, 3))
+                reason = error.reason
+                if lived_s and error.state == "lost" and self._ladders.short_lives >= SHORT_LIVES:  # older brokers do not say why
+                    reason += f", {self._ladders.short_lives} times soon after connecting: does another client have the name "
+                    reason += f"{self.settings.client_id}? Then set device.id or client_id apart"
+                self._say(error.state, reason, retry_s=round(wait_s, 3))
                 if not self._is_closing:
                     await asyncio.wait({self._closing}, timeout=wait_s)
         finally:
@@ -254,6 +261,7 @@ class Link:
         self._is_flush_due = True
         connection.channel.close()
         self.ledger.forget()
+        self._rest.clear()
         self.sender.lost()
 
     def _end(self, error: Retryable | None) -> None:
@@ -285,7 +293,7 @@ class Link:
                 raise connection.parser.error
         except ProtocolError as error:
             return self._break_off(connection, error)
-        if self.ledger.unacked or connection.channel.out or self.outbox.qos1:
+        if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self._is_closing:
             self._flush_soon()
 
     def _take_acks(self, connection: Connection, acks: list[tuple[int, int]]) -> None:
@@ -297,8 +305,12 @@ class Link:
     def _take_publishes(self, connection: Connection, publishes: list[Inbound]) -> None:
         if not connection.is_connected:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        if len(self.ledger.unacked) > self.settings.receive_maximum:
-            publishes = self._refuse_excess(publishes)
+        if len(self.ledger.unacked) > self.settings.receive_maximum or self._rest:
+            publishes = self._ration(publishes)
+        if publishes:
+            self._deliver(publishes)
+
+    def _deliver(self, publishes: list[Inbound]) -> None:
         self.counts.received += len(publishes)
         try:
             self._on_publishes(publishes)
@@ -312,23 +324,30 @@ class Link:
                 if publish[5] is not NONE:
                     publish[5].owed = 0
 
-    def _refuse_excess(self, publishes: list[Inbound]) -> list[Inbound]:
-        """More unacknowledged messages than we asked for. MQTT 5 forbids it; 3.1.1 cannot be told, so the newest are
-        dropped, counted and acknowledged."""
-        limit = self.settings.receive_maximum
+    def _ration(self, publishes: list[Inbound]) -> list[Inbound]:
+        """More unacknowledged messages than we asked for. MQTT 5 forbids it. 3.1.1 cannot be told (and mosquitto sends 79
+        where it means 20): as many again wait here, in order; beyond that the newest are dropped, counted and acknowledged."""
+        limit, rest = self.settings.receive_maximum, self._rest
         if self.settings.is_v5:
             raise ProtocolError(f"more than {limit} unacknowledged messages", TOO_MANY)
-        room = limit - (len(self.ledger.unacked) - sum(p[2] for p in publishes))
-        kept: list[Inbound] = []
-        for publish in publishes:
-            if publish[2]:
-                if room <= 0:
-                    publish[5].done()
-                    self.counts.excess += 1
-                    continue
-                room -= 1
-            kept.append(publish)
-        return kept
+        rest += publishes
+        waiting = sum(p[2] for p in rest)
+        room = max(0, limit - (len(self.ledger.unacked) - waiting))
+        while len(rest) > limit + room:
+            rest.pop()[5].done()
+            self.counts.excess += 1
+        given: list[Inbound] = []
+        while rest and (room or not rest[0][2]):
+            publish = rest.popleft()
+            room -= publish[2]
+            given.append(publish)
+        return given
+
+    def _go_on(self) -> None:
+        """Hands on what waited for earlier messages to be acknowledged."""
+        if self._rest and (given := self._ration([])):
+            self._deliver(given)
+            self._flush_soon()
 
     def _flush_soon(self) -> None:
         if not self._is_flush_due:
@@ -344,6 +363,8 @@ class Link:
         if len(channel.out) < BUFFER_BYTES:
             if ledger.unacked and ledger.unacked[0].owed <= 0:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
+                if self._rest:
+                    self._loop.call_soon(self._go_on)
             self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
         if channel.out:
             channel.flush()

@@ -43,7 +43,10 @@ def test_a_line_without_end_is_one_reject_and_holds_nothing() -> None:
 
 def test_a_line_of_just_the_limit_passes_with_cr() -> None:
     framer = LineFramer(b"\n", 4)
-    assert lines_of(framer, [b"1234\r\n", b"12345\n", b"1234\n"]) == ([b"1234\r", b"1234"], [lines_of(LineFramer(b"\n", 4), [b"12345\n"])[1][0]._replace(offset=6)])
+    assert lines_of(framer, [b"1234\r\n", b"12345\n", b"1234\n"]) == (
+        [b"1234\r", b"1234"],
+        [lines_of(LineFramer(b"\n", 4), [b"12345\n"])[1][0]._replace(offset=6)],
+    )
 
 
 @given(
@@ -133,7 +136,11 @@ def test_one_wrong_byte_costs_at_most_one_frame(payloads: list[bytes], at: int, 
     assert len(rejects) <= 3
 
 
-@given(st.lists(st.binary(min_size=16, max_size=16), min_size=20, max_size=25), st.integers(0, 100_000), st.binary(min_size=64, max_size=64))
+@given(
+    st.lists(st.binary(min_size=16, max_size=16), min_size=20, max_size=25),
+    st.integers(0, 100_000),
+    st.binary(min_size=64, max_size=64),
+)
 def test_a_hole_or_burst_of_64_bytes_costs_at_most_five_frames(payloads: list[bytes], at: int, burst: bytes) -> None:
     data = b"".join(map(imu, payloads))
     at %= len(data) - 64

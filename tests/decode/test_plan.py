@@ -23,7 +23,11 @@ def test_a_tree_finds_times_and_keys_that_no_field_declares() -> None:
 @pytest.mark.parametrize(
     ("decode", "path", "text"),
     [
-        (schema.Decode(format="csv", fields=(field("t"),), time=schema.Time(field="t", format="unix_s")), "decode.fields", "no field"),
+        (
+            schema.Decode(format="csv", fields=(field("t"),), time=schema.Time(field="t", format="unix_s")),
+            "decode.fields",
+            "no field",
+        ),
         (schema.Decode(format="struct", fields=(field("a"),)), "decode.fields[0]", "dtype"),
         (schema.Decode(format="raw", fields=(field("a", dtype="int8"), field("b", dtype="int16"))), "decode.fields", "struct"),
         (schema.Decode(format="csv", header=True, fields=(field("a", shape=(2,)),)), "decode.fields[0].shape", "single columns"),

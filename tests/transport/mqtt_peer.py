@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import inspect
 import os
 import ssl
 import subprocess
@@ -64,15 +65,10 @@ def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         run(lambda: test(*args, **kwargs), loop_name)
 
     wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
-    names = [n for n in test.__code__.co_varnames[: test.__code__.co_argcount]]
-    wrapper.__signature__ = _signature(["loop_name", *names])  # type: ignore[attr-defined]
+    names = list(test.__code__.co_varnames[: test.__code__.co_argcount])
+    parameters = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("loop_name", *names)]
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return wrapper
-
-
-def _signature(names: list[str]) -> Any:
-    import inspect
-
-    return inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names])
 
 
 async def until(fact: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:

@@ -1,0 +1,206 @@
+"""From a window or a sample to the rows of a model's inputs: which columns, which rows, in which order, as which type.
+
+`fit` says in which ways a window fits a tensor; which of them is meant is the plan's to decide. `Filler` does the copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Axes = Sequence[int | str | None]
+"""A tensor's shape in a model file: sizes, and names, None or numbers below 1 for axes that may have any size."""
+
+OpenShape = tuple[int | None, ...]
+
+TIME_FIELD, FIELD_TIME = "time,field", "field,time"
+ANY = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One way to see a window as a row of a tensor.
+
+    `layout` is the order of its numbers, `shape` the row's shape without the batch axis, open axes resolved.
+    `batch` is how many rows the tensor takes: `ANY` number, exactly n, or None where it has no batch axis.
+    """
+
+    layout: str
+    shape: Shape
+    batch: int | None
+
+
+def fit(window: tuple[int | None, int], tensor: Axes, field_shape: Shape = (), layout: str | None = None) -> list[Fit]:
+    """The ways in which a window `(size or None, width)` fits a tensor, at most one a layout; empty if it does not.
+
+    `field_shape` is the shape of the only field, if that is a tensor of `width` numbers. Axes of length 1 may stand anywhere,
+    the numbers may be flattened, the batch axis may be missing; the closest readings are preferred: with a batch axis
+    before without, not flattened before flattened, open axes that hold something before open axes of length 1.
+    Two fits mean that only `layout` can tell; given, it leaves the fits of that order.
+    """
+    axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in tensor)
+    rows: list[tuple[int | None, OpenShape]] = [(axes[0] or ANY, axes[1:])] if axes else []
+    rows.append((None, axes))
+    for batch, row in rows:
+        for may_be_one in (False, True):
+            for orders in _readings(window, field_shape, layout):
+                found = [
+                    Fit(order, shape, batch) for order, dims in orders if (shape := _match(row, dims, may_be_one)) is not None
+                ]
+                if found:
+                    return found
+    return []
+
+
+def seen_as(shape: Shape) -> tuple[tuple[int | None, int], Shape]:
+    """What `preprocess` gives, as the first and third argument of `fit`: `[a, b]` is a window, anything else a sample."""
+    if len(shape) == 2:
+        return (shape[0], shape[1]), ()
+    return (None, int(np.prod(shape))), shape if len(shape) > 2 else ()
+
+
+def _readings(window: tuple[int | None, int], field_shape: Shape, layout: str | None) -> list[list[tuple[str, Shape]]]:
+    """Shapes that the numbers have, by layout, in groups of falling preference. Axes of length 1 are left out."""
+    size, width = window
+    time = () if size is None or size == 1 else (size,)
+    fields = tuple(n for n in field_shape if n != 1)
+    flat = () if width == 1 else (width,)
+    if not time or not flat:
+        only = layout or TIME_FIELD  # one axis at most: both orders are the same
+        return [[(only, time + fields)], [(only, time + flat)]] if fields else [[(only, time + flat)]]
+    groups: list[list[tuple[str, Shape]]] = [
+        [(TIME_FIELD, time + fields)] if fields else [],
+        [(TIME_FIELD, time + flat), (FIELD_TIME, flat + time)],
+        [(layout or TIME_FIELD, (time[0] * width,))],
+    ]
+    return [[reading for reading in group if layout in (None, reading[0])] for group in groups]
+
+
+def _match(row: OpenShape, dims: Shape, may_be_one: bool) -> Shape | None:
+    """`row` with its open axes resolved so that it holds `dims` (none of them 1) and axes of length 1; None if it cannot."""
+    if not row:
+        return None if dims else ()
+    axis, rest = row[0], row[1:]
+    if axis == 1:
+        shape = _match(rest, dims, may_be_one)
+        return None if shape is None else (1, *shape)
+    if dims and axis in (None, dims[0]):
+        shape = _match(rest, dims[1:], may_be_one)
+        if shape is not None:
+            return (dims[0], *shape)
+    if axis is None and may_be_one:
+        shape = _match(rest, dims, may_be_one)
+        return None if shape is None else (1, *shape)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlan:
+    """What goes into one input of a model.
+
+    `shape` and `dtype` are those of a row, without the batch axis. `columns` of the window (None: all, in order), its newest
+    `rows` (None: all), in the order `layout`. With `value` it is a constant instead; not `is_row` where the input has no
+    axis that counts rows, so that one value serves a whole batch.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = "float32"
+    columns: tuple[int, ...] | None = None
+    rows: int | None = None
+    layout: str = TIME_FIELD
+    value: float | tuple[Any, ...] | None = None
+    is_row: bool = True
+
+
+def make_constant(value: Any, shape: Shape, dtype: DTypeLike) -> Array:
+    """A constant input's row: one number for all, or as many as `shape` holds. Raises ValueError."""
+    given = np.asarray(value)
+    row = np.empty(shape, dtype)
+    if given.dtype.kind not in "biuf" or given.size not in (1, row.size):
+        raise ValueError(f"expected one number or {row.size} of them for the shape {list(shape)}, found {value!r}")
+    row[...] = given.reshape(shape if given.size == row.size else ())
+    if row.dtype.kind in "iu" and not np.all(row.reshape(-1) == given.reshape(-1)):
+        raise ValueError(f"{value!r} is no {row.dtype}")
+    return row
+
+
+class Filler:
+    """Copies windows and samples into rows of one input.
+
+    A number that the input's type cannot hold becomes the nearest that it can; integers lose their fraction (towards
+    zero) and take 0 for NaN; a bool is whether the number is not 0. Raises ValueError for a type that is no number.
+    """
+
+    def __init__(self, plan: InputPlan) -> None:
+        kind = np.dtype(plan.dtype).kind
+        if kind not in "biuf":
+            raise ValueError(f"input {plan.name} is {plan.dtype}, which cannot be filled from numbers")
+        self._put = _put_float if kind == "f" else _put_bool if kind == "b" else _put_integer
+        self._columns = _columns(plan.columns)
+        self._newest = slice(None) if plan.rows is None else slice(-plan.rows, None)
+        self._takes_part = plan.rows is not None or plan.columns is not None
+        self._is_turned = plan.layout == FIELD_TIME
+        self._dtype = np.dtype(plan.dtype)
+
+    def fill(self, out: Array, window: Array) -> None:
+        """One row: `window [size, width]`, or a sample `[width]`, into `out` of the plan's shape (for `()`: a 0-d array)."""
+        if window.ndim == 1:
+            if self._columns is not None:
+                window = window[self._columns]
+        elif self._takes_part:
+            window = window[self._newest] if self._columns is None else window[self._newest, self._columns]
+        if self._is_turned:
+            window = window.T
+        self._put(out if out.shape == window.shape else out.reshape(window.shape), window)
+
+    def fill_many(self, out: Array, rows: Sequence[int], values: Array) -> None:
+        """Samples `[k, width]` (or what `preprocess` made of each) into k `rows` of `out`, an array `[slots, *shape]`."""
+        if self._columns is not None:
+            values = values[:, self._columns]
+        values = values.reshape(len(values), -1)
+        flat = out.reshape(len(out), -1)
+        if len(rows) == 1:
+            self._put(flat[rows[0]], values[0])
+            return
+        if values.dtype != self._dtype:
+            made = np.empty(values.shape, self._dtype)
+            self._put(made, values)
+            values = made
+        flat[np.array(rows, np.intp)] = values
+
+
+def _columns(columns: tuple[int, ...] | None) -> slice | Array | None:
+    """As a slice where they follow each other: a view, where an index array would be a copy."""
+    if columns is None:
+        return None
+    first = columns[0]
+    if columns == tuple(range(first, first + len(columns))):
+        return slice(first, first + len(columns))
+    return np.array(columns, np.intp)
+
+
+def _put_float(out: Array, values: Array) -> None:
+    if values.dtype.itemsize > out.dtype.itemsize:
+        most = np.finfo(out.dtype).max
+        values = np.clip(values, -most, most)
+    out[...] = values
+
+
+def _put_bool(out: Array, values: Array) -> None:
+    np.not_equal(values, 0, out=out)
+
+
+def _put_integer(out: Array, values: Array) -> None:
+    info = np.iinfo(out.dtype)
+    most = values.dtype.type(info.max)
+    if int(most) > info.max:  # float32 has no 2147483647: the next number below, and the true limit where that was passed
+        most = np.nextafter(most, values.dtype.type(0))
+    out[...] = np.nan_to_num(np.clip(values, info.min, most), copy=False)
+    out[values > most] = info.max

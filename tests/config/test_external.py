@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edged.config import external
+from edged.config.values import BrokerUrl, Secret, Surroundings
+
+NOWHERE = Surroundings(Path("/nowhere"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("mqtt://localhost", BrokerUrl("mqtt", "localhost", 1883)),
+        ("mqtt://10.0.0.1:1884", BrokerUrl("mqtt", "10.0.0.1", 1884)),
+        ("mqtts://iot.example.com", BrokerUrl("mqtts", "iot.example.com", 8883)),
+        ("mqtt://[::1]:1884", BrokerUrl("mqtt", "::1", 1884)),
+        ("unix:/run/mosquitto.sock", BrokerUrl("unix", path="/run/mosquitto.sock")),
+        ("unix:///run/mosquitto.sock", BrokerUrl("unix", path="/run/mosquitto.sock")),
+    ],
+)
+def test_addresses(text: str, url: BrokerUrl) -> None:
+    assert external.broker_url(text, NOWHERE) == url
+    assert external.broker_url(str(url), NOWHERE) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("mqtt://u:p4ss@host", "a password in the address ends up in logs"),
+        ("u:p4ss@host", "a user in the address"),
+        ("tcp://u:p4ss@host", "a password in the address"),
+        ("mqtt://u@host", "use username"),
+        ("host:1883", "write mqtt://host:1883"),
+        ("ssl://host", "write mqtts://host"),
+        ("mqtt://host:0", "port from 1 to 65535"),
+        ("mqtt://host:port", "expected an address"),
+        ("mqtt://host/path", "without a path: mqtt://host"),
+        ("unix:relative", "an absolute path"),
+    ],
+)
+def test_what_is_no_address(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|use") as caught:
+        external.broker_url(text, NOWHERE)
+    assert said in str(caught.value)
+    assert "p4ss" not in str(caught.value)
+
+
+def test_text_comes_from_the_file_the_environment_a_file_or_a_credential(tmp_path: Path) -> None:
+    (tmp_path / "name.txt").write_text("from file\n")
+    (tmp_path / "mqtt").write_text("from systemd\r\n")
+    around = Surroundings(tmp_path, {"NAME": "from environment", "CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert external.ext("plain", around) == "plain"
+    assert external.ext({"env": "NAME"}, around) == "from environment"
+    assert external.ext({"file": "name.txt"}, around) == "from file"
+    assert external.ext({"credential": "mqtt"}, around) == "from systemd"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"env": "NAMES"}, "environment variable NAMES is not set; did you mean NAME?"),
+        ({"file": "absent"}, "is not there"),
+        ({"file": "."}, "cannot be read: is a directory"),
+        ({"file": "latin1"}, "is not UTF-8"),
+        ({"file": "empty"}, "found an empty one"),
+        ({"credential": "absent"}, "is LoadCredential=absent:/path in the unit?"),
+        ({"credential": "../mqtt"}, "expected the name of a credential"),
+        ({}, "found a table with nothing"),
+        ({"env": "A", "file": "b"}, "found a table with env, file"),
+        ({"env": 5}, "found a number for env"),
+        ({"path": "b"}, "found a table with path"),
+        (12345678, "found a number"),
+        ("", "found an empty one"),
+    ],
+)
+def test_what_is_no_text(tmp_path: Path, raw: Any, said: str) -> None:
+    (tmp_path / "latin1").write_bytes(b"caf\xe9")
+    (tmp_path / "empty").write_text("\n")
+    around = Surroundings(tmp_path, {"NAME": "x", "CREDENTIALS_DIRECTORY": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        external.ext(raw, around)
+    assert said in str(caught.value)
+    assert "12345678" not in str(caught.value)
+
+
+def test_without_systemd_a_credential_names_the_cure() -> None:
+    with pytest.raises(ValueError, match="LoadCredential=mqtt:/path") as caught:
+        external.ext({"credential": "mqtt"}, NOWHERE)
+    assert "CREDENTIALS_DIRECTORY is not set" in str(caught.value)
+
+
+def test_a_secret_in_the_file_is_taken_and_warned_of() -> None:
+    around = Surroundings(Path("/"), {"PASSWORD": "hunter2"})
+    assert external.secret("hunter2", around) == "hunter2"
+    assert len(around.warnings) == 1
+    assert "hunter2" not in around.warnings[0]
+    assert isinstance(external.secret({"env": "PASSWORD"}, around), Secret)
+    assert len(around.warnings) == 1
+
+
+def test_a_key_must_be_a_key() -> None:
+    with pytest.raises(ValueError, match="PEM") as caught:
+        external.private_key("client.key", NOWHERE)
+    assert str(caught.value).endswith('for the path of a file: { file = "client.key" }')
+
+
+def test_a_device_id_is_one_level_of_a_topic() -> None:
+    assert external.device_id("pi-4", NOWHERE) == "pi-4"
+    for text in ("a/b", "a+", "#"):
+        with pytest.raises(ValueError, match="without / \\+ and #"):
+            external.device_id(text, NOWHERE)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edged.config.load import load, read, report
+from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
+from edged.config.values import BrokerUrl
+from edged.errors import ConfigError, Problem
+
+DEPLOYMENTS = sorted((Path(__file__).parent.parent / "cases" / "deployments").glob("*.toml"))
+ENVIRON = {"EDGED_ID": "scorer-2"}
+KEY = "-----BEGIN PRIVATE KEY-----\nnot one\n-----END PRIVATE KEY-----\n"
+BESIDE = {
+    "plant-ca.pem": "",
+    "cloud-ca.pem": "",
+    "gateway-12.pem": "",
+    "mqtt.secret": "hunter2\n",
+    "mqtt": "hunter2",
+    "cloud-key": KEY,
+}
+
+
+def deployment(name: str, folder: Path) -> Config:
+    for file, text in BESIDE.items():
+        (folder / file).write_text(text)
+    source = next(path for path in DEPLOYMENTS if path.stem.endswith(name))
+    target = folder / "edged.toml"
+    target.write_text(source.read_text("utf-8"), "utf-8")
+    return load(target, {**ENVIRON, "CREDENTIALS_DIRECTORY": str(folder)}).config
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "edged.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", [path.stem for path in DEPLOYMENTS])
+def test_deployments_load(name: str, tmp_path: Path) -> None:
+    config = deployment(name, tmp_path)
+    assert config.pipeline
+    assert "hunter2" not in repr(config)
+    assert "BEGIN" not in repr(config)
+
+
+def test_there_are_eleven_deployments() -> None:
+    assert len(DEPLOYMENTS) == 11
+
+
+def test_values_are_parsed(tmp_path: Path) -> None:
+    config = deployment("pumps", tmp_path)
+    broker, source, pipeline = config.broker["plant"], config.source["pumps"], config.pipeline["health"]
+    assert broker.url == BrokerUrl("mqtts", "plant-broker", 8883)
+    assert broker.ca == tmp_path / "plant-ca.pem"
+    assert broker.password is not None
+    assert broker.password.reveal() == "hunter2"
+    assert isinstance(source, MqttSource)
+    assert source.topic == ("plant/{line}/{pump}/telemetry",)
+    assert source.decode.fields[1] == FieldSpec(name="p_in", path=("pressure", "in"), unit="bar", valid=(0.0, 40.0))
+    assert pipeline.window is not None
+    assert (pipeline.window.size, pipeline.window.gap) == (Span(duration=60 * 10**9), 5 * 10**9)
+    assert (pipeline.output.type, pipeline.output.above, pipeline.output.release) == ("anomaly", 0.8, 0.6)
+    assert pipeline.publish[0].when.change == 0.0
+    assert pipeline.publish[0].when.max_interval == 60 * 10**9
+
+
+def test_fields_have_what_decode_says_for_all(tmp_path: Path) -> None:
+    source = deployment("rs485", tmp_path).source["imu"]
+    assert isinstance(source, SerialSource)
+    assert source.port == UsbPort(vid=0x0403, pid=0x6001, serial="AB0JQ7XK")
+    assert source.frame.sync == b"\xaa\x55"
+    assert [f.dtype for f in source.decode.fields] == ["int16"] * 6
+    assert [f.scale for f in source.decode.fields] == [0.01] * 6
+
+
+def test_raw_has_a_field_of_its_own(tmp_path: Path) -> None:
+    source = deployment("scorers", tmp_path).source["parts"]
+    assert source.decode is not None
+    assert source.decode.fields == (FieldSpec(name="value", path=("value",), dtype="float32", shape=(64,)),)
+
+
+def test_short_forms_and_single_values(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """
+        [broker.main]
+        url = "mqtt://localhost"
+        [source.a]
+        type = "serial"
+        port = "/dev/ttyACM0"
+        frame = "line"
+        decode = { format = "csv", fields = "x", valid = [0, 1] }
+        [pipeline.p]
+        source = "a"
+        preprocess = ["detrend", "steps.py:scale", { step = "normalize", mean = 1, std = 2 }]
+        publish = "plant/a"
+        """,
+    )
+    pipeline = load(path).config.pipeline["p"]
+    assert pipeline.source == ("a",)
+    assert pipeline.publish == (Publish(topic="plant/a"),)
+    assert pipeline.preprocess is not None
+    assert [step.step for step in pipeline.preprocess] == ["detrend", Function(tmp_path / "steps.py", "scale"), "normalize"]
+    assert pipeline.preprocess[2].mean == (1.0,)
+
+
+def test_warnings_do_not_refuse(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """[broker.main]
+url = "mqtt://localhost"
+username = "edged"
+password = "hunter2"
+[source.a]
+type = "simulate"
+signal = "sine"
+rate = 10
+[source.b]
+type = "simulate"
+signal = "sine"
+rate = 10
+[pipeline.p]
+source = "a"
+""",
+    )
+    warnings = load(path).warnings
+    assert [line.removeprefix(f"{path}:").split(":")[0] for line in warnings] == ["4", "9"]
+    assert not any("hunter2" in line for line in warnings)
+
+
+def test_problems_of_a_plan_get_positions(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """[broker.main]
+url = "mqtt://localhost"
+[source.a]
+type = "simulate"
+signal = "sine"
+rate = 10
+[pipeline.p]
+source = "a"
+window = { size = "60s" }
+publish = { topic = "x" }
+""",
+    )
+    draft = read(path)
+    lines = report(
+        draft,
+        [
+            Problem("pipeline.p.publish[0].topic", "later"),
+            Problem("pipeline.p.window.size", "first"),
+            Problem("pipeline.p.output.tensor", "missing"),
+            Problem("source.a", "named", "key"),
+            Problem("memory.budget", "nowhere"),
+        ],
+    )
+    assert [line.removeprefix(str(path)) for line in lines] == [
+        ":1:1: memory.budget: nowhere",
+        ":3:9: source.a: named",
+        ":7:1: pipeline.p.output.tensor: missing",
+        ":9:19: pipeline.p.window.size: first",
+        ":10:21: pipeline.p.publish.topic: later",
+    ]
+
+
+def test_a_draft_holds_what_is_sound(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """[broker.main]
+url = "mqtt://localhost"
+[source.good]
+type = "simulate"
+signal = "sine"
+rate = 10
+[source.bad]
+type = "simulate"
+signal = "sin"
+rate = 10
+[pipeline.p]
+source = "good"
+[pipeline.q]
+source = "bad"
+[pipeline.r]
+source = "q"
+""",
+    )
+    draft = read(path)
+    assert (list(draft.config.source), list(draft.config.pipeline)) == (["good"], ["p"])
+    assert [p.path for p in draft.problems] == ["source.bad.signal"]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    def said(path: Path) -> str:
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        (line,) = caught.value.lines
+        return line.removeprefix(str(path))
+
+    assert said(tmp_path / "absent.toml") == ": there is no such file"
+    assert said(tmp_path).startswith(": expected a file, found a folder; did you mean ")
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b'[device]\nid = "caf\xe9"\n')
+    assert said(latin) == ":2:10: expected UTF-8 text, found the byte 0xE9; save the file as UTF-8"
+    if os.geteuid() != 0:
+        latin.chmod(0)
+        assert said(latin).startswith(": may not be read by this user")
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    text = (
+        '[broker.main]\nurl = "mqtt://h"\n[source.a]\ntype = "simulate"\nsignal = "sine"\nrate = 1\n[pipeline.p]\nsource = "a"\n'
+    )
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert list(load(path).config.source) == ["a"]

@@ -1,0 +1,220 @@
+import random
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.config.schema import Checksum as ChecksumTable
+from edged.config.schema import Frame
+from edged.decode import DecodePlan, make_stream_decoder
+from edged.decode.checksum import Checksum
+from tests.decode.plans import chopped, fed, field, plan, reasons
+
+CUTS = st.lists(st.integers(0, 100_000), max_size=15)
+
+
+def binary() -> DecodePlan:
+    return plan(
+        "struct",
+        *(field(name, dtype="int16", valid=(-2000, 2000)) for name in ("ax", "ay", "az")),
+        frame=Frame(type="length", sync=b"\xaa\x55", length="uint8"),
+        checksum=ChecksumTable(type="crc16-modbus", start=2),
+    )
+
+
+PLANS = {
+    "csv": plan("csv", "a", "b", "c", max_bytes=200),
+    "csv crlf": plan("csv", "a", "b", "c", max_bytes=200, frame=Frame(end=b"\r\n")),
+    "csv ;;": plan("csv", "a", "b", "c", max_bytes=200, frame=Frame(end=b";;")),
+    "csv nmea": plan("csv", "_", "a", "b", "c", max_bytes=200, checksum=ChecksumTable(type="nmea")),
+    "csv time": plan("csv", "a", "t", "b", "c", time=("t", "elapsed_ms"), max_bytes=200),
+    "json": plan("json", "a", "b", "c", max_bytes=200),
+    "json nmea": plan("json", "a", "b", "c", max_bytes=200, checksum=ChecksumTable(type="nmea")),
+    "struct": binary(),
+    "raw": plan(
+        "raw",
+        field("x", dtype="float32", shape=(3,)),
+        frame=Frame(type="fixed", size=14, sync=b"\xa5"),
+        checksum=ChecksumTable(type="xor8"),
+        max_bytes=200,
+    ),
+}
+
+
+def nmea(body: str) -> bytes:
+    return b"$%b*%b\r\n" % (body.encode(), b"%02X" % Checksum("xor8").value(body.encode()))
+
+
+def frame_of(kind: str, row: tuple[int, int, int]) -> bytes:
+    a, b, c = row
+    match kind:
+        case "csv":
+            return f"{a},{b},{c}.0\n".encode()
+        case "csv crlf":
+            return f"{a},{b},{c}\r\n".encode()
+        case "csv ;;":
+            return f"{a}, {b},+{abs(c)};;".encode() if c >= 0 else f"{a},{b},{c};;".encode()
+        case "csv nmea":
+            return nmea(f"IMU,{a},{b},{c}")
+        case "csv time":
+            return f"{a},17,{b},{c}\n".encode()
+        case "json":
+            return b'{"a":%d,"b":%d,"c":%d}\n' % row
+        case "json nmea":
+            return nmea(f'{{"a":{a},"b":{b},"c":{c}}}')
+        case "struct":
+            body = b"\xaa\x55\x06" + struct.pack("<3h", a, b, c)
+            return body + Checksum("crc16-modbus", 2).encode(body)
+        case _:
+            body = b"\xa5" + struct.pack("<3f", a, b, c)
+            return body + Checksum("xor8").encode(body)
+
+
+ROWS = st.lists(st.tuples(*[st.integers(-2000, 2000)] * 3), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize("kind", PLANS)
+@given(rows=ROWS, cuts=CUTS, noise=st.lists(st.tuples(st.integers(0, 30), st.binary(max_size=30)), max_size=3))
+def test_whole_chopped_and_byte_at_a_time_are_the_same(
+    kind: str, rows: list[tuple[int, int, int]], cuts: list[int], noise: list[tuple[int, bytes]]
+) -> None:
+    frames = [frame_of(kind, row) for row in rows]
+    for at, garbage in noise:
+        frames.insert(at % (len(frames) + 1), garbage)
+    data = b"".join(frames)
+    whole, rejects = fed(make_stream_decoder(PLANS[kind]), [data])
+    if not noise:
+        assert whole.tolist() == [list(row) for row in rows]
+        assert not rejects
+    for chunks in (chopped(data, cuts), [data[i : i + 1] for i in range(len(data))]):
+        values, refused = fed(make_stream_decoder(PLANS[kind]), chunks)
+        assert values.tobytes() == whole.tobytes()
+        assert [(r.reason, r.offset, r.detail) for r in refused] == [(r.reason, r.offset, r.detail) for r in rejects]
+
+
+@pytest.mark.parametrize("kind", PLANS)
+@given(rows=ROWS, garbage=st.binary(max_size=60))
+def test_garbage_before_a_stream_loses_nothing_behind_it(kind: str, rows: list[tuple[int, int, int]], garbage: bytes) -> None:
+    end = {"csv crlf": b"\r\n", "csv ;;": b"~;;"}.get(kind, b"\n")
+    data = garbage + end + b"".join(frame_of(kind, row) for row in rows)
+    padding = b"\0" * 250 if kind in ("struct", "raw") else b""
+    values, _ = fed(make_stream_decoder(PLANS[kind]), [data, padding])
+    assert values[-len(rows) :].tolist() == [list(row) for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv nmea", "json nmea", "struct"])
+@given(rows=ROWS, at=st.integers(0, 10**6), fault=st.sampled_from(["flip", "drop", "insert"]), other=st.integers(1, 255))
+def test_one_wrong_byte_costs_one_frame_and_the_line_it_may_join(
+    kind: str, rows: list[tuple[int, int, int]], at: int, fault: str, other: int
+) -> None:
+    frames = [frame_of(kind, row) for row in rows]
+    data = b"".join(frames)
+    at %= len(data)
+    middle = {"flip": bytes([data[at] ^ other]), "drop": b"", "insert": bytes([other, data[at]])}[fault]
+    values, _ = fed(make_stream_decoder(PLANS[kind]), [data[:at] + middle + data[at + 1 :], b"\0" * 300])
+    lost_end = data[at : at + 1] in b"\r\n" and fault != "insert"  # two lines became one
+    missing = [row for row in rows if list(row) not in values.tolist()]
+    assert len(missing) <= 1 + (lost_end and kind != "struct")
+    if kind != "csv":  # a checksum tells
+        assert all(tuple(map(int, row)) in rows for row in values.tolist())
+
+
+@pytest.mark.parametrize("kind", ["csv nmea", "json nmea", "struct"])
+def test_a_generated_storm_of_faults(kind: str) -> None:
+    """Thousands of faults over a long stream: what is accepted was sent, and each fault costs what it may."""
+    generator = random.Random(kind)
+    rows = [(i % 4001 - 2000, generator.randrange(-2000, 2000), generator.randrange(-2000, 2000)) for i in range(12_000)]
+    frames = [frame_of(kind, row) for row in rows]
+    allowed = 0
+    out = []
+    for i in range(0, len(frames), 12):
+        part = b"".join(frames[i : i + 12])
+        at = generator.randrange(len(part) - 64)
+        match generator.randrange(6):
+            case 0:
+                part, cost = part[:at] + bytes([part[at] ^ generator.randrange(1, 256)]) + part[at + 1 :], 2
+            case 1:
+                part, cost = part[:at] + part[at + 1 :], 2
+            case 2:
+                part, cost = part[:at] + generator.randbytes(1) + part[at:], 1
+            case 3:
+                part, cost = part[:at] + part[at + 64 :], 7
+            case 4:
+                part, cost = part[:at] + generator.randbytes(64) + part[at:], 5
+            case _:
+                part, cost = part[:at] + b"\xaa\x55\xff" + part[at:], 1
+        allowed += cost
+        out.append(part)
+    values, rejects = fed(
+        make_stream_decoder(PLANS[kind]), chopped(b"".join(out), [generator.randrange(10**6) for _ in range(300)])
+    )
+    sent = set(rows)
+    accepted = [tuple(map(int, row)) for row in values.tolist()]
+    assert sum(row not in sent for row in accepted) <= 40, "an eight-bit checksum misses one fault in 256"
+    if kind == "struct":
+        assert all(row in sent for row in accepted)
+    assert len(rows) - len(accepted) <= allowed
+    assert rejects
+    assert np.abs(values).max() <= 2000 if kind == "struct" else True
+
+
+def test_range_is_judged_after_the_checksum() -> None:
+    good, wild = frame_of("struct", (1, 2, 3)), frame_of("struct", (1, 2, 3000))
+    decoder = make_stream_decoder(PLANS["struct"])
+    values, rejects = fed(decoder, [good + wild + good])
+    assert values.tolist() == [[1, 2, 3]] * 2
+    assert [(reject.reason, reject.offset) for reject in rejects] == [("out_of_range", len(good))]
+
+
+def test_a_stream_without_line_ends_is_one_reject_and_4_kib() -> None:
+    decoder = make_stream_decoder(plan("csv", "a", max_bytes=4096))
+    rejects = []
+    for _ in range(500):
+        rows = decoder.feed(b"\x55" * 4096)
+        rejects += rows.rejects if rows is not None else []
+        assert decoder.pending <= 4097
+    assert reasons(rejects) == ["too_large"]
+    assert "wrong baudrate" in rejects[0].detail
+    assert fed(decoder, [b"\n5\n"])[0].tolist() == [[5]]
+
+
+def test_a_long_line_between_good_ones() -> None:
+    values, rejects = fed(make_stream_decoder(plan("csv", "a", max_bytes=8)), [b"1\n2\n" + b"3" * 9 + b"\n4\nx\n5\n"])
+    assert values.tolist() == [[1], [2], [4], [5]]
+    assert [(reject.reason, reject.offset, reject.data) for reject in rejects] == [
+        ("too_large", 4, b"3" * 9),
+        ("not_a_number", 16, b"x"),
+    ]
+
+
+def test_reset_forgets_the_half_of_a_line() -> None:
+    decoder = make_stream_decoder(PLANS["csv"])
+    assert decoder.feed(b"1,2,3\n4,5") is not None
+    assert decoder.pending == 3
+    decoder.reset()
+    assert decoder.pending == 0
+    values, rejects = fed(decoder, [b"7,8,9\nx\n"])
+    assert values.tolist() == [[7, 8, 9]]
+    assert rejects[0].offset == 6
+
+
+def test_nothing_to_tell() -> None:
+    for kind, planned in PLANS.items():
+        decoder = make_stream_decoder(planned)
+        assert decoder.feed(b"") is None
+        assert decoder.feed(frame_of(kind, (1, 2, 3))[:4]) is None
+        decoder.reset()
+        assert decoder.pending == 0
+
+
+def test_json_lines_with_times() -> None:
+    planned = plan("json", "a", time=("t", "elapsed_ms"))
+    rows = make_stream_decoder(planned).feed(b'{"a":1,"t":5}\r\n\r\n{"a":[2,3],"t":6}\n')
+    assert rows is not None
+    assert rows.values.tolist() == [[1], [2], [3]]
+    assert rows.time is not None
+    assert rows.time.tolist() == [5_000_000, 6_000_000, 6_000_000]
+    assert rows.payload is None
+    assert [(reject.reason, reject.offset) for reject in rows.rejects] == [("malformed", 15)]

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from edged.decode import make_payload_decoder
+from tests.decode.plans import field, plan, reasons
+
+
+def test_scale_then_range() -> None:
+    planned = plan("csv", field("t", scale=0.1, offset=-40, valid=(-40, 85)), "a")
+    rows = make_payload_decoder(planned).decode([b"0,1", b"1250,2", b"1251,3", b"-1,4"])
+    assert rows.values.tolist() == [[-40, 1], [85, 2]]
+    assert reasons(rows.rejects) == ["out_of_range"] * 2
+    assert rows.rejects[0].detail == "t: 85.1 is outside -40 to 85"
+    assert rows.rejects[0].payload == 2
+    assert rows.rejects[0].data == b"1251,3"
+
+
+def test_a_float32_bound_is_a_float32() -> None:
+    planned = plan("raw", field("a", dtype="float32", valid=(0, 0.1)))
+    rows = make_payload_decoder(planned).decode([np.float32(0.1).tobytes(), np.float32(0.11).tobytes()])
+    assert rows.values.tolist() == [[np.float32(0.1)]]
+
+
+def test_scaling_into_infinity_is_bad() -> None:
+    rows = make_payload_decoder(plan("csv", field("a", scale=1e300), dtype=np.float64)).decode([b"1e300", b"1"])
+    assert rows.values.tolist() == [[1e300]]
+    assert reasons(rows.rejects) == ["not_finite"]
+
+
+def test_pass_marks_and_keeps_what_is_bad() -> None:
+    planned = plan("json", field("a", valid=(0, 1)), "b", on_bad="pass")
+    rows = make_payload_decoder(planned).decode([b'{"a":0.5,"b":1}', b'{"a":7,"b":null}', b'{"b":1e999}', b'{"a":1,"b":"x"}'])
+    assert np.array_equal(rows.values, [[0.5, 1], [7, np.nan], [np.nan, np.inf]], equal_nan=True)
+    assert rows.degraded is not None
+    assert rows.degraded.tolist() == [False, True, True]
+    assert reasons(rows.rejects) == ["not_a_number"], "malformed is refused whatever on_bad says"
+
+
+class TestHold:
+    def test_last_good_value_of_each_field(self) -> None:
+        decoder = make_payload_decoder(plan("json", "occupancy", "lux", on_bad="hold"))
+        first = decoder.decode([b'{"occupancy":true}', b'{"lux":5}', b'{"occupancy":false,"lux":null}'])
+        assert first.values.tolist() == [[1, 5], [0, 5]]
+        assert reasons(first.rejects) == ["missing"]
+        assert first.rejects[0].detail == "lux: absent or null"
+        assert first.degraded is not None
+        assert first.degraded.tolist() == [True, True]
+        assert first.payload is not None
+        assert first.payload.tolist() == [1, 2]
+        later = decoder.decode([b'{"lux":6,"occupancy":true}'])
+        assert later.degraded is None
+        assert decoder.decode([b"{}"]).values.tolist() == [[1, 6]]
+
+    def test_each_sensor_has_its_own(self) -> None:
+        decoder = make_payload_decoder(plan("json", "a", on_bad="hold", max_keys=2))
+        decoder.decode([b'{"a":1}', b'{"a":2}'], [("x",), ("y",)])
+        assert decoder.decode([b"{}", b"{}"], [("y",), ("x",)]).values.tolist() == [[2], [1]]
+        decoder.decode([b'{"a":3}'], [("z",)])
+        rows = decoder.decode([b"{}", b"{}", b"{}"], [("z",), ("x",), ("y",)])
+        assert rows.values.tolist() == [[3], [1]], "y was heard longest ago"
+        assert reasons(rows.rejects) == ["missing"]
+
+    def test_keys_of_the_payload(self) -> None:
+        decoder = make_payload_decoder(plan("csv", "k", "a", key_fields=("k",), on_bad="hold"))
+        rows = decoder.decode([b"x,1\ny,2\nx,\ny,nan"])
+        assert rows.values.tolist() == [[1], [2], [1], [2]]
+        assert rows.keys == [("x",), ("y",), ("x",), ("y",)]
+
+    def test_out_of_range_is_held(self) -> None:
+        decoder = make_payload_decoder(plan("csv", field("a", valid=(0, 10)), on_bad="hold"))
+        rows = decoder.decode([b"99", b"5", b"99"])
+        assert rows.values.tolist() == [[5], [5]]
+        assert reasons(rows.rejects) == ["out_of_range"]
+
+
+@pytest.mark.parametrize("on_bad", ["drop", "hold"])
+def test_bad_values_never_reach_the_rows(on_bad: str) -> None:
+    generator = np.random.default_rng(0)
+    numbers = generator.choice([0.0, 0.5, 1.0, -0.1, 1.1, np.nan, np.inf, -np.inf, 1e38], (500, 4)).astype("<f4")
+    planned = plan("raw", *(field(name, dtype="float32", valid=(0, 1)) for name in "abcd"), on_bad=on_bad)
+    rows = make_payload_decoder(planned).decode([row.tobytes() for row in numbers])
+    assert len(rows.values) + len(rows.rejects) == 500
+    assert ((rows.values >= 0) & (rows.values <= 1)).all()
+    if on_bad == "drop":
+        good = ((numbers >= 0) & (numbers <= 1)).all(axis=1)
+        assert rows.values.tobytes() == numbers[good].tobytes()
+
+
+def test_keys_and_times_follow_their_rows() -> None:
+    planned = plan("json", field("a", valid=(0, 1)), time=("t", "elapsed_ms"), key_fields=("k",))
+    rows = make_payload_decoder(planned).decode([b'{"a":%d,"t":%d,"k":"k%d"}' % (i % 3, i, i) for i in range(6)])
+    assert rows.values[:, 0].tolist() == [0, 1, 0, 1]
+    assert rows.keys == [("k0",), ("k1",), ("k3",), ("k4",)]
+    assert rows.time is not None
+    assert rows.time.tolist() == [0, 1_000_000, 3_000_000, 4_000_000]
+    assert rows.payload is not None
+    assert rows.payload.tolist() == [0, 1, 3, 4]

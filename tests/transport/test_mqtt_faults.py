@@ -1,0 +1,613 @@
+"""The link against a server that misbehaves on purpose, and against none at all."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+import struct
+from pathlib import Path
+
+import pytest
+
+from edged.records import Receipt
+from edged.transport import mqtt_client
+from edged.transport.mqtt_client import BUFFER_BYTES, Inbound, Ladders, Subscription
+from edged.transport.mqtt_connect import Refusal
+from edged.errors import Retryable
+from tests.broker import free_port
+from tests.transport import mqtt_packets
+from tests.transport.mqtt_peer import (
+    Peer,
+    Server,
+    Subject,
+    connack,
+    forever,
+    make_certificates,
+    on_both_loops,
+    on_uvloop,
+    puback,
+    publish,
+    publish_parts,
+    running,
+    server_context,
+    settings,
+    suback,
+    until,
+)
+
+SUBSCRIPTION = (Subscription("a/#", 1, 7),)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificates(folder)
+    return folder
+
+
+# What we say
+
+
+@on_uvloop
+async def test_connect_says_what_is_configured() -> None:
+    bodies: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        bodies.append(await peer.welcome())
+        await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, session_expiry_s=3600, receive_maximum=10, max_packet=70_000, keepalive_s=25))
+        async with running(subject):
+            await until(lambda: subject.link.is_connected)
+        clean = Subject(settings(server.port, session_expiry_s=0))
+        async with running(clean):
+            await until(lambda: clean.link.is_connected)
+    assert bodies[0][:10] == b"\x00\x04MQTT\x05\x00" + struct.pack("!H", 25)  # flags 0: no clean start
+    properties = bodies[0][11 : 11 + bodies[0][10]]
+    assert b"\x11" + struct.pack("!I", 3600) in properties
+    assert b"\x21" + struct.pack("!H", 10) in properties
+    assert b"\x27" + struct.pack("!I", 70_000) in properties
+    assert bodies[1][7] == 0x02
+
+
+@on_uvloop
+async def test_subscribe_says_identifier_and_retain_handling() -> None:
+    asked: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(properties=b"\x29\x00" if len(asked) else b"")  # second: no subscription identifiers
+        asked.append((await peer.read_kind(8))[1])
+        await forever(peer)
+
+    async with Server(script) as server:
+        for _ in range(2):
+            subject = Subject(settings(server.port, subscriptions=(Subscription("x", 1, 300, retain_handling=2),)))
+            count = len(asked)
+            async with running(subject):
+                await until(lambda count=count: len(asked) > count)
+    assert asked[0][2:] == b"\x03\x0b\xac\x02" + b"\x00\x01x" + b"\x21"
+    assert asked[1][2:] == b"\x00" + b"\x00\x01x" + b"\x21"
+
+
+# Flow control
+
+
+@on_both_loops
+async def test_unacknowledged_messages_never_exceed_the_servers_receive_maximum() -> None:
+    """200 messages wait; the server takes five at a time, acknowledges slowly and leaves twenty times."""
+    delivered: list[bytes] = []
+    most = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal most
+        await peer.welcome(present=server.connections > 1, properties=b"\x21\x00\x05")
+        owed: list[bytes] = []
+        acked = 0
+        while server.connections > 20 or acked < 8:
+            try:
+                head, body = await asyncio.wait_for(peer.read_kind(3), 0.005)
+            except asyncio.TimeoutError:
+                if owed:
+                    peer.write(puback(owed.pop(0)))
+                    acked += 1
+                continue
+            _, mid, payload = publish_parts(head, body)
+            owed.append(mid)
+            delivered.append(payload)
+            most = max(most, len(owed))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port))
+        async with running(subject):
+            for i in range(200):
+                subject.send("out", b"%d" % i, 1)
+            await until(lambda: subject.account.acked == 200, 20.0)
+    assert most == 5
+    assert server.connections > 20
+    first_seen = list(dict.fromkeys(delivered))
+    assert first_seen == [b"%d" % i for i in range(200)]
+
+
+@pytest.mark.parametrize("present", [True, False])
+@on_uvloop
+async def test_what_was_in_flight_goes_first_after_a_reconnect(present: bool) -> None:
+    """With the same id and DUP while the session lasts, as new otherwise."""
+    seen: list[list[tuple[int, bytes, bytes]]] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(present=present and bool(seen))
+        mine: list[tuple[int, bytes, bytes]] = []
+        seen.append(mine)
+        for _ in range(3 if len(seen) == 1 else 4):
+            head, body = await peer.read_kind(3)
+            mine.append((head, *publish_parts(head, body)[1:]))
+        if len(seen) > 1:
+            for _, mid, _ in mine:
+                peer.write(puback(mid))
+            await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, inflight=3))
+        async with running(subject):
+            for i in range(3):
+                subject.send("out", b"%d" % i, 1)
+            await until(lambda: len(seen) == 2)
+            subject.send("out", b"3", 1)
+            # The window is 3: the fourth goes out when one was acknowledged, so the script must see the first three alone.
+            await until(lambda: len(seen[1]) == 3)
+            for mid in list(subject.link.sender.in_flight):
+                subject.link.sender.acknowledge(mid, 0)
+            subject.link.sender.outbox.put  # noqa: B018
+            subject.send("out", b"4", 0)
+            await until(lambda: len(seen[1]) == 4)
+    assert [p for _, _, p in seen[1][:3]] == [b"0", b"1", b"2"]
+    again = [(head, mid) for head, mid, _ in seen[1][:3]]
+    if present:
+        assert again == [(0x3A, mid) for _, mid, _ in seen[0]]
+    else:
+        assert {head for head, _ in again} == {0x32}
+
+
+@pytest.mark.parametrize(("code", "tries"), [(0x87, 1), (0x90, 1), (0x99, 1), (0x97, 3)])
+@on_uvloop
+async def test_refused_publish_is_not_delivered(code: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_client, "RESEND_S", 0.01)
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        while True:
+            head, body = await peer.read_kind(3)
+            _, mid, payload = publish_parts(head, body)
+            seen.append(payload)
+            peer.write(puback(mid, code if payload == b"bad" else 0))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port))
+        receipt = Receipt(0, 1)
+        async with running(subject):
+            subject.send("out", b"bad", 1, receipt=receipt)
+            await until(lambda: subject.account.drops.by_reason == {"refused": 1})
+            subject.send("out", b"good", 1)
+            await until(lambda: subject.account.acked == 1)
+    assert seen == [b"bad"] * tries + [b"good"]
+    assert receipt.owed == 0
+
+
+@on_uvloop
+async def test_broker_that_allows_less() -> None:
+    """No QoS 1, nothing retained, no packet over 100 bytes: messages are sent as they may be, or dropped and counted."""
+    heads: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(properties=b"\x24\x00\x25\x00\x27" + struct.pack("!I", 100))
+        while True:
+            heads.append((await peer.read_kind(3))[0])
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, status_topic="s"))
+        async with running(subject):
+            subject.send("out", b"x", 1, retain=True)
+            subject.send("out", b"x" * 100, 1)
+            await until(lambda: len(heads) == 2 and subject.account.drops.by_reason == {"too_large": 1})
+    assert heads[:2] == [0x30, 0x30]
+
+
+@on_uvloop
+async def test_peer_that_never_reads() -> None:
+    """What the kernel does not take is held up to a limit; the rest stays in the outbox, which drops its oldest."""
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await forever(peer)
+
+    async with Server(script) as server:
+        limit = {"outbox_items": 1000, "outbox_bytes": 1 << 20}
+        subject = Subject(settings(server.port, **limit))
+        async with running(subject, close_s=0.1):
+            await until(lambda: subject.link.is_connected)
+            while not subject.account.drops.total:
+                for _ in range(100):
+                    subject.send("out", b"x" * 4096)
+                await asyncio.sleep(0)
+            connection = subject.link._connection
+            assert connection
+            assert BUFFER_BYTES <= len(connection.channel.out) <= BUFFER_BYTES + 8192
+            assert subject.link.outbox.peak_bytes <= 1 << 20
+            assert subject.account.drops.by_reason.keys() == {"overflow"}
+            assert subject.account.balance() == 0
+
+
+@on_uvloop
+async def test_more_inputs_than_the_receive_maximum_under_mqtt_5() -> None:
+    codes: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.write(b"".join(publish(b"a/b", b"x", 1, mid) for mid in range(1, 12)))
+        codes.append((await peer.read_kind(14))[1])
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, receive_maximum=10, retry_s=60.0))
+        async with running(subject):
+            await until(lambda: subject.link.state == "protocol")
+            assert "more than 10 unacknowledged messages" in subject.link.reason
+            await until(lambda: codes)
+    assert codes[0][0] == 0x93
+    assert subject.got == []
+
+
+@on_uvloop
+async def test_more_inputs_than_the_receive_maximum_under_311() -> None:
+    """As many again wait in order; beyond that they are dropped, counted and acknowledged."""
+    acks: list[int] = []
+    kept: list[Receipt] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(is_v5=False)
+        peer.write(b"".join(publish(b"a/b", b"%d" % mid, 1, mid, is_v5=False) for mid in range(1, 31)))
+        while True:
+            _, body = await peer.read_kind(4)
+            acks.append(int.from_bytes(body, "big"))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, receive_maximum=10, version="3.1.1"), lambda got: kept.extend(p[5] for p in got))
+        async with running(subject):
+            await until(lambda: len(kept) == 10)
+            assert subject.link.counts.excess == 10
+            while len(acks) < 30:
+                for receipt in kept:
+                    if receipt.owed:
+                        receipt.done()
+                subject.link.settle()
+                await asyncio.sleep(0)
+    assert subject.payloads == [b"%d" % mid for mid in range(1, 21)]
+    assert acks == list(range(1, 31))
+
+
+@on_uvloop
+async def test_receipts_of_an_older_connection_acknowledge_nothing() -> None:
+    """The server loses its state and uses the same id again for another message."""
+    kept: list[Receipt] = []
+    acks: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.write(publish(b"a/b", b"%d" % server.connections, 1, 5))
+        if server.connections == 1:
+            await until(lambda: kept)
+            return
+        acks.append((await peer.read_kind(4))[1])
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port), lambda got: kept.extend(p[5] for p in got))
+        async with running(subject):
+            await until(lambda: len(kept) == 2)
+            kept[0].done()
+            subject.link.settle()
+            assert len(subject.link.ledger) == 1
+            kept[1].done()
+            subject.link.settle()
+            await until(lambda: acks)
+    assert acks == [b"\x00\x05"]
+
+
+# Subscriptions
+
+
+@on_uvloop
+async def test_refused_and_unanswered_subscriptions_are_seen() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        for code in (0x87, 0x00):
+            _, body = await peer.read_kind(8)
+            peer.write(suback(body[:2], code))
+        await forever(peer)
+
+    filters = ("forbidden", "weaker", "unanswered")
+    async with Server(script) as server:
+        asked = tuple(Subscription(f, 1, i + 1) for i, f in enumerate(filters))
+        subject = Subject(settings(server.port, subscriptions=asked, connect_timeout_s=0.2))
+        async with running(subject):
+            await until(lambda: subject.link.state == "degraded" and all(f in subject.link.reason for f in filters))
+            assert "refuses the subscription to 'forbidden': Not authorized" in subject.link.reason
+            assert "grants only QoS 0 for 'weaker'" in subject.link.reason
+
+
+# Servers that stay silent, refuse or talk nonsense
+
+
+@on_both_loops
+async def test_silent_after_tcp() -> None:
+    async with Server(forever) as server:
+        subject = Subject(settings(server.port, connect_timeout_s=0.1))
+        async with running(subject):
+            await until(lambda: server.connections > 2)
+            assert subject.link.state == "timeout"
+            assert "does not answer CONNECT" in subject.link.reason
+
+
+@on_both_loops
+async def test_silent_in_tls() -> None:
+    async with Server(forever) as server:
+        subject = Subject(settings(server.port, scheme="mqtts", connect_timeout_s=0.1))
+        async with running(subject):
+            await until(lambda: server.connections > 2)
+            assert subject.link.state == "timeout"
+            assert "silent in the TLS handshake" in subject.link.reason
+
+
+@on_both_loops
+async def test_black_hole() -> None:
+    """A full backlog answers no SYN."""
+    with socket.socket() as listener, socket.socket() as one, socket.socket() as two:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for filler in (one, two):
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        subject = Subject(settings(listener.getsockname()[1], connect_timeout_s=0.1))
+        async with running(subject):
+            await until(lambda: subject.link.state == "timeout")
+            assert "does not answer: is it on" in subject.link.reason
+
+
+@on_uvloop
+async def test_no_tls_where_tls_is_expected() -> None:
+    async def script(peer: Peer) -> None:
+        peer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, scheme="mqtts"))
+        async with running(subject):
+            await until(lambda: subject.link.state == "tls")
+            assert "WRONG_VERSION_NUMBER" in subject.link.reason.upper()
+
+
+@on_uvloop
+async def test_wrong_host_name(certificates: Path) -> None:
+    async with Server(forever, server_context(certificates)) as server:
+        subject = Subject(settings(server.port, scheme="mqtts", host="127.0.0.2", ca=certificates / "ca.pem"))
+        async with running(subject):
+            await until(lambda: subject.link.state in ("tls", "refused"))  # refused: nothing listens at that address
+
+
+@pytest.mark.parametrize(("code", "state"), [(0x86, "auth"), (0x87, "auth"), (0x85, "refused"), (0x88, "refused")])
+@on_uvloop
+async def test_connack_refuses(code: int, state: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome(code=code)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port))
+        async with running(subject):
+            await until(lambda: subject.link.state == state)
+            assert "the broker refuses us as 'edged-test'" in subject.link.reason
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@on_uvloop
+async def test_broker_of_another_version(version: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_kind(1)
+        peer.write(connack(is_v5=False, code=1))
+        await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, version=version))
+        async with running(subject):
+            await until(lambda: "does not speak this version of MQTT" in subject.link.reason)
+
+
+@on_uvloop
+async def test_taken_over_by_another_client() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.write(b"\xe0\x02\x8e\x00")
+        await peer.read_kind(15)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, client_id="edged-pi4"))
+        async with running(subject):
+            await until(lambda: "3 times" in subject.link.reason)
+            assert subject.link.state == "taken_over"
+            assert subject.link.reason == (
+                "another client took the name edged-pi4 3 times in 1 min: set device.id or client_id apart"
+            )
+
+
+def test_ladders() -> None:
+    """Quick retries while the broker is away; slow ones when it says no or ends us again and again; quick again after good
+    service."""
+    ladders = Ladders(settings(1, retry_s=2.0, refused_retry_s=(1.0, 60.0)))
+    away = Retryable("refused", "")
+    assert max(ladders.next_s(away, 0.0) for _ in range(200)) <= 2.0
+    assert max(ladders.next_s(Refusal("auth", ""), 0.0) for _ in range(200)) > 10.0
+    assert all(ladders.next_s(away, 1.0) <= 2.0 for _ in range(2))
+    assert all(ladders.next_s(away, 1.0) >= 1.0 for _ in range(20))
+    assert max(ladders.next_s(away, 30.0) for _ in range(200)) > 10.0
+    assert max(ladders.next_s(away, 61.0) for _ in range(200)) <= 2.0
+
+
+def test_takeovers_of_two_clients_calm_down() -> None:
+    """Two clients of one name: at most 10 reconnects each in the first minute, about one a minute later."""
+    for seed in range(20):
+        ladders = [Ladders(settings(1, retry_s=2.0, refused_retry_s=(1.0, 60.0))) for _ in range(2)]
+        for i, ladder in enumerate(ladders):
+            ladder._refused.rng = random.Random(2 * seed + i)
+        connects: list[list[float]] = [[0.0], []]
+        now, served, other, since = 0.0, 0, 1, 0.0
+        while now < 600.0:
+            back = now + ladders[other].next_s(Refusal("taken_over", ""), max(now - since, 1e-9) if connects[other] else 0.0)
+            connects[other].append(back)
+            since, now = now, back
+            served, other = other, served
+        for mine in connects:
+            assert sum(t < 60.0 for t in mine) <= 11
+            assert sum(t > 300.0 for t in mine) <= 10
+
+
+# TLS
+
+
+@pytest.mark.parametrize("count", [2, 50, 500])
+@on_both_loops
+async def test_tls_record_with_many_messages(count: int, certificates: Path) -> None:
+    """All are handled without further traffic."""
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.write(b"".join(publish(b"a/b", b"%04d" % i) for i in range(count)))
+        await forever(peer)
+
+    async with Server(script, server_context(certificates)) as server:
+        subject = Subject(settings(server.port, scheme="mqtts", ca=certificates / "ca.pem"))
+        async with running(subject):
+            await until(lambda: len(subject.got) == count)
+            assert subject.payloads == [b"%04d" % i for i in range(count)]
+
+
+@on_uvloop
+async def test_tls_below_1_2_is_refused(certificates: Path) -> None:
+    context = server_context(certificates)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with Server(forever, context) as server:
+        subject = Subject(settings(server.port, scheme="mqtts", ca=certificates / "ca.pem"))
+        async with running(subject):
+            await until(lambda: subject.link.state == "tls")
+
+
+# Packets that no server should send
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (publish(b"a", b"", 2, 1), "begins with 0x34"),
+        (b"\x36\x05\x00\x01a\x00\x01", "begins with 0x36"),
+        (publish(b"a", b"x" * 2000), "larger than max_packet"),
+        (b"\x30\xff\xff\xff\x7f", "larger than max_packet"),
+        (b"\x62\x02\x00\x01", "begins with 0x62"),
+        (connack(), "a second CONNACK"),
+    ],
+)
+@on_uvloop
+async def test_protocol_error_ends_the_connection(data: bytes, reason: str) -> None:
+    said: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.write(publish(b"a", b"before") + data + publish(b"a", b"after"))
+        said.append((await peer.read_kind(14))[1][0])
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, max_packet=1000))
+        async with running(subject):
+            await until(lambda: server.connections > 1 and reason in subject.link.reason)
+    assert said[0] >= 0x80
+    assert set(subject.payloads) == {b"before"}
+    assert subject.link.counts.protocol_errors >= 1
+
+
+@on_uvloop
+async def test_messages_before_connack() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_kind(1)
+        peer.write(publish(b"a", b"x"))
+        await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port))
+        async with running(subject):
+            await until(lambda: "a PUBLISH before CONNACK" in subject.link.reason)
+    assert subject.got == []
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@on_uvloop
+async def test_mutated_packets_end_connections_not_links(version: str) -> None:
+    """No exception reaches the loop, the connection is closed and tried again, and a good one serves afterwards."""
+    rng = random.Random(12)
+    is_v5 = version == "5"
+    rounds = 200
+
+    async def script(peer: Peer) -> None:
+        if server.connections <= rounds:
+            head = b"" if rng.random() < 0.3 else connack(is_v5)
+            await peer.read_kind(1)
+            peer.write(head + mqtt_packets.mutated(rng, is_v5))
+            peer.writer.write_eof()
+            await peer.reader.read()
+        else:
+            await peer.welcome(is_v5=is_v5)
+            peer.write(publish(b"a", b"good", is_v5=is_v5))
+            await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, version=version, retry_s=0.0, refused_retry_s=(0.0, 0.0), subscriptions=SUBSCRIPTION))
+        async with running(subject):
+            await until(lambda: subject.payloads[-1:] == [b"good"], 20.0)
+
+
+@on_uvloop
+async def test_hundreds_of_reconnects_leave_nothing_behind() -> None:
+    """File descriptors and tasks are counted by the runner of the test."""
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, retry_s=0.0, refused_retry_s=(0.0, 0.0)))
+        async with running(subject):
+            await until(lambda: subject.link.counts.connects >= 300)
+
+
+@on_both_loops
+async def test_cancelled_while_connecting() -> None:
+    for port, scheme in ((free_port(), "mqtt"), (0, "mqtt"), (0, "mqtts")):
+        async with Server(forever) as server:
+            subject = Subject(settings(port or server.port, scheme=scheme))
+            task = asyncio.get_running_loop().create_task(subject.link.run())
+            await until(lambda port=port: server.connections or (port and subject.link.state == "refused"))
+            task.cancel()
+            await asyncio.wait({task})
+
+
+@on_uvloop
+async def test_close_while_connecting_gives_up_in_time() -> None:
+    async with Server(forever) as server:
+        subject = Subject(settings(server.port, connect_timeout_s=60.0))
+        async with running(subject, close_s=0.05):
+            await until(lambda: server.connections)
+            subject.send("a", b"x", 1)
+    assert subject.account.drops.by_reason == {"shutdown": 1}
+
+
+def take_nothing(_: list[Inbound]) -> None:
+    pass
