@@ -34,8 +34,8 @@ fmt: $(VENV)/.dev  ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops on this machine
-	$(BIN)/python -m tests.bench.race
+bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops on this machine (ROUNDS=3, JSON=1)
+	$(BIN)/python -m tests.bench.race $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
 
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
 	$(BIN)/python models/build.py

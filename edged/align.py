@@ -73,7 +73,11 @@ class AlignPlan:
 
 @dataclass(slots=True)
 class Lag:
-    """How far one joined stream is behind the rows, since it was last asked for. Negative: its values are all newer."""
+    """How one joined stream kept up, since it was last asked for.
+
+    `samples` came; `fresh` rows found a value, `stale` ones none that was near enough. Of these the least and the most
+    that the stream's newest value was behind them; negative where it was ahead.
+    """
 
     fresh: int = 0
     stale: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 MALLOC = ((M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024), (M_ARENA_MAX, 1))
@@ -15,6 +16,8 @@ def set_up() -> bool:
     glibc raises its mmap threshold with every large block freed, and then keeps what models free; a fixed threshold gives
     it back. One arena: the worker thread's memory need not live in a heap of its own.
     """
+    # structlog imports rich for its tracebacks wherever it is installed: 4 MiB that a daemon has no use for.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.align import Aligner, AlignPlan, AlignSource
@@ -168,6 +168,7 @@ def joins(draw: st.DrawFn) -> Any:
     return plan, events, sorted(cuts), draw(st.booleans()), draw(st.sampled_from([0, 900]))
 
 
+@settings(deadline=None)
 @given(joins())
 def test_any_chopping_gives_the_rows_of_a_sample_at_a_time(join: Any) -> None:
     plan, events, cuts, as_array, offset = join

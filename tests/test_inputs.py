@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.inputs import ANY, FIELD_TIME, TIME_FIELD, Filler, Fit, InputPlan, fit, make_constant, seen_as
@@ -80,6 +80,7 @@ def test_a_given_layout_decides_and_may_refuse() -> None:
     assert fit((60, 4), ["N", 240], layout=FT) == [Fit(FT, (240,), ANY)]
 
 
+@settings(deadline=None)
 @given(st.integers(2, 9), st.integers(2, 9), st.lists(st.integers(0, 3), max_size=3), st.booleans())
 def test_axes_of_length_one_may_stand_anywhere(size: int, width: int, places: list[int], turned: bool) -> None:
     shape = [width, size] if turned else [size, width]
@@ -99,6 +100,7 @@ def test_what_steps_give_is_a_window_or_a_sample(shape: tuple[int, ...], want: A
     assert seen_as(shape) == want
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(1, 6),
     width=st.integers(1, 5),
@@ -120,6 +122,7 @@ def test_a_window_is_copied_number_by_number(size: int, width: int, data: st.Dat
     assert np.all(slots[[0, 2]] == -1)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 5), st.data())
 def test_many_samples_are_copied_as_one_by_one(count: int, width: int, data: st.DataObject) -> None:
     columns = data.draw(st.none() | st.lists(st.integers(0, width - 1), min_size=1, max_size=5).map(tuple))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.preprocess import StepError, compose, compose_outputs, custom, detrend, load_function, normalize
@@ -102,6 +102,7 @@ def test_normalize_refuses(arguments: dict[str, Any], said: str) -> None:
         compose([normalize(**arguments)], (5, 3))
 
 
+@settings(deadline=None)
 @given(
     size=st.integers(3, 300),
     width=st.integers(1, 4),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.records import Block
@@ -84,6 +84,7 @@ def scenarios(draw: st.DrawFn) -> Any:
     return keys, rows, [0, *cuts, count]
 
 
+@settings(deadline=None)
 @given(
     scenario=scenarios(),
     size=st.integers(1, 12),

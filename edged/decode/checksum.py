@@ -7,6 +7,7 @@ value contributes. With a table of contributions for each place, many frames are
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache, reduce
 from operator import xor
 from typing import Any, NamedTuple
@@ -79,6 +80,18 @@ class Checksum:
     def of(self, frame: bytes) -> int:
         """What the checksum of `frame` should be."""
         return self.value(frame[self.start : len(frame) - self.size])
+
+    def cure(self, frame: bytes, starts: Sequence[int]) -> str:
+        """With which settings `frame` would pass, said for a person; nothing when none is found, or chance would do."""
+        if self.size < 2:
+            return ""
+        for start in starts:
+            for endian in ("little", "big"):
+                other = Checksum(self.name, start, endian)
+                if other.of(frame) == other.carried(frame):
+                    swapped = f', endian = "{endian}"' if endian != self._endian else ""
+                    return f"; it passes with start = {start}{swapped}"
+        return ""
 
     def first_bad(self, frames: list[bytes]) -> int:
         """Index of the first frame that fails, or how many there are."""

@@ -132,6 +132,7 @@ class FrameScanner:
         self._buffer = b""
         self._position = 0  # of the first byte of the buffer
         self._is_lost = False
+        self._has_begun = False  # a frame was good since the last reset: the settings are right
         self._counted_to = 0
         self._run = _LONGEST_RUN
 
@@ -142,7 +143,7 @@ class FrameScanner:
     def reset(self) -> None:
         self._buffer = b""
         self._position = self._counted_to = 0
-        self._is_lost = False
+        self._is_lost = self._has_begun = False
         self._run = _LONGEST_RUN
 
     def feed(self, data: bytes) -> tuple[list[Frame], list[Reject]]:
@@ -156,7 +157,7 @@ class FrameScanner:
             good = self._checksum.first_bad([self._buffer[start:stop] for start, stop in spans])
             frames += [self._cut(start, stop) for start, stop in spans[:good]]
             if good:
-                self._is_lost = False
+                self._is_lost, self._has_begun = False, True
             if good < len(spans):
                 start, stop = spans[good]
                 rejects += self._bad(start, stop)
@@ -231,6 +232,8 @@ class FrameScanner:
         carried, wanted = self._checksum.carried(frame), self._checksum.of(frame)
         digits = 2 * self._checksum.size
         detail = f"{self._checksum.name} is 0x{wanted:0{digits}x}, the frame says 0x{carried:0{digits}x}"
+        if not self._has_begun:
+            detail += self._checksum.cure(frame, (0, len(self._sync), self._body))
         return [Reject("checksum", detail, frame[:64], self._position + start)]
 
     def _garbage(self, at: int) -> list[Reject]:

@@ -157,19 +157,25 @@ class Tree:
             raise BadPayload("malformed", f"expected an object, found {_kind(tree)}")
         leaves = [_find(tree, field.path) for field in self._values]
         count = _samples(self._values, leaves)
-        samples = [_spread(field, leaf, count) for field, leaf in zip(self._values, leaves, strict=True)]
+        matrix = np.empty((count or 1, self._plan.width))
+        absent: list[tuple[int, int]] = []
+        for field, leaf in zip(self._values, leaves, strict=True):
+            numbers = _spread(field, leaf, count)
+            if None in numbers:
+                absent += [
+                    (len(rows.origin) + at // field.count, field.start + at % field.count)
+                    for at, number in enumerate(numbers)
+                    if number is None
+                ]
+                numbers = [math.nan if number is None else number for number in numbers]
+            matrix[:, field.start : field.stop] = np.array(numbers, np.float64).reshape(len(matrix), field.count)
         keys = tuple(key_text(_find(tree, field.path)) for field in self._keys)
-        times = self._walk_times(payload, tree, count or 1)
-        for sample in range(count or 1):
-            numbers: list[float] = []
-            for field, column in zip(self._values, samples, strict=True):
-                part = column[sample * field.count : (sample + 1) * field.count]
-                rows.absent += [(len(rows.origin), field.start + j) for j, number in enumerate(part) if number is None]
-                numbers += [math.nan if number is None else number for number in part]
-            rows.numbers += self._pack(*numbers)
-            rows.keys.append(keys)
-            rows.origin.append(index)
-        rows.times += times
+        rows.times += self._walk_times(payload, tree, len(matrix))
+        # nothing is refused from here on
+        rows.absent += absent
+        rows.numbers += matrix.tobytes()
+        rows.keys += [keys] * len(matrix)
+        rows.origin += [index] * len(matrix)
 
     def _walk_times(self, payload: bytes, tree: Any, count: int) -> list[int]:
         if self._time is None:
@@ -279,14 +285,9 @@ def _attribute(tree: dict[str, Any], path: PathParts) -> str:
 
 
 def _depth(payload: bytes) -> int:
-    """How deep it is nested, counted to one above MAX_DEPTH. Each round takes the innermost pairs away."""
-    brackets = _STRING.sub(b"", payload).translate(_AS_SQUARE, _NOT_BRACKETS)
-    for depth in range(MAX_DEPTH + 1):
-        fewer = brackets.replace(b"[]", b"")
-        if fewer == brackets:
-            return depth if not brackets else max(depth, min(brackets.count(b"["), MAX_DEPTH + 1))
-        brackets = fewer
-    return MAX_DEPTH + 1
+    """How deep arrays and objects lie within each other."""
+    brackets = np.frombuffer(_STRING.sub(b"", payload).translate(_AS_SQUARE, _NOT_BRACKETS), np.uint8)
+    return int(np.where(brackets == ord("["), 1, -1).cumsum().max(initial=0))
 
 
 def _find(tree: Any, path: PathParts) -> Any:
@@ -355,6 +356,8 @@ def _spread(field: FieldPlan, leaf: Any, count: int) -> list[float | None]:
                 kind = "short" if len(part) < size else "long"
                 raise BadPayload(kind, f"{field.name}: expected {size} numbers, found {len(part)}")
             flat += part
+    if set(map(type, flat)) == {float}:
+        return flat
     return [_number(field, item) for item in flat]
 
 

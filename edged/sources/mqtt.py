@@ -79,7 +79,7 @@ class MqttSource:
         counts.last_arrival = now
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
-        rows = self._decoder.decode(payloads)
+        rows = self._decoder.decode(payloads, None if self._keys is None else captures)
         counts.read += len(rows.values) + len(rows.rejects)
         if rows.rejects:
             counts.reject(rows.rejects)

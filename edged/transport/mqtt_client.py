@@ -38,6 +38,7 @@ __all__ = ["Inbound", "Link", "LinkCounts", "LinkSettings", "Subscription"]
 
 BUFFER_BYTES = 1 << 18  # framed bytes held for the socket
 TICK_S = 0.5
+GOODBYE_S = 0.25  # for the broker to close first: closing on unread input could overtake our last words
 SETTLE_S = 0.005  # how long a receipt that was let go in somebody else's turn may wait for its acknowledgement
 RESEND_S = 1.0  # before a message is sent again that the broker refused for the time being
 SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
@@ -78,6 +79,7 @@ class Connection:
     ended: asyncio.Future[Any]
     connected_at: float = 0.0
     bytes_seen: int = 0
+    is_leaving: bool = False
     faults: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -161,7 +163,7 @@ class Link:
         try:
             while not self._is_closing:
                 error, lived_s = await self._attempt()
-                if error is None:
+                if error is None or self._is_closing:
                     break
                 wait_s = self._ladders.next_s(error, lived_s)
                 reason = error.reason
@@ -169,8 +171,7 @@ class Link:
                     reason += f", {self._ladders.short_lives} times soon after connecting: does another client have the name "
                     reason += f"{self.settings.client_id}? Then set device.id or client_id apart"
                 self._say(error.state, reason, retry_s=round(wait_s, 3))
-                if not self._is_closing:
-                    await asyncio.wait({self._closing}, timeout=wait_s)
+                await asyncio.wait({self._closing}, timeout=wait_s)
         finally:
             self._finished.set_result(None)
 
@@ -200,10 +201,10 @@ class Link:
         if self.settings.status_topic:
             self.sender.write_status(out, self.settings.status_topic, b"stopped")
         connection.session.disconnect()
-        self._is_flush_due = True
+        connection.is_leaving = self._is_flush_due = True
         connection.channel.flush()
-        while out and not connection.ended.done() and self._loop.time() < deadline:
-            await asyncio.wait({connection.ended}, timeout=0.01)
+        patience_s = min(GOODBYE_S, deadline - self._loop.time())
+        await asyncio.wait({connection.ended}, timeout=max(0.0, patience_s))
         self._end(None)
 
     async def _attempt(self) -> tuple[Retryable | None, float]:
@@ -276,7 +277,7 @@ class Link:
 
     def _on_bytes(self, data: bytes) -> None:
         connection = self._connection
-        if connection is None:
+        if connection is None or connection.is_leaving:
             return
         try:
             for publishes, acks, control in connection.parser.feed(data):
@@ -293,6 +294,8 @@ class Link:
                 raise connection.parser.error
         except ProtocolError as error:
             return self._break_off(connection, error)
+        except Exception as error:
+            return self._fault(error)
         if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self._is_closing:
             self._flush_soon()
 
@@ -331,8 +334,8 @@ class Link:
         if self.settings.is_v5:
             raise ProtocolError(f"more than {limit} unacknowledged messages", TOO_MANY)
         rest += publishes
-        waiting = sum(p[2] for p in rest)
-        room = max(0, limit - (len(self.ledger.unacked) - waiting))
+        first = next((p[5] for p in rest if p[2]), None)
+        room = max(0, limit - self.ledger.unacked.index(first)) if first else 0
         while len(rest) > limit + room:
             rest.pop()[5].done()
             self.counts.excess += 1
@@ -365,7 +368,10 @@ class Link:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
                 if self._rest:
                     self._loop.call_soon(self._go_on)
-            self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
+            try:
+                self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
+            except Exception as error:
+                return self._fault(error)
         if channel.out:
             channel.flush()
         if channel.is_stuck or connection.ended.done():
@@ -494,6 +500,12 @@ class Link:
             self._end(Retryable("protocol", reason))
         else:
             self._end(Refusal("protocol", reason))
+
+    def _fault(self, error: Exception) -> None:
+        """A fault of our own. The link lives on with a new connection; it must not stand still in silence."""
+        self.counts.failures += 1
+        self._log.exception("link_failed")
+        self._end(Retryable("lost", f"connection dropped after a fault in edged: {error!r}"))
 
     def _say(self, state: str, reason: str, **details: Any) -> None:
         """Shows a state, and logs it where it is news."""

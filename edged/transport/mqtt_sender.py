@@ -17,6 +17,7 @@ from edged.transport.mqtt_frames import FrameWriter
 FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
 REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
 TRIES = 3
+MAX_PACKET, MAX_TOPIC = 268_435_455, 65_535  # what length fields can say
 MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
 
 
@@ -33,7 +34,7 @@ class Sender:
         self._own_window = inflight
         self._window = inflight
         self._maximum_qos = 1
-        self._maximum_packet = 0
+        self._maximum_packet = MAX_PACKET
         self._may_retain = True
         self._is_session_present = False
         self._mid = FIRST_MID - 1
@@ -55,7 +56,7 @@ class Sender:
         self._is_session_present = is_session_present
         self._window = min(self._own_window, receive_maximum)
         self._maximum_qos = maximum_qos
-        self._maximum_packet = maximum_packet
+        self._maximum_packet = maximum_packet or MAX_PACKET
         self._may_retain = may_retain
 
     def lost(self) -> None:
@@ -81,9 +82,10 @@ class Sender:
         if message.is_json and message.arrival:
             body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
         account = message.account
-        if self._maximum_packet and len(message.topic) + len(body) + MAX_OVERHEAD > self._maximum_packet:
+        size = len(message.topic) + len(body) + MAX_OVERHEAD
+        if size > self._maximum_packet or len(message.topic) > MAX_TOPIC:
             if account is not None:
-                account.drops.add("too_large", size=len(body), limit=self._maximum_packet)
+                account.drops.add("too_large", size=size, limit=self._maximum_packet)
             message.receipt.done()
             return
         self.sent += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 READY_LIMIT_S = 20.0
+LOG = "contestant.log"
 REPO = Path(__file__).parents[2]
 
 
@@ -27,20 +29,15 @@ class Contestant:
     def __enter__(self) -> Contestant:
         address = self._folder / "notify"
         address.unlink(missing_ok=True)
-        self._log = (self._folder / "contestant.log").open("w+")
+        self._log = (self._folder / LOG).open("w")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(address))
-            notify.settimeout(READY_LIMIT_S)
+            notify.settimeout(0.5)
             env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(address)}
             began = time.monotonic()
             self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, env=env, cwd=REPO)
             if self._says_ready:
-                try:
-                    while b"READY=1" not in notify.recv(4096):
-                        pass
-                except TimeoutError:
-                    self.__exit__(None, None, None)
-                    raise RuntimeError(f"not ready within {READY_LIMIT_S:.0f} s:\n{self.last_words()}") from None
+                self._wait_until_ready(notify)
                 self.ready_s = time.monotonic() - began
         return self
 
@@ -51,10 +48,16 @@ class Contestant:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._log.flush()
+        self._log.close()
 
-    def last_words(self) -> str:
-        return (self._folder / "contestant.log").read_text(errors="replace")[-2000:]
+    def _wait_until_ready(self, notify: socket.socket) -> None:
+        end = time.monotonic() + READY_LIMIT_S
+        while time.monotonic() < end and self._process.poll() is None:
+            with contextlib.suppress(TimeoutError):
+                if b"READY=1" in notify.recv(4096):
+                    return
+        self.__exit__(None, None, None)
+        raise TimeoutError("not ready")
 
     def cpu_s(self) -> float:
         """Processor time of all its threads so far, in user and system mode."""
@@ -72,7 +75,7 @@ class Contestant:
                 except FileNotFoundError:  # closed meanwhile
                     continue
             time.sleep(0.01)
-        raise TimeoutError(f"did not open {path} within {limit_s:.0f} s:\n{self.last_words()}")
+        raise TimeoutError(f"did not open {path} within {limit_s:.0f} s")
 
     def resident_mib(self) -> float:
         return int(self._status("VmRSS").split()[0]) / 1024

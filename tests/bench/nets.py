@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,7 +38,7 @@ def write_mlp(path: Path) -> Path:
 def write_cnn(path: Path, channels: int = 64) -> Path:
     """y = softmax of two convolutions over time, their mean, and a layer to 4."""
     rng = np.random.default_rng(128)
-    conv = {"kernel_shape": [9], "strides": [2], "pads": [4, 4]}
+    conv: dict[str, Any] = {"kernel_shape": [9], "strides": [2], "pads": [4, 4]}
     return save(
         path,
         [

@@ -9,8 +9,9 @@ its answer, with one request at a time. MiB and threads are of the process at th
 "session alone" is the model run in a loop without any input or output: the part of every figure that nobody can save, at one
 row a run and at 16 (edged batches what waits, so it can come below the former).
 
-Another contestant, a floor in C say, joins with --against NAME=COMMAND; {port} {model} {topic_in} {topic_out} {form} (raw or json) {qos}
-are put in for the MQTT jobs, and a command with {tty} (and {port} {model} {topic_out} {fields} {size} {hop}) runs in the serial ones.
+Another contestant, a floor in C say, joins with --against NAME=COMMAND. For the MQTT jobs {port} {model} {topic_in} {topic_out}
+{form} (raw or json) and {qos} are put in; a command with {tty} (and {port} {model} {topic_out} {fields} {size} {hop}) runs in the
+serial ones. QOS is in its environment.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from tests.bench.contestant import REPO, Contestant, python
+from tests.bench.contestant import LOG, REPO, Contestant, python
 from tests.bench.load import Load, Lost
 from tests.bench.nets import write_cnn, write_mlp
 from tests.bench.sensor import Sensor
@@ -65,7 +67,7 @@ class Sample:
 
 
 COLUMNS = (
-    ("per_s", "a second", ",.0f"),
+    ("per_s", " a second", ",.0f"),
     ("p50_us", "ping p50 us", ".0f"),
     ("p99_us", "p99 us", ".0f"),
     ("mib", "MiB", ".0f"),
@@ -118,15 +120,12 @@ class MqttJob:
         }
         config = render("mqtt.toml", arena.folder, {**words, "decode": decodes[self.form]})
         plain = python("plain_mqtt", arena.mlp, TOPIC_IN, TOPIC_OUT, arena.port, self.qos, self.form)
+        others = [(name, fill(command, words)) for name, command in arena.against if "{tty}" not in command]
         return [
-            Entrant("edged", lambda: self._round(arena, edged(config), says_ready=True)),
-            Entrant("plain paho script", lambda: self._round(arena, plain)),
-            *(
-                Entrant(name, lambda command=fill(command, words): self._round(arena, command))  # type: ignore[misc]
-                for name, command in arena.against
-                if "{tty}" not in command
-            ),
-            *(Entrant(alone_name(rows), lambda rows=rows: Sample(alone_us(arena.mlp, rows))) for rows in ALONE_ROWS),  # type: ignore[misc]
+            Entrant("edged", partial(self._round, arena, edged(config), says_ready=True)),
+            Entrant("plain paho script", partial(self._round, arena, plain)),
+            *(Entrant(name, partial(self._round, arena, command)) for name, command in others),
+            *(Entrant(alone_name(rows), partial(alone, arena.mlp, rows)) for rows in ALONE_ROWS),
         ]
 
     def _round(self, arena: Arena, command: list[str], *, says_ready: bool = False) -> Sample:
@@ -172,8 +171,14 @@ class SerialJob:
         model = arena.cnn if self.size > 1 else arena.mlp
         names = json.dumps([f"f{i}" for i in range(self.fields)])
         window = f"window = {{ size = {self.size}, hop = {self.hop} }}" if self.size > 1 else ""
-        words = {"port": str(arena.port), "model": str(model), "topic_out": TOPIC_OUT}
-        sizes = {"size": str(self.size), "hop": str(self.hop)}
+        words = {
+            "port": str(arena.port),
+            "model": str(model),
+            "topic_out": TOPIC_OUT,
+            "fields": str(self.fields),
+            "size": str(self.size),
+            "hop": str(self.hop),
+        }
 
         def run_edged(tty: str) -> list[str]:
             return edged(render("serial.toml", arena.folder, {**words, "tty": tty, "fields": names, "window": window}))
@@ -181,22 +186,16 @@ class SerialJob:
         def run_plain(tty: str) -> list[str]:
             return python("plain_serial", model, tty, TOPIC_OUT, arena.port, self.size, self.hop)
 
-        entrants = [
-            Entrant("edged", lambda: self._round(arena, run_edged, says_ready=True)),
-            Entrant("plain pyserial script", lambda: self._round(arena, run_plain)),
-        ]
-        for name, command in arena.against:
-            if "{tty}" in command:
-                entrants.append(Entrant(name, self._other(arena, command, {**words, **sizes, "fields": str(self.fields)})))
-        if not self.rate:
-            entrants += [
-                Entrant(alone_name(rows), lambda rows=rows: Sample(alone_us(model, rows) / self.hop))  # type: ignore[misc]
-                for rows in ALONE_ROWS
-            ]
-        return entrants
+        def run_other(command: str, tty: str) -> list[str]:
+            return fill(command, {**words, "tty": tty})
 
-    def _other(self, arena: Arena, command: str, words: dict[str, str]) -> Callable[[], Sample]:
-        return lambda: self._round(arena, lambda tty: fill(command, {**words, "tty": tty}))
+        others = [(name, partial(run_other, command)) for name, command in arena.against if "{tty}" in command]
+        return [
+            Entrant("edged", partial(self._round, arena, run_edged, says_ready=True)),
+            Entrant("plain pyserial script", partial(self._round, arena, run_plain)),
+            *(Entrant(name, partial(self._round, arena, command)) for name, command in others),
+            *(Entrant(alone_name(rows), partial(alone, model, rows, self.hop)) for rows in ALONE_ROWS if not self.rate),
+        ]
 
     def _round(self, arena: Arena, command: Callable[[str], list[str]], *, says_ready: bool = False) -> Sample:
         with (
@@ -258,10 +257,10 @@ def alone_name(rows: int) -> str:
     return f"session alone, {rows} row{'s' * (rows > 1)} a run"
 
 
-def alone_us(model: Path, rows: int) -> float:
+def alone(model: Path, rows: int, lines: int = 1) -> Sample:
+    """`lines` of the job's unit make a row."""
     done = subprocess.run(python("alone", model, rows, ALONE_S), check=True, capture_output=True, text=True, cwd=REPO)
-    cost: float = json.loads(done.stdout)["row_us"]
-    return cost
+    return Sample(json.loads(done.stdout)["row_us"] / lines)
 
 
 def race(job: MqttJob | SerialJob, arena: Arena, rounds: int, deadline: float) -> Rounds:
@@ -278,16 +277,16 @@ def race(job: MqttJob | SerialJob, arena: Arena, rounds: int, deadline: float) -
                 continue
             try:
                 result[entrant.name] = entrant.run()
-            except (Lost, TimeoutError, RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            except (Lost, OSError, subprocess.CalledProcessError) as error:
                 out.add(entrant.name)
-                print(f"{entrant.name} is out of the job: {error}\n{last_words(arena)}", file=sys.stderr)
+                print(f"{entrant.name} is out of the job: {error}\n{last_words(arena.folder)}", file=sys.stderr)
         results.append(result)
     return results
 
 
-def last_words(arena: Arena) -> str:
+def last_words(folder: Path) -> str:
     with contextlib.suppress(OSError):
-        return (arena.folder / "contestant.log").read_text(errors="replace")[-2000:]
+        return "\n".join((folder / LOG).read_text(errors="replace").splitlines()[-5:])
     return ""
 
 
@@ -303,14 +302,13 @@ def summary(results: Rounds) -> dict[str, dict[str, float]]:
 
 
 def table(job: MqttJob | SerialJob, lines: dict[str, dict[str, float]]) -> Iterator[str]:
-    shown = [c for c in COLUMNS if any(c[0] in line for line in lines.values())]
+    columns = (("cost", job.unit, ".2f"), ("ratio", "edged/it", ".2f"), *COLUMNS)
+    shown = [c for c in columns if any(c[0] in line for line in lines.values())]
     yield job.title
-    heads = "".join(f"{head:>13}" for _, head, _ in shown)
-    yield f"  {'':31}{job.unit:>13}{'edged/it':>10}{heads}"
+    yield f"  {'':30}" + "".join(f"{head:>{len(head) + 3}}" for _, head, _ in shown)
     for name, line in lines.items():
-        ratio = f"{line['ratio']:.2f}" if "ratio" in line else ""
-        cells = "".join(f"{format(line[key], form) if key in line else '':>13}" for key, _, form in shown)
-        yield f"  {name:31}{line['cost']:>13.2f}{ratio:>10}{cells}"
+        cells = (f"{format(line[key], form) if key in line else '':>{len(head) + 3}}" for key, head, form in shown)
+        yield f"  {name:30}" + "".join(cells).rstrip()
     yield ""
 
 

@@ -16,7 +16,7 @@ def field(name: str, **keys: Any) -> schema.FieldSpec:
     return schema.FieldSpec(name=name, **keys)
 
 
-def plan(format: str, *fields: str | schema.FieldSpec, time: tuple[str, str] | None = None, **keys: Any) -> DecodePlan:
+def plan(format: Any, *fields: str | schema.FieldSpec, time: tuple[str, Any] | None = None, **keys: Any) -> DecodePlan:
     """A plan, from what `decode` and the source say. Keys that `decode` has go there."""
     specs = tuple(one if isinstance(one, schema.FieldSpec) else field(one) for one in fields)
     of_decode = {key: keys.pop(key) for key in ("header", "separator", "endian") if key in keys}
@@ -37,7 +37,8 @@ def fed(decoder: StreamDecoder, chunks: list[bytes]) -> tuple[np.ndarray[Any, An
 
 def rows_of(planned: DecodePlan, data: bytes) -> list[list[float]]:
     """The rows of a whole stream."""
-    return fed(make_stream_decoder(planned), [data])[0].tolist()
+    rows: list[list[float]] = fed(make_stream_decoder(planned), [data])[0].tolist()
+    return rows
 
 
 def chopped(data: bytes, cuts: list[int]) -> list[bytes]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder
 from tests.decode.plans import fed, field, plan, reasons, rows_of
 
 NUMBERS = st.one_of(
@@ -35,8 +35,8 @@ BROKEN = st.sampled_from(
 )
 
 
-def wide(*names: str, **keys: object):  # type: ignore[no-untyped-def]
-    return plan("csv", *names, dtype=np.float64, **keys)
+def wide(*names: str) -> DecodePlan:
+    return plan("csv", *names, dtype=np.float64)
 
 
 @pytest.mark.parametrize(

@@ -191,3 +191,13 @@ def test_half_of_the_frames_bad() -> None:
     found, rejects = scanned(scanner(CRC, **IMU), [(imu(b"abcdef") + bytes(bad)) * 3000])
     assert len(found) == 3000
     assert len(rejects) == 3000
+
+
+def test_frames_that_pass_with_other_settings_say_so() -> None:
+    _, rejects = scanner(Checksum("crc16-modbus"), **IMU).feed(imu(b"abcdef"))
+    assert rejects[0].detail.endswith("; it passes with start = 2")
+    _, rejects = scanner(Checksum("crc16-modbus", 2, "big"), **IMU).feed(imu(b"abcdef"))
+    assert rejects[0].detail.endswith('; it passes with start = 2, endian = "little"')
+    frames = scanner(CRC, **IMU)
+    _, rejects = frames.feed(imu(b"abcdef") + imu(b"abcdef").replace(b"c", b"x"))
+    assert "passes" not in rejects[0].detail

@@ -10,6 +10,7 @@ from edged.config.schema import Checksum as ChecksumTable
 from edged.config.schema import Frame
 from edged.decode import DecodePlan, make_stream_decoder
 from edged.decode.checksum import Checksum
+from edged.records import Reject
 from tests.decode.plans import chopped, fed, field, plan, reasons
 
 CUTS = st.lists(st.integers(0, 100_000), max_size=15)
@@ -170,7 +171,7 @@ def test_range_is_judged_after_the_checksum() -> None:
 
 def test_a_stream_without_line_ends_is_one_reject_and_4_kib() -> None:
     decoder = make_stream_decoder(plan("csv", "a", max_bytes=4096))
-    rejects = []
+    rejects: list[Reject] = []
     for _ in range(500):
         rows = decoder.feed(b"\x55" * 4096)
         rejects += rows.rejects if rows is not None else []

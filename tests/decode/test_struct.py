@@ -36,8 +36,7 @@ def test_fields_in_wire_order_packed() -> None:
     ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"],
 )
 def test_every_type(dtype: str, endian: str) -> None:
-    sign = "<" if endian == "little" else ">"
-    numbers = np.array([[0, 1, 100], [3, 4, 5]], np.dtype(dtype).newbyteorder(sign))
+    numbers = np.array([[0, 1, 100], [3, 4, 5]], np.dtype(dtype).newbyteorder("<" if endian == "little" else ">"))
     payloads = [row.tobytes() for row in numbers]
     for format in ("struct", "raw"):
         same = plan(format, *(field(name, dtype=dtype) for name in "abc"), endian=endian)

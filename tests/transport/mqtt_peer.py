@@ -35,7 +35,6 @@ uvloop.new_event_loop().close()  # opens a pipe that stays for the life of the p
 
 
 def run(scenario: Callable[[], Awaitable[None]], loop_name: str = "uvloop") -> None:
-    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     loop = LOOPS[loop_name]()
     faults: list[dict[str, Any]] = []
@@ -256,7 +255,14 @@ class Server:
                 await writer.wait_closed()
 
 
-async def forever(_: Peer) -> None:
+async def forever(peer: Peer) -> None:
+    """Says nothing until the client leaves."""
+    while (await peer.read())[0] != 0xE0:
+        pass
+
+
+async def deaf(_: Peer) -> None:
+    """Reads nothing and says nothing."""
     await asyncio.get_running_loop().create_future()
 
 
