@@ -212,13 +212,14 @@ class Pipeline:
             self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded))
             return
         taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded)
-        if None in taken:
-            kept = [i for i, row in enumerate(taken) if row is not None]
-            values, taken = values[kept], [taken[i] for i in kept]
-        if taken:
-            for rows, filler in self._fillers:
-                filler.fill_many(rows, taken, values)
-            self._wake()
+        rows = [row for row in taken if row is not None]
+        if not rows:
+            return
+        if len(rows) < len(taken):
+            values = values[[i for i, row in enumerate(taken) if row is not None]]
+        for array, filler in self._fillers:
+            filler.fill_many(array, rows, values)
+        self._wake()
 
     def _prepared(self, values: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
         """The rows after `preprocess`, and the indices of those that passed it."""

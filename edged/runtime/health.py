@@ -1,7 +1,6 @@
-"""What edged says about itself: health, model and event topics, the line in `systemctl status`, and what the watchdog asks.
+"""What edged says about itself: the topics health, model and event, the line in `systemctl status`, changes of state in the log.
 
-Reads the counters of the running parts; owns none of them. "Running" without data is not healthy: every source, pipeline,
-model and broker has a state and, where it is not well, a reason.
+Reads the counters of the running parts; owns none of them.
 """
 
 from __future__ import annotations
@@ -19,12 +18,11 @@ from edged.budget import MIB, level, resident_bytes
 from edged.clock import Clock
 from edged.encode import rfc3339
 from edged.records import Message
+from edged.runtime.states import GOOD, UP, State, states
 from edged.telemetry import Histogram, Rate
 
-GOOD = {"running", "connected", "idle", "finished"}
-STUCK_RUN_S = 20.0
-"""A run of a model that takes longer than this is taken to hang, unless runs of that model took as long before."""
-LEAST_SILENCE_S = 2.0
+QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
+"""States that every part goes through at a start: no news then."""
 EXPLAIN_EVERY_NS = 10 * 10**9
 
 log: Any = structlog.get_logger("edged")
@@ -45,7 +43,6 @@ class Health:
         self._next_explanation = self._started + EXPLAIN_EVERY_NS
         self._states: dict[tuple[str, str], str] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
-        self._progress: dict[str, tuple[int, int]] = {}
         self._encode = msgspec.json.Encoder().encode
         self._level = "ok"
         self._connects: dict[str, int] = {}
@@ -78,101 +75,39 @@ class Health:
         full = f"{self._plan.base_topic}/{topic}".encode()
         for broker in self._plan.health_brokers:
             link = self._assembly.links[broker]
-            if link.state in ("connected", "degraded"):  # retained or said anew later: nothing to keep while away
+            if link.state in UP:  # retained or said anew later: nothing to keep while away
                 link.send(Message(full, body, 0, retain))
 
-    # ---- states ----
-
-    def states(self) -> Iterator[tuple[str, str, str, str]]:
-        """Kind, name, state and reason of every part."""
-        a = self._assembly
-        for name, source in a.sources.items():
-            yield "source", name, *self._source_state(name, source)
-        for name, model in a.models.items():
-            yield (
-                "model",
-                name,
-                model.state if model.state != "running" else "idle",
-                model.reason if model.state == "failing" else "",
-            )
-        for name in a.pipelines:
-            yield "pipeline", name, *self._pipeline_state(name)
-        for name, link in a.links.items():
-            yield "broker", name, link.state, link.reason
-
-    def _source_state(self, name: str, source: Any) -> tuple[str, str]:
-        plan = self._plan.sources[name]
-        if plan.broker is not None:
-            link = self._assembly.links[plan.broker]
-            if link.state not in ("connected", "degraded"):
-                return "waiting", f"broker {plan.broker} is {link.state}"
-            last = source.counts.last_arrival
-            if not last:
-                return "silent", "no message yet"
-            quiet_s = (self._clock.now() - last) / 1e9
-            if plan.rate and quiet_s > max(LEAST_SILENCE_S, 3 / plan.rate):
-                return "silent", f"nothing has come in for {quiet_s:.0f} s"
-            return "running", ""
-        return source.state, source.reason
-
-    def _pipeline_state(self, name: str) -> tuple[str, str]:
-        a, p = self._assembly, self._plan.pipelines[name]
-        pipeline = a.pipelines[name]
-        if pipeline.parked:
-            return "blocked", f"{pipeline.parked} blocks wait for model {p.model}"
-        for s in p.sources:
-            state, reason = self._source_state(s, a.sources[s])
-            if state not in GOOD:
-                return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
-        for publish in p.publishes:
-            link = a.links[publish.broker]
-            if link.state not in ("connected", "degraded"):
-                return "blocked", f"output {publish.broker} is {link.state}"
-        if p.model is not None and a.models[p.model].state == "failing":
-            return "failing", a.models[p.model].reason
-        counts = pipeline.counts
-        if not counts.last_result:
-            filled = f"{pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window else ""
-            return "filling", f"no result yet{': ' if filled else ''}{filled}"
-        quiet_s = (self._clock.now() - counts.last_result) / 1e9
-        rate = self._plan.sources[p.sources[0]].rate
-        expected = (p.window.hop if p.window else 1) / rate if rate else None
-        if expected and quiet_s > max(LEAST_SILENCE_S, 3 * expected):
-            return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected:.2g} s"
-        return "running", ""
-
     def _look(self) -> None:
-        """Says once what changed since the last look: log and event topic."""
-        for kind, name, state, reason in self.states():
+        """Says what changed since the last look: on the event topic, and in the log (links log their own changes)."""
+        now = self._clock.now()
+        for kind, name, state, reason in states(self._assembly, now):
             before = self._states.get((kind, name))
             if before == state:
                 continue
             self._states[kind, name] = state
-            if before is None and state in ("connecting", "waiting", "silent", "idle", "filling"):
+            if before is None and state in QUIET_AT_START:
                 continue
-            say = log.info if state in GOOD else log.warning
-            say(
-                "state",
-                **{kind: name},
-                state=state,
-                **({"before": before} if before else {}),
-                **({"reason": reason} if reason else {}),
-            )
+            if kind != "broker":
+                facts = {kind: name, "state": state, "before": before, "reason": reason}
+                (log.info if state in GOOD else log.warning)("state", **{k: v for k, v in facts.items() if v})
             self.event("state", part=kind, name=name, state=state, before=before, reason=reason)
         for name, link in self._assembly.links.items():
             if link.counts.connects != self._connects.get(name, 0):
                 self._connects[name] = link.counts.connects
-                self._next_health = 0
-        self._explain_joins()
-        now_level = level(resident_bytes(), self._plan.budget)
-        if now_level != self._level:
-            self._level = now_level
-            log.warning("memory", level=now_level, resident_mib=resident_bytes() // MIB, budget_mib=self._plan.budget // MIB)
-            self.event("memory", level=now_level)
+                self._next_health = 0  # whoever asks this broker shall not find old health
+        self._explain_joins(now)
+        self._look_at_memory()
 
-    def _explain_joins(self) -> None:
+    def _look_at_memory(self) -> None:
+        resident, budget = resident_bytes(), self._plan.budget
+        if level(resident, budget) != self._level:
+            self._level = level(resident, budget)
+            log.warning("memory", level=self._level, resident_mib=resident // MIB, budget_mib=budget // MIB)
+            self.event("memory", level=self._level, resident_mib=resident // MIB, budget_mib=budget // MIB)
+
+    def _explain_joins(self, now: int) -> None:
         """Why rows of several sources do not come together, if they do not; said at most every 10 s."""
-        now = self._clock.now()
         if now < self._next_explanation:
             return
         self._next_explanation = now + EXPLAIN_EVERY_NS
@@ -181,28 +116,11 @@ class Health:
                 log.warning("join", pipeline=name, reason=text)
                 self.event("join", pipeline=name, reason=text)
 
-    def stuck(self) -> str | None:
-        """The stage that makes no progress although it has work; None when all is well."""
-        now = self._clock.now()
-        for name, model in self._assembly.models.items():
-            if model.running is not None:
-                longest = max(STUCK_RUN_S, 3 * model.counts.time.maximum / 1e9)
-                if now - model.running_since > longest * 1e9:
-                    return f"model.{name}: a run began {(now - model.running_since) / 1e9:.0f} s ago"
-        for name, pipeline in self._assembly.pipelines.items():
-            done, since = self._progress.get(name, (-1, now))
-            moved = pipeline.counts.due - pipeline.waiting()
-            if moved != done or not pipeline.waiting():
-                self._progress[name] = (moved, now)
-            elif now - since > STUCK_RUN_S * 1e9:
-                return f"pipeline.{name}: {pipeline.waiting()} windows wait and none is taken"
-        return None
-
     # ---- texts ----
 
     def status_line(self) -> str:
         """For `systemctl status`."""
-        bad = [f"{kind} {name}: {state}" for kind, name, state, _ in self.states() if state not in GOOD]
+        bad = [f"{s.kind} {s.name}: {s.state}" for s in states(self._assembly, self._clock.now()) if s.state not in GOOD]
         results = sum(p.counts.published for p in self._assembly.pipelines.values())
         memory = f"{resident_bytes() // MIB} of {self._plan.budget // MIB} MiB"
         return f"{'; '.join(bad[:3])}; {memory}" if bad else f"{results} results, {memory}"
@@ -228,7 +146,7 @@ class Health:
     def snapshot(self) -> dict[str, Any]:
         """The health topic."""
         now = self._clock.now()
-        states = {(kind, name): (state, reason) for kind, name, state, reason in self.states()}
+        found = {(s.kind, s.name): s for s in states(self._assembly, now)}
         resident = resident_bytes()
         return {
             "device": self._plan.device,
@@ -237,7 +155,7 @@ class Health:
             "uptime_s": round((now - self._started) / 1e9, 1),
             "config": self._config_hash,
             "run": self._assembly.run,
-            "state": "healthy" if all(s in GOOD for s, _ in states.values()) else "degraded",
+            "state": "healthy" if all(s.state in GOOD for s in found.values()) else "degraded",
             "memory": {
                 "resident_mib": round(resident / MIB, 1),
                 "planned_mib": round(self._plan.planned_bytes / MIB, 1),
@@ -246,10 +164,10 @@ class Health:
             },
             "loop_lag": self.lag.summary(),
             "cpu_s": round(time.process_time(), 2),
-            "sources": {n: _state(states, "source", n) | self._source(n, now) for n in self._assembly.sources},
-            "pipelines": {n: _state(states, "pipeline", n) | self._pipeline(n, now) for n in self._assembly.pipelines},
-            "models": {n: _state(states, "model", n) | self._model(n) for n in self._assembly.models},
-            "brokers": {n: _state(states, "broker", n) | self._broker(n) for n in self._assembly.links},
+            "sources": {n: _said(found, "source", n) | self._source(n, now) for n in self._assembly.sources},
+            "pipelines": {n: _said(found, "pipeline", n) | self._pipeline(n, now) for n in self._assembly.pipelines},
+            "models": {n: _said(found, "model", n) | self._model(n) for n in self._assembly.models},
+            "brokers": {n: _said(found, "broker", n) | self._broker(n) for n in self._assembly.links},
         }
 
     def _rate(self, kind: str, name: str, count: int, now: int) -> float:
@@ -350,6 +268,6 @@ class Health:
             )
 
 
-def _state(states: dict[tuple[str, str], tuple[str, str]], kind: str, name: str) -> dict[str, str]:
-    state, reason = states[kind, name]
-    return {"state": state, "reason": reason} if reason else {"state": state}
+def _said(found: dict[tuple[str, str], State], kind: str, name: str) -> dict[str, str]:
+    one = found[kind, name]
+    return {"state": one.state, "reason": one.reason} if one.reason else {"state": one.state}

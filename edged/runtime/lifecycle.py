@@ -24,6 +24,7 @@ from edged.errors import EX_OK, EX_SOFTWARE
 from edged.records import Block
 from edged.runtime.health import Health
 from edged.runtime.notify import Notifier
+from edged.runtime.progress import Progress
 from edged.runtime.supervisor import supervise
 
 STOP_DEADLINE_S = 10.0
@@ -39,6 +40,7 @@ class _Lifecycle:
         self._health = health
         self._notifier = notifier
         self._clock = clock
+        self._progress = Progress(assembly)
         self._stop = asyncio.Event()
         self._code = EX_OK
 
@@ -75,8 +77,8 @@ class _Lifecycle:
         """Runs out what was read: parked blocks, slots and the batch in progress."""
         loop = asyncio.get_running_loop()
         pipelines = self._assembly.pipelines.values()
-        while any(p.parked or p.waiting() or p.counts.running for p in pipelines) and loop.time() < deadline - 1:
-            await asyncio.sleep(0.005)
+        while any(p.parked or p.waiting() or p.counts.running for p in pipelines) and loop.time() < deadline - 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
         for pipeline in pipelines:
             if lost := pipeline.abandon():
                 log.warning("dropped", where=f"pipeline.{pipeline.name}", reason="shutdown", count=lost)
@@ -94,7 +96,7 @@ class _Lifecycle:
             self._health.tick()
             if now >= next_feed:
                 next_feed = now + feed_every
-                stuck = self._health.stuck()
+                stuck = self._progress.stuck(self._clock.now())
                 if stuck is None:
                     self._notifier.watchdog()
                 else:

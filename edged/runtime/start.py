@@ -127,8 +127,9 @@ def run(path: Path) -> int:
         logger.warning("configuration", problem=line)
     loaded = load(prepared)
     for name, one in loaded.items():
-        for reason in one.report.reasons:
-            logger.info("model", model=name, note=reason)
+        if prepared.plan.models[name].providers != "auto":  # what auto did not take is in the model's topic
+            for reason in one.report.reasons:
+                logger.info("model", model=name, note=reason)
     config_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again

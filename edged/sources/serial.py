@@ -11,9 +11,6 @@ The states of its health, besides those of `transport.serial_port`:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import structlog
 
 from edged.clock import Clock
 from edged.config import schema
@@ -52,7 +49,6 @@ class SerialSource:
         self._stamper = stamper
         self._flow = flow
         self._clock = clock
-        self._log: Any = structlog.get_logger("edged")
         self._state = "connecting"
         self._reason = ""
         self._heard = 0  # monotonic ns: when the port was opened or last sent something
@@ -88,7 +84,6 @@ class SerialSource:
             return
         away = missing(self._settings.port)
         self._turn(away.state, away.reason)
-        self._log.warning("source waits", source=self.name, state=away.state, reason=away.reason)
         await appeared(self._settings.port)
 
     async def _read(self, port: SerialPort, push: Callable[[Block], None]) -> None:
@@ -113,11 +108,9 @@ class SerialSource:
                 hunt.begin(arrival)
                 if self._state != "running":
                     self._turn("running", "")
-                    self._log.info("source runs", source=self.name)
                 push(block)
             elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
                 self._turn("no valid frame", hunt.complaint(self._settings))
-                self._log.warning("source waits", source=self.name, state=self._state, reason=self._reason)
             if not flow.is_open:
                 await flow.wait()
 

@@ -1,11 +1,11 @@
 """One broker connection: connects, serves, and comes back for ever.
 
-    Channel -> one read a wake-up -> FrameParser -> PUBLISH -> on_publishes (one list a read)
+    Channel -> one read a wake-up -> FrameParser -> PUBLISH -> Receiver -> on_publishes (one list a read)
                                                  -> PUBACK  -> Sender
                                                  -> others  -> Session (paho)
-    Ledger, Sender, Session -> one buffer -> one send a turn -> Channel
+    Receiver, Sender, Session -> one buffer -> one send a turn -> Channel
 
-The backlog is the Sender's, the debts are the Ledger's, the housekeeping is paho's; the Link decides when. The socket is
+The backlog is the Sender's, the debts are the Receiver's, the housekeeping is paho's; the Link decides when. The socket is
 always read, also when output is stuck, because acknowledgements come down it. A turn ends with the acknowledgements that
 are due, then messages; when the kernel does not take them, no more than `BUFFER_BYTES` are framed and the rest waits in
 the outbox.
@@ -24,12 +24,11 @@ from edged.backoff import Backoff
 from edged.clock import Clock
 from edged.errors import Retryable
 from edged.outbox import Outbox
-from edged.receipts import Ledger
-from edged.records import NONE, Message
-from edged.telemetry import LOG_EVERY_S
+from edged.records import Message
 from edged.transport.mqtt_channel import Channel
 from edged.transport.mqtt_connect import Connector, Refusal
-from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
+from edged.transport.mqtt_frames import PROTOCOL_ERROR, FrameParser, FrameWriter, Inbound, ProtocolError
+from edged.transport.mqtt_receiver import Receiver
 from edged.transport.mqtt_sender import Sender
 from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed
 from edged.transport.mqtt_settings import LinkCounts, LinkSettings, Subscription
@@ -94,7 +93,8 @@ def _discard(opening: asyncio.Future[Any]) -> None:
 
 
 class Link:
-    """One broker connection.
+    """One broker connection. Long, because it is the one place where the order of things is decided; each thing is done
+    by one of its parts.
 
     `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread and may call
     `send`. `on_session`, if set, is called at each CONNACK with whether the broker kept our session. `state` is one of
@@ -109,21 +109,19 @@ class Link:
         self.state = "connecting"
         self.reason = ""
         self.counts = LinkCounts()
-        self.ledger = Ledger()
-        self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes)
-        self.sender = Sender(self.outbox, settings.inflight, settings.is_v5)
-        self._on_publishes = on_publishes
         self._clock = clock
         self._log = log.bind(broker=settings.name)
+        self.receiver = Receiver(settings, self.counts, on_publishes, clock, self._log)
+        self.ledger = self.receiver.ledger
+        self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes)
+        self.sender = Sender(self.outbox, settings.inflight, settings.is_v5)
         self._connector = Connector(settings)
         self._ladders = Ladders(settings)
         self._takeovers: deque[float] = deque(maxlen=100)
         self._connection: Connection | None = None
-        self._rest: deque[Inbound] = deque()
         self._is_flush_due = True  # True also while not connected or waiting for the kernel: somebody else will flush
         self._is_settle_due = False
         self._is_closing = False
-        self._failure_logged_at = -LOG_EVERY_S
         # Set by run(), which is where the loop is known.
         self._loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Future[None] | None = None
@@ -141,7 +139,7 @@ class Link:
         """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
         has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and lets go."""
         self.outbox.put(message)
-        if self._is_closing:
+        if self.state == "stopped":
             self.outbox.abandon()
         elif not self._is_flush_due:
             self._is_flush_due = True
@@ -261,8 +259,7 @@ class Link:
         self._connection = None
         self._is_flush_due = True
         connection.channel.close()
-        self.ledger.forget()
-        self._rest.clear()
+        self.receiver.lost()
         self.sender.lost()
 
     def _end(self, error: Retryable | None) -> None:
@@ -308,48 +305,11 @@ class Link:
     def _take_publishes(self, connection: Connection, publishes: list[Inbound]) -> None:
         if not connection.is_connected:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        if len(self.ledger.unacked) > self.settings.receive_maximum or self._rest:
-            publishes = self._ration(publishes)
-        if publishes:
-            self._deliver(publishes)
-
-    def _deliver(self, publishes: list[Inbound]) -> None:
-        self.counts.received += len(publishes)
-        try:
-            self._on_publishes(publishes)
-        except Exception:  # a fault of ours in handling one message must not end the connection, or it would come again for ever
-            self.counts.failures += 1
-            now = self._loop.time()
-            if now - self._failure_logged_at >= LOG_EVERY_S:
-                self._failure_logged_at = now
-                self._log.exception("messages_failed", count=len(publishes), topic=publishes[0][0].decode(errors="replace"))
-            for publish in publishes:
-                if publish[5] is not NONE:
-                    publish[5].owed = 0
-
-    def _ration(self, publishes: list[Inbound]) -> list[Inbound]:
-        """More unacknowledged messages than we asked for. MQTT 5 forbids it. 3.1.1 cannot be told (and mosquitto sends 79
-        where it means 20): as many again wait here, in order; beyond that the newest are dropped, counted and acknowledged."""
-        limit, rest = self.settings.receive_maximum, self._rest
-        if self.settings.is_v5:
-            raise ProtocolError(f"more than {limit} unacknowledged messages", TOO_MANY)
-        rest += publishes
-        first = next((p[5] for p in rest if p[2]), None)
-        room = max(0, limit - self.ledger.unacked.index(first)) if first else 0
-        while len(rest) > limit + room:
-            rest.pop()[5].done()
-            self.counts.excess += 1
-        given: list[Inbound] = []
-        while rest and (room or not rest[0][2]):
-            publish = rest.popleft()
-            room -= publish[2]
-            given.append(publish)
-        return given
+        self.receiver.take(publishes)
 
     def _go_on(self) -> None:
-        """Hands on what waited for earlier messages to be acknowledged."""
-        if self._rest and (given := self._ration([])):
-            self._deliver(given)
+        if self.is_connected:
+            self.receiver.go_on()
             self._flush_soon()
 
     def _flush_soon(self) -> None:
@@ -360,13 +320,13 @@ class Link:
     def _flush(self) -> None:
         """The end of a turn: due acknowledgements, then messages, in one send."""
         connection = self._connection
-        if connection is None or connection.ended.done():
+        if connection is None or not connection.is_connected or connection.ended.done():
             return
         channel, ledger = connection.channel, self.ledger
         if len(channel.out) < BUFFER_BYTES:
             if ledger.unacked and ledger.unacked[0].owed <= 0:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
-                if self._rest:
+                if self.receiver.rest:
                     self._loop.call_soon(self._go_on)
             try:
                 self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
@@ -494,12 +454,12 @@ class Link:
         """Ends a connection on which the broker broke the protocol, and says so to it if it still listens."""
         self.counts.protocol_errors += 1
         reason = f"the broker broke the protocol: {error.reason}"
-        if connection.is_connected:
+        if not connection.is_connected:
+            return self._end(Refusal("protocol", reason))
+        if self.settings.is_v5:  # under 3.1.1 it would be a goodbye, and the broker would keep the will to itself
             connection.session.disconnect(error.code)
             connection.channel.flush()
-            self._end(Retryable("protocol", reason))
-        else:
-            self._end(Refusal("protocol", reason))
+        self._end(Retryable("protocol", reason))
 
     def _fault(self, error: Exception) -> None:
         """A fault of our own. The link lives on with a new connection; it must not stand still in silence."""

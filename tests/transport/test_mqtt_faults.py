@@ -7,18 +7,21 @@ import random
 import socket
 import ssl
 import struct
+import threading
 from pathlib import Path
 
 import pytest
 
 from edged.errors import Retryable
 from edged.records import Message, Receipt
-from edged.transport import mqtt_client
+from edged.transport import mqtt_client, mqtt_connect
 from edged.transport.mqtt_client import BUFFER_BYTES, Ladders, Subscription
 from edged.transport.mqtt_connect import Refusal
 from tests.broker import free_port
 from tests.transport import mqtt_packets
 from tests.transport.mqtt_peer import (
+    DEADLINE_S,
+    POLL_S,
     Peer,
     Server,
     Subject,
@@ -388,6 +391,37 @@ async def test_black_hole() -> None:
         async with running(subject):
             await until(lambda: subject.link.state == "timeout")
             assert "does not answer: is it on" in subject.link.reason
+
+
+@on_uvloop
+async def test_silent_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts are given up in time, share one thread, and go on when the answer comes."""
+    answer = threading.Event()
+    asked: list[str] = []
+
+    def getaddrinfo(host: str, port: int, **_: object) -> list[object]:
+        asked.append(host)
+        answer.wait(DEADLINE_S)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await forever(peer)
+
+    monkeypatch.setattr(mqtt_connect.socket, "getaddrinfo", getaddrinfo)
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, host="broker.example", connect_timeout_s=0.05))
+        async with running(subject):
+            await until(lambda: subject.link.state == "unresolved")
+            assert "no answer to the look-up of broker.example" in subject.link.reason
+            waiting = threading.active_count()
+            for _ in range(50):
+                await asyncio.sleep(POLL_S)
+            assert threading.active_count() == waiting
+            assert asked == ["broker.example"]
+            answer.set()
+            await until(lambda: subject.link.is_connected)
+    await until(lambda: threading.active_count() == waiting - 1)
 
 
 @on_uvloop

@@ -1,0 +1,88 @@
+"""The state of every part, with a reason where it is not well. "Running" without data is not healthy.
+
+source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
+          its broker is away
+model     idle, failing
+pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
+          waiting: a source is not well; blocked: rows or results cannot go on; failing: its model fails
+broker    connecting, connected, degraded, lost, refused, unreachable, ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from edged.assemble import Assembly
+from edged.sources.mqtt import MqttSource
+
+GOOD = {"running", "connected", "idle", "finished"}
+UP = ("connected", "degraded")
+"""States of a broker in which messages go through."""
+LEAST_SILENCE_S = 2.0
+"""No sensor and no pipeline is called silent sooner than this."""
+PERIODS = 3
+
+
+class State(NamedTuple):
+    kind: str
+    name: str
+    state: str
+    reason: str
+
+
+def states(a: Assembly, now: int) -> Iterator[State]:
+    """The state of every source, model, pipeline and broker at `now` (monotonic ns)."""
+    for name in a.sources:
+        yield State("source", name, *source_state(a, name, now))
+    for name, model in a.models.items():
+        is_failing = model.state == "failing"
+        yield State("model", name, "failing" if is_failing else "idle", model.reason if is_failing else "")
+    for name in a.pipelines:
+        yield State("pipeline", name, *_pipeline_state(a, name, now))
+    for name, link in a.links.items():
+        yield State("broker", name, link.state, link.reason)
+
+
+def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
+    source, plan = a.sources[name], a.plan.sources[name]
+    if not isinstance(source, MqttSource):
+        return source.state, source.reason
+    link = a.links[plan.broker or ""]
+    if link.state not in UP:
+        return "waiting", f"broker {plan.broker} is {link.state}"
+    last = source.counts.last_arrival
+    if not last:
+        return "silent", "no message yet"
+    quiet_s = (now - last) / 1e9
+    if plan.rate and quiet_s > max(LEAST_SILENCE_S, PERIODS / plan.rate):
+        return "silent", f"nothing has come in for {quiet_s:.0f} s"
+    return "running", ""
+
+
+def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
+    p, pipeline = a.plan.pipelines[name], a.pipelines[name]
+    if pipeline.parked:
+        return "blocked", f"{pipeline.parked} blocks wait for a free slot: model {p.model} is slower than its sources"
+    for s in p.sources:
+        state, reason = source_state(a, s, now)
+        if state not in GOOD:
+            return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
+    for publish in p.publishes:
+        link = a.links[publish.broker]
+        if link.state not in UP:
+            return "blocked", f"output {publish.broker} is {link.state}"
+    if p.model is not None and a.models[p.model].state == "failing":
+        return "failing", a.models[p.model].reason
+    if not pipeline.counts.last_result:
+        filled = (
+            f": {pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window and not p.keys else ""
+        )
+        return "filling", f"no result yet{filled}"
+    quiet_s = (now - pipeline.counts.last_result) / 1e9
+    rate = p.align.period_ns and 1e9 / p.align.period_ns if p.align is not None else a.plan.sources[p.sources[0]].rate
+    expected_s = (p.window.hop if p.window else 1) / rate if rate else None
+    is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.sources)
+    if expected_s and not is_ended and quiet_s > max(LEAST_SILENCE_S, PERIODS * expected_s):
+        return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected_s:.2g} s"
+    return "running", ""
