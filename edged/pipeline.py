@@ -201,7 +201,8 @@ class Pipeline:
             return
         receipts = block.receipt_of_each()
         keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
-        times = (block.time + block.offset).tolist()
+        offset = block.offset
+        times = [time + offset for time in block.time.tolist()] if offset else block.time.tolist()
         degraded = None if block.degraded is None else block.degraded.tolist()
         if len(keep) < count:
             receipts = [receipts[i] for i in keep]

@@ -7,6 +7,7 @@ result (None) and leaves no trace in that memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -158,7 +159,7 @@ class _Raw:
     def _rows(self, tensor: NDArray[Any]) -> Sequence[Any]:
         if self._keeps_arrays:
             return list(tensor.copy())  # the model's own array is written again by the next run
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        if tensor.dtype.kind == "f" and not _all_finite(tensor):
             bad = ~np.isfinite(tensor)
             tensor = tensor.astype(object)
             tensor[bad] = None
@@ -386,10 +387,12 @@ def _rows_of(tensor: NDArray[Any]) -> NDArray[Any]:
 
 def _finite(rows: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Which rows are finite throughout; None: all."""
-    is_finite = np.isfinite(rows)
-    if np.logical_and.reduce(is_finite, axis=None):  # half the cost of `all()`
-        return None
-    return np.asarray(is_finite.all(axis=1))
+    return None if _all_finite(rows) else np.asarray(np.isfinite(rows).all(axis=1))
+
+
+def _all_finite(numbers: NDArray[Any]) -> bool:
+    """A sum of squares is finite only if every number is: one call where all is well. (It may overflow by itself.)"""
+    return math.isfinite(np.vdot(numbers, numbers)) or bool(np.isfinite(numbers).all())
 
 
 def _only(bodies: list[Body | None], finite: NDArray[np.bool_] | None) -> list[Body | None]:

@@ -110,10 +110,14 @@ class Slots:
     def gather(self, slots: Sequence[Slot], inputs: Mapping[str, NDArray[Any]], start: int) -> None:
         """Copies the rows of `slots` into `inputs[name][start : start + len(slots)]` and frees them."""
         indices = [slot.row for slot in slots]
+        self._free.extend(indices)
+        if len(indices) == 1:
+            for name, rows in self.rows.items():
+                inputs[name][start] = rows[indices[0]]
+            return
         stop = start + len(indices)
         for name, rows in self.rows.items():
             np.take(rows, indices, axis=0, out=inputs[name][start:stop], mode="clip")  # "raise" would buffer the output
-        self._free.extend(indices)
 
     def drop_key(self, key: int) -> None:
         """Lets the waiting slots of a key go, whose id now means another sensor."""

@@ -6,6 +6,7 @@ A format yields a `Table` of raw numbers; `Screen` turns it into `Rows`. A value
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -107,12 +108,17 @@ class _Range:
     def __init__(self, low: NDArray[Any], high: NDArray[Any]) -> None:
         self._low, self._high = low, high
         self._is_uniform = bool((low == low[0]).all() and (high == high[0]).all())
+        most = np.finfo(low.dtype).max
+        self._is_any_finite = bool(self._is_uniform and low[0] == -most and high[0] == most)
 
     def holds(self, values: NDArray[Any]) -> Flags:
         good: Flags = (values >= self._low) & (values <= self._high)
         return good
 
     def holds_all(self, values: NDArray[Any]) -> bool:
+        # A sum of squares is finite only if every number is: one call for the usual case. (It may overflow by itself.)
+        if self._is_any_finite and math.isfinite(np.vdot(values, values)):
+            return True
         if values.size and self._is_uniform:  # two passes without a temporary; a NaN makes both comparisons false
             return bool(
                 np.minimum.reduce(values, axis=None) >= self._low[0] and np.maximum.reduce(values, axis=None) <= self._high[0]
