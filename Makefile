@@ -4,21 +4,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?=
-SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check fmt bench models reference requirements clean python mosquitto
+.DELETE_ON_ERROR:
+.PHONY: help run test soak check fmt bench models reference requirements clean broker mosquitto
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-run: $(VENV)/.demo  ## a simulated sensor, a broker, a real model, results before your eyes (SECONDS=10 ends by itself)
+run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results before your eyes (SECONDS=10 ends by itself)
 	@$(BIN)/python -m edged.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: $(VENV)/.dev mosquitto  ## the whole suite, against a real broker and real pseudo-terminals
+test: $(VENV)/.dev mosquitto  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part)
 	$(BIN)/python -m pytest $(TESTS)
 
 soak: $(VENV)/.dev mosquitto  ## the long forms of the tests
@@ -53,30 +53,40 @@ requirements: $(VENV)/.dev  ## pin the newest versions of all packages, with the
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-# The environment: made once, and again when the pins change.
-python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "edged needs Python 3.10 or newer; set PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(SUDO) sh -c 'apt-get update -qq && apt-get install -qqy python3-venv' || \
-		{ echo "python3-venv is missing: install it (apt install python3-venv), then try again" >&2; exit 1; }
+# What Debian has to give: installed where this needs no password, else asked for.
+define debian
+	@$(1) >/dev/null 2>&1 || { \
+		if [ "$$(id -u)" = 0 ]; then as=; else as="sudo -n"; fi; \
+		command -v apt-get >/dev/null && $$as true 2>/dev/null && echo "installing $(2)" && \
+		$$as apt-get update -qq && $$as env DEBIAN_FRONTEND=noninteractive apt-get install -qqy --no-install-recommends $(2) >/dev/null && $(1) >/dev/null; \
+	} || { echo "$(2) is missing, $(3): sudo apt install $(2), then try again" >&2; exit 1; }
+endef
 
-$(BIN)/python: | python
-	@echo "making the environment in $(VENV)"
+# The environment: made once, and again when the pins change. A stamp is written when its step is complete, so that what
+# was interrupted is done again.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "edged needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	$(call debian,$(PYTHON) -c "import venv; import ensurepip",python3-venv,which makes the environment)
+	@echo "making the environment in $(VENV), once"
 	@$(PYTHON) -m venv $(VENV)
+	@touch $@
 
-$(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/.made
+	@echo "installing what edged needs (onnxruntime, numpy and six small ones) into $(VENV): a minute or two"
 	@$(PIP) install --require-hashes -r requirements/run.txt
 	@$(PIP) install --no-deps --editable .
 	@touch $@
 
-# The demo's broker: mosquitto where it is installed, else one from the package index.
-$(VENV)/.demo: $(VENV)/.run requirements/demo.txt
-	@command -v mosquitto >/dev/null || $(PIP) install --require-hashes -r requirements/demo.txt
-	@touch $@
-
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	@echo "installing what the tests and checks need into $(VENV)"
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# The demo's broker: mosquitto where it is installed, else one from the package index.
+broker: | $(VENV)/.run
+	@command -v mosquitto >/dev/null || [ -x $(BIN)/amqtt ] || { \
+		echo "installing a broker, amqtt, into $(VENV), since mosquitto is not here" && $(PIP) install --require-hashes -r requirements/demo.txt; }
+
 mosquitto:
-	@command -v mosquitto >/dev/null || $(SUDO) sh -c 'apt-get update -qq && apt-get install -qqy mosquitto' || \
-		{ echo "the tests need the mosquitto broker: apt install mosquitto" >&2; exit 1; }
+	$(call debian,command -v mosquitto,mosquitto,the broker of the tests)

@@ -139,13 +139,13 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
     for name, p in plan.pipelines.items():
         table = tables.get(p.key_group) if p.keys else None
         model_name = f"{p.model}@{reports[p.model].sha256[:8]}" if p.model else None
-        envelope = Envelope(plan.device, name, model_name, run, table.names if table else None)
+        envelope = Envelope(plan.device, name, model_name, run, table.names if table is not None else None)
         envelopes.append(envelope)
         entries = [
             _publish(f"pipeline.{name}.publish[{i}]", x, p, envelope, table, links[x.broker]) for i, x in enumerate(p.publishes)
         ]
         publishes[name] = tuple(e.counts for e in entries)
-        flow = _flow_of([flows[s] for s in p.sources if s in flows])
+        flow = _flow_of([flows[s] for s in p.roots if s in flows])
         pipelines[name] = _pipeline(p, models.get(p.model or ""), entries, flow, clock)
     consumers = _connect(plan, pipelines)
     for name, source in sources.items():
@@ -297,6 +297,7 @@ def _pipeline(
         counts=counts,
         clock=clock,
         alarm=alarm.set,
+        results=p.results,
     )
     if model is not None:
         model.attach(pipeline)
@@ -310,11 +311,12 @@ def _postprocess(p: PipelinePlan, model: Model | None) -> Postprocess | None:
 
 
 def _connect(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, list[Callable[[Block], None]]]:
-    """For every source, what takes its blocks: each pipeline under the place the source has in it."""
+    """For every source, what takes its blocks: each pipeline under the place the source has in it. Chains pipelines likewise."""
     consumers: dict[str, list[Callable[[Block], None]]] = {name: [] for name in plan.sources}
     for name, p in plan.pipelines.items():
-        for place, source in enumerate(p.sources):
-            consumers[source].append(_into(pipelines[name], place))
+        for place, stream in enumerate(p.sources):
+            feeds = pipelines[stream].followers if stream in pipelines else consumers[stream]
+            feeds.append(_into(pipelines[name], place))
     return consumers
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from edged import __version__, process
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal
@@ -34,8 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edged", description="Sensors in, ONNX Runtime, results out, within a memory budget.")
+    parser = _Parser(prog="edged", description="Sensors in, ONNX Runtime, results out, within a memory budget.")
     parser.add_argument("--version", action="version", version=f"edged {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run in the foreground until SIGTERM or Ctrl-C")

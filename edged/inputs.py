@@ -36,17 +36,27 @@ class Fit:
     batch: int | None
 
 
-def fit(window: tuple[int | None, int], tensor: Axes, field_shape: Shape = (), layout: str | None = None) -> list[Fit]:
+def fit(
+    window: tuple[int | None, int],
+    tensor: Axes,
+    field_shape: Shape = (),
+    layout: str | None = None,
+    has_batch: bool | None = None,
+) -> list[Fit]:
     """The ways in which a window `(size or None, width)` fits a tensor, at most one a layout; empty if it does not.
 
     `field_shape` is the shape of the only field, if that is a tensor of `width` numbers. Axes of length 1 may stand anywhere,
     the numbers may be flattened, the batch axis may be missing; the closest readings are preferred: with a batch axis
     before without, not flattened before flattened, open axes that hold something before open axes of length 1.
-    Two fits mean that only `layout` can tell; given, it leaves the fits of that order.
+    Two fits mean that only `layout` can tell; given, it leaves the fits of that order. `has_batch` says whether the first axis
+    counts rows (None: whatever fits).
     """
     axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in tensor)
-    rows: list[tuple[int | None, OpenShape]] = [(axes[0] or ANY, axes[1:])] if axes else []
-    rows.append((None, axes))
+    rows: list[tuple[int | None, OpenShape]] = []
+    if axes and has_batch is not False:
+        rows.append((axes[0] or ANY, axes[1:]))
+    if has_batch is not True:
+        rows.append((None, axes))
     for batch, row in rows:
         for may_be_one in (False, True):
             for orders in _readings(window, field_shape, layout):

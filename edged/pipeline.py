@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edged.align import Aligner
@@ -22,7 +23,7 @@ from edged.inputs import Filler
 from edged.preprocess import Postprocess, Preprocess, StepError
 from edged.publish import Publish, next_due
 from edged.records import NONE, Block, Field, Receipt, Result, Slot
-from edged.shape import Shape
+from edged.shape import Shape, value_at
 from edged.slots import Slots
 from edged.telemetry import Drops, Histogram
 from edged.window import WindowStage
@@ -76,6 +77,7 @@ class Pipeline:
         counts: PipelineCounts,
         clock: Clock,
         alarm: Callable[[int], None],
+        results: Sequence[tuple[Field, tuple[str, ...]]] = (),
         first_seq: int = 1,
     ) -> None:
         self.name = name
@@ -85,6 +87,9 @@ class Pipeline:
         self._hold_sources = hold_sources
         self.window = window
         self.aligner = aligner
+        self.followers: list[Callable[[Block], None]] = []  # the next pipelines of a chain
+        self._results = results
+        self._restarts: set[int] = set()
         self._hop = hop
         self._preprocess = preprocess
         self._fillers = tuple((slots.rows[n], f) for n, f in fillers.items())
@@ -125,6 +130,8 @@ class Pipeline:
         self._set_alarm()
 
     def _enter(self, source: int | None, block: Block) -> None:
+        if self.followers:
+            self._restarts.update(block.restarts)
         for key in block.restarts:
             self.slots.drop_key(key)
             self._shape.reset(key)
@@ -291,11 +298,37 @@ class Pipeline:
                     counts.published += 1
                 else:
                     counts.filtered += 1
+        if self.followers:
+            self._pass_on(slots, bodies)
+        for slot in slots:
             slot.receipt.done()
         counts.last_result = now
         counts.age.add(now - slots[-1].arrival, len(slots))
         if next_due(self.publishes) is not None:
             self._set_alarm()
+
+    def _pass_on(self, slots: Sequence[Slot], bodies: Sequence[dict[str, Any] | None]) -> None:
+        """Results as samples of the next pipelines, each with the receipt of its own input."""
+        made = [(slot, body) for slot, body in zip(slots, bodies, strict=True) if body is not None]
+        if not made:
+            return
+        values = np.empty((len(made), self._results[-1][0].stop))
+        for row, (_, body) in zip(values, made, strict=True):
+            for field, path in self._results:
+                row[field.start : field.stop] = np.ravel(value_at(body, path))
+        block = Block(
+            values,
+            np.array([slot.time for slot, _ in made], np.int64),
+            0,
+            made[-1][0].arrival,
+            np.array([slot.key for slot, _ in made], np.int32),
+            [slot.receipt for slot, _ in made],
+            np.array([slot.degraded for slot, _ in made], np.bool_),
+            tuple(self._restarts),
+        )
+        self._restarts.clear()
+        for push in self.followers:
+            push(block)
 
     def _after_model(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> tuple[list[Slot], Arrays, Arrays]:
         """The outputs after `postprocess`, without the rows that it could not take."""

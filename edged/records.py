@@ -171,6 +171,7 @@ class Message:
 
     With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
     that the age is the age at sending. `account` counts what becomes of it (a `telemetry.PublishCounts`, or None).
+    `record` is what the spool keeps of it (a `spool.log.Entry`, or None); `replayed`: it comes from there.
     """
 
     topic: bytes
@@ -182,8 +183,15 @@ class Message:
     receipt: Receipt = NONE
     account: Any = None
     mid: int = field(default=0, compare=False)
+    record: Any = None
+    replayed: bool = False
 
     @property
     def size(self) -> int:
         """Bytes charged to a queue that holds it."""
         return len(self.topic) + len(self.body) + MESSAGE_OVERHEAD
+
+    def let_go(self) -> None:
+        """Its input is settled as far as this message goes; a second call does nothing."""
+        receipt, self.receipt = self.receipt, NONE
+        receipt.done()

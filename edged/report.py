@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from edged.config.schema import MqttSource, ReplaySource, SerialSource, UsbPort
+from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
 from edged.model.records import LoadReport
-from edged.plan.records import PipelinePlan, Plan, SourcePlan
+from edged.plan.memory import step_name
+from edged.plan.records import MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.words import duration, listed
+from edged.shape import OutputPlan
 
 MIB = 1024 * 1024
 
@@ -16,18 +20,11 @@ def plan_text(plan: Plan) -> str:
     lines = [f"device {plan.device}, says of itself on {plan.base_topic}/status, /health, /model, /event", ""]
     for name, p in plan.pipelines.items():
         lines.append(f"pipeline.{name}")
-        lines += [f"  {_source_text(plan.sources[s])}" for s in p.sources]
+        lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]
         lines += [f"    --> {text}" for text in _stages(p)]
-        lines += [f"    --> {x.broker}: {x.topic.text} (QoS {x.settings.qos}, {x.settings.format})" for x in p.publishes]
+        lines += [f"    --> {_publish(x)}" for x in p.publishes]
         lines.append("")
-    width = max(len(line.what) for line in plan.memory)
-    lines.append(f"{'memory':{width}}  {'MiB':>8}")
-    lines += [f"{line.what:{width}}  {line.bytes / MIB:8.2f}  {line.how}" for line in plan.memory]
-    free = plan.budget - plan.planned_bytes
-    lines.append(
-        f"{'sum':{width}}  {plan.planned_bytes / MIB:8.2f}  of {plan.budget / MIB:.0f} MiB, {free / MIB:.0f} MiB to spare"
-    )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_memory(plan.memory, plan.planned_bytes, plan.budget)])
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -36,25 +33,20 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "device": plan.device,
         "base_topic": plan.base_topic,
         "sources": {
-            n: {"type": s.settings.type, "fields": [f.name for f in s.fields], "keys": list(s.key_names), "rate": s.rate}
+            n: {
+                "type": s.settings.type,
+                "fields": [f.name for f in s.fields],
+                "keys": list(s.key_names),
+                "max_keys": s.max_keys,
+                "rate": s.rate,
+            }
             for n, s in plan.sources.items()
         },
         "models": {
             n: {"path": str(m.manifest.path), "sha256": m.manifest.sha256, "version": m.manifest.version}
             for n, m in plan.models.items()
         },
-        "pipelines": {
-            n: {
-                "sources": list(p.sources),
-                "window": {"size": p.window.size, "hop": p.window.hop, "gap_ns": p.window.gap_ns} if p.window else None,
-                "model": p.model,
-                "slots": p.slots,
-                "overflow": p.overflow,
-                "output": p.output.type,
-                "publish": [{"broker": x.broker, "topic": x.topic.text, "qos": x.settings.qos} for x in p.publishes],
-            }
-            for n, p in plan.pipelines.items()
-        },
+        "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},
         "memory": {
             "lines": [{"what": line.what, "bytes": line.bytes, "how": line.how} for line in plan.memory],
             "planned_bytes": plan.planned_bytes,
@@ -69,41 +61,107 @@ def load_text(report: LoadReport) -> str:
     return facts + "".join(f"\n  {reason}" for reason in report.reasons)
 
 
-def _source_text(s: SourcePlan) -> str:
+def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
+    return {
+        "sources": list(p.sources),
+        "window": {"size": p.window.size, "hop": p.window.hop, "gap_ns": p.window.gap_ns} if p.window else None,
+        "model": p.model,
+        "inputs": {i.name: {"shape": list(i.shape), "dtype": i.dtype} for i in p.inputs},
+        "slots": p.slots if p.model else None,
+        "overflow": p.overflow if p.model else None,
+        "output": p.output.type,
+        "publish": [
+            {"broker": x.broker, "topic": x.topic.text, "qos": x.settings.qos, "format": x.settings.format} for x in p.publishes
+        ],
+    }
+
+
+def _memory(lines: tuple[MemoryLine, ...], planned: int, budget: int) -> Iterator[str]:
+    width = max(len(line.what) for line in lines)
+    yield f"{'memory':{width}}  {'MiB':>8}"
+    for line in lines:
+        yield f"{line.what:{width}}  {line.bytes / MIB:8.2f}  {line.how}"
+    spare = (budget - planned) / MIB
+    yield f"{'sum':{width}}  {planned / MIB:8.2f}  of {budget / MIB:.0f} MiB, {spare:.0f} MiB to spare"
+
+
+def _source(s: SourcePlan) -> str:
     match s.settings:
-        case SerialSource(port=UsbPort() as usb):
-            where = f"serial port {usb.vid:04x}:{usb.pid:04x}" + (f" {usb.serial}" if usb.serial else "")
+        case SerialSource(port=UsbPort() as usb) as serial:
+            number = f" {usb.serial}" if usb.serial else ""
+            where = f"USB serial port {usb.vid:04x}:{usb.pid:04x}{number} at {serial.baudrate} baud"
         case SerialSource() as serial:
             where = f"serial port {serial.port} at {serial.baudrate} baud"
-        case MqttSource():
-            where = f"{s.broker}: {', '.join(topic.mqtt for _, topic in s.filters)}"
+        case MqttSource() as mqtt:
+            where = f"{s.broker}: {', '.join(topic.text for _, topic in s.filters)} (QoS {mqtt.qos})"
         case ReplaySource() as replay:
-            where = f"recording {replay.path}"
-        case other:
-            where = f"simulated {other.signal}"
-    rate = f", {s.rate:g} a second" if s.rate else ""
+            where = f"recording {replay.path}, " + (f"{replay.speed:g} times as fast" if replay.speed else "as fast as it goes")
+        case SimulateSource() as made_up:
+            where = f"made-up {made_up.signal}"
+    rate = f", {_rate(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
-    return (
-        f"source.{s.name}: {where}{rate}{keys}: {', '.join(f.name for f in s.fields[:8])}{', ...' if len(s.fields) > 8 else ''}"
-    )
+    return f"source.{s.name}: {where}{rate}{keys}: {listed(f.name for f in s.fields)}"
 
 
-def _stages(p: PipelinePlan) -> list[str]:
-    stages = []
+def _rate(rate: float) -> str:
+    return f"{rate:g} a second" if rate >= 1 else f"one in {1 / rate:g} s"
+
+
+def _stages(p: PipelinePlan) -> Iterator[str]:
     if p.align is not None:
-        pace = (
-            f"each sample of {p.sources[p.align.to]}"
-            if p.align.to is not None
-            else f"a grid of {(p.align.period_ns or 0) / 1e9:g} s"
-        )
-        stages.append(f"join by {p.align.method}, a row for {pace}")
+        pace = f"sample of {p.sources[p.align.to]}" if p.align.to is not None else duration(p.align.period_ns or 0)
+        old = max(s.tolerance_ns or 0 for s in p.align.sources)
+        yield f"one row every {pace}, {p.align.method} values of the others, at most {duration(old)} old"
     if p.window is not None:
-        gap = f", starts over after {p.window.gap_ns / 1e9:g} s of silence" if p.window.gap_ns else ""
-        stages.append(f"window of {p.window.size} rows, every {p.window.hop}{gap}")
-    stages += [str(step.step) for step in p.steps]
+        gap = f", starting over after a silence of {duration(p.window.gap_ns)}" if p.window.gap_ns else ""
+        yield f"window of {p.window.size} samples, one every {p.window.hop}{gap}"
+    yield from map(step_name, p.steps)
     if p.model is not None:
-        inputs = ", ".join(f"{i.name} {list(i.shape)} {i.dtype}" for i in p.inputs)
-        stages.append(f"{p.slots} slots, {p.overflow} when full")
-        stages.append(f"model.{p.model}: {inputs}")
-    stages.append(p.output.type)
-    return stages
+        full = {
+            "block": "when full the source waits",
+            "drop_oldest": "when full the oldest is dropped",
+            "drop_newest": "when full the newest is dropped",
+            "latest_only": "when full the newest of a key replaces its older one",
+        }
+        yield f"{p.slots} places to wait for the model, {full[p.overflow]}"
+        inputs = (f"{i.name} = {i.value}" if i.value is not None else f"{i.name} {list(i.shape)} {i.dtype}" for i in p.inputs)
+        yield f"model.{p.model}: {', '.join(inputs)}"
+    yield from (f"{f.path.name}:{f.name}" for f in p.postprocess)
+    yield _output(p.output)
+
+
+def _output(o: OutputPlan) -> str:
+    smooth = f", mean of {o.smooth}" if o.smooth > 1 else ""
+    match o.type:
+        case "classify":
+            return f"classify: {listed(o.labels or map(str, range(max(o.size, 2))))}{smooth}"
+        case "regress":
+            return f"regress: {listed([f.name for f in o.fields] or o.labels or (f'y{i}' for i in range(o.size)))}{smooth}"
+        case "anomaly":
+            word, threshold = ("above", o.above) if o.below is None else ("below", o.below)
+            release = f", normal again at {o.release:g}" if o.release is not None else ""
+            return f"anomaly: {o.error or o.tensors[0]} {word} {threshold:g}{release}{smooth}"
+    return f"raw: {listed(o.tensors)}"
+
+
+def _publish(x: PublishPlan) -> str:
+    s = x.settings
+    what = f"{s.format}{' of ' + listed(s.fields) if s.fields else ''}, QoS {s.qos}{', retained' if s.retain else ''}"
+    return f"{x.broker}: {x.topic.text} ({what}{_when(s.when)})"
+
+
+def _when(w: When) -> str:
+    of = f"{w.of} " if w.of else ""
+    parts = (
+        None if w.change is None else f"{of}changed{f' by more than {w.change:g}' if w.change else ''}",
+        None if w.above is None else f"{of}above {w.above:g}",
+        None if w.below is None else f"{of}below {w.below:g}",
+        None if w.label is None else f"label is {' or '.join(w.label)}",
+        w.of if w.of and w.change is None and w.above is None and w.below is None and w.label is None else None,
+    )
+    given = [part for part in parts if part is not None]
+    intervals = [
+        *([f"at most one in {duration(w.min_interval)}"] if w.min_interval else []),
+        *([f"at least one in {duration(w.max_interval)}"] if w.max_interval else []),
+    ]
+    return "".join(f", {text}" for text in ([f"if {' and '.join(given)}"] if given else []) + intervals)

@@ -95,7 +95,8 @@ class Slots:
         return taken
 
     def _waiting(self, key: int) -> Slot | None:
-        return next((slot for slot in self._fifo if slot.key == key), None)
+        """The newest slot of a key: what takes the place of an older one would overtake it."""
+        return next((slot for slot in reversed(self._fifo) if slot.key == key), None)
 
     def take(self, limit: int) -> list[Slot]:
         """The oldest `limit` slots, which now wait no more; their rows stay theirs until `gather`."""

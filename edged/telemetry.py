@@ -108,13 +108,16 @@ class Drops:
 
 
 class PublishCounts:
-    """The publish ledger: `made == acked + dropped + queued + in_flight` (QoS 0 counts as acked once sent)."""
+    """The publish ledger: `made == acked + spooled + dropped + queued + in_flight` (QoS 0 counts as acked once sent).
 
-    __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued")
+    What is spooled is on disk; what becomes of it there is in the spool's own ledger."""
+
+    __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued", "spooled")
 
     def __init__(self, name: str) -> None:
         self.made = 0
         self.acked = 0
+        self.spooled = 0
         self.queued = 0
         self.in_flight = 0
         self.filtered = 0
@@ -122,4 +125,4 @@ class PublishCounts:
 
     def balance(self) -> int:
         """Zero, always."""
-        return self.made - self.acked - self.drops.total - self.queued - self.in_flight
+        return self.made - self.acked - self.spooled - self.drops.total - self.queued - self.in_flight

@@ -46,7 +46,10 @@ class TopicFilter:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Where results go: literal text between placeholders. `literals` has one more part than `names`."""
+    """Where results go: literal text between placeholders. `literals` has one more part than `names`.
+
+    `text` is the whole, with what was known at once filled in.
+    """
 
     text: str
     literals: tuple[str, ...]
@@ -101,7 +104,7 @@ def parse_filter(text: str, fixed: Mapping[str, str] | None = None) -> TopicFilt
     if levels[0] in ("+", "#"):
         expression = r"(?!\$)" + expression  # wildcards do not reach topics of the broker's own
     has_wildcards = any(part in ("+", "#") for part in parts)
-    return TopicFilter(text, "/".join(levels), tuple(captures), has_wildcards, re.compile(expression, re.DOTALL))
+    return TopicFilter(filled, "/".join(levels), tuple(captures), has_wildcards, re.compile(expression, re.DOTALL))
 
 
 def parse_template(text: str, fixed: Mapping[str, str], names: Collection[str]) -> Template:
@@ -123,7 +126,7 @@ def parse_template(text: str, fixed: Mapping[str, str], names: Collection[str]) 
         raise TopicError(f'"{text}": + and # cannot be published to; they belong into subscriptions')
     if filled.startswith("$"):
         raise TopicError(f'"{text}": topics that begin with $ belong to the broker')
-    return Template(text, literals, names)
+    return Template(filled, literals, names)
 
 
 def overlaps(a: TopicFilter, b: TopicFilter) -> bool:

@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,15 @@ def check(name: str) -> list[str]:
         BUILDERS[name](folder)
         made = sorted(folder.iterdir())
         here = HERE / name
-        return [f.name for f in made if not (here / f.name).exists() or (here / f.name).read_bytes() != f.read_bytes()]
+        return [f.name for f in made if not (here / f.name).exists() or content(here / f.name) != content(f)]
+
+
+def content(file: Path) -> object:
+    """What two builds must have alike. Of an archive its members: how zip writes their headers differs from Python to Python."""
+    if file.suffix != ".npz":
+        return file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def main() -> int:

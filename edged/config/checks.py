@@ -294,7 +294,7 @@ def without_model(table: Pipeline, raw: Raw) -> Wrong:
         return
     if table.output.type != "raw":
         yield "output", f'"{table.output.type}" needs a model; without one the samples themselves are the result'
-    for key in ("postprocess", "inputs"):
+    for key in ("postprocess", "inputs", "slots", "overflow"):
         if key in raw:
             yield key, "has no effect without a model", "key"
 

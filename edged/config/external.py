@@ -1,4 +1,4 @@
-"""Text from outside the file: systemd credentials, environment variables, files; secrets and addresses.
+"""Text from outside the file: systemd credentials, environment variables, files; secrets, addresses and labels.
 
 The only part of the configuration that looks outside the TOML file, and the one that must never show a secret: no message
 from here holds a value, unless it stood in the file and is no secret.
@@ -108,6 +108,23 @@ def private_key(raw: object, around: Surroundings) -> Secret:
     return plain
 
 
+def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
+    """Class names by index: a list, or a file with one a line (empty lines at its end do not count)."""
+    names: list[object]
+    if isinstance(raw, str) and raw:
+        names = [line.strip() for line in _read_text(around.folder / raw).rstrip().splitlines()]
+        if not all(names):
+            raise ValueError(f"expected one label a line, {around.folder / raw} has an empty line")
+    elif isinstance(raw, list) and raw and all(isinstance(x, str) and x for x in raw):
+        names = raw
+    else:
+        raise ValueError(f"expected a list of texts, or the path of a file with one a line, found {shown(raw)}")
+    for one in names:
+        if names.count(one) > 1:
+            raise ValueError(f"expected a different name for each class, found {shown(one)} {names.count(one)} times")
+    return tuple(str(one) for one in names)
+
+
 EXT_FORMS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
 
 
@@ -161,5 +178,6 @@ Ext = Annotated[str, Value("ext", ext)]
 ClientId = Annotated[str, Value("ext", client_id)]
 DeviceId = Annotated[str, Value("ext", device_id)]
 SecretText = Annotated[Secret, Value("ext", secret)]
+Labels = Annotated[tuple[str, ...], Value("text list or path", labels)]
 PrivateKey = Annotated[Secret, Value("ext", private_key)]
 Url = Annotated[BrokerUrl, Value("ext", broker_url)]

@@ -19,7 +19,7 @@ from edged.config.convert import Conversion
 from edged.config.document import Document, SyntaxProblem, parse
 from edged.config.positions import KeyPath, Positions, parse_path, written
 from edged.config.references import references, unused
-from edged.config.schema import Broker, Config, MqttSource
+from edged.config.schema import Broker, Config, MqttSource, Pipeline
 from edged.config.values import Surroundings
 from edged.errors import ConfigError, Problem
 
@@ -69,21 +69,21 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
 
 
 def _sound(config: Config) -> Config:
-    """Without sources and pipelines that name a table which is not there: it has a problem of its own."""
+    """Without sources and pipelines that name a table which is not there, or each other in a circle: that is said already."""
     sources = {n: s for n, s in config.source.items() if not isinstance(s, MqttSource) or _is_there(s.broker, config.broker)}
-    pipelines = dict(config.pipeline)
-    while True:
-        streams = {*sources, *pipelines}
-        sound = {
-            name: p
-            for name, p in pipelines.items()
-            if streams.issuperset(p.source)
-            and (p.model is None or p.model in config.model)
-            and all(_is_there(entry.broker, config.broker) for entry in p.publish)
-        }
-        if len(sound) == len(pipelines):
-            return msgspec.structs.replace(config, source=sources, pipeline=sound)
-        pipelines = sound
+    sound: dict[str, Pipeline] = {}
+    left = {
+        name: p
+        for name, p in config.pipeline.items()
+        if name not in config.source
+        and (p.model is None or p.model in config.model)
+        and all(_is_there(entry.broker, config.broker) for entry in p.publish)
+    }
+    while ready := {name: p for name, p in left.items() if {*sources, *sound} >= set(p.source)}:
+        sound |= ready
+        left = {name: p for name, p in left.items() if name not in ready}
+    in_order = {name: p for name, p in config.pipeline.items() if name in sound}
+    return msgspec.structs.replace(config, source=sources, pipeline=in_order)
 
 
 def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:

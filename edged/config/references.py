@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.config.checks import found_among, listed
+from edged.config.values import counted
 from edged.errors import Problem
 
 Raw = Mapping[str, Any]
@@ -106,11 +107,9 @@ def _broker(path: str, table: Raw, names: _Names) -> list[Problem]:
         return []
     if not names.brokers:
         return [Problem(path, 'there is no broker; add [broker.main] with url = "mqtt://localhost"', "table")]
-    return [Problem(path, f"required, since there are {_count(len(names.brokers))} brokers: {', '.join(names.brokers)}", "table")]
-
-
-def _count(n: int) -> str:
-    return {2: "two", 3: "three", 4: "four", 5: "five"}.get(n, str(n))
+    return [
+        Problem(path, f"required, since there are {counted(len(names.brokers))} brokers: {', '.join(names.brokers)}", "table")
+    ]
 
 
 def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from edged.config.external import ClientId, DeviceId, Ext, PrivateKey, SecretText, Url
+from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.values import (
     KIB,
     BaseTopic,
@@ -32,7 +32,6 @@ from edged.config.values import (
     H,
     Index,
     Keepalive,
-    Labels,
     LineEnd,
     Marker,
     Name,
@@ -664,7 +663,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Key(
             "when all slots are taken; latest_only: the newest of each key; block: withhold acknowledgements, so that the "
             "broker keeps the rest (MQTT at QoS 1), or stop reading the port; refused for MQTT at QoS 0",
-            default='`"block"` if all sources are MQTT at QoS 1, else `"drop_oldest"`',
+            default='`"block"` if all sources are MQTT at QoS 1 or replay at speed 0, else `"drop_oldest"`',
         ),
     ] = None
     window: Annotated[Window | None, Key("samples of one run", default="none: each sample by itself")] = None

@@ -169,6 +169,12 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
     return folded[close[0]] if close else None
 
 
+def counted(n: int) -> str:
+    """A number as a text says it: `three`, `12`."""
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return words[n] if n < len(words) else str(n)
+
+
 def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
     """One of a few words or numbers."""
     if isinstance(raw, str | int) and not isinstance(raw, bool) and raw in known:
@@ -426,17 +432,6 @@ def path(raw: object, around: Surroundings) -> Path:
     return around.folder / raw
 
 
-def labels(raw: object, around: Surroundings) -> tuple[str, ...] | Path:
-    if isinstance(raw, str):
-        return path(raw, around)
-    if not isinstance(raw, list) or not raw or not all(isinstance(x, str) and x for x in raw):
-        raise ValueError(f"expected a list of texts, or the path of a file with one a line, found {shown(raw)}")
-    for one in raw:
-        if raw.count(one) > 1:
-            raise ValueError(f"expected a different name for each class, found {shown(one)} {raw.count(one)} times")
-    return tuple(raw)
-
-
 def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
     """None: whichever is fastest."""
     if raw == "auto":
@@ -546,7 +541,6 @@ DType = Annotated[str, Value("type", dtype)]
 Samples = Annotated[Span, Value("samples or duration", span)]
 DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 FilePath = Annotated[Path, Value("path", path)]
-Labels = Annotated[tuple[str, ...] | Path, Value("text list or path", labels)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
 Constant = Annotated[Any, Value("number, list", constant)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]

@@ -1,16 +1,21 @@
-"""Starts a broker, a sensor and the daemon with models/demo.toml, and prints the results that arrive at the broker."""
+"""Starts a broker, a sensor and the daemon with models/demo.toml, and prints the results that arrive at the broker.
+
+Whatever happens (a result, a line of the daemon's log, Ctrl-C, the daemon's end) is put into one queue and handled here, one
+after the other.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
-import shutil
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,122 +23,163 @@ import paho.mqtt.client as mqtt
 import tomli
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edged.demo.broker import NoBroker, broker
+from edged.demo import place
+from edged.demo.broker import NoBroker, broker, find
+from edged.demo.child import child, stop
+from edged.demo.screen import Screen
 from edged.demo.sensor import Sensor
 
 CONFIG = Path(__file__).resolve().parents[2] / "models" / "demo.toml"
-BAR = 20
+STOP_S = 12.0
+"""The daemon allows itself 10 s."""
+LAST_WORD_S = 1.0
 
-
-class Screen:
-    """What is printed; results and health come on paho's thread, the sensor's word on the sensor's."""
-
-    def __init__(self) -> None:
-        self.results = 0
-        self.right = 0
-        self.health: dict[str, Any] = {}
-        self._truth = ""
-        self._colour = sys.stdout.isatty()
-
-    def truth(self, condition: str) -> None:
-        self._truth = condition
-        self._print(f"-- the machine is now: {condition} --", dim=True)
-
-    def on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-        facts = json.loads(message.payload)
-        if message.topic.endswith("/health"):
-            self.health = facts
-            return
-        self.results += 1
-        self.right += facts["label"] == self._truth
-        bar = "#" * round(facts["score"] * BAR)
-        at = facts["time"][11:19]
-        memory = self.health.get("memory", {})
-        used = f"{memory['resident_mib']:.0f} of {memory['budget_mib']:.0f} MiB" if memory else ""
-        self._print(f"{at}  {facts['label']:10}  {facts['score']:4.2f} {bar:{BAR}}  {facts['age_ms']:6.2f} ms  {used}")
-
-    def summary(self) -> str:
-        memory = self.health.get("memory")
-        used = f", {memory['resident_mib']:.0f} of {memory['budget_mib']:.0f} MiB" if memory else ""
-        cpu = self.health.get("cpu_s")
-        share = (
-            f", {100 * cpu / self.health['uptime_s']:.1f} % of a core, start included" if cpu and self.health["uptime_s"] else ""
-        )
-        return f"{self.results} results, {self.right} as the machine was{used}{share}"
-
-    def _print(self, text: str, dim: bool = False) -> None:
-        print(f"\033[2m{text}\033[0m" if dim and self._colour else text, flush=True)
+Events = queue.SimpleQueue[tuple[str, Any]]  # its put may be called by a signal handler
 
 
 def main() -> int:
+    """Exit status: 0 if results came and the daemon ended well, else 1."""
     parser = argparse.ArgumentParser(prog="make run", description="The daemon at its main job, before your eyes.")
     parser.add_argument("--seconds", type=float, help="end by itself after so long; else Ctrl-C ends it")
-    seconds = parser.parse_args().seconds
-    settings = tomli.loads(CONFIG.read_text("utf-8"))
-    port = int(settings["broker"]["main"]["url"].rpartition(":")[2])
-    tty = Path(settings["source"]["accel"]["port"])
-    tty.parent.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser.add_argument("--broker", choices=["mosquitto", "amqtt"], help="else mosquitto where it is installed")
+    arguments = parser.parse_args()
+    events: Events = queue.SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: events.put(("signal", None)))
+    screen = Screen(sys.stdout)
     try:
-        with broker(tty.parent, port) as name:
-            config = _config_for(name, tty.parent)
-            print(f"broker: {name} on port {port}; sensor: {tty}; configuration: {os.path.relpath(CONFIG)}")
-            return _watch(config, tty, port, settings["device"]["id"], seconds)
+        code = _demonstrate(screen, events, arguments.broker, arguments.seconds)
     except NoBroker as error:
         print(f"make run: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 0
+    except BrokenPipeError:  # `make run | head`: nobody looks any more
+        code = 0 if screen.results else 1
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it at exit)
+    return code
 
 
-def _config_for(broker_name: str, folder: Path) -> Path:
-    """models/demo.toml itself; for a broker that speaks MQTT 3.1.1 only, a copy that says so."""
-    if broker_name == "mosquitto":
-        return CONFIG
-    text = CONFIG.read_text("utf-8").replace("[source.accel]", 'version = "3.1.1"\n\n[source.accel]', 1)
-    text = text.replace('path = "vibration"', f'path = "{CONFIG.parent / "vibration"}"', 1)
-    copy = folder / "demo.toml"
-    copy.write_text(text, "utf-8")
-    return copy
+def _demonstrate(screen: Screen, events: Events, broker_name: str | None, seconds: float | None) -> int:
+    settings = tomli.loads(CONFIG.read_text("utf-8"))
+    url, wanted_tty = settings["broker"]["main"]["url"], Path(settings["source"]["accel"]["port"])
+    wanted_port = int(url.rpartition(":")[2])
+    program = find(broker_name, os.environ.get("PATH", ""), Path(sys.executable).parent)
+    with place.folder(wanted_tty.parent) as folder:
+        tty, port = folder / wanted_tty.name, place.port(wanted_port)
+        changes = {}
+        if port != wanted_port or program.version != "5":
+            changes[f'url = "{url}"'] = f'url = "mqtt://localhost:{port}"\nversion = "{program.version}"'
+        if tty != wanted_tty:
+            changes[str(wanted_tty)] = str(tty)
+        if changes:
+            model = settings["model"]["vibration"]["path"]
+            changes[f'path = "{model}"'] = f'path = "{CONFIG.parent / model}"'
+        config = place.configuration(CONFIG, folder, changes)
+        screen.title(
+            "broker", f"{program.name} on port {port}" + (f", since {wanted_port} is taken" if port != wanted_port else "")
+        )
+        screen.title("sensor", f"{tty}, simulated, on a pseudo-terminal")
+        screen.title(
+            "configuration", os.path.relpath(CONFIG) if config == CONFIG else f"{config}, made from {os.path.relpath(CONFIG)}"
+        )
+        screen.title("daemon's log", str(folder / "edged.log"))
+        with broker(program, folder, port), Sensor(tty, lambda condition: events.put(("truth", condition))):
+            return _watch(screen, events, config, folder / "edged.log", port, settings["device"]["id"], seconds)
 
 
-def _watch(config: Path, tty: Path, port: int, device: str, seconds: float | None) -> int:
-    screen = Screen()
-    client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.on_connect = lambda c, *_: c.subscribe([(f"edged/{device}/vibration", 0), (f"edged/{device}/health", 0)])
-    client.on_message = screen.on_message
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    ended = threading.Event()
-    with Sensor(tty, screen.truth):
-        daemon = subprocess.Popen([_edged(), "run", "-c", str(config)], start_new_session=True)
-        threading.Thread(target=_tell_end, args=(daemon, ended), daemon=True).start()
-        try:
-            ended.wait(seconds)
-        except KeyboardInterrupt:
-            print()
-        finally:
-            if daemon.poll() is None:
-                daemon.terminate()
-            code = daemon.wait(15)
-            time.sleep(0.2)  # the last health is on its way
-            client.disconnect()
-            client.loop_stop()
-    print(screen.summary())
-    if code or not screen.results:
-        print(f"make run: the daemon ended with status {code}" if code else "make run: no result arrived", file=sys.stderr)
+def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, device: str, seconds: float | None) -> int:
+    root = f"edged/{device}"
+    with _listener(events, port, root), _daemon(events, config, log) as daemon:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        what = _show(screen, events, deadline, until={"signal", "ended"})
+        if what == "signal":
+            screen.interrupted()
+        code = daemon.wait() if what == "ended" else _stop(screen, events, daemon)
+    screen.summary()
+    if code and not (what == "signal" and code == -signal.SIGTERM):  # asked to leave before it was ready
+        print(f"make run: the daemon ended with status {code}", file=sys.stderr)
+        return 1
+    if not screen.results:
+        print("make run: no result arrived", file=sys.stderr)
         return 1
     return 0
 
 
-def _tell_end(daemon: subprocess.Popen[bytes], ended: threading.Event) -> None:
-    daemon.wait()
-    ended.set()
+def _show(screen: Screen, events: Events, deadline: float | None, until: set[str]) -> str | None:
+    """Prints what happens, until one of `until` happens, which is returned, or the deadline (monotonic s)."""
+    shown = {"result": screen.result, "health": screen.health, "truth": screen.truth, "log": screen.log}
+    while True:
+        try:
+            what, value = events.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return None
+        if what in shown:
+            shown[what](value)
+        if what in until:
+            return what
 
 
-def _edged() -> str:
-    beside = Path(sys.executable).with_name("edged")
-    return str(beside) if os.access(beside, os.X_OK) else shutil.which("edged") or "edged"
+def _stop(screen: Screen, events: Events, daemon: subprocess.Popen[bytes]) -> int:
+    """Ends the daemon and shows its last words; a further Ctrl-C ends it at once. Returns its exit status."""
+    daemon.terminate()
+    awaited = {"ended", "goodbye"}
+    deadline = time.monotonic() + STOP_S
+    while awaited and (what := _show(screen, events, deadline, until={"signal", *awaited})):
+        awaited.discard(what)
+        if what == "signal":
+            daemon.terminate()
+        elif what == "ended":  # its goodbye was sent before
+            deadline = time.monotonic() + LAST_WORD_S
+    if daemon.poll() is None:
+        daemon.kill()
+    return daemon.wait()
+
+
+@contextlib.contextmanager
+def _daemon(events: Events, config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`edged run` as anybody would start it, its log copied to a file and into the queue."""
+    command = [str(Path(sys.executable).with_name("edged")), "run", "-c", str(config)]
+    process = child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def read() -> None:
+        assert process.stdout
+        with log.open("wb") as file:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                events.put(("log", line.decode(errors="replace").rstrip()))
+        process.wait()
+        events.put(("ended", None))
+
+    reader = threading.Thread(target=read, name="log", daemon=True)
+    reader.start()
+    try:
+        yield process
+    finally:
+        stop(process, STOP_S)
+        reader.join()
+
+
+@contextlib.contextmanager
+def _listener(events: Events, port: int, root: str) -> Iterator[None]:
+    """Puts what arrives at the broker into the queue: results, health, and that the daemon said goodbye."""
+
+    def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
+        what = message.topic.removeprefix(f"{root}/")
+        if what != "status":
+            events.put(("health" if what == "health" else "result", message.payload))
+        elif message.payload == b"stopped":
+            events.put(("goodbye", None))
+
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda c, *_: c.subscribe([(f"{root}/{topic}", 0) for topic in ("vibration", "health", "status")])
+    client.on_message = on_message
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 if __name__ == "__main__":

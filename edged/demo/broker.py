@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from edged.demo.child import child, stop
 
 MOSQUITTO = """\
 listener {port} 127.0.0.1
@@ -25,45 +29,60 @@ plugins:
   amqtt.plugins.authentication.AnonymousAuthPlugin:
     allow_anonymous: true
 """
-START_S = 10.0
+START_S = 20.0
+STOP_S = 5.0
+SBIN = "/usr/sbin:/usr/local/sbin"  # Debian keeps mosquitto where only root looks
 
 
 class NoBroker(Exception):
     """No broker can be started; the text says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A broker that is installed: its configuration, with `{port}`, and how it is called with one."""
+
+    name: str
+    path: str
+    config: str
+    version: str
+    """The newest MQTT version that it speaks."""
+
+
+def find(name: str | None, path: str, environment: Path) -> Program:
+    """The broker called `name`, or the best one that is there: in the folders of `path`, or in those of Debian for root,
+    or, for amqtt, in the folder `environment`. Raises NoBroker."""
+    mosquitto = shutil.which("mosquitto", path=f"{path}:{SBIN}" if path else None)
+    amqtt = environment / "amqtt"
+    if mosquitto and name in (None, "mosquitto"):
+        return Program("mosquitto", mosquitto, MOSQUITTO, "5")
+    if amqtt.exists() and name in (None, "amqtt"):
+        return Program("amqtt", str(amqtt), AMQTT, "3.1.1")
+    raise NoBroker(f"{name or 'a broker'} is not installed: apt install mosquitto, or {sys.executable} -m pip install amqtt")
+
+
 @contextlib.contextmanager
-def broker(folder: Path, port: int) -> Iterator[str]:
-    """Runs a broker on `port` of this machine; gives what it is: "mosquitto", or "amqtt", which speaks MQTT 3.1.1 only."""
-    if _answers(port):
-        raise NoBroker(f"port {port} of this machine is taken, perhaps by another `make run`: end that first")
-    path = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    amqtt = Path(sys.executable).with_name("amqtt")
-    if path:
-        name, config, command = "mosquitto", MOSQUITTO, [path, "-c"]
-    elif amqtt.exists():
-        name, config, command = "amqtt", AMQTT, [str(amqtt), "-c"]
-    else:
-        raise NoBroker("no broker is here: apt install mosquitto, or pip install 'edged[demo]'")
-    file = folder / "broker.conf"
-    file.write_text(config.format(port=port))
-    with (folder / "broker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, str(file)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+def broker(program: Program, folder: Path, port: int) -> Iterator[None]:
+    """Runs a broker for this machine alone on `port`; it takes connections when this gives way. Raises NoBroker."""
+    file, log_file = folder / "broker.conf", folder / "broker.log"
+    config = program.config.format(port=port)
+    if program.name == "mosquitto" and os.geteuid() == 0:
+        config += "user root\n"  # else it becomes another user, and what ends it with us is lost
+    file.write_text(config, "utf-8")
+    with log_file.open("wb") as log:
+        process = child([program.path, "-c", str(file)], stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + START_S
         while not _answers(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise NoBroker(f"{name} did not start: see {folder / 'broker.log'}")
-            time.sleep(0.05)
-        yield name
+                raise NoBroker(
+                    f"{program.name} did not start; the end of its log:\n{log_file.read_text(errors='replace')[-2000:]}"
+                )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+        yield
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process, STOP_S)
 
 
 def _answers(port: int) -> bool:

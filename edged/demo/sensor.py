@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import select
 import threading
 import time
-import tty
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from edged import signal
@@ -18,7 +18,8 @@ SEED = 2
 
 
 class Sensor:
-    """Links `path` to a pseudo-terminal and speaks on it from a thread; `said` is told when the machine's condition changes."""
+    """Links `path` to a pseudo-terminal and speaks on it from a thread, from when somebody first opens it; `said` is told, on
+    that thread, when the machine's condition changes."""
 
     def __init__(self, path: Path, said: Callable[[str], None]) -> None:
         self.path = path
@@ -28,11 +29,10 @@ class Sensor:
 
     def __enter__(self) -> Sensor:
         self._master, slave = os.openpty()
-        tty.setraw(slave)
-        self._slave = slave  # held open, so that the daemon may come and go
         os.set_blocking(self._master, False)
         self.path.unlink(missing_ok=True)
         self.path.symlink_to(os.ttyname(slave))
+        os.close(slave)
         self._thread.start()
         return self
 
@@ -40,22 +40,24 @@ class Sensor:
         self._stop.set()
         self._thread.join()
         self.path.unlink(missing_ok=True)
-        os.close(self._slave)
         os.close(self._master)
 
     def _speak(self) -> None:
+        listener = select.poll()
+        listener.register(self._master, 0)  # POLLHUP, while nobody has it open, comes unasked
+        while listener.poll(0):
+            if self._stop.wait(0.02):
+                return
         start, count, condition = time.monotonic(), 0, ""
         for block in signal.blocks("vibration", SEED, RATE, BLOCK):
             now = signal.condition_at(count / RATE)
             if now != condition:
                 condition = now
                 self._said(condition)
-            lines = "".join(f"{x:.3f},{y:.3f},{z:.3f}\n" for x, y, z in block.tolist())
-            try:
-                os.write(self._master, lines.encode())
-            except OSError as error:
-                if error.errno != errno.EAGAIN:  # nobody reads: a sensor speaks all the same
-                    raise
+            if not listener.poll(0):
+                lines = "".join(f"{x:.3f},{y:.3f},{z:.3f}\n" for x, y, z in block.tolist())
+                with suppress(BlockingIOError):  # it is not read fast enough: lost, as on a wire
+                    os.write(self._master, lines.encode())
             count += BLOCK
             if self._stop.wait(max(0.0, start + count / RATE - time.monotonic())):
                 return

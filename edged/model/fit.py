@@ -107,16 +107,20 @@ def _bad_outputs(plan: ModelPlan) -> list[str]:
         info = infos.get(name)
         if info is None:
             texts.append(f"it has no output {name!r}; it has {', '.join(infos)}")
-        elif info.kind != "tensor":
-            cure = (
-                '; export with options={"zipmap": False}'
-                if "map" in info.kind
-                else "; name the outputs you want as output.tensor"
-            )
-            texts.append(f"output {name} is a {info.kind}, which cannot be bound{cure}")
-        elif info.dtype in (None, "complex64", "complex128"):
-            texts.append(f"output {onnx_name(info)} cannot be read: numpy has no {info.element or info.dtype}")
+        elif text := cannot_bind(info):
+            texts.append(text)
     return texts
+
+
+def cannot_bind(output: TensorInfo) -> str:
+    """Why an output cannot be had as an array; empty if it can."""
+    if output.kind != "tensor":
+        is_map = "map" in output.kind
+        cure = 'export with options={"zipmap": False}' if is_map else "name the outputs you want as output.tensor"
+        return f"output {output.name} is a {output.kind}, which cannot be bound; {cure}"
+    if output.dtype in (None, "complex64", "complex128"):
+        return f"output {onnx_name(output)} cannot be read: numpy has no {output.element or output.dtype}"
+    return ""
 
 
 def onnx_name(info: TensorInfo) -> str:

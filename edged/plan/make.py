@@ -8,11 +8,15 @@ from edged.budget import default_budget
 from edged.config.schema import Config
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, memory_table
 from edged.plan.models import plan_models, wide_sources
 from edged.plan.pipelines import plan_pipeline
-from edged.plan.records import Machine, PipelinePlan, Plan
-from edged.plan.streams import plan_links, plan_sources
+from edged.plan.publishes import check_own_topics
+from edged.plan.records import Machine, PipelinePlan, Plan, SourcePlan
+from edged.plan.scope import Scope
+from edged.plan.sources import plan_sources
+from edged.plan.streams import pipeline_stream, source_stream
 
 
 def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machine) -> tuple[Plan | None, list[Problem]]:
@@ -20,14 +24,10 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     problems: list[Problem] = []
     device = config.device.id or machine.host
     base_topic = config.device.base_topic.replace("{device}", device)
-    known = {"device": device, "base_topic": base_topic}
     sources = plan_sources(config, device, base_topic, wide_sources(config, manifests), problems)
     links = plan_links(config, device, base_topic, sources, problems)
-    pipelines: dict[str, PipelinePlan] = {}
-    for name in config.pipeline:
-        planned = plan_pipeline(name, config, sources, manifests, known, problems)
-        if planned is not None:
-            pipelines[name] = planned
+    check_own_topics(config, sources, base_topic, problems)
+    pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, problems)
     models = plan_models(config, manifests, pipelines, problems)
     budget = config.memory.budget or default_budget(machine.memory)
     memory = memory_table(machine, links, sources, models, pipelines)
@@ -49,3 +49,28 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         budget=budget,
     )
     return plan, problems
+
+
+def _plan_pipelines(
+    config: Config,
+    sources: Mapping[str, SourcePlan],
+    manifests: Mapping[str, Manifest],
+    known: Mapping[str, str],
+    problems: list[Problem],
+) -> dict[str, PipelinePlan]:
+    """The pipelines, each after those that it reads. One that reads what has no plan is left out: that has its own problem."""
+    streams = {name: source_stream(source) for name, source in sources.items()}
+    plans: dict[str, PipelinePlan] = {}
+    left = dict(config.pipeline)
+    while ready := [name for name, p in left.items() if streams.keys() >= set(p.source)]:
+        for name in ready:
+            settings = left.pop(name)
+            if settings.model is not None and settings.model not in manifests:
+                continue
+            mine = [streams[s] for s in settings.source]
+            manifest = manifests[settings.model] if settings.model is not None else None
+            plan = plan_pipeline(Scope(f"pipeline.{name}", problems), name, config, sources, mine, manifest, known)
+            if plan is not None:
+                plans[name] = plan
+                streams[name] = pipeline_stream(plan, streams)
+    return {name: plans[name] for name in config.pipeline if name in plans}

@@ -1,32 +1,45 @@
 """The byte table: a line for every consumer of memory, and the sum, before anything starts.
 
-The base is what this process already uses (interpreter and libraries); everything else is arithmetic over the plan.
+The base is what this process already uses (interpreter and libraries); everything else is arithmetic over the plan. The
+arrays of windows, joins, slots and models are counted to the byte; what Python objects and ONNX Runtime take is measured
+once and stands here as constants.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from edged.align import AlignPlan
+from edged.config.schema import MqttSource, Step
 from edged.errors import Problem
+from edged.model.fit import fit
+from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, SourcePlan
+from edged.plan.sources import mqtt_settings
+from edged.records import MESSAGE_OVERHEAD
+from edged.shape import OutputPlan
 from edged.transport.mqtt_settings import LinkSettings
 
-MIB = 1024 * 1024
+KIB, MIB = 1024, 1024 * 1024
 FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 2 * MIB
-"""Assumed for a model that says nothing about them; measured at load."""
-MESSAGE = 600
-"""Bytes that a queued message costs beside its body."""
+"""Assumed for a model, whose intermediate results are known only once it has run."""
 SLACK = 6 * MIB
-SERIAL_READ = 64 * 1024
-LINK_READ = 256 * 1024
+SERIAL_READ = 64 * KIB
+LINK_READ = 256 * KIB
 KEY = 400
 """Bytes that a key costs in tables: its names, its ids, its topics."""
+SLOT = 200
+"""Bytes of a waiting slot beside its numbers: objects, its place in the queue."""
+RESULT = 1 * KIB
+"""Bytes of a result that `when` keeps for later."""
+UNKNOWN_OUTPUT = 4 * KIB
+"""Assumed for one row of an output whose shape the file leaves open."""
 
 
 def memory_table(
@@ -41,35 +54,13 @@ def memory_table(
     if models:
         lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once"))
     for name, model in models.items():
-        weights = model.manifest.onnx.initializer_bytes
-        lines.append(MemoryLine(f"model.{name}: weights", weights, "initializers of the file"))
-        lines.append(MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load"))
-        bound = _bound(model)
-        rows = " + ".join(f"{n}{list(s)}" for n, s in model.rows.items())
-        lines.append(MemoryLine(f"model.{name}: bound arrays", bound, f"batch x ({rows})", f"model.{name}.batch"))
-    for name, source in sources.items():
-        lines.append(
-            MemoryLine(f"source.{name}: read and decode", _source(source), _source_text(source), f"source.{name}.max_bytes")
-        )
-    for name, pipeline in pipelines.items():
-        lines += _pipeline(name, pipeline, sources)
+        lines += _model(name, model)
+    for source in sources.values():
+        lines.append(_source(source))
+    for pipeline in pipelines.values():
+        lines += _pipeline(pipeline, sources)
     for name, link in links.items():
-        held = _held(name, link, sources, pipelines)
-        how = f"{link.outbox_bytes // 1024} KiB out, {LINK_READ // 1024} KiB + one packet of {link.max_packet // 1024} KiB in"
-        lines.append(
-            MemoryLine(
-                f"broker.{name}: buffers", link.outbox_bytes + LINK_READ + link.max_packet, how, f"broker.{name}.max_packet"
-            )
-        )
-        if held:
-            lines.append(
-                MemoryLine(
-                    f"broker.{name}: unacknowledged inputs",
-                    held,
-                    "receive_maximum x largest payload",
-                    f"broker.{name}.receive_maximum",
-                )
-            )
+        lines += _link(name, link, sources, pipelines)
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
 
@@ -79,72 +70,140 @@ def check_budget(lines: Sequence[MemoryLine], budget: int, is_set: bool) -> Prob
     total = sum(line.bytes for line in lines)
     if total <= budget:
         return None
-    largest = max(lines, key=lambda line: line.bytes)
-    cure = f": set {largest.key}" if largest.key else ""
-    given = "the budget is" if is_set else "a quarter of this machine's memory is"
-    return Problem(
-        "memory.budget",
-        f"the plan needs {total / MIB:.0f} MiB, {given} {budget / MIB:.0f} MiB; largest: {largest.what}, "
-        f"{largest.how} = {largest.bytes / MIB:.0f} MiB{cure}",
-    )
+    needs = f"the plan needs {_mib(total)}, {'the budget is' if is_set else 'a quarter of this machine is'} {_mib(budget)}"
+    largest = max((line for line in lines if line.key), key=lambda line: line.bytes, default=None)
+    if largest is None or largest.bytes < total - budget:
+        most = sorted(lines, key=lambda line: -line.bytes)[:3]
+        parts = ", ".join(f"{line.what} {_mib(line.bytes)}" for line in most)
+        return Problem("memory.budget", f"{needs}; most of it: {parts}; set budget to at least {_mib(total + MIB - 1)}")
+    text = f"largest: {largest.what}, {largest.how} = {_mib(largest.bytes)}: set {largest.key}"
+    return Problem("memory.budget", f"{needs}; {text}")
 
 
-def _bound(model: ModelPlan) -> int:
-    batch = model.batch_max or 16
-    by_name = {i.name: i for i in model.manifest.onnx.inputs}
-    rows = sum(math.prod(shape) * np.dtype(by_name[n].dtype or "float32").itemsize for n, shape in model.rows.items())
-    return batch * (rows + 4096)  # outputs are small beside inputs; 4 KiB a row stands for them
+def _mib(n: int) -> str:
+    return f"{n / MIB:.0f} MiB"
 
 
-def _source(source: SourcePlan) -> int:
-    keys = source.max_keys * KEY
-    if source.is_mqtt:
-        return keys + 2 * source.settings.max_bytes  # type: ignore[union-attr]
+def _model(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
+    yield MemoryLine(f"model.{name}: weights", model.manifest.onnx.initializer_bytes, "initializers of the file")
+    yield MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load")
+    fitted, _ = fit(model)
+    batch = fitted.batch_max if fitted is not None else 1
+    shapes = " + ".join(f"{n}{list(s)}" for n, s in model.rows.items())
+    how = f"{batch} rows of {shapes}, and of the outputs"
+    yield MemoryLine(f"model.{name}: arrays", batch * model_row_bytes(model), how, f"model.{name}.batch")
+
+
+def model_row_bytes(model: ModelPlan) -> int:
+    """One row of all inputs and of the wanted outputs."""
+    inputs = {i.name: i for i in model.manifest.onnx.inputs}
+    wanted = [o for o in model.manifest.onnx.outputs if model.outputs is None or o.name in model.outputs]
+    given = sum(math.prod(shape) * np.dtype(inputs[n].dtype).itemsize for n, shape in model.rows.items())
+    return given + sum(_output_bytes(o) for o in wanted)
+
+
+def _output_bytes(output: TensorInfo) -> int:
+    if output.shape is None or output.dtype in (None, "string"):
+        return UNKNOWN_OUTPUT
+    sizes = [a for a in output.shape[1:] if isinstance(a, int)]
+    is_known = len(sizes) == len(output.shape[1:])
+    return math.prod(sizes) * np.dtype(output.dtype).itemsize if is_known else UNKNOWN_OUTPUT
+
+
+def _source(source: SourcePlan) -> MemoryLine:
+    keys, what = source.max_keys * KEY, f"source.{source.name}: read and decode"
+    said = f"{source.max_keys} keys, " if source.key_names else ""
+    if isinstance(source.settings, MqttSource):
+        largest = source.settings.max_bytes
+        return MemoryLine(
+            what, keys + 2 * largest, f"{said}2 payloads of {largest // KIB} KiB", f"source.{source.name}.max_bytes"
+        )
     if source.decode is None:
-        return keys + SERIAL_READ
-    # A read of 64 KiB as text, as separators found, and as numbers; the frame that is not complete yet.
-    return keys + 6 * SERIAL_READ + source.settings.max_bytes  # type: ignore[union-attr]
+        return MemoryLine(what, keys + SERIAL_READ, "a block of samples")
+    # A read as text, as separators found, and as numbers; the frame that is not complete yet.
+    frame = source.decode.max_bytes
+    return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", f"source.{source.name}.max_bytes")
 
 
-def _source_text(source: SourcePlan) -> str:
-    keys = f"{source.max_keys} keys, " if source.key_names else ""
-    if source.is_mqtt:
-        return keys + f"2 payloads of {source.settings.max_bytes // 1024} KiB"  # type: ignore[union-attr]
-    return keys + "reads of 64 KiB"
-
-
-def _pipeline(name: str, p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> list[MemoryLine]:
-    item = np.dtype(p.dtype).itemsize
-    lines = []
-    if p.window is not None:
-        size = p.max_keys * 2 * p.window.size * p.width * item
-        how = f"{p.max_keys} keys x 2 x {p.window.size} x {p.width} {p.dtype}"
-        lines.append(MemoryLine(f"pipeline.{name}: windows", size, how, f"source.{p.sources[0]}.max_keys, or window.size"))
+def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[MemoryLine]:
+    name = f"pipeline.{p.name}"
+    keyed = next((s for s in p.sources if s in sources and sources[s].key_names), None)
+    keys = f"{p.max_keys} keys x " if p.keys else ""
+    max_keys = f"source.{keyed}.max_keys, or " if keyed is not None else ""
     if p.align is not None:
-        size = p.max_keys * p.width * item * 4 + MIB
-        lines.append(MemoryLine(f"pipeline.{name}: join", size, f"{p.max_keys} keys x {p.width} values, rows that wait"))
+        how = f"{keys}{p.align.width} values, {join_rows(p.align)} rows kept"
+        yield MemoryLine(f"{name}: join", join_bytes(p.align), how, f"{max_keys}{name}.align.tolerance")
+    if p.window is not None:
+        how = f"{keys}2 x {p.window.size} x {p.width} {p.dtype}"
+        yield MemoryLine(f"{name}: windows", window_bytes(p), how, f"{max_keys}{name}.window.size")
+    if p.step_bytes:
+        yield MemoryLine(f"{name}: steps", p.step_bytes, ", ".join(map(step_name, p.steps)))
     if p.model is not None:
-        row = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.inputs if i.is_row)
-        shapes = " + ".join(f"{'x'.join(map(str, i.shape)) or '1'} {i.dtype}" for i in p.inputs if i.is_row)
-        key = f"pipeline.{name}.slots" if not p.keys else f"source.{p.sources[0]}.max_keys, or slots"
-        lines.append(MemoryLine(f"pipeline.{name}: slots", p.slots * (row + 200), f"{p.slots} x {shapes}", key))
-    kept = p.max_keys * p.output.size * 8 * (p.output.smooth + 1) + p.max_keys * MESSAGE * sum(
-        x.settings.when.min_interval is not None for x in p.publishes
-    )
-    lines.append(MemoryLine(f"pipeline.{name}: state of its keys", kept, f"{p.max_keys} keys"))
-    return lines
+        rows = [i for i in p.inputs if i.is_row]
+        shapes = " + ".join(f"{' x '.join(map(str, i.shape)) or '1'} {i.dtype}" for i in rows)
+        one = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in rows)
+        is_by_key = bool(p.keys) and p.slots == p.max_keys
+        how = f"{p.slots} x {shapes}" + (", one a key" if is_by_key else "")
+        key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
+        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT), how, key)
+    yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
 
 
-def _held(name: str, link: LinkSettings, sources: Mapping[str, SourcePlan], pipelines: Mapping[str, PipelinePlan]) -> int:
-    """Payloads that pipelines with `overflow = "block"` may hold back unacknowledged."""
-    largest = max(
-        (
-            sources[s].settings.max_bytes  # type: ignore[union-attr]
-            for p in pipelines.values()
-            if p.overflow == "block"
-            for s in p.sources
-            if sources[s].broker == name
-        ),
-        default=0,
+def step_name(step: Step) -> str:
+    """`detrend`, or `steps.py:scale`."""
+    return step.step if isinstance(step.step, str) else f"{step.step.path.name}:{step.step.name}"
+
+
+def window_bytes(p: PipelinePlan) -> int:
+    """What `window.WindowStage` holds: for each key twice its window, and nine numbers."""
+    if p.window is None:
+        return 0
+    return p.max_keys * (2 * p.window.size * p.width * np.dtype(p.dtype).itemsize + 9 * 8)
+
+
+def join_rows(align: AlignPlan) -> int:
+    """Rows that `align.Aligner` keeps: of the joined streams, and those that wait."""
+    waiting = 0 if align.method == "previous" else align.max_waiting
+    return (
+        sum(2 * s.history * (align.max_keys if s.is_keyed else 1) for i, s in enumerate(align.sources) if i != align.to) + waiting
     )
-    return link.receive_maximum * (largest + MESSAGE) if largest else 0
+
+
+def join_bytes(align: AlignPlan) -> int:
+    """What `align.Aligner` holds: rows with a time and a flag, by key; the rows that wait, with a quarter to spare."""
+    item, total = np.dtype(align.dtype).itemsize, 0
+    for i, source in enumerate(align.sources):
+        if i != align.to:
+            keys = align.max_keys if source.is_keyed else 1
+            total += keys * (2 * source.history * (source.width * item + 9) + 16)
+    if align.method != "previous":
+        pace = 0 if align.to is None else align.sources[align.to].width
+        total += (align.max_waiting + (align.max_waiting + 3) // 4) * (pace * item + 25)
+    return total
+
+
+def result_bytes(p: PipelinePlan) -> int:
+    """The last results of each key where they are averaged, and one result a key where an interval may hold it back."""
+    averaged = _averaged(p.output) * 8 * (p.output.smooth - 1)
+    kept = sum((when.min_interval or when.max_interval) is not None for x in p.publishes if (when := x.when) is not None)
+    return p.max_keys * (averaged + 16 + kept * (RESULT + 32))
+
+
+def _averaged(output: OutputPlan) -> int:
+    """Numbers of a result that `smooth` averages."""
+    return {"raw": 0, "anomaly": 1, "classify": max(output.size, 2), "regress": output.size}[output.type]
+
+
+def _link(
+    name: str, link: LinkSettings, sources: Mapping[str, SourcePlan], pipelines: Mapping[str, PipelinePlan]
+) -> Iterator[MemoryLine]:
+    how = f"{link.outbox_bytes // KIB} KiB out, {LINK_READ // KIB} KiB + one packet of {link.max_packet // KIB} KiB in"
+    size = link.outbox_bytes + LINK_READ + link.max_packet
+    yield MemoryLine(f"broker.{name}: buffers", size, how, f"broker.{name}.max_packet")
+    # Payloads that pipelines with `overflow = "block"` may hold back unacknowledged.
+    blocking = {s for p in pipelines.values() if p.overflow == "block" for s in p.sources}
+    held = [mqtt_settings(s).max_bytes for s in sources.values() if s.name in blocking and s.broker == name]
+    if held:
+        most = link.receive_maximum * (max(held) + MESSAGE_OVERHEAD)
+        how = f"{link.receive_maximum} x {max(held) // KIB} KiB"
+        yield MemoryLine(f"broker.{name}: unacknowledged inputs", most, how, f"broker.{name}.receive_maximum")

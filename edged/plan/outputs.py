@@ -1,210 +1,239 @@
-"""Plans what the numbers of a model mean, and checks what is asked of a result."""
+"""Plans what the numbers of a model mean: which tensor, how many numbers, and what they are called."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from edged.config.schema import Publish, When
-from edged.encode import Envelope, make_encoder
+from edged.config.schema import Output, Pipeline
+from edged.inputs import InputPlan
+from edged.model.fit import cannot_bind
 from edged.model.manifest import Manifest
 from edged.model.onnx_file import TensorInfo
+from edged.plan.rows import Row
+from edged.plan.scope import Scope
 from edged.plan.steps import make_postprocess
+from edged.plan.words import did_you_mean, listed
 from edged.records import Field
-from edged.shape import OutputPlan, ValueField, default_of, result_fields
-from edged.when import WhenPlan, plan_when
-
-if TYPE_CHECKING:
-    from edged.plan.pipelines import PipelinePlanner
+from edged.shape import OutputPlan, ValueField, result_fields
 
 
-def plan_output(p: PipelinePlanner, manifest: Manifest | None, fields: Sequence[Field], max_keys: int) -> OutputPlan | None:
-    """The output's plan, or None after saying what is wrong."""
-    settings = p.settings.output
+def plan_output(
+    at: Scope,
+    pipeline: Pipeline,
+    manifest: Manifest | None,
+    labels: tuple[str, ...] | None,
+    row: Row,
+    inputs: Sequence[InputPlan],
+    max_keys: int,
+) -> tuple[OutputPlan, Mapping[str, tuple[int, ...]]] | None:
+    """The output's plan with the shapes of its tensors, as far as they are known; None after saying what is wrong."""
     if manifest is None:
-        if settings.type != "raw":
-            p.wrong("output", f'"{settings.type}" needs a model; without one the fields themselves are the result ("raw")')
-            return None
-        return OutputPlan("raw", tuple(f.name for f in fields), max_keys=max_keys)
-    tensors = _tensors(p, manifest)
+        return OutputPlan("raw", tuple(f.name for f in row.fields), max_keys=max_keys), {f.name: f.shape for f in row.fields}
+    tensors = _tensors(at, pipeline, manifest, inputs)
     if tensors is None:
         return None
-    only_raw = bool(p.settings.publish) and all(x.format == "raw" and x.when.of is None for x in p.settings.publish)
-    if settings.type == "raw":
-        return OutputPlan("raw", tuple(t.name for t in tensors), max_keys=max_keys, keeps_arrays=only_raw)
-    tensor = _one(p, tensors)
-    if tensor is None:
+    shapes = {t.name: shape for t in tensors if (shape := _row_shape(t)) is not None}
+    plan = _Planner(at, pipeline, manifest, labels, inputs, max_keys).plan(tensors)
+    return None if plan is None else (plan, shapes)
+
+
+def chained_fields(output: OutputPlan, shapes: Mapping[str, tuple[int, ...]]) -> tuple[tuple[Field, tuple[str, ...]], ...]:
+    """The fields of a result that are numbers, as columns of a stream, each with its path in the body of a result."""
+    fields: list[tuple[Field, tuple[str, ...]]] = []
+    start = 0
+    for known in result_fields(output):
+        shape: tuple[int, ...] | None = () if known.kind in ("number", "bool") else None
+        if known.kind == "tensor":
+            shape = shapes.get(known.path[-1])
+        if known.path[0] == "scores" and output.top < max(output.size, 2):
+            continue  # only the best few are in a result
+        if shape is not None:
+            stop = start + math.prod(shape)
+            fields.append((Field(known.name, start, stop, shape, known.unit), known.path))
+            start = stop
+    return tuple(fields)
+
+
+class _Planner:
+    def __init__(
+        self,
+        at: Scope,
+        pipeline: Pipeline,
+        manifest: Manifest,
+        labels: tuple[str, ...] | None,
+        inputs: Sequence[InputPlan],
+        max_keys: int,
+    ) -> None:
+        self.at = at
+        self.pipeline = pipeline
+        self.settings: Output = pipeline.output
+        self.manifest = manifest
+        self.labels = labels
+        self.inputs = inputs
+        self.max_keys = max_keys
+
+    def plan(self, tensors: Sequence[TensorInfo]) -> OutputPlan | None:
+        if self.settings.type == "raw":
+            only_raw = bool(self.pipeline.publish) and all(x.format == "raw" and x.when.of is None for x in self.pipeline.publish)
+            return OutputPlan("raw", tuple(t.name for t in tensors), max_keys=self.max_keys, keeps_arrays=only_raw)
+        numbers = [t for t in tensors if (t.dtype or "").startswith("float")]
+        if self.settings.type == "classify" and not numbers and len(tensors) == 1 and _size(tensors[0]) == 1:
+            return OutputPlan("classify", (), 1, self.max_keys, self.labels, label_tensor=tensors[0].name)
+        tensor = self._one(tensors, numbers)
+        if tensor is None:
+            return None
+        match self.settings.type:
+            case "classify":
+                return self._classify(tensor)
+            case "regress":
+                return self._regress(tensor)
+            case "anomaly":
+                return self._anomaly(tensor)
+        raise ValueError(f"no such output: {self.settings.type}")
+
+    def _one(self, tensors: Sequence[TensorInfo], numbers: Sequence[TensorInfo]) -> TensorInfo | None:
+        """The one tensor that the output is about: the only one, or the only one of floating-point numbers."""
+        if len(tensors) == 1:
+            if tensors[0].dtype in (None, "string"):
+                self.at.wrong("output", f'{tensors[0].name} is {tensors[0]}; "{self.settings.type}" needs numbers')
+                return None
+            return tensors[0]
+        if len(numbers) == 1:
+            return numbers[0]
+        listed_all = ", ".join(f"{t.name}: {t}" for t in tensors)
+        cure = f'output = {{ type = "{self.settings.type}", tensor = "{(numbers or tensors)[0].name}" }}'
+        self.at.wrong("output", f"the model has {len(tensors)} outputs ({listed_all}); say which one: {cure}")
         return None
-    size = _size(tensor)
-    labels = _labels(p, manifest)
-    if settings.type == "classify":
-        size = size or (len(labels) if labels else 0)
-        classes = 2 if size == 1 else size
+
+    def _classify(self, tensor: TensorInfo) -> OutputPlan | None:
+        labels = self.labels
+        size = _size(tensor) or (len(labels) if labels else 0)
         if not size:
-            p.wrong(
-                "output.tensor",
-                f"{tensor.name} is {tensor}: how many classes that is, is not said; give model.{p.settings.model}.labels",
-            )
+            cure = f"give model.{self.pipeline.model}.labels"
+            self.at.wrong("output", f"{tensor.name} is {tensor}: how many classes that are is not said; {cure}")
             return None
+        classes = max(size, 2)  # one number is the probability of the second of two
         if labels and len(labels) != classes:
-            p.wrong("output", f"{len(labels)} labels ({', '.join(labels[:6])}) for {classes} classes: {tensor.name} is {tensor}")
+            text = f"{len(labels)} labels ({listed(labels)}) for {classes} classes: {tensor.name} is {tensor}"
+            self.at.wrong("output", text)
             return None
-        return OutputPlan(
-            "classify", (tensor.name,), size, max_keys, labels, softmax=settings.softmax, top=settings.top, smooth=settings.smooth
-        )
-    if settings.type == "regress":
-        named = tuple(ValueField(f.name, f.scale, f.offset, f.unit) for f in settings.fields or ())
-        size = size or len(named) or 1
+        s = self.settings
+        return OutputPlan("classify", (tensor.name,), size, self.max_keys, labels, softmax=s.softmax, top=s.top, smooth=s.smooth)
+
+    def _regress(self, tensor: TensorInfo) -> OutputPlan | None:
+        named = tuple(ValueField(f.name, f.scale, f.offset, f.unit) for f in self.settings.fields or ())
+        size = _size(tensor) or len(named) or 1
         if named and len(named) != size:
-            p.wrong("output.fields", f"expected {size} names, found {len(named)}: {tensor.name} is {tensor}")
+            self.at.wrong("output.fields", f"expected {size} names, found {len(named)}: {tensor.name} is {tensor}")
             return None
-        return OutputPlan("regress", (tensor.name,), size, max_keys, labels, smooth=settings.smooth, fields=named)
-    if settings.error is None and size not in (None, 1):
-        p.wrong("output", f'{tensor.name} is {tensor}, not one score; if the model reconstructs its input: error = "mae"')
+        labels = self.labels if self.labels and len(self.labels) == size else None
+        return OutputPlan("regress", (tensor.name,), size, self.max_keys, labels, smooth=self.settings.smooth, fields=named)
+
+    def _anomaly(self, tensor: TensorInfo) -> OutputPlan | None:
+        s, size = self.settings, _size(tensor)
+        of: InputPlan | None = None
+        if s.error is None:
+            if size not in (None, 1):
+                cure = 'if the model reconstructs its input: error = "mae"'
+                self.at.wrong("output", f"{tensor.name} is {tensor}, not one score; {cure}")
+                return None
+        else:
+            of = self._reconstructed()
+            if of is None:
+                return None
+            if size is not None and size != math.prod(of.shape):
+                text = f'"{s.error}" compares {tensor.name}: {tensor} with {of.name}, whose rows are {list(of.shape)}'
+                self.at.wrong("output.error", f"{text}: both must hold equally many numbers")
+                return None
+        return OutputPlan(
+            "anomaly",
+            (tensor.name,),
+            size or 1,
+            self.max_keys,
+            smooth=s.smooth,
+            error=s.error,
+            input=of.name if of is not None else None,
+            above=s.above,
+            below=s.below,
+            release=s.release,
+        )
+
+    def _reconstructed(self) -> InputPlan | None:
+        filled = [i for i in self.inputs if i.value is None]
+        if len(filled) == 1:
+            return filled[0]
+        names = ", ".join(i.name for i in filled)
+        self.at.wrong("output.error", f"the error is that of one input, and the model has {len(filled)}: {names}")
         return None
-    return OutputPlan(
-        "anomaly",
-        (tensor.name,),
-        size or 1,
-        max_keys,
-        smooth=settings.smooth,
-        error=settings.error,
-        input=_reconstructed(p, manifest) if settings.error else None,
-        above=settings.above,
-        below=settings.below,
-        release=settings.release,
-    )
 
 
-def _tensors(p: PipelinePlanner, manifest: Manifest) -> tuple[TensorInfo, ...] | None:
-    """The tensors that the output may use: the model's, or what `postprocess` makes of them."""
-    found = manifest.onnx.outputs
-    if p.settings.postprocess:
-        made = _after_postprocess(p, manifest)
+def _tensors(at: Scope, pipeline: Pipeline, manifest: Manifest, inputs: Sequence[InputPlan]) -> tuple[TensorInfo, ...] | None:
+    """The tensors that the output may use: the model's, or what `postprocess` makes of them. Open axes that an input of the
+    same name settles are settled."""
+    found = tuple(_settled(o, manifest, inputs) for o in manifest.onnx.outputs)
+    if pipeline.postprocess:
+        made = _after_postprocess(at, pipeline, found)
         if made is None:
             return None
         found = made
+    wanted = pipeline.output.tensor
     by_name = {o.name: o for o in found}
-    if p.settings.output.tensor is None:
-        odd = next((o for o in found if o.kind != "tensor"), None)
-        if odd is not None:
-            cure = '; export with options={"zipmap": False}' if "map" in odd.kind else "; name the outputs wanted: output.tensor"
-            p.problem(f"model.{p.settings.model}.path", f"output {odd.name} is a {odd.kind}, which cannot be bound{cure}")
-            return None
-        return found
-    for name in p.settings.output.tensor:
+    for name in wanted or ():
         if name not in by_name:
-            p.wrong("output.tensor", f'there is no output "{name}"; there is {", ".join(f"{o.name}: {o}" for o in found)}')
+            there = ", ".join(f"{o.name}: {o}" for o in found)
+            at.wrong("output.tensor", f'there is no output "{name}"; there is {there}{did_you_mean(name, [*by_name])}')
             return None
-    return tuple(by_name[n] for n in p.settings.output.tensor)
+    chosen = found if wanted is None else tuple(by_name[n] for n in wanted)
+    for o in chosen:
+        if text := cannot_bind(o):
+            Scope(f"model.{pipeline.model}", at.problems).wrong("path", text)
+            return None
+    return chosen
 
 
-def _after_postprocess(p: PipelinePlanner, manifest: Manifest) -> tuple[TensorInfo, ...] | None:
+def _settled(output: TensorInfo, manifest: Manifest, inputs: Sequence[InputPlan]) -> TensorInfo:
+    shapes = {i.name: i.shape for i in inputs}
+    sizes: dict[str, int] = {}
+    for info in manifest.onnx.inputs:
+        row = shapes[info.name]
+        axes = (info.shape or ())[-len(row) :] if row else ()
+        sizes |= {a: n for a, n in zip(axes, row, strict=False) if isinstance(a, str)}
+    if output.shape is None:
+        return output
+    axes = (*output.shape[:1], *(sizes.get(a, a) if isinstance(a, str) else a for a in output.shape[1:]))
+    return TensorInfo(output.name, output.dtype, axes, output.kind, output.element)
+
+
+def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo]) -> tuple[TensorInfo, ...] | None:
     rows = {}
-    for o in manifest.onnx.outputs:
-        axes = o.shape[1:] if o.shape else ()
-        if o.dtype in (None, "string") or o.shape is None or not all(isinstance(a, int) for a in axes):
-            p.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function")
+    for o in found:
+        shape = _row_shape(o)
+        if o.dtype in (None, "string") or shape is None:
+            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function")
             return None
-        rows[o.name] = (tuple(a for a in axes if isinstance(a, int)), o.dtype)
+        rows[o.name] = (shape, o.dtype)
     try:
-        made = make_postprocess(p.settings.postprocess, rows)
+        made = make_postprocess(pipeline.postprocess, rows)
     except ValueError as error:
-        p.wrong("postprocess", str(error))
+        at.wrong("postprocess", str(error))
         return None
     assert made is not None
     return tuple(TensorInfo(name, dtype.name, (None, *shape)) for name, (shape, dtype) in made.outputs.items())
 
 
-def _one(p: PipelinePlanner, tensors: Sequence[TensorInfo]) -> TensorInfo | None:
-    """The one tensor that the output type is about: the only one, or the only one of floats."""
-    if len(tensors) > 1:
-        numbers = [t for t in tensors if t.dtype is not None and t.dtype.startswith("float")]
-        if len(numbers) == 1:
-            return numbers[0]
-        p.wrong(
-            "output",
-            f"tensor: required, since the model has {len(tensors)} outputs: {', '.join(f'{t.name}: {t}' for t in tensors)}",
-        )
+def _row_shape(tensor: TensorInfo) -> tuple[int, ...] | None:
+    """The shape of one row, None where the file leaves that open."""
+    if tensor.shape is None:
         return None
-    if tensors[0].dtype in (None, "string"):
-        p.wrong("output", f'{tensors[0].name} is {tensors[0]}; "{p.settings.output.type}" needs numbers')
-        return None
-    return tensors[0]
+    axes = tensor.shape
+    if len(axes) > 1 or (axes and not isinstance(axes[0], int)):
+        axes = axes[1:]
+    sizes = tuple(a for a in axes if isinstance(a, int))
+    return sizes if len(sizes) == len(axes) else None
 
 
 def _size(tensor: TensorInfo) -> int | None:
-    """Numbers in one row, None where the file leaves that open."""
-    if tensor.shape is None:
-        return None
-    axes = (
-        tensor.shape[1:] if len(tensor.shape) > 1 or not isinstance(tensor.shape[0] if tensor.shape else 1, int) else tensor.shape
-    )
-    if not all(isinstance(a, int) for a in axes):
-        return None
-    return math.prod(a for a in axes if isinstance(a, int))
-
-
-def _labels(p: PipelinePlanner, manifest: Manifest) -> tuple[str, ...] | None:
-    given = p.config.model[p.settings.model or ""].labels
-    if isinstance(given, Path):
-        try:
-            return tuple(line.strip() for line in given.read_text("utf-8").splitlines() if line.strip())
-        except (OSError, UnicodeDecodeError) as error:
-            p.problem(f"model.{p.settings.model}.labels", f"{given}: {error}")
-            return None
-    return given or manifest.labels or None
-
-
-def _reconstructed(p: PipelinePlanner, manifest: Manifest) -> str | None:
-    inputs = [
-        i.name for i in manifest.onnx.inputs if p.settings.inputs.get(i.name) is None or p.settings.inputs[i.name].value is None
-    ]
-    if len(inputs) != 1:
-        p.wrong("output.error", f"the error is that of one input, and the model has {len(inputs)}: {', '.join(inputs)}")
-        return None
-    return inputs[0]
-
-
-def check_publish(settings: Publish, output: OutputPlan) -> Iterator[tuple[str, str]]:
-    """Key and text of everything that the results cannot give to this `publish`."""
-    fields = result_fields(output)
-    if settings.format == "cbor" and importlib.util.find_spec("cbor2") is None:
-        yield "format", '"cbor" needs the package cbor2: pip install edged[cbor]'
-        return
-    try:
-        make_encoder(Envelope("", "", None, ""), fields, settings.format, settings.fields or ())
-    except ValueError as error:
-        yield ("fields" if settings.fields else "format"), str(error)
-    try:
-        plan_of_when(settings.when, output)
-    except ValueError as error:
-        yield "when", str(error)
-    labels = settings.when.label if settings.when.of is None else None
-    if output.labels is not None and output.type == "classify":
-        for label in labels or ():
-            if label not in output.labels:
-                close = get_close_matches(label, output.labels, 1)
-                hint = f'; did you mean "{close[0]}"?' if close else ""
-                yield "when.label", f'no label "{label}"; the labels are {", ".join(output.labels)}{hint}'
-
-
-def plan_of_when(when: When, output: OutputPlan) -> WhenPlan | None:
-    """The plan of a `when` table, None where it lets everything through. Raises ValueError."""
-    if when == When():
-        return None
-    return plan_when(
-        result_fields(output),
-        default_of(output),
-        change=True if when.change == 0 else when.change,  # `change = true` is kept as 0.0
-        of=when.of,
-        above=when.above,
-        below=when.below,
-        label=when.label or (),
-        min_interval=when.min_interval,
-        max_interval=when.max_interval,
-    )
+    """Numbers in one row."""
+    shape = _row_shape(tensor)
+    return None if shape is None else math.prod(shape)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edged.align import AlignPlan
 from edged.config.schema import AnySource, Publish, Step
@@ -34,7 +33,11 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
     """One source. `filters` are its subscriptions with their identifiers; `key_parts` says where each part of a key comes
-    from (a capture of the topic or a key field of the payload, by index). Sources that are joined by key share `key_group`."""
+    from (a capture of the topic or a key field of the payload, by index).
+
+    Sources that a pipeline joins by key share `key_group`: their key ids mean the same keys, and `max_keys` is that of the
+    whole group. It is 1 without a key.
+    """
 
     name: str
     settings: AnySource
@@ -64,6 +67,37 @@ class SourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Stream:
+    """What a pipeline reads: the samples of a source, or the results of a pipeline before it.
+
+    `roots` are the sources behind it. `rate` samples a second of one key, said by the key `rate_key` of the file.
+    `is_lossless`: it waits at its origin as long as it must. `unheld` names what cannot be made to wait at all and says what
+    to do about it; empty if it can.
+    """
+
+    name: str
+    roots: tuple[str, ...]
+    fields: tuple[Field, ...]
+    dtype: str
+    rate: float | None
+    rate_key: str
+    has_own_time: bool
+    on_bad: str
+    stale_ns: int | None
+    key_names: tuple[str, ...]
+    max_keys: int
+    key_group: str
+    is_acknowledged: bool
+    """Whether its broker is told of each sample that it has been dealt with."""
+    is_lossless: bool
+    unheld: str
+
+    @property
+    def width(self) -> int:
+        return self.fields[-1].stop if self.fields else 0
+
+
+@dataclass(frozen=True, slots=True)
 class WindowPlan:
     size: int
     hop: int
@@ -82,16 +116,20 @@ class PublishPlan:
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlan:
-    """One pipeline. `fields` and `width` describe a row after `align`; `steps` are what runs before the model.
+    """One pipeline. `sources` are the streams that it reads, `roots` the sources behind them. `fields` and `width` describe a
+    row after `align`; `steps` are what runs before the model, `inputs` how their result fills it. `keys` names the parts of a
+    key, `max_keys` is 1 without one. `rate` results a second of one key are to be expected (None: nobody knows).
 
-    `row_shape` is the shape of one window (or row) after `steps`; `inputs` how it fills the model's inputs; `slot_shapes`
-    the arrays of a slot by input. `keys` names what a key is made of, `max_keys` is 1 without one.
+    `results` are the fields that the next pipeline of a chain sees, each with its path in the body of a result.
+    `step_bytes` is what the steps keep: their constants, and one row between two of them.
     """
 
     name: str
     sources: tuple[str, ...]
+    roots: tuple[str, ...]
     align: AlignPlan | None
     window: WindowPlan | None
+    rate: float | None
     fields: tuple[Field, ...]
     dtype: str
     keys: tuple[str, ...]
@@ -105,10 +143,17 @@ class PipelinePlan:
     publishes: tuple[PublishPlan, ...]
     slots: int
     overflow: str
+    results: tuple[tuple[Field, tuple[str, ...]], ...] = ()
+    step_bytes: int = 0
 
     @property
     def width(self) -> int:
         return self.fields[-1].stop
+
+    @property
+    def keeps_no_receipts(self) -> bool:
+        """Whether samples are settled before the results that they are part of."""
+        return self.window is not None or self.align is not None
 
     @property
     def window_shape(self) -> tuple[int, ...]:
@@ -127,7 +172,7 @@ class MemoryLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The whole. `memory` lists every consumer; `peak_reserve` is what a start or swap needs on top for a while."""
+    """The whole. `memory` lists every consumer of at most `budget` bytes."""
 
     device: str
     base_topic: str
@@ -143,6 +188,3 @@ class Plan:
     @property
     def planned_bytes(self) -> int:
         return sum(line.bytes for line in self.memory)
-
-
-Shapes = Mapping[str, tuple[tuple[int, ...], Any]]

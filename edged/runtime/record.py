@@ -17,7 +17,8 @@ from edged.clock import Clock
 from edged.config.load import Draft, read, report
 from edged.config.schema import MqttSource, SerialSource
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
-from edged.plan.streams import plan_links, plan_sources
+from edged.plan.links import plan_links
+from edged.plan.sources import plan_sources
 from edged.recording import Recorder
 from edged.runtime.start import on_loop
 from edged.sources.mqtt import Inbound

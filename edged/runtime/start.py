@@ -21,7 +21,7 @@ from edged.assemble import assemble, load_models
 from edged.budget import machine_bytes, resident_bytes
 from edged.clock import Clock
 from edged.config.load import Draft, read, report
-from edged.config.schema import Config, SerialSource
+from edged.config.schema import Config
 from edged.errors import EX_OK, ConfigError, Problem
 from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx import available
@@ -33,7 +33,7 @@ from edged.report import load_text, plan_json, plan_text
 from edged.runtime.health import Health
 from edged.runtime.lifecycle import serve
 from edged.runtime.notify import Notifier
-from edged.transport.serial_port import find, missing
+from edged.runtime.outside import look_outside
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def prepare(path: Path) -> Prepared:
     gc.collect()
     machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes())
     plan, more = make_plan(draft.config, manifests, machine)
-    problems += [*more, *_port_warnings(draft.config)]
+    problems += [*more, *look_outside(draft.config)]
     if plan is None or any(not p.is_warning for p in problems):
         raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
     return Prepared(draft, plan, tuple(report(draft, problems)))
@@ -71,15 +71,6 @@ def _manifests(config: Config, problems: list[Problem]) -> dict[str, Manifest]:
         if manifest is not None:
             manifests[name] = manifest
     return manifests
-
-
-def _port_warnings(config: Config) -> list[Problem]:
-    """A port that is not there now may come; it is said all the same."""
-    return [
-        Problem(f"source.{name}.port", f"{missing(source.port).reason} (tried again for ever)", is_warning=True)
-        for name, source in config.source.items()
-        if isinstance(source, SerialSource) and find(source.port) is None
-    ]
 
 
 def load(prepared: Prepared) -> dict[str, Loaded]:

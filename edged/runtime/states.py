@@ -64,7 +64,7 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
     if pipeline.parked:
         return "blocked", f"{pipeline.parked} blocks wait for a free slot: model {p.model} is slower than its sources"
-    for s in p.sources:
+    for s in p.roots:
         state, reason = source_state(a, s, now)
         if state not in GOOD:
             return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
@@ -80,9 +80,8 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
         )
         return "filling", f"no result yet{filled}"
     quiet_s = (now - pipeline.counts.last_result) / 1e9
-    rate = p.align.period_ns and 1e9 / p.align.period_ns if p.align is not None else a.plan.sources[p.sources[0]].rate
-    expected_s = (p.window.hop if p.window else 1) / rate if rate else None
-    is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.sources)
+    expected_s = 1 / p.rate if p.rate else None
+    is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.roots)
     if expected_s and not is_ended and quiet_s > max(LEAST_SILENCE_S, PERIODS * expected_s):
         return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected_s:.2g} s"
     return "running", ""

@@ -11,7 +11,7 @@ from edged.clock import Clock
 from edged.errors import Retryable
 from edged.records import Block
 
-GOOD_SERVICE_S = 10.0
+GOOD_SERVICE_S = 1.0
 """A source that ran so long starts its back-off over."""
 
 
@@ -26,7 +26,7 @@ class Source(Protocol):
 
 async def supervise(source: Source, push: Callable[[Block], None], clock: Clock) -> None:
     """Runs `source` until it is cancelled or its recording ends. Other exceptions are bugs and travel on."""
-    backoff = Backoff(first_s=0.5, cap_s=5.0, floor_s=0.1)
+    backoff = Backoff(first_s=0.5, cap_s=2.0, floor_s=0.1)
     while True:
         started = clock.now()
         try:

@@ -308,9 +308,14 @@ class Link:
         self.receiver.take(publishes)
 
     def _go_on(self) -> None:
-        if self.is_connected:
+        connection = self._connection
+        if connection is None or not connection.is_connected or connection.ended.done():
+            return
+        try:
             self.receiver.go_on()
-            self._flush_soon()
+        except ProtocolError as error:
+            return self._break_off(connection, error)
+        self._flush_soon()
 
     def _flush_soon(self) -> None:
         if not self._is_flush_due:
@@ -326,7 +331,7 @@ class Link:
         if len(channel.out) < BUFFER_BYTES:
             if ledger.unacked and ledger.unacked[0].owed <= 0:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
-                if self.receiver.rest:
+                if self.receiver.is_behind:
                     self._loop.call_soon(self._go_on)
             try:
                 self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())

@@ -1,6 +1,12 @@
 """What comes in on one link: hands messages on, within the number of unacknowledged ones that we agreed to.
 
 Owns the ledger of receipts. A fault in handling messages costs those messages, never the connection.
+
+Brokers send more than that number: 3.1.1 has no way to say it, and mosquitto, up to 2.0.11 at least, sends up to as many
+again with each acknowledgement, under MQTT 5 too, and all of them at once when it meets the session again. Ending the
+connection would therefore go on for ever. So what is too much waits in `rest`, in order. What is too much for that as
+well is left with the broker, and so is all that comes after it: it is not acknowledged, and when everything before it is,
+a new connection brings it again.
 """
 
 from __future__ import annotations
@@ -16,9 +22,13 @@ from edged.telemetry import LOG_EVERY_S
 from edged.transport.mqtt_frames import TOO_MANY, Inbound, ProtocolError
 from edged.transport.mqtt_settings import LinkCounts, LinkSettings
 
+WAITING = 16
+"""Times the receive maximum: so many messages too many are kept, if they come to no more than one packet of full size.
+With 64 that is all that mosquitto queues for a client, unless told otherwise."""
+
 
 class Receiver:
-    """Incoming messages of one link. `rest` holds those that wait for earlier ones to be acknowledged (3.1.1 only)."""
+    """Incoming messages of one link. `rest` holds those that wait for earlier ones to be acknowledged."""
 
     def __init__(
         self,
@@ -31,29 +41,45 @@ class Receiver:
         self.ledger = Ledger()
         self.rest: deque[Inbound] = deque()
         self._limit = settings.receive_maximum
-        self._is_v5 = settings.is_v5
+        self._max_items = WAITING * settings.receive_maximum
+        self._max_bytes = settings.max_packet
+        self._bytes = 0
+        self._is_leaving = False
         self._counts = counts
         self._on_publishes = on_publishes
         self._clock = clock
         self._log = log
         self._logged_at = -LOG_EVERY_S
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether `go_on` has something to do once messages have been acknowledged."""
+        return bool(self.rest) or self._is_leaving
+
     def take(self, publishes: list[Inbound]) -> None:
-        """The messages of one read. Raises ProtocolError when the broker ignores the receive maximum."""
-        if len(self.ledger.unacked) > self._limit or self.rest:
-            publishes = self._ration(publishes)
+        """The messages of one read."""
+        if len(self.ledger.unacked) > self._limit or self.rest or self._is_leaving:
+            self._keep(publishes)
+            publishes = self._ration()
         if publishes:
             self._deliver(publishes)
 
     def go_on(self) -> None:
-        """Hands on what waited, as far as earlier messages have been acknowledged since."""
-        if self.rest and (publishes := self._ration([])):
+        """Hands on what waited, as far as earlier messages have been acknowledged since.
+
+        Raises ProtocolError when only what was left with the broker is left to do.
+        """
+        if self.rest and (publishes := self._ration()):
             self._deliver(publishes)
+        if self._is_leaving and not self.rest and not self.ledger.unacked:
+            raise ProtocolError(f"many more than {self._limit} unacknowledged messages", TOO_MANY)
 
     def lost(self) -> None:
         """The connection is gone: nothing of it will be acknowledged, and what waited comes again."""
         self.ledger.forget()
         self.rest.clear()
+        self._bytes = 0
+        self._is_leaving = False
 
     def _deliver(self, publishes: list[Inbound]) -> None:
         self._counts.received += len(publishes)
@@ -69,21 +95,31 @@ class Receiver:
                 if publish[5] is not NONE:
                     publish[5].owed = 0
 
-    def _ration(self, publishes: list[Inbound]) -> list[Inbound]:
-        """More unacknowledged messages than we asked for. MQTT 5 forbids it. 3.1.1 cannot be told (and mosquitto sends 79
-        where it means 20): as many again wait, in order; beyond that the newest are dropped, counted and acknowledged."""
-        limit, rest = self._limit, self.rest
-        if self._is_v5:
-            raise ProtocolError(f"more than {limit} unacknowledged messages", TOO_MANY)
-        rest += publishes
-        first = next((p[5] for p in rest if p[2]), None)
-        room = max(0, limit - self.ledger.unacked.index(first)) if first else 0
-        while len(rest) > limit + room:
-            rest.pop()[5].done()
+    def _keep(self, publishes: list[Inbound]) -> None:
+        """Puts messages last in `rest`, or leaves them with the broker: strikes their debts, which are the newest."""
+        left = 0
+        for publish in publishes:
+            size = len(publish[0]) + len(publish[1])
+            if not self._is_leaving and len(self.rest) < self._max_items and self._bytes + size <= self._max_bytes:
+                self.rest.append(publish)
+                self._bytes += size
+                continue
             self._counts.excess += 1
+            if publish[2]:  # QoS 0 comes but once, and may be lost
+                self._is_leaving = True
+                left += 1
+        for _ in range(left):
+            self.ledger.unacked.pop()
+
+    def _ration(self) -> list[Inbound]:
+        """As many of `rest` as may be unacknowledged now, and the messages of QoS 0 between them."""
+        rest = self.rest
+        first = next((p[5] for p in rest if p[2]), None)
+        room = max(0, self._limit - self.ledger.unacked.index(first)) if first else 0
         given: list[Inbound] = []
         while rest and (room or not rest[0][2]):
             publish = rest.popleft()
+            self._bytes -= len(publish[0]) + len(publish[1])
             room -= publish[2]
             given.append(publish)
         return given

@@ -69,7 +69,7 @@ class LinkSettings:
 @dataclass(slots=True)
 class LinkCounts:
     """What one link did since the start. `connects` counts CONNACKs, `failures` exceptions of `on_publishes`, `excess`
-    messages beyond the receive maximum, which only a 3.1.1 broker may send."""
+    messages so far beyond the receive maximum that they were left with the broker (at QoS 0: lost)."""
 
     connects: int = 0
     bytes_in: int = 0

@@ -5,10 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper as nh
 
 from tests import models
 from tests.broker import Broker
+
+
+def burner(path: Path, products: int = 20) -> None:
+    """y = x, after tens of milliseconds of work: one row a run."""
+    width = 256
+    w = np.full((width, width), 1 / width, np.float32)
+    nodes = [h.make_node("Mul", ["x", "nought"], ["x0"]), h.make_node("Add", ["w", "x0"], ["h0"])]
+    nodes += [h.make_node("MatMul", [f"h{i}", "w"], [f"h{i + 1}"]) for i in range(products)]
+    nodes += [h.make_node("ReduceMean", [f"h{products}"], ["m"]), h.make_node("Mul", ["m", "nought"], ["m0"])]
+    nodes += [h.make_node("Add", ["x", "m0"], ["y"])]
+    models.save(
+        path,
+        nodes,
+        [models.value("x", T.FLOAT, [1, 1])],
+        [models.value("y", T.FLOAT, [1, 1])],
+        [nh.from_array(w, "w"), nh.from_array(np.float32(0), "nought")],
+    )
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +40,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.linear(folder / "score.onnx", width=1, out=1)
     models.two_by_two(folder / "two.onnx")
     models.identity(folder / "same.onnx", 1, width=3)
-    models.slow(folder / "slow.onnx", width=64, layers=24)
+    burner(folder / "slow.onnx")
     return folder
 
 

@@ -218,17 +218,22 @@ class Client:
         self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5)
         self._mqtt.max_queued_messages_set(0)
         self._mqtt.max_inflight_messages_set(1000)
-        self._mqtt.reconnect_delay_set(1, 1)
+        self._mqtt.reconnect_delay_set(0.02, 0.02)  # type: ignore[arg-type]
         self._mqtt.on_connect = self._on_connect
         self._mqtt.on_subscribe = self._on_subscribe
+        self._mqtt.on_disconnect = self._on_disconnect
         self._mqtt.on_message = self._on_message
 
     def __enter__(self) -> Client:
         self._mqtt.connect("127.0.0.1", self.port)
         self._mqtt.loop_start()
+        self.wait_subscribed()
+        return self
+
+    def wait_subscribed(self) -> None:
+        """Until it gets what is published from now on, again after a broker's restart."""
         with self._news:
             assert self._news.wait_for(lambda: self._is_subscribed, DEADLINE_S)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._mqtt.disconnect()
@@ -241,6 +246,10 @@ class Client:
         with self._news:
             self._is_subscribed = True
             self._news.notify_all()
+
+    def _on_disconnect(self, *_: Any) -> None:
+        with self._news:
+            self._is_subscribed = False
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         with self._news:
@@ -360,7 +369,8 @@ def balanced(health: Any) -> bool:
         rest = p["due"] - p["published"] - p["filtered"] - sum(p["dropped"].values()) - p["waiting"]
         assert 0 <= rest <= p["slots"], (name, p)  # what is left is in the run in progress
         for entry in p["publish"]:
-            assert (
-                entry["made"] == entry["acked"] + sum(entry["dropped"].values()) + entry["queued"] + entry["in_flight"]
-            ), (name, entry)
+            assert entry["made"] == entry["acked"] + sum(entry["dropped"].values()) + entry["queued"] + entry["in_flight"], (
+                name,
+                entry,
+            )
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from tests.broker import Broker
 from tests.live.daemon import Client, Daemon, balanced
 
-STEPS = '''
+STEPS = """
 import numpy as np
 
 def double(window):
@@ -27,13 +26,13 @@ def total(outputs):
     if outputs["y"][0] < 0:
         raise ValueError("below zero")
     return {"total": outputs["y"].sum(keepdims=True)}
-'''
+"""
 
 CONFIG = """
 [device]
 id = "t"
 [health]
-interval = "200ms"
+interval = "100ms"
 [broker.main]
 url = "mqtt://127.0.0.1:{port}"
 
@@ -55,7 +54,11 @@ path = "{zoo}/two.onnx"
 [source.json]
 type = "mqtt"
 topic = "in/json"
-decode = {{ format = "json", fields = ["a", {{ name = "b", path = "deep.b" }}, {{ name = "c", path = "list.1", values = {{ on = 1 }} }}] }}
+decode = {{ format = "json", fields = [
+  "a",
+  {{ name = "b", path = "deep.b" }},
+  {{ name = "c", path = "list.1", values = {{ on = 1 }} }},
+] }}
 [source.csv]
 type = "mqtt"
 topic = "in/csv"
@@ -72,7 +75,11 @@ decode = {{ format = "raw", dtype = "float32", fields = ["a", "b", "c"] }}
 [source.struct]
 type = "mqtt"
 topic = "in/struct"
-decode = {{ format = "struct", endian = "big", fields = [{{ name = "a", dtype = "int16", scale = 0.5 }}, {{ name = "b", dtype = "uint8" }}, {{ name = "c", dtype = "float64" }}] }}
+decode = {{ format = "struct", endian = "big", fields = [
+  {{ name = "a", dtype = "int16", scale = 0.5 }},
+  {{ name = "b", dtype = "uint8" }},
+  {{ name = "c", dtype = "float64" }},
+] }}
 
 [source.pump]
 type = "mqtt"
@@ -108,7 +115,7 @@ decode = {{ format = "csv", fields = ["b1", "b2"] }}
 """
 
 PIPELINES = """
-[pipeline.{name}]
+[pipeline.by_{name}]
 source = "{name}"
 model = "linear"
 publish = {{ topic = "out/{name}" }}
@@ -124,7 +131,7 @@ publish = { topic = "out/{line}/pumps/{pump}" }
 source = "pump"
 model = "linear"
 publish = { topic = "out/by-key/{key}" }
-[pipeline.named]
+[pipeline.by_name]
 source = "named"
 model = "linear"
 publish = { topic = "out/named/{id}" }
@@ -151,8 +158,8 @@ publish = [
   { topic = "out/values/msgpack", format = "msgpack" },
   { topic = "out/values/cbor", format = "cbor" },
   { topic = "out/values/raw", format = "raw", fields = "values" },
-  { topic = "out/values/text", format = "text", fields = "right" },
-  { topic = "out/values/large", retain = true, when = { of = "left", above = 100 } },
+  { topic = "out/values/text", format = "text", fields = "values.right" },
+  { topic = "out/values/large", retain = true, when = { of = "values.left", above = 100 } },
 ]
 [pipeline.normal]
 source = "csv"
@@ -215,7 +222,7 @@ class Stage:
 def stage(tmp_path_factory: pytest.TempPathFactory, zoo: Path) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("formats")
     (folder / "steps.py").write_text(STEPS)
-    with Broker(folder) as broker:
+    with Broker(folder, "max_queued_messages 0") as broker:
         text = CONFIG.format(port=broker.port, zoo=zoo)
         text += "".join(PIPELINES.format(name=name) for name in FORMATS) + MORE
         with Client(broker.port) as client, Daemon(folder, text) as daemon:
@@ -226,6 +233,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory, zoo: Path) -> Iterator[Stage
 
 @pytest.fixture(autouse=True)
 def _fresh(stage: Stage) -> None:
+    """Begins when the results of the test before have come."""
+    stage.client.health(
+        lambda h: all(
+            p["waiting"] + sum(e["queued"] + e["in_flight"] for e in p["publish"]) == 0 for p in h["pipelines"].values()
+        )
+    )
     stage.client.forget()
 
 
@@ -249,7 +262,7 @@ def test_every_format_in(stage: Stage, name: str, payload: bytes, rows: list[tup
     stage.client.publish("in/" + name, payload)
     results = stage.results(f"out/{name}", len(rows))
     assert [r["outputs"]["y"] for r in results] == [pytest.approx(y(*row)) for row in rows]
-    assert results[0]["pipeline"] == name
+    assert results[0]["pipeline"] == f"by_{name}"
     assert results[0]["model"].startswith("linear@")
 
 
@@ -283,7 +296,7 @@ def test_a_key_from_the_payload_cannot_leave_its_level(stage: Stage) -> None:
         client.publish("named/in", json.dumps({"id": name, "a": 1, "b": 1, "c": 1}))
     client.publish("named/in", json.dumps({"id": "plain one", "a": 1, "b": 1, "c": 1}))
     client.wait("out/named/plain one")
-    topics = {m.topic for m in client.messages if not m.topic.startswith("edged/")}
+    topics = {m.topic for m in client.messages if m.topic.startswith(("out/named", "..", "a/"))}
     health = client.health(lambda h: h["sources"]["named"]["rejected"])
     rejected = health["sources"]["named"]["dropped"]
     assert rejected.get("bad_key", 0) >= 6
@@ -301,13 +314,12 @@ def test_output_types_and_filters(stage: Stage) -> None:
     high = stage.results("out/classes/high", 2)
     assert [h["label"] for h in high] == ["high", "high"]
     assert set(high[0]) == {"label", "seq"}
-    assert [m.payload for m in client.wait("out/classes/change", 2)][-2:] == [b"low", b"high"] or len(
-        client.of("out/classes/change")
-    ) in (1, 2)
+    changes = [m.payload for m in client.wait("out/classes/change", 1)]
+    assert changes in ([b"low", b"high"], [b"high"])  # the second, if the test before ended with "low"
 
     values = stage.results("out/values", 3)
     assert values[0]["values"] == pytest.approx({"left": 10, "right": 1 + 1.6})
-    assert [r["outputs"]["output"] if "output" in r["outputs"] else r["outputs"]["total"] for r in stage.results("out/after", 3)]
+    assert [r["outputs"]["total"] for r in stage.results("out/after", 3)] == [[26], [19], [26]]
     assert stage.results("out/normal", 1)[0]["outputs"]["y"] == [1, 0.5, 0]
     assert stage.results("out/plain", 1)[0]["outputs"] == {"a": 3, "b": 2, "c": 1}
     assert "model" not in stage.results("out/plain", 1)[0]
@@ -373,9 +385,13 @@ def test_two_inputs_of_other_types(stage: Stage) -> None:
     assert outputs == {"sum": [3.5, -2], "product": [1.5, -8]}
 
 
+def line_taken_out(values: list[float]) -> list[float]:
+    t = np.arange(len(values))
+    return [v - f for v, f in zip(values, np.polyval(np.polyfit(t, values, 1), t), strict=True)]
+
+
 def test_a_window_is_detrended(stage: Stage) -> None:
     client = stage.client
-    already = client.health()["pipelines"]["trend"]
     rows = client.health()["sources"]["csv"]["rows"]
     client.publish_all("in/csv", ["0,x,0,0"] * (-rows % 4))  # so that the window begins here
     if rows % 4:
@@ -385,19 +401,16 @@ def test_a_window_is_detrended(stage: Stage) -> None:
     outputs = stage.results("out/trend", 1)[0]["outputs"]
     assert outputs["a"] == pytest.approx([0, 0, 0, 0], abs=1e-5)
     assert outputs["b"] == pytest.approx([0, 0, 0, 0], abs=1e-5)
-    assert outputs["c"] == pytest.approx([1, -0.5, -2, 1.5], abs=1) and sum(outputs["c"]) == pytest.approx(0, abs=1e-5)
-    assert already is not None
+    assert outputs["c"] == pytest.approx(line_taken_out([1, 2, 3, 9]), abs=1e-4)
 
 
 def test_batches_form_and_nothing_is_lost(stage: Stage) -> None:
-    client = stage.client
-    client.publish_all("in/csv", [f"{i},x,0,0" for i in range(2000)], qos=1)
+    client, count = stage.client, 500
+    client.publish_all("in/csv", [f"{i},x,0,0" for i in range(count)])
     for topic in ("out/worker", "out/normal", "out/plain"):
-        assert len(stage.results(topic, 2000)) == 2000
-    assert [r["outputs"]["y"][0] for r in stage.results("out/worker", 2000)] == list(range(2000))
-    deadline = time.monotonic() + 10
-    health = client.health(lambda h: h["pipelines"]["classes"]["due"] == h["pipelines"]["plain"]["due"] or time.monotonic() > deadline)
+        assert len(stage.results(topic, count)) == count
+    assert [r["outputs"]["y"][0] for r in stage.results("out/worker", count)] == list(range(count))
+    health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
     assert balanced(health)
     assert health["models"]["behind"]["run"] == "worker"
     assert health["models"]["behind"]["batch_mean"] > 1
-    assert health["brokers"]["main"]["unacked"] == 0

@@ -144,6 +144,34 @@ def test_a_recording_gives_what_the_sensor_gave_and_twice_the_same(broker: Broke
     assert first == second
 
 
+def test_a_long_file_at_full_speed_loses_nothing(broker: Broker, tmp_path: Path, zoo: Path) -> None:
+    """More windows in one read than there are slots, and more results than the outbox holds: the file waits."""
+    (tmp_path / "long.csv").write_text("".join(f"{i},0,0\n" for i in range(20_000)))
+    text = (
+        head(broker)
+        + f"""
+[source.file]
+type = "replay"
+path = "{tmp_path}/long.csv"
+speed = 0
+rate = 1000
+decode = {{ format = "csv", fields = ["a", "b", "c"] }}
+[model.m]
+path = "{zoo}/linear.onnx"
+[pipeline.p]
+source = "file"
+model = "m"
+publish = {{ topic = "out/p" }}
+"""
+    )
+    with Broker(tmp_path, "max_queued_messages 0") as roomy, Client(roomy.port) as client:
+        daemon = Daemon(tmp_path, text.replace(str(broker.port), str(roomy.port)))
+        daemon.spawn()
+        assert daemon.wait() == 0
+        results = [m.json for m in client.wait("out/p", 20_000)]
+    assert [r["outputs"]["y"][0] for r in results] == list(range(20_000))
+
+
 def sizes(path: Path) -> int:
     return path.stat().st_size
 

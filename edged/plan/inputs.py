@@ -1,0 +1,221 @@
+"""Plans what goes into a model's inputs: fields by name, the newest rows, the layout that fits, constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edged.config.schema import Input
+from edged.inputs import InputPlan, fit, make_constant, seen_as
+from edged.model.manifest import InputHints, Manifest
+from edged.model.onnx_file import TensorInfo
+from edged.plan.records import WindowPlan
+from edged.plan.rows import Row
+from edged.plan.scope import Scope
+from edged.plan.words import did_you_mean, listed
+from edged.records import Field
+
+Axes = tuple["int | str | None", ...]
+
+
+def plan_inputs(
+    at: Scope,
+    settings: Mapping[str, Input],
+    manifest: Manifest,
+    row: Row,
+    window: WindowPlan | None,
+    given: tuple[int, ...],
+) -> tuple[InputPlan, ...] | None:
+    """One plan for each input of the model, or None after saying what does not fit.
+
+    `given` is the shape of one window (or sample) of `row` after the steps before the model.
+    """
+    known = {i.name: i for i in manifest.onnx.inputs}
+    unknown = [name for name in settings if name not in known]
+    for name in unknown:
+        inputs = ", ".join(f"{i.name}: {i}" for i in known.values())
+        at.wrong(f"inputs.{name}", f"the model has no such input; it has {inputs}{did_you_mean(name, [*known])}", "key")
+    if unknown:
+        return None
+    planner = _Planner(at, settings, manifest, row, window, given)
+    plans = [planner.plan(info) for info in known.values()]
+    return None if None in plans else tuple(plan for plan in plans if plan is not None)
+
+
+def chosen_fields(settings: Input | None, hints: InputHints | None, row: Row) -> tuple[Field, ...]:
+    """The fields that one input takes: as configured, else as the manifest names them, else all. Raises ValueError."""
+    wanted = (settings.fields if settings else None) or (hints.fields if hints else None)
+    return row.fields if wanted is None else tuple(row.find(name) for name in wanted)
+
+
+class _Planner:
+    def __init__(
+        self,
+        at: Scope,
+        settings: Mapping[str, Input],
+        manifest: Manifest,
+        row: Row,
+        window: WindowPlan | None,
+        given: tuple[int, ...],
+    ) -> None:
+        self.at = at
+        self.settings = settings
+        self.manifest = manifest
+        self.row = row
+        self.window = window
+        self.given = given
+        # Steps that change the shape of a window end the choice of its fields and rows.
+        self.is_plain = given == ((window.size, row.width) if window else (row.width,))
+
+    def plan(self, info: TensorInfo) -> InputPlan | None:
+        settings = self.settings.get(info.name, Input())
+        hints = self.manifest.inputs.get(info.name, InputHints())
+        axes = self._axes(info, hints)
+        if axes is None:
+            return None
+        if settings.value is not None:
+            return self._constant(info, axes, settings)
+        if not self._is_sound(info, settings, hints):
+            return None
+        try:
+            chosen = chosen_fields(settings, hints, self.row)
+        except ValueError as error:
+            if settings.fields is not None:
+                self.at.wrong(f"inputs.{info.name}.fields", str(error))
+            else:
+                self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {error}")
+            return None
+        self._check_units(hints, chosen)
+        return self._fitted(info, axes, settings, hints, chosen)
+
+    @property
+    def _name(self) -> str:
+        return f"model.{self.manifest.name}"
+
+    def _axes(self, info: TensorInfo, hints: InputHints) -> Axes | None:
+        """The tensor's axes, those that the file leaves open as the manifest says; None after refusing the input."""
+        if info.kind != "tensor" or info.dtype is None or info.dtype == "string" or np.dtype(info.dtype).kind == "c":
+            self.at.wrong("model", f"{self._name} takes {info.name}: {info}, which no sensor can fill")
+            return None
+        if info.shape is None:
+            if hints.shape is None:
+                cure = f"say it in model.toml: [inputs.{info.name}] shape = [...]"
+                self.at.wrong("model", f"{self._name} does not say the shape of its input {info.name}; {cure}")
+                return None
+            return (None, *hints.shape)
+        if hints.shape is None:
+            return info.shape
+        rows = info.shape[len(info.shape) - len(hints.shape) :]
+        is_like = len(info.shape) - len(hints.shape) in (0, 1) and all(
+            not isinstance(axis, int) or axis == n for axis, n in zip(rows, hints.shape, strict=True)
+        )
+        if not is_like:
+            self.at.wrong("model", f"model.toml says that a row of {info.name} is {list(hints.shape)}, its file {info}")
+            return None
+        return (*info.shape[: len(info.shape) - len(hints.shape)], *hints.shape)
+
+    def _constant(self, info: TensorInfo, axes: Axes, settings: Input) -> InputPlan | None:
+        """A constant; where the first axis counts rows, it is the constant of every row."""
+        is_row = bool(axes) and not isinstance(axes[0], int) and self.manifest.batch_axis != -1
+        shape = tuple(a if isinstance(a, int) else 1 for a in (axes[1:] if is_row else axes))
+        assert info.dtype is not None
+        try:
+            make_constant(settings.value, shape, info.dtype)
+        except ValueError as error:
+            self.at.wrong(f"inputs.{info.name}.value", f"{error}: {info.name} is {info}")
+            return None
+        return InputPlan(info.name, shape, info.dtype, value=settings.value, is_row=is_row)
+
+    def _is_sound(self, info: TensorInfo, settings: Input, hints: InputHints) -> bool:
+        """Whether what is said of the input has an effect where it stands."""
+        at = self.at.below(f"inputs.{info.name}")
+        if settings.size is not None and self.window is None:
+            at.wrong("size", "has no effect without a window", "key")
+            return False
+        if settings.size is not None and self.window is not None and settings.size > self.window.size:
+            at.wrong("size", f"expected at most the window's {self.window.size} rows, found {settings.size}")
+            return False
+        if not self.is_plain:
+            made = f"preprocess makes {list(self.given)} of the window"
+            for key in ("fields", "size"):
+                if getattr(settings, key) is not None:
+                    at.wrong(key, f"has no effect here: {made}, whose fields and rows have no names any more", "key")
+                    return False
+        elif settings.fields is not None and hints.fields is not None and settings.fields != hints.fields:
+            at.warn("fields", f"wins over model.toml, which names {listed(hints.fields)}")
+        if settings.layout is not None and hints.layout is not None and settings.layout != hints.layout:
+            at.warn("layout", f'wins over model.toml, which says "{hints.layout}"')
+        return True
+
+    def _check_units(self, hints: InputHints, chosen: Sequence[Field]) -> None:
+        others: dict[tuple[str, str], list[str]] = {}
+        for f in chosen:
+            unit = hints.units.get(f.name, hints.units.get(f.name.rpartition(".")[2]))
+            if unit is not None and f.unit is not None and f.unit != unit:
+                others.setdefault((unit, f.unit), []).append(f.name)
+        for (unit, given), names in others.items():
+            cure = f'scale it in decode.fields and say unit = "{unit}"'
+            self.at.wrong("model", f"{self._name} takes {', '.join(names)} in {unit}, the source gives {given}; {cure}")
+
+    def _fitted(
+        self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints, chosen: Sequence[Field]
+    ) -> InputPlan | None:
+        columns = tuple(c for f in chosen for c in range(f.start, f.stop))
+        size = self.window.size if self.window else None
+        rows = settings.size or size
+        if self.is_plain:
+            seen: tuple[int | None, int] = (rows, len(columns))
+            field_shape = chosen[0].shape if len(chosen) == 1 else ()
+        else:
+            seen, field_shape = seen_as(self.given)
+        has_batch = self._has_batch(axes)
+        fits = fit(seen, axes, field_shape, settings.layout or hints.layout, has_batch)
+        key = f"inputs.{info.name}" if info.name in self.settings else "inputs" if self.settings else "model"
+        assert info.dtype is not None
+        if not fits:
+            self.at.wrong(key, self._misfit(info, axes, seen, chosen))
+            return None
+        if len(fits) > 1:
+            cure = f'say which axis is time: inputs = {{ {info.name} = {{ layout = "time,field" }} }}'
+            self.at.wrong(key, f"{seen[0]} samples of {seen[1]} fields fit {info.name}: {info} both ways; {cure}")
+            return None
+        is_all = not self.is_plain or columns == tuple(range(self.row.width))
+        return InputPlan(
+            info.name,
+            fits[0].shape,
+            info.dtype,
+            columns=None if is_all else columns,
+            rows=None if rows == size or not self.is_plain else rows,
+            layout=fits[0].layout,
+        )
+
+    def _has_batch(self, axes: Axes) -> bool | None:
+        """Whether the first axis counts rows: as the manifest says, else if it is open; None where it may be either."""
+        if self.manifest.batch_axis is not None:
+            return self.manifest.batch_axis == 0
+        return True if axes and not isinstance(axes[0], int) else None
+
+    def _misfit(self, info: TensorInfo, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
+        shape = [n for n in seen if n is not None] if self.is_plain else list(self.given)
+        what = "the window gives" if self.window is not None else "a sample gives"
+        named = listed(f.name for f in chosen) if self.is_plain else "after preprocess"
+        text = f"{self._name} takes {info.name}: {info}; {what} [{','.join(map(str, shape))}]: {named}"
+        if self.is_plain:
+            text += self._cure(axes, seen, chosen)
+        hinted = [n for hints in self.manifest.inputs.values() for n in hints.fields or ()]
+        unused = [n for n in hinted if n not in {f.name for f in self.row.fields}]
+        return f"{text}; the manifest also names: {listed(unused)}" if unused else text
+
+    def _cure(self, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
+        """The window that would fit, or what the manifest would have to say for this one to fit."""
+        width, has_batch = seen[1], self._has_batch(axes)
+        field_shape = chosen[0].shape if len(chosen) == 1 else ()
+        if self.window is not None and fit((None, width), axes, field_shape, None, has_batch):
+            open_time = self.manifest.batch_axis is None and fit(seen, axes, field_shape, None, False)
+            other = '; if its first axis is time, say batch_axis = "none" in model.toml' if open_time else ""
+            return f"; it takes single samples: remove window, or choose fields and size in inputs{other}"
+        sizes = [n for n in axes if isinstance(n, int) and n > 1 and fit((n, width), axes, field_shape, None, has_batch)]
+        if not sizes:
+            return ""
+        return f"; set window = {{ size = {sizes[0]} }}" if self.window is None else f"; set window.size = {sizes[0]}"

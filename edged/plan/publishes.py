@@ -1,0 +1,144 @@
+"""Plans where results go: topics and their placeholders, fields, conditions, and that nothing comes back as an input."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+
+from edged.config.schema import Broker, Config, Publish, When
+from edged.encode import Envelope, make_encoder
+from edged.errors import Problem
+from edged.plan.joins import Keys
+from edged.plan.records import PublishPlan, SourcePlan
+from edged.plan.scope import Scope
+from edged.plan.words import did_you_mean, listed
+from edged.shape import ENVELOPE, OutputPlan, default_of, result_fields
+from edged.topics import Template, TopicError, matches, parse_template
+from edged.when import WhenPlan, plan_when
+
+OWN_TOPICS = ("status", "health", "event", "model/{name}")
+"""What edged says of itself, below `base_topic`."""
+
+
+def plan_publishes(
+    at: Scope,
+    pipeline: str,
+    entries: Sequence[Publish],
+    config: Config,
+    sources: Mapping[str, SourcePlan],
+    known: Mapping[str, str],
+    keys: Keys,
+    output: OutputPlan,
+) -> tuple[PublishPlan, ...]:
+    """One plan for each `publish` entry without a problem. `known` has what is filled in everywhere: device, base_topic."""
+    plans = []
+    for i, entry in enumerate(entries):
+        here = at.below("publish" if entry == Publish() else f"publish[{i}]")
+        broker = entry.broker or next(iter(config.broker), None)
+        topic = _topic(here, entry, {**known, "pipeline": pipeline}, keys, sources)
+        wrongs = list(_wrongs(entry, output))
+        for key, text in wrongs:
+            here.wrong(key, text)
+        if topic is not None and broker is not None and not wrongs:
+            deep = {"key", *(_rest(sources, keys))}
+            reader = _reader(config.broker, sources, broker, topic, deep)
+            if reader is not None:
+                here.wrong("topic", f"{topic.text} is read by source.{reader}: results would come back as inputs")
+            plans.append(PublishPlan(broker, topic, plan_of_when(entry.when, output), entry))
+    return tuple(plans)
+
+
+def check_own_topics(config: Config, sources: Mapping[str, SourcePlan], base_topic: str, problems: list[Problem]) -> None:
+    """A source that reads what edged says of itself."""
+    for own in OWN_TOPICS:
+        topic = parse_template(f"{base_topic}/{own}", {}, ("name",))
+        on = tuple(config.broker) if own == "status" or config.health.broker is None else config.health.broker
+        for broker in on:
+            reader = _reader(config.broker, sources, broker, topic, set())
+            if reader is not None:
+                where = topic.text.replace("{name}", "...")
+                text = f"matches {where}, which edged publishes itself: it would read what it says; set device.base_topic apart"
+                Scope(f"source.{reader}", problems).wrong("topic", text)
+                return
+
+
+def plan_of_when(when: When, output: OutputPlan) -> WhenPlan | None:
+    """The plan of a `when` table, None where it lets everything through. Raises ValueError."""
+    if when == When():
+        return None
+    return plan_when(
+        result_fields(output),
+        default_of(output),
+        change=True if when.change == 0 else when.change,  # `change = true` is kept as 0.0
+        of=when.of,
+        above=when.above,
+        below=when.below,
+        label=when.label or (),
+        min_interval=when.min_interval,
+        max_interval=when.max_interval,
+    )
+
+
+def _topic(at: Scope, entry: Publish, fixed: Mapping[str, str], keys: Keys, sources: Mapping[str, SourcePlan]) -> Template | None:
+    text = entry.topic or "{base_topic}/{pipeline}" + ("/{key}" if keys.names else "")
+    try:
+        template = parse_template(text, fixed, (*keys.names, *(("key",) if keys.names else ())))
+    except TopicError as error:
+        unkeyed = [c for s in sources.values() for _, f in s.filters for c in f.captures if f"{{{c}}}" in text]
+        if unkeyed and unkeyed[0] not in keys.names and str(error).startswith(f"{{{unkeyed[0]}}}"):
+            said = f"{{{unkeyed[0]}}} is captured, but no part of the key ({', '.join(keys.names) or 'none'})"
+            at.wrong("topic", f"{said}, and a result knows no more than its key; add it to key of the source")
+        else:
+            at.wrong("topic", str(error))
+        return None
+    if keys.names and "key" not in template.names and not set(keys.names) <= set(template.names):
+        parts = "/".join(f"{{{k}}}" for k in keys.names)
+        text = f'"{template.text}" is one topic for up to {keys.most} keys: each would overwrite the last; add {parts} or {{key}}'
+        at.wrong("topic", text)
+        return None
+    return template
+
+
+def _rest(sources: Mapping[str, SourcePlan], keys: Keys) -> Iterator[str]:
+    """Captures that may hold several levels."""
+    for source in sources.values():
+        for _, topic in source.filters:
+            if topic.captures and topic.text.endswith("...}") and topic.captures[-1] in keys.names:
+                yield topic.captures[-1]
+
+
+def _reader(
+    brokers: Mapping[str, Broker], sources: Mapping[str, SourcePlan], broker: str, topic: Template, deep: set[str]
+) -> str | None:
+    """The source that would read what is published there. Two connections to one address are one broker."""
+    for name, source in sources.items():
+        is_there = source.broker is not None and brokers[source.broker].url == brokers[broker].url
+        if is_there and any(matches(f, topic, deep) for _, f in source.filters):
+            return name
+    return None
+
+
+def _wrongs(entry: Publish, output: OutputPlan) -> Iterator[tuple[str, str]]:
+    """Key and text of everything that the results cannot give to this entry."""
+    fields = result_fields(output)
+    names = [f.name for f in (*ENVELOPE, *fields)]
+    unknown = [(i, name) for i, name in enumerate(entry.fields or ()) if name not in names]
+    for i, name in unknown:
+        text = f'a result has no field "{name}"; it has {listed(f.name for f in fields)}, and {listed(f.name for f in ENVELOPE)}'
+        yield f"fields[{i}]", text + did_you_mean(name, names)
+    if entry.format == "cbor" and importlib.util.find_spec("cbor2") is None:
+        yield "format", '"cbor" needs the package cbor2: pip install "edged[cbor]"'
+    elif not unknown:
+        try:
+            make_encoder(Envelope("", "", None, ""), fields, entry.format, entry.fields or ())
+        except ValueError as error:
+            yield ("fields" if entry.fields else "format"), str(error)
+    try:
+        plan_of_when(entry.when, output)
+    except ValueError as error:
+        yield "when", str(error)
+    if output.type == "classify" and output.labels is not None and entry.when.of is None:
+        for label in entry.when.label or ():
+            if label not in output.labels:
+                text = f'no label "{label}"; the labels are {listed(output.labels)}{did_you_mean(label, output.labels)}'
+                yield "when.label", text

@@ -1,0 +1,240 @@
+"""Plans the sources: what they subscribe to, what tells their sensors apart, and where each field lies in a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
+from edged.config.values import counted
+from edged.decode.checksum import SIZES as CHECKSUM_BYTES
+from edged.decode.plan import DecodePlan, plan_decode
+from edged.errors import Problem
+from edged.plan.records import SourcePlan
+from edged.plan.scope import Scope
+from edged.records import Field
+from edged.signal import FIELDS as SIMULATED_FIELDS
+from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
+
+DEFAULT_KEYS = 256
+LEAST_STALE_NS = 2 * 10**9
+SIMULATED_UNIT = "m/s2"
+
+
+def plan_sources(
+    config: Config, device: str, base_topic: str, wide: frozenset[str], problems: list[Problem]
+) -> dict[str, SourcePlan]:
+    """One plan for each source that can be planned. `wide` names those that must be decoded as float64."""
+    known = {"device": device, "base_topic": base_topic}
+    plans: dict[str, SourcePlan] = {}
+    identifier = 1
+    for name, source in config.source.items():
+        at = Scope(f"source.{name}", problems)
+        filters = _filters(at, source, known, identifier)
+        identifier += len(filters)
+        planned = _plan_source(at, name, source, filters, name in wide, config)
+        if planned is not None:
+            plans[name] = planned
+    _check_filters(config, plans, problems)
+    _check_ports(config, problems)
+    return _in_groups(plans, key_groups(config.pipeline))
+
+
+def mqtt_settings(source: SourcePlan) -> MqttSource:
+    """The settings of a source that has a broker."""
+    assert isinstance(source.settings, MqttSource)
+    return source.settings
+
+
+def stale_ns(rate: float | None) -> int | None:
+    """How long a sensor of this rate may be silent: 3 periods, at least 2 s; without a rate for ever."""
+    return None if rate is None else max(LEAST_STALE_NS, int(3e9 / rate))
+
+
+def key_groups(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
+    """Sources that pipelines join, each with the name of its group: their equal keys must be equal numbers."""
+    group: dict[str, str] = {}
+    for pipeline in pipelines.values():
+        joined = set().union(*(_roots(stream, pipelines) for stream in pipeline.source))
+        merged = {group.get(s, s) for s in joined}
+        leader = min(merged)
+        group.update(dict.fromkeys(joined, leader))
+        group.update({s: leader for s, g in group.items() if g in merged})
+    return group
+
+
+def _roots(stream: str, pipelines: Mapping[str, Pipeline]) -> set[str]:
+    """The sources behind a stream."""
+    if stream not in pipelines:
+        return {stream}
+    return set().union(*(_roots(s, pipelines) for s in pipelines[stream].source))
+
+
+def _in_groups(plans: Mapping[str, SourcePlan], groups: Mapping[str, str]) -> dict[str, SourcePlan]:
+    """The plans with their groups; all keyed sources of a group have room for the keys of the largest."""
+    most: dict[str, int] = {}
+    for name, plan in plans.items():
+        group = groups.get(name, name)
+        most[group] = max(most.get(group, 1), plan.max_keys)
+    return {
+        name: replace(p, key_group=groups.get(name, name), max_keys=most[groups.get(name, name)] if p.key_names else 1)
+        for name, p in plans.items()
+    }
+
+
+def _filters(
+    at: Scope, source: AnySource, known: Mapping[str, str], first_identifier: int
+) -> tuple[tuple[int, TopicFilter], ...]:
+    filters: list[tuple[int, TopicFilter]] = []
+    for i, topic in enumerate(source.topic if isinstance(source, MqttSource) else ()):
+        try:
+            filters.append((first_identifier + i, parse_filter(topic, known)))
+        except TopicError as error:
+            at.wrong(f"topic[{i}]", str(error))
+    return tuple(filters)
+
+
+def _plan_source(
+    at: Scope, name: str, source: AnySource, filters: tuple[tuple[int, TopicFilter], ...], is_wide: bool, config: Config
+) -> SourcePlan | None:
+    captures = _captures(at, filters)
+    key_names = captures if source.key is None else source.key
+    key_fields = tuple(k for k in key_names if k not in captures)
+    max_keys = (source.max_keys or DEFAULT_KEYS) if key_names else 1
+    dtype = "float64" if is_wide else "float32"
+    if not key_names and source.key is None:
+        _check_wildcards(at, filters)
+    decode: DecodePlan | None = None
+    if isinstance(source, SimulateSource):
+        fields = tuple(Field(n, i, i + 1, (), SIMULATED_UNIT) for i, n in enumerate(SIMULATED_FIELDS))
+    else:
+        decode = _decode(at, source, key_fields, max_keys, dtype)
+        if decode is None:
+            return None
+        units = {f.name: f.unit for f in source.decode.fields}
+        fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
+    if isinstance(source, SerialSource):
+        _check_baudrate(at, source)
+    return SourcePlan(
+        name=name,
+        settings=source,
+        decode=decode,
+        fields=fields,
+        dtype=dtype,
+        rate=source.rate,
+        broker=(source.broker or next(iter(config.broker), None)) if isinstance(source, MqttSource) else None,
+        filters=filters,
+        key_names=key_names,
+        key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
+        max_keys=max_keys,
+        key_group=name,
+        stale_ns=stale_ns(source.rate),
+    )
+
+
+def _decode(
+    at: Scope, source: SerialSource | MqttSource | ReplaySource, key_fields: Sequence[str], max_keys: int, dtype: str
+) -> DecodePlan | None:
+    frame, checksum = (None, None) if isinstance(source, MqttSource) else (source.frame, source.checksum)
+    planned = plan_decode(
+        source.decode,
+        key_fields=key_fields,
+        on_bad=source.on_bad,
+        max_bytes=source.max_bytes,
+        frame=frame,
+        checksum=checksum,
+        dtype=dtype,
+        max_keys=max_keys,
+    )
+    if isinstance(planned, DecodePlan):
+        return planned
+    at.problems.extend(replace(p, path=f"{at.path}.{p.path}" if p.path else at.path) for p in planned)
+    return None
+
+
+def _captures(at: Scope, filters: Sequence[tuple[int, TopicFilter]]) -> tuple[str, ...]:
+    """The names captured by every filter of the source, which must be the same and in the same order."""
+    names = [f.captures for _, f in filters]
+    if any(n != names[0] for n in names):
+        shown = "; ".join(" ".join(f"{{{c}}}" for c in n) or "none" for n in names)
+        at.wrong("topic", f"all topics of a source must capture the same names in the same order, found {shown}")
+    return names[0] if names else ()
+
+
+def _check_wildcards(at: Scope, filters: Sequence[tuple[int, TopicFilter]]) -> None:
+    for i, (_, topic) in enumerate(filters):
+        if not topic.has_wildcards:
+            continue
+        levels = topic.text.split("/")
+        named = "/".join({"+": f"{{level{n}}}", "#": "{rest...}"}.get(level, level) for n, level in enumerate(levels, 1))
+        wildcard = "+" if "+" in levels else "#"
+        at.wrong(
+            f"topic[{i}]",
+            f'"{wildcard}" matches many sensors and nothing tells them apart, so their samples would share one window; '
+            f"write {named}",
+        )
+
+
+def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: list[Problem]) -> None:
+    """Filters that would bring one message twice: to one source, or, without MQTT 5's identifiers, to the wrong one."""
+    for name, plan in plans.items():
+        for (i, (_, a)), (j, (_, b)) in combinations(enumerate(plan.filters), 2):
+            if overlaps(a, b):
+                Scope(f"source.{name}", problems).wrong(
+                    f"topic[{j}]", f"overlaps {plan.filters[i][1].text}: what both match would count twice"
+                )
+    for a_name, b_name in combinations(plans, 2):
+        one, other = plans[a_name], plans[b_name]
+        if one.broker is None or one.broker != other.broker or config.broker[one.broker].version != "3.1.1":
+            continue
+        if any(overlaps(fa, fb) for _, fa in one.filters for _, fb in other.filters):
+            text = f'overlaps the topic of source.{a_name}, which MQTT 3.1.1 cannot tell apart; if the broker can: version = "5"'
+            Scope(f"source.{b_name}", problems).wrong("topic", text)
+
+
+def _check_ports(config: Config, problems: list[Problem]) -> None:
+    serial = [(name, source.port) for name, source in config.source.items() if isinstance(source, SerialSource)]
+    for (first, port), (second, other) in combinations(serial, 2):
+        if port == other:
+            text = f"is the port of source.{first} too, and one port has one reader; several pipelines may share one source"
+            Scope(f"source.{second}", problems).wrong("port", text)
+
+
+def _check_baudrate(at: Scope, source: SerialSource) -> None:
+    """Warns where the line cannot carry `rate`. Of keyed sources nobody knows how many sensors speak."""
+    needed = _frame_bytes(source)
+    if source.rate is None or source.key or needed is None:
+        return
+    bits = 1 + source.bytesize + (source.parity != "none") + source.stopbits
+    carried = int(source.baudrate / bits / source.rate)
+    if carried >= needed:
+        return
+    if source.frame.type == "line":
+        numbers = sum(math.prod(f.shape) for f in source.decode.fields)
+        several = "number needs" if numbers == 1 else "numbers need"
+        unit, need = "line", f"{counted(numbers)} {source.decode.format} {several} about {needed}"
+    else:
+        unit, need = "frame", f"a frame is {needed}"
+    text = f"{source.baudrate} baud carries {carried} bytes a {unit} at {source.rate:g} {unit}s/s; {need}"
+    at.warn("baudrate", f"{text} (ignored by USB-native boards)")
+
+
+def _frame_bytes(source: SerialSource) -> int | None:
+    """Bytes of a frame with one sample, at a guess for text; None where that cannot be told."""
+    frame, fields = source.frame, source.decode.fields
+    match source.decode.format, frame.type:
+        case "csv", "line":
+            return sum(6 * math.prod(f.shape) for f in fields) + 2
+        case "json", "line":
+            return sum(len(f.name) + 4 + 6 * math.prod(f.shape) for f in fields) + 2
+        case "struct", "fixed":
+            return frame.size
+        case "struct", "length":
+            payload = sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in fields)
+            around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + CHECKSUM_BYTES[source.checksum.type]
+            return payload + around
+    return None

@@ -1,0 +1,53 @@
+"""Plans the window of a pipeline: durations become samples, and a silence becomes a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edged.config.schema import Align, Window
+from edged.config.values import Span
+from edged.plan.joins import pace_of, rate_of
+from edged.plan.records import Stream, WindowPlan
+from edged.plan.scope import Scope
+from edged.plan.words import duration
+
+GAP_PERIODS = 3
+LEAST_ARRIVAL_GAP_NS = 10**9
+"""Samples stamped on arrival come in bursts: a shorter silence is none of the sensor's."""
+
+
+def plan_window(at: Scope, streams: Sequence[Stream], align: Align | None, window: Window | None) -> WindowPlan | None:
+    """The window in samples; None without one, or after saying what is wrong with it."""
+    if window is None:
+        return None
+    pace, rate = pace_of(streams, align), rate_of(streams, align)
+    rate_key = "align.rate" if pace is None else streams[pace].rate_key
+    has_own_time = pace is None or streams[pace].has_own_time
+    size = _samples(at, "size", window.size, rate, rate_key)
+    hop = size if window.hop is None else _samples(at, "hop", window.hop, rate, rate_key)
+    gap = window.gap
+    if gap is None and rate is not None:
+        gap = int(GAP_PERIODS * 1e9 / rate)
+        gap = gap if has_own_time else max(gap, LEAST_ARRIVAL_GAP_NS)
+    elif gap is not None and rate is not None and size != 1 and gap < 1e9 / rate:
+        text = f'"{duration(gap)}" is shorter than the time between two samples at {rate:g} a second: no window would ever fill'
+        at.wrong("gap", text)
+    if size is None or hop is None:
+        return None
+    return WindowPlan(size, hop, gap)
+
+
+def _samples(at: Scope, key: str, span: Span, rate: float | None, rate_key: str) -> int | None:
+    if span.duration is None:
+        return span.samples
+    said = duration(span.duration)
+    if rate is None:
+        at.wrong(
+            key, f'"{said}" needs to know the samples a second: set {rate_key} (one a second: rate = 1), or give {key} in samples'
+        )
+        return None
+    samples = round(span.duration * rate / 1e9)
+    if samples < 1:
+        at.wrong(key, f'"{said}" is less than one sample at {rate:g} a second')
+        return None
+    return samples

@@ -1,0 +1,58 @@
+"""A look at what a configuration names outside of itself, before anything is opened for work: ports and recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edged.config.schema import Config, ReplaySource, SerialSource
+from edged.errors import Problem
+from edged.plan.scope import Scope
+from edged.plan.words import did_you_mean, listed
+from edged.recording import read_header
+from edged.transport.serial_port import find, missing
+
+HEADER_BYTES = 64 * 1024
+
+
+def look_outside(config: Config) -> list[Problem]:
+    """Warnings of what is not there now, since it may come; errors of recordings that are not what is said of them."""
+    problems: list[Problem] = []
+    for name, source in config.source.items():
+        at = Scope(f"source.{name}", problems)
+        if isinstance(source, SerialSource) and find(source.port) is None:
+            at.warn("port", missing(source.port).reason)
+        elif isinstance(source, ReplaySource):
+            _look_at_recording(at, source)
+    return problems
+
+
+def _look_at_recording(at: Scope, source: ReplaySource) -> None:
+    try:
+        with source.path.open("rb") as file:
+            is_plain = read_header(file) is None
+            first_line = file.read(HEADER_BYTES).partition(b"\n")[0]
+    except FileNotFoundError:
+        at.warn("path", f"{source.path} is not there (tried again for ever)")
+        return
+    except (OSError, ValueError) as error:
+        at.wrong("path", f"{source.path}: {getattr(error, 'strerror', None) or error}")
+        return
+    if is_plain and source.decode.header and source.frame.type == "line":
+        columns = [
+            c.strip().strip('"') for c in first_line.decode("utf-8", "replace").lstrip("\ufeff").split(source.decode.separator)
+        ]
+        for key, field in _fields(source):
+            if field not in columns:
+                text = f'"{field}" is not in the header of {source.path}: {listed(columns)}'
+                at.wrong(key, text + did_you_mean(field, columns))
+
+
+def _fields(source: ReplaySource) -> Iterator[tuple[str, str]]:
+    """The columns that must be there, with the keys that name them."""
+    for i, field in enumerate(source.decode.fields):
+        if field.name != "_":
+            yield f"decode.fields[{i}]", field.name
+    if source.decode.time is not None:
+        yield "decode.time.field", source.decode.time.field
+    for i, name in enumerate(source.key or ()):
+        yield f"key[{i}]", name

@@ -1,0 +1,110 @@
+"""The real disk. Everything here blocks and runs in the spool's thread, or at the start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from edged.spool.store import SyncFailed
+
+
+class FileDisk:
+    """Files below one folder. Files are opened for one operation and closed after it: what a sync reports then belongs to
+    the write before it. Nothing of anybody else's is touched."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def list(self) -> Iterable[tuple[str, int]]:
+        try:
+            folders = [f for f in os.scandir(self.root) if f.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return []
+        files = []
+        for folder in folders:
+            with os.scandir(folder) as entries:
+                files += [(f"{folder.name}/{f.name}", f.stat().st_size) for f in entries if f.is_file(follow_symlinks=False)]
+        return sorted(files)
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        with open(self.root / name, "rb", buffering=0) as f:
+            parts = []
+            while size > 0 and (data := os.pread(f.fileno(), size, offset)):
+                parts.append(data)
+                offset += len(data)
+                size -= len(data)
+            return b"".join(parts)
+
+    def write(self, name: str, offset: int, data: bytes, size: int) -> int:
+        path = self.root / name
+        is_new = offset == 0
+        if is_new:
+            self._make_folder(path.parent)
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600)
+        try:
+            before = os.fstat(fd).st_size
+            try:
+                _write_all(fd, data, offset)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, before)
+                raise
+            end = offset + len(data)
+            if size > max(before, end):
+                with contextlib.suppress(OSError):  # no room for more than the data itself
+                    _write_all(fd, bytes(size - max(before, end)), max(before, end))
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                raise SyncFailed(error.errno, error.strerror) from error
+            size = os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+        if is_new:
+            try:
+                _sync_folder(path.parent)
+            except OSError as error:
+                raise SyncFailed(error.errno, error.strerror) from error
+        return size
+
+    def replace(self, name: str, data: bytes) -> None:
+        path = self.root / name
+        new = path.with_name(f"{path.name}.new")
+        new.write_bytes(data)
+        os.replace(new, path)
+
+    def remove(self, names: Iterable[str]) -> None:
+        folders = set()
+        for name in names:
+            path = self.root / name
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            _sync_folder(folder)
+
+    def rename(self, name: str, new: str) -> None:
+        os.replace(self.root / name, self.root / new)
+        _sync_folder((self.root / new).parent)
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+            for parent in (folder.parent, folder.parent.parent):
+                _sync_folder(parent)
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

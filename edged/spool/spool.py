@@ -1,0 +1,274 @@
+"""The spool at work: when to write, the thread that does it, and who is told that it is done.
+
+Messages are gathered and written with one sync: at 64 KiB, when a quarter of a link's receive maximum waits for it, after
+200 ms if an input waits for it or 8 KiB are there, else after 2 s (a page is written whole however little is in it).
+Receipts are let go, and messages counted as spooled, after the sync that covers them. At most one thread, one job at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edged.clock import Clock
+from edged.records import NONE, Message
+from edged.spool.log import Entry, Log
+from edged.spool.settings import SpoolSettings
+from edged.spool.store import Disk, Job, Store
+from edged.transport.one_shot import in_one_shot_thread
+
+COMMIT_BYTES = 64 * 1024
+COMMIT_S = 0.2
+QUIET_BYTES, QUIET_S = 8 * 1024, 2.0
+TICK_S = 1.0
+BURST_NS = 100_000_000
+"""A rate that was not used is made up for within this time, no more."""
+
+
+class Spool:
+    """All logs, and the one task that works for them. Between `open` and `close`, `run` must be running."""
+
+    def __init__(self, settings: SpoolSettings, disk: Disk, clock: Clock, log: Any, boot: bytes) -> None:
+        self.settings = settings
+        self.store = Store(settings.max_bytes, settings.drops_newest, boot)
+        self._disk = disk
+        self._clock = clock
+        self._log = log
+        self._backlogs: dict[str, Backlog] = {}
+        self._work = asyncio.Event()
+        self._is_commit_due = False
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._receipts = 0
+        self._is_closing = False
+        self._said = ""
+
+    def open(self) -> None:
+        """Finds what an earlier process left. Blocks; never fails."""
+        self.store.recover(self._disk)
+        for log in self.store.logs.values():
+            if log.waiting or log.torn:
+                self._log.info("spool", broker=log.broker, waiting=log.waiting, bytes=log.bytes, torn=log.torn)
+        self._say()
+
+    def backlog(self, broker: str) -> Backlog:
+        """What the link to `broker` works with."""
+        return self._backlogs.setdefault(broker, Backlog(self, self.store.log(broker), self.settings, self._clock))
+
+    async def run(self) -> None:
+        """Does what is to be done, until `close`."""
+        self._tick()
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while (job := self.store.next_job(self._clock.utc(), self._is_commit_due)) is not None:
+                if job.writes:
+                    self._begin_commit()
+                await in_one_shot_thread("edged-spool", lambda job=job: job.perform(self._disk), lambda _: None)  # type: ignore[misc]
+                self._finish(job)
+            if self._is_closing:
+                return
+
+    async def close(self, task: asyncio.Task[None], timeout_s: float) -> None:
+        """Writes what waits and ends `run`, which is `task`. What cannot be written within `timeout_s` is counted as
+        `shutdown`; its inputs stay unacknowledged."""
+        self._is_closing = True
+        self.store.tick()
+        self._commit()
+        await asyncio.wait({task}, timeout=timeout_s)
+        for timer in (self._timer, self._ticker):
+            if timer is not None:
+                timer.cancel()
+        for log in self.store.logs.values():
+            while log.pending:
+                self._refuse(log.drop_pending(), "shutdown")
+
+    def put(self, log: Log, message: Message, is_copy: bool) -> Entry | None:
+        """See `Store.put`."""
+        entry = self.store.put(log, message, self._clock.offset(), is_copy)
+        for lost in self.store.overflowing():
+            self._refuse(lost, "spool_full")
+        if entry is None or entry.is_done:
+            return entry
+        self._receipts += message.receipt is not NONE
+        self._plan_commit()
+        if self._ticker is None and not self._is_closing:
+            self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        return entry
+
+    def work(self) -> None:
+        """There is something to write or to read."""
+        self._work.set()
+
+    def _plan_commit(self) -> None:
+        waiting = self.store.pending_bytes
+        if self._is_closing or waiting >= COMMIT_BYTES or self._receipts >= max(1, self.settings.receive_maximum // 4):
+            return self._commit()
+        loop = asyncio.get_running_loop()
+        due = loop.time() + (COMMIT_S if self._receipts or waiting >= QUIET_BYTES else QUIET_S)
+        if self._due is None or due < self._due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due, self._timer = due, loop.call_at(due, self._commit)
+
+    def _commit(self) -> None:
+        self._is_commit_due = True
+        self._work.set()
+
+    def _begin_commit(self) -> None:
+        """Everything that waited is on its way to the disk, as far as it fits into one file."""
+        self._is_commit_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = self._timer = None
+        self._receipts = self.store.receipts
+        if self.store.pending_bytes:
+            self._plan_commit()
+
+    def _tick(self) -> None:
+        self._ticker = None
+        if not self.store.is_idle and not self._is_closing:
+            self.store.tick()
+            if self.store.fault:
+                self._commit()
+            self._work.set()
+            self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def _finish(self, job: Job) -> None:
+        for entry in self.store.finish(job):
+            message, entry.message = entry.message, None
+            assert message is not None
+            message.let_go()
+            if not entry.is_copy and message.account is not None:
+                message.account.queued -= 1
+                message.account.spooled += 1
+        for lost in self.store.overflowing():
+            self._refuse(lost, "spool_full")
+        self._say()
+        for backlog in self._backlogs.values():
+            backlog.look()
+
+    def _refuse(self, entry: Entry, reason: str) -> None:
+        """The spool does not take a message after all. Its input is not settled: it will come again."""
+        message, entry.message = entry.message, None
+        assert message is not None
+        if entry.is_copy:
+            message.record = None
+        elif message.account is not None:
+            message.account.queued -= 1
+            message.account.drops.add(reason, topic=message.topic.decode(errors="replace"))
+
+    def _say(self) -> None:
+        """Logs it when the disk begins or ceases to refuse."""
+        fault = self.store.fault
+        if fault != self._said:
+            self._said = fault
+            if fault:
+                self._log.error(
+                    "spool", state="failing", reason=f"{self.settings.path}: {fault}", waiting_bytes=self.store.pending_bytes
+                )
+            else:
+                self._log.info("spool", state="ok")
+
+
+class Backlog:
+    """The spool as one link sees it. `is_ready`: `take` would give something now; `on_ready` is called when that begins."""
+
+    def __init__(self, spool: Spool, log: Log, settings: SpoolSettings, clock: Clock) -> None:
+        self.log = log
+        self.is_always = settings.is_always
+        self.is_strict = settings.is_strict
+        self.is_ready = False
+        self.on_ready: Callable[[], None] | None = None
+        self._spool = spool
+        self._clock = clock
+        self._interval_ns = int(1e9 / settings.replay_rate) if settings.replay_rate else 0
+        self._next_at = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is kept that has not been taken yet."""
+        return self.log.is_behind
+
+    def store(self, message: Message) -> None:
+        """Takes a message over: it is `queued` on its account until it is on disk, then `spooled`, and the account is closed."""
+        account = message.account
+        if account is not None:
+            account.queued += 1
+        message.record = None
+        if self._spool.put(self.log, message, is_copy=False) is None:
+            if account is not None:
+                account.queued -= 1
+                account.drops.add("overflow", topic=message.topic.decode(errors="replace"))
+            message.let_go()
+
+    def keep(self, message: Message) -> None:
+        """Keeps a copy of a message that waits elsewhere. Its input is settled when the copy is on disk."""
+        message.record = self._spool.put(self.log, message, is_copy=True)
+
+    def hand_over(self, message: Message) -> None:
+        """A message that waited elsewhere, still `queued` on its account, does so no longer."""
+        entry, account = message.record, message.account
+        if entry is None:
+            if account is not None:
+                account.queued -= 1
+            self.store(message)
+            return
+        entry.release()
+        if entry.is_stored and account is not None:
+            account.queued -= 1
+            account.spooled += 1
+
+    def begin(self) -> None:
+        """The broker is there: what is kept may go."""
+        self.log.is_wanted = True
+        self.look()
+
+    def pause(self) -> None:
+        """The broker is gone."""
+        self.log.is_wanted = self.is_ready = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def look(self) -> None:
+        """Something may have come: is there anything to take?"""
+        self._timer = None
+        if self.log.is_wanted and not self.is_ready and self.log.is_behind:
+            self.is_ready = True
+            if self.on_ready is not None:
+                self.on_ready()
+
+    def take(self, now: int) -> Message | None:
+        """The next message to be replayed; None for now if it must be read first, or the rate does not allow it yet."""
+        if self._interval_ns and now < self._next_at:
+            self.is_ready = False
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later((self._next_at - now) / 1e9, self.look)
+            return None
+        message = self.log.take(now, self._clock.utc())
+        if message is None:
+            message = self.log.take_pending()
+            if message is None:
+                self.is_ready = False
+                if self.log.is_behind:
+                    self._spool.work()
+                return None
+            message.replayed = True
+            message.retain = False
+            if message.account is not None:
+                message.account.queued -= 1
+        self._next_at = max(self._next_at, now - BURST_NS) + self._interval_ns
+        return message
+
+
+def boot_id() -> bytes:
+    """This boot of the machine, 16 bytes: the monotonic clock means something within one boot only."""
+    try:
+        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return b"\0" * 16

@@ -1,0 +1,86 @@
+"""The demo as a process: what `make run` does after it has made its environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AMQTT = Path(sys.executable).with_name("amqtt")
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "edged.demo", *arguments]
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PATH": PATH}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def children(pid: int) -> set[int]:
+    """Processes whose parent is `pid`."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        if int(text.rpartition(")")[2].split()[1]) == pid:
+            found.add(int(text.split()[0]))
+    return found
+
+
+def results(output: str) -> list[str]:
+    return re.findall(r"^\d\d:\d\d:\d\d  (\w+) +[01]\.\d\d", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("broker", ["mosquitto", "amqtt"])
+def test_it_shows_results_and_ends_by_itself(broker: str) -> None:
+    if broker == "amqtt" and not AMQTT.exists():
+        pytest.skip("amqtt is not in this environment")
+    demo = start("--seconds", "4", "--broker", broker)
+    output, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 0, errors
+    assert errors == ""
+    assert output.startswith(f"broker         {broker} on port")
+    assert len(results(output)) >= 4
+    assert set(results(output)) == {"healthy"}
+    assert re.search(r"^edged: ready ", output, re.MULTILINE)
+    assert re.search(rf"^{len(results(output))} results, ", output, re.MULTILINE)
+    assert "\033" not in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_all_of_it(number: signal.Signals) -> None:
+    demo = start()
+    assert demo.stdout
+    for line in demo.stdout:
+        if results(line):
+            break
+    family = children(demo.pid)
+    assert len(family) == 2  # the broker and the daemon
+    demo.send_signal(number)
+    demo.send_signal(number)
+    output, errors = demo.communicate(timeout=60)
+    assert demo.returncode == 0, errors
+    assert "results, " in output
+    assert not any(Path(f"/proc/{pid}").exists() for pid in family)
+
+
+def test_nobody_reads_it() -> None:
+    demo = start("--seconds", "20")
+    assert demo.stdout
+    assert demo.stderr
+    for line in demo.stdout:
+        if results(line):
+            break
+    demo.stdout.close()
+    assert demo.wait(timeout=60) == 0
+    assert demo.stderr.read() == ""
+    demo.stderr.close()

@@ -1,0 +1,248 @@
+"""What happens around the broker: it is not there, goes away, comes back, and what is owed to whom meanwhile."""
+
+from __future__ import annotations
+
+import signal as signals
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import Broker, free_port
+from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+
+HEAD = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+broker = "main"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+"""
+
+SERIAL = """
+[source.imu]
+type = "serial"
+port = "{tty}"
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.p]
+source = "imu"
+{broker}publish = {{ topic = "out/p", {options} }}
+"""
+
+
+def serial(tty: Path, options: str = "qos = 1") -> str:
+    return SERIAL.format(tty=tty, options=options, broker="")
+
+
+def values(client: Client, topic: str = "out/p") -> list[int]:
+    return [int(m.json["outputs"]["v"]) for m in client.of(topic)]
+
+
+def lines(start: int, stop: int) -> str:
+    return "".join(f"{i}\n" for i in range(start, stop))
+
+
+def test_s01_the_broker_is_not_up_yet(tmp_path: Path) -> None:
+    port = free_port()
+    text = HEAD.format(port=port) + serial(tmp_path / "imu")
+    with Sensor(tmp_path / "imu") as sensor, Daemon(tmp_path, text) as daemon:
+        assert daemon.notices[0] == "READY=1"
+        sensor.write(lines(0, 200))
+        until(lambda: any("broker main: refused" in n for n in daemon.notices), what="a status that says why")
+        daemon.wait_log("is the broker running?")
+        with Broker(tmp_path, port=port), Client(port) as client:
+            appeared = time.monotonic()
+            client.wait("out/p", 200)
+            assert time.monotonic() - appeared < 10
+            assert values(client) == list(range(200))  # all of them, in order
+            sensor.write(lines(200, 210))
+            client.wait("out/p", 210)
+            health = client.health(lambda h: h["state"] == "healthy")
+            assert balanced(health)
+            assert health["brokers"]["main"]["connects"] == 1
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_s02_the_broker_restarts(tmp_path: Path, keeps: bool) -> None:
+    options = ["persistence true", f"persistence_location {tmp_path}/", "autosave_interval 1"] if keeps else []
+    mqtt = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+decode = { format = "csv", fields = ["v"] }
+[pipeline.q]
+source = "in"
+publish = { topic = "out/q" }
+"""
+    with Broker(tmp_path, *options) as broker, Sensor(tmp_path / "imu") as sensor:
+        text = HEAD.format(port=broker.port) + serial(tmp_path / "imu") + mqtt
+        with Client(broker.port) as client, Daemon(tmp_path, text) as daemon:
+            fds = 0
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            for round_ in range(3):
+                start = 100 * round_
+                sensor.write(lines(start, start + 50))
+                client.publish("in/x", str(round_))
+                client.until(lambda: start + 49 in values(client) or None)  # noqa: B023
+                client.until(lambda: round_ in values(client, "out/q") or None)  # noqa: B023
+                fds = fds or daemon.fds
+                broker.stop()
+                sensor.write(lines(start + 50, start + 100))
+                daemon.signal(signals.SIGSTOP)  # or the witness might come later than the results
+                broker.start()
+                client.wait_subscribed()
+                daemon.signal(signals.SIGCONT)
+                client.until(lambda: start + 99 in values(client) or None)  # noqa: B023
+            client.publish("in/x", "99")
+            client.until(lambda: 99 in values(client, "out/q") or None)
+            assert list(dict.fromkeys(values(client))) == list(range(300))  # nothing lost, in order
+            assert client.of("edged/t/status")[-1].payload == b"online"
+            health = client.health(lambda h: h["brokers"]["main"]["connects"] == 4)
+            assert balanced(health)
+            until(lambda: daemon.fds <= fds, what=f"{fds} descriptors again, not {daemon.fds}")
+
+
+def test_the_broker_hangs(broker: Broker, tmp_path: Path) -> None:
+    text = HEAD.format(port=broker.port) + 'keepalive = "1s"\n' + serial(tmp_path / "imu")
+    with Sensor(tmp_path / "imu") as sensor, Client(broker.port) as client, Daemon(tmp_path, text) as daemon:
+        sensor.write(lines(0, 10))
+        client.wait("out/p", 10)
+        broker.freeze()
+        sensor.write(lines(10, 20))
+        daemon.wait_log("no answer to a ping")
+        broker.thaw()
+        client.until(lambda: 19 in values(client) or None)
+        assert list(dict.fromkeys(values(client))) == list(range(20))
+
+
+def test_status_and_will(broker: Broker, tmp_path: Path) -> None:
+    text = HEAD.format(port=broker.port) + serial(tmp_path / "imu")
+
+    def status(client: Client) -> bytes | None:
+        seen = client.of("edged/t/status")
+        return seen[-1].payload if seen else None
+
+    with Client(broker.port) as client:
+        daemon = Daemon(tmp_path, text)
+        daemon.start()
+        client.until(lambda: status(client) == b"online")
+        daemon.kill()
+        client.until(lambda: status(client) == b"offline")
+        daemon.start()
+        client.until(lambda: status(client) == b"online")
+        assert daemon.stop() == 0
+        client.until(lambda: status(client) == b"stopped")
+    with Client(broker.port, "edged/#") as late:
+        kept = {m.topic: m for m in [*late.wait("edged/t/status"), *late.wait("edged/t/health")]}
+        assert all(m.is_retained for m in kept.values())
+        assert kept["edged/t/status"].payload == b"stopped"
+
+
+INPUTS = """
+[source.in]
+type = "mqtt"
+broker = "main"
+topic = "in/x"
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.p]
+source = "in"
+publish = {{ topic = "out/p", broker = "{output}" }}
+"""
+
+
+def test_an_input_is_acknowledged_after_its_result(broker: Broker, tmp_path: Path) -> None:
+    """Results cannot leave, the daemon is killed, and every input comes again."""
+    other = Broker(tmp_path)
+    text = (
+        HEAD.format(port=broker.port) + f'[broker.other]\nurl = "mqtt://127.0.0.1:{other.port}"\n' + INPUTS.format(output="other")
+    )
+    with Client(broker.port) as client:
+        daemon = Daemon(tmp_path, text)
+        daemon.start()
+        client.health()
+        client.publish_all("in/x", [str(i) for i in range(200)])
+        health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 64)  # and no more: receive_maximum
+        assert health["sources"]["in"]["rows"] == 64
+        assert health["pipelines"]["p"]["state"] == "blocked"
+        assert "other" in health["pipelines"]["p"]["reason"]
+        assert balanced(health)
+        daemon.kill()
+        with other, Client(other.port) as reader:
+            daemon.start()
+            reader.wait("out/p", 200)
+            assert values(reader) == list(range(200))
+            assert client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)["brokers"]["main"]["received"] == 200
+            assert daemon.stop() == 0
+        daemon.assert_no_bug()
+
+
+def test_a_result_that_was_not_acknowledged_is_sent_again(broker: Broker, tmp_path: Path) -> None:
+    """A stop in good order loses nothing either, and repeats nothing."""
+    text = HEAD.format(port=broker.port) + INPUTS.format(output="main")
+    with Client(broker.port) as client:
+        daemon = Daemon(tmp_path, text)
+        for round_ in range(3):
+            daemon.start()
+            client.publish_all("in/x", [str(i) for i in range(100 * round_, 100 * round_ + 100)])
+            assert daemon.stop() == 0  # in the midst of it
+        daemon.start()
+        client.wait("out/p", 300)
+        client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
+        assert daemon.stop() == 0
+        assert values(client) == list(range(300))
+
+
+SLOW = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+{source}
+decode = {{ format = "csv", fields = ["v"] }}
+[model.slow]
+path = "{zoo}/slow.onnx"
+[pipeline.p]
+source = "in"
+model = "slow"
+slots = 4
+{pipeline}
+publish = {{ topic = "out/p" }}
+"""
+
+
+def ran(client: Client) -> list[int]:
+    return [int(m.json["outputs"]["y"][0]) for m in client.of("out/p")]
+
+
+def test_block_withholds_acknowledgements(tmp_path: Path, zoo: Path) -> None:
+    count = 150
+    with Broker(tmp_path, "max_queued_messages 0") as broker, Client(broker.port) as client:
+        text = HEAD.format(port=broker.port) + SLOW.format(zoo=zoo, source="", pipeline="")
+        with Daemon(tmp_path, text) as daemon:
+            client.health()
+            client.publish_all("in/x", [str(i) for i in range(count)])
+            worst: Any = client.health(lambda h: h["pipelines"]["p"]["parked"])
+            assert worst["pipelines"]["p"]["state"] == "blocked"
+            client.wait("out/p", count)
+            assert ran(client) == list(range(count))
+            health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
+            assert health["pipelines"]["p"]["dropped"] == {}
+            assert health["pipelines"]["p"]["peak"] <= 4
+            assert balanced(health)
+            assert len(daemon.threads) == 2  # the worker beside the loop
+
+
+def test_drop_oldest_counts(broker: Broker, tmp_path: Path, zoo: Path) -> None:
+    count = 150
+    text = HEAD.format(port=broker.port) + SLOW.format(zoo=zoo, source="qos = 0", pipeline='overflow = "drop_oldest"')
+    with Client(broker.port) as client, Daemon(tmp_path, text):
+        client.health()
+        client.publish_all("in/x", [str(i) for i in range(count)], qos=1)
+        health = client.health(lambda h: h["pipelines"]["p"]["due"] == count and not h["pipelines"]["p"]["waiting"])
+        assert balanced(health)
+        health = client.health(lambda h: h["pipelines"]["p"]["published"] + h["pipelines"]["p"]["dropped"]["overflow"] == count)
+        assert health["pipelines"]["p"]["dropped"]["overflow"] > count / 2
+        client.until(lambda: count - 1 in ran(client) or None)
+        assert ran(client) == sorted(ran(client))

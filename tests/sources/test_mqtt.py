@@ -1,0 +1,160 @@
+"""Messages of one read become one block a source; receipts are settled by whoever holds them last."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edged.clock import Clock
+from edged.config import schema
+from edged.decode import make_payload_decoder
+from edged.decode.plan import DecodePlan, plan_decode
+from edged.records import NONE, Block, Receipt
+from edged.sources.counts import SourceCounts
+from edged.sources.mqtt import ROUTES, Filter, Inbound, MqttSource, Router
+from edged.stamp import KeyTable, Stamper
+from edged.telemetry import Drops
+from edged.topics import parse_filter
+
+
+def source(
+    name: str,
+    topics: list[str],
+    *,
+    key: tuple[str, ...] = (),
+    keys: KeyTable | None = None,
+    retained: bool = False,
+    first: int = 1,
+) -> MqttSource:
+    filters = [Filter(first + i, parse_filter(t)) for i, t in enumerate(topics)]
+    captures = filters[0].topic.captures
+    fields = tuple(k for k in key if k not in captures)
+    decode = schema.Decode(format="csv", fields=tuple(schema.FieldSpec(name=n) for n in (*fields, "v")))
+    plan = plan_decode(decode, fields, "drop", 1000, None, None, "float32")
+    assert isinstance(plan, DecodePlan)
+    if keys is None and (key or captures):
+        keys = KeyTable(3, None)
+    parts = [("capture", captures.index(k)) if k in captures else ("field", fields.index(k)) for k in key or captures]
+    made = MqttSource(
+        name,
+        filters=filters,
+        takes_retained=retained,
+        decoder=make_payload_decoder(plan),
+        keys=keys,
+        key_parts=parts,
+        stamper=Stamper(None, None, keys),
+        counts=SourceCounts(name),
+        clock=Clock(),
+    )
+    return made
+
+
+def message(topic: str, payload: bytes, *identifiers: int, receipt: Receipt = NONE, retain: bool = False) -> Inbound:
+    return (topic.encode(), payload, 1, retain, identifiers, receipt, b"")
+
+
+def router(*sources: MqttSource) -> tuple[Router, dict[str, list[Block]]]:
+    blocks: dict[str, list[Block]] = {}
+    for one in sources:
+        one.consumers = [blocks.setdefault(one.name, []).append]
+    return Router(sources, Clock(), Drops("broker.test")), blocks
+
+
+def test_one_read_is_one_block_a_source() -> None:
+    r, blocks = router(source("a", ["in/a"]), source("b", ["in/b", "also/b"], first=5))
+    r.on_publishes([message("in/a", b"1"), message("in/b", b"2"), message("in/a", b"3"), message("also/b", b"4\n5")])
+    assert [b.values[:, 0].tolist() for b in blocks["a"]] == [[1, 3]]
+    assert [b.values[:, 0].tolist() for b in blocks["b"]] == [[2, 4, 5]]
+    assert blocks["a"][0].arrival == blocks["b"][0].arrival
+
+
+def test_receipts_end_unless_somebody_holds_them() -> None:
+    held: list[Receipt] = []
+    a = source("a", ["in/a"])
+    r, _ = router(a)
+
+    def keep(block: Block) -> None:
+        for receipt in block.receipts[:1]:
+            receipt.hold()
+            held.append(receipt)
+
+    a.consumers = [keep]
+    receipts = [Receipt(0, i) for i in range(4)]
+    payloads = [b"1", b"bad", b"2", b"3"]
+    r.on_publishes([message("in/a", p, receipt=x) for p, x in zip(payloads, receipts, strict=True)])
+    assert [x.owed for x in receipts] == [1, 0, 0, 0]
+    assert held == receipts[:1]
+    assert (a.counts.read, a.counts.rows, a.counts.rejected, a.counts.messages) == (4, 3, 1, 4)
+
+
+def test_receipts_go_with_their_rows_where_some_are_refused_and_some_are_many() -> None:
+    a = source("a", ["in/{k}"])
+    r, blocks = router(a)
+    receipts = [Receipt(0, i) for i in range(5)]
+    topics = ["in/x", "in/y", "in/x", "in/z", "in/w"]
+    payloads = [b"1\n2", b"no", b"3", b"4", b"5"]
+    r.on_publishes([message(t, p, receipt=x) for t, p, x in zip(topics, payloads, receipts, strict=True)])
+    block = blocks["a"][0]
+    assert block.values[:, 0].tolist() == [1, 2, 3, 4, 5] or block.values[:, 0].tolist() == [1, 2, 3, 4]
+    each = block.receipt_of_each()
+    assert [receipts.index(x) for x in each][:4] == [0, 0, 2, 3]
+    assert isinstance(block.keys, np.ndarray)
+    assert block.keys.tolist()[:4] == [0, 0, 0, 1]
+    assert all(x.owed == 0 for x in receipts)
+    assert a.counts.balance() == 0
+
+
+def test_keys_come_from_topic_and_payload_in_the_order_asked_for() -> None:
+    table = KeyTable(3, None)
+    a = source("a", ["plant/{line}/in"], key=("id", "line"), keys=table)
+    r, blocks = router(a)
+    r.on_publishes([message("plant/n/in", b"p1,1"), message("plant/s/in", b"p1,2"), message("plant/n/in", b"p1,3")])
+    assert isinstance(blocks["a"][0].keys, np.ndarray)
+    assert blocks["a"][0].keys.tolist() == [0, 1, 0]
+    assert [table.names(i) for i in range(2)] == [("p1", "n"), ("p1", "s")]
+
+
+def test_more_keys_than_there_may_be_are_refused() -> None:
+    a = source("a", ["in/{k}"])
+    r, blocks = router(a)
+    r.on_publishes([message(f"in/{i}", b"1") for i in range(5)])
+    assert len(blocks["a"][0]) == 3
+    assert a.counts.drops.by_reason == {"too_many_keys": 2}
+    assert a.counts.balance() == 0
+
+
+def test_a_subscription_identifier_tells_which_filter_it_came_for() -> None:
+    narrow, wide = source("narrow", ["in/a"], first=1), source("wide", ["in/{k}"], first=2)
+    r, blocks = router(narrow, wide)
+    r.on_publishes([message("in/a", b"1", 1), message("in/a", b"2", 2), message("in/a", b"3", 1, 2)])
+    assert blocks["narrow"][0].values[:, 0].tolist() == [1, 3]
+    assert blocks["wide"][0].values[:, 0].tolist() == [2, 3]
+    r.on_publishes([message("in/a", b"4")])  # a broker that has no identifiers
+    assert len(blocks["narrow"]) == len(blocks["wide"]) == 2
+
+
+def test_what_nobody_wants_is_counted_and_settled() -> None:
+    r, blocks = router(source("a", ["in/a"]))
+    receipt = Receipt(0, 1)
+    r.on_publishes([message("other", b"1", receipt=receipt)])
+    assert receipt.owed == 0
+    assert r.drops.by_reason == {"unrouted": 1}
+    assert blocks == {"a": []}
+
+
+def test_old_messages_are_left_out_unless_they_are_wanted() -> None:
+    new, old = source("new", ["in/a"]), source("old", ["in/b"], retained=True, first=2)
+    r, blocks = router(new, old)
+    r.on_publishes([message("in/a", b"1", retain=True), message("in/b", b"2", retain=True)])
+    assert blocks["new"] == []
+    assert blocks["old"][0].values[:, 0].tolist() == [2]
+    assert (new.counts.retained, old.counts.retained) == (1, 0)
+
+
+def test_more_topics_than_are_remembered_still_find_their_source() -> None:
+    a, b = source("a", ["in/{k...}"]), source("b", ["out/b"], first=2)
+    r, _ = router(a, b)
+    count = 2 * ROUTES + 10
+    for start in range(0, count, 100):
+        r.on_publishes([message(f"in/{i}", b"1") for i in range(start, min(count, start + 100))])
+    assert a.counts.messages == count
+    assert b.counts.messages == 0

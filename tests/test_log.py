@@ -1,0 +1,71 @@
+import io
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from edged import log
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def written(form: str, level: str = "info", stream: io.StringIO | None = None, **facts: object) -> str:
+    stream = stream if stream is not None else io.StringIO()
+    log.configure(level, form, stream)
+    structlog.get_logger("edged").warning("dropped", **facts)
+    return stream.getvalue()
+
+
+def test_forms() -> None:
+    assert re.fullmatch(
+        r'timestamp=\S+Z level=warning event=dropped where="a b" count=1\n', written("logfmt", where="a b", count=1)
+    )
+    facts = json.loads(written("json", where="a", count=1))
+    assert {k: v for k, v in facts.items() if k != "timestamp"} == {
+        "where": "a",
+        "count": 1,
+        "event": "dropped",
+        "level": "warning",
+    }
+    assert re.match(r"\d\d:\d\d:\d\d \[warning", written("console", where="a"))
+
+
+def test_auto_is_for_a_person_on_a_terminal_and_logfmt_elsewhere() -> None:
+    assert written("auto").startswith("timestamp=")
+    assert "\x1b[" in written("auto", stream=Terminal())
+
+
+def test_levels() -> None:
+    assert written("logfmt", level="error") == ""
+    assert written("logfmt", level="warning") != ""
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json", "console"])
+def test_nothing_from_outside_fakes_a_line_or_a_colour(form: str) -> None:
+    text = written(form, data=b"\x1b[31mred\nlevel=error event=fake\xff", topic="a\r\nb\u2028c", detail="x" * 5000)
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert "\u2028" not in text
+    assert len(text) < 3000
+    assert "red" in text
+
+
+def test_an_error_keeps_its_trace() -> None:
+    stream = io.StringIO()
+    log.configure("info", "json", stream)
+    try:
+        raise ValueError("so it goes")
+    except ValueError as error:
+        structlog.get_logger("edged").error("internal error", exc_info=error)
+    assert "so it goes" in json.loads(stream.getvalue())["exception"]

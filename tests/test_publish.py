@@ -1,0 +1,122 @@
+"""One publish entry: filter, topic, encoding, receipt, and the account of what became of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edged.encode import Envelope, make_encoder
+from edged.publish import Publish, next_due
+from edged.records import NONE, Message, Receipt, Result
+from edged.shape import OutputPlan, result_fields
+from edged.telemetry import PublishCounts
+from edged.when import Condition, When, WhenPlan
+
+OUTPUT = OutputPlan("anomaly", ("y",), above=0.5, max_keys=4)
+
+
+class Outbox:
+    """Takes what is sent, as a link would."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def put(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+def publish(outbox: Outbox, *, qos: int = 1, when: WhenPlan | None = None, format: str = "json") -> Publish:
+    names = {0: ("a",), 1: ("b",)}
+    envelope = Envelope("dev", "pipe", "m@1234", "cafe0000", lambda key: names[key])
+    return Publish(
+        encoder=make_encoder(envelope, result_fields(OUTPUT), format, ("score",) if format != "json" else ()),
+        when=When(when, 4) if when is not None else None,
+        topic=lambda key: b"out/" + names[key][0].encode(),
+        send=outbox.put,
+        counts=PublishCounts("pipeline.pipe.publish[0]"),
+        qos=qos,
+        retain=True,
+    )
+
+
+def result(score: float, key: int = 0, seq: int = 1) -> Result:
+    return Result({"score": score, "anomaly": score > 0.5}, key, seq, 10**18, 5_000_000)
+
+
+def test_a_result_becomes_a_message_on_the_topic_of_its_key() -> None:
+    outbox = Outbox()
+    entry = publish(outbox)
+    assert entry.offer(result(0.25), NONE, 6_000_000)
+    assert entry.offer(result(0.75, key=1), NONE, 6_000_000)
+    first, second = outbox.sent
+    assert (first.topic, second.topic) == (b"out/a", b"out/b")
+    assert (first.qos, first.retain, first.is_json, first.arrival) == (1, True, True, 5_000_000)
+    body = msgspec.json.decode(first.body + b"}")
+    assert body["key"] == "a"
+    assert body["score"] == 0.25
+    assert entry.counts.made == 2
+    assert first.account is entry.counts
+
+
+def test_other_formats_are_whole() -> None:
+    outbox = Outbox()
+    publish(outbox, format="text").offer(result(0.25), NONE, 0)
+    assert (outbox.sent[0].body, outbox.sent[0].is_json, outbox.sent[0].arrival) == (b"0.25", False, 0)
+
+
+def test_only_at_qos_1_does_a_message_hold_the_receipt() -> None:
+    for qos, owed in ((1, 2), (0, 1)):
+        outbox, receipt = Outbox(), Receipt(0, 7)
+        publish(outbox, qos=qos).offer(result(1.0), receipt, 0)
+        assert receipt.owed == owed
+        outbox.sent[0].receipt.done()
+        assert receipt.owed == 1
+
+
+def test_what_the_filter_holds_back_is_counted_and_owes_nothing() -> None:
+    outbox, receipt = Outbox(), Receipt(0, 7)
+    entry = publish(outbox, when=WhenPlan(Condition(of=("score",), above=0.5)))
+    assert not entry.offer(result(0.2), receipt, 0)
+    assert (entry.counts.filtered, entry.counts.made, receipt.owed) == (1, 0, 1)
+    assert entry.offer(result(0.8), receipt, 0)
+    assert entry.next_due() is None
+
+
+def test_what_was_held_back_goes_when_it_may() -> None:
+    outbox = Outbox()
+    entry = publish(outbox, when=WhenPlan(min_interval=100))
+    other = publish(outbox, when=WhenPlan(min_interval=1000))
+    plain = publish(outbox)
+    assert next_due([entry, other, plain]) is None
+    for seq, now in ((1, 0), (2, 10), (3, 20)):
+        entry.offer(result(0.1 * seq, seq=seq), NONE, now)
+    other.offer(result(0.0), NONE, 0)
+    other.offer(result(0.0), NONE, 1)
+    assert next_due([entry, other, plain]) == 100
+    outbox.sent.clear()
+    entry.offer_due(99)
+    assert outbox.sent == []
+    entry.offer_due(100)
+    assert [msgspec.json.decode(m.body + b"}")["seq"] for m in outbox.sent] == [3]
+    assert outbox.sent[0].receipt is NONE  # its input was settled when it was held back
+    plain.offer_due(100)
+    assert next_due([entry]) is None
+
+
+def test_a_key_that_is_given_to_another_sensor_gets_another_topic() -> None:
+    outbox = Outbox()
+    names = ["old"]
+    entry = Publish(
+        encoder=make_encoder(Envelope("d", "p", None, "r"), result_fields(OUTPUT)),
+        when=When(WhenPlan(change_of=("anomaly",)), 1),
+        topic=lambda key: names[0].encode(),
+        send=outbox.put,
+        counts=PublishCounts("p"),
+        qos=0,
+        retain=False,
+    )
+    assert entry.offer(result(0.1), NONE, 0)
+    names[0] = "new"
+    assert not entry.offer(result(0.1), NONE, 0)
+    entry.reset(0)
+    assert entry.offer(result(0.1), NONE, 0)
+    assert [m.topic for m in outbox.sent] == [b"old", b"new"]

@@ -1,0 +1,83 @@
+"""What the README says is so: its configurations load, its targets and commands exist, its links lead somewhere."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from edged import cli
+from edged.config.load import load
+from tests.deployments import BESIDE, CASES, environ
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)]
+DEMO = (ROOT / "models" / "demo.toml").read_text("utf-8")
+
+
+def test_the_first_configuration_is_the_demo() -> None:
+    assert BLOCKS[0] == DEMO
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
+    for file, text in BESIDE.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    path = tmp_path / "edged.toml"
+    path.write_text(BLOCKS[number], "utf-8")
+    config = load(path, environ(tmp_path)).config
+    assert config.source
+
+
+def test_the_examples_are_tested_deployments() -> None:
+    known = {_without_blanks(path.read_text("utf-8")) for path in CASES.glob("*.toml")}
+    examples = [block for block in BLOCKS if _without_blanks(block) in known]
+    assert len(examples) == 4
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(_code())))
+    assert named - {"deploy"} <= targets  # deploy is named as what is not there yet
+    assert {"run", "test", "check", "bench"} <= named
+    assert "deploy" not in targets
+
+
+@pytest.mark.parametrize("target", ["help", "run", "test", "check"])
+def test_make_knows_what_to_do(target: str) -> None:
+    made = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert made.returncode == 0, made.stderr
+
+
+def test_commands_and_options_exist() -> None:
+    parser = cli._parser()
+    (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    lines = [line for code in _code() for line in code.splitlines() if re.search(r"(^|/|\s)edged (run|check|record)\b", line)]
+    assert {re.search(r"edged ([a-z]+)", line)[1] for line in lines} == set(commands)  # type: ignore[index]
+    for line in lines:
+        command = line[line.index("edged ") + 6 :].split()
+        options = {option for action in commands[command[0]]._actions for option in action.option_strings}
+        assert {word for word in command if word.startswith("-")} <= options
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def _code() -> list[str]:
+    """What stands in the README as code, in lines or in fences."""
+    fenced = re.findall(r"^ *```\w*\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)
+    return [*fenced, *re.findall(r"`([^`\n]+)`", README)]
+
+
+def _without_blanks(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if line.strip())

@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.records import NONE, Receipt
+from edged.slots import Slots
+from edged.telemetry import Drops
+
+
+def make(count: int = 3, overflow: str = "drop_oldest") -> tuple[Slots, Drops]:
+    drops = Drops("test")
+    return Slots(count, {"x": ((2,), np.float32)}, overflow, drops), drops
+
+
+def put(slots: Slots, value: float, key: int = 0, receipt: Receipt = NONE) -> int | None:
+    row = slots.put(key, int(value), int(value), receipt, False)
+    if row is not None:
+        slots.rows["x"][row] = value
+    return row
+
+
+def waiting(slots: Slots) -> list[float]:
+    """Takes all that wait and gives their values, in order."""
+    inputs = {"x": np.zeros((slots.count, 2), np.float32)}
+    taken = slots.take(slots.count)
+    slots.gather(taken, inputs, 0)
+    return [float(v) for v in inputs["x"][: len(taken), 0]]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "left"),
+    [("drop_oldest", [3, 4, 5]), ("drop_newest", [1, 2, 3]), ("latest_only", [3, 4, 5])],
+)
+def test_what_gives_way_when_full(overflow: str, left: list[float]) -> None:
+    slots, drops = make(overflow=overflow)
+    receipts = [Receipt(0, i) for i in range(5)]
+    for i, receipt in enumerate(receipts):
+        put(slots, i + 1, key=i, receipt=receipt)
+        receipt.done()  # the giver's own
+    assert drops.by_reason == {"overflow": 2}
+    assert (len(slots), slots.free, slots.peak) == (3, 0, 3)
+    assert [r.owed for r in receipts] == [1 if i + 1 in left else 0 for i in range(5)]
+    assert waiting(slots) == left
+    assert slots.free == 3
+
+
+def test_latest_only_rewrites_the_waiting_slot_of_its_key() -> None:
+    slots, drops = make(overflow="latest_only")
+    receipts = [Receipt(0, i) for i in range(4)]
+    for value, key in ((1, 7), (2, 8), (3, 9), (4, 8)):
+        put(slots, value, key, receipts[value - 1])
+    assert [r.owed for r in receipts] == [2, 1, 2, 2]
+    assert drops.total == 1
+    assert waiting(slots) == [1, 4, 3]  # in the place of the one it replaces
+
+
+def test_a_block_takes_rows_at_once_or_by_the_policy() -> None:
+    slots, drops = make(4)
+    receipt = Receipt(0, 1)
+    taken = slots.put_many([0, 0, 0], [1, 2, 3], 9, [receipt] * 3, [False, True, False])
+    assert sorted(row for row in taken if row is not None) == sorted(set(taken), key=lambda r: r or 0)
+    assert receipt.owed == 4
+    more = slots.put_many([0, 0, 0], [4, 5, 6], 9, [receipt] * 3, None)
+    assert drops.by_reason == {"overflow": 2}
+    assert receipt.owed == 1 + 4
+    assert all(row is not None for row in more)
+    slot = slots.take(1)[0]
+    assert (slot.time, slot.arrival, slot.degraded) == (3, 9, False)
+
+
+def test_keys_are_let_go_and_order_is_kept() -> None:
+    slots, drops = make(4)
+    receipts = [Receipt(0, i) for i in range(4)]
+    for value, key in ((1, 0), (2, 1), (3, 0), (4, 2)):
+        put(slots, value, key, receipts[value - 1])
+    slots.drop_key(0)
+    slots.drop_key(5)
+    assert drops.by_reason == {"restart": 2}
+    assert [r.owed for r in receipts] == [1, 2, 1, 2]
+    assert slots.free == 2
+    assert slots.forget() == 2
+    assert [r.owed for r in receipts] == [1, 1, 1, 1]
+    assert (slots.free, len(slots)) == (4, 0)
+
+
+def test_rows_are_copied_behind_those_of_others_and_freed() -> None:
+    slots, _ = make()
+    put(slots, 1)
+    put(slots, 2)
+    inputs = {"x": np.full((4, 2), -1, np.float32)}
+    taken = slots.take(1)
+    slots.gather(taken, inputs, 2)
+    assert inputs["x"][:, 0].tolist() == [-1, -1, 1, -1]
+    assert (len(slots), slots.free) == (1, 2)
+    assert slots.nbytes == 3 * 2 * 4
+
+
+@given(
+    count=st.integers(1, 5),
+    overflow=st.sampled_from(["drop_oldest", "drop_newest", "latest_only"]),
+    steps=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2))),
+)
+def test_nothing_is_lost_twice_and_no_row_is_given_twice(count: int, overflow: str, steps: list[tuple[int, int]]) -> None:
+    """Whatever comes and goes: come in == taken + dropped + waiting, every receipt ends, and each key stays in order."""
+    slots, drops = make(count, overflow)
+    receipts: list[Receipt] = []
+    seen: dict[int, list[int]] = {}
+    taken = 0
+    for kind, key in steps:
+        if kind < 5:
+            receipts.append(Receipt(0, len(receipts)))
+            put(slots, len(receipts), key, receipts[-1])
+            receipts[-1].done()
+        else:
+            some = slots.take(kind - 4)
+            slots.gather(some, {"x": np.zeros((count, 2), np.float32)}, 0)
+            for slot in some:
+                seen.setdefault(slot.key, []).append(slot.time)
+                slot.receipt.done()
+            taken += len(some)
+        assert len(receipts) == taken + drops.total + len(slots)
+        assert slots.free + len(slots) == count
+    slots.forget()
+    assert all(r.owed == 0 for r in receipts)
+    assert all(times == sorted(times) for times in seen.values())

@@ -1,0 +1,77 @@
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from edged.records import Reject
+from edged.telemetry import LOG_EVERY_S, Drops, Histogram, PublishCounts, Rate
+
+
+@given(st.lists(st.integers(1, 10**10), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99]))
+def test_quantiles_are_right_to_within_a_bucket(values: list[int], q: float) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    true_ms = sorted(values)[min(len(values) - 1, int(-(-q * len(values) // 1)) - 1)] / 1e6
+    found = histogram.quantile_ms(q)
+    assert found is not None
+    assert true_ms * 0.999 - 0.001 <= found <= max(true_ms * 1.4143, 0.001) + 0.001
+    assert histogram.total == len(values)
+
+
+def test_an_empty_histogram_says_nothing() -> None:
+    histogram = Histogram()
+    assert histogram.summary() == {"p50_ms": None, "p99_ms": None, "max_ms": None}
+    histogram.add(2_000_000, times=3)
+    histogram.add(10**15)
+    assert histogram.summary() == {"p50_ms": pytest.approx(2.0, rel=0.42), "p99_ms": 10**9, "max_ms": 10**9}
+    histogram.clear()
+    assert histogram.quantile_ms(0.5) is None
+
+
+def test_a_rate_looks_back_over_ten_readings() -> None:
+    rate = Rate()
+    assert rate.read(0, 0) == 0.0
+    assert rate.read(50, 10**9) == 50.0
+    assert rate.read(50, 2 * 10**9) == 25.0
+    for i in range(3, 20):
+        last = rate.read(50, i * 10**9)
+    assert last == 0.0
+
+
+def test_drops_are_counted_all_and_said_now_and_then() -> None:
+    now = [100.0]
+    with capture_logs() as logs:
+        drops = Drops("source.a", lambda: now[0])
+        for _ in range(5):
+            drops.add("short", detail="2 columns")
+        drops.add("long", times=3)
+        now[0] += LOG_EVERY_S
+        drops.add("short", detail="1 column")
+    assert drops.by_reason == {"short": 6, "long": 3}
+    assert drops.total == 9
+    said = [(e["reason"], e["count"], e.get("more_since")) for e in logs]
+    assert said == [("short", 1, None), ("long", 3, None), ("short", 1, 4)]
+    assert all(e["where"] == "source.a" and e["log_level"] == "warning" for e in logs)
+
+
+def test_rejects_are_shown_with_their_place() -> None:
+    with capture_logs() as logs:
+        drops = Drops("source.a")
+        drops.add_rejects([Reject("short", "2 columns, expected 3", b"x" * 100, 17), Reject("short", "", b"", 99)])
+    assert drops.by_reason == {"short": 2}
+    assert [(e["detail"], e["offset"], len(e["data"])) for e in logs] == [("2 columns, expected 3", 17, 64)]
+
+
+def test_the_publish_ledger() -> None:
+    counts = PublishCounts("p")
+    counts.made, counts.acked, counts.queued, counts.in_flight = 10, 5, 2, 1
+    assert counts.balance() == 2
+    counts.drops.add("overflow", 2)
+    assert counts.balance() == 0
+
+
+@pytest.fixture(autouse=True)
+def _no_cached_loggers() -> None:
+    structlog.reset_defaults()
