@@ -36,6 +36,8 @@ from edged.sources.mqtt import Filter, MqttSource, Router
 from edged.sources.replay import ReplaySource
 from edged.sources.serial import SerialSource
 from edged.sources.simulate import SimulateSource
+from edged.spool.disk import FileDisk
+from edged.spool.spool import Spool, boot_id
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, PublishCounts
 from edged.transport.mqtt_client import Link
@@ -62,6 +64,7 @@ class Assembly:
     readers: tuple[tuple[Reader, list[Callable[[Block], None]]], ...]
     envelopes: tuple[Envelope, ...]
     workers: Workers
+    spool: Spool | None
 
     @property
     def has_live_sources(self) -> bool:
@@ -132,7 +135,11 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
         )
         for name in plan.links
     }
-    links = {name: Link(settings, routers[name].on_publishes, clock, log) for name, settings in plan.links.items()}
+    spool = Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None
+    links = {
+        name: Link(settings, routers[name].on_publishes, clock, log, spool.backlog(name) if spool is not None else None)
+        for name, settings in plan.links.items()
+    }
     pipelines: dict[str, Pipeline] = {}
     publishes: dict[str, tuple[PublishCounts, ...]] = {}
     envelopes: list[Envelope] = []
@@ -165,6 +172,7 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
         readers=tuple((reader, consumers[reader.name]) for reader in readers),
         envelopes=tuple(envelopes),
         workers=workers,
+        spool=spool,
     )
 
 

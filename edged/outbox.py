@@ -1,6 +1,7 @@
 """Messages waiting for one link, bounded in items and in bytes.
 
-When full, the oldest QoS 0 message gives way, then the oldest of QoS 1; each is counted on its account as `overflow`.
+When full, the oldest QoS 0 message gives way, then the oldest of QoS 1; each is counted on its account as `overflow`, or
+handed over to the spool where there is one.
 Two queues, so that QoS 1 messages waiting for the broker's acknowledgements do not hold up the others. A `publish` has
 one QoS, so its messages keep their order.
 """
@@ -8,18 +9,19 @@ one QoS, so its messages keep their order.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edged.records import MESSAGE_OVERHEAD, Message
 
 
 class Outbox:
     """`max_items` and `max_bytes` (of `Message.size`) bound both queues together. A message that is put is `queued` on its
-    account until it is taken or dropped."""
+    account until it is taken or dropped. `hand_over` takes QoS 1 messages that would be dropped."""
 
-    __slots__ = ("bytes_queued", "items", "max_bytes", "max_items", "peak_bytes", "peak_items", "qos0", "qos1")
+    __slots__ = ("bytes_queued", "hand_over", "items", "max_bytes", "max_items", "peak_bytes", "peak_items", "qos0", "qos1")
 
-    def __init__(self, max_items: int, max_bytes: int) -> None:
+    def __init__(self, max_items: int, max_bytes: int, hand_over: Callable[[Message], None] | None = None) -> None:
+        self.hand_over = hand_over
         self.max_items = max_items
         self.max_bytes = max_bytes
         self.qos0: deque[Message] = deque()
@@ -31,6 +33,10 @@ class Outbox:
 
     def __len__(self) -> int:
         return self.items
+
+    def is_full_for(self, message: Message) -> bool:
+        """Whether taking it would make another give way."""
+        return self.items >= self.max_items or self.bytes_queued + message.size > self.max_bytes
 
     def put(self, message: Message) -> None:
         """Takes a message. Never refuses: the oldest give way, and what is larger than `max_bytes` is itself dropped."""
@@ -71,6 +77,9 @@ class Outbox:
     def drop_oldest(self, reason: str) -> None:
         """Drops and counts one message and lets go of its receipt."""
         message = self.take(self.qos0 or self.qos1)
+        if message.qos and self.hand_over is not None and (message.account is not None or message.record is not None):
+            self.hand_over(message)
+            return
         if message.account is not None:
             message.account.drops.add(reason, topic=message.topic.decode(errors="replace"))
         message.receipt.done()

@@ -110,8 +110,10 @@ class Pipeline:
         """Takes a block of the pipeline's `source`-th source. With `overflow = "block"` it may be parked, in order."""
         if self._parked:
             self._park(source, block)
-        else:
-            self._enter(source, block)
+            return
+        self._enter(source, block)
+        if self._parked:
+            self._unpark()  # what entered may have filled windows only in part: then slots are free, and no run would come
 
     @property
     def parked(self) -> int:

@@ -70,7 +70,7 @@ class Publish:
         else:
             receipt = NONE
         self.counts.made += 1
-        self._send(Message(topic, body, self._qos, self._retain, is_open, result.arrival if is_open else 0, receipt, self.counts))
+        self._send(Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts))
 
 
 def next_due(publishes: Sequence[Publish]) -> int | None:

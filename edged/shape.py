@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+SCORE_DECIMALS = 7
+"""As many as a float32 holds of a probability; its other digits, as a double, are noise that a reader has to skip."""
+
 Outputs = Mapping[str, NDArray[Any]]
 Body = dict[str, Any]
 
@@ -198,6 +201,7 @@ class _Classify:
         scores = self._mean.of(self._probabilities(raw, finite), keys, finite)
         labels = self._labels
         best = (-scores).argsort(axis=1, kind="stable")[:, : self._top].tolist()
+        scores = scores.astype(np.float64).round(SCORE_DECIMALS)
         bodies: list[Body | None] = [
             {"label": labels[order[0]], "score": row[order[0]], "scores": {labels[i]: row[i] for i in order}}
             for order, row in zip(best, scores.tolist(), strict=True)

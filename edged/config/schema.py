@@ -85,6 +85,7 @@ __all__ = [
     "SimulateSource",
     "Source",
     "Span",
+    "Spool",
     "Step",
     "Time",
     "UsbPort",
@@ -131,6 +132,10 @@ class Device(Table, frozen=True, kw_only=True):
         BaseTopic,
         Key("root of all that edged says by itself (status, health, model) and of default result topics"),
     ] = "edged/{device}"
+    state_dir: Annotated[
+        FilePath | None,
+        Key("what must outlive a restart: the spool", default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`"),
+    ] = None
 
 
 class Memory(Table, frozen=True, kw_only=True):
@@ -150,6 +155,29 @@ class Log(Table, frozen=True, kw_only=True):
         Literal["auto", "console", "logfmt", "json"],
         Key("auto: console on a terminal, logfmt in the journal"),
     ] = "auto"
+
+
+class Spool(Table, frozen=True, kw_only=True):
+    """Results at QoS 1 on disk, so that an outage of their broker loses none."""
+
+    mode: Annotated[
+        Literal["offline", "always", "off"],
+        Key("when results at QoS 1 go to disk (QoS 0 never does); offline: only while their broker is away"),
+    ] = "offline"
+    path: Annotated[FilePath | None, Key("folder", default="`spool` in `device.state_dir`")] = None
+    max_bytes: Annotated[
+        Size | None,
+        Key("hard cap; `edged check` says how long an outage it covers", default="a tenth of the free disk, at most 256MiB"),
+    ] = None
+    overflow: Annotated[Literal["drop_oldest", "drop_newest"], Key("when it is full; counted")] = "drop_oldest"
+    order: Annotated[
+        Literal["live_first", "strict"],
+        Key("after an outage: live results before the kept ones, or strictly in order"),
+    ] = "live_first"
+    replay_rate: Annotated[
+        Rate | None,
+        Key("results a second and broker after an outage", default="what live results leave free"),
+    ] = None
 
 
 class Health(Table, frozen=True, kw_only=True):
@@ -680,6 +708,7 @@ class Config(Table, frozen=True, kw_only=True):
     device: Annotated[Device, Key("who this device is")] = Device()
     memory: Annotated[Memory, Key("how much memory edged may use")] = Memory()
     log: Annotated[Log, Key("what is written, and how")] = Log()
+    spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)

@@ -95,7 +95,7 @@ def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, d
             screen.interrupted()
         code = daemon.wait() if what == "ended" else _stop(screen, events, daemon)
     screen.summary()
-    if code and not (what == "signal" and code == -signal.SIGTERM):  # asked to leave before it was ready
+    if code and what != "signal":  # who presses Ctrl-C early or twice asks for a hard end
         print(f"make run: the daemon ended with status {code}", file=sys.stderr)
         return 1
     if not screen.results:

@@ -16,6 +16,7 @@ from edged.plan.publishes import check_own_topics
 from edged.plan.records import Machine, PipelinePlan, Plan, SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import plan_sources
+from edged.plan.spool import plan_spool
 from edged.plan.streams import pipeline_stream, source_stream
 
 
@@ -29,8 +30,9 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     check_own_topics(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, problems)
     models = plan_models(config, manifests, pipelines, problems)
+    spool = plan_spool(config, machine, links, pipelines, problems)
     budget = config.memory.budget or default_budget(machine.memory)
-    memory = memory_table(machine, links, sources, models, pipelines)
+    memory = memory_table(machine, links, sources, models, pipelines, spool)
     too_much = check_budget(memory, budget, config.memory.budget is not None)
     if too_much is not None:
         problems.append(too_much)
@@ -47,6 +49,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         pipelines=pipelines,
         memory=memory,
         budget=budget,
+        spool=spool,
     )
     return plan, problems
 

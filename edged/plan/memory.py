@@ -22,6 +22,7 @@ from edged.plan.records import Machine, MemoryLine, PipelinePlan, SourcePlan
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.shape import OutputPlan
+from edged.spool.settings import MEMORY_BYTES, SpoolSettings
 from edged.transport.mqtt_settings import LinkSettings
 
 KIB, MIB = 1024, 1024 * 1024
@@ -29,7 +30,8 @@ FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 2 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
-SLACK = 6 * MIB
+SLACK = 4 * MIB
+"""What a running daemon takes beyond all that is listed, with as much again to spare."""
 SERIAL_READ = 64 * KIB
 LINK_READ = 256 * KIB
 KEY = 400
@@ -48,11 +50,12 @@ def memory_table(
     sources: Mapping[str, SourcePlan],
     models: Mapping[str, ModelPlan],
     pipelines: Mapping[str, PipelinePlan],
+    spool: SpoolSettings | None = None,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
     if models:
-        lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once"))
+        lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once", is_of_models=True))
     for name, model in models.items():
         lines += _model(name, model)
     for source in sources.values():
@@ -61,8 +64,23 @@ def memory_table(
         lines += _pipeline(pipeline, sources)
     for name, link in links.items():
         lines += _link(name, link, sources, pipelines)
+    if spool is not None:
+        how = "messages on their way to disk, a file being replayed"
+        lines.append(MemoryLine("spool", MEMORY_BYTES, how, "spool.mode"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
+
+
+def with_measured(lines: Sequence[MemoryLine], grown: int) -> tuple[MemoryLine, ...]:
+    """The lines after all models are loaded and have run, which made the process larger by `grown` bytes: where that is more
+    than they were assumed to take, with a line for the rest."""
+    last = max(i for i, line in enumerate(lines) if line.is_of_models)
+    assumed = sum(line.bytes for line in lines if line.is_of_models)
+    if grown <= assumed:
+        return tuple(lines)
+    how = f"measured at load: {_mib(grown)}, {_mib(assumed)} assumed"
+    more = MemoryLine("models: activations and copies", grown - assumed, how, is_of_models=True)
+    return (*lines[: last + 1], more, *lines[last + 1 :])
 
 
 def check_budget(lines: Sequence[MemoryLine], budget: int, is_set: bool) -> Problem | None:
@@ -85,13 +103,14 @@ def _mib(n: int) -> str:
 
 
 def _model(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
-    yield MemoryLine(f"model.{name}: weights", model.manifest.onnx.initializer_bytes, "initializers of the file")
-    yield MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load")
+    weights = model.manifest.onnx.initializer_bytes
+    yield MemoryLine(f"model.{name}: weights", weights, "initializers of the file", is_of_models=True)
+    yield MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load", is_of_models=True)
     fitted, _ = fit(model)
     batch = fitted.batch_max if fitted is not None else 1
     shapes = " + ".join(f"{n}{list(s)}" for n, s in model.rows.items())
     how = f"{batch} rows of {shapes}, and of the outputs"
-    yield MemoryLine(f"model.{name}: arrays", batch * model_row_bytes(model), how, f"model.{name}.batch")
+    yield MemoryLine(f"model.{name}: arrays", batch * model_row_bytes(model), how, f"model.{name}.batch", is_of_models=True)
 
 
 def model_row_bytes(model: ModelPlan) -> int:

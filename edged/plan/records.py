@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from edged.align import AlignPlan
 from edged.config.schema import AnySource, Publish, Step
@@ -16,6 +17,7 @@ from edged.inputs import InputPlan
 from edged.model.records import ModelPlan
 from edged.records import Field
 from edged.shape import OutputPlan
+from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter
 from edged.transport.mqtt_settings import LinkSettings
 from edged.when import WhenPlan
@@ -23,11 +25,14 @@ from edged.when import WhenPlan
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes)."""
+    """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
+    for what must outlive a restart, and the bytes that are free where the spool is to be."""
 
     host: str
     memory: int
     base: int
+    state_dir: Path = Path("/var/lib/edged")
+    disk_free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +167,14 @@ class PipelinePlan:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLine:
-    """One consumer of memory: `what`, its bytes, and how they were reckoned. `key` is the setting that changes it."""
+    """One consumer of memory: `what`, its bytes, and how they were reckoned. `key` is the setting that changes it;
+    `is_of_models` marks what is there once all models are loaded."""
 
     what: str
     bytes: int
     how: str
     key: str = ""
+    is_of_models: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,6 +191,7 @@ class Plan:
     pipelines: Mapping[str, PipelinePlan]
     memory: tuple[MemoryLine, ...]
     budget: int
+    spool: SpoolSettings | None = None
 
     @property
     def planned_bytes(self) -> int:

@@ -1,8 +1,8 @@
 """Start, serve, stop: the one place that owns the tasks.
 
-    outer scope:   links (broker connections)            consumers before producers
+    outer scope:   the spool, links (broker connections) consumers before producers
       inner scope: sources, each under a supervisor
-    stop:          cancel the sources -> parked blocks and slots are run out -> links flush and say goodbye,
+    stop:          cancel the sources -> parked blocks and slots are run out -> links flush and say goodbye -> the rest to disk,
                    all under one deadline; what is left is counted as dropped, reason "shutdown"
 
 READY is sent when the plan fits, the models have run and links and sources are started, connected or not.
@@ -50,6 +50,10 @@ class _Lifecycle:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         assembly = self._assembly
+        spool = assembly.spool
+        if spool is not None:
+            spool.open()
+            spooling = self._task("spool", spool.run())
         links = [self._task(f"link:{name}", link.run()) for name, link in assembly.links.items()]
         sources = [
             self._task(f"source:{source.name}", supervise(source, _fan_out(consumers), self._clock))
@@ -65,10 +69,15 @@ class _Lifecycle:
         log.info("stopping", deadline_s=STOP_DEADLINE_S)
         deadline = loop.time() + STOP_DEADLINE_S
         await _cancel([*sources, ticker])
+        for router in assembly.routers.values():
+            router.is_closed = True
         await self._drain(deadline)
         self._health.publish()
         await asyncio.gather(*(link.close(max(0.2, deadline - loop.time())) for link in assembly.links.values()))
         await _cancel(links)
+        if spool is not None:
+            await spool.close(spooling, max(1.0, deadline - loop.time()))
+            await _cancel([spooling])
         assembly.close()
         log.info("stopped", **self._health.stop_facts())
         return self._code

@@ -9,7 +9,7 @@ import json
 import socket
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +28,9 @@ from edged.model.onnx import available
 from edged.model.records import ModelRefused
 from edged.model.runner import Loaded
 from edged.plan.make import make_plan
+from edged.plan.memory import check_budget, with_measured
 from edged.plan.records import Machine, Plan
+from edged.process import trim
 from edged.report import load_text, plan_json, plan_text
 from edged.runtime.health import Health
 from edged.runtime.lifecycle import serve
@@ -73,20 +75,32 @@ def _manifests(config: Config, problems: list[Problem]) -> dict[str, Manifest]:
     return manifests
 
 
-def load(prepared: Prepared) -> dict[str, Loaded]:
-    """Loads and tries the models of the plan. Raises ConfigError when one cannot be run as configured."""
+def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
+    """Loads and tries the models of the plan; the plan with what they really took. Raises ConfigError when one cannot be run as
+    configured, or when they do not fit into the budget."""
+    plan, draft = prepared.plan, prepared.draft
+    if not plan.models:
+        return plan, {}
+    before = resident_bytes()
     try:
-        return load_models(prepared.plan)
+        loaded = load_models(plan)
     except ModelRefused as error:
-        raise ConfigError(report(prepared.draft, error.problems)) from error
+        raise ConfigError(report(draft, error.problems)) from error
+    gc.collect()
+    trim()
+    plan = replace(plan, memory=with_measured(plan.memory, resident_bytes() - before))
+    too_much = check_budget(plan.memory, plan.budget, draft.config.memory.budget is not None)
+    if too_much is not None:
+        raise ConfigError(report(draft, [too_much]))
+    return plan, loaded
 
 
 def check(path: Path, as_json: bool) -> int:
     """Prints the plan, or raises ConfigError. Models are loaded and run; nothing else is opened."""
     prepared = prepare(path)
-    loaded = load(prepared)
+    plan, loaded = load(prepared)
     if as_json:
-        facts = plan_json(prepared.plan)
+        facts = plan_json(plan)
         facts["warnings"] = list(prepared.warnings)
         facts["loaded"] = {
             n: {
@@ -101,7 +115,7 @@ def check(path: Path, as_json: bool) -> int:
         return EX_OK
     for line in prepared.warnings:
         sys.stderr.write(f"warning: {line}\n")
-    sys.stdout.write(plan_text(prepared.plan) + "\n\n")
+    sys.stdout.write(plan_text(plan) + "\n\n")
     sys.stdout.write("".join(load_text(x.report) + "\n" for x in loaded.values()))
     sys.stdout.write(f"{path}: ok\n")
     return EX_OK
@@ -116,7 +130,7 @@ def run(path: Path) -> int:
     logger.info("starting", version=__version__, config=str(path))
     for line in prepared.warnings:
         logger.warning("configuration", problem=line)
-    loaded = load(prepared)
+    plan, loaded = load(prepared)
     for name, one in loaded.items():
         if prepared.plan.models[name].providers != "auto":  # what auto did not take is in the model's topic
             for reason in one.report.reasons:
@@ -124,7 +138,7 @@ def run(path: Path) -> int:
     config_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
-    return on_loop(_serve(prepared.plan, loaded, config_hash, logger))
+    return on_loop(_serve(plan, loaded, config_hash, logger))
 
 
 async def _serve(plan: Plan, loaded: dict[str, Loaded], config_hash: str, logger: Any) -> int:

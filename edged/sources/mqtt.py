@@ -123,12 +123,16 @@ class Router:
 
     def __init__(self, sources: Sequence[MqttSource], clock: Clock, drops: Drops) -> None:
         self.drops = drops
+        self.is_closed = False
+        """Set at a stop: what still comes is left to the broker, unacknowledged, and comes again at the next start."""
         self._sources = sources
         self._clock = clock
         self._routes: dict[tuple[bytes, tuple[int, ...]], list[tuple[MqttSource, tuple[str, ...]]]] = {}
 
     def on_publishes(self, batch: Sequence[Inbound]) -> None:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
+        if self.is_closed:
+            return
         now = self._clock.now()
         touched: dict[MqttSource, None] = {}
         routes = self._routes

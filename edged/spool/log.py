@@ -186,7 +186,7 @@ class Log:
             self.drop_pending()
         if self.writing is not None or not self.pending:
             return None
-        if self.active is None or self.active.filled >= self.segment_bytes:
+        if self.active is None or self.active.filled + record_size(self.pending[0]) > self.segment_bytes:
             self._begin(created)
         segment = self.active
         assert segment is not None

@@ -205,23 +205,24 @@ class Backlog:
                 account.queued -= 1
                 account.drops.add("overflow", topic=message.topic.decode(errors="replace"))
             message.let_go()
+        self.look()
 
     def keep(self, message: Message) -> None:
         """Keeps a copy of a message that waits elsewhere. Its input is settled when the copy is on disk."""
         message.record = self._spool.put(self.log, message, is_copy=True)
 
     def hand_over(self, message: Message) -> None:
-        """A message that waited elsewhere, still `queued` on its account, does so no longer."""
+        """Takes a message that waited elsewhere until now, where it is counted no more."""
         entry, account = message.record, message.account
         if entry is None:
-            if account is not None:
-                account.queued -= 1
             self.store(message)
             return
         entry.release()
-        if entry.is_stored and account is not None:
-            account.queued -= 1
+        if account is not None and entry.is_stored:
             account.spooled += 1
+        elif account is not None:
+            account.queued += 1
+        self.look()
 
     def begin(self) -> None:
         """The broker is there: what is kept may go."""

@@ -29,7 +29,7 @@ from edged.transport.mqtt_channel import Channel
 from edged.transport.mqtt_connect import Connector, Refusal
 from edged.transport.mqtt_frames import PROTOCOL_ERROR, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.transport.mqtt_receiver import Receiver
-from edged.transport.mqtt_sender import Sender
+from edged.transport.mqtt_sender import Backlog, Sender
 from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed
 from edged.transport.mqtt_settings import LinkCounts, LinkSettings, Subscription
 
@@ -40,6 +40,7 @@ TICK_S = 0.5
 GOODBYE_S = 0.25  # for the broker to close first: closing on unread input could overtake our last words
 SETTLE_S = 0.005  # how long a receipt that was let go in somebody else's turn may wait for its acknowledgement
 RESEND_S = 1.0  # before a message is sent again that the broker refused for the time being
+AWAY_S = 1.0  # so long messages wait for the broker in memory: a blip, or a start, need not touch the disk
 SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
 GOOD_SERVICE_S = 60.0
 BAD_LOGIN = (0x86, 0x87, 0x8C)  # bad user name or password, not authorised, bad authentication method
@@ -99,10 +100,18 @@ class Link:
     `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread and may call
     `send`. `on_session`, if set, is called at each CONNACK with whether the broker kept our session. `state` is one of
     connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
-    lost, stopped; `reason` is a sentence for a person, empty when all is well.
+    lost, stopped; `reason` is a sentence for a person, empty when all is well. `backlog` is where messages of QoS 1 wait
+    while the broker is away, None without a spool.
     """
 
-    def __init__(self, settings: LinkSettings, on_publishes: Callable[[list[Inbound]], None], clock: Clock, log: Any) -> None:
+    def __init__(
+        self,
+        settings: LinkSettings,
+        on_publishes: Callable[[list[Inbound]], None],
+        clock: Clock,
+        log: Any,
+        backlog: Backlog | None = None,
+    ) -> None:
         self.settings = settings
         self.name = settings.name
         self.on_session: Callable[[bool], None] | None = None
@@ -113,8 +122,9 @@ class Link:
         self._log = log.bind(broker=settings.name)
         self.receiver = Receiver(settings, self.counts, on_publishes, clock, self._log)
         self.ledger = self.receiver.ledger
-        self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes)
-        self.sender = Sender(self.outbox, settings.inflight, settings.is_v5)
+        self._backlog = backlog
+        self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
+        self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
         self._connector = Connector(settings)
         self._ladders = Ladders(settings)
         self._takeovers: deque[float] = deque(maxlen=100)
@@ -122,6 +132,7 @@ class Link:
         self._is_flush_due = True  # True also while not connected or waiting for the kernel: somebody else will flush
         self._is_settle_due = False
         self._is_closing = False
+        self._leaving: asyncio.TimerHandle | None = None
         # Set by run(), which is where the loop is known.
         self._loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Future[None] | None = None
@@ -138,7 +149,7 @@ class Link:
     def send(self, message: Message) -> None:
         """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
         has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and lets go."""
-        self.outbox.put(message)
+        self.sender.put(message)
         if self.state == "stopped":
             self.outbox.abandon()
         elif not self._is_flush_due:
@@ -158,6 +169,7 @@ class Link:
         self._loop = loop = asyncio.get_running_loop()
         self._closing, self._giving_up = loop.create_future(), loop.create_future()
         self._drained, self._finished = loop.create_future(), loop.create_future()
+        self._leave_soon()
         try:
             while not self._is_closing:
                 error, lived_s = await self._attempt()
@@ -171,12 +183,15 @@ class Link:
                 self._say(error.state, reason, retry_s=round(wait_s, 3))
                 await asyncio.wait({self._closing}, timeout=wait_s)
         finally:
+            self._leave_later()
             self._finished.set_result(None)
 
     async def close(self, timeout_s: float) -> None:
         """Sends what waits, says goodbye and ends `run`, within `timeout_s`. While the broker is away there is nothing to
-        wait for. What is left is counted as `shutdown`."""
+        wait for. What is left goes to the spool, or is counted as `shutdown`."""
         self._is_closing = True
+        if self._backlog is not None:
+            self._backlog.pause()
         if self._closing is not None and not self._finished.done():
             deadline = self._loop.time() + timeout_s
             if not self._closing.done():
@@ -261,6 +276,23 @@ class Link:
         connection.channel.close()
         self.receiver.lost()
         self.sender.lost()
+        if self._backlog is not None:
+            self._backlog.pause()
+        self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        """The broker is not there. Unless it comes back at once, messages go to the spool."""
+        if self._backlog is not None and self._leaving is None and not self.sender.is_away:
+            self._leaving = self._loop.call_later(AWAY_S, self._leave)
+
+    def _leave(self) -> None:
+        self._leaving = None
+        self.sender.leave()
+
+    def _leave_later(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
 
     def _end(self, error: Retryable | None) -> None:
         """Ends the connection; `error` is why, None for a goodbye."""
@@ -293,7 +325,7 @@ class Link:
             return self._break_off(connection, error)
         except Exception as error:
             return self._fault(error)
-        if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self._is_closing:
+        if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill or self._is_closing:
             self._flush_soon()
 
     def _take_acks(self, connection: Connection, acks: list[tuple[int, int]]) -> None:
@@ -423,6 +455,10 @@ class Link:
             self.sender.write_status(connection.channel.out, settings.status_topic, b"online")
         self._say("connected", "", session_present=event.is_session_present)
         self._is_flush_due = False
+        self._leave_later()
+        if self._backlog is not None and not self._is_closing:
+            self._backlog.on_ready = self._flush_soon
+            self._backlog.begin()
         self._flush_soon()
         if self.on_session:
             self.on_session(event.is_session_present)

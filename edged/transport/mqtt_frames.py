@@ -307,6 +307,11 @@ def check_utf8(text: bytes) -> None:
         raise ProtocolError(f"a text with NUL: {text[:64]!r}")
 
 
+def user_property(name: bytes, value: bytes) -> bytes:
+    """One user property of MQTT 5."""
+    return b"\x26" + len(name).to_bytes(2, "big") + name + len(value).to_bytes(2, "big") + value
+
+
 def write_varint(out: bytearray, value: int) -> None:
     while value > 127:
         out.append(value & 127 | 128)
@@ -324,13 +329,23 @@ class FrameWriter:
         self._heads: dict[bytes, bytes] = {}
 
     def publish(
-        self, out: bytearray, topic: bytes, body: bytes, qos: int = 0, retain: bool = False, mid: int = 0, dup: bool = False
+        self,
+        out: bytearray,
+        topic: bytes,
+        body: bytes,
+        qos: int = 0,
+        retain: bool = False,
+        mid: int = 0,
+        dup: bool = False,
+        properties: bytes = b"",
     ) -> None:
-        """One PUBLISH; `mid` is used at QoS 1 only."""
+        """One PUBLISH; `mid` is used at QoS 1 only, `properties` (less than 128 bytes) under MQTT 5 only."""
         head = self._heads.get(topic)
         if head is None:
             head = self._make_head(topic)
-        size = len(head) + len(body)
+        if properties and not self._is_v5:
+            properties = b""
+        size = len(head) + len(properties) + len(body)
         if qos:
             size += 2
             out.append(0x32 | dup << 3 | retain)
@@ -340,12 +355,14 @@ class FrameWriter:
             out.append(size)
         else:
             write_varint(out, size)
-        if not qos:
+        if not qos and not properties:
             out += head
         elif self._is_v5:
             out += head[:-1]
-            out += mid.to_bytes(2, "big")
-            out.append(0)
+            if qos:
+                out += mid.to_bytes(2, "big")
+            out.append(len(properties))
+            out += properties
         else:
             out += head
             out += mid.to_bytes(2, "big")

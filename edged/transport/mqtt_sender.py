@@ -1,18 +1,23 @@
 """What goes out on one link: which message is framed when, and what becomes of it.
 
-    send -> outbox -> framed into the socket's buffer -> QoS 0: acked
-                                                      -> QoS 1: in flight -> PUBACK: acked | refused
-                                                             ^-- put back, first in line, when the connection goes
+    put -> outbox  -> framed into the socket's buffer -> QoS 0: acked
+     |       ^                                        -> QoS 1: in flight -> PUBACK: acked | refused
+     |       '--- put back, first in line, when the connection goes --'
+     '---> spool   -> the same, once nothing of QoS 1 waits in the outbox
 
-The backlog stays in the outbox, which is bounded and drops by policy: no more is framed than the flight window and the
-socket take. Each message lets go of its receipt exactly once: when acked, or dropped and counted.
+No more is framed than the flight window and the socket take; the rest waits in the outbox, which is bounded. While the
+broker is away, or when the outbox is full, messages of QoS 1 go to the spool; without one they are dropped by policy.
+Each message lets go of its receipt exactly once: when acked, on disk, or dropped and counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 from edged.outbox import Outbox
 from edged.records import Message
-from edged.transport.mqtt_frames import FrameWriter
+from edged.transport.mqtt_frames import FrameWriter, user_property
 
 FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
 REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
@@ -21,11 +26,35 @@ MAX_PACKET, MAX_TOPIC = 268_435_455, 65_535  # what length fields can say
 MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
 
 
-class Sender:
-    """Outgoing messages of one link. Pure: the caller owns the buffer, the clock and the socket."""
+class Backlog(Protocol):
+    """One link's part of the spool (`spool.Backlog`). `is_always`: it keeps a copy of every message; `is_strict`: messages
+    go behind what it has not given yet (`is_behind`)."""
 
-    def __init__(self, outbox: Outbox, inflight: int, is_v5: bool) -> None:
+    is_always: bool
+    is_strict: bool
+    is_ready: bool
+    on_ready: Callable[[], None] | None
+
+    @property
+    def is_behind(self) -> bool: ...
+    def store(self, message: Message) -> None: ...
+    def keep(self, message: Message) -> None: ...
+    def hand_over(self, message: Message) -> None: ...
+    def begin(self) -> None: ...
+    def pause(self) -> None: ...
+    def take(self, now: int) -> Message | None: ...
+
+
+class Sender:
+    """Outgoing messages of one link. Pure: the caller owns the buffer, the clock and the socket.
+
+    `is_away`: the broker has been gone for a while, so that messages of QoS 1 need not wait for it in memory.
+    """
+
+    def __init__(self, outbox: Outbox, inflight: int, is_v5: bool, backlog: Backlog | None = None) -> None:
         self.outbox = outbox
+        self.backlog = backlog
+        self.is_away = False
         self.in_flight: dict[int, Message] = {}
         self.sent = 0
         self.acked = 0
@@ -47,17 +76,44 @@ class Sender:
     @property
     def can_fill(self) -> bool:
         """Whether something waits that the flight window lets go."""
-        return bool(self.outbox.qos0) or (bool(self.outbox.qos1) and len(self.in_flight) < self._window)
+        if self.outbox.qos0:
+            return True
+        return len(self.in_flight) < self._window if self.outbox.qos1 else self._may_replay
+
+    @property
+    def _may_replay(self) -> bool:
+        """Replay leaves a quarter of the flight window to live messages, and lets them go first."""
+        backlog = self.backlog
+        return backlog is not None and backlog.is_ready and 4 * len(self.in_flight) < 3 * self._window and not self.outbox.qos1
 
     def connected(
         self, is_session_present: bool, receive_maximum: int, maximum_qos: int, maximum_packet: int, may_retain: bool
     ) -> None:
         """What the broker of this connection allows; `maximum_packet` 0 is any size."""
+        self.is_away = False
         self._is_session_present = is_session_present
         self._window = min(self._own_window, receive_maximum)
         self._maximum_qos = maximum_qos
         self._maximum_packet = maximum_packet or MAX_PACKET
         self._may_retain = may_retain
+
+    def put(self, message: Message) -> None:
+        """Takes a message that is to be sent."""
+        backlog = self.backlog
+        if backlog is not None and message.qos and message.account is not None:
+            if self.is_away or (backlog.is_strict and backlog.is_behind) or self.outbox.is_full_for(message):
+                return backlog.store(message)
+            if backlog.is_always:
+                backlog.keep(message)
+        self.outbox.put(message)
+
+    def leave(self) -> None:
+        """The broker is away: what waits for it goes to disk too, and what comes, only there."""
+        self.is_away = self.backlog is not None
+        if self.backlog is not None:
+            for message in self.outbox.qos1:
+                if message.account is not None and message.record is None:
+                    self.backlog.keep(message)
 
     def lost(self) -> None:
         """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts."""
@@ -76,25 +132,33 @@ class Sender:
             self._frame(out, outbox.take(outbox.qos1), now)
         while outbox.qos0 and len(out) < limit:
             self._frame(out, outbox.take(outbox.qos0), now)
+        while self._may_replay and len(out) < limit:
+            assert self.backlog is not None
+            message = self.backlog.take(now)
+            if message is not None:
+                self._frame(out, message, now)
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
         body = message.body
-        if message.is_json and message.arrival:
+        properties = b""
+        if message.replayed:
+            body, properties = _replayed(message, now)
+        elif message.is_json and message.arrival:
             body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
         account = message.account
-        size = len(message.topic) + len(body) + MAX_OVERHEAD
+        size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
         if size > self._maximum_packet or len(message.topic) > MAX_TOPIC:
             if account is not None:
                 account.drops.add("too_large", size=size, limit=self._maximum_packet)
-            message.receipt.done()
+            _settle(message, "too_large")
             return
         self.sent += 1
         retain = message.retain and self._may_retain
         if not message.qos or not self._maximum_qos:
-            self._writer.publish(out, message.topic, body, 0, retain)
+            self._writer.publish(out, message.topic, body, 0, retain, properties=properties)
             if account is not None:
                 account.acked += 1
-            message.receipt.done()
+            _settle(message, None)
             return
         is_again = message.mid != 0 and self._is_session_present
         mid = message.mid if is_again else self._next_mid()
@@ -102,7 +166,7 @@ class Sender:
         self.in_flight[mid] = message
         if account is not None:
             account.in_flight += 1
-        self._writer.publish(out, message.topic, body, 1, retain, mid, is_again)
+        self._writer.publish(out, message.topic, body, 1, retain, mid, is_again, properties)
 
     def _next_mid(self) -> int:
         mid = self._mid
@@ -136,18 +200,46 @@ class Sender:
             why = REFUSED_FOR_GOOD.get(code, f"refused {TRIES} times")
             topic = message.topic.decode(errors="replace")
             account.drops.add("refused", code=f"0x{code:02x}", why=why, topic=topic, body=message.body[:256])
-        message.receipt.done()
+        _settle(message, None if code < 0x80 else "refused")
         return False
 
     def again(self, out: bytearray, mid: int, now: int) -> None:
         """Frames a message anew that the broker refused for the time being, if it is still in flight."""
         if message := self.in_flight.get(mid):
             body = message.body
-            if message.is_json and message.arrival:
+            properties = b""
+            if message.replayed:
+                body, properties = _replayed(message, now)
+            elif message.is_json and message.arrival:
                 body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
-            self._writer.publish(out, message.topic, body, 1, message.retain and self._may_retain, mid)
+            self._writer.publish(out, message.topic, body, 1, message.retain and self._may_retain, mid, properties=properties)
 
     def abandon(self) -> None:
-        """The process ends: what is left is counted as `shutdown`; its inputs stay unacknowledged and come again."""
+        """The process ends: what is left goes to the spool, or is counted as `shutdown`; its inputs then stay
+        unacknowledged and come again."""
         self.lost()
+        if self.backlog is not None:
+            self.is_away = True
+            for message in list(self.outbox.qos1):
+                self.outbox.take(self.outbox.qos1)
+                if message.account is not None or message.record is not None:
+                    self.backlog.hand_over(message)
         self.outbox.abandon()
+
+
+def _settle(message: Message, reason: str | None) -> None:
+    """The broker has the message (None), or it was dropped for `reason`."""
+    if message.record is None:
+        message.receipt.done()
+    else:
+        message.record.done(reason)
+        message.let_go()
+
+
+def _replayed(message: Message, now: int) -> tuple[bytes, bytes]:
+    """Body and properties of a message that comes from the spool: JSON says so itself."""
+    age_ms = b"%.3f" % ((now - message.arrival) / 1e6)
+    if message.is_json and message.arrival:
+        return message.body + b',"replayed":true,"age_ms":' + age_ms + b"}", b""
+    properties = user_property(b"replayed", b"true")
+    return message.body, properties + user_property(b"age_ms", age_ms) if message.arrival else properties

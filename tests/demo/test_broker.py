@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import shutil
+import os
 import socket
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 
 from edged.demo.broker import NoBroker, Program, broker, find
 from edged.demo.place import port
+from tests.broker import find_mosquitto, free_port
 
 HERE = Path(sys.executable).parent
 
@@ -58,17 +59,15 @@ def test_a_broker_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     path = program(tmp_path, "mosquitto")
     path.write_text("#!/bin/sh\necho no such option\nexit 3\n")
     nothing = Program("mosquitto", str(path), "", "5")
-    with pytest.raises(NoBroker, match="no such option"), broker(nothing, tmp_path, port(0)):
+    with pytest.raises(NoBroker, match="no such option"), broker(nothing, tmp_path, free_port()):
         pass
 
 
 @pytest.mark.parametrize("name", ["mosquitto", "amqtt"])
 def test_it_takes_connections_and_is_gone_afterwards(name: str, tmp_path: Path) -> None:
-    if name == "amqtt" and not (HERE / "amqtt").exists():
-        pytest.skip("amqtt is not in this environment")
-    if name == "mosquitto" and not shutil.which("mosquitto", path="/usr/bin:/usr/sbin:/usr/local/sbin"):
-        pytest.skip("mosquitto is not installed")
-    number = port(0)
+    if name == "mosquitto" and find_mosquitto() is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
+    number = free_port()
     with broker(find(name, "/usr/bin", HERE), tmp_path, number):
         socket.create_connection(("127.0.0.1", number), 5).close()
     assert port(number) == number

@@ -186,6 +186,7 @@ def test_a_result_that_was_not_acknowledged_is_sent_again(broker: Broker, tmp_pa
         daemon = Daemon(tmp_path, text)
         for round_ in range(3):
             daemon.start()
+            client.health()  # subscribed
             client.publish_all("in/x", [str(i) for i in range(100 * round_, 100 * round_ + 100)])
             assert daemon.stop() == 0  # in the midst of it
         daemon.start()

@@ -77,7 +77,7 @@ def test_a_port_that_is_missing_appears(broker: Broker, tmp_path: Path) -> None:
 
 def test_s03_replugged_in_the_middle_of_a_line_under_another_number(broker: Broker, tmp_path: Path) -> None:
     """The neighbour loses nothing, no descriptor is left behind, and what was cut is not joined to what comes after."""
-    rounds = 12
+    rounds = 8
     with (
         Client(broker.port) as client,
         Sensor(tmp_path / "good") as good,

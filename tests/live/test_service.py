@@ -116,6 +116,43 @@ def test_a_stop_finishes_what_was_read(broker: Broker, tmp_path: Path, zoo: Path
         daemon.assert_no_bug()
 
 
+def test_a_stop_under_fire(broker: Broker, tmp_path: Path, zoo: Path) -> None:
+    """Messages keep coming faster than the model runs: what was taken is finished, the rest is left to the broker."""
+    text = (
+        HEAD.format(port=broker.port)
+        + f"""
+[source.in]
+type = "mqtt"
+topic = "in/x"
+decode = {{ format = "csv", fields = ["v"] }}
+[model.slow]
+path = "{zoo}/slow.onnx"
+[pipeline.p]
+source = "in"
+model = "slow"
+slots = 4
+publish = {{ topic = "out/p" }}
+"""
+    )
+    count = 300
+    with Client(broker.port) as client:
+        daemon = Daemon(tmp_path, text)
+        daemon.start()
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        client.publish_all("in/x", [str(i) for i in range(count)])
+        client.wait("out/p", 5)
+        started = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - started < 6.0
+        assert len(client.of("out/p")) < count
+        daemon.start()
+        client.wait("out/p", count)
+        client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
+        assert daemon.stop() == 0
+        assert [int(m.json["outputs"]["y"][0]) for m in client.of("out/p")] == list(range(count))
+        daemon.assert_no_bug()
+
+
 def test_a_second_signal_leaves_at_once(tmp_path: Path, zoo: Path, broker: Broker) -> None:
     text = imu(broker, tmp_path).replace('source = "imu"\n', 'source = "imu"\nmodel = "slow"\nslots = 4000\n', 1)
     text += f'[model.slow]\npath = "{zoo}/slow.onnx"\n'

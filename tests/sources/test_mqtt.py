@@ -150,6 +150,15 @@ def test_old_messages_are_left_out_unless_they_are_wanted() -> None:
     assert (new.counts.retained, old.counts.retained) == (1, 0)
 
 
+def test_a_closed_router_leaves_messages_to_the_broker() -> None:
+    r, blocks = router(source("a", ["in/a"]))
+    receipt = Receipt(0, 1)
+    r.is_closed = True
+    r.on_publishes([message("in/a", b"1", receipt=receipt)])
+    assert receipt.owed == 1  # never acknowledged
+    assert blocks == {"a": []}
+
+
 def test_more_topics_than_are_remembered_still_find_their_source() -> None:
     a, b = source("a", ["in/{k...}"]), source("b", ["out/b"], first=2)
     r, _ = router(a, b)

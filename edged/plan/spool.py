@@ -1,0 +1,65 @@
+"""Plans the spool: where, how large, and how long an outage it covers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edged.config.schema import Config
+from edged.errors import Problem
+from edged.plan.records import Machine, PipelinePlan, SourcePlan
+from edged.plan.scope import Scope
+from edged.spool.settings import SpoolSettings, default_max_bytes
+from edged.transport.mqtt_settings import LinkSettings
+
+MIB = 1 << 20
+LEAST_BYTES = MIB
+RECORD = 400
+"""Bytes of a usual result on disk: JSON with a few scores, its topic, what stands around it."""
+
+
+def plan_spool(
+    config: Config,
+    machine: Machine,
+    links: Mapping[str, LinkSettings],
+    pipelines: Mapping[str, PipelinePlan],
+    problems: list[Problem],
+) -> SpoolSettings | None:
+    """The spool; None where it is off, or nothing is published at QoS 1."""
+    spool = config.spool
+    if spool.mode == "off" or not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
+        return None
+    at = Scope("spool", problems)
+    max_bytes = spool.max_bytes
+    if max_bytes is None:
+        max_bytes = max(LEAST_BYTES, default_max_bytes(machine.disk_free))
+    elif max_bytes < LEAST_BYTES:
+        at.wrong("max_bytes", f"{max_bytes} bytes are too few: at least 1MiB")
+    elif max_bytes > machine.disk_free:
+        at.warn("max_bytes", f"{max_bytes // MIB} MiB, and {machine.disk_free // MIB} MiB are free on that disk")
+    return SpoolSettings(
+        path=spool.path or machine.state_dir / "spool",
+        max_bytes=max_bytes,
+        is_always=spool.mode == "always",
+        drops_newest=spool.overflow == "drop_newest",
+        is_strict=spool.order == "strict",
+        replay_rate=spool.replay_rate,
+        receive_maximum=min((link.receive_maximum for link in links.values()), default=64),
+    )
+
+
+def results_a_second(pipelines: Mapping[str, PipelinePlan], sources: Mapping[str, SourcePlan]) -> float | None:
+    """Results at QoS 1 that the spool would take, as far as sources state their rates and none is held back by `when`; None
+    if a rate is unknown. Of a keyed source the rate is that of one key."""
+    total = 0.0
+    for p in pipelines.values():
+        first = sources.get(p.sources[0])
+        rate = first.rate if first is not None else None
+        if p.align is not None and p.align.period_ns:
+            rate = 1e9 / p.align.period_ns
+        count = sum(x.settings.qos for x in p.publishes)
+        if not count:
+            continue
+        if rate is None:
+            return None
+        total += count * rate * p.max_keys / (p.window.hop if p.window else 1)
+    return total

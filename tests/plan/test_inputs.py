@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto as T
+
+from edged.inputs import Filler, InputPlan
+from tests.deployments import folder_model, net
+from tests.models import Axes
+from tests.plan.planning import ACCEL, MAIN, Planned, planned
+
+
+def model(folder: Path, axes: Axes, toml: str = "", kind: int = T.FLOAT) -> None:
+    folder_model(folder / "m", toml, net, {"x": (kind, axes)}, {"y": ["N", 2]})
+
+
+def plan(folder: Path, more: str = "", source: str = ACCEL) -> Planned:
+    return planned(folder, MAIN + source + f'[model.m]\npath = "m"\n[pipeline.p]\nsource = "accel"\nmodel = "m"\n{more}')
+
+
+def only(found: Planned) -> InputPlan:
+    [one] = found.whole.pipelines["p"].inputs
+    return one
+
+
+def test_all_fields_go_into_the_only_input(tmp_path: Path) -> None:
+    model(tmp_path, ["N", 8, 3])
+    assert only(plan(tmp_path, "window = { size = 8 }")) == InputPlan("x", (8, 3))
+
+
+def test_the_layout_that_fits_is_found(tmp_path: Path) -> None:
+    model(tmp_path, ["N", 3, 8])
+    assert only(plan(tmp_path, "window = { size = 8 }")).layout == "field,time"
+
+
+def test_the_manifest_names_the_fields(tmp_path: Path) -> None:
+    model(tmp_path, ["N", 2], '[inputs.x]\nfields = ["az", "ax"]\n')
+    assert only(plan(tmp_path)) == InputPlan("x", (2,), columns=(2, 0))
+    # The configuration wins, and that is said.
+    found = plan(tmp_path, 'inputs = { x = { fields = ["ay", "ax"] } }')
+    assert only(found).columns == (1, 0)
+    assert [p.text for p in found.problems if p.is_warning] == ["wins over model.toml, which names az, ax"]
+
+
+def test_units_are_compared(tmp_path: Path) -> None:
+    model(tmp_path, ["N", 3], '[inputs.x]\nunits = { ax = "m/s2" }\n'.replace("units", 'fields = ["ax", "ay", "az"]\nunits'))
+    assert plan(tmp_path).lines == []
+    model(tmp_path, ["N", 3], '[inputs.x]\nfields = ["ax", "ay", "az"]\nunits = { ax = "g" }\n')
+    assert "takes ax in g, the source gives m/s2" in plan(tmp_path).lines[0]
+
+
+def test_only_the_newest_rows(tmp_path: Path) -> None:
+    net(tmp_path / "m" / "model.onnx", {"a": (T.FLOAT, ["N", 8, 2]), "b": (T.FLOAT, ["N", 1])}, {"y": ["N", 1]})
+    found = plan(tmp_path, 'window = { size = 8 }\ninputs = { a = { fields = ["ax", "ay"] }, b = { fields = "az", size = 1 } }')
+    assert found.whole.pipelines["p"].inputs == (
+        InputPlan("a", (8, 2), columns=(0, 1)),
+        InputPlan("b", (1,), columns=(2,), rows=1),
+    )
+    window = np.arange(24, dtype=np.float32).reshape(8, 3)
+    out = np.zeros(1, np.float32)
+    Filler(found.whole.pipelines["p"].inputs[1]).fill(out, window)
+    assert out == [23]
+
+
+def test_constants(tmp_path: Path) -> None:
+    inputs = {"x": (T.FLOAT, ["N", 3]), "sr": (T.INT64, [1]), "gain": (T.FLOAT, ["N", 2])}
+    net(tmp_path / "m" / "model.onnx", inputs, {"y": ["N", 1]})
+    found = plan(tmp_path, "inputs = { sr = { value = 16000 }, gain = { value = [1, 2] } }").whole
+    x, sr, gain = found.pipelines["p"].inputs
+    assert (x.value, sr.value, gain.value) == (None, 16000, (1, 2))
+    assert (sr.is_row, gain.is_row, gain.shape) == (False, True, (2,))
+    assert found.models["m"].constants["sr"].tolist() == [16000]
+    assert found.models["m"].rows == {"x": (3,), "gain": (2,)}
+    assert found.sources["accel"].dtype == "float32"  # an int64 constant asks nothing of the source
+
+
+def test_what_float32_cannot_carry_makes_the_source_wide(tmp_path: Path) -> None:
+    model(tmp_path, ["N", 3], kind=T.INT64)
+    found = plan(tmp_path).whole
+    assert found.sources["accel"].dtype == found.pipelines["p"].dtype == "float64"
+    assert only(plan(tmp_path)).dtype == "int64"
+
+
+def test_the_manifest_settles_open_axes(tmp_path: Path) -> None:
+    model(tmp_path, ["N", "t", 3], "[inputs.x]\nshape = [8, 3]\n")
+    assert only(plan(tmp_path, "window = { size = 8 }")).shape == (8, 3)
+    assert "set window.size = 8" in plan(tmp_path, "window = { size = 9 }").lines[0]
+    model(tmp_path, ["N", 8, 3], "[inputs.x]\nshape = [9, 3]\n")
+    assert "model.toml says that a row of x is [9, 3], its file float32[N,8,3]" in plan(tmp_path).lines[0]
+
+
+def test_an_open_first_axis_counts_rows_unless_the_manifest_says_otherwise(tmp_path: Path) -> None:
+    model(tmp_path, ["N", 3])
+    assert 'say batch_axis = "none"' in plan(tmp_path, "window = { size = 8 }").lines[0]
+    model(tmp_path, ["t", 3], 'batch_axis = "none"\n')
+    assert only(plan(tmp_path, "window = { size = 8 }")).shape == (8, 3)
+
+
+def test_steps_that_change_the_shape_end_the_choice_of_fields(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text("def half(window):\n    return window[::2, :2]\n")
+    model(tmp_path, ["N", 4, 2])
+    more = 'window = { size = 8 }\npreprocess = "steps.py:half"\n'
+    assert only(plan(tmp_path, more)) == InputPlan("x", (4, 2))
+    [line] = plan(tmp_path, more + 'inputs = { x = { fields = ["ax"] } }').lines
+    assert "preprocess makes [4, 2] of the window" in line
+
+
+@pytest.mark.parametrize(
+    ("axes", "more", "cure"),
+    [
+        (["N", 8, 3], "", "; set window = { size = 8 }"),
+        (["N", 8, 3], "window = { size = 4 }", "; set window.size = 8"),
+        (["N", 3], "window = { size = 4 }", "; it takes single samples: remove window"),
+    ],
+)
+def test_a_misfit_says_what_would_fit(tmp_path: Path, axes: Axes, more: str, cure: str) -> None:
+    model(tmp_path, axes)
+    [line] = plan(tmp_path, more).lines
+    assert cure in line

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from edged.transport.mqtt_settings import KEPT_ALWAYS, KEPT_NEVER
+from tests.plan.planning import MAIN, PUMPS, planned
+
+KIB, MIB = 1024, 1024 * 1024
+PIPELINE = '[pipeline.p]\nsource = "pumps"\npublish = { broker = "BROKER", topic = "out/{key}" }\n'
+
+
+def test_one_broker_has_the_name_of_the_device(tmp_path: Path) -> None:
+    plan = planned(tmp_path, MAIN + PUMPS + PIPELINE.replace("BROKER", "main")).whole
+    link = plan.links["main"]
+    assert link.client_id == "edged-pi4"
+    assert link.status_topic == "edged/pi4/status"
+    assert link.max_packet == MIB
+    [subscription] = link.subscriptions
+    assert (subscription.filter, subscription.qos, subscription.retain_handling) == ("plant/+/+/telemetry", 1, KEPT_NEVER)
+    assert subscription.identifier == plan.sources["pumps"].filters[0][0] > 0
+    assert plan.health_brokers == ("main",)
+
+
+def test_two_brokers_have_names_of_their_own(tmp_path: Path) -> None:
+    brokers = '[device]\nid = "x"\n[broker.a]\nurl = "mqtt://a"\n[broker.b]\nurl = "mqtt://b"\n'
+    source = PUMPS + 'broker = "a"\nretained = true\nmax_bytes = "2MiB"\n'
+    plan = planned(tmp_path, brokers + source.replace("rate = 1\n", "") + PIPELINE.replace("BROKER", "b")).whole
+    assert [link.client_id for link in plan.links.values()] == ["edged-x-a", "edged-x-b"]
+    assert plan.links["a"].subscriptions[0].retain_handling == KEPT_ALWAYS
+    assert plan.links["a"].max_packet == 2 * MIB + 64 * KIB  # with room for topic and properties
+    assert plan.links["b"].subscriptions == ()
+    assert plan.links["b"].max_packet == MIB

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto as T
+from onnx import helper as h
+
+from edged.plan.outputs import chained_fields
+from edged.shape import OutputPlan, ValueField
+from tests.deployments import autoencoder, net
+from tests.models import Axes, save, value
+from tests.plan.planning import ACCEL, MAIN, Planned, planned
+
+
+def model(folder: Path, outputs: Mapping[str, Axes], metadata: dict[str, str] | None = None) -> None:
+    net(folder / "m.onnx", {"x": (T.FLOAT, ["N", 3])}, outputs, metadata)
+
+
+def plan(folder: Path, output: str, more: str = "", model: str = "") -> Planned:
+    text = f'[model.m]\npath = "m.onnx"\n{model}[pipeline.p]\nsource = "accel"\nmodel = "m"\noutput = {output}\n{more}'
+    return planned(folder, MAIN + ACCEL + text)
+
+
+def output(found: Planned) -> OutputPlan:
+    return found.whole.pipelines["p"].output
+
+
+def test_raw_is_all_tensors(tmp_path: Path) -> None:
+    model(tmp_path, {"a": ["N", 4], "b": ["N", 2, 2]})
+    found = plan(tmp_path, '"raw"')
+    assert output(found).tensors == ("a", "b")
+    assert [(f.name, f.shape) for f, _ in found.whole.pipelines["p"].results] == [("outputs.a", (4,)), ("outputs.b", (2, 2))]
+    assert not output(found).keeps_arrays
+    assert output(plan(tmp_path, '"raw"', 'publish = { format = "raw", fields = "outputs.a" }\n')).keeps_arrays
+
+
+def test_labels_come_from_the_file_the_manifest_or_the_configuration(tmp_path: Path) -> None:
+    model(tmp_path, {"y": ["N", 3]}, {"labels": "a,b,c"})
+    assert output(plan(tmp_path, '"classify"')).labels == ("a", "b", "c")
+    found = plan(tmp_path, '"classify"', model='labels = ["x", "y", "z"]\n')
+    assert output(found).labels == ("x", "y", "z")
+    assert [p.text for p in found.problems] == ["wins over the model's own: a, b, c"]
+    (tmp_path / "labels.txt").write_text("one\ntwo\nthree\n\n")
+    assert output(plan(tmp_path, '"classify"', model='labels = "labels.txt"\n')).labels == ("one", "two", "three")
+
+
+def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
+    model(tmp_path, {"y": ["N", 1]})
+    found = output(plan(tmp_path, '{ type = "classify", softmax = true }', model='labels = ["off", "on"]\n'))
+    assert (found.size, found.labels, found.softmax) == (1, ("off", "on"), True)
+
+
+def test_labels_say_how_many_classes_an_open_axis_has(tmp_path: Path) -> None:
+    model(tmp_path, {"y": ["N", "classes"]})
+    assert output(plan(tmp_path, '"classify"', model='labels = ["a", "b"]\n')).size == 2
+
+
+def test_a_label_by_itself(tmp_path: Path) -> None:
+    """A classifier that says its class and no scores."""
+    nodes = [h.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)]
+    save(tmp_path / "m.onnx", nodes, [value("x", T.FLOAT, ["N", 3])], [value("label", T.INT64, ["N"])])
+    found = plan(tmp_path, '"classify"', model='labels = ["a", "b", "c"]\n')
+    assert output(found) == OutputPlan("classify", (), labels=("a", "b", "c"), label_tensor="label")
+    assert found.whole.models["m"].outputs == ("label",)
+
+
+def test_scores_are_told_from_a_label_by_their_type(tmp_path: Path) -> None:
+    nodes = [h.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0), h.make_node("Softmax", ["x"], ["p"], axis=1)]
+    outs = [value("label", T.INT64, ["N"]), value("p", T.FLOAT, ["N", 3])]
+    save(tmp_path / "m.onnx", nodes, [value("x", T.FLOAT, ["N", 3])], outs)
+    assert output(plan(tmp_path, '"classify"')).tensors == ("p",)
+
+
+def test_values_have_names(tmp_path: Path) -> None:
+    model(tmp_path, {"y": ["N", 2]})
+    found = plan(tmp_path, '{ type = "regress", fields = ["hours", { name = "wear", scale = 100, unit = "%" }] }')
+    assert output(found).fields == (ValueField("hours"), ValueField("wear", 100.0, 0.0, "%"))
+    assert [(f.name, f.unit) for f, _ in found.whole.pipelines["p"].results] == [("values.hours", None), ("values.wear", "%")]
+    # Labels for another number of values are not names for these.
+    assert output(plan(tmp_path, '"regress"', model='labels = ["a", "b", "c"]\n')).labels is None
+
+
+def test_the_error_of_an_autoencoder(tmp_path: Path) -> None:
+    autoencoder(tmp_path / "m.onnx", ["N", "t", 3])
+    found = plan(tmp_path, '{ type = "anomaly", error = "mae", above = 0.8 }', "window = { size = 8 }\n")
+    assert output(found) == OutputPlan("anomaly", ("y",), 24, error="mae", input="x", above=0.8)  # `t` is the input's
+    assert [f.name for f, _ in found.whole.pipelines["p"].results] == ["score", "anomaly"]
+
+
+def test_results_of_a_chain_hold_only_what_is_always_there() -> None:
+    all_scores = OutputPlan("classify", ("y",), 3, labels=("a", "b", "c"))
+    assert [f.name for f, _ in chained_fields(all_scores, {})] == ["score", "scores.a", "scores.b", "scores.c"]
+    best = OutputPlan("classify", ("y",), 3, labels=("a", "b", "c"), top=2)
+    assert [f.name for f, _ in chained_fields(best, {})] == ["score"]
+    assert chained_fields(OutputPlan("raw", ("y",)), {}) == ()
+
+
+@pytest.mark.parametrize("kind", ["classify", "regress"])
+def test_of_two_tensors_one_must_be_named(tmp_path: Path, kind: str) -> None:
+    model(tmp_path, {"a": ["N", 4], "b": ["N", 2]})
+    [line] = plan(tmp_path, f'"{kind}"').lines
+    assert f'output = {{ type = "{kind}", tensor = "a" }}' in line
+    assert output(plan(tmp_path, f'{{ type = "{kind}", tensor = "b" }}')).tensors == ("b",)
+
+
+def test_functions_may_make_other_outputs(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text('def pair(outputs):\n    return {"pair": outputs["y"][:2]}\n')
+    model(tmp_path, {"y": ["N", 4]})
+    found = plan(tmp_path, '"regress"', 'postprocess = "steps.py:pair"\n')
+    assert (output(found).tensors, output(found).size) == (("pair",), 2)

@@ -1,0 +1,75 @@
+"""The real disk and the fake one do the same; and the real one leaves nothing half done when there is no room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edged.spool.disk import FileDisk
+from edged.spool.store import Disk
+from tests.fakes.disk import FakeDisk
+
+
+@pytest.fixture(params=["real", "fake"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    return FileDisk(tmp_path / "state" / "spool") if request.param == "real" else FakeDisk()
+
+
+def test_nothing_there(disk: Disk) -> None:
+    assert list(disk.list()) == []
+
+
+def test_write_and_read(disk: Disk) -> None:
+    assert disk.write("main/a.log", 0, b"hello", 16) == 16
+    assert disk.write("main/a.log", 5, b" world", 16) == 16
+    assert disk.write("main/a.log", 11, b"!" * 10, 16) == 21
+    assert disk.read("main/a.log", 0, 100) == b"hello world" + b"!" * 10
+    assert disk.read("main/a.log", 6, 5) == b"world"
+    assert list(disk.list()) == [("main/a.log", 21)]
+
+
+def test_a_new_file_must_be_new(disk: Disk) -> None:
+    disk.write("main/a.log", 0, b"x", 1)
+    with pytest.raises(FileExistsError):
+        disk.write("main/a.log", 0, b"y", 1)
+
+
+def test_replace_rename_remove(disk: Disk) -> None:
+    disk.write("main/a.log", 0, b"x", 1)
+    disk.replace("main/done", b"1")
+    disk.replace("main/done", b"22")
+    assert disk.read("main/done", 0, 9) == b"22"
+    disk.rename("main/a.log", "main/a.log.bad")
+    assert [name for name, _ in disk.list()] == ["main/a.log.bad", "main/done"]
+    disk.remove(["main/done", "main/gone"])
+    assert [name for name, _ in disk.list()] == ["main/a.log.bad"]
+    with pytest.raises(FileNotFoundError):
+        disk.read("main/done", 0, 1)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]).returncode:
+        pytest.skip("needs root and mount")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_no_room(small: Path) -> None:
+    disk = FileDisk(small)
+    size = disk.write("main/a.log", 0, bytes(500_000), 500_000)
+    with pytest.raises(OSError, match="No space") as raised:
+        disk.write("main/a.log", size, b"x" * 600_000, 1_100_000)
+    assert raised.value.errno == errno.ENOSPC
+    assert list(disk.list()) == [("main/a.log", size)]
+    with pytest.raises(OSError, match="No space"):
+        disk.write("main/b.log", 0, b"x" * 600_000, 600_000)
+    grown = disk.write("main/a.log", size, b"y" * 100, 2_000_000)  # room for the data, not for all the zeros
+    assert size + 100 <= grown <= 1 << 20
+    assert disk.read("main/a.log", size, 100) == b"y" * 100

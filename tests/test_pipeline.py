@@ -1,0 +1,360 @@
+"""The stages between a block and an outbox, driven by hand where a model would drive them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.align import Aligner, AlignPlan, AlignSource
+from edged.clock import Clock
+from edged.encode import Envelope, make_encoder
+from edged.inputs import Filler, InputPlan
+from edged.pipeline import Pipeline, PipelineCounts
+from edged.preprocess import compose, compose_outputs, custom
+from edged.publish import Publish
+from edged.records import NONE, Block, Field, Message, Receipt
+from edged.shape import OutputPlan, make_shape, result_fields
+from edged.slots import Slots
+from edged.telemetry import PublishCounts
+from edged.when import Condition, When, WhenPlan
+from edged.window import WindowStage
+
+STEPS = """
+def refuse(row):
+    if row.max() > 99:
+        raise ValueError("too much")
+    return row
+
+def after(outputs):
+    if outputs["y"].max() > 49:
+        raise ValueError("too much")
+    return {"y": outputs["y"] + 1}
+"""
+
+
+class Rig:
+    """A pipeline with one input `x`, and a model that answers `y = x` when told to run."""
+
+    def __init__(
+        self,
+        *,
+        window: tuple[int, int] | None = None,
+        slots: int = 4,
+        overflow: str = "drop_oldest",
+        model: bool = True,
+        align: AlignPlan | None = None,
+        pre: str | None = None,
+        post: str | None = None,
+        folder: Path | None = None,
+        when: WhenPlan | None = None,
+        qos: int = 1,
+        width: int = 1,
+        keys: int = 4,
+    ) -> None:
+        self.sent: list[Message] = []
+        self.held: list[bool] = []
+        self.wakes = 0
+        self.alarms: list[int] = []
+        shape = (window[0], width) if window else (width,)
+        tensors = ("y",) if model else ("v",)
+        output = OutputPlan("raw", tensors, max_keys=keys)
+        envelope = Envelope("d", "p", None, "r")
+        self.entry = Publish(
+            encoder=make_encoder(envelope, result_fields(output)),
+            when=When(when, keys) if when is not None else None,
+            topic=lambda key: b"out/%d" % key,
+            send=self.sent.append,
+            counts=PublishCounts("p"),
+            qos=qos,
+            retain=False,
+        )
+        self.counts = PipelineCounts("pipeline.p")
+        self.slots = Slots(slots, {"x": (shape, np.float32)}, overflow, self.counts.drops)
+        postprocess = compose_outputs([post], folder, {"y": (shape, np.float32)}) if post and folder else None
+        self.pipeline = Pipeline(
+            "p",
+            aligner=Aligner(align) if align else None,
+            window=WindowStage(window[0], window[1], None, width, keys, np.float32) if window else None,
+            hop=window[1] if window else 1,
+            preprocess=compose([custom(pre, folder)], shape) if pre and folder else None,
+            fillers={"x": Filler(InputPlan("x", shape))},
+            slots=self.slots,
+            wake=self._wake if model else None,
+            postprocess=postprocess,
+            shape=make_shape(output),
+            fields=(Field("v", 0, 1),),
+            publishes=[self.entry],
+            blocks=overflow == "block",
+            hold_sources=self.held.append,
+            counts=self.counts,
+            clock=Clock(),
+            alarm=self.alarms.append,
+        )
+        self._shape = shape
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def push(self, *values: float, key: int | list[int] = 0, receipts: list[Receipt] | None = None, **more: Any) -> None:
+        rows = np.array(values, np.float32).reshape(len(values), -1)
+        times = np.arange(len(values)) * 10**9
+        keys: Any = key if isinstance(key, int) else np.array(key, np.int32)
+        receipts = receipts or [NONE]
+        self.pipeline.push(0, Block(rows, times, 0, Clock().now(), keys, receipts, **more))
+        for receipt in receipts:  # the router's own
+            receipt.done()
+        self.check()
+
+    def run(self, limit: int = 100, fail: Callable[[float], bool] = lambda x: False) -> int:
+        """One run of the model, as `model.runner` does it."""
+        slots = self.pipeline.take(limit, 0)
+        x = np.zeros((max(1, len(slots)), *self._shape), np.float32)
+        self.pipeline.gather(slots, {"x": x}, 0)
+        good = [i for i in range(len(slots)) if not fail(float(x[i].max()))]
+        for i, slot in enumerate(slots):
+            if i not in good:
+                self.pipeline.fail(slot, RuntimeError("no"))
+        if good:
+            self.pipeline.finish([slots[i] for i in good], {"y": x[good].copy()}, {"x": x[good]})
+        self.check()
+        return len(slots)
+
+    def check(self) -> None:
+        assert self.counts.balance(self.pipeline.waiting()) == 0
+        assert self.counts.running == 0
+
+    @property
+    def results(self) -> list[Any]:
+        return [msgspec.json.decode(m.body + b"}") for m in self.sent]
+
+    @property
+    def values(self) -> list[Any]:
+        return [np.ravel(next(iter(r["outputs"].values()))).tolist() for r in self.results]
+
+
+def test_rows_wait_run_and_are_published_in_order() -> None:
+    rig = Rig()
+    rig.push(1, 2, 3)
+    assert (rig.wakes, rig.sent, rig.pipeline.waiting()) == (1, [], 3)
+    assert rig.run(2) == 2
+    assert rig.run(2) == 1
+    assert rig.values == [[1], [2], [3]]
+    assert [r["seq"] for r in rig.results] == [1, 2, 3]
+    assert rig.results[2]["time"] == "1970-01-01T00:00:02.000000Z"
+    assert (rig.counts.due, rig.counts.published, rig.counts.age.total) == (3, 3, 3)
+
+
+def test_a_receipt_is_held_by_slot_and_message_until_the_broker_has_it() -> None:
+    rig = Rig()
+    receipts = [Receipt(0, i) for i in range(3)]
+    rig.push(1, 2, 3, receipts=receipts)
+    assert [r.owed for r in receipts] == [1, 1, 1]
+    rig.run()
+    assert [r.owed for r in receipts] == [1, 1, 1]
+    for message in rig.sent:
+        message.receipt.done()
+    assert [r.owed for r in receipts] == [0, 0, 0]
+
+
+def test_filtered_failed_and_overflown_rows_settle_their_inputs() -> None:
+    rig = Rig(slots=3, when=WhenPlan(Condition(of=("seq",), above=1)), qos=0)
+    receipts = [Receipt(0, i) for i in range(5)]
+    rig.push(1, 2, 3, 4, 5, receipts=receipts)
+    assert rig.counts.drops.by_reason == {"overflow": 2}
+    rig.run(fail=lambda x: x == 4)
+    assert rig.counts.drops.by_reason == {"overflow": 2, "model_error": 1}
+    assert (rig.counts.published, rig.counts.filtered) == (0, 2)
+    assert [r.owed for r in receipts] == [0] * 5
+
+
+def test_a_window_settles_its_samples_at_once() -> None:
+    rig = Rig(window=(3, 2))
+    receipts = [Receipt(0, i) for i in range(5)]
+    rig.push(1, 2, receipts=receipts[:2])
+    rig.push(3, 4, 5, receipts=receipts[2:])
+    assert [r.owed for r in receipts] == [0] * 5
+    rig.run()
+    assert rig.values == [[1, 2, 3], [3, 4, 5]]
+
+
+def test_windows_of_keys_are_apart() -> None:
+    rig = Rig(window=(2, 2))
+    rig.push(1, 10, 2, 20, key=[0, 1, 0, 1])
+    rig.run()
+    assert sorted(zip([m.topic for m in rig.sent], rig.values, strict=True)) == [(b"out/0", [1, 2]), (b"out/1", [10, 20])]
+
+
+def test_without_a_model_the_fields_are_the_result() -> None:
+    rig = Rig(model=False)
+    receipts = [Receipt(0, 1), Receipt(0, 2)]
+    rig.push(1, 2, receipts=receipts)
+    assert [r["outputs"] for r in rig.results] == [{"v": 1}, {"v": 2}]
+    assert [r.owed for r in receipts] == [1, 1]  # the messages hold them
+    windowed = Rig(model=False, window=(2, 1))
+    windowed.push(1, 2, 3)
+    assert [r["outputs"] for r in windowed.results] == [{"v": [1, 2]}, {"v": [2, 3]}]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "steps.py").write_text(STEPS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("model", [True, False])
+def test_a_row_that_a_step_refuses_is_counted_alone(folder: Path, model: bool) -> None:
+    rig = Rig(model=model, pre="steps.py:refuse", folder=folder, slots=9)
+    receipts = [Receipt(0, i) for i in range(5)]
+    rig.push(1, 100, 2, 200, 3, receipts=receipts)
+    if model:
+        rig.run()
+    assert rig.values == [[1], [2], [3]]
+    assert rig.counts.drops.by_reason == {"preprocess": 2}
+    assert [r.owed for r in receipts] == [1, 0, 1, 0, 1]
+    rig.push(100)
+    assert rig.counts.drops.by_reason == {"preprocess": 3}
+
+
+def test_a_window_that_a_step_refuses(folder: Path) -> None:
+    rig = Rig(window=(2, 2), pre="steps.py:refuse", folder=folder)
+    rig.push(1, 100, 2, 3)
+    rig.run()
+    assert rig.values == [[2, 3]]
+    assert rig.counts.drops.by_reason == {"preprocess": 1}
+
+
+def test_a_row_that_a_step_after_the_model_refuses(folder: Path) -> None:
+    rig = Rig(post="steps.py:after", folder=folder)
+    receipts = [Receipt(0, i) for i in range(4)]
+    rig.push(50, 1, 60, 2, receipts=receipts)
+    rig.run()
+    assert rig.values == [[2], [3]]
+    assert rig.counts.drops.by_reason == {"postprocess": 2}
+    assert [r.owed for r in receipts] == [0, 1, 0, 1]
+
+
+def test_block_parks_what_does_not_fit_and_takes_it_in_order() -> None:
+    rig = Rig(slots=2, overflow="block")
+    receipts = [Receipt(0, i) for i in range(7)]
+    rig.push(1, 2, 3, 4, 5, receipts=receipts[:5])
+    rig.push(6, 7, receipts=receipts[5:])
+    assert (rig.pipeline.parked, rig.held) == (2, [True])
+    assert [r.owed > 0 for r in receipts] == [True] * 7
+    while rig.run(1):
+        pass
+    assert rig.values == [[i] for i in range(1, 8)]
+    assert (rig.pipeline.parked, rig.held, rig.counts.drops.total) == (0, [True, False], 0)
+    for message in rig.sent:
+        message.receipt.done()
+    assert [r.owed for r in receipts] == [0] * 7
+
+
+def test_block_with_a_window_parks_before_the_ring() -> None:
+    rig = Rig(window=(4, 2), slots=1, overflow="block")
+    rig.push(*range(20))
+    assert rig.pipeline.parked
+    while rig.run(1):
+        pass
+    assert rig.values == [list(range(i, i + 4)) for i in range(0, 17, 2)]
+    assert rig.counts.drops.total == 0
+
+
+def test_a_restarted_key_forgets_what_waits() -> None:
+    rig = Rig(slots=9)
+    rig.push(1, 2, 3, key=[0, 1, 0])
+    rig.push(4, key=0, restarts=(0,))
+    rig.run()
+    assert rig.values == [[2], [4]]
+    assert rig.counts.drops.by_reason == {"restart": 2}
+
+
+def test_outputs_that_are_not_finite_are_no_result() -> None:
+    rig = Rig(slots=9)
+    rig.push(1, 2)
+    slots = rig.pipeline.take(9, 0)
+    x = np.zeros((2, 1), np.float32)
+    rig.pipeline.gather(slots, {"x": x}, 0)
+    rig.pipeline.finish(slots, {"y": np.array([[np.nan], [1]], np.float32)}, {"x": x})
+    rig.check()
+    assert rig.values[-1] == [1]
+
+
+def test_degraded_samples_mark_their_result() -> None:
+    rig = Rig()
+    rig.push(1, 2, degraded=np.array([False, True]))
+    rig.run()
+    assert [r.get("degraded") for r in rig.results] == [None, True]
+
+
+def test_two_sources_are_joined_before_the_window() -> None:
+    plan = AlignPlan((AlignSource("a", 1, None), AlignSource("b", 1, 10**12)), max_keys=1)
+    rig = Rig(align=plan, width=2, window=(2, 2))
+    clock = Clock()
+
+    def block(*values: float) -> Block:
+        now = clock.now()
+        return Block(np.array(values, np.float32)[:, None], np.full(len(values), now), clock.offset(), now)
+
+    rig.pipeline.push(0, block(1))  # nothing known of b yet
+    rig.pipeline.push(1, block(10))
+    rig.pipeline.push(0, block(2))
+    rig.pipeline.push(1, block(20))
+    rig.pipeline.push(0, block(3))
+    rig.run()
+    assert rig.values == [[2, 10, 3, 20]]
+
+
+def test_held_back_results_set_the_alarm_and_go_at_the_tick() -> None:
+    rig = Rig(when=WhenPlan(min_interval=1))
+    rig.push(1)
+    rig.run()
+    rig.entry.offer_due(2**62)
+    slow = Rig(when=WhenPlan(min_interval=10**15))
+    slow.push(1, 2)
+    slow.run()
+    assert len(slow.alarms) == 1
+    slow.pipeline.tick()
+    assert len(slow.sent) == 1
+
+
+def test_a_stop_counts_what_still_waits() -> None:
+    rig = Rig(slots=2, overflow="block")
+    receipts = [Receipt(0, i) for i in range(4)]
+    rig.push(1, 2, 3, 4, receipts=receipts)
+    assert rig.pipeline.abandon() == 2
+    assert rig.counts.drops.by_reason == {"shutdown": 2}
+    assert rig.pipeline.parked == 0
+    rig.check()
+
+
+@given(
+    overflow=st.sampled_from(["drop_oldest", "drop_newest", "latest_only", "block"]),
+    window=st.sampled_from([None, (2, 1), (3, 2), (1, 3)]),
+    steps=st.lists(st.tuples(st.booleans(), st.integers(1, 7)), max_size=12),
+)
+def test_the_ledger_is_exact_at_all_times(overflow: str, window: tuple[int, int] | None, steps: list[tuple[bool, int]]) -> None:
+    rig = Rig(window=window, overflow=overflow, slots=3, keys=3)
+    receipts: list[Receipt] = []
+    for is_push, count in steps:
+        if is_push:
+            some = [Receipt(0, len(receipts) + i) for i in range(count)]
+            receipts += some
+            rig.push(*range(count), key=[i % 3 for i in range(count)], receipts=some)
+        else:
+            rig.run(count)
+    while rig.run(2):
+        pass
+    for message in rig.sent:
+        message.receipt.done()
+    assert all(r.owed == 0 for r in receipts)
+    assert rig.pipeline.parked == 0
+    assert rig.held == [True, False] * (len(rig.held) // 2)
+    if overflow == "block":
+        assert rig.counts.drops.total == 0
