@@ -149,7 +149,8 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
         envelope = Envelope(plan.device, name, model_name, run, table.names if table is not None else None)
         envelopes.append(envelope)
         entries = [
-            _publish(f"pipeline.{name}.publish[{i}]", x, p, envelope, table, links[x.broker]) for i, x in enumerate(p.publishes)
+            _publish(f"pipeline.{name}.publish[{i}]", x, p, _number_type(p, reports), envelope, table, links[x.broker])
+            for i, x in enumerate(p.publishes)
         ]
         publishes[name] = tuple(e.counts for e in entries)
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
@@ -253,14 +254,24 @@ def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:
     return set_held
 
 
-def _publish(name: str, p: PublishPlan, pipeline: PipelinePlan, envelope: Envelope, keys: KeyTable | None, link: Link) -> Publish:
+def _number_type(p: PipelinePlan, reports: Mapping[str, LoadReport]) -> str:
+    """The element type of results in format "raw": that of the model's output, whatever its sources are decoded as."""
+    if p.model is None:
+        return p.dtype
+    own = {o.name: o.dtype for o in reports[p.model].outputs}
+    return "float64" if any(own.get(name) == "float64" for name in p.output.tensors) else "float32"
+
+
+def _publish(
+    name: str, p: PublishPlan, pipeline: PipelinePlan, dtype: str, envelope: Envelope, keys: KeyTable | None, link: Link
+) -> Publish:
     def topic(key: int) -> bytes:
         parts = keys.names(key) if keys is not None else ()
         return p.topic.fill({**dict(zip(pipeline.keys, parts, strict=True)), "key": "/".join(parts)}).encode()
 
     settings = p.settings
     return Publish(
-        encoder=make_encoder(envelope, result_fields(pipeline.output), settings.format, settings.fields or (), pipeline.dtype),
+        encoder=make_encoder(envelope, result_fields(pipeline.output), settings.format, settings.fields or (), dtype),
         when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
         topic=topic,
         send=link.send,

@@ -9,8 +9,10 @@ from edged.config.schema import MqttSource, ReplaySource, SerialSource, Simulate
 from edged.model.records import LoadReport
 from edged.plan.memory import step_name
 from edged.plan.records import MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.spool import RECORD, results_a_second
 from edged.plan.words import duration, listed
 from edged.shape import OutputPlan
+from edged.spool.settings import SpoolSettings
 
 MIB = 1024 * 1024
 
@@ -24,6 +26,8 @@ def plan_text(plan: Plan) -> str:
         lines += [f"    --> {text}" for text in _stages(p)]
         lines += [f"    --> {_publish(x)}" for x in p.publishes]
         lines.append("")
+    if plan.spool is not None:
+        lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
     return "\n".join([*lines, *_memory(plan.memory, plan.planned_bytes, plan.budget)])
 
 
@@ -47,6 +51,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for n, m in plan.models.items()
         },
         "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},
+        "spool": {"path": str(plan.spool.path), "max_bytes": plan.spool.max_bytes} if plan.spool is not None else None,
         "memory": {
             "lines": [{"what": line.what, "bytes": line.bytes, "how": line.how} for line in plan.memory],
             "planned_bytes": plan.planned_bytes,
@@ -55,10 +60,11 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def load_text(report: LoadReport) -> str:
-    """One line about a model that was loaded and tried."""
+def load_text(report: LoadReport, is_auto: bool) -> str:
+    """One line about a model that was loaded and tried, and why it is so. That "auto" found no GPU is left to the model's topic."""
     facts = f"model.{report.name}: runs on {report.provider}, {report.run}, {report.p50_us:.0f} us for {report.batch_max} rows"
-    return facts + "".join(f"\n  {reason}" for reason in report.reasons)
+    reasons = [r for r in report.reasons if not (is_auto and report.provider == "cpu" and "CUDA" in r)]
+    return facts + "".join(f"\n  {reason}" for reason in reasons)
 
 
 def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
@@ -101,6 +107,14 @@ def _source(s: SourcePlan) -> str:
     rate = f", {_rate(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     return f"source.{s.name}: {where}{rate}{keys}: {listed(f.name for f in s.fields)}"
+
+
+def _spool(spool: SpoolSettings, rate: float | None) -> str:
+    """How long an outage it covers, for results of a usual size."""
+    count = spool.max_bytes // RECORD
+    how_long = f", {duration(int(count / rate) * 10**9)} at {_rate(rate)}" if rate else ""
+    what = f"about {count} results of {RECORD} bytes{how_long}"
+    return f"while a broker is away, {spool.max_bytes / MIB:.0f} MiB in {spool.path}: {what}"
 
 
 def _rate(rate: float) -> str:

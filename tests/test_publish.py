@@ -60,7 +60,7 @@ def test_a_result_becomes_a_message_on_the_topic_of_its_key() -> None:
 def test_other_formats_are_whole() -> None:
     outbox = Outbox()
     publish(outbox, format="text").offer(result(0.25), NONE, 0)
-    assert (outbox.sent[0].body, outbox.sent[0].is_json, outbox.sent[0].arrival) == (b"0.25", False, 0)
+    assert (outbox.sent[0].body, outbox.sent[0].is_json, outbox.sent[0].arrival) == (b"0.25", False, 5_000_000)
 
 
 def test_only_at_qos_1_does_a_message_hold_the_receipt() -> None:

@@ -24,8 +24,8 @@ def client_id(raw: object, around: Surroundings) -> str:
 def device_id(raw: object, around: Surroundings) -> str:
     """One level of a topic."""
     plain = ext(raw, around)
-    if any(c in plain for c in "/+#"):
-        raise ValueError(f"expected a name without / + and #, since it stands in topics, found {shown(plain)}")
+    if any(c in plain for c in "/+#{}"):
+        raise ValueError(f"expected a name without / + # and braces, since it stands in topics, found {shown(plain)}")
     return plain
 
 

@@ -52,6 +52,11 @@ def unused(file: Raw) -> list[Problem]:
     return [
         *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
         *(Problem(f"model.{m}", "no pipeline uses it", is_warning=True) for m in _tables(file, "model") if m not in run),
+        *(
+            Problem(f"pipeline.{name}.publish", "it publishes nothing, and no pipeline reads it", is_warning=True)
+            for name, p in pipelines.items()
+            if p.get("publish") == [] and name not in read
+        ),
     ]
 
 

@@ -40,8 +40,9 @@ def plan_publishes(
         for key, text in wrongs:
             here.wrong(key, text)
         if topic is not None and broker is not None and not wrongs:
-            deep = {"key", *(_rest(sources, keys))}
-            reader = _reader(config.broker, sources, broker, topic, deep)
+            parts = "/".join(f"{{{name}}}" for name in keys.names)
+            spread = parse_template(topic.text.replace("{key}", parts), {}, keys.names)
+            reader = _reader(config.broker, sources, broker, spread, set(_rest(sources, keys)))
             if reader is not None:
                 here.wrong("topic", f"{topic.text} is read by source.{reader}: results would come back as inputs")
             plans.append(PublishPlan(broker, topic, plan_of_when(entry.when, output), entry))
@@ -53,7 +54,7 @@ def check_own_topics(config: Config, sources: Mapping[str, SourcePlan], base_top
     for own in OWN_TOPICS:
         topic = parse_template(f"{base_topic}/{own}", {}, ("name",))
         on = tuple(config.broker) if own == "status" or config.health.broker is None else config.health.broker
-        for broker in on:
+        for broker in (b for b in on if b in config.broker):
             reader = _reader(config.broker, sources, broker, topic, set())
             if reader is not None:
                 where = topic.text.replace("{name}", "...")

@@ -19,6 +19,7 @@ from edged.clock import Clock
 from edged.encode import rfc3339
 from edged.records import Message
 from edged.runtime.states import GOOD, UP, State, states
+from edged.spool.spool import Spool
 from edged.telemetry import Histogram, Rate
 
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
@@ -29,7 +30,7 @@ log: Any = structlog.get_logger("edged")
 
 
 class Health:
-    """`tick` is called ten times a second; it looks at states once a second and publishes at the configured interval."""
+    """`tick` is called a few times a second; it looks at states once a second and publishes at the configured interval."""
 
     def __init__(self, assembly: Assembly, clock: Clock, config_hash: str) -> None:
         self.lag = Histogram()
@@ -168,6 +169,7 @@ class Health:
             "pipelines": {n: _said(found, "pipeline", n) | self._pipeline(n, now) for n in self._assembly.pipelines},
             "models": {n: _said(found, "model", n) | self._model(n) for n in self._assembly.models},
             "brokers": {n: _said(found, "broker", n) | self._broker(n) for n in self._assembly.links},
+            **({"spool": _said(found, "spool", "spool") | _spool(self._assembly.spool)} if self._assembly.spool else {}),
         }
 
     def _rate(self, kind: str, name: str, count: int, now: int) -> float:
@@ -208,6 +210,7 @@ class Health:
                 {
                     "made": p.made,
                     "acked": p.acked,
+                    "spooled": p.spooled,
                     "queued": p.queued,
                     "in_flight": p.in_flight,
                     "filtered": p.filtered,
@@ -266,6 +269,26 @@ class Health:
                     "max_us": round(r.max_us, 1),
                 },
             )
+
+
+def _spool(spool: Spool) -> dict[str, Any]:
+    store = spool.store
+    return {
+        "bytes": store.bytes,
+        "max_bytes": store.max_bytes,
+        "waiting_bytes": store.pending_bytes,
+        "set_aside": len(store.aside),
+        "brokers": {
+            name: {
+                "stored": log.stored,
+                "replayed_acked": log.acked,
+                "waiting": log.waiting,
+                "torn": log.torn,
+                "dropped": log.drops.by_reason,
+            }
+            for name, log in store.logs.items()
+        },
+    }
 
 
 def _said(found: dict[tuple[str, str], State], kind: str, name: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from edged.runtime.progress import Progress
 from edged.runtime.supervisor import supervise
 
 STOP_DEADLINE_S = 10.0
-TICK_S = 0.1
+TICK_S = 0.25
 """How often the loop's lag is measured and the watchdog fed."""
 
 log: Any = structlog.get_logger("edged")

@@ -1,8 +1,11 @@
-"""A look at what a configuration names outside of itself, before anything is opened for work: ports and recordings."""
+"""A look at what a configuration names outside of itself, before anything is opened for work: ports, recordings, the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from edged.config.schema import Config, ReplaySource, SerialSource
 from edged.errors import Problem
@@ -24,6 +27,24 @@ def look_outside(config: Config) -> list[Problem]:
         elif isinstance(source, ReplaySource):
             _look_at_recording(at, source)
     return problems
+
+
+def state_dir(config: Config, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where to keep what must outlive a restart."""
+    if config.device.state_dir is not None:
+        return config.device.state_dir
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd gives several, joined by colons, to units that ask
+    return Path(given) if given else Path.home() / ".local" / "state" / "edged"
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk on which a folder is, or would be made; 0 if nobody knows."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def _look_at_recording(at: Scope, source: ReplaySource) -> None:

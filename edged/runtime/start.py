@@ -35,7 +35,7 @@ from edged.report import load_text, plan_json, plan_text
 from edged.runtime.health import Health
 from edged.runtime.lifecycle import serve
 from edged.runtime.notify import Notifier
-from edged.runtime.outside import look_outside
+from edged.runtime.outside import free_bytes, look_outside, state_dir
 
 T = TypeVar("T")
 
@@ -57,7 +57,9 @@ def prepare(path: Path) -> Prepared:
     if draft.config.model:
         available()  # onnxruntime itself belongs to the base that the plan starts from
     gc.collect()
-    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes())
+    state = state_dir(draft.config)
+    free = free_bytes(draft.config.spool.path or state)
+    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free)
     plan, more = make_plan(draft.config, manifests, machine)
     problems += [*more, *look_outside(draft.config)]
     if plan is None or any(not p.is_warning for p in problems):
@@ -116,7 +118,7 @@ def check(path: Path, as_json: bool) -> int:
     for line in prepared.warnings:
         sys.stderr.write(f"warning: {line}\n")
     sys.stdout.write(plan_text(plan) + "\n\n")
-    sys.stdout.write("".join(load_text(x.report) + "\n" for x in loaded.values()))
+    sys.stdout.write("".join(load_text(x.report, plan.models[n].providers == "auto") + "\n" for n, x in loaded.items()))
     sys.stdout.write(f"{path}: ok\n")
     return EX_OK
 

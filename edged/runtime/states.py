@@ -6,6 +6,7 @@ model     idle, failing
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; blocked: rows or results cannot go on; failing: its model fails
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
+spool     idle, storing, replaying, failing: the disk takes nothing
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from edged.assemble import Assembly
 from edged.sources.mqtt import MqttSource
 
-GOOD = {"running", "connected", "idle", "finished"}
+GOOD = {"running", "connected", "idle", "finished", "storing", "replaying"}
 UP = ("connected", "degraded")
 """States of a broker in which messages go through."""
 LEAST_SILENCE_S = 2.0
@@ -42,6 +43,8 @@ def states(a: Assembly, now: int) -> Iterator[State]:
         yield State("pipeline", name, *_pipeline_state(a, name, now))
     for name, link in a.links.items():
         yield State("broker", name, link.state, link.reason)
+    if a.spool is not None:
+        yield State("spool", "spool", *a.spool.state)
 
 
 def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:

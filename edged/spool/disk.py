@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,16 +14,25 @@ from edged.spool.store import SyncFailed
 
 class FileDisk:
     """Files below one folder. Files are opened for one operation and closed after it: what a sync reports then belongs to
-    the write before it. Nothing of anybody else's is touched."""
+    the write before it. The folder is locked from the first operation that finds it: two daemons in one folder would each
+    take the other's records for their own."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._lock = -1
+
+    def close(self) -> None:
+        """Gives the folder free."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def list(self) -> Iterable[tuple[str, int]]:
-        try:
-            folders = [f for f in os.scandir(self.root) if f.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
+        if not self.root.is_dir():
             return []
+        self._claim()
+        with os.scandir(self.root) as entries:
+            folders = [f for f in entries if f.is_dir(follow_symlinks=False)]
         files = []
         for folder in folders:
             with os.scandir(folder) as entries:
@@ -42,6 +53,7 @@ class FileDisk:
         is_new = offset == 0
         if is_new:
             self._make_folder(path.parent)
+        self._claim()
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600)
         try:
             before = os.fstat(fd).st_size
@@ -87,6 +99,17 @@ class FileDisk:
     def rename(self, name: str, new: str) -> None:
         os.replace(self.root / name, self.root / new)
         _sync_folder((self.root / new).parent)
+
+    def _claim(self) -> None:
+        if self._lock >= 0:
+            return
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            raise OSError(errno.EBUSY, "another edged uses this folder: give each a device.state_dir of its own") from error
+        self._lock = fd
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():

@@ -85,6 +85,18 @@ class Spool:
         for log in self.store.logs.values():
             while log.pending:
                 self._refuse(log.drop_pending(), "shutdown")
+        if task.done():
+            self._disk.close()
+
+    @property
+    def state(self) -> tuple[str, str]:
+        """`idle`: nothing is kept; `storing`: more comes than goes; `replaying`: a broker is back; `failing`: with the reason."""
+        if self.store.fault:
+            return "failing", f"{self.settings.path}: {self.store.fault}"
+        kept = [log for log in self.store.logs.values() if not log.is_empty]
+        if any(log.is_wanted for log in kept):
+            return "replaying", ""
+        return ("storing" if kept else "idle"), ""
 
     def put(self, log: Log, message: Message, is_copy: bool) -> Entry | None:
         """See `Store.put`."""

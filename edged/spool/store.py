@@ -57,6 +57,9 @@ class Disk(Protocol):
     def rename(self, name: str, new: str) -> None:
         """Renames a file within its folder, and syncs it."""
 
+    def close(self) -> None:
+        """Nothing will be asked for any more."""
+
 
 @dataclass(slots=True)
 class Job:

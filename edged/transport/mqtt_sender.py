@@ -108,12 +108,20 @@ class Sender:
         self.outbox.put(message)
 
     def leave(self) -> None:
-        """The broker is away: what waits for it goes to disk too, and what comes, only there."""
-        self.is_away = self.backlog is not None
-        if self.backlog is not None:
-            for message in self.outbox.qos1:
-                if message.account is not None and message.record is None:
-                    self.backlog.keep(message)
+        """The broker is away: what waits for it goes to disk, and so does what comes. What was in flight stays as well: the
+        protocol wants it sent again first, under its old id."""
+        backlog, outbox = self.backlog, self.outbox
+        if backlog is None:
+            return
+        self.is_away = True
+        for _ in range(len(outbox.qos1)):
+            message = outbox.take(outbox.qos1)
+            if message.account is not None and message.record is None and message.mid:
+                backlog.keep(message)
+            if message.mid or message.account is None:
+                outbox.put(message)
+            else:
+                backlog.hand_over(message)
 
     def lost(self) -> None:
         """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts."""

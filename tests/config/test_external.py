@@ -111,5 +111,5 @@ def test_a_key_must_be_a_key() -> None:
 def test_a_device_id_is_one_level_of_a_topic() -> None:
     assert external.device_id("pi-4", NOWHERE) == "pi-4"
     for text in ("a/b", "a+", "#"):
-        with pytest.raises(ValueError, match="without / \\+ and #"):
+        with pytest.raises(ValueError, match="without / "):
             external.device_id(text, NOWHERE)

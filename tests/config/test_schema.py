@@ -10,9 +10,7 @@ from edged.config.schema import SOURCE_TYPES, Config, Table
 LATER = {
     *(
         "tags",
-        "state_dir",
         "gpu_budget",
-        "spool",
         "http",
         "homeassistant",
         "share",

@@ -90,6 +90,9 @@ class FakeDisk:
         if name in self.platter:
             self.platter[new] = self.platter.pop(name)
 
+    def close(self) -> None:
+        pass
+
     # What may happen to it
 
     def writeback(self) -> None:

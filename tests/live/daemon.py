@@ -124,7 +124,8 @@ class Daemon:
 
     def spawn(self) -> None:
         self.systemd = Systemd()
-        environ = {**os.environ, "NOTIFY_SOCKET": self.systemd.name, **self._environ}
+        state = str(self.config.parent / "state")
+        environ = {**os.environ, "NOTIFY_SOCKET": self.systemd.name, "STATE_DIRECTORY": state, **self._environ}
         if self._watchdog_s is not None:
             environ["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         with self._log.open("ab") as log:
@@ -369,8 +370,8 @@ def balanced(health: Any) -> bool:
         rest = p["due"] - p["published"] - p["filtered"] - sum(p["dropped"].values()) - p["waiting"]
         assert 0 <= rest <= p["slots"], (name, p)  # what is left is in the run in progress
         for entry in p["publish"]:
-            assert entry["made"] == entry["acked"] + sum(entry["dropped"].values()) + entry["queued"] + entry["in_flight"], (
-                name,
-                entry,
-            )
+            kept = entry["spooled"] + entry["queued"] + entry["in_flight"]
+            assert entry["made"] == entry["acked"] + sum(entry["dropped"].values()) + kept, (name, entry)
+    for name, log in health.get("spool", {}).get("brokers", {}).items():
+        assert log["stored"] == log["replayed_acked"] + log["waiting"] + sum(log["dropped"].values()), (name, log)
     return True

@@ -1,4 +1,4 @@
-"""What happens around the broker: it is not there, goes away, comes back, and what is owed to whom meanwhile."""
+"""What happens around the broker: it is not there, goes away, comes back, and what is owed to whom meanwhile; without a spool."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ id = "t"
 [health]
 interval = "100ms"
 broker = "main"
+[spool]
+mode = "off"
 [broker.main]
 url = "mqtt://127.0.0.1:{port}"
 """

@@ -72,7 +72,7 @@ def test_a_port_that_is_missing_appears(broker: Broker, tmp_path: Path) -> None:
             assert values(client, "late") == list(range(10))
             assert state(client, "late", "running") == ""
         assert daemon.cpu_s - busy < 1.0
-        assert "unplugged" in str(client.health(lambda h: h["sources"]["late"]["state"] in ("unplugged", "missing")))
+        client.health(lambda h: h["sources"]["late"]["state"] in ("unplugged", "missing"))
 
 
 def test_s03_replugged_in_the_middle_of_a_line_under_another_number(broker: Broker, tmp_path: Path) -> None:

@@ -172,7 +172,8 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, zoo: Path, broker: Broke
 
 def test_a_stop_keeps_its_deadline_and_counts_what_is_left(tmp_path: Path, zoo: Path, broker: Broker) -> None:
     """Without a broker there is nobody to wait for."""
-    text = HEAD.format(port=free_port()) + IMU.format(tty=tmp_path / "imu", more="", options="qos = 1")
+    text = '[spool]\nmode = "off"\n' + HEAD.format(port=free_port())
+    text += IMU.format(tty=tmp_path / "imu", more="", options="qos = 1")
     with Sensor(tmp_path / "imu") as sensor:
         daemon = Daemon(tmp_path, text)
         daemon.start()

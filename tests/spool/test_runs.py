@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ def test_like_a_set(some: list[tuple[int, int]], n: int, span: tuple[int, int]) 
     assert runs.covers(*span) == (set(range(*span)) <= model)
     listed = list(runs)
     assert {i for start, stop in listed for i in range(start, stop)} == model
-    assert all(a[1] < b[0] for a, b in zip(listed, listed[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in pairwise(listed))
     assert list(Runs(listed)) == listed
 
 

@@ -192,7 +192,19 @@ class Walk:
         assert self.log.alone == sum(not e.is_copy for e in self.log.pending)
 
     def step(self) -> None:
-        actions = [self.put, self.put, self.put, self.keep, self.work, self.work, self.take, self.ack, self.release, self.tick, self.fail]
+        actions = [
+            self.put,
+            self.put,
+            self.put,
+            self.keep,
+            self.work,
+            self.work,
+            self.take,
+            self.ack,
+            self.release,
+            self.tick,
+            self.fail,
+        ]
         self.rng.choice(actions)()
         self.check()
 

@@ -338,7 +338,8 @@ def test_busy_names_the_holder(run: Run[None]) -> None:
                 other.stdin.write(b"\n")
                 other.stdin.flush()
                 assert f"held by python, pid {other.pid}" in caught[0].reason.replace("python3", "python")
-            await open_and_close(pty.path)
+            if how is lock:  # a mark on a pseudo-terminal outlives its holder, for all but root
+                await open_and_close(pty.path)
             pty.hang_up()
 
     run(main())
@@ -371,10 +372,11 @@ async def test_a_holder_killed_without_notice_leaves_a_pseudo_terminal_free() ->
     pty.hang_up()
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "/etc/passwd", "/tmp"])
-async def test_what_is_no_serial_port_is_said_to_be_none(path: str) -> None:
+@pytest.mark.parametrize("path", ["/dev/null", "file", "."])
+async def test_what_is_no_serial_port_is_said_to_be_none(path: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     async with failing("unsupported") as caught:
-        await open_and_close(path)
+        await open_and_close(str(tmp_path / path))
     assert "not a serial port" in caught[0].reason
 
 

@@ -1,0 +1,164 @@
+"""Results while their broker is away: on disk, in order, marked, and nothing lost by a kill. Story S1 and S10 in small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.broker import Broker
+from tests.live.daemon import Client, Daemon, balanced, until
+
+TWO = """
+[device]
+id = "t"
+[health]
+interval = "200ms"
+broker = "here"
+[broker.here]
+url = "mqtt://127.0.0.1:{here}"
+[broker.there]
+url = "mqtt://127.0.0.1:{there}"
+{more}
+[source.in]
+type = "mqtt"
+broker = "here"
+topic = "in/x"
+decode = {{ format = "json", fields = ["a", "b", "c"] }}
+[model.m]
+path = "{zoo}/linear.onnx"
+[pipeline.p]
+source = "in"
+model = "m"
+publish = {{ broker = "there", topic = "out/p"{publish} }}
+"""
+
+
+def write(broker: Broker, there: Broker, zoo: Path, more: str = "", publish: str = "") -> str:
+    return TWO.format(here=broker.port, there=there.port, zoo=zoo, more=more, publish=publish)
+
+
+def samples(numbers: range) -> list[str]:
+    return [json.dumps({"a": n, "b": 0, "c": 0}) for n in numbers]
+
+
+def number(result: Any) -> int:
+    """Which sample a result came from: y = x @ [[1, 2], [2, 3], [3, 4]]."""
+    return int(result["outputs"]["y"][0])
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Broker:
+    """The broker that results go to, not started; it keeps its subscribers' sessions."""
+    folder = tmp_path / "there"
+    folder.mkdir()
+    return Broker(folder, "persistence true", f"persistence_location {folder}/", "max_queued_messages 0")
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted((folder / "state" / "spool").rglob("*.log"))
+
+
+def test_s01_s10_an_outage_loses_nothing(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
+    text = write(broker, there, zoo)
+    with there, Client(broker.port) as here, Daemon(tmp_path, text) as daemon:
+        with Client(there.port, "out/#") as client:
+            here.publish_all("in/x", samples(range(50)))
+            client.wait("out/p", 50)
+            assert files(tmp_path) == []
+            assert not (tmp_path / "state").exists()  # nothing is written while all is well
+        there.stop()
+        here.health(lambda h: h["brokers"]["there"]["state"] not in ("connected", "degraded"))
+        for start in range(50, 1050, 100):
+            here.publish_all("in/x", samples(range(start, start + 100)))
+        health = here.health(lambda h: h["spool"]["brokers"]["there"]["waiting"] >= 900 and balanced(h))
+        assert health["spool"]["state"] == "storing"
+        # The inputs are settled by the disk: their own broker owes us nothing.
+        here.health(lambda h: h["brokers"]["here"]["unacked"] == 0)
+        there.start()
+        with Client(there.port, "out/#", name="late") as client:
+            # Replay may have begun before this client was there; from here on all come.
+            here.publish_all("in/x", samples(range(1050, 1060)))
+            client.until(lambda: any(number(m.json) == 1059 for m in client.of("out/p")))
+        here.health(lambda h: h["spool"]["state"] == "idle" and h["spool"]["brokers"]["there"]["waiting"] == 0)
+        health = here.health(lambda h: sum(e["queued"] + e["in_flight"] for e in h["pipelines"]["p"]["publish"]) == 0)
+        (entry,) = health["pipelines"]["p"]["publish"]
+        assert entry["made"] == 1060
+        assert entry["dropped"] == {}
+        assert entry["spooled"] > 900
+        assert balanced(health)
+        until(lambda: files(tmp_path) == [], what="the spool to be empty")
+        assert daemon.process.poll() is None
+
+
+def test_a_start_without_the_broker(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
+    text = write(broker, there, zoo, "[spool]\nreplay_rate = 200\n")
+    with Client(broker.port) as here, Daemon(tmp_path, text):
+        here.publish_all("in/x", samples(range(500)))
+        here.health(lambda h: h["spool"]["brokers"]["there"]["waiting"] == 500)
+        with there, Client(there.port, "out/#") as client:
+            client.wait("out/p", 20)
+            here.publish_all("in/x", samples(range(500, 550)))
+            client.until(lambda: any(number(m.json) == 499 for m in client.of("out/p")))
+            everything = [m.json for m in client.of("out/p")]
+            here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
+    replayed = [number(r) for r in everything if r.get("replayed")]
+    live = [number(r) for r in everything if not r.get("replayed")]
+    assert replayed == sorted(set(replayed))
+    assert live == list(range(500, 550))
+    assert set(range(100, 550)) <= {*replayed, *live}  # the client may have come a moment late for the first
+    places = {number(r): i for i, r in enumerate(everything)}
+    assert places[549] < places[499], "live results did not go first"
+    ages = [r["age_ms"] for r in everything if r.get("replayed")]
+    assert min(ages) > 0
+
+
+def test_strictly_in_order(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
+    text = write(broker, there, zoo, '[spool]\norder = "strict"\nreplay_rate = 300\n')
+    with Client(broker.port) as here, Daemon(tmp_path, text):
+        here.publish_all("in/x", samples(range(300)))
+        here.health(lambda h: h["spool"]["brokers"]["there"]["waiting"] == 300)
+        with there, Client(there.port, "out/#") as client:
+            client.wait("out/p", 10)
+            here.publish_all("in/x", samples(range(300, 350)))
+            here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
+            here.publish_all("in/x", samples(range(350, 360)))
+            client.until(lambda: any(number(m.json) == 359 for m in client.of("out/p")))
+            everything = [m.json for m in client.of("out/p")]
+    numbers = [number(r) for r in everything]
+    assert numbers == list(range(numbers[0], 360))
+    assert all(r.get("replayed") for r in everything if number(r) < 300)
+    assert not any(r.get("replayed") for r in everything if number(r) >= 350)
+
+
+def test_a_kill_during_the_outage_loses_nothing_that_was_settled(
+    broker: Broker, there: Broker, tmp_path: Path, zoo: Path
+) -> None:
+    daemon = Daemon(tmp_path, write(broker, there, zoo, "[spool]\nreplay_rate = 1000\n"))
+    seen: set[int] = set()
+    duplicates = 0
+    with Client(broker.port) as here:
+        for life in range(4):
+            daemon.start()
+            here.publish_all("in/x", samples(range(life * 200, life * 200 + 200)))
+            here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] > 0)
+            daemon.kill()
+        daemon.start()
+        here.health(lambda h: h["brokers"]["here"]["unacked"] == 0 and h["spool"]["brokers"]["there"]["waiting"] >= 800)
+        there.start()
+        try:
+            with Client(there.port, "out/#") as client:
+                here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
+                here.publish_all("in/x", samples(range(800, 801)))
+                client.until(lambda: any(number(m.json) == 800 for m in client.of("out/p")))
+                numbers = [number(m.json) for m in client.of("out/p")]
+                seen |= set(numbers)
+                duplicates = len(numbers) - len(seen)
+        finally:
+            there.stop()
+        assert daemon.stop() == 0
+    missing = set(range(801)) - seen
+    assert not missing or max(missing) < 100, sorted(missing)[:5]  # sent before the client was there
+    assert duplicates <= 4 * 64  # the receive maximum, for each kill

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from structlog.testing import capture_logs
+
+from edged.assemble import Assembly
+from edged.records import NONE
+from edged.runtime.health import Health
+
+CONFIG = """
+[health]
+interval = "5s"
+[source.in]
+type = "mqtt"
+topic = "in/{k}"
+decode = { format = "csv", fields = [{ name = "v", unit = "mm" }] }
+[pipeline.p]
+source = "in"
+publish = { topic = "out/{k}" }
+"""
+
+
+def sent(a: Assembly) -> list[tuple[str, Any, bool]]:
+    """What waits in the outbox, and empties it."""
+    outbox = a.links["main"].outbox
+    found = []
+    while outbox.qos0:
+        message = outbox.take(outbox.qos0)
+        found.append((message.topic.decode(), msgspec.json.decode(message.body), message.retain))
+    return found
+
+
+async def test_the_snapshot_holds_every_part_and_its_ledgers(make: Callable[[str], Assembly], clock: Any) -> None:
+    a = make(CONFIG)
+    health = Health(a, clock, "cafe0000")
+    a.routers["main"].on_publishes([(b"in/a", b"1", 1, False, (), NONE, b""), (b"in/b", b"x", 1, False, (), NONE, b"")])
+    clock.pass_s(2)
+    facts = msgspec.json.decode(msgspec.json.encode(health.snapshot()))
+    assert (facts["device"], facts["config"], facts["run"], facts["uptime_s"]) == ("t", "cafe0000", a.run, 2.0)
+    assert facts["state"] == "degraded"
+    source = facts["sources"]["in"]
+    assert (source["read"], source["rows"], source["rejected"], source["dropped"]) == (2, 1, 1, {"not_a_number": 1})
+    assert (source["keys"], source["max_keys"], source["units"], source["age_s"]) == (1, 256, {"v": "mm"}, 2.0)
+    pipeline = facts["pipelines"]["p"]
+    assert (pipeline["due"], pipeline["published"], pipeline["waiting"]) == (1, 1, 0)
+    [entry] = pipeline["publish"]
+    assert (entry["made"], entry["queued"]) == (1, 1)
+    assert facts["brokers"]["main"]["state"] == "connecting"
+    assert facts["memory"]["resident_mib"] > 0
+    assert health.status_line().startswith("source in: waiting; pipeline p: waiting; broker main: connecting; ")
+
+
+async def test_health_goes_out_at_its_interval_and_only_where_it_is_heard(make: Callable[[str], Assembly], clock: Any) -> None:
+    a = make(CONFIG)
+    health = Health(a, clock, "")
+    health.tick()
+    assert sent(a) == []  # nobody to tell; it is said anew when the broker is there
+    a.links["main"].state = "connected"
+    topics = []
+    for _ in range(12):
+        clock.pass_s(1)
+        health.tick()
+        topics += [topic for topic, _, is_retained in sent(a) if is_retained]
+    assert topics == ["edged/t/health"] * topics.count("edged/t/health")
+    assert topics.count("edged/t/health") in (2, 3)
+
+
+async def test_a_change_of_state_is_said_once(make: Callable[[str], Assembly], clock: Any) -> None:
+    a = make(CONFIG)
+    link = a.links["main"]
+    link.state = "connected"
+    with capture_logs() as logs:
+        health = Health(a, clock, "")
+        for _ in range(3):
+            clock.pass_s(1)
+            health.tick()
+        assert not [e for e in logs if e["log_level"] == "warning"]  # what every start goes through is no news
+        a.routers["main"].on_publishes([(b"in/a", b"1", 1, False, (), NONE, b"")])
+        sent(a)
+        for _ in range(3):
+            clock.pass_s(1)
+            health.tick()
+    events = [facts for topic, facts, _ in sent(a) if topic == "edged/t/event"]
+    assert [(e["part"], e["name"], e["state"]) for e in events if e["event"] == "state"].count(("source", "in", "running")) == 1
+    assert [e for e in logs if e.get("source") == "in" and e["state"] == "running"][1:] == []

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edged.assemble import Assembly
+from edged.clock import Clock
+from edged.errors import EX_OK, EX_SOFTWARE
+from edged.runtime.health import Health
+from edged.runtime.lifecycle import serve
+from edged.runtime.notify import Notifier
+
+REPLAY = """
+[source.in]
+type = "replay"
+path = "{path}"
+speed = 0
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.p]
+source = "in"
+"""
+
+SIMULATE = """
+[source.in]
+type = "simulate"
+signal = "noise"
+rate = 100
+[pipeline.p]
+source = "in"
+publish = []
+"""
+
+
+class Told(Notifier):
+    """Writes down what systemd would be told."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.words: list[str] = []
+        self.is_ready = asyncio.Event()
+
+    def ready(self, status: str) -> None:
+        self.words.append("ready")
+        self.is_ready.set()
+
+    def stopping(self, status: str) -> None:
+        self.words.append("stopping")
+
+
+async def lived(a: Assembly, then: Callable[[], object] = lambda: None) -> tuple[int, list[str]]:
+    """Serves until the end; calls `then` once it is ready."""
+    told = Told()
+    clock = Clock()
+    task = asyncio.get_running_loop().create_task(serve(a, Health(a, clock, ""), told, clock))
+    await asyncio.wait_for(told.is_ready.wait(), 10)
+    then()
+    code = await asyncio.wait_for(task, 20)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not others
+    return code, told.words
+
+
+async def test_a_signal_is_a_stop_in_good_order(make: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        a = make(SIMULATE, Clock())
+        assert await lived(a, lambda: os.kill(os.getpid(), number)) == (EX_OK, ["ready", "stopping"])  # noqa: B023
+        assert a.links["main"].state == "stopped"
+
+
+async def test_the_end_of_all_recordings_is_the_end(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_text("1\n2\n3\n")
+    a = make(REPLAY.format(path=tmp_path / "run.csv"), Clock())
+    assert await lived(a) == (EX_OK, ["ready", "stopping"])
+    counts = a.pipelines["p"].counts
+    [entry] = a.publishes["p"]
+    assert (counts.due, counts.published) == (3, 3)
+    assert (entry.made, entry.drops.by_reason, entry.balance()) == (3, {"shutdown": 3}, 0)
+
+
+async def test_a_bug_ends_the_process_with_its_own_status(make: Any, tmp_path: Path) -> None:
+    a = make(SIMULATE, Clock())
+
+    def broken(block: Any) -> None:
+        raise ZeroDivisionError
+
+    a.readers[0][1].append(broken)
+    assert await lived(a) == (EX_SOFTWARE, ["ready", "stopping"])
+
+
+async def test_a_bug_in_a_callback_too(make: Any) -> None:
+    a = make(SIMULATE, Clock())
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    assert await lived(a, lambda: asyncio.get_running_loop().call_soon(broken)) == (EX_SOFTWARE, ["ready", "stopping"])

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from edged.config.load import read
+from edged.errors import Problem
+from edged.runtime.outside import look_outside
+
+REPLAY = """
+[source.accel]
+type = "replay"
+path = "run.csv"
+DECODE
+[pipeline.p]
+source = "accel"
+publish = []
+"""
+TIME = 'time = { field = "t", format = "unix_s" }'
+NAMED = f'decode = {{ format = "csv", header = true, separator = ";", fields = ["ax", "_", "ay"], {TIME} }}'
+
+
+def look(folder: Path, text: str) -> list[Problem]:
+    (folder / "edged.toml").write_text(text)
+    return look_outside(read(folder / "edged.toml", {}).config)
+
+
+def test_a_port_that_is_not_there_may_come(tmp_path: Path) -> None:
+    text = '[source.a]\ntype = "serial"\nport = "/dev/no-such-port"\ndecode = { format = "csv", fields = ["x"] }\n'
+    [problem] = look(tmp_path, text)
+    assert problem.is_warning
+    assert problem.path == "source.a.port"
+    assert problem.text.startswith("/dev/no-such-port is not there (tried again for ever); ")
+    assert problem.text.count("tried again") == 1
+
+
+def test_a_recording_that_is_not_there_may_come(tmp_path: Path) -> None:
+    [problem] = look(tmp_path, REPLAY.replace("DECODE", NAMED))
+    assert problem == Problem("source.accel.path", f"{tmp_path}/run.csv is not there (tried again for ever)", is_warning=True)
+
+
+def test_the_header_must_have_the_fields(tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_text("\ufefft; ax;ay\r\n1;2;3\r\n", "utf-8")
+    assert look(tmp_path, REPLAY.replace("DECODE", NAMED)) == []
+    (tmp_path / "run.csv").write_text("t;ax;az\n1;2;3\n")
+    [problem] = look(tmp_path, REPLAY.replace("DECODE", NAMED))
+    assert problem.path == "source.accel.decode.fields[2]"
+    assert problem.text.startswith(f'"ay" is not in the header of {tmp_path}/run.csv: t, ax, az')
+    # Without a header the columns go by their order.
+    assert look(tmp_path, REPLAY.replace("DECODE", 'decode = { format = "csv", fields = ["x", "y", "z"] }')) == []
+
+
+def test_a_damaged_recording_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_bytes(b"edged recording 1\n{nonsense\n")
+    [problem] = look(tmp_path, REPLAY.replace("DECODE", NAMED))
+    assert not problem.is_warning
+    assert "the header of the recording is damaged" in problem.text

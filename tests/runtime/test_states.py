@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edged.assemble import Assembly
+from edged.records import Block
+from edged.runtime.states import states
+
+CONFIG = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+rate = 1
+decode = { format = "csv", fields = ["v"] }
+[source.door]
+type = "mqtt"
+topic = "in/y"
+decode = { format = "csv", fields = ["v"] }
+[pipeline.p]
+source = "in"
+window = { size = 2, hop = 1, gap = "1h" }
+[pipeline.q]
+source = "door"
+"""
+
+
+async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembly], clock: Any) -> None:
+    a = make(CONFIG)
+    link, source = a.links["main"], a.sources["in"]
+
+    def seen() -> dict[str, tuple[str, str]]:
+        return {f"{s.kind} {s.name}": (s.state, s.reason) for s in states(a, clock.now())}
+
+    def sample(stream: str, pipeline: str) -> None:
+        a.sources[stream].counts.last_arrival = clock.now()
+        a.pipelines[pipeline].push(0, Block(np.ones((1, 1), np.float32), np.array([clock.now()]), 0, clock.now()))
+
+    found = seen()
+    assert found["broker main"] == ("connecting", "")
+    assert found["source in"] == ("waiting", "broker main is connecting")
+    assert found["pipeline p"][0] == "waiting"
+
+    link.state = "connected"
+    assert seen()["source in"] == ("silent", "no message yet")
+    assert seen()["pipeline p"] == ("waiting", "source in is silent: no message yet")
+
+    sample("in", "p")
+    assert seen()["source in"] == ("running", "")
+    assert seen()["pipeline p"] == ("filling", "no result yet: 1 of 2 samples")
+
+    sample("in", "p")
+    sample("door", "q")
+    assert {state for state, _ in seen().values()} == {"running", "connected"}
+
+    clock.pass_s(4)
+    assert seen()["source in"] == ("silent", "nothing has come in for 4 s")
+    assert seen()["pipeline p"][0] == "waiting"
+    assert seen()["source door"] == ("running", "")  # speaks when something happens: silence says nothing
+    assert seen()["pipeline q"] == ("running", "")
+
+    source.counts.last_arrival = clock.now()
+    assert seen()["pipeline p"] == ("stalled", "no result for 4 s, one is due every 1 s")
+    sample("in", "p")
+    assert seen()["pipeline p"] == ("running", "")
+
+    link.state, link.reason = "lost", "the broker closed the connection"
+    assert seen()["broker main"] == ("lost", "the broker closed the connection")
+    assert seen()["pipeline p"][0] in ("waiting", "blocked")
