@@ -18,6 +18,7 @@ from edged.decode import make_payload_decoder, make_stream_decoder
 from edged.encode import Envelope, envelope_fields, make_encoder
 from edged.errors import Problem
 from edged.flow import Flow
+from edged.freshness import Freshness
 from edged.inputs import Filler, make_constant
 from edged.model.load import load_session
 from edged.model.records import LoadReport, ModelRefused
@@ -42,6 +43,7 @@ from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, PublishCounts
 from edged.transport.mqtt_client import Link
 from edged.when import When
+from edged.window import WindowStage
 
 Reader = SerialSource | ReplaySource | SimulateSource
 """A source with a task of its own."""
@@ -49,7 +51,8 @@ Reader = SerialSource | ReplaySource | SimulateSource
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
-    """The running parts, by name. `readers` pairs the sources that have a task with those who take their blocks."""
+    """The running parts, by name. `readers` pairs the sources that have a task with those who take their blocks. `freshness` has
+    the sources of which it is known when they are stale or frozen."""
 
     plan: Plan
     run: str
@@ -61,6 +64,7 @@ class Assembly:
     publishes: Mapping[str, tuple[PublishCounts, ...]]
     sources: Mapping[str, Reader | MqttSource]
     keys: Mapping[str, KeyTable]
+    freshness: Mapping[str, Freshness]
     readers: tuple[tuple[Reader, list[Callable[[Block], None]]], ...]
     envelopes: tuple[Envelope, ...]
     workers: Workers
@@ -70,6 +74,16 @@ class Assembly:
     def has_live_sources(self) -> bool:
         """Whether some source can go on for ever; recordings end."""
         return any(not isinstance(s, ReplaySource) for s in self.sources.values())
+
+    def drop_caches(self) -> None:
+        """Gives up what only saves time and fills again by itself."""
+        for link in self.links.values():
+            link.drop_caches()
+        for router in self.routers.values():
+            router.drop_caches()
+        for pipeline in self.pipelines.values():
+            for publish in pipeline.publishes:
+                publish.drop_caches()
 
     def close(self) -> None:
         """Ends what has a thread or a session."""
@@ -156,6 +170,9 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
         pipelines[name] = _pipeline(p, models.get(p.model or ""), entries, flow, clock)
     consumers = _connect(plan, pipelines)
+    freshness = _freshness(plan)
+    for name, one in freshness.items():
+        consumers[name].insert(0, one.see)  # before the pipelines, whose rows it may mark
     for name, source in sources.items():
         if isinstance(source, MqttSource):
             source.consumers = consumers[name]
@@ -170,6 +187,7 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
         publishes=publishes,
         sources=sources,
         keys=tables,
+        freshness=freshness,
         readers=tuple((reader, consumers[reader.name]) for reader in readers),
         envelopes=tuple(envelopes),
         workers=workers,
@@ -187,6 +205,14 @@ def _key_tables(plan: Plan) -> dict[str, KeyTable]:
             longest = None if None in stale else max(s for s in stale if s is not None)
             tables.setdefault(source.key_group, KeyTable(max(s.max_keys for s in group), longest))
     return tables
+
+
+def _freshness(plan: Plan) -> dict[str, Freshness]:
+    return {
+        name: Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype)
+        for name, p in plan.sources.items()
+        if p.stale_ns is not None or p.frozen_ns is not None
+    }
 
 
 def _sources(
@@ -274,18 +300,17 @@ def _publish(
         encoder=make_encoder(envelope, result_fields(pipeline.output), settings.format, settings.fields or (), dtype),
         when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
         topic=topic,
-        send=link.send,
+        outlet=link,
         counts=PublishCounts(name),
         qos=settings.qos,
         retain=settings.retain,
+        deadline=pipeline.deadline_ns or 0,
     )
 
 
 def _pipeline(
     p: PipelinePlan, model: Model | None, publishes: list[Publish], hold_sources: Callable[[bool], None], clock: Clock
 ) -> Pipeline:
-    from edged.window import WindowStage
-
     counts = PipelineCounts(f"pipeline.{p.name}")
     slots = Slots(
         p.slots if model is not None else 1, {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}, p.overflow, counts.drops
@@ -317,6 +342,7 @@ def _pipeline(
         clock=clock,
         alarm=alarm.set,
         results=p.results,
+        deadline=p.deadline_ns or 0,
     )
     if model is not None:
         model.attach(pipeline)

@@ -1,17 +1,19 @@
 """The process's own memory: read it, and compare it with what it was given.
 
-Read from the process itself, never from a cgroup: Raspberry Pi OS boots without the memory controller.
+Read from the process itself, never from a control group: Raspberry Pi OS boots without the memory controller. What a control
+group allows is looked up once, since the kernel ends whoever exceeds it.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
-MIB = 1024 * 1024
+from edged.config.units import MIB
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LARGEST_DEFAULT = 512 * MIB
-TIGHT = 0.9
-"""Above this share of the budget memory is `tight`."""
 
 
 def resident_bytes() -> int:
@@ -30,8 +32,43 @@ def default_budget(machine: int) -> int:
     return min(machine // 4, LARGEST_DEFAULT)
 
 
-def level(resident: int, budget: int) -> str:
-    """`ok`, `tight` (above nine tenths of the budget) or `over`."""
-    if resident > budget:
-        return "over"
-    return "tight" if resident > TIGHT * budget else "ok"
+def cgroup_limit(proc: Path = Path("/proc/self")) -> int | None:
+    """The memory limit that the kernel enforces on this process, in bytes: the smallest of its control group and of those
+    around it. None where there is none, or no memory controller."""
+    machine = machine_bytes()
+    return min((limit for limit in _limits(proc) if limit < machine), default=None)
+
+
+def has_memory_cgroup(proc: Path = Path("/proc/self")) -> bool:
+    """Whether the kernel could enforce a limit at all."""
+    return any(folder.joinpath(name).exists() for folder, name in _limit_files(proc))
+
+
+def _limits(proc: Path) -> Iterator[int]:
+    for folder, name in _limit_files(proc):
+        try:
+            yield int((folder / name).read_text())  # "max": no limit
+        except (OSError, ValueError):
+            continue
+
+
+def _limit_files(proc: Path) -> Iterator[tuple[Path, str]]:
+    """Where limits of this process stand: version 1 or 2, its own group, then outwards."""
+    try:
+        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
+        mounts = [line.split(" - ") for line in (proc / "mountinfo").read_text().splitlines()]
+    except OSError:
+        return
+    for number, controllers, path in groups:
+        if number != "0" and "memory" not in controllers.split(","):
+            continue
+        names = ("memory.max", "memory.high") if number == "0" else ("memory.limit_in_bytes",)
+        for where, what in mounts:
+            kind, _, options = what.split(" ", 2)
+            if kind == ("cgroup2" if number == "0" else "cgroup") and (number == "0" or "memory" in options.split(",")):
+                root, top = where.split(" ")[3:5]
+                inner = path.removeprefix(root.rstrip("/"))  # in a container only a part of the tree is mounted
+                at = Path(top + inner) if Path(top + inner).is_dir() else Path(top)
+                while at.is_relative_to(top):
+                    yield from ((at, name) for name in names)
+                    at = at.parent

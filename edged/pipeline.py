@@ -30,6 +30,9 @@ from edged.window import WindowStage
 
 Arrays = dict[str, NDArray[Any]]
 
+MOST_RUN = 7
+"""Eighths of the deadline that a run is assumed to take at most."""
+
 
 class PipelineCounts:
     """The pipeline ledger, in windows (or rows, without a window): `due == published + filtered + dropped + waiting`."""
@@ -79,6 +82,7 @@ class Pipeline:
         alarm: Callable[[int], None],
         results: Sequence[tuple[Field, tuple[str, ...]]] = (),
         first_seq: int = 1,
+        deadline: int = 0,
     ) -> None:
         self.name = name
         self.counts = counts
@@ -101,14 +105,18 @@ class Pipeline:
         self._clock = clock
         self._alarm = alarm
         self._seq = first_seq
+        self._deadline = deadline
+        self._taken_at = 0
+        self._run_ns = 0
         self._parked: deque[tuple[int | None, Block]] = deque()
         self._is_holding = False
+        self.is_shed = False
 
     # ---- in: blocks of the sources ----
 
     def push(self, source: int, block: Block) -> None:
         """Takes a block of the pipeline's `source`-th source. With `overflow = "block"` it may be parked, in order."""
-        if self._parked:
+        if self._parked or (self.is_shed and self._blocks):
             self._park(source, block)
             return
         self._enter(source, block)
@@ -119,6 +127,26 @@ class Pipeline:
     def parked(self) -> int:
         """Blocks that wait in front of the rings."""
         return len(self._parked)
+
+    def shed(self, is_shed: bool) -> None:
+        """Memory is short: until told otherwise, what is due is dropped and counted as `memory`, and so is what waits. With
+        `overflow = "block"` nothing is lost: blocks are parked, and sources held."""
+        self.is_shed = is_shed
+        if not is_shed:
+            self._unpark()
+        elif not self._blocks and (lost := self.slots.forget()):
+            self.counts.drops.add("memory", lost)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was read is still on its way and can go on."""
+        return bool(self._parked or len(self.slots) or self.counts.running) and not self.is_stalled
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether rows wait for a broker that is away, since they may not be dropped."""
+        has_waiting = bool(self._parked or len(self.slots))
+        return self._blocks and has_waiting and any(p.outlet.is_stalled and p.room() <= 0 for p in self.publishes)
 
     def tick(self) -> None:
         """Lets go what waited for time to pass: rows of a join, results held back by `min_interval`."""
@@ -148,9 +176,9 @@ class Pipeline:
         self._set_alarm()
 
     def _rows(self, block: Block) -> None:
-        if self._blocks and self._wake is not None:
+        if self._blocks:
             # A row can complete a window only every `hop` rows of one key; with keys, each row might.
-            room = self.slots.free * (self._hop if isinstance(block.keys, int) else 1)
+            room = self._room() * (self._hop if isinstance(block.keys, int) else 1)
             if len(block) > room:
                 self._park(None, block.part(room, len(block)), first=True)
                 if not room:
@@ -172,8 +200,27 @@ class Pipeline:
             self._is_holding = True
             self._hold_sources(True)
 
+    def _room(self) -> int:
+        """Windows or rows that may come in now, under `overflow = "block"`, so that none is dropped."""
+        return self.slots.free if self._wake is not None else self._output_room()
+
+    def _output_room(self) -> int:
+        """Results that every outbox has room for; where there is none, `resume` is called when there is."""
+        room = min((publish.room() for publish in self.publishes), default=self.slots.count)
+        if room <= 0:
+            for publish in self.publishes:
+                publish.outlet.when_room(self.resume)
+            return 0
+        return room
+
+    def resume(self) -> None:
+        """An outbox has room again."""
+        self._unpark()
+        if self._wake is not None and len(self.slots):
+            self._wake()
+
     def _unpark(self) -> None:
-        while self._parked and self.slots.free:
+        while self._parked and not self.is_shed and self._room():
             source, block = self._parked.popleft()
             self._enter(source, block)
             for receipt in block.receipts:
@@ -186,6 +233,9 @@ class Pipeline:
 
     def _window_due(self, window: NDArray[Any], key: int, time: int, arrival: int, degraded: bool) -> None:
         self.counts.due += 1
+        if self.is_shed and not self._blocks:
+            self.counts.drops.add("memory")
+            return
         if self._preprocess is not None:
             try:
                 window = self._preprocess(window[None])[0]
@@ -205,6 +255,9 @@ class Pipeline:
     def _rows_due(self, block: Block) -> None:
         count = len(block)
         self.counts.due += count
+        if self.is_shed and not self._blocks:
+            self.counts.drops.add("memory", count)
+            return
         values, keep = self._prepared(block.values)
         if not len(keep):
             return
@@ -266,11 +319,24 @@ class Pipeline:
     # ---- the model's side ----
 
     def waiting(self) -> int:
-        return len(self.slots)
+        """Rows that may be taken now: with `overflow = "block"` no more than their results find room for."""
+        count = len(self.slots)
+        return min(count, self._output_room()) if count and self._blocks else count
 
     def take(self, limit: int, now: int) -> list[Slot]:
-        taken = self.slots.take(limit)
+        if self._blocks:
+            limit = min(limit, self._output_room())
+        taken = self._take_fresh(limit, now) if self._deadline else self.slots.take(limit)
         self.counts.running += len(taken)
+        return taken
+
+    def _take_fresh(self, limit: int, now: int) -> list[Slot]:
+        """Leaves out what would be too old after a run: else, under overload, every run would be spent on such rows."""
+        self._taken_at = now
+        longest = self._deadline * MOST_RUN // 8  # what has just come is tried even where no run seems to be short enough
+        taken = self.slots.take_fresh(limit, now - self._deadline + min(self._run_ns, longest))
+        if self._parked and not taken:  # no run, so nobody else would see that rows are free
+            self._unpark()
         return taken
 
     def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
@@ -286,6 +352,10 @@ class Pipeline:
             return
         counts, now = self.counts, self._clock.now()
         bodies = self._shape.results(outputs, inputs, [slot.key for slot in slots])
+        if self._deadline:
+            slots, bodies = self._in_time(slots, bodies, now)
+            if not slots:
+                return
         for slot, body in zip(slots, bodies, strict=True):
             counts.running -= 1
             if body is None:
@@ -308,6 +378,23 @@ class Pipeline:
         counts.age.add(now - slots[-1].arrival, len(slots))
         if next_due(self.publishes) is not None:
             self._set_alarm()
+
+    def _in_time(
+        self, slots: list[Slot], bodies: list[dict[str, Any] | None], now: int
+    ) -> tuple[list[Slot], list[dict[str, Any] | None]]:
+        """What may still be published; the rest is dropped and counted. Learns how long a run takes."""
+        if self._wake is not None:
+            self._run_ns = max(now - self._taken_at, self._run_ns * 7 // 8)
+        since = now - self._deadline
+        late = [slot for slot in slots if slot.arrival < since]
+        if not late:
+            return slots, bodies
+        self.counts.running -= len(late)
+        self.counts.drops.add("expired", len(late))
+        for slot in late:
+            slot.receipt.done()
+        kept = [i for i, slot in enumerate(slots) if slot.arrival >= since]
+        return [slots[i] for i in kept], [bodies[i] for i in kept]
 
     def _pass_on(self, slots: Sequence[Slot], bodies: Sequence[dict[str, Any] | None]) -> None:
         """Results as samples of the next pipelines, each with the receipt of its own input."""

@@ -6,33 +6,61 @@ Holds no queue of its own but what `when` keeps back (one result a key). Order: 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from edged.encode import Encoder
-from edged.records import NONE, Message, Receipt, Result
+from edged.records import MESSAGE_OVERHEAD, NONE, Message, Receipt, Result
 from edged.telemetry import PublishCounts
 from edged.when import When
 
 
+USUAL_BYTES = 1024
+"""Taken for the size of a message before there was one."""
+
+
+class Outlet(Protocol):
+    """Where messages go: a broker's link. Sizes are `Message.size`, in bytes."""
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing leaves, and nothing is kept on disk either."""
+
+    def send(self, message: Message) -> None: ...
+
+    def room(self, size: int) -> int:
+        """How many more messages somebody who can wait may send now."""
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Calls back once, when there is room again."""
+
+
 class Publish:
-    """`topic(key)` is the topic in UTF-8 for a key id; `send` puts a message into the outbox of the broker's link."""
+    """`topic(key)` is the topic in UTF-8 for a key id; messages go to `outlet`, the broker's link.
+
+    `deadline` (ns, 0: none) is for what was held back; the pipeline judges the others.
+    """
 
     def __init__(
         self,
         encoder: Encoder,
         when: When | None,
         topic: Callable[[int], bytes],
-        send: Callable[[Message], None],
+        outlet: Outlet,
         counts: PublishCounts,
         qos: int,
         retain: bool,
+        deadline: int = 0,
     ) -> None:
         self.counts = counts
         self._encoder = encoder
         self._when = when
         self._topic = topic
-        self._send = send
+        self.outlet = outlet
+        self._send = outlet.send
+        self._size = USUAL_BYTES
         self._qos = qos
         self._retain = retain
+        self._deadline = deadline
         self._topics: dict[int, bytes] = {}
 
     def offer(self, result: Result, receipt: Receipt, now: int) -> bool:
@@ -47,9 +75,17 @@ class Publish:
         return True
 
     def offer_due(self, now: int) -> None:
-        """Publishes what `min_interval` had held back and may go now."""
+        """Publishes what `min_interval` had held back and may go now, unless it has become too old."""
         for result in self._when.due(now) if self._when is not None else ():
-            self._publish(result, NONE, now)
+            if self._deadline and now - result.arrival > self._deadline:
+                self.counts.made += 1
+                self.counts.drops.add("expired")
+            else:
+                self._publish(result, NONE, now)
+
+    def room(self) -> int:
+        """How many more results of the size of the last one may be offered so that none gives way to another."""
+        return self.outlet.room(self._size)
 
     def next_due(self) -> int | None:
         return self._when.next_due() if self._when is not None else None
@@ -59,6 +95,9 @@ class Publish:
         self._topics.pop(key, None)
         if self._when is not None:
             self._when.reset(key)
+
+    def drop_caches(self) -> None:
+        self._topics.clear()
 
     def _publish(self, result: Result, receipt: Receipt, now: int) -> None:
         topic = self._topics.get(result.key)
@@ -70,6 +109,7 @@ class Publish:
         else:
             receipt = NONE
         self.counts.made += 1
+        self._size = len(topic) + len(body) + MESSAGE_OVERHEAD
         self._send(Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts))
 
 

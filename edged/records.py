@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,13 +165,38 @@ MESSAGE_OVERHEAD = 600
 """Bytes charged for a queued message besides its topic and body: objects, receipt, its place in the queue."""
 
 
+class DropCount(Protocol):
+    def add(self, reason: str, times: int = 1, **details: Any) -> None: ...
+
+
+class Account(Protocol):
+    """Where one `publish` entry's messages are counted, each in one place at a time; `telemetry.PublishCounts` is it."""
+
+    acked: int
+    spooled: int
+    queued: int
+    in_flight: int
+
+    @property
+    def drops(self) -> DropCount: ...
+
+
+class Kept(Protocol):
+    """What the spool keeps of a message; `spool.log.Entry` is it."""
+
+    is_stored: bool
+
+    def done(self, reason: str | None = None) -> None: ...
+    def release(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Message:
     """An encoded result, or something edged says about itself, on its way to a topic.
 
     With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
-    that the age is the age at sending. `account` counts what becomes of it (a `telemetry.PublishCounts`, or None).
-    `record` is what the spool keeps of it (a `spool.log.Entry`, or None); `replayed`: it comes from there.
+    that the age is the age at sending. `account` counts what becomes of it, if anybody does.
+    `record` is what the spool keeps of it; `replayed`: it comes from there.
     """
 
     topic: bytes
@@ -181,9 +206,9 @@ class Message:
     is_json: bool = False
     arrival: int = 0
     receipt: Receipt = NONE
-    account: Any = None
+    account: Account | None = None
     mid: int = field(default=0, compare=False)
-    record: Any = None
+    record: Kept | None = None
     replayed: bool = False
 
     @property

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
+from edged.config.units import MIB
+from edged.config.words import duration, listed
 from edged.model.records import LoadReport
 from edged.plan.memory import step_name
 from edged.plan.records import MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
-from edged.plan.words import duration, listed
 from edged.shape import OutputPlan
 from edged.spool.settings import SpoolSettings
-
-MIB = 1024 * 1024
 
 
 def plan_text(plan: Plan) -> str:
@@ -61,7 +60,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def load_text(report: LoadReport, is_auto: bool) -> str:
-    """One line about a model that was loaded and tried, and why it is so. That "auto" found no GPU is left to the model's topic."""
+    """A line about a model that was loaded and tried, and why it is so. That "auto" found no GPU is left to its topic."""
     facts = f"model.{report.name}: runs on {report.provider}, {report.run}, {report.p50_us:.0f} us for {report.batch_max} rows"
     reasons = [r for r in report.reasons if not (is_auto and report.provider == "cpu" and "CUDA" in r)]
     return facts + "".join(f"\n  {reason}" for reason in reasons)

@@ -84,7 +84,7 @@ class Machine:
         self._ticks += count
         phase = self._phase(t)
         wave = self._rotate(phase, "healthy")
-        ringing = self._ring(t, count, condition == "bearing")
+        ringing = self._ring(count, condition == "bearing")
         if condition == "bearing":
             wave += ringing
         elif condition == "imbalance":
@@ -121,7 +121,7 @@ class Machine:
             wave *= self.severity
         return wave
 
-    def _ring(self, t: Wave, count: int, is_struck: bool) -> Wave:
+    def _ring(self, count: int, is_struck: bool) -> Wave:
         """What the structure rings after the impacts of this block and before; the rest is kept for the next."""
         omega = 2 * np.pi * self.resonance_hz
         length = int(5 / (self.damping * omega) * self.rate_hz) + 2  # until e^-5 is left

@@ -74,7 +74,7 @@ class Slots:
         arrival: int,
         receipts: Sequence[Receipt],
         degraded: Sequence[bool] | None,
-    ) -> list[int | None]:
+    ) -> Sequence[int | None]:
         """`put` for every row of a block: one index a row, None where the policy refused it. An index may come twice
         when a later row of the same block pushed an earlier one out; the later one is the right one."""
         free, count = self._free, len(keys)
@@ -83,13 +83,13 @@ class Slots:
                 self.put(keys[i], times[i], arrival, receipts[i], bool(degraded[i]) if degraded is not None else False)
                 for i in range(count)
             ]
-        taken: list[int | None] = free[: -count - 1 : -1]  # type: ignore[assignment]
+        taken = free[: -count - 1 : -1]
         del free[-count:]
         append = self._fifo.append
         for i, row in enumerate(taken):
             receipt = receipts[i]
             receipt.hold()
-            append(Slot(row, keys[i], times[i], arrival, receipt, degraded is not None and bool(degraded[i])))  # type: ignore[arg-type]
+            append(Slot(row, keys[i], times[i], arrival, receipt, degraded is not None and bool(degraded[i])))
         if len(self._fifo) > self.peak:
             self.peak = len(self._fifo)
         return taken
@@ -107,6 +107,21 @@ class Slots:
             return taken
         popleft = fifo.popleft
         return [popleft() for _ in range(limit)]
+
+    def take_fresh(self, limit: int, since: int) -> list[Slot]:
+        """As `take`, without what arrived before `since` (monotonic ns): that is dropped on the way, as `expired`."""
+        fifo, taken, late = self._fifo, list[Slot](), 0
+        while fifo and len(taken) < limit:
+            slot = fifo.popleft()
+            if slot.arrival >= since:
+                taken.append(slot)
+                continue
+            slot.receipt.done()
+            self._free.append(slot.row)
+            late += 1
+        if late:
+            self._drops.add("expired", late)
+        return taken
 
     def gather(self, slots: Sequence[Slot], inputs: Mapping[str, NDArray[Any]], start: int) -> None:
         """Copies the rows of `slots` into `inputs[name][start : start + len(slots)]` and frees them."""
@@ -132,7 +147,7 @@ class Slots:
             self._fifo = kept
 
     def forget(self) -> int:
-        """Lets every waiting slot go, at a stop; returns how many there were."""
+        """Lets every waiting slot go; returns how many there were."""
         lost = len(self._fifo)
         for slot in self._fifo:
             slot.receipt.done()

@@ -19,12 +19,13 @@ from edged.inputs import Filler, InputPlan
 from edged.pipeline import Pipeline, PipelineCounts
 from edged.preprocess import compose, compose_outputs, custom
 from edged.publish import Publish
-from edged.records import NONE, Block, Field, Message, Receipt
+from edged.records import NONE, Block, Field, Receipt
 from edged.shape import OutputPlan, make_shape, result_fields
 from edged.slots import Slots
 from edged.telemetry import PublishCounts
 from edged.when import Condition, When, WhenPlan
 from edged.window import WindowStage
+from tests.fakes.outlet import Outlet
 
 STEPS = """
 def refuse(row):
@@ -57,8 +58,10 @@ class Rig:
         qos: int = 1,
         width: int = 1,
         keys: int = 4,
+        room: int = 1 << 30,
     ) -> None:
-        self.sent: list[Message] = []
+        self.outlet = Outlet(room)
+        self.sent = self.outlet.sent
         self.held: list[bool] = []
         self.wakes = 0
         self.alarms: list[int] = []
@@ -70,7 +73,7 @@ class Rig:
             encoder=make_encoder(envelope, result_fields(output)),
             when=When(when, keys) if when is not None else None,
             topic=lambda key: b"out/%d" % key,
-            send=self.sent.append,
+            outlet=self.outlet,
             counts=PublishCounts("p"),
             qos=qos,
             retain=False,
@@ -127,7 +130,7 @@ class Rig:
         return len(slots)
 
     def check(self) -> None:
-        assert self.counts.balance(self.pipeline.waiting()) == 0
+        assert self.counts.balance(len(self.slots)) == 0
         assert self.counts.running == 0
 
     @property
@@ -358,3 +361,42 @@ def test_the_ledger_is_exact_at_all_times(overflow: str, window: tuple[int, int]
     assert rig.held == [True, False] * (len(rig.held) // 2)
     if overflow == "block":
         assert rig.counts.drops.total == 0
+
+
+def test_a_stalled_output_stops_a_blocking_source_after_exactly_slots_and_outbox() -> None:
+    rig = Rig(overflow="block", slots=4, room=3)
+    receipts = [Receipt(0, i) for i in range(12)]
+    rig.push(*range(12), receipts=receipts)
+    while rig.run(2):
+        pass
+    assert (len(rig.sent), len(rig.slots), rig.counts.drops.total) == (3, 4, 0)
+    assert rig.held == [True]
+    assert sum(r.owed > 0 for r in receipts) == 12  # three by messages, four by slots, five by the parked block
+    wakes = rig.wakes
+    rig.outlet.give(2)
+    assert rig.wakes == wakes + 1
+    while rig.run(2):
+        pass
+    assert (len(rig.sent), len(rig.slots)) == (5, 4)
+    rig.outlet.give(100)
+    while rig.run(2):
+        pass
+    assert rig.values == [[i] for i in range(12)]
+    assert rig.held == [True, False]
+
+
+def test_without_a_model_a_stalled_output_parks_the_rest() -> None:
+    rig = Rig(overflow="block", model=False, room=3)
+    rig.push(*range(8))
+    assert (len(rig.sent), rig.pipeline.parked, rig.held) == (3, 1, [True])
+    rig.outlet.give(100)
+    assert rig.values == [[i] for i in range(8)]
+    assert rig.held == [True, False]
+
+
+def test_what_waits_for_a_broker_that_is_away_is_no_reason_to_wait_at_a_stop() -> None:
+    rig = Rig(overflow="block", room=0)
+    rig.push(1)
+    assert rig.pipeline.is_busy
+    rig.outlet.is_stalled = True
+    assert not rig.pipeline.is_busy

@@ -6,32 +6,23 @@ import msgspec
 
 from edged.encode import Envelope, make_encoder
 from edged.publish import Publish, next_due
-from edged.records import NONE, Message, Receipt, Result
+from edged.records import NONE, Receipt, Result
 from edged.shape import OutputPlan, result_fields
 from edged.telemetry import PublishCounts
 from edged.when import Condition, When, WhenPlan
+from tests.fakes.outlet import Outlet
 
 OUTPUT = OutputPlan("anomaly", ("y",), above=0.5, max_keys=4)
 
 
-class Outbox:
-    """Takes what is sent, as a link would."""
-
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
-
-    def put(self, message: Message) -> None:
-        self.sent.append(message)
-
-
-def publish(outbox: Outbox, *, qos: int = 1, when: WhenPlan | None = None, format: str = "json") -> Publish:
+def publish(outbox: Outlet, *, qos: int = 1, when: WhenPlan | None = None, format: str = "json") -> Publish:
     names = {0: ("a",), 1: ("b",)}
     envelope = Envelope("dev", "pipe", "m@1234", "cafe0000", lambda key: names[key])
     return Publish(
         encoder=make_encoder(envelope, result_fields(OUTPUT), format, ("score",) if format != "json" else ()),
         when=When(when, 4) if when is not None else None,
         topic=lambda key: b"out/" + names[key][0].encode(),
-        send=outbox.put,
+        outlet=outbox,
         counts=PublishCounts("pipeline.pipe.publish[0]"),
         qos=qos,
         retain=True,
@@ -43,7 +34,7 @@ def result(score: float, key: int = 0, seq: int = 1) -> Result:
 
 
 def test_a_result_becomes_a_message_on_the_topic_of_its_key() -> None:
-    outbox = Outbox()
+    outbox = Outlet()
     entry = publish(outbox)
     assert entry.offer(result(0.25), NONE, 6_000_000)
     assert entry.offer(result(0.75, key=1), NONE, 6_000_000)
@@ -58,14 +49,14 @@ def test_a_result_becomes_a_message_on_the_topic_of_its_key() -> None:
 
 
 def test_other_formats_are_whole() -> None:
-    outbox = Outbox()
+    outbox = Outlet()
     publish(outbox, format="text").offer(result(0.25), NONE, 0)
     assert (outbox.sent[0].body, outbox.sent[0].is_json, outbox.sent[0].arrival) == (b"0.25", False, 5_000_000)
 
 
 def test_only_at_qos_1_does_a_message_hold_the_receipt() -> None:
     for qos, owed in ((1, 2), (0, 1)):
-        outbox, receipt = Outbox(), Receipt(0, 7)
+        outbox, receipt = Outlet(), Receipt(0, 7)
         publish(outbox, qos=qos).offer(result(1.0), receipt, 0)
         assert receipt.owed == owed
         outbox.sent[0].receipt.done()
@@ -73,7 +64,7 @@ def test_only_at_qos_1_does_a_message_hold_the_receipt() -> None:
 
 
 def test_what_the_filter_holds_back_is_counted_and_owes_nothing() -> None:
-    outbox, receipt = Outbox(), Receipt(0, 7)
+    outbox, receipt = Outlet(), Receipt(0, 7)
     entry = publish(outbox, when=WhenPlan(Condition(of=("score",), above=0.5)))
     assert not entry.offer(result(0.2), receipt, 0)
     assert (entry.counts.filtered, entry.counts.made, receipt.owed) == (1, 0, 1)
@@ -82,7 +73,7 @@ def test_what_the_filter_holds_back_is_counted_and_owes_nothing() -> None:
 
 
 def test_what_was_held_back_goes_when_it_may() -> None:
-    outbox = Outbox()
+    outbox = Outlet()
     entry = publish(outbox, when=WhenPlan(min_interval=100))
     other = publish(outbox, when=WhenPlan(min_interval=1000))
     plain = publish(outbox)
@@ -103,13 +94,13 @@ def test_what_was_held_back_goes_when_it_may() -> None:
 
 
 def test_a_key_that_is_given_to_another_sensor_gets_another_topic() -> None:
-    outbox = Outbox()
+    outbox = Outlet()
     names = ["old"]
     entry = Publish(
         encoder=make_encoder(Envelope("d", "p", None, "r"), result_fields(OUTPUT)),
         when=When(WhenPlan(change_of=("anomaly",)), 1),
         topic=lambda key: names[0].encode(),
-        send=outbox.put,
+        outlet=outbox,
         counts=PublishCounts("p"),
         qos=0,
         retain=False,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edged import cli
-from edged.config.load import load
+from edged.config.load import read, report
 from tests.deployments import BESIDE, CASES, environ
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +31,9 @@ def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
         (tmp_path / file).write_text(text)
     path = tmp_path / "edged.toml"
     path.write_text(BLOCKS[number], "utf-8")
-    config = load(path, environ(tmp_path)).config
-    assert config.source
+    draft = read(path, environ(tmp_path))
+    assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
+    assert draft.config.source
 
 
 def test_the_examples_are_tested_deployments() -> None:

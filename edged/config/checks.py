@@ -8,7 +8,7 @@ captures of several topics is the plan's to check.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ from edged.config.schema import (
     Table,
     When,
 )
-from edged.config.values import MS, STAND_INS, nearest, parse_field_path, shown
+from edged.config.units import MS
+from edged.config.values import STAND_INS, path_of_name
+from edged.config.words import found_among, shown
 from edged.topics import parse_filter
 
 Raw = Mapping[str, Any]
@@ -134,18 +136,11 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
             key: getattr(table, key) for key in INHERITED if key not in own and getattr(table, key) is not None
         }
         if not spec.path:
-            changes["path"] = _path_of(spec.name)
+            changes["path"] = path_of_name(spec.name)
         if table.format == "raw" and spec.dtype is None and "dtype" not in changes:
             changes["dtype"] = "float32"
         filled.append(msgspec.structs.replace(spec, **changes))
     return msgspec.structs.replace(table, fields=tuple(filled))
-
-
-def _path_of(name: str) -> tuple[str | int, ...]:
-    try:
-        return parse_field_path(name)
-    except ValueError:
-        return (name,)
 
 
 def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
@@ -306,16 +301,6 @@ def alignment(table: Pipeline, raw: Raw) -> Wrong:
         yield "align", "has no effect on one source without align.rate", "key"
     elif table.align.rate is not None and table.align.to is not None:
         yield "align.to", "expected to or rate, found both: a row for each sample of a stream, or a regular grid", "key"
-
-
-def found_among(name: str, known: Sequence[str]) -> str:
-    meant = nearest(name, list(known))
-    text = f'found "{name}"'
-    return f'{text}; did you mean "{meant}"?' if meant else f"{text}; there are: {listed(known)}"
-
-
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
 
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {

@@ -16,7 +16,8 @@ import msgspec
 
 from edged.config.positions import KeyPath, Positions, parse_path, written
 from edged.config.schema import Config, Key, Several, Table
-from edged.config.values import NAME, Function, Surroundings, Value, choice, nearest, shown
+from edged.config.values import NAME, Function, Surroundings, Value, choice
+from edged.config.words import nearest, shown
 from edged.errors import Problem
 
 Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]

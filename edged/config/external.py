@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from edged.config.values import BrokerUrl, Secret, Surroundings, Value, kind, nearest, shown
+from edged.config.values import BrokerUrl, Secret, Surroundings, Value
+from edged.config.words import kind, nearest, shown
 
 
 def client_id(raw: object, around: Surroundings) -> str:

@@ -1,7 +1,7 @@
-"""From a file to a Config, or to every problem of the file as lines for a person.
+"""From a file to a Config, and every problem of the file as lines for a person.
 
-`read` goes as far as it can: a table with a problem is left out, so that the plan can still look at the others. `load`
-refuses a file with any problem. `report` turns the plan's problems into lines with the positions of the same file.
+`read` goes as far as it can: a table with a problem is left out, so that the plan can still look at the others. `report`
+turns problems, the file's and the plan's, into lines with the positions of the file.
 """
 
 from __future__ import annotations
@@ -32,25 +32,6 @@ class Draft:
     config: Config
     positions: Positions
     problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A file without a problem. `warnings` are lines for a person, of what works and should not stay so."""
-
-    path: Path
-    config: Config
-    positions: Positions
-    warnings: tuple[str, ...]
-
-
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """The configuration in a file. Raises ConfigError with a line for every problem of it."""
-    draft = read(path, environ)
-    errors = [p for p in draft.problems if not p.is_warning]
-    if errors:
-        raise ConfigError(report(draft, errors))
-    return Loaded(draft.path, draft.config, draft.positions, tuple(report(draft, draft.problems)))
 
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
@@ -90,14 +71,14 @@ def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:
     return broker in brokers if broker is not None else len(brokers) == 1
 
 
-def report(source: Draft | Loaded, problems: Iterable[Problem]) -> list[str]:
+def report(draft: Draft, problems: Iterable[Problem]) -> list[str]:
     """A line for each problem, in the order of the file: `file:line:column: key.path: text`."""
     lines = []
     for problem in problems:
-        path = _as_in_file(parse_path(problem.path), source.positions)
-        line, column = source.positions.locate(path, problem.at)
+        path = _as_in_file(parse_path(problem.path), draft.positions)
+        line, column = draft.positions.locate(path, problem.at)
         key = f"{written(path)}: " if path else ""
-        lines.append((line, column, f"{source.path}:{line}:{column}: {key}{problem.text}"))
+        lines.append((line, column, f"{draft.path}:{line}:{column}: {key}{problem.text}"))
     return [text for _, _, text in sorted(lines, key=lambda one: one[:2])]
 
 

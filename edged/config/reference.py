@@ -11,7 +11,8 @@ import msgspec
 
 from edged.config.convert import Attribute, attributes, is_table, tables_in, unwrap, variants
 from edged.config.schema import Config, DecodedSource, Several, Source, Table
-from edged.config.values import DURATION_UNITS, SIZE_UNITS, Value
+from edged.config.units import DURATION_UNITS, SIZE_UNITS
+from edged.config.values import Value
 
 PAGE = Path(__file__).with_name("REFERENCE.md")
 
@@ -56,7 +57,9 @@ def _sources(attribute: Attribute) -> list[str]:
     lines = [
         "## `[source.NAME]`",
         "",
-        "Of every type; simulate has only `rate` (required) and `on_bad`:",
+        "Of every type; simulate has only `rate` (required) and `on_bad`. Whether a source is well is said, retained, on",
+        "`{base_topic}/source/NAME`: `online` or `offline`; of each key, where `stale_after` is known or `frozen_after` is set,",
+        "on `{base_topic}/source/NAME/KEY`.",
         "",
     ]
     lines += _table(attributes(DecodedSource).values())

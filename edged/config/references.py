@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edged.config.checks import found_among, listed
-from edged.config.values import counted
+from edged.config.words import counted, found_among, listed
 from edged.errors import Problem
 
 Raw = Mapping[str, Any]

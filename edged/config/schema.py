@@ -13,8 +13,8 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
+from edged.config.units import KIB, H, S
 from edged.config.values import (
-    KIB,
     BaseTopic,
     BrokerUrl,
     Constant,
@@ -29,7 +29,6 @@ from edged.config.values import (
     Filter,
     Flag,
     Function,
-    H,
     Index,
     Keepalive,
     LineEnd,
@@ -41,7 +40,6 @@ from edged.config.values import (
     Providers,
     Range,
     Rate,
-    S,
     Samples,
     Secret,
     Size,
@@ -381,6 +379,22 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             default="256 if keyed",
         ),
     ] = None
+    stale_after: Annotated[
+        Period | None,
+        Key(
+            "no good sample (of a key) for longer: `silent`, and its availability topic says `offline`. A join takes no older "
+            "value; a full table of keys gives the place away",
+            default="3 periods, at least 2s; without `rate` never",
+        ),
+    ] = None
+    frozen_after: Annotated[
+        Period | None,
+        Key(
+            "samples (of a key) with the same values for longer, by their time: `frozen`, `offline`, and results of them are "
+            "marked `degraded`, until a value changes",
+            default="never",
+        ),
+    ] = None
 
 
 class SerialSource(DecodedSource, frozen=True, kw_only=True):
@@ -434,6 +448,8 @@ class SimulateSource(Source, frozen=True, kw_only=True):
     decode: ClassVar[None] = None
     key: ClassVar[tuple[str, ...]] = ()
     max_keys: ClassVar[None] = None
+    stale_after: ClassVar[None] = None
+    frozen_after: ClassVar[None] = None
 
     type: Annotated[Literal["simulate"], Key("what kind of source this is")] = "simulate"
     rate: Annotated[Rate, Key("samples a second")]
@@ -518,7 +534,7 @@ class Align(Table, frozen=True, kw_only=True):
         Period | None,
         Key(
             "an older value is bad (`on_bad` of its source)",
-            default="3 periods of the joined source, at least 2s; required if it has no `rate`",
+            default="`stale_after` of the joined source; required if that is never",
         ),
     ] = None
 
@@ -692,6 +708,13 @@ class Pipeline(Table, frozen=True, kw_only=True):
             "when all slots are taken; latest_only: the newest of each key; block: withhold acknowledgements, so that the "
             "broker keeps the rest (MQTT at QoS 1), or stop reading the port; refused for MQTT at QoS 0",
             default='`"block"` if all sources are MQTT at QoS 1 or replay at speed 0, else `"drop_oldest"`',
+        ),
+    ] = None
+    deadline: Annotated[
+        Period | None,
+        Key(
+            "a result that is older when it is made (counted from the arrival of its newest sample) is dropped as `expired`; "
+            "what would be is not run"
         ),
     ] = None
     window: Annotated[Window | None, Key("samples of one run", default="none: each sample by itself")] = None

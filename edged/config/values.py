@@ -11,40 +11,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from edged.config.units import DURATION_SLIPS, DURATION_UNITS, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, S
+from edged.config.words import nearest, shown
 from edged.topics import parse_filter, parse_template
 
-NS = 1
-US = 1_000 * NS
-MS = 1_000 * US
-S = 1_000 * MS
-MIN = 60 * S
-H = 60 * MIN
-D = 24 * H
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-
-DURATION_UNITS = {"ns": NS, "us": US, "ms": MS, "s": S, "min": MIN, "h": H, "d": D}
-SIZE_UNITS = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
-RATE_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION_SLIPS = {
-    **dict.fromkeys(("sec", "secs", "second", "seconds", "S"), "s"),
-    **dict.fromkeys(("msec", "millis", "millisecond", "milliseconds"), "ms"),
-    **dict.fromkeys(("µs", "usec", "microsecond", "microseconds"), "us"),
-    **dict.fromkeys(("mins", "minute", "minutes", "MIN"), "min"),
-    **dict.fromkeys(("hr", "hrs", "hour", "hours", "H"), "h"),
-    **dict.fromkeys(("day", "days", "D"), "d"),
-}
-SIZE_SLIPS = {
-    **dict.fromkeys(("b", "byte", "bytes"), "B"),
-    **dict.fromkeys(("k", "K", "kb", "KB", "kB", "kib", "KIB", "Ki"), "KiB"),
-    **dict.fromkeys(("m", "M", "mb", "MB", "mib", "MIB", "Mi"), "MiB"),
-    **dict.fromkeys(("g", "G", "gb", "GB", "gib", "GIB", "Gi"), "GiB"),
-}
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
     *("float16", "float32", "float64"),
@@ -64,7 +39,6 @@ DTYPE_SLIPS = {
     **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _NUMBER_AND_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*")
 
 
@@ -133,46 +107,6 @@ class Value:
 
     name: str
     parse: Callable[[Any, Surroundings], Any]
-
-
-def shown(raw: object) -> str:
-    """A value of the file as an error shows it: short, with the word for its kind where that is not plain to see."""
-    if isinstance(raw, bool):
-        return "true" if raw else "false"
-    if isinstance(raw, int | float):
-        return f"the number {raw}"
-    if isinstance(raw, str):
-        text = '"' + raw.replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0") + '"'
-        return text if len(text) <= 80 else text[:76] + '..."'
-    if isinstance(raw, list):
-        return "an empty list" if not raw else "a list"
-    return "a table" if isinstance(raw, dict) else "a date or time"
-
-
-def kind(raw: object) -> str:
-    """Like `shown`, without the value itself: for what may be secret."""
-    if isinstance(raw, bool):
-        return "true or false"
-    if isinstance(raw, int | float):
-        return "a number"
-    return "a text" if isinstance(raw, str) else shown(raw)
-
-
-def nearest(word: str, known: list[str] | tuple[str, ...]) -> str | None:
-    """The known word that was probably meant, or None."""
-    folded = {k.lower().replace("-", "_"): k for k in known}
-    word = word.lower().replace("-", "_")
-    longer = [k for k in folded if k.startswith(word)] if word else []
-    if longer:
-        return folded[longer[0]] if len(longer) == 1 else None
-    close = get_close_matches(word, list(folded), n=1, cutoff=0.6)
-    return folded[close[0]] if close else None
-
-
-def counted(n: int) -> str:
-    """A number as a text says it: `three`, `12`."""
-    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    return words[n] if n < len(words) else str(n)
 
 
 def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
@@ -510,6 +444,14 @@ def parse_field_path(raw: str) -> tuple[str | int, ...]:
         if not rest.startswith("."):
             raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
         rest = rest[1:]
+
+
+def path_of_name(name: str) -> tuple[str | int, ...]:
+    """Where a field without a path of its own is: its name read as one, else the name as it stands."""
+    try:
+        return parse_field_path(name)
+    except ValueError:
+        return (name,)
 
 
 def field_path(raw: object, _: Surroundings) -> tuple[str | int, ...]:

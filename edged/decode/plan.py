@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edged.config.values import parse_field_path
+from edged.config.values import path_of_name
 from edged.errors import Problem
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def plan_decode(
         fields.append(_plan_field(decode, spec, width if is_value else None))
         width += fields[-1].count if is_value else 0
     declared = {field.name for field in fields}
-    fields += [FieldPlan(name, _path_of(name)) for name in named if name not in declared]
+    fields += [FieldPlan(name, path_of_name(name)) for name in named if name not in declared]
     problems = _problems(decode, fields, width)
     if problems:
         return problems
@@ -127,15 +127,8 @@ def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None
     if spec.dtype is not None:
         dtype = np.dtype(spec.dtype).newbyteorder("<" if decode.endian == "little" else ">")
     columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
-    path = spec.path or _path_of(spec.name)
+    path = spec.path or path_of_name(spec.name)
     return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns)
-
-
-def _path_of(name: str) -> PathParts:
-    try:
-        return parse_field_path(name)
-    except ValueError:
-        return (name,)
 
 
 def _problems(decode: schema.Decode, fields: list[FieldPlan], width: int) -> list[Problem]:

@@ -38,16 +38,14 @@ def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     return _BinaryFrames(plan)
 
 
-class _CsvLines:
-    """Lines of csv are decoded as one blob."""
+class _Lines:
+    """Lines of text, those of one read decoded together."""
 
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
-        self._end = _line_end(plan)
+        self._end = b"\n" if plan.frame is None else plan.frame.end
         self._framer = LineFramer(self._end, plan.max_bytes)
         self._has_checksum = plan.checksum is not None and plan.checksum.type == "nmea"
-        self._csv = Csv(plan)
-        self._screen = Screen(plan)
 
     @property
     def pending(self) -> int:
@@ -59,6 +57,21 @@ class _CsvLines:
 
     def reset(self) -> None:
         self._framer.reset()
+
+    def _decode(self, lines: Lines) -> Rows:
+        raise NotImplementedError
+
+
+class _CsvLines(_Lines):
+    """Lines of csv are decoded as one blob."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        super().__init__(plan)
+        self._csv = Csv(plan)
+        self._screen = Screen(plan)
+
+    def reset(self) -> None:
+        super().reset()
         self._csv.reset()
 
     def _decode(self, lines: Lines) -> Rows:
@@ -78,26 +91,12 @@ class _CsvLines:
         return rows
 
 
-class _TextLines:
+class _TextLines(_Lines):
     """Lines of any other text format: each is a payload."""
 
     def __init__(self, plan: DecodePlan) -> None:
-        self._plan = plan
-        self._end = _line_end(plan)
-        self._framer = LineFramer(self._end, plan.max_bytes)
-        self._has_checksum = plan.checksum is not None and plan.checksum.type == "nmea"
+        super().__init__(plan)
         self._decoder = make_payload_decoder(plan)
-
-    @property
-    def pending(self) -> int:
-        return self._framer.pending
-
-    def feed(self, data: bytes) -> Rows | None:
-        parts, rejects = self._framer.feed(data)
-        return _merged([self._decode(part) for part in parts], rejects, self._plan)
-
-    def reset(self) -> None:
-        self._framer.reset()
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
@@ -137,10 +136,6 @@ class _BinaryFrames:
 
     def reset(self) -> None:
         self._scanner.reset()
-
-
-def _line_end(plan: DecodePlan) -> bytes:
-    return b"\n" if plan.frame is None else plan.frame.end
 
 
 def _normal(blob: bytes, end: bytes) -> bytes:

@@ -109,9 +109,6 @@ class Model:
         self._shares.append(Share(feeder))
         self._shares.sort(key=lambda s: -s.feeder.priority)
 
-    def detach(self, feeder: Feeder) -> None:
-        self._shares = [s for s in self._shares if s.feeder is not feeder]
-
     def wake(self) -> None:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
         if not self._is_scheduled and self.running is None and not self._is_closed:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edged.config.schema import Input
+from edged.config.words import did_you_mean, listed
 from edged.inputs import InputPlan, fit, make_constant, seen_as
 from edged.model.manifest import InputHints, Manifest
 from edged.model.onnx_file import TensorInfo
 from edged.plan.records import WindowPlan
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
-from edged.plan.words import did_you_mean, listed
 from edged.records import Field
 
 Axes = tuple["int | str | None", ...]

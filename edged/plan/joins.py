@@ -27,7 +27,8 @@ class Keys(NamedTuple):
     group: str
 
 
-def plan_keys(at: Scope, streams: Sequence[Stream], align: Align | None) -> Keys:
+def plan_keys(at: Scope, streams: Sequence[Stream]) -> Keys:
+    """The keys of all streams together; those without one go with every key."""
     keyed = [s for s in streams if s.key_names]
     if not keyed:
         return Keys((), 1, streams[0].key_group)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edged.config.schema import Broker, Config
+from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import mqtt_settings
 from edged.transport.mqtt_settings import KEPT_ALWAYS, KEPT_NEVER, LinkSettings, Subscription
 
-KIB, MIB = 1024, 1024 * 1024
 LEAST_PACKET = MIB
 BESIDE_PAYLOAD = 64 * KIB
 """Topic and properties ride in the packet too."""

@@ -9,7 +9,7 @@ from edged.config.schema import Config
 from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.plan.links import plan_links
-from edged.plan.memory import check_budget, memory_table
+from edged.plan.memory import check_budget, check_cgroup, memory_table
 from edged.plan.models import plan_models, wide_sources
 from edged.plan.pipelines import plan_pipeline
 from edged.plan.publishes import check_own_topics
@@ -31,11 +31,10 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, problems)
     models = plan_models(config, manifests, pipelines, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
-    budget = config.memory.budget or default_budget(machine.memory)
+    budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     memory = memory_table(machine, links, sources, models, pipelines, spool)
     too_much = check_budget(memory, budget, config.memory.budget is not None)
-    if too_much is not None:
-        problems.append(too_much)
+    problems += [p for p in (too_much, check_cgroup(memory, budget, machine.cgroup)) if p is not None]
     if any(not p.is_warning for p in problems):
         return None, problems
     plan = Plan(
@@ -50,6 +49,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         memory=memory,
         budget=budget,
         spool=spool,
+        cgroup=machine.cgroup,
     )
     return plan, problems
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from edged.align import AlignPlan
 from edged.config.schema import MqttSource, Step
+from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
@@ -25,7 +26,6 @@ from edged.shape import OutputPlan
 from edged.spool.settings import MEMORY_BYTES, SpoolSettings
 from edged.transport.mqtt_settings import LinkSettings
 
-KIB, MIB = 1024, 1024 * 1024
 FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 2 * MIB
@@ -98,6 +98,17 @@ def check_budget(lines: Sequence[MemoryLine], budget: int, is_set: bool) -> Prob
     return Problem("memory.budget", f"{needs}; {text}")
 
 
+def check_cgroup(lines: Sequence[MemoryLine], budget: int, limit: int | None) -> Problem | None:
+    """Whether the kernel would end the process, or squeeze it, before it has used what it may."""
+    if limit is None or limit >= budget:
+        return None
+    total = sum(line.bytes for line in lines)
+    allows = f"the control group of this process allows {_mib(limit)} (systemd: MemoryMax, MemoryHigh)"
+    if total > limit:
+        return Problem("memory.budget", f"{allows}, the plan needs {_mib(total)}: allow at least {_mib(total + MIB - 1)}")
+    return Problem("memory.budget", f"{allows}, less than the budget of {_mib(budget)}: taken as the budget", is_warning=True)
+
+
 def _mib(n: int) -> str:
     return f"{n / MIB:.0f} MiB"
 
@@ -130,7 +141,7 @@ def _output_bytes(output: TensorInfo) -> int:
 
 
 def _source(source: SourcePlan) -> MemoryLine:
-    keys, what = source.max_keys * KEY, f"source.{source.name}: read and decode"
+    keys, what = source.max_keys * KEY + freshness_bytes(source), f"source.{source.name}: read and decode"
     said = f"{source.max_keys} keys, " if source.key_names else ""
     if isinstance(source.settings, MqttSource):
         largest = source.settings.max_bytes
@@ -142,6 +153,12 @@ def _source(source: SourcePlan) -> MemoryLine:
     # A read as text, as separators found, and as numbers; the frame that is not complete yet.
     frame = source.decode.max_bytes
     return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", f"source.{source.name}.max_bytes")
+
+
+def freshness_bytes(source: SourcePlan) -> int:
+    """What `freshness.Freshness` holds: the last good time of each key, and its last row if it may be frozen."""
+    row = source.width * np.dtype(source.dtype).itemsize + 10 if source.frozen_ns is not None else 0
+    return source.max_keys * (row + 8)
 
 
 def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[MemoryLine]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from edged.config.schema import Output, Pipeline
+from edged.config.words import did_you_mean, listed
 from edged.inputs import InputPlan
 from edged.model.fit import cannot_bind
 from edged.model.manifest import Manifest
@@ -13,7 +14,6 @@ from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_postprocess
-from edged.plan.words import did_you_mean, listed
 from edged.records import Field
 from edged.shape import OutputPlan, ValueField, result_fields
 

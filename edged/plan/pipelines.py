@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edged.config.schema import Config, Pipeline, Step
+from edged.config.words import listed
 from edged.inputs import InputPlan
 from edged.model.fit import fit
 from edged.model.manifest import Manifest
@@ -21,7 +22,6 @@ from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess
 from edged.plan.windows import plan_window
-from edged.plan.words import listed
 from edged.preprocess import Preprocess
 from edged.shape import OutputPlan
 
@@ -49,7 +49,7 @@ def plan_pipeline(
         at.wrong("source", f"the results of pipeline.{empty[0]} hold no numbers of a known shape, so they cannot be an input")
         return None
     row = plan_row(streams)
-    keys = plan_keys(at, streams, settings.align)
+    keys = plan_keys(at, streams)
     align = plan_align(at, streams, settings.align, keys, row.dtype)
     window = plan_window(at.below("window"), streams, settings.align, settings.window)
     if settings.window is not None and window is None:
@@ -71,6 +71,7 @@ def plan_pipeline(
     if manifest is None and window is not None:
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
+    _check_deadline(at, settings)
     batch = _batch(config, settings, manifest, inputs, output)
     slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
     plan = PipelinePlan(
@@ -94,6 +95,7 @@ def plan_pipeline(
         slots=settings.slots or _slots(batch, slot_bytes, keys.most if keys.names else 0),
         overflow=_overflow(at, settings, streams),
         results=chained_fields(output, shapes),
+        deadline_ns=settings.deadline,
         step_bytes=made.nbytes,
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
@@ -168,6 +170,19 @@ def _batch(config: Config, settings: Pipeline, manifest: Manifest | None, inputs
 
 def _slots(batch: int, slot_bytes: int, keys: int) -> int:
     return max(2 * batch, keys, min(MOST_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
+
+
+def _check_deadline(at: Scope, settings: Pipeline) -> None:
+    """Waits that are configured and alone use up the deadline."""
+    if settings.deadline is None:
+        return
+    align = settings.align
+    if align is not None and align.method != "previous" and (align.tolerance or 0) >= settings.deadline:
+        at.warn("deadline", f'expires while align.method = "{align.method}" waits for the next sample, up to align.tolerance')
+    for i, entry in enumerate(settings.publish):
+        if (entry.when.min_interval or 0) >= settings.deadline:
+            text = "is not shorter than the deadline: what it holds back will have expired and is never sent"
+            at.below(f"publish[{i}]").warn("when.min_interval", text)
 
 
 def _overflow(at: Scope, settings: Pipeline, streams: Sequence[Stream]) -> str:

@@ -6,17 +6,17 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 
 from edged.config.schema import Broker, Config, Publish, When
+from edged.config.words import did_you_mean, listed
 from edged.encode import Envelope, make_encoder
 from edged.errors import Problem
 from edged.plan.joins import Keys
 from edged.plan.records import PublishPlan, SourcePlan
 from edged.plan.scope import Scope
-from edged.plan.words import did_you_mean, listed
 from edged.shape import ENVELOPE, OutputPlan, default_of, result_fields
 from edged.topics import Template, TopicError, matches, parse_template
 from edged.when import WhenPlan, plan_when
 
-OWN_TOPICS = ("status", "health", "event", "model/{name}")
+OWN_TOPICS = ("status", "health", "event", "model/{name}", "source/{name}")
 """What edged says of itself, below `base_topic`."""
 
 
@@ -51,11 +51,12 @@ def plan_publishes(
 
 def check_own_topics(config: Config, sources: Mapping[str, SourcePlan], base_topic: str, problems: list[Problem]) -> None:
     """A source that reads what edged says of itself."""
+    deep = {"name"} if any(s.key_names for s in sources.values()) else set[str]()
     for own in OWN_TOPICS:
         topic = parse_template(f"{base_topic}/{own}", {}, ("name",))
         on = tuple(config.broker) if own == "status" or config.health.broker is None else config.health.broker
         for broker in (b for b in on if b in config.broker):
-            reader = _reader(config.broker, sources, broker, topic, set())
+            reader = _reader(config.broker, sources, broker, topic, deep)
             if reader is not None:
                 where = topic.text.replace("{name}", "...")
                 text = f"matches {where}, which edged publishes itself: it would read what it says; set device.base_topic apart"

@@ -26,13 +26,15 @@ from edged.when import WhenPlan
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
-    for what must outlive a restart, and the bytes that are free where the spool is to be."""
+    for what must outlive a restart, and the bytes that are free where the spool is to be; the limit of its control group, None
+    where the kernel enforces none."""
 
     host: str
     memory: int
     base: int
     state_dir: Path = Path("/var/lib/edged")
     disk_free: int = 0
+    cgroup: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class SourcePlan:
     max_keys: int
     key_group: str
     stale_ns: int | None
+    frozen_ns: int | None = None
 
     @property
     def width(self) -> int:
@@ -65,10 +68,6 @@ class SourcePlan:
     @property
     def has_own_time(self) -> bool:
         return self.decode is not None and self.decode.time_format is not None
-
-    @property
-    def is_mqtt(self) -> bool:
-        return self.broker is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +148,7 @@ class PipelinePlan:
     slots: int
     overflow: str
     results: tuple[tuple[Field, tuple[str, ...]], ...] = ()
+    deadline_ns: int | None = None
     step_bytes: int = 0
 
     @property
@@ -179,7 +179,7 @@ class MemoryLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The whole. `memory` lists every consumer of at most `budget` bytes."""
+    """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything."""
 
     device: str
     base_topic: str
@@ -192,6 +192,7 @@ class Plan:
     memory: tuple[MemoryLine, ...]
     budget: int
     spool: SpoolSettings | None = None
+    cgroup: int | None = None
 
     @property
     def planned_bytes(self) -> int:

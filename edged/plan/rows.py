@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edged.config.words import did_you_mean, listed
 from edged.plan.records import Stream
-from edged.plan.words import did_you_mean, listed
 from edged.records import Field
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
-from edged.config.values import counted
+from edged.config.words import counted
 from edged.decode.checksum import SIZES as CHECKSUM_BYTES
 from edged.decode.plan import DecodePlan, plan_decode
 from edged.errors import Problem
@@ -132,7 +132,8 @@ def _plan_source(
         key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
         max_keys=max_keys,
         key_group=name,
-        stale_ns=stale_ns(source.rate),
+        stale_ns=source.stale_after or stale_ns(source.rate),
+        frozen_ns=source.frozen_after,
     )
 
 

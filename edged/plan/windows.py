@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from edged.config.schema import Align, Window
 from edged.config.values import Span
+from edged.config.words import duration
 from edged.plan.joins import pace_of, rate_of
 from edged.plan.records import Stream, WindowPlan
 from edged.plan.scope import Scope
-from edged.plan.words import duration
 
 GAP_PERIODS = 3
 LEAST_ARRIVAL_GAP_NS = 10**9

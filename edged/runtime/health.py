@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 import structlog
 
 from edged import __version__
 from edged.assemble import Assembly
-from edged.budget import MIB, level, resident_bytes
 from edged.clock import Clock
+from edged.config.units import MIB
 from edged.encode import rfc3339
 from edged.records import Message
+from edged.runtime.availability import Availability
+from edged.runtime.relief import Relief
 from edged.runtime.states import GOOD, UP, State, states
 from edged.spool.spool import Spool
 from edged.telemetry import Histogram, Rate
@@ -45,8 +48,9 @@ class Health:
         self._states: dict[tuple[str, str], str] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
         self._encode = msgspec.json.Encoder().encode
-        self._level = "ok"
+        self.memory = Relief(assembly, self.event)
         self._connects: dict[str, int] = {}
+        self._availability = Availability(assembly)
 
     def tick(self) -> None:
         now = self._clock.now()
@@ -67,6 +71,11 @@ class Health:
             self._send(f"model/{name}", facts, retain=True)
         self.lag.clear()
 
+    def say_stopped(self) -> None:
+        """The last words: health as it is now, and that no source is read any more."""
+        self.publish()
+        self._availability.stop()
+
     def event(self, kind: str, **facts: Any) -> None:
         """Something happened that somebody may want to know of at once."""
         self._send("event", {"time": rfc3339(self._clock.utc()), "event": kind, **facts}, retain=False)
@@ -82,7 +91,9 @@ class Health:
     def _look(self) -> None:
         """Says what changed since the last look: on the event topic, and in the log (links log their own changes)."""
         now = self._clock.now()
-        for kind, name, state, reason in states(self._assembly, now):
+        found = list(states(self._assembly, now))
+        self._availability.look({s.name: s.state for s in found if s.kind == "source"}, now)
+        for kind, name, state, reason in found:
             before = self._states.get((kind, name))
             if before == state:
                 continue
@@ -98,14 +109,7 @@ class Health:
                 self._connects[name] = link.counts.connects
                 self._next_health = 0  # whoever asks this broker shall not find old health
         self._explain_joins(now)
-        self._look_at_memory()
-
-    def _look_at_memory(self) -> None:
-        resident, budget = resident_bytes(), self._plan.budget
-        if level(resident, budget) != self._level:
-            self._level = level(resident, budget)
-            log.warning("memory", level=self._level, resident_mib=resident // MIB, budget_mib=budget // MIB)
-            self.event("memory", level=self._level, resident_mib=resident // MIB, budget_mib=budget // MIB)
+        self.memory.look(now / 1e9)
 
     def _explain_joins(self, now: int) -> None:
         """Why rows of several sources do not come together, if they do not; said at most every 10 s."""
@@ -123,14 +127,14 @@ class Health:
         """For `systemctl status`."""
         bad = [f"{s.kind} {s.name}: {s.state}" for s in states(self._assembly, self._clock.now()) if s.state not in GOOD]
         results = sum(p.counts.published for p in self._assembly.pipelines.values())
-        memory = f"{resident_bytes() // MIB} of {self._plan.budget // MIB} MiB"
+        memory = f"{self.memory.resident // MIB} of {self._plan.budget // MIB} MiB"
         return f"{'; '.join(bad[:3])}; {memory}" if bad else f"{results} results, {memory}"
 
     def ready_facts(self) -> dict[str, Any]:
         models = {n: f"{r.provider}, {r.run}, {r.p50_us:.0f} us" for n, r in self._assembly.reports.items()}
         return {
             "device": self._plan.device,
-            "resident_mib": resident_bytes() // MIB,
+            "resident_mib": self.memory.resident // MIB,
             "budget_mib": self._plan.budget // MIB,
             **{f"model.{n}": text for n, text in models.items()},
         }
@@ -148,7 +152,6 @@ class Health:
         """The health topic."""
         now = self._clock.now()
         found = {(s.kind, s.name): s for s in states(self._assembly, now)}
-        resident = resident_bytes()
         return {
             "device": self._plan.device,
             "time": rfc3339(self._clock.utc()),
@@ -157,12 +160,7 @@ class Health:
             "config": self._config_hash,
             "run": self._assembly.run,
             "state": "healthy" if all(s.state in GOOD for s in found.values()) else "degraded",
-            "memory": {
-                "resident_mib": round(resident / MIB, 1),
-                "planned_mib": round(self._plan.planned_bytes / MIB, 1),
-                "budget_mib": round(self._plan.budget / MIB, 1),
-                "level": level(resident, self._plan.budget),
-            },
+            "memory": self.memory.facts(),
             "loop_lag": self.lag.summary(),
             "cpu_s": round(time.process_time(), 2),
             "sources": {n: _said(found, "source", n) | self._source(n, now) for n in self._assembly.sources},
@@ -179,6 +177,7 @@ class Health:
         c = self._assembly.sources[name].counts
         plan = self._plan.sources[name]
         table = self._assembly.keys.get(plan.key_group) if plan.key_names else None
+        fresh = self._assembly.freshness.get(name)
         return {
             "rate": self._rate("source", name, c.rows, now),
             "age_s": round((now - c.last_arrival) / 1e9, 3) if c.last_arrival else None,
@@ -189,6 +188,7 @@ class Health:
             "rejected": c.rejected,
             "dropped": c.drops.by_reason,
             **({"keys": len(table), "max_keys": plan.max_keys} if table is not None else {}),
+            **({"keys_online": int(np.count_nonzero(fresh.is_online(now)))} if table is not None and fresh is not None else {}),
             **({"units": {f.name: f.unit for f in plan.fields if f.unit}} if any(f.unit for f in plan.fields) else {}),
         }
 
@@ -201,7 +201,7 @@ class Health:
             "published": c.published,
             "filtered": c.filtered,
             "dropped": c.drops.by_reason,
-            "waiting": pipeline.waiting(),
+            "waiting": len(pipeline.slots),
             "slots": pipeline.slots.count,
             "peak": pipeline.slots.peak,
             "parked": pipeline.parked,

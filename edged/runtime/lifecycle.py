@@ -43,6 +43,7 @@ class _Lifecycle:
         self._progress = Progress(assembly)
         self._stop = asyncio.Event()
         self._code = EX_OK
+        self._signals = 0
 
     async def serve(self) -> int:
         loop = asyncio.get_running_loop()
@@ -72,7 +73,7 @@ class _Lifecycle:
         for router in assembly.routers.values():
             router.is_closed = True
         await self._drain(deadline)
-        self._health.publish()
+        self._health.say_stopped()
         await asyncio.gather(*(link.close(max(0.2, deadline - loop.time())) for link in assembly.links.values()))
         await _cancel(links)
         if spool is not None:
@@ -85,12 +86,15 @@ class _Lifecycle:
     async def _drain(self, deadline: float) -> None:
         """Runs out what was read: parked blocks, slots and the batch in progress."""
         loop = asyncio.get_running_loop()
-        pipelines = self._assembly.pipelines.values()
-        while any(p.parked or p.waiting() or p.counts.running for p in pipelines) and loop.time() < deadline - 1:  # noqa: ASYNC110
+        self._health.memory.end()
+        while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
-        for pipeline in pipelines:
+        for pipeline in self._assembly.pipelines.values():
             if lost := pipeline.abandon():
                 log.warning("dropped", where=f"pipeline.{pipeline.name}", reason="shutdown", count=lost)
+
+    def _is_busy(self) -> bool:
+        return any(p.is_busy for p in self._assembly.pipelines.values())
 
     async def _tick(self) -> None:
         """Measures how late the loop is, keeps health, and feeds the watchdog while every stage makes progress."""
@@ -114,6 +118,9 @@ class _Lifecycle:
 
     async def _stop_after(self, sources: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.gather(*sources)
+        spool = self._assembly.spool
+        while self._is_busy() or (spool is not None and spool.state[0] == "replaying"):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # as in `_drain`: what went to disk since the broker is slower than a file goes out too
         log.info("finished", reason="every recording was played to its end")
         self._stop.set()
 
@@ -136,7 +143,8 @@ class _Lifecycle:
         self._stop.set()
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
+        self._signals += 1
+        if self._signals > 1:
             log.warning("second signal, leaving at once", signal=number.name)
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)

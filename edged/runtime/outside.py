@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edged.config.schema import Config, ReplaySource, SerialSource
+from edged.config.words import did_you_mean, listed
 from edged.errors import Problem
 from edged.plan.scope import Scope
-from edged.plan.words import did_you_mean, listed
 from edged.recording import read_header
 from edged.transport.serial_port import find, missing
 

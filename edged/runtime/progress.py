@@ -24,7 +24,7 @@ class Progress:
                 if now - model.running_since > limit * 1e9:
                     return f"model.{name}: a run began {(now - model.running_since) / 1e9:.0f} s ago"
         for name, pipeline in self._assembly.pipelines.items():
-            waiting = pipeline.waiting()
+            waiting = 0 if pipeline.is_stalled else len(pipeline.slots)
             taken = pipeline.counts.due - waiting
             before, since = self._moved.get(name, (-1, now))
             if taken != before or not waiting:

@@ -18,7 +18,7 @@ import uvloop
 
 from edged import __version__, log
 from edged.assemble import assemble, load_models
-from edged.budget import machine_bytes, resident_bytes
+from edged.budget import cgroup_limit, has_memory_cgroup, machine_bytes, resident_bytes
 from edged.clock import Clock
 from edged.config.load import Draft, read, report
 from edged.config.schema import Config
@@ -28,7 +28,7 @@ from edged.model.onnx import available
 from edged.model.records import ModelRefused
 from edged.model.runner import Loaded
 from edged.plan.make import make_plan
-from edged.plan.memory import check_budget, with_measured
+from edged.plan.memory import check_budget, check_cgroup, with_measured
 from edged.plan.records import Machine, Plan
 from edged.process import trim
 from edged.report import load_text, plan_json, plan_text
@@ -59,7 +59,7 @@ def prepare(path: Path) -> Prepared:
     gc.collect()
     state = state_dir(draft.config)
     free = free_bytes(draft.config.spool.path or state)
-    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free)
+    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit())
     plan, more = make_plan(draft.config, manifests, machine)
     problems += [*more, *look_outside(draft.config)]
     if plan is None or any(not p.is_warning for p in problems):
@@ -92,8 +92,9 @@ def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
     trim()
     plan = replace(plan, memory=with_measured(plan.memory, resident_bytes() - before))
     too_much = check_budget(plan.memory, plan.budget, draft.config.memory.budget is not None)
-    if too_much is not None:
-        raise ConfigError(report(draft, [too_much]))
+    problems = [p for p in (too_much, check_cgroup(plan.memory, plan.budget, plan.cgroup)) if p is not None and not p.is_warning]
+    if problems:
+        raise ConfigError(report(draft, problems))
     return plan, loaded
 
 
@@ -132,6 +133,8 @@ def run(path: Path) -> int:
     logger.info("starting", version=__version__, config=str(path))
     for line in prepared.warnings:
         logger.warning("configuration", problem=line)
+    if not has_memory_cgroup():
+        logger.warning("memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself")
     plan, loaded = load(prepared)
     for name, one in loaded.items():
         if prepared.plan.models[name].providers != "auto":  # what auto did not take is in the model's topic

@@ -1,10 +1,11 @@
 """The state of every part, with a reason where it is not well. "Running" without data is not healthy.
 
 source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
-          its broker is away
+          its broker is away; bad values: something comes and no good sample; frozen: always the same values
 model     idle, failing
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
-          waiting: a source is not well; blocked: rows or results cannot go on; failing: its model fails
+          waiting: a source is not well; blocked: rows or results cannot go on; failing: its model fails;
+          shedding: memory is over the budget
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
@@ -48,23 +49,37 @@ def states(a: Assembly, now: int) -> Iterator[State]:
 
 
 def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
-    source, plan = a.sources[name], a.plan.sources[name]
-    if not isinstance(source, MqttSource):
-        return source.state, source.reason
+    source = a.sources[name]
+    state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
+    if state != "running" or name not in a.freshness or _is_held_back(a, name):
+        return state, reason
+    return a.freshness[name].state(now)
+
+
+def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
+    plan, counts = a.plan.sources[source.name], source.counts
     link = a.links[plan.broker or ""]
     if link.state not in UP:
         return "waiting", f"broker {plan.broker} is {link.state}"
-    last = source.counts.last_arrival
-    if not last:
+    if not counts.last_arrival:
         return "silent", "no message yet"
-    quiet_s = (now - last) / 1e9
-    if plan.rate and quiet_s > max(LEAST_SILENCE_S, PERIODS / plan.rate):
-        return "silent", f"nothing has come in for {quiet_s:.0f} s"
+    if counts.rejected and not counts.rows:
+        return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
+    quiet = now - counts.last_arrival
+    if plan.stale_ns is not None and quiet > plan.stale_ns and not _is_held_back(a, source.name):
+        return "silent", f"nothing has come in for {quiet / 1e9:.0f} s"
     return "running", ""
+
+
+def _is_held_back(a: Assembly, name: str) -> bool:
+    """Whether a pipeline that is full keeps the source from speaking: that is no silence of its own."""
+    return any(a.pipelines[p].parked for p, plan in a.plan.pipelines.items() if name in plan.roots)
 
 
 def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
+    if pipeline.is_shed:
+        return "shedding", "memory is over the budget"
     if pipeline.parked:
         return "blocked", f"{pipeline.parked} blocks wait for a free slot: model {p.model} is slower than its sources"
     for s in p.roots:

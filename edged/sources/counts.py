@@ -1,10 +1,10 @@
-"""What a source counts. The ledger `rows + rejected == read` holds after every read."""
+"""What a source counts, and the one step in which it does: decoded rows to a block. `rows + rejected == read`, always."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edged.records import NONE, Block, Reject, Rows
+from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.stamp import Stamper
 from edged.telemetry import Drops
 
@@ -37,14 +37,23 @@ class SourceCounts:
         return self.read - self.rows - self.rejected
 
 
-def stamped(rows: Rows, stamper: Stamper, counts: SourceCounts, arrival: int, utc_offset: int, is_synced: bool) -> Block | None:
-    """The block of freshly decoded rows that owe no receipt, counted; None when all of them were refused."""
+def stamped(
+    rows: Rows,
+    stamper: Stamper,
+    counts: SourceCounts,
+    arrival: int,
+    utc_offset: int,
+    is_synced: bool,
+    key_ids: Sequence[int | None] | None = None,
+    receipts: Sequence[Receipt] = (NONE,),
+) -> Block | None:
+    """The block of freshly decoded rows, counted; None when all of them were refused."""
     counts.read += len(rows.values) + len(rows.rejects)
     if rows.rejects:
         counts.reject(rows.rejects)
     if not len(rows.values):
         return None
-    block, rejects = stamper.stamp(rows, None, (NONE,), arrival, utc_offset, arrival + utc_offset, is_synced)
+    block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
     if rejects:
         counts.reject(rejects)
     if block is not None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from edged.clock import Clock
 from edged.decode import PayloadDecoder
 from edged.records import Block, Receipt
-from edged.sources.counts import SourceCounts
+from edged.sources.counts import SourceCounts, stamped
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import TopicFilter
@@ -80,21 +80,13 @@ class MqttSource:
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
         rows = self._decoder.decode(payloads, None if self._keys is None else captures)
-        counts.read += len(rows.values) + len(rows.rejects)
-        if rows.rejects:
-            counts.reject(rows.rejects)
-        if not len(rows.values):
-            return
         key_ids: list[int | None] | None = None
-        if self._keys is not None:
+        if self._keys is not None and len(rows.values):
             key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
-        offset = self._clock.offset()
-        block, rejects = self._stamper.stamp(rows, key_ids, receipts, now, offset, now + offset, self._clock.is_synced())
-        if rejects:
-            counts.reject(rejects)
+        clock = self._clock
+        block = stamped(rows, self._stamper, counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
         if block is None:
             return
-        counts.rows += len(block)
         for consume in self.consumers:
             consume(block)
 
@@ -152,6 +144,9 @@ class Router:
             source.flush(now)
         for message in batch:
             message[5].done()
+
+    def drop_caches(self) -> None:
+        self._routes.clear()
 
     def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[MqttSource, tuple[str, ...]]]:
         """The sources of a topic: by subscription identifier where the broker sends one, else by matching filters."""

@@ -23,7 +23,7 @@ from edged.stamp import Stamper
 from edged.transport.serial_port import SerialPort, appeared, find, missing
 
 NO_FRAME_NS = 5 * 10**9
-SILENT_NS = 10 * 10**9  # where no rate says what to expect
+SILENT_NS = 10 * 10**9  # before anything has come, where neither `rate` nor `stale_after` says what to expect
 SILENT_LEAST_NS = 2 * 10**9
 SILENT_PERIODS = 3
 SHOWN_BYTES = 16
@@ -118,8 +118,12 @@ class SerialSource:
         if self._state not in ("running", "no valid frame"):
             return False
         rate = self._settings.rate
-        limit = max(SILENT_LEAST_NS, SILENT_PERIODS * 1e9 / rate) if rate else SILENT_NS
-        return self._flow.is_open and self._clock.now() - self._heard > limit
+        limit: float | None = self._settings.stale_after
+        if limit is None and rate:
+            limit = max(SILENT_LEAST_NS, SILENT_PERIODS * 1e9 / rate)
+        elif limit is None and not self.counts.last_arrival:
+            limit = SILENT_NS
+        return limit is not None and self._flow.is_open and self._clock.now() - self._heard > limit
 
     def _turn(self, state: str, reason: str) -> None:
         self._state, self._reason = state, reason

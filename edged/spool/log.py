@@ -140,6 +140,12 @@ class Log:
         return not (self.waiting or self.pending or self.writing)
 
     @property
+    def bytes_to_come(self) -> int:
+        """What its files will grow by, once all that waits is written."""
+        writing = self.writing.size - self.writing.segment.size if self.writing is not None else 0
+        return writing + self.pending_bytes - (MESSAGE_OVERHEAD - RECORD_BYTES) * len(self.pending)
+
+    @property
     def is_behind(self) -> bool:
         """Whether something is here that nobody has taken yet."""
         return self.alone > 0 or self.waiting > len(self.held)

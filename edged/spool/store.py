@@ -147,8 +147,8 @@ class Store:
 
     def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool) -> Entry | None:
         """Takes a message, or None: the spool is full and keeps the oldest. May drop others for it."""
-        need = len(message.topic) + len(message.body)
-        while self.bytes + self.pending_bytes + need > self.max_bytes:
+        need = RECORD_BYTES + len(message.topic) + len(message.body)
+        while self.bytes + sum(other.bytes_to_come for other in self.logs.values()) + need > self.max_bytes:
             if self.drops_newest or not self._make_room():
                 if self.drops_newest or self.pending_bytes > TAIL_BYTES // 2:
                     return None

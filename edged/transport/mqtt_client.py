@@ -123,6 +123,7 @@ class Link:
         self.receiver = Receiver(settings, self.counts, on_publishes, clock, self._log)
         self.ledger = self.receiver.ledger
         self._backlog = backlog
+        self._waiters: dict[Callable[[], None], None] = {}
         self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
         self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
         self._connector = Connector(settings)
@@ -156,11 +157,36 @@ class Link:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
 
+    def room(self, size: int) -> int:
+        """How many more messages of `size` bytes (`Message.size`) somebody who can wait may send now."""
+        return self.sender.room(size)
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Calls back once, in a later turn, when there is room again."""
+        self._waiters[callback] = None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing leaves: the broker is away and there is no spool."""
+        return not self.is_connected and self._backlog is None
+
+    def _tell_waiters(self) -> None:
+        if self._waiters and self.sender.has_room:
+            waiters, self._waiters = self._waiters, {}
+            for callback in waiters:
+                self._loop.call_soon(callback)
+
     def settle(self) -> None:
         """To be called where receipts were let go outside of `on_publishes`: what is due is acknowledged at the end of
         this turn. Without it, within 5 ms."""
         if self.ledger.is_due:
             self._flush_soon()
+
+    def drop_caches(self) -> None:
+        """Forgets topics seen before; they are learnt again."""
+        self.sender.drop_caches()
+        if self._connection is not None:
+            self._connection.parser.drop_caches()
 
     # Life
 
@@ -288,6 +314,7 @@ class Link:
     def _leave(self) -> None:
         self._leaving = None
         self.sender.leave()
+        self._tell_waiters()
 
     def _leave_later(self) -> None:
         if self._leaving is not None:
@@ -374,6 +401,8 @@ class Link:
         if channel.is_stuck or connection.ended.done():
             return  # still due: `_on_writable` goes on
         self._is_flush_due = False
+        if self._waiters:
+            self._tell_waiters()
         if self.sender.can_fill:
             self._flush_soon()
         elif self._is_closing and self.sender.is_empty and not self._drained.done():

@@ -7,21 +7,17 @@ and TLS handshakes are non-blocking. Every socket is closed on every way out, ca
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import ipaddress
 import os
 import socket
 import ssl
-import threading
-from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TypeVar
 
 from edged.errors import Retryable
 from edged.transport.mqtt_settings import LinkSettings
+from edged.transport.one_shot import start_one_shot_thread
 
-T = TypeVar("T")
 Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | str]
 
 CERT_NOT_YET_VALID, CERT_EXPIRED = 9, 10  # X509_V_ERR_*
@@ -66,8 +62,10 @@ class Connector:
             return [numeric], None
         settings = self._settings
         if self._prepared is None or self._prepared.done():  # else the last attempt's thread is still at it: no second one
-            self._prepared = in_thread(
-                "edged-lookup", lambda: ([numeric] if numeric else look_up(url.host, url.port), make_context(settings))
+            self._prepared = start_one_shot_thread(
+                "edged-lookup",
+                lambda: ([numeric] if numeric else look_up(url.host, url.port), make_context(settings)),
+                lambda _: None,
             )
         prepared = self._prepared
         await asyncio.wait({prepared}, timeout=deadline - asyncio.get_running_loop().time())
@@ -213,30 +211,3 @@ async def until_ready(sock: socket.socket, for_write: bool, deadline: float) -> 
     finally:
         timer.cancel()
         (loop.remove_writer if for_write else loop.remove_reader)(fd)
-
-
-def in_thread(name: str, work: Callable[[], T]) -> asyncio.Future[T]:
-    """Runs what blocks in a daemon thread of its own that ends with it; an executor's would stay for ever."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)  # type: ignore[arg-type]
-        else:
-            future.set_exception(error)
-            future.exception()  # seen: whoever waited may have given up
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as e:
-            error = e
-        with contextlib.suppress(RuntimeError):  # the loop may have ended meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return future

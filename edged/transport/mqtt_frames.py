@@ -201,6 +201,10 @@ class FrameParser:
         if length > CONTROL_MAX:
             raise ProtocolError(f"a {self._heads[head]} of {length} bytes", TOO_LARGE)
 
+    def drop_caches(self) -> None:
+        self._known_topics.clear()
+        self._known_properties.clear()
+
     def _check_topic(self, text: bytes) -> bytes:
         if not text:
             raise ProtocolError("a PUBLISH with an empty topic, though topic aliases are not allowed", PROTOCOL_ERROR)
@@ -367,6 +371,9 @@ class FrameWriter:
             out += head
             out += mid.to_bytes(2, "big")
         out += body
+
+    def drop_caches(self) -> None:
+        self._heads.clear()
 
     def _make_head(self, topic: bytes) -> bytes:
         """The topic with its length, and under MQTT 5 the length of no properties: the same for each message of a topic."""

@@ -23,6 +23,7 @@ FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets
 REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
 TRIES = 3
 MAX_PACKET, MAX_TOPIC = 268_435_455, 65_535  # what length fields can say
+NO_BOUND = 1 << 30
 MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
 
 
@@ -106,6 +107,22 @@ class Sender:
             if backlog.is_always:
                 backlog.keep(message)
         self.outbox.put(message)
+
+    def room(self, size: int) -> int:
+        """How many more messages of `size` bytes may be put by somebody who can wait, so that none gives way: half of the
+        outbox is theirs, the other half for those who cannot. Without end while what comes goes to disk."""
+        if self.is_away and self.backlog is not None:
+            return NO_BOUND
+        outbox = self.outbox
+        return min(outbox.max_items // 2 - outbox.items, (outbox.max_bytes // 2 - outbox.bytes_queued) // size)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether somebody who waited for room may go on: with a quarter of the outbox free for him, not for one message."""
+        outbox = self.outbox
+        if self.is_away and self.backlog is not None:
+            return True
+        return outbox.items <= outbox.max_items // 4 and outbox.bytes_queued <= outbox.max_bytes // 4
 
     def leave(self) -> None:
         """The broker is away: what waits for it goes to disk, and so does what comes. What was in flight stays as well: the
@@ -221,6 +238,9 @@ class Sender:
             elif message.is_json and message.arrival:
                 body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
             self._writer.publish(out, message.topic, body, 1, message.retain and self._may_retain, mid, properties=properties)
+
+    def drop_caches(self) -> None:
+        self._writer.drop_caches()
 
     def abandon(self) -> None:
         """The process ends: what is left goes to the spool, or is counted as `shutdown`; its inputs then stay

@@ -5,41 +5,54 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def in_one_shot_thread(name: str, work: Callable[[], T], discard: Callable[[T], None]) -> T:
-    """What `work` returns, done in a thread that ends with it. If cancelled meanwhile, the result goes to `discard`."""
+def start_one_shot_thread(name: str, work: Callable[[], T], discard: Callable[[T], None]) -> asyncio.Future[T]:
+    """What `work` will return, done in a thread that ends with it. If the future is cancelled meanwhile, or the loop ends, the
+    result goes to `discard`."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def deliver(result: T | None, error: Exception | None) -> None:
+    def succeed(result: T) -> None:
         if done.cancelled():
-            if result is not None:
-                discard(result)
-        elif error is not None:
-            done.set_exception(error)
+            discard(result)
         else:
-            done.set_result(result)  # type: ignore[arg-type]
+            done.set_result(result)
+
+    def fail(error: Exception) -> None:
+        if not done.cancelled():
+            done.set_exception(error)
+            done.exception()  # seen: whoever waited may have given up
 
     def body() -> None:
-        result, error = None, None
         try:
             result = work()
-        except Exception as e:
-            error = e
-        try:
-            loop.call_soon_threadsafe(deliver, result, error)
-        except RuntimeError:  # the loop ended first
-            if result is not None:
-                discard(result)
+        except Exception as error:
+            _tell(loop, partial(fail, error), lambda: None)
+        else:
+            _tell(loop, partial(succeed, result), partial(discard, result))
 
     threading.Thread(target=body, name=name, daemon=True).start()
+    return done
+
+
+async def in_one_shot_thread(name: str, work: Callable[[], T], discard: Callable[[T], None]) -> T:
+    """What `work` returns, done in a thread that ends with it. If cancelled meanwhile, the result goes to `discard`."""
+    done = start_one_shot_thread(name, work, discard)
     try:
         return await done
     except asyncio.CancelledError:
         if done.done() and not done.cancelled() and done.exception() is None:
             discard(done.result())
         raise
+
+
+def _tell(loop: asyncio.AbstractEventLoop, news: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(news)
+    except RuntimeError:  # the loop ended first
+        otherwise()

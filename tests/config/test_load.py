@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from edged.config.load import load, read, report
+from edged.config.load import Draft, read, report
 from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
 from edged.config.values import BrokerUrl
 from edged.errors import ConfigError, Problem
@@ -21,6 +22,13 @@ BESIDE = {
     "mqtt": "hunter2",
     "cloud-key": KEY,
 }
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
+    """A file without a problem."""
+    draft = read(path, environ)
+    assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
+    return draft
 
 
 def deployment(name: str, folder: Path) -> Config:
@@ -126,7 +134,8 @@ rate = 10
 source = "a"
 """,
     )
-    warnings = load(path).warnings
+    draft = load(path)
+    warnings = report(draft, draft.problems)
     assert [line.removeprefix(f"{path}:").split(":")[0] for line in warnings] == ["4", "9"]
     assert not any("hunter2" in line for line in warnings)
 
@@ -195,7 +204,7 @@ source = "q"
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     def said(path: Path) -> str:
         with pytest.raises(ConfigError) as caught:
-            load(path)
+            read(path)
         (line,) = caught.value.lines
         return line.removeprefix(str(path))
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.config import values
-from edged.config.values import Function, Secret, Span, Surroundings, parse_field_path, shown
+from edged.config.values import Function, Secret, Span, Surroundings, parse_field_path
+from edged.config.words import shown
 
 AROUND = Surroundings(Path("/etc/edged"), {})
 

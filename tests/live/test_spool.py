@@ -106,9 +106,8 @@ def test_a_start_without_the_broker(broker: Broker, there: Broker, tmp_path: Pat
             here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
     replayed = [number(r) for r in everything if r.get("replayed")]
     live = [number(r) for r in everything if not r.get("replayed")]
-    assert replayed == sorted(set(replayed))
+    assert replayed == list(range(replayed[0], 500))  # the client may have come a moment late for the first
     assert live == list(range(500, 550))
-    assert set(range(100, 550)) <= {*replayed, *live}  # the client may have come a moment late for the first
     places = {number(r): i for i, r in enumerate(everything)}
     assert places[549] < places[499], "live results did not go first"
     ages = [r["age_ms"] for r in everything if r.get("replayed")]

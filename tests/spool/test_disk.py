@@ -16,8 +16,10 @@ from tests.fakes.disk import FakeDisk
 
 
 @pytest.fixture(params=["real", "fake"])
-def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
-    return FileDisk(tmp_path / "state" / "spool") if request.param == "real" else FakeDisk()
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
+    one: Disk = FileDisk(tmp_path / "state" / "spool") if request.param == "real" else FakeDisk()
+    yield one
+    one.close()
 
 
 def test_nothing_there(disk: Disk) -> None:
@@ -73,3 +75,23 @@ def test_no_room(small: Path) -> None:
     grown = disk.write("main/a.log", size, b"y" * 100, 2_000_000)  # room for the data, not for all the zeros
     assert size + 100 <= grown <= 1 << 20
     assert disk.read("main/a.log", size, 100) == b"y" * 100
+    disk.close()
+
+
+def test_a_folder_belongs_to_one(tmp_path: Path) -> None:
+    first, second = FileDisk(tmp_path), FileDisk(tmp_path)
+    first.write("main/a.log", 0, b"x", 1)
+    for act in (lambda: second.list(), lambda: second.write("main/b.log", 0, b"y", 1)):
+        with pytest.raises(OSError, match="another edged"):
+            act()
+    first.close()
+    assert list(second.list()) == [("main/a.log", 1)]
+    second.close()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    disk = FileDisk(tmp_path / "file" / "spool")
+    assert list(disk.list()) == []
+    with pytest.raises(OSError, match="Not a directory"):
+        disk.write("main/a.log", 0, b"x", 1)

@@ -363,8 +363,7 @@ async def test_silent_in_tls() -> None:
     async with Server(deaf) as server:
         subject = Subject(settings(server.port, scheme="mqtts", connect_timeout_s=0.1))
         async with running(subject):
-            await until(lambda: server.connections > 2)
-            assert subject.link.state == "timeout"
+            await until(lambda: server.connections > 2 and subject.link.state == "timeout")  # a slow look-up has its own state
             assert "silent in the TLS handshake" in subject.link.reason
 
 

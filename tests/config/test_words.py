@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.plan.words import did_you_mean, duration, listed
+from edged.config.words import did_you_mean, duration, listed
 
 S = 10**9
 

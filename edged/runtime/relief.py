@@ -1,0 +1,116 @@
+"""Acts on what the governor decides about memory: trims, drops caches, sheds pipelines, and says so.
+
+The order of relief, each step a second after the one before, while memory is not back at `ok`:
+
+    1  trim: freed memory goes back to the kernel, in a thread that ends
+    2  drop the caches of topics and routes, which fill again by themselves, and trim again; from then on trim now and then
+    3  only above the budget: shed pipelines, one a second, lowest `priority` first, among equals the last of the file first
+
+A shed pipeline drops what is due and what waits, counted as `memory`; with `overflow = "block"` it holds its sources.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from edged.assemble import Assembly
+from edged.budget import resident_bytes
+from edged.config.units import MIB
+from edged.governor import Governor
+from edged.pipeline import Pipeline
+from edged.process import trim
+
+log: Any = structlog.get_logger("edged")
+
+
+class Relief:
+    """`look` once a second. `event` publishes a change; `resident` reads this process's resident memory in bytes."""
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        event: Callable[..., None],
+        resident: Callable[[], int] = resident_bytes,
+        trim: Callable[[], None] = trim,
+    ) -> None:
+        self._plan = plan = assembly.plan
+        self.resident = self.highest = resident()
+        self.trims = 0
+        self._assembly = assembly
+        self._event = event
+        self._read = resident
+        self._trim = trim
+        self._thread: threading.Thread | None = None
+        self._candidates = shed_order(list(assembly.pipelines.values()))
+        self._governor = Governor(min(plan.budget, plan.cgroup or plan.budget), plan.planned_bytes, len(self._candidates))
+        self._said = ("ok", 0)
+
+    @property
+    def shed(self) -> list[str]:
+        """The pipelines that are shed now, the least important first."""
+        return [pipeline.name for pipeline in self._candidates if pipeline.is_shed]
+
+    def look(self, now_s: float) -> None:
+        """Reads memory and does what is to be done. `now_s` is monotonic."""
+        try:
+            self.resident = self._read()
+        except OSError:  # no descriptor is free: nothing is known, so nothing is done
+            return
+        self.highest = max(self.highest, self.resident)
+        orders = self._governor.read(self.resident, now_s)
+        if orders.drop_caches:
+            self._assembly.drop_caches()
+        if orders.trim and (self._thread is None or not self._thread.is_alive()):
+            self.trims += 1
+            self._thread = threading.Thread(target=self._trim, name="edged-trim", daemon=True)
+            self._thread.start()
+        for i, pipeline in enumerate(self._candidates):
+            if pipeline.is_shed != (i < orders.shed):
+                pipeline.shed(i < orders.shed)
+        self._say()
+
+    def end(self) -> None:
+        """Lets every pipeline work, so that what waits at a stop is finished."""
+        for pipeline in self._candidates:
+            if pipeline.is_shed:
+                pipeline.shed(False)
+
+    def _say(self) -> None:
+        now = (self._governor.level, self._governor.shed)
+        if now == self._said:
+            return
+        self._said = now
+        facts: dict[str, Any] = {
+            "level": now[0],
+            "resident_mib": self.resident // MIB,
+            "budget_mib": self._governor.budget // MIB,
+        }
+        if now[1]:
+            facts["shed"] = self.shed
+        (log.info if now == ("ok", 0) else log.warning)("memory", **facts)
+        self._event("memory", **facts)
+
+    def facts(self) -> dict[str, Any]:
+        """For health: the level, and what is being done about it."""
+        return {
+            "resident_mib": round(self.resident / MIB, 1),
+            "highest_mib": round(self.highest / MIB, 1),
+            "planned_mib": round(self._plan.planned_bytes / MIB, 1),
+            "budget_mib": round(self._governor.budget / MIB, 1),
+            "cgroup_mib": round(self._plan.cgroup / MIB, 1) if self._plan.cgroup is not None else None,
+            "level": self._governor.level,
+            "relief": list(self._governor.relief),
+            "shed": self.shed,
+            "trims": self.trims,
+        }
+
+
+def shed_order(pipelines: list[Pipeline]) -> list[Pipeline]:
+    """The least important first: by priority, then from the end of the file."""
+    order = pipelines[::-1]
+    order.sort(key=lambda p: p.priority)
+    return order

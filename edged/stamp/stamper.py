@@ -1,0 +1,203 @@
+"""Decoded rows become a block: each row gets its time and its key, each refused one a reason.
+
+Knows no clock of its own; `arrival` (monotonic ns) and UTC come in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.records import Block, Receipt, Reject, Rows
+from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
+from edged.stamp.keys import KeyTable
+
+FUTURE_NS = 60 * 10**9
+"""A time further ahead of a synchronised clock is no time."""
+
+TICKS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+SECONDS_PER_YEAR = 31_556_952
+
+
+class Stamper:
+    """Makes the blocks of one source.
+
+    `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples a second of one key.
+    Rows with UTC stamps give a block in UTC (`offset` 0). All others are on the monotonic clock, with the offset to UTC:
+    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples.
+    """
+
+    def __init__(self, time_format: str | None, rate: float | None, keys: KeyTable | None) -> None:
+        self._format = time_format
+        self._keys = keys
+        size = keys.max_keys if keys is not None else 1
+        period = 1e9 / rate if rate else None
+        self._is_utc = time_format is not None and not time_format.startswith("elapsed_")
+        self._clock: Clock
+        if time_format is None:
+            self._clock = Arrival(period, size)
+        elif self._is_utc:
+            self._clock = Utc(period, size)
+        else:
+            self._clock = Elapsed(TICKS_NS[time_format.removeprefix("elapsed_")], size)
+
+    def stamp(
+        self,
+        rows: Rows,
+        key_ids: int | Sequence[int | None] | None,
+        receipts: Sequence[Receipt],
+        arrival: int,
+        utc_offset: int,
+        now_utc: int,
+        is_synced: bool,
+    ) -> tuple[Block | None, list[Reject]]:
+        """The block of what came in at `arrival`, and the rows refused here (`rows.rejects` are the caller's).
+
+        `key_ids`: one a row (None: the table refused it) or one for all; None: from `rows.keys`, if the stream is keyed.
+        `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
+        """
+        rejects: list[Reject] = []
+        batch = _Batch(rows, receipts)
+        keys: NDArray[np.int32] | int = 0
+        if batch.count and self._keys is not None:
+            keys = self._ids(batch, key_ids, arrival, rejects)
+            self._take_recycled()
+        if batch.count and self._is_utc and is_synced:
+            keys = self._drop_future(batch, keys, now_utc, rejects)
+        if not batch.count:
+            return None, rejects
+        times, kept = self._clock.times(batch.time, batch.count, keys, arrival)
+        if kept is not None:
+            gone = np.flatnonzero(~kept).tolist()
+            rejects += [Reject("late", self._late(keys, i), payload=batch.payload_of(i)) for i in gone]
+            batch.keep(kept)
+            times, keys = times[kept], _of_kept(keys, kept)
+            if not batch.count:
+                return None, rejects
+        restarts: tuple[int, ...] = ()
+        if self._clock.restarts:  # also of earlier calls, all of whose rows were refused
+            restarts = tuple(dict.fromkeys(self._clock.restarts))
+            self._clock.restarts.clear()
+        offset = 0 if self._is_utc else utc_offset
+        receipt_of_each = batch.receipt_of_each()
+        return Block(batch.values, times, offset, arrival, keys, receipt_of_each, batch.degraded, restarts), rejects
+
+    def reset(self) -> None:
+        """The port was opened anew: counters of the sensor may have begun anew."""
+        self._clock.forget_all()
+
+    def _take_recycled(self) -> None:
+        assert self._keys is not None
+        for key in self._keys.recycled:
+            self._clock.forget(key)
+        self._clock.restarts += self._keys.recycled
+        self._keys.recycled.clear()
+
+    def _ids(
+        self, batch: _Batch, key_ids: int | Sequence[int | None] | None, arrival: int, rejects: list[Reject]
+    ) -> NDArray[np.int32] | int:
+        """The key ids of the rows; drops those that have none from the batch."""
+        assert self._keys is not None
+        if isinstance(key_ids, int):
+            return key_ids
+        names = batch.keys
+        if key_ids is None:
+            if names is None:
+                return 0
+            key_ids = [self._keys.id(n, arrival) for n in names]
+        if None not in key_ids:
+            return np.array(key_ids, np.int32)
+        for i, key in enumerate(key_ids):
+            if key is None:
+                rejects.append(self._refused(names[i] if names is not None else None, batch.payload_of(i)))
+        batch.keep(np.array([key is not None for key in key_ids]))
+        return np.array([key for key in key_ids if key is not None], np.int32)
+
+    def _refused(self, names: tuple[str, ...] | None, payload: int) -> Reject:
+        assert self._keys is not None
+        shown = "" if names is None else " " + repr("/".join(names)[:64])
+        detail = f"new key{shown}: all {self._keys.max_keys} keys are in use and none is stale: raise max_keys"
+        return Reject("too_many_keys", detail, payload=payload)
+
+    def _drop_future(
+        self, batch: _Batch, keys: NDArray[np.int32] | int, now_utc: int, rejects: list[Reject]
+    ) -> NDArray[np.int32] | int:
+        assert batch.time is not None
+        limit = now_utc + FUTURE_NS
+        if int(batch.time.max()) <= limit:
+            return keys
+        kept = batch.time <= limit
+        for i in np.flatnonzero(~kept).tolist():
+            detail = future_detail(int(batch.time[i]), self._format or "", now_utc, self._name(keys, i))
+            rejects.append(Reject("future", detail, payload=batch.payload_of(i)))
+        batch.keep(kept)
+        return _of_kept(keys, kept)
+
+    def _late(self, keys: NDArray[np.int32] | int, row: int) -> str:
+        whose = self._name(keys, row)
+        of = f" of {whose}" if whose else ""
+        if not self._is_utc:
+            return f"taken{of} before its time started over in the same read"
+        return f"time{of} is before that of its last sample; is the clock of that sensor right (decode.time)?"
+
+    def _name(self, keys: NDArray[np.int32] | int, row: int) -> str:
+        if self._keys is None or not len(self._keys):
+            return ""
+        return "/".join(self._keys.names(keys if isinstance(keys, int) else int(keys[row])))
+
+
+def future_detail(time: int, time_format: str, now_utc: int, key: str = "") -> str:
+    """Why a time (UTC ns, as read in `time_format`) is no time; names the unit in which it would be now, within a day."""
+    whose = f"time of {key}" if key else "time"
+    year, this_year = (1970 + ns // 10**9 // SECONDS_PER_YEAR for ns in (time, now_utc))
+    if year > this_year:
+        text = f"{whose} is in the year {year}"
+    else:
+        text = f"{whose} is {(time - now_utc) // 10**9} s ahead of the clock, which is synchronised"
+    if not time_format.startswith("unix_"):
+        return f"{text}; is the clock of that sensor right?"
+    raw = time // TICKS_NS[time_format.removeprefix("unix_")]
+    for unit, tick in TICKS_NS.items():
+        if abs(raw * tick - now_utc) < 86_400 * 10**9:
+            other = f"unix_{unit}"
+            return f'{text}: {raw} read as {time_format}; as {other} it is now: decode.time.format = "{other}"'
+    return f"{text}: {raw} read as {time_format}; is the clock of that sensor right?"
+
+
+class _Batch:
+    """The columns of the rows that are still in."""
+
+    __slots__ = ("_payload", "_receipts", "count", "degraded", "keys", "time", "values")
+
+    def __init__(self, rows: Rows, receipts: Sequence[Receipt]) -> None:
+        self.values = rows.values
+        self.count = len(rows.values)
+        self.time = rows.time
+        self.keys = rows.keys
+        self.degraded = rows.degraded
+        self._payload = rows.payload
+        self._receipts = receipts
+
+    def keep(self, kept: NDArray[np.bool_]) -> None:
+        self.values = self.values[kept]
+        self.count = len(self.values)
+        self._payload = np.flatnonzero(kept).astype(np.int32) if self._payload is None else self._payload[kept]
+        if self.time is not None:
+            self.time = self.time[kept]
+        if self.degraded is not None:
+            self.degraded = self.degraded[kept]
+
+    def payload_of(self, row: int) -> int:
+        return row if self._payload is None else int(self._payload[row])
+
+    def receipt_of_each(self) -> Sequence[Receipt]:
+        receipts = self._receipts
+        if self._payload is None or len(receipts) == 1:
+            return receipts
+        return [receipts[i] for i in self._payload.tolist()]
+
+
+def _of_kept(keys: NDArray[np.int32] | int, kept: NDArray[np.bool_]) -> NDArray[np.int32] | int:
+    return keys if isinstance(keys, int) else keys[kept]

@@ -1,0 +1,126 @@
+"""The plug is pulled: on what the disk holds at that moment every result is found that was settled by then.
+
+The disk is a file with ext4 in it. At a random moment the daemon is frozen, the file is copied as it is, without what the
+kernel has not written yet, and a new daemon starts on the copy. Needs root and loop devices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.broker import Broker, free_port
+from tests.live.daemon import Client, Daemon, balanced, until
+
+CUTS = 200 if os.environ.get("EDGED_SOAK") else 4
+CONFIG = """
+[device]
+id = "t"
+state_dir = "{state}"
+[health]
+interval = "100ms"
+broker = "here"
+[broker.here]
+url = "mqtt://127.0.0.1:{here}"
+session_expiry = "0s"
+[broker.there]
+url = "mqtt://127.0.0.1:{there}"
+[source.in]
+type = "mqtt"
+broker = "here"
+topic = "in/x"
+decode = {{ format = "json", fields = ["a", "b", "c"] }}
+[model.m]
+path = "{zoo}/linear.onnx"
+[pipeline.p]
+source = "in"
+model = "m"
+publish = {{ broker = "there", topic = "out/p" }}
+"""
+
+
+@contextmanager
+def mounted(image: Path, folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def empty_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 64 MiB with ext4 in it."""
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs root and mkfs.ext4")
+    image = tmp_path_factory.mktemp("disk") / "image"
+    with image.open("wb") as f:
+        f.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", str(image)], check=True)
+    try:
+        with mounted(image, image.with_name("try")):
+            pass
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"cannot mount by loop: {error.stderr.decode()}")
+    return image
+
+
+def samples(numbers: range) -> list[str]:
+    return [json.dumps({"a": n, "b": 0, "c": 0}) for n in numbers]
+
+
+@pytest.mark.parametrize("cut", range(CUTS))
+def test_a_power_cut_loses_nothing_that_was_settled(
+    cut: int, broker: Broker, tmp_path: Path, zoo: Path, empty_image: Path
+) -> None:
+    rng = random.Random(cut)
+    there = Broker(tmp_path, port=free_port())
+    image, copy = tmp_path / "image", tmp_path / "copy"
+    shutil.copy(empty_image, image)
+
+    def config(state: Path) -> str:
+        return CONFIG.format(state=state, here=broker.port, there=there.port, zoo=zoo)
+
+    with Client(broker.port) as here:
+        with mounted(image, tmp_path / "before") as state:
+            daemon = Daemon(tmp_path, config(state), name="before.toml")
+            daemon.start()
+            sent = 0
+            deadline = time.monotonic() + 1.2 + rng.random() * 2
+            while time.monotonic() < deadline:
+                here.publish_all("in/x", samples(range(sent, sent + 20)))
+                sent += 20
+            daemon.signal(signal.SIGSTOP)
+            shutil.copy(image, copy)
+            settled = acknowledged(broker)
+            daemon.kill()
+        with mounted(copy, tmp_path / "after") as state:
+            again = Daemon(tmp_path, config(state), name="after.toml")
+            if cut % 4 == 0:  # the power goes again while what is there is being found
+                again.spawn()
+                until(lambda: again.process.poll() is not None or "ready" in again.log)
+                again.kill()
+            with again:
+                health = here.health(lambda h: "there" in h["spool"]["brokers"] and balanced(h))
+                found = health["spool"]["brokers"]["there"]["waiting"]
+                with there, Client(there.port, "out/#") as client:
+                    del client
+                    here.health(lambda h: h["spool"]["state"] == "idle")
+            assert found >= settled, f"{settled} inputs were acknowledged, {found} results are there"
+    assert settled > 0
+
+
+def acknowledged(broker: Broker) -> int:
+    """How many inputs the daemon has acknowledged, as its broker saw it."""
+    return sum("Received PUBACK from edged-t-here" in line for line in broker.log.splitlines())

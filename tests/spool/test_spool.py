@@ -1,0 +1,225 @@
+"""The spool on a loop: when it writes, when receipts are let go, accounts, the rate, and a disk that takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from edged.clock import Clock
+from edged.records import Message
+from edged.spool.settings import SpoolSettings
+from edged.spool.spool import Backlog, Spool, boot_id
+from edged.telemetry import PublishCounts
+from tests.fakes.disk import FakeDisk
+from tests.spool.shelf import BOOT, message, number
+
+DEADLINE_S = 10.0
+
+
+@asynccontextmanager
+async def running(disk: FakeDisk, **more: Any) -> AsyncIterator[Spool]:
+    spool = Spool(SpoolSettings(Path("/spool"), 1 << 24, **more), disk, Clock(), structlog.get_logger(), BOOT)
+    spool.open()
+    task = asyncio.get_running_loop().create_task(spool.run())
+    try:
+        yield spool
+    finally:
+        await spool.close(task, 5.0)
+        await task
+
+
+async def until(fact: Callable[[], object]) -> None:
+    deadline = asyncio.get_running_loop().time() + DEADLINE_S
+    while not fact():
+        assert asyncio.get_running_loop().time() < deadline, "waited in vain"
+        await asyncio.sleep(0.002)
+
+
+def send(backlog: Backlog, account: PublishCounts, numbers: range, *, receipt: bool = False, size: int = 100) -> list[Message]:
+    sent = [message(n, size, account, receipt) for n in numbers]
+    for one in sent:
+        account.made += 1
+        backlog.store(one)
+    return sent
+
+
+async def drain(backlog: Backlog) -> list[Message]:
+    """Everything, acknowledged at once."""
+    taken: list[Message] = []
+
+    def take() -> None:
+        while backlog.is_ready and (one := backlog.take(Clock.now())) is not None:
+            taken.append(one)
+            if one.record is not None:
+                one.record.done()
+
+    backlog.on_ready = take
+    backlog.begin()
+    await until(lambda: not backlog.is_behind)
+    return taken
+
+
+async def test_receipts_are_let_go_after_the_sync() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        sent = send(spool.backlog("main"), account, range(5), receipt=True)
+        receipts = [m.receipt for m in sent]
+        assert (account.queued, account.spooled, account.balance()) == (5, 0, 0)
+        assert all(r.owed == 1 for r in receipts)
+        await until(lambda: account.spooled == 5)
+        assert all(r.owed == 0 for r in receipts)
+        assert (account.queued, account.balance()) == (0, 0)
+        assert spool.state == ("storing", "")
+        assert [number(m) for m in await drain(spool.backlog("main"))] == list(range(5))
+        await until(lambda: spool.state == ("idle", ""))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "receipt"),
+    [(600, 100, False), (16, 100, True)],
+    ids=["64 KiB", "a quarter of the receive maximum"],
+)
+async def test_written_at_once(count: int, size: int, receipt: bool) -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        started = asyncio.get_running_loop().time()
+        send(spool.backlog("main"), account, range(count), size=size, receipt=receipt)
+        await until(lambda: account.spooled > 0)
+        assert asyncio.get_running_loop().time() - started < DEADLINE_S / 2
+        await until(lambda: account.spooled == count)
+
+
+async def test_written_together_when_nobody_waits() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        for n in range(20):
+            send(spool.backlog("main"), account, range(n, n + 1))
+            await asyncio.sleep(0)
+        await until(lambda: account.spooled == 20)
+        assert len([name for name, _ in disk.list() if name.endswith(".log")]) == 1
+
+
+async def test_a_stop_writes_what_waits() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        send(spool.backlog("main"), account, range(10))
+    assert (account.spooled, account.balance()) == (10, 0)
+    async with running(disk) as spool:
+        assert [number(m) for m in await drain(spool.backlog("main"))] == list(range(10))
+    assert [name for name, _ in disk.list() if name.endswith(".log")] == []
+
+
+async def test_a_disk_without_room() -> None:
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        sent = send(backlog, account, range(3000), receipt=True)
+        receipts = [m.receipt for m in sent]
+        await until(lambda: spool.state[0] == "failing")
+        assert "No space left on device" in spool.state[1]
+        lost = account.drops.by_reason["spool_full"]
+        assert lost > 1000
+        assert account.balance() == 0
+        assert all(r.owed == 1 for r in receipts)  # not on disk, not delivered: the inputs come again
+        disk.room = None
+        await until(lambda: account.spooled == 3000 - lost)
+        assert spool.state == ("storing", "")
+        assert sum(r.owed for r in receipts) == lost
+        assert [number(m) for m in await drain(backlog)] == list(range(lost, 3000))
+
+
+async def test_without_room_what_waits_goes_out_from_memory() -> None:
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        send(backlog, account, range(100))
+        await until(lambda: spool.state[0] == "failing")
+        taken = await drain(backlog)
+        assert [number(m) for m in taken] == list(range(100))
+        assert all(m.replayed and m.account is account for m in taken)
+        account.acked += 100  # as the sender would count them
+        assert account.balance() == 0
+
+
+async def test_at_stop_what_no_disk_took_is_counted() -> None:
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    async with running(disk) as spool:
+        sent = send(spool.backlog("main"), account, range(10), receipt=True)
+    assert account.drops.by_reason == {"shutdown": 10}
+    assert all(m.receipt.owed == 1 for m in sent)
+    assert account.balance() == 0
+
+
+async def test_full_by_policy_settles_what_it_drops() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk, drops_newest=True) as spool:
+        spool.store.max_bytes = 1 << 16
+        backlog = spool.backlog("main")
+        first = send(backlog, account, range(50))
+        await until(lambda: account.spooled == len(first))  # the file has grown to all that is allowed
+        late = message(1000, 100, account, receipt=True)
+        receipt = late.receipt
+        account.made += 1
+        backlog.store(late)
+        assert receipt.owed == 0
+        assert account.drops.by_reason == {"overflow": 1}
+        assert account.balance() == 0
+
+
+async def test_a_copy_is_settled_by_whichever_comes_first() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        early, late = message(1, 100, account, receipt=True), message(2, 100, account, receipt=True)
+        receipts = early.receipt, late.receipt
+        for one in (early, late):
+            account.made += 1
+            account.queued += 1
+            backlog.keep(one)
+        early.record.done()
+        early.let_go()
+        await until(lambda: late.record.is_stored)
+        assert [r.owed for r in receipts] == [0, 0]
+        assert (account.queued, account.spooled) == (2, 0)  # it still waits where it was
+        account.queued -= 1
+        account.acked += 1
+        account.queued -= 1
+        backlog.hand_over(late)
+        assert (account.queued, account.spooled, account.balance()) == (0, 1, 0)
+        assert [number(m) for m in await drain(backlog)] == [2]
+
+
+async def test_replay_keeps_to_its_rate() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk, replay_rate=200.0) as spool:
+        backlog = spool.backlog("main")
+        send(backlog, account, range(100))
+        await until(lambda: account.spooled == 100)
+        started = asyncio.get_running_loop().time()
+        assert len(await drain(backlog)) == 100
+        assert asyncio.get_running_loop().time() - started > 0.3  # half a second, less what 100 ms of credit allow
+
+
+async def test_nothing_is_read_while_the_broker_is_away() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        send(backlog, account, range(100))
+        await until(lambda: account.spooled == 100)
+        assert not backlog.is_ready
+        assert backlog.log.chunk is None
+        backlog.begin()
+        assert backlog.is_ready
+        backlog.pause()
+        assert not backlog.is_ready
+
+
+def test_boot_id() -> None:
+    assert len(boot_id()) == 16
+    assert boot_id() == boot_id()
