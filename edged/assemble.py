@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edged.alarm import Alarm
 from edged.align import Aligner
 from edged.clock import Clock
 from edged.config import schema
@@ -90,29 +91,6 @@ class Assembly:
         for model in self.models.values():
             model.close()
         self.workers.close(timeout_s=1.0)
-
-
-class Alarm:
-    """Calls back at the earliest time (monotonic ns) that was asked for, once."""
-
-    def __init__(self, callback: Callable[[], None], clock: Clock) -> None:
-        self._callback = callback
-        self._clock = clock
-        self._due: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def set(self, due: int) -> None:
-        if self._due is not None and self._due <= due:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = due
-        delay = max(0.0, (due - self._clock.now()) / 1e9)
-        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
-
-    def _ring(self) -> None:
-        self._due = self._timer = None
-        self._callback()
 
 
 def load_models(plan: Plan) -> dict[str, Loaded]:

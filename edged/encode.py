@@ -52,7 +52,7 @@ def make_encoder(
     dtype: str = "float32",
 ) -> Encoder:
     """An encoder for one `publish` entry. `known`: the fields of the output; `fields`: those to send, none for all;
-    `dtype`: the element type in format "raw" of what is not an array, which has its own.
+    `dtype`: the element type in format "raw" of a field that has none of its own.
 
     Raises: ValueError, with a text for a person.
     """
@@ -67,7 +67,8 @@ def make_encoder(
         case "text":
             return _Text(envelope, _the_one(chosen, known, "text", ("number", "text", "bool")))
         case "raw":
-            return _Tensor(envelope, _the_one(chosen, known, "raw", ("tensor", "number")), dtype)
+            field = _numbers(chosen, known)
+            return _Tensor(envelope, field, field.dtype or dtype)
     raise ValueError(f'expected json, msgpack, cbor, raw or text, found "{format}"')
 
 
@@ -253,6 +254,19 @@ def _the_one(chosen: Sequence[ResultField], known: Sequence[ResultField], format
         return fitting[0]
     names = ", ".join(field.name for field in known)
     raise ValueError(f'format "{format}" sends one field, found {len(fitting)}: set fields to one of: {names}')
+
+
+def _numbers(chosen: Sequence[ResultField], known: Sequence[ResultField]) -> ResultField:
+    """The one field of format "raw". Of those that hold several, the values of a regression are all there and in their order."""
+    field = _the_one(chosen, known, "raw", ("tensor", "number"))
+    is_text = field.kind == "text" or field.dtype in ("string", "object")
+    if not is_text and (field.kind != "object" or field.name == "values"):
+        return field
+    fitting = ", ".join(f.name for f in known if f.kind in ("tensor", "number") and f.dtype not in ("string", "object"))
+    found = "is text" if is_text else "holds several"
+    raise ValueError(
+        f'format "raw" sends the numbers of one field; "{field.name}" {found}: use "json", or set fields to one of: {fitting}'
+    )
 
 
 def _cbor() -> Callable[[Any], bytes]:

@@ -25,8 +25,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 10, 600
 """Between two trims: doubled while they give nothing back."""
 WORTH = 1024 * 1024
 """Bytes that make a trim worth repeating soon."""
-FIRST_REST_S, LONGEST_REST_S = 10, 320
-"""Before a shed pipeline comes back: doubled whenever memory was over again soon after one did."""
+FIRST_REST_S, LONGEST_REST_S = 3, 384
+"""Before a shed pipeline comes back: doubled whenever memory is over again soon after one did,"""
+RELAPSE_S = 60
+"""within so many seconds, or twice the rest where that is more."""
 
 
 class Orders(NamedTuple):
@@ -83,7 +85,7 @@ class Governor:
             self._calm = 0
             if self.level != "over":
                 self.level = "over"
-                is_relapse = self._returned and now_s - self._returned < 2 * self._rest_s
+                is_relapse = self._returned and now_s - self._returned < max(RELAPSE_S, 2 * self._rest_s)
                 self._rest_s = min(2 * self._rest_s, LONGEST_REST_S) if is_relapse else FIRST_REST_S
             return
         if self.level == "ok":

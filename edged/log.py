@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure(level: str = "info", form: str = "auto", stream: TextIO = sys.stderr) -> None:
-    """`form` is `auto`, `console`, `logfmt` or `json`; auto is console on a terminal and logfmt elsewhere.
+class _Lossy:
+    """A stream whose failures are nobody's end: a full disk or a reader that left costs lines of the log, not the daemon."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
+    """`form` is `auto`, `console`, `logfmt` or `json`; auto is console on a terminal and logfmt elsewhere. Writes to standard
+    error, or to `stream`.
 
     Times are left to the journal where it is the reader (logfmt without a terminal adds none of its own under systemd).
     """
+    stream = stream or sys.stderr
     if form == "auto":
         form = "console" if stream.isatty() else "logfmt"
     renderers: dict[str, Any] = {
@@ -34,7 +52,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO = sys.stde
             renderers[form](),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=True,
     )
 

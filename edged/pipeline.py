@@ -30,8 +30,10 @@ from edged.window import WindowStage
 
 Arrays = dict[str, NDArray[Any]]
 
-MOST_RUN = 7
-"""Eighths of the deadline that a run is assumed to take at most."""
+MOST_RUN = 7 / 8
+"""Share of the deadline that a run is assumed to take at most, so that what has just come is always tried,"""
+SENDING = 1 / 32
+"""and the share that is left for the way from the run to the socket."""
 
 
 class PipelineCounts:
@@ -81,7 +83,6 @@ class Pipeline:
         clock: Clock,
         alarm: Callable[[int], None],
         results: Sequence[tuple[Field, tuple[str, ...]]] = (),
-        first_seq: int = 1,
         deadline: int = 0,
     ) -> None:
         self.name = name
@@ -104,7 +105,7 @@ class Pipeline:
         self._blocks = blocks
         self._clock = clock
         self._alarm = alarm
-        self._seq = first_seq
+        self._seq = 1
         self._deadline = deadline
         self._taken_at = 0
         self._run_ns = 0
@@ -333,8 +334,8 @@ class Pipeline:
     def _take_fresh(self, limit: int, now: int) -> list[Slot]:
         """Leaves out what would be too old after a run: else, under overload, every run would be spent on such rows."""
         self._taken_at = now
-        longest = self._deadline * MOST_RUN // 8  # what has just come is tried even where no run seems to be short enough
-        taken = self.slots.take_fresh(limit, now - self._deadline + min(self._run_ns, longest))
+        ahead = min(self._run_ns, int(self._deadline * MOST_RUN)) + int(self._deadline * SENDING)
+        taken = self.slots.take_fresh(limit, now - self._deadline + ahead)
         if self._parked and not taken:  # no run, so nobody else would see that rows are free
             self._unpark()
         return taken

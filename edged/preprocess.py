@@ -50,10 +50,9 @@ MakeStep = Callable[[Shape, np.dtype[Any]], Step]
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """Steps in order: `[n, *input_shape]` to `[n, *output_shape]`. `nbytes` counts constants, and one row between two steps."""
+    """Steps in order: `[n, *shape]` to `[n, *output_shape]`. `nbytes` counts constants, and one row between two steps."""
 
     steps: tuple[Step, ...]
-    input_shape: Shape
     output_shape: Shape
     nbytes: int
 
@@ -76,7 +75,7 @@ def compose(makers: Sequence[MakeStep], input_shape: Shape, dtype: DTypeLike = n
         shape = step.shape
         nbytes += step.nbytes + int(np.prod(shape)) * kind.itemsize
         steps.append(step)
-    return Preprocess(tuple(steps), tuple(input_shape), shape, nbytes)
+    return Preprocess(tuple(steps), shape, nbytes)
 
 
 def normalize(

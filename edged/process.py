@@ -16,6 +16,7 @@ def set_up() -> bool:
     glibc raises its mmap threshold with every large block freed, and then keeps what models free; a fixed threshold gives
     it back. One arena: the worker thread's memory need not live in a heap of its own.
     """
+    _open_closed_streams()
     # structlog imports rich for its tracebacks wherever it is installed: 4 MiB that a daemon has no use for.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
@@ -25,6 +26,19 @@ def set_up() -> bool:
         return False
     taken = [mallopt(name, value) == 1 for name, value in MALLOC]
     return all(taken)
+
+
+def _open_closed_streams() -> None:
+    """Opens standard input, output and error on /dev/null where the parent has closed them: else the next socket becomes
+    number 2, and what a library writes to standard error goes to the broker."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(number, True)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def trim() -> None:

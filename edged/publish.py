@@ -13,7 +13,6 @@ from edged.records import MESSAGE_OVERHEAD, NONE, Message, Receipt, Result
 from edged.telemetry import PublishCounts
 from edged.when import When
 
-
 USUAL_BYTES = 1024
 """Taken for the size of a message before there was one."""
 

@@ -1,8 +1,8 @@
 """The receipts one link owes its broker, in the order of arrival.
 
 An acknowledgement leaves when nobody holds its receipt any more and every earlier one has left (MQTT 4.6 asks for that
-order). When the connection goes, so does every debt: the broker sends again what it still holds, and a receipt of an
-older epoch must never acknowledge a newer message that happens to carry the same id.
+order). When the connection goes, so does every debt: the broker sends again what it still holds, and a receipt from
+before then must never acknowledge a newer message that happens to carry the same id. It is in no ledger any more.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from edged.records import Receipt
 
 
 class Ledger:
-    """Unacknowledged QoS 1 inputs. `unacked` is in order of arrival; `epoch` counts connections."""
+    """Unacknowledged QoS 1 inputs. `unacked` is in order of arrival."""
 
-    __slots__ = ("epoch", "unacked")
+    __slots__ = ("unacked",)
 
     def __init__(self) -> None:
-        self.epoch = 0
         self.unacked: deque[Receipt] = deque()
 
     def __len__(self) -> int:
@@ -26,7 +25,7 @@ class Ledger:
 
     def add(self, mid: int) -> Receipt:
         """Opens the debt for one PUBLISH; the caller holds the receipt (`owed == 1`) and calls `done`."""
-        receipt = Receipt(self.epoch, mid)
+        receipt = Receipt(mid)
         self.unacked.append(receipt)
         return receipt
 
@@ -45,5 +44,4 @@ class Ledger:
 
     def forget(self) -> None:
         """The connection is gone: nothing of it will be acknowledged."""
-        self.epoch += 1
         self.unacked.clear()

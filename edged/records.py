@@ -65,10 +65,9 @@ class Receipt:
     Whoever keeps it after the call that handed it over calls `hold` when taking and `done` once when letting go.
     """
 
-    __slots__ = ("epoch", "mid", "owed")
+    __slots__ = ("mid", "owed")
 
-    def __init__(self, epoch: int, mid: int) -> None:
-        self.epoch = epoch
+    def __init__(self, mid: int) -> None:
         self.mid = mid
         self.owed = 1
 
@@ -89,7 +88,7 @@ class _NoReceipt(Receipt):
         pass
 
 
-NONE: Receipt = _NoReceipt(0, 0)
+NONE: Receipt = _NoReceipt(0)
 """Stands for "nothing is owed": QoS 0, serial, replay. One path for all."""
 
 

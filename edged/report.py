@@ -111,9 +111,16 @@ def _source(s: SourcePlan) -> str:
 def _spool(spool: SpoolSettings, rate: float | None) -> str:
     """How long an outage it covers, for results of a usual size."""
     count = spool.max_bytes // RECORD
-    how_long = f", {duration(int(count / rate) * 10**9)} at {_rate(rate)}" if rate else ""
+    how_long = f", {_span(count / rate)} at {_rate(rate)}" if rate else ""
     what = f"about {count} results of {RECORD} bytes{how_long}"
     return f"while a broker is away, {spool.max_bytes / MIB:.0f} MiB in {spool.path}: {what}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _rate(rate: float) -> str:

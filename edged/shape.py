@@ -38,6 +38,7 @@ class OutputPlan:
     `tensors`: the outputs used (raw: any number, else one). `size`: numbers in a row of it. `label_tensor`: an output that
     names the class by itself, as scikit-learn's do; used where `tensors` is empty. `input`: for `error`, the model input
     that `tensors[0]` reconstructs. `keeps_arrays`: raw outputs stay arrays, for pipelines that only publish format "raw".
+    `dtypes`: raw: the element type of each of `tensors`, where it is known.
     """
 
     type: Literal["raw", "classify", "regress", "anomaly"]
@@ -56,6 +57,7 @@ class OutputPlan:
     below: float | None = None
     release: float | None = None
     keeps_arrays: bool = False
+    dtypes: tuple[str, ...] = ()
 
 
 class ResultField(NamedTuple):
@@ -65,6 +67,7 @@ class ResultField(NamedTuple):
     path: tuple[str, ...]
     kind: Literal["number", "text", "bool", "tensor", "object"]
     unit: str | None = None
+    dtype: str | None = None  # of a tensor: what format "raw" sends it as
 
 
 ENVELOPE_BEFORE = (
@@ -147,7 +150,9 @@ class _Raw:
     @staticmethod
     def fields(plan: OutputPlan) -> tuple[ResultField, ...]:
         whole = ResultField("outputs", ("outputs",), "object")
-        return (whole, *(ResultField(f"outputs.{name}", ("outputs", name), "tensor") for name in plan.tensors))
+        dtypes = plan.dtypes or (None,) * len(plan.tensors)
+        each = zip(plan.tensors, dtypes, strict=True)
+        return (whole, *(ResultField(f"outputs.{name}", ("outputs", name), "tensor", None, dtype) for name, dtype in each))
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
         columns = [self._rows(outputs[name]) for name in self._names]

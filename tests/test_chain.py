@@ -38,7 +38,7 @@ async def test_results_are_the_samples_of_the_next_pipeline(tmp_path: Path) -> N
     got: list[Block] = []
     assembly.pipelines["second"].followers.append(got.append)
     now = Clock().now()
-    receipts = [Receipt(1, 1), Receipt(1, 2)]
+    receipts = [Receipt(1), Receipt(2)]
     values = np.array([[1, 2, 3], [4, 5, 6]], np.float64)
     feed(assembly, Block(values, np.array([now, now + 1]), 10**18, now, 0, receipts, np.array([False, True])))
     [block] = got

@@ -187,6 +187,24 @@ class TestRaw:
         encoder = make_encoder(envelope(), REGRESS, "raw", ("values",))
         assert encoder(result({"values": {"remaining": 1.0, "wear": 2.0}}), 0)[0] == np.array([1, 2], "<f4").tobytes()
 
+    def test_a_tensor_has_its_own_type_beside_other_formats_as_well(self) -> None:
+        known = result_fields(OutputPlan("raw", ("y", "label"), dtypes=("float16", "int64")))
+        body = {"outputs": {"y": [1.5, None], "label": 2**60 + 1}}
+        assert make_encoder(envelope(), known, "raw", ("outputs.label",))(result(body), 0)[0] == (2**60 + 1).to_bytes(8, "little")
+        y = np.frombuffer(make_encoder(envelope(), known, "raw", ("outputs.y",))(result(body), 0)[0], "<f2")
+        assert y.tolist() == pytest.approx([1.5, np.nan], nan_ok=True)
+
+    @pytest.mark.parametrize("field", ["time", "label", "scores"])
+    def test_what_is_no_row_of_numbers_is_refused(self, field: str) -> None:
+        with pytest.raises(ValueError, match=r'format "raw" sends the numbers of one field; "[a-z]+" .*: use "json", or set'):
+            make_encoder(envelope(), CLASSIFY, "raw", (field,))
+
+    def test_several_tensors_and_texts_of_a_model_are_refused(self) -> None:
+        known = result_fields(OutputPlan("raw", ("y", "label"), dtypes=("float32", "string")))
+        for field in ("outputs", "outputs.label"):
+            with pytest.raises(ValueError, match=r"set fields to one of: outputs\.y$"):
+                make_encoder(envelope(), known, "raw", (field,))
+
     def test_texts_are_refused(self) -> None:
         with pytest.raises(ValueError, match="is for numbers"):
             make_encoder(envelope(), RAW, "raw", dtype="str")

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import re
@@ -69,3 +70,13 @@ def test_an_error_keeps_its_trace() -> None:
     except ValueError as error:
         structlog.get_logger("edged").error("internal error", exc_info=error)
     assert "so it goes" in json.loads(stream.getvalue())["exception"]
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json", "console"])
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(form: str) -> None:
+    with open("/dev/full", "w", buffering=1) as stream:
+        log.configure("info", form, stream)
+        structlog.get_logger("edged").warning("dropped")
+        with contextlib.suppress(OSError):
+            stream.close()
+    structlog.get_logger("edged").warning("a closed one as well")

@@ -12,7 +12,7 @@ from edged.telemetry import PublishCounts
 
 
 def put(outbox: Outbox, account: PublishCounts, name: str, qos: int = 0, size: int = 0) -> Receipt:
-    receipt = Receipt(0, 1)
+    receipt = Receipt(1)
     account.made += 1
     outbox.put(Message(name.encode(), bytes(size), qos, receipt=receipt, account=account))
     return receipt

@@ -59,6 +59,7 @@ class Rig:
         width: int = 1,
         keys: int = 4,
         room: int = 1 << 30,
+        deadline: int = 0,
     ) -> None:
         self.outlet = Outlet(room)
         self.sent = self.outlet.sent
@@ -99,25 +100,28 @@ class Rig:
             counts=self.counts,
             clock=Clock(),
             alarm=self.alarms.append,
+            deadline=deadline,
         )
         self._shape = shape
 
     def _wake(self) -> None:
         self.wakes += 1
 
-    def push(self, *values: float, key: int | list[int] = 0, receipts: list[Receipt] | None = None, **more: Any) -> None:
+    def push(
+        self, *values: float, key: int | list[int] = 0, receipts: list[Receipt] | None = None, age: int = 0, **more: Any
+    ) -> None:
         rows = np.array(values, np.float32).reshape(len(values), -1)
         times = np.arange(len(values)) * 10**9
         keys: Any = key if isinstance(key, int) else np.array(key, np.int32)
         receipts = receipts or [NONE]
-        self.pipeline.push(0, Block(rows, times, 0, Clock().now(), keys, receipts, **more))
+        self.pipeline.push(0, Block(rows, times, 0, Clock().now() - age, keys, receipts, **more))
         for receipt in receipts:  # the router's own
             receipt.done()
         self.check()
 
     def run(self, limit: int = 100, fail: Callable[[float], bool] = lambda x: False) -> int:
         """One run of the model, as `model.runner` does it."""
-        slots = self.pipeline.take(limit, 0)
+        slots = self.pipeline.take(limit, Clock().now())
         x = np.zeros((max(1, len(slots)), *self._shape), np.float32)
         self.pipeline.gather(slots, {"x": x}, 0)
         good = [i for i in range(len(slots)) if not fail(float(x[i].max()))]
@@ -156,7 +160,7 @@ def test_rows_wait_run_and_are_published_in_order() -> None:
 
 def test_a_receipt_is_held_by_slot_and_message_until_the_broker_has_it() -> None:
     rig = Rig()
-    receipts = [Receipt(0, i) for i in range(3)]
+    receipts = [Receipt(i) for i in range(3)]
     rig.push(1, 2, 3, receipts=receipts)
     assert [r.owed for r in receipts] == [1, 1, 1]
     rig.run()
@@ -168,7 +172,7 @@ def test_a_receipt_is_held_by_slot_and_message_until_the_broker_has_it() -> None
 
 def test_filtered_failed_and_overflown_rows_settle_their_inputs() -> None:
     rig = Rig(slots=3, when=WhenPlan(Condition(of=("seq",), above=1)), qos=0)
-    receipts = [Receipt(0, i) for i in range(5)]
+    receipts = [Receipt(i) for i in range(5)]
     rig.push(1, 2, 3, 4, 5, receipts=receipts)
     assert rig.counts.drops.by_reason == {"overflow": 2}
     rig.run(fail=lambda x: x == 4)
@@ -179,7 +183,7 @@ def test_filtered_failed_and_overflown_rows_settle_their_inputs() -> None:
 
 def test_a_window_settles_its_samples_at_once() -> None:
     rig = Rig(window=(3, 2))
-    receipts = [Receipt(0, i) for i in range(5)]
+    receipts = [Receipt(i) for i in range(5)]
     rig.push(1, 2, receipts=receipts[:2])
     rig.push(3, 4, 5, receipts=receipts[2:])
     assert [r.owed for r in receipts] == [0] * 5
@@ -196,7 +200,7 @@ def test_windows_of_keys_are_apart() -> None:
 
 def test_without_a_model_the_fields_are_the_result() -> None:
     rig = Rig(model=False)
-    receipts = [Receipt(0, 1), Receipt(0, 2)]
+    receipts = [Receipt(1), Receipt(2)]
     rig.push(1, 2, receipts=receipts)
     assert [r["outputs"] for r in rig.results] == [{"v": 1}, {"v": 2}]
     assert [r.owed for r in receipts] == [1, 1]  # the messages hold them
@@ -214,7 +218,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("model", [True, False])
 def test_a_row_that_a_step_refuses_is_counted_alone(folder: Path, model: bool) -> None:
     rig = Rig(model=model, pre="steps.py:refuse", folder=folder, slots=9)
-    receipts = [Receipt(0, i) for i in range(5)]
+    receipts = [Receipt(i) for i in range(5)]
     rig.push(1, 100, 2, 200, 3, receipts=receipts)
     if model:
         rig.run()
@@ -235,7 +239,7 @@ def test_a_window_that_a_step_refuses(folder: Path) -> None:
 
 def test_a_row_that_a_step_after_the_model_refuses(folder: Path) -> None:
     rig = Rig(post="steps.py:after", folder=folder)
-    receipts = [Receipt(0, i) for i in range(4)]
+    receipts = [Receipt(i) for i in range(4)]
     rig.push(50, 1, 60, 2, receipts=receipts)
     rig.run()
     assert rig.values == [[2], [3]]
@@ -245,7 +249,7 @@ def test_a_row_that_a_step_after_the_model_refuses(folder: Path) -> None:
 
 def test_block_parks_what_does_not_fit_and_takes_it_in_order() -> None:
     rig = Rig(slots=2, overflow="block")
-    receipts = [Receipt(0, i) for i in range(7)]
+    receipts = [Receipt(i) for i in range(7)]
     rig.push(1, 2, 3, 4, 5, receipts=receipts[:5])
     rig.push(6, 7, receipts=receipts[5:])
     assert (rig.pipeline.parked, rig.held) == (2, [True])
@@ -276,6 +280,73 @@ def test_a_restarted_key_forgets_what_waits() -> None:
     rig.run()
     assert rig.values == [[2], [4]]
     assert rig.counts.drops.by_reason == {"restart": 2}
+
+
+HOUR = 3600 * 10**9
+
+
+def test_what_is_too_old_is_not_run() -> None:
+    rig = Rig(slots=9, deadline=HOUR)
+    receipts = [Receipt(i) for i in range(4)]
+    rig.push(1, 2, receipts=receipts[:2], age=2 * HOUR)
+    rig.push(3, 4, receipts=receipts[2:])
+    assert rig.run(1) == 1  # as many as were asked for, of those that are in time
+    assert rig.run() == 1
+    assert rig.values == [[3], [4]]
+    assert rig.counts.drops.by_reason == {"expired": 2}
+    assert [r.owed for r in receipts] == [0, 0, 1, 1]
+    assert rig.slots.free == 9
+
+
+def test_what_became_too_old_in_its_run_is_not_published_and_the_next_run_is_chosen_better() -> None:
+    rig = Rig(slots=9, deadline=HOUR)
+    receipts = [Receipt(i) for i in range(2)]
+    rig.push(1, receipts=receipts[:1], age=HOUR // 2)
+    slots = rig.pipeline.take(9, Clock().now() - HOUR * 3 // 4)  # a run of three quarters of an hour
+    x = np.zeros((1, 1), np.float32)
+    rig.pipeline.gather(slots, {"x": x}, 0)
+    slots[0].arrival -= HOUR
+    rig.pipeline.finish(slots, {"y": x}, {"x": x})
+    rig.check()
+    assert (rig.sent, receipts[0].owed, rig.counts.drops.by_reason) == ([], 0, {"expired": 1})
+    rig.push(2, age=HOUR // 2)  # would be too old after such a run
+    rig.push(3)
+    rig.run()
+    assert rig.values == [[3]]
+    assert rig.counts.drops.by_reason == {"expired": 2}
+
+
+def test_a_run_longer_than_the_deadline_does_not_keep_what_has_just_come_from_being_tried() -> None:
+    rig = Rig(deadline=HOUR)
+    rig.push(1)
+    slots = rig.pipeline.take(9, Clock().now() - 10 * HOUR)
+    x = np.zeros((1, 1), np.float32)
+    rig.pipeline.gather(slots, {"x": x}, 0)
+    rig.pipeline.finish(slots, {"y": x}, {"x": x})
+    rig.push(2)
+    rig.run()
+    assert len(rig.values) == 2
+
+
+def test_rows_that_expire_let_parked_ones_in() -> None:
+    rig = Rig(slots=2, overflow="block", deadline=HOUR)
+    rig.push(1, 2, 3, 4, 5, age=2 * HOUR)
+    rig.push(6)
+    assert rig.pipeline.parked
+    while rig.pipeline.parked:
+        rig.run()
+    rig.run()
+    assert rig.values == [[6]]
+    assert rig.counts.drops.by_reason == {"expired": 5}
+    assert rig.held == [True, False]
+
+
+def test_without_a_model_and_in_a_chain_what_is_too_old_goes_no_further() -> None:
+    rig = Rig(model=False, deadline=HOUR)
+    passed: list[Block] = []
+    rig.pipeline.followers.append(passed.append)
+    rig.push(1, age=2 * HOUR)
+    assert (rig.sent, passed, rig.counts.drops.by_reason) == ([], [], {"expired": 1})
 
 
 def test_outputs_that_are_not_finite_are_no_result() -> None:
@@ -329,7 +400,7 @@ def test_held_back_results_set_the_alarm_and_go_at_the_tick() -> None:
 
 def test_a_stop_counts_what_still_waits() -> None:
     rig = Rig(slots=2, overflow="block")
-    receipts = [Receipt(0, i) for i in range(4)]
+    receipts = [Receipt(i) for i in range(4)]
     rig.push(1, 2, 3, 4, receipts=receipts)
     assert rig.pipeline.abandon() == 2
     assert rig.counts.drops.by_reason == {"shutdown": 2}
@@ -341,18 +412,21 @@ def test_a_stop_counts_what_still_waits() -> None:
     overflow=st.sampled_from(["drop_oldest", "drop_newest", "latest_only", "block"]),
     window=st.sampled_from([None, (2, 1), (3, 2), (1, 3)]),
     steps=st.lists(st.tuples(st.booleans(), st.integers(1, 7)), max_size=12),
+    deadline=st.sampled_from([0, HOUR]),
 )
-def test_the_ledger_is_exact_at_all_times(overflow: str, window: tuple[int, int] | None, steps: list[tuple[bool, int]]) -> None:
-    rig = Rig(window=window, overflow=overflow, slots=3, keys=3)
+def test_the_ledger_is_exact_at_all_times(
+    overflow: str, window: tuple[int, int] | None, steps: list[tuple[bool, int]], deadline: int
+) -> None:
+    rig = Rig(window=window, overflow=overflow, slots=3, keys=3, deadline=deadline)
     receipts: list[Receipt] = []
     for is_push, count in steps:
         if is_push:
-            some = [Receipt(0, len(receipts) + i) for i in range(count)]
+            some = [Receipt(len(receipts) + i) for i in range(count)]
             receipts += some
-            rig.push(*range(count), key=[i % 3 for i in range(count)], receipts=some)
+            rig.push(*range(count), key=[i % 3 for i in range(count)], receipts=some, age=count % 2 * 2 * HOUR)
         else:
             rig.run(count)
-    while rig.run(2):
+    while rig.run(2) or len(rig.slots):
         pass
     for message in rig.sent:
         message.receipt.done()
@@ -360,12 +434,12 @@ def test_the_ledger_is_exact_at_all_times(overflow: str, window: tuple[int, int]
     assert rig.pipeline.parked == 0
     assert rig.held == [True, False] * (len(rig.held) // 2)
     if overflow == "block":
-        assert rig.counts.drops.total == 0
+        assert rig.counts.drops.by_reason.keys() <= ({"expired"} if deadline else set())
 
 
 def test_a_stalled_output_stops_a_blocking_source_after_exactly_slots_and_outbox() -> None:
     rig = Rig(overflow="block", slots=4, room=3)
-    receipts = [Receipt(0, i) for i in range(12)]
+    receipts = [Receipt(i) for i in range(12)]
     rig.push(*range(12), receipts=receipts)
     while rig.run(2):
         pass
@@ -400,3 +474,40 @@ def test_what_waits_for_a_broker_that_is_away_is_no_reason_to_wait_at_a_stop() -
     assert rig.pipeline.is_busy
     rig.outlet.is_stalled = True
     assert not rig.pipeline.is_busy
+
+
+@pytest.mark.parametrize("window", [None, (2, 1)])
+def test_while_memory_is_short_what_is_due_and_what_waits_is_dropped(window: tuple[int, int] | None) -> None:
+    rig = Rig(window=window)
+    receipts = [Receipt(1), Receipt(2)]
+    rig.push(1, 2, receipts=receipts)
+    waiting = rig.pipeline.waiting()
+    assert waiting == (1 if window else 2)
+    rig.pipeline.shed(True)
+    assert rig.counts.drops.by_reason == {"memory": waiting}
+    assert [r.owed for r in receipts] == [0, 0]
+    rig.push(3)
+    assert rig.counts.drops.by_reason == {"memory": waiting + 1}
+    assert rig.pipeline.waiting() == 0
+    rig.pipeline.shed(False)
+    rig.push(4)  # windows go on where they were: their samples were not dropped
+    rig.run()
+    assert rig.counts.published == 1
+    rig.check()
+
+
+def test_while_memory_is_short_what_may_not_be_lost_waits_at_its_origin() -> None:
+    rig = Rig(overflow="block")
+    rig.push(1)
+    rig.pipeline.shed(True)
+    receipt = Receipt(1)
+    rig.push(2, receipts=[receipt])
+    assert (rig.pipeline.parked, rig.held, receipt.owed) == (1, [True], 1)
+    rig.run()
+    assert rig.pipeline.parked == 1
+    rig.pipeline.shed(False)
+    assert (rig.pipeline.parked, rig.held) == (0, [True, False])
+    rig.run()
+    assert rig.counts.published == 2
+    assert rig.counts.drops.total == 0
+    rig.check()

@@ -31,5 +31,25 @@ def test_settings_take_hold_and_leave_one_thread_and_no_files(tmp_path: Path) ->
     assert threads == "1 []"
 
 
+def test_standard_streams_that_are_closed_lead_nowhere(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code = f"""
+import os
+from edged import process
+process.set_up()
+import sys
+print("nobody reads this"); print("nor this", file=sys.stderr)
+open({str(out)!r}, "w").write(" ".join(os.readlink(f"/proc/self/fd/{{n}}") for n in (0, 1, 2)))
+"""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code],
+        cwd=Path(process.__file__).parents[1],
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert out.read_text() == "/dev/null /dev/null /dev/null"
+
+
 def test_trim_does_no_harm() -> None:
     process.trim()

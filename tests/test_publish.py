@@ -56,7 +56,7 @@ def test_other_formats_are_whole() -> None:
 
 def test_only_at_qos_1_does_a_message_hold_the_receipt() -> None:
     for qos, owed in ((1, 2), (0, 1)):
-        outbox, receipt = Outlet(), Receipt(0, 7)
+        outbox, receipt = Outlet(), Receipt(7)
         publish(outbox, qos=qos).offer(result(1.0), receipt, 0)
         assert receipt.owed == owed
         outbox.sent[0].receipt.done()
@@ -64,7 +64,7 @@ def test_only_at_qos_1_does_a_message_hold_the_receipt() -> None:
 
 
 def test_what_the_filter_holds_back_is_counted_and_owes_nothing() -> None:
-    outbox, receipt = Outlet(), Receipt(0, 7)
+    outbox, receipt = Outlet(), Receipt(7)
     entry = publish(outbox, when=WhenPlan(Condition(of=("score",), above=0.5)))
     assert not entry.offer(result(0.2), receipt, 0)
     assert (entry.counts.filtered, entry.counts.made, receipt.owed) == (1, 0, 1)

@@ -34,7 +34,7 @@ def waiting(slots: Slots) -> list[float]:
 )
 def test_what_gives_way_when_full(overflow: str, left: list[float]) -> None:
     slots, drops = make(overflow=overflow)
-    receipts = [Receipt(0, i) for i in range(5)]
+    receipts = [Receipt(i) for i in range(5)]
     for i, receipt in enumerate(receipts):
         put(slots, i + 1, key=i, receipt=receipt)
         receipt.done()  # the giver's own
@@ -47,7 +47,7 @@ def test_what_gives_way_when_full(overflow: str, left: list[float]) -> None:
 
 def test_latest_only_rewrites_the_waiting_slot_of_its_key() -> None:
     slots, drops = make(overflow="latest_only")
-    receipts = [Receipt(0, i) for i in range(4)]
+    receipts = [Receipt(i) for i in range(4)]
     for value, key in ((1, 7), (2, 8), (3, 9), (4, 8)):
         put(slots, value, key, receipts[value - 1])
     assert [r.owed for r in receipts] == [2, 1, 2, 2]
@@ -57,7 +57,7 @@ def test_latest_only_rewrites_the_waiting_slot_of_its_key() -> None:
 
 def test_a_block_takes_rows_at_once_or_by_the_policy() -> None:
     slots, drops = make(4)
-    receipt = Receipt(0, 1)
+    receipt = Receipt(1)
     taken = slots.put_many([0, 0, 0], [1, 2, 3], 9, [receipt] * 3, [False, True, False])
     assert sorted(row for row in taken if row is not None) == sorted(set(taken), key=lambda r: r or 0)
     assert receipt.owed == 4
@@ -71,7 +71,7 @@ def test_a_block_takes_rows_at_once_or_by_the_policy() -> None:
 
 def test_keys_are_let_go_and_order_is_kept() -> None:
     slots, drops = make(4)
-    receipts = [Receipt(0, i) for i in range(4)]
+    receipts = [Receipt(i) for i in range(4)]
     for value, key in ((1, 0), (2, 1), (3, 0), (4, 2)):
         put(slots, value, key, receipts[value - 1])
     slots.drop_key(0)
@@ -109,7 +109,7 @@ def test_nothing_is_lost_twice_and_no_row_is_given_twice(count: int, overflow: s
     taken = 0
     for kind, key in steps:
         if kind < 5:
-            receipts.append(Receipt(0, len(receipts)))
+            receipts.append(Receipt(len(receipts)))
             put(slots, len(receipts), key, receipts[-1])
             receipts[-1].done()
         else:

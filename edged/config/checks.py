@@ -35,7 +35,7 @@ from edged.config.schema import (
 )
 from edged.config.units import MS
 from edged.config.values import STAND_INS, path_of_name
-from edged.config.words import found_among, shown
+from edged.config.words import found_among, quoted, shown
 from edged.topics import parse_filter
 
 Raw = Mapping[str, Any]
@@ -107,8 +107,7 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
         keys = one if isinstance(one, dict) else {}
         for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
             if key in keys and table.format not in formats:
-                listed = " ".join(f'"{f}"' for f in formats)
-                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {listed}', "key"
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {quoted(formats)}', "key"
         if table.format == "struct" and spec.dtype is None and table.dtype is None:
             yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
         if spec.name == "_" and table.format in FORMATS_WITH_PATH:

@@ -17,7 +17,7 @@ import msgspec
 from edged.config.positions import KeyPath, Positions, parse_path, written
 from edged.config.schema import Config, Key, Several, Table
 from edged.config.values import NAME, Function, Surroundings, Value, choice
-from edged.config.words import nearest, shown
+from edged.config.words import nearest, quoted, shown
 from edged.errors import Problem
 
 Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]
@@ -191,7 +191,7 @@ class Conversion:
             return _WRONG
         known = {types_of(table)[0]: table for table in tables}
         if "type" not in raw:
-            self.wrong((*path, "type"), f"required: one of {' '.join(map(repr_word, known))}", "table")
+            self.wrong((*path, "type"), f"required: one of {quoted(known)}", "table")
             return _WRONG
         chosen = self.attempt(lambda: choice(raw["type"], tuple(known)), (*path, "type"))
         if chosen is _WRONG:
@@ -259,7 +259,7 @@ class Conversion:
                 continue
             others = [other for other, keys in siblings.items() if name in keys]
             if others:
-                self.wrong((*path, name), f'has no effect on a source of type "{kind}"; it belongs to {_listed(others)}', "key")
+                self.wrong((*path, name), f'has no effect on a source of type "{kind}"; it belongs to {quoted(others)}', "key")
                 continue
             free = [key for key in known if key not in raw]
             close = nearest(name, free)
@@ -286,7 +286,7 @@ class Conversion:
         for name in raw:
             attribute = attributes(table).get(name)
             if attribute and attribute.key.only and kind not in attribute.key.only:
-                wanted = _listed(attribute.key.only)
+                wanted = quoted(attribute.key.only)
                 self.wrong((*path, name), f'has no effect with {table.TYPE} = "{kind}"; it belongs to {wanted}', "key")
 
     def missing(self, table: type[Table], raw: Mapping[str, Any], path: KeyPath, kind: str, spoilt: set[str]) -> set[str]:
@@ -307,14 +307,6 @@ class Conversion:
                 if spoilt.isdisjoint(rule.reads):
                     for key, text, *at in rule.check(built, raw):
                         self.wrong((*path, *parse_path(key)), text, at[0] if at else "value")
-
-
-def repr_word(word: str) -> str:
-    return f'"{word}"'
-
-
-def _listed(words: Iterable[str]) -> str:
-    return " ".join(map(repr_word, words))
 
 
 def _example(table: type[Table]) -> str:

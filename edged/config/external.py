@@ -1,7 +1,7 @@
 """Text from outside the file: systemd credentials, environment variables, files; secrets, addresses and labels.
 
-The only part of the configuration that looks outside the TOML file, and the one that must never show a secret: no message
-from here holds a value, unless it stood in the file and is no secret.
+The only part of the configuration that takes values from outside the TOML file, and the one that must never show a secret:
+no message from here holds a value, unless it stood in the file and is no secret.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edged.config.units import DURATION_SLIPS, DURATION_UNITS, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, S
-from edged.config.words import nearest, shown
+from edged.config.words import nearest, quoted, shown
 from edged.topics import parse_filter, parse_template
 
 DTYPES = (
@@ -198,27 +198,22 @@ def integer(low: int | None = None, high: int | None = None) -> Value:
     return Value("int", _integer(low, high))
 
 
-def _number(low: float, high: float) -> Callable[[Any, Surroundings], float]:
-    if low == -math.inf:
-        wanted = "a number"
-    elif high == math.inf:
-        wanted = f"a number of at least {low:g}"
-    else:
-        wanted = f"a number from {low:g} to {high:g}"
+def _number(low: float) -> Callable[[Any, Surroundings], float]:
+    wanted = "a number" if low == -math.inf else f"a number of at least {low:g}"
 
     def parse(raw: object, _: Surroundings) -> float:
         if not isinstance(raw, int | float) or isinstance(raw, bool):
             is_quoted = isinstance(raw, str) and re.fullmatch(r"[+-]?\d+(\.\d+)?", raw)
             raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f"; without quotes: {raw}" if is_quoted else ""))
-        if not math.isfinite(raw) or not low <= raw <= high:
+        if not math.isfinite(raw) or raw < low:
             raise ValueError(f"expected {wanted}, found {raw}")
         return float(raw)
 
     return parse
 
 
-def number(low: float = -math.inf, high: float = math.inf) -> Value:
-    return Value("number", _number(low, high))
+def number(low: float = -math.inf) -> Value:
+    return Value("number", _number(low))
 
 
 def _with_unit(raw: str, units: Mapping[str, int], slips: Mapping[str, str], wanted: str) -> int:
@@ -372,8 +367,8 @@ def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
         return None
     known = ("tensorrt", "cuda", "cpu")
     if not isinstance(raw, list) or not raw:
-        quoted = f'; as a list: ["{raw}"]' if raw in known else ""
-        raise ValueError(f'expected "auto" or a list of "tensorrt" "cuda" "cpu", found {shown(raw)}{quoted}')
+        cure = f'; as a list: ["{raw}"]' if raw in known else ""
+        raise ValueError(f'expected "auto" or a list of {quoted(known)}, found {shown(raw)}{cure}')
     for one in raw:
         choice(one, known)
         if raw.count(one) > 1:
@@ -417,7 +412,7 @@ STEPS = ("normalize", "detrend")
 def step(raw: object, around: Surroundings) -> str | Function:
     if isinstance(raw, str) and raw in STEPS:
         return raw
-    wanted = f'one of {" ".join(f"{chr(34)}{s}{chr(34)}" for s in STEPS)} or "file.py:function"'
+    wanted = f'one of {quoted(STEPS)} or "file.py:function"'
     if isinstance(raw, str) and ":" in raw:
         return function(raw, around)
     meant = nearest(raw, STEPS) if isinstance(raw, str) else None

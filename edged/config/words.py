@@ -62,6 +62,11 @@ def listed(names: Iterable[str]) -> str:
     return f"{first}, ... ({len(names)} in all)" if len(names) > MOST_NAMES else first or "none"
 
 
+def quoted(words: Iterable[str]) -> str:
+    """`"cpu" "cuda"`: words as they stand in the file."""
+    return " ".join(f'"{word}"' for word in words)
+
+
 def counted(n: int) -> str:
     """A number as a text says it: `three`, `12`."""
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -84,7 +84,7 @@ class Tree:
 
     def decode(self, payloads: Sequence[bytes]) -> Table:
         """Each payload is good or refused by itself."""
-        rows = _Rows()
+        rows, read = _Rows(), self._read
         for index, payload in enumerate(payloads):
             try:
                 # usual and quickly seen: plain text, one object with at most one array in it
@@ -92,7 +92,7 @@ class Tree:
                     payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
                 ):
                     _check(payload)
-                if self._read is None or not self._take(rows, index, payload):
+                if read is None or not self._take(read, rows, index, payload):
                     self._walk(rows, index, payload)
             except (BadPayload, BadTime) as bad:
                 rows.rejects.append(Reject(bad.reason, bad.detail, payload=index))
@@ -111,10 +111,10 @@ class Tree:
             rows.rejects,
         )
 
-    def _take(self, rows: _Rows, index: int, payload: bytes) -> bool:
+    def _take(self, read: Callable[[bytes], Any], rows: _Rows, index: int, payload: bytes) -> bool:
         """The quick way; False when the message does not fit the type."""
         try:
-            found = self._read(payload)  # type: ignore[misc]
+            found = read(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return False
         numbers = found[: len(self._values)]

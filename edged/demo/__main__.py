@@ -138,7 +138,8 @@ def _stop(screen: Screen, events: Events, daemon: subprocess.Popen[bytes]) -> in
 def _daemon(events: Events, config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`edged run` as anybody would start it, its log copied to a file and into the queue."""
     command = [str(Path(sys.executable).with_name("edged")), "run", "-c", str(config)]
-    process = child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environ = {**os.environ, "STATE_DIRECTORY": str(log.parent / "state")}  # nothing of it shall stay behind elsewhere
+    process = child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ)
 
     def read() -> None:
         assert process.stdout

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.budget import resident_bytes
 from edged.errors import Problem
 from edged.model import providers
 from edged.model.fit import Fit, fit
@@ -32,7 +32,7 @@ def load_session(plan: ModelPlan) -> tuple[BoundSession, LoadReport]:
     Raises `ModelRefused` when it does not fit, no allowed provider runs it, or its golden samples come out otherwise.
     """
     started = time.perf_counter()
-    resident = _resident_bytes()
+    resident = resident_bytes()
     fitted, problems = fit(plan)
     if fitted is None:
         raise ModelRefused(problems)
@@ -54,7 +54,7 @@ def load_session(plan: ModelPlan) -> tuple[BoundSession, LoadReport]:
         max_us=timing.longest_ns / 1e3,
         weight_bytes=plan.manifest.onnx.initializer_bytes,
         array_bytes=bound.array_bytes,
-        resident_bytes=max(0, _resident_bytes() - resident),
+        resident_bytes=max(0, resident_bytes() - resident),
         load_s=time.perf_counter() - started,
     )
     return bound, report
@@ -306,10 +306,3 @@ def measure(bound: BoundSession, count: int, timer: Callable[[], int]) -> Timing
             break
     assert best is not None
     return best
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0

@@ -41,15 +41,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli
 from numpy.typing import NDArray
 
+from edged.config.document import SyntaxProblem, parse
 from edged.errors import Problem
+from edged.inputs import FIELD_TIME, TIME_FIELD
 from edged.model.onnx_file import OnnxFile, read_onnx
 
 MAX_MANIFEST = 1 << 20
 MAX_GOLDEN = 64 << 20
-LAYOUTS = ("time,field", "field,time")
+LAYOUTS = (TIME_FIELD, FIELD_TIME)
 KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "golden")
 
 
@@ -201,10 +202,12 @@ class _Toml:
             data = self.file.read_bytes()
             if len(data) > MAX_MANIFEST:
                 raise ValueError(f"{len(data)} bytes; {MAX_MANIFEST} is the most")
-            return tomli.loads(data.decode())
+            return parse(data.decode()).values
         except OSError as e:
             self.wrong("", e.strerror or str(e))
-        except (ValueError, RecursionError) as e:
+        except SyntaxProblem as e:
+            self.problems.append(Problem(self.path, f"{self.file}:{e.line}:{e.column}: {e.text}"))
+        except ValueError as e:
             self.wrong("", f"TOML: {e}")
         return {}
 

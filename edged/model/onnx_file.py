@@ -70,8 +70,6 @@ class OnnxFile:
     initializer_bytes: int
     external_files: tuple[Path, ...]
     metadata: dict[str, str]
-    node_count: int
-    file_bytes: int
 
 
 def read_onnx(path: Path) -> OnnxFile:
@@ -101,8 +99,6 @@ def read_onnx(path: Path) -> OnnxFile:
         initializer_bytes=scan.weight_bits // 8,
         external_files=tuple(_inside(path, name) for name in sorted(scan.external)),
         metadata=scan.metadata,
-        node_count=scan.nodes,
-        file_bytes=size,
     )
 
 
@@ -221,7 +217,6 @@ class _Scan:
     external: set[str] = field(default_factory=set)
     metadata: dict[str, str] = field(default_factory=dict)
     functions: dict[str, set[str]] = field(default_factory=dict)
-    nodes: int = 0
     graphs: int = 0
     messages: int = 0
 
@@ -275,7 +270,6 @@ class _Scan:
 
     def node(self, start: int, end: int, depth: int, calls: set[str] | None) -> None:
         self._count(depth)
-        self.nodes += 1
         op = domain = ""
         for number, wire, a, b in self.wire.fields(start, end):
             match number, wire:

@@ -23,6 +23,9 @@ from edged.telemetry import Histogram
 
 Arrays = dict[str, NDArray[Any]]
 
+TURN_NS = 5_000_000
+"""So long inline runs may follow each other within one turn of the loop."""
+
 
 class Loaded(NamedTuple):
     """What a swap replaces, whole, between two runs."""
@@ -127,23 +130,41 @@ class Model:
         self._is_closed = True
 
     def _turn(self) -> None:
+        """Begins a run; inline ones follow each other for a while, so that sources that read once a turn do not outpace a
+        model that could keep up."""
         self._is_scheduled = False
+        since = self._now()
+        while self._begin() and self.running is None:
+            if self._now() - since >= TURN_NS:
+                return self._wake_again()
+
+    def _begin(self) -> bool:
+        """One run of what waits, to its end if it is inline; whether there was something to run."""
         if self.running is not None or self._is_closed:
-            return
+            return False
         session, report = self.loaded
         self.running_since = self._now()
         parts, count = self._take(session.batch_max)
         if not count:
-            return
+            return False
         inputs = session.inputs
         for feeder, slots, start, _ in parts:
             feeder.gather(slots, inputs, start)
         self.running = parts
         if report.run == "inline":
             self._finish(run_rows(session, count, self._now))
-            return
+            return True
         kind = "cpu" if report.provider == "cpu" else "gpu"
-        self._workers.submit(kind, lambda: run_rows(session, count, self._now), self._finish)
+        self._workers.submit(kind, lambda: run_rows(session, count, self._now), self._finish_worker)
+        return True
+
+    def _finish_worker(self, outcome: Outcome) -> None:
+        self._finish(outcome)
+        self._wake_again()
+
+    def _wake_again(self) -> None:
+        if any(share.feeder.waiting() for share in self._shares):
+            self.wake()
 
     def _take(self, limit: int) -> tuple[list[Part], int]:
         now, count = self.running_since, 0
@@ -182,10 +203,6 @@ class Model:
         self.running = None
         if self._next is not None:
             self.loaded, self._next = self._next, None
-        for share in self._shares:
-            if share.feeder.waiting():
-                self.wake()
-                break
 
     def _fail(self, parts: list[Part], failed: dict[int, RunFailed], outcome: Outcome, inputs: Arrays) -> None:
         """Hands out the rows that ran, in order, and rejects the others."""

@@ -76,7 +76,8 @@ class _Planner:
     def plan(self, tensors: Sequence[TensorInfo]) -> OutputPlan | None:
         if self.settings.type == "raw":
             only_raw = bool(self.pipeline.publish) and all(x.format == "raw" and x.when.of is None for x in self.pipeline.publish)
-            return OutputPlan("raw", tuple(t.name for t in tensors), max_keys=self.max_keys, keeps_arrays=only_raw)
+            names, dtypes = tuple(t.name for t in tensors), tuple(t.dtype or "object" for t in tensors)
+            return OutputPlan("raw", names, max_keys=self.max_keys, keeps_arrays=only_raw, dtypes=dtypes)
         numbers = [t for t in tensors if (t.dtype or "").startswith("float")]
         if self.settings.type == "classify" and not numbers and len(tensors) == 1 and _size(tensors[0]) == 1:
             return OutputPlan("classify", (), 1, self.max_keys, self.labels, label_tensor=tensors[0].name)

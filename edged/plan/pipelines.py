@@ -13,7 +13,7 @@ from edged.inputs import InputPlan
 from edged.model.fit import fit
 from edged.model.manifest import Manifest
 from edged.plan.inputs import chosen_fields, plan_inputs
-from edged.plan.joins import plan_align, plan_keys, rate_of
+from edged.plan.joins import Keys, plan_align, plan_keys, rate_of
 from edged.plan.models import plan_model, wanted_outputs
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
@@ -44,9 +44,7 @@ def plan_pipeline(
     """
     before = len(at.problems)
     settings = config.pipeline[name]
-    empty = [s.name for s in streams if not s.fields]
-    if empty:
-        at.wrong("source", f"the results of pipeline.{empty[0]} hold no numbers of a known shape, so they cannot be an input")
+    if not _are_numbers(at, streams):
         return None
     row = plan_row(streams)
     keys = plan_keys(at, streams)
@@ -72,8 +70,6 @@ def plan_pipeline(
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
     _check_deadline(at, settings)
-    batch = _batch(config, settings, manifest, inputs, output)
-    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
     plan = PipelinePlan(
         name=name,
         sources=tuple(s.name for s in streams),
@@ -92,13 +88,20 @@ def plan_pipeline(
         inputs=inputs,
         output=output,
         publishes=publishes,
-        slots=settings.slots or _slots(batch, slot_bytes, keys.most if keys.names else 0),
+        slots=settings.slots or _slots(_batch(config, settings, manifest, inputs, output), inputs, keys),
         overflow=_overflow(at, settings, streams),
         results=chained_fields(output, shapes),
         deadline_ns=settings.deadline,
         step_bytes=made.nbytes,
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
+
+
+def _are_numbers(at: Scope, streams: Sequence[Stream]) -> bool:
+    empty = [s.name for s in streams if not s.fields]
+    if empty:
+        at.wrong("source", f"the results of pipeline.{empty[0]} hold no numbers of a known shape, so they cannot be an input")
+    return not empty
 
 
 def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -> tuple[Step, ...] | None:
@@ -168,8 +171,10 @@ def _batch(config: Config, settings: Pipeline, manifest: Manifest | None, inputs
     return fitted.batch_max if fitted is not None else 1
 
 
-def _slots(batch: int, slot_bytes: int, keys: int) -> int:
-    return max(2 * batch, keys, min(MOST_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
+def _slots(batch: int, inputs: Sequence[InputPlan], keys: Keys) -> int:
+    """One batch that waits while another runs, one slot a key; beyond that what little memory allows."""
+    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
+    return max(2 * batch, keys.most if keys.names else 0, min(MOST_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
 
 
 def _check_deadline(at: Scope, settings: Pipeline) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edged.assemble import Assembly
 from edged.records import Message
-from edged.runtime.states import GOOD, UP
+from edged.runtime.states import GOOD, UP, source_state
 from edged.stamp import KeyTable
 from edged.telemetry import PublishCounts
 from edged.transport.mqtt_client import Link
@@ -52,7 +52,7 @@ class _Listener:
 
 
 class Availability:
-    """`look` is called about once a second."""
+    """`look` is called a few times a second."""
 
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
@@ -62,14 +62,15 @@ class Availability:
         self._listeners = [_Listener(assembly.links[b], sizes) for b in assembly.plan.health_brokers]
         self._names: dict[tuple[str, int], tuple[str, ...]] = {}
 
-    def look(self, states: Mapping[str, str], now: int) -> None:
-        """Says what differs from what was said. `states` has the state of each source."""
+    def look(self, now: int) -> None:
+        """Says what differs from what was said. `now` is monotonic ns."""
         listeners = [x for x in self._listeners if x.link.state in UP]
         for listener in listeners:
             listener.forget_if_lost()
         if not listeners or not self._remove_renewed():
             return
-        wanted = {name: self._codes(name, states[name] in GOOD, now) for name in self._assembly.sources}
+        a = self._assembly
+        wanted = {name: self._codes(name, source_state(a, name, now)[0] in GOOD, now) for name in a.sources}
         for listener in listeners:
             self._say(listener, wanted, AT_ONCE)
 

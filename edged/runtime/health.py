@@ -54,6 +54,7 @@ class Health:
 
     def tick(self) -> None:
         now = self._clock.now()
+        self._availability.look(now)
         if now >= self._next_look:
             self._next_look = now + 10**9
             self._look()
@@ -91,9 +92,7 @@ class Health:
     def _look(self) -> None:
         """Says what changed since the last look: on the event topic, and in the log (links log their own changes)."""
         now = self._clock.now()
-        found = list(states(self._assembly, now))
-        self._availability.look({s.name: s.state for s in found if s.kind == "source"}, now)
-        for kind, name, state, reason in found:
+        for kind, name, state, reason in states(self._assembly, now):
             before = self._states.get((kind, name))
             if before == state:
                 continue
@@ -244,6 +243,9 @@ class Health:
             "received": c.received,
             "bytes_in": c.bytes_in,
             "bytes_out": c.bytes_out,
+            "excess": c.excess,
+            "failures": c.failures,
+            "protocol_errors": c.protocol_errors,
             "unacked": len(link.ledger),
             "dropped": self._assembly.routers[name].drops.by_reason,
         }

@@ -21,8 +21,8 @@ from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
 from edged.recording import Recorder
 from edged.runtime.start import on_loop
-from edged.sources.mqtt import Inbound
 from edged.transport.mqtt_client import Link
+from edged.transport.mqtt_frames import Inbound
 from edged.transport.serial_port import SerialPort, appeared
 
 FLUSH_S = 1.0

@@ -84,15 +84,9 @@ class Relief:
         if now == self._said:
             return
         self._said = now
-        facts: dict[str, Any] = {
-            "level": now[0],
-            "resident_mib": self.resident // MIB,
-            "budget_mib": self._governor.budget // MIB,
-        }
-        if now[1]:
-            facts["shed"] = self.shed
-        (log.info if now == ("ok", 0) else log.warning)("memory", **facts)
-        self._event("memory", **facts)
+        facts = {"resident_mib": self.resident // MIB, "budget_mib": self._governor.budget // MIB}
+        (log.info if now == ("ok", 0) else log.warning)("memory", state=now[0], **facts, shed=" ".join(self.shed))
+        self._event("memory", level=now[0], **facts, shed=self.shed)
 
     def facts(self) -> dict[str, Any]:
         """For health: the level, and what is being done about it."""

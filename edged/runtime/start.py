@@ -22,7 +22,7 @@ from edged.budget import cgroup_limit, has_memory_cgroup, machine_bytes, residen
 from edged.clock import Clock
 from edged.config.load import Draft, read, report
 from edged.config.schema import Config
-from edged.errors import EX_OK, ConfigError, Problem
+from edged.errors import EX_OK, ConfigError, Fatal, Problem
 from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx import available
 from edged.model.records import ModelRefused
@@ -114,14 +114,23 @@ def check(path: Path, as_json: bool) -> int:
             }
             for n, x in loaded.items()
         }
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        _print(json.dumps(facts, indent=2))
         return EX_OK
     for line in prepared.warnings:
         sys.stderr.write(f"warning: {line}\n")
-    sys.stdout.write(plan_text(plan) + "\n\n")
-    sys.stdout.write("".join(load_text(x.report, plan.models[n].providers == "auto") + "\n" for n, x in loaded.items()))
-    sys.stdout.write(f"{path}: ok\n")
+    models = [load_text(x.report, plan.models[n].providers == "auto") for n, x in loaded.items()]
+    _print("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
     return EX_OK
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`
+        raise
+    except OSError as error:
+        raise Fatal(f"cannot write to standard output: {error.strerror}") from error
 
 
 def run(path: Path) -> int:

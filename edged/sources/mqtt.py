@@ -16,12 +16,14 @@ from edged.sources.counts import SourceCounts, stamped
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import TopicFilter
+from edged.transport.mqtt_frames import Inbound
 
 ROUTES = 4096
 """Topics remembered with their sources; when more come by, the table starts over."""
-
-Inbound = tuple[bytes, bytes, int, bool, tuple[int, ...], Receipt, bytes]
-"""One PUBLISH: topic, payload, QoS, retain flag, subscription identifiers, receipt, raw properties."""
+ROUTE_BYTES = 256
+"""Longer topics are looked up each time, so that the table is bounded in bytes as well."""
+TOPIC_BYTES = 1024
+"""Longer topics are nobody's: their levels would become keys, which are kept."""
 
 
 class Filter(NamedTuple):
@@ -133,7 +135,7 @@ class Router:
             if route is None:
                 route = self._find(topic, identifiers)
             if not route:
-                self.drops.add("unrouted", topic=topic[:200])
+                self.drops.add("unrouted" if len(topic) <= TOPIC_BYTES else "topic_too_long", topic=topic[:200])
             for source, captures in route:
                 if retain and not source.takes_retained:
                     source.counts.retained += 1
@@ -150,6 +152,8 @@ class Router:
 
     def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[MqttSource, tuple[str, ...]]]:
         """The sources of a topic: by subscription identifier where the broker sends one, else by matching filters."""
+        if len(topic) > TOPIC_BYTES:
+            return []
         text = topic.decode()
         route = []
         for source in self._sources:
@@ -160,7 +164,8 @@ class Router:
                 if captures is not None:
                     route.append((source, captures))
                     break
-        if len(self._routes) >= ROUTES:
-            self._routes.clear()
-        self._routes[topic, identifiers] = route
+        if len(topic) <= ROUTE_BYTES:
+            if len(self._routes) >= ROUTES:
+                self._routes.clear()
+            self._routes[topic, identifiers] = route
         return route

@@ -27,6 +27,8 @@ from edged.sources.counts import SourceCounts, stamped
 from edged.stamp import Stamper
 
 CHUNK_BYTES = 64 * 1024
+PACED_KEYS = 4096
+"""Keys of a plain file without times that are played at their `rate`; rows of further ones come with those around them."""
 PART_NS = 50 * 10**6  # a plain file is played in steps of so long
 
 
@@ -177,6 +179,9 @@ class _FilePlayer:
         keys = rows.keys if rows.keys is not None else [()] * len(rows.values)
         index = np.empty(len(keys), np.int64)
         for i, key in enumerate(keys):  # `rate` is that of one key
+            if key not in self._counts and len(self._counts) >= PACED_KEYS:
+                index[i] = 0  # at once
+                continue
             index[i] = self._counts[key] = self._counts.get(key, -1) + 1
         return (index * self._period).astype(np.int64)
 

@@ -92,7 +92,8 @@ class Stamper:
         assert self._keys is not None
         for key in self._keys.recycled:
             self._clock.forget(key)
-        self._clock.restarts += self._keys.recycled
+        # Each once: while all rows are refused no block takes them along, and there are no more than keys.
+        self._clock.restarts += [key for key in self._keys.recycled if key not in self._clock.restarts]
         self._keys.recycled.clear()
 
     def _ids(

@@ -13,12 +13,14 @@ import os
 import socket
 import ssl
 from datetime import datetime, timezone
+from typing import Any
 
 from edged.errors import Retryable
 from edged.transport.mqtt_settings import LinkSettings
 from edged.transport.one_shot import start_one_shot_thread
 
-Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | str]
+SocketAddress = tuple[Any, ...] | str
+Address = tuple[socket.AddressFamily, SocketAddress]
 
 CERT_NOT_YET_VALID, CERT_EXPIRED = 9, 10  # X509_V_ERR_*
 
@@ -74,7 +76,7 @@ class Connector:
         return prepared.result()
 
     async def _open_one(
-        self, family: socket.AddressFamily, address: object, context: ssl.SSLContext | None, deadline: float
+        self, family: socket.AddressFamily, address: SocketAddress, context: ssl.SSLContext | None, deadline: float
     ) -> socket.socket:
         url = self._settings.url
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -109,7 +111,7 @@ def look_up(host: str, port: int) -> list[Address]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Retryable("unresolved", f"cannot find the broker's host {host!r}: {error}") from None
-    return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+    return [(family, address) for family, _, _, _, address in found]
 
 
 def make_context(settings: LinkSettings) -> ssl.SSLContext | None:
@@ -122,19 +124,16 @@ def make_context(settings: LinkSettings) -> ssl.SSLContext | None:
         # Python 3.13 began to insist on extensions that home-made authorities leave out; signatures, dates and names are
         # checked all the same. One configuration, one behaviour.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if settings.cert:
-            load_client_certificate(context, str(settings.cert), settings.key.reveal() if settings.key else None)
+        if settings.cert and settings.key:
+            load_client_certificate(context, str(settings.cert), settings.key.reveal())
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         names = ", ".join(str(f) for f in (settings.ca, settings.cert) if f)
         raise Refusal("files", f"cannot use the TLS files of broker {settings.name} ({names}): {error}") from None
     return context
 
 
-def load_client_certificate(context: ssl.SSLContext, cert: str, key: str | None) -> None:
-    """`key` is a path or the PEM text; the text passes through memory only, since OpenSSL wants a file's name."""
-    if key is None or "-----BEGIN" not in key:
-        context.load_cert_chain(cert, key)
-        return
+def load_client_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
+    """`cert` is a path, `key` PEM text: it passes through memory only, since OpenSSL wants a file's name."""
     fd = os.memfd_create("edged-key", os.MFD_CLOEXEC)
     try:
         os.write(fd, key.encode())
@@ -143,10 +142,10 @@ def load_client_certificate(context: ssl.SSLContext, cert: str, key: str | None)
         os.close(fd)
 
 
-async def connect(sock: socket.socket, address: object, deadline: float, where: str) -> None:
+async def connect(sock: socket.socket, address: SocketAddress, deadline: float, where: str) -> None:
     """Connects a non-blocking socket. Raises Retryable."""
     try:
-        code = sock.connect_ex(address)  # type: ignore[arg-type]
+        code = sock.connect_ex(address)
         if code == errno.EINPROGRESS or (code == errno.EAGAIN and sock.family != socket.AF_UNIX):
             await until_ready(sock, True, deadline)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

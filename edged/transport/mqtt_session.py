@@ -205,7 +205,8 @@ class Session:
         s = subscription
         properties = options = None
         if self._settings.is_v5:
-            options = SubscribeOptions(qos=s.qos, retainAsPublished=s.retain_as_published, retainHandling=s.retain_handling)
+            # Not as published: only then does a set retain flag tell a message that was kept from a live one.
+            options = SubscribeOptions(qos=s.qos, retainAsPublished=False, retainHandling=s.retain_handling)
             if s.identifier and has_identifiers:
                 properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
                 properties.SubscriptionIdentifier = s.identifier

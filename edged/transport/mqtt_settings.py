@@ -13,15 +13,11 @@ KEPT_ALWAYS, KEPT_IF_NEW, KEPT_NEVER = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One topic filter. `identifier` (1 to 268,435,455; 0: none) comes back with each message under MQTT 5.
-
-    Leave `retain_as_published` off to tell kept messages from live ones: only then does a set retain flag mean "kept".
-    """
+    """One topic filter. `identifier` (1 to 268,435,455; 0: none) comes back with each message under MQTT 5."""
 
     filter: str
     qos: int = 1
     identifier: int = 0
-    retain_as_published: bool = False
     retain_handling: int = KEPT_IF_NEW
 
 
@@ -29,7 +25,7 @@ class Subscription:
 class LinkSettings:
     """One connection: broker keys of the configuration, resolved; what to subscribe; bounds of the outgoing side.
 
-    `key` is the path of a PEM file or the PEM text itself. `status_topic` empty: no will and no status.
+    `key` is the text of a PEM file. `status_topic` empty: no will and no status.
     """
 
     name: str
@@ -79,7 +75,3 @@ class LinkCounts:
     pings: int = 0
     failures: int = 0
     protocol_errors: int = 0
-
-    @property
-    def reconnects(self) -> int:
-        return max(0, self.connects - 1)

@@ -6,7 +6,6 @@ kernel has not written yet, and a new daemon starts on the copy. Needs root and 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ import pytest
 
 from tests.broker import Broker, free_port
 from tests.live.daemon import Client, Daemon, balanced, until
+from tests.live.test_spool import samples, subscribed
 
 CUTS = 200 if os.environ.get("EDGED_SOAK") else 4
 CONFIG = """
@@ -76,10 +76,6 @@ def empty_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return image
 
 
-def samples(numbers: range) -> list[str]:
-    return [json.dumps({"a": n, "b": 0, "c": 0}) for n in numbers]
-
-
 @pytest.mark.parametrize("cut", range(CUTS))
 def test_a_power_cut_loses_nothing_that_was_settled(
     cut: int, broker: Broker, tmp_path: Path, zoo: Path, empty_image: Path
@@ -96,6 +92,7 @@ def test_a_power_cut_loses_nothing_that_was_settled(
         with mounted(image, tmp_path / "before") as state:
             daemon = Daemon(tmp_path, config(state), name="before.toml")
             daemon.start()
+            subscribed(here)
             sent = 0
             deadline = time.monotonic() + 1.2 + rng.random() * 2
             while time.monotonic() < deadline:

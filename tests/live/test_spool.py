@@ -57,6 +57,11 @@ def there(tmp_path: Path) -> Broker:
     return Broker(folder, "persistence true", f"persistence_location {folder}/", "max_queued_messages 0")
 
 
+def subscribed(here: Client) -> None:
+    """READY says nothing of brokers: inputs sent before the first SUBSCRIBE are nobody's."""
+    here.health(lambda h: h["brokers"]["here"]["state"] == "connected")
+
+
 def files(folder: Path) -> list[Path]:
     return sorted((folder / "state" / "spool").rglob("*.log"))
 
@@ -64,6 +69,7 @@ def files(folder: Path) -> list[Path]:
 def test_s01_s10_an_outage_loses_nothing(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
     text = write(broker, there, zoo)
     with there, Client(broker.port) as here, Daemon(tmp_path, text) as daemon:
+        subscribed(here)
         with Client(there.port, "out/#") as client:
             here.publish_all("in/x", samples(range(50)))
             client.wait("out/p", 50)
@@ -96,6 +102,7 @@ def test_s01_s10_an_outage_loses_nothing(broker: Broker, there: Broker, tmp_path
 def test_a_start_without_the_broker(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
     text = write(broker, there, zoo, "[spool]\nreplay_rate = 200\n")
     with Client(broker.port) as here, Daemon(tmp_path, text):
+        subscribed(here)
         here.publish_all("in/x", samples(range(500)))
         here.health(lambda h: h["spool"]["brokers"]["there"]["waiting"] == 500)
         with there, Client(there.port, "out/#") as client:
@@ -117,6 +124,7 @@ def test_a_start_without_the_broker(broker: Broker, there: Broker, tmp_path: Pat
 def test_strictly_in_order(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
     text = write(broker, there, zoo, '[spool]\norder = "strict"\nreplay_rate = 300\n')
     with Client(broker.port) as here, Daemon(tmp_path, text):
+        subscribed(here)
         here.publish_all("in/x", samples(range(300)))
         here.health(lambda h: h["spool"]["brokers"]["there"]["waiting"] == 300)
         with there, Client(there.port, "out/#") as client:
@@ -141,6 +149,7 @@ def test_a_kill_during_the_outage_loses_nothing_that_was_settled(
     with Client(broker.port) as here:
         for life in range(4):
             daemon.start()
+            subscribed(here)
             here.publish_all("in/x", samples(range(life * 200, life * 200 + 200)))
             here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] > 0)
             daemon.kill()
@@ -161,3 +170,21 @@ def test_a_kill_during_the_outage_loses_nothing_that_was_settled(
     missing = set(range(801)) - seen
     assert not missing or max(missing) < 100, sorted(missing)[:5]  # sent before the client was there
     assert duplicates <= 4 * 64  # the receive maximum, for each kill
+
+
+def test_always_keeps_a_copy_and_marks_nothing_live(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
+    text = write(broker, there, zoo, '[spool]\nmode = "always"\n')
+    with there, Client(broker.port) as here, Client(there.port, "out/#") as client, Daemon(tmp_path, text) as daemon:
+        subscribed(here)
+        here.health(lambda h: h["brokers"]["there"]["state"] == "connected")
+        there.freeze()  # the link looks well, and nothing comes back
+        here.publish_all("in/x", samples(range(30)))
+        here.health(lambda h: h["brokers"]["here"]["unacked"] == 0 and h["sources"]["in"]["rows"] == 30)
+        assert len(files(tmp_path)) == 1
+        there.thaw()
+        results = [m.json for m in client.wait("out/p", 30)]
+        assert [number(r) for r in results] == list(range(30))
+        assert not any(r.get("replayed") for r in results)
+        here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
+        until(lambda: files(tmp_path) == [], what="the spool to be empty")
+        assert daemon.process.poll() is None

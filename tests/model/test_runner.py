@@ -14,6 +14,7 @@ from edged import process
 
 process.set_up()
 
+from edged.model import runner  # noqa: E402
 from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.records import ModelPlan  # noqa: E402
@@ -21,6 +22,11 @@ from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
 from edged.model.worker import Workers  # noqa: E402
 from edged.records import NONE, Slot  # noqa: E402
 from tests import models  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _one_run_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "TURN_NS", 0)
 
 
 class Turns:
@@ -118,6 +124,24 @@ def test_what_comes_in_one_turn_goes_together(tmp_path: Path) -> None:
     assert [r["y"] for _, r in queue.results] == [[i, 2 * i] for i in range(6)]
     assert (m.counts.runs, m.counts.rows, m.batch_mean, m.state, m.running) == (2, 6, 3.0, "idle", None)
     assert m.counts.time.total == 2
+
+
+def test_runs_follow_each_other_for_a_while_in_one_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
+    queue = Queue("x", 3)
+    m.attach(queue)
+    for i in range(18):
+        queue.put(i, 0, 0)
+    m.wake()
+    monkeypatch.setattr(runner, "TURN_NS", 10_000)  # the clock of this test goes on by 1000 a look
+    turns.one()
+    assert queue.batches == [4, 4, 4]
+    assert len(turns.due) == 1  # what is left after that comes in a later turn, so that the loop is not held
+    turns.all()
+    assert queue.batches == [4, 4, 4, 4, 2]
+    assert [r["y"] for _, r in queue.results] == [[i, 2 * i] for i in range(18)]
+    assert not turns.due
 
 
 def test_expired_rows_leave_room_for_others(tmp_path: Path) -> None:

@@ -124,3 +124,25 @@ def test_what_models_really_took_is_in_the_table() -> None:
     assert after[3].how == "measured at load: 38 MiB, 24 MiB assumed"
     assert check_budget(after, 102 * MIB, True) is None
     assert check_budget(after, 101 * MIB, True) is not None
+
+
+def with_limit(folder: Path, limit: int, budget: str = "") -> list[str]:
+    text = MAIN + ACCEL + '[pipeline.p]\nsource = "accel"\n' + budget
+    return planned(folder, text, Machine("pi4", 8192 * MIB, 64 * MIB, cgroup=limit * MIB)).lines
+
+
+def test_a_control_group_that_is_smaller_than_the_plan_is_refused(tmp_path: Path) -> None:
+    [line] = with_limit(tmp_path, 70, '[memory]\nbudget = "128MiB"\n')
+    assert line.startswith(
+        "14:10: memory.budget: the control group of this process allows 70 MiB (systemd: MemoryMax, MemoryHigh),"
+    )
+    assert line.endswith("the plan needs 74 MiB: allow at least 75 MiB")
+
+
+def test_a_control_group_that_is_smaller_than_the_budget_is_taken_as_the_budget(tmp_path: Path) -> None:
+    [line] = with_limit(tmp_path, 100, '[memory]\nbudget = "128MiB"\n')
+    assert line.endswith("allows 100 MiB (systemd: MemoryMax, MemoryHigh), less than the budget of 128 MiB: taken as the budget")
+
+
+def test_the_default_budget_is_a_quarter_of_the_control_group(tmp_path: Path) -> None:
+    assert with_limit(tmp_path, 1024) == []

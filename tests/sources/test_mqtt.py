@@ -10,10 +10,11 @@ from edged.decode import make_payload_decoder
 from edged.decode.plan import DecodePlan, plan_decode
 from edged.records import NONE, Block, Receipt
 from edged.sources.counts import SourceCounts
-from edged.sources.mqtt import ROUTES, Filter, Inbound, MqttSource, Router
+from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import parse_filter
+from edged.transport.mqtt_frames import Inbound
 
 
 def source(
@@ -78,7 +79,7 @@ def test_receipts_end_unless_somebody_holds_them() -> None:
             held.append(receipt)
 
     a.consumers = [keep]
-    receipts = [Receipt(0, i) for i in range(4)]
+    receipts = [Receipt(i) for i in range(4)]
     payloads = [b"1", b"bad", b"2", b"3"]
     r.on_publishes([message("in/a", p, receipt=x) for p, x in zip(payloads, receipts, strict=True)])
     assert [x.owed for x in receipts] == [1, 0, 0, 0]
@@ -89,7 +90,7 @@ def test_receipts_end_unless_somebody_holds_them() -> None:
 def test_receipts_go_with_their_rows_where_some_are_refused_and_some_are_many() -> None:
     a = source("a", ["in/{k}"])
     r, blocks = router(a)
-    receipts = [Receipt(0, i) for i in range(5)]
+    receipts = [Receipt(i) for i in range(5)]
     topics = ["in/x", "in/y", "in/x", "in/z", "in/w"]
     payloads = [b"1\n2", b"no", b"3", b"4", b"5"]
     r.on_publishes([message(t, p, receipt=x) for t, p, x in zip(topics, payloads, receipts, strict=True)])
@@ -134,7 +135,7 @@ def test_a_subscription_identifier_tells_which_filter_it_came_for() -> None:
 
 def test_what_nobody_wants_is_counted_and_settled() -> None:
     r, blocks = router(source("a", ["in/a"]))
-    receipt = Receipt(0, 1)
+    receipt = Receipt(1)
     r.on_publishes([message("other", b"1", receipt=receipt)])
     assert receipt.owed == 0
     assert r.drops.by_reason == {"unrouted": 1}
@@ -152,7 +153,7 @@ def test_old_messages_are_left_out_unless_they_are_wanted() -> None:
 
 def test_a_closed_router_leaves_messages_to_the_broker() -> None:
     r, blocks = router(source("a", ["in/a"]))
-    receipt = Receipt(0, 1)
+    receipt = Receipt(1)
     r.is_closed = True
     r.on_publishes([message("in/a", b"1", receipt=receipt)])
     assert receipt.owed == 1  # never acknowledged

@@ -14,7 +14,7 @@ CAP = 16 << 20
 def message(number: int, size: int = 100, account: PublishCounts | None = None, receipt: bool = False) -> Message:
     body = b'{"n":%d,"x":"' % number
     body += b"." * max(0, size - len(body)) + b'"'
-    more = {"receipt": Receipt(0, number)} if receipt else {}
+    more = {"receipt": Receipt(number)} if receipt else {}
     return Message(b"out/t", body, 1, is_json=True, arrival=1000 + number, account=account, **more)
 
 

@@ -198,7 +198,7 @@ class TestElapsed:
 
 class TestKeysAndReceipts:
     def test_each_row_has_the_receipt_of_its_payload(self) -> None:
-        receipts = [Receipt(1, mid) for mid in range(3)]
+        receipts = [Receipt(mid) for mid in range(3)]
         given = rows(4, payload=np.array([0, 2, 2, 1], np.int32))
         block, _ = stamp(Stamper(None, None, KeyTable(2, None)), given, ids=[0, None, 1, 0], receipts=receipts)
         assert [r.mid for r in block.receipts] == [0, 2, 1]
@@ -208,7 +208,7 @@ class TestKeysAndReceipts:
     def test_a_refused_key_costs_its_row_only(self) -> None:
         degraded = np.array([False, True, True])
         given = rows(3, keys=[("a",), ("b",), ("a",)], degraded=degraded)
-        block, rejects = stamp(Stamper(None, None, KeyTable(1, None)), given, receipts=[Receipt(1, m) for m in range(3)])
+        block, rejects = stamp(Stamper(None, None, KeyTable(1, None)), given, receipts=[Receipt(m) for m in range(3)])
         assert [r.mid for r in block.receipts] == [0, 2]
         assert block.degraded.tolist() == [False, True]
         assert [(r.reason, r.payload) for r in rejects] == [("too_many_keys", 1)]

@@ -183,7 +183,7 @@ async def test_refused_publish_is_not_delivered(code: int, tries: int, monkeypat
 
     async with Server(script) as server:
         subject = Subject(settings(server.port))
-        receipt = Receipt(0, 1)
+        receipt = Receipt(1)
         async with running(subject):
             subject.send("out", b"bad", 1, receipt=receipt)
             await until(lambda: subject.account.drops.by_reason == {"refused": 1})

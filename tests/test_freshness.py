@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edged.freshness import Freshness
+from edged.records import Block
+
+S = 10**9
+
+
+def block(values: list[float], keys: int | list[int] = 0, at: int = S, times: list[int] | None = None, **more: object) -> Block:
+    rows = np.array(values, np.float32).reshape(len(values), -1)
+    when = np.array(times if times is not None else [at] * len(values), np.int64)
+    return Block(rows, when, 0, at, keys if isinstance(keys, int) else np.array(keys, np.int32), **more)  # type: ignore[arg-type]
+
+
+def make(stale: int | None = 2 * S, frozen: int | None = None, keys: int = 3) -> Freshness:
+    return Freshness(stale, frozen, 1, keys, np.float32)
+
+
+def flags(one: Block) -> list[bool] | None:
+    return None if one.degraded is None else one.degraded.tolist()
+
+
+def test_a_key_is_online_until_it_was_silent_for_too_long() -> None:
+    fresh = make()
+    assert fresh.state(S) == ("running", "")
+    fresh.see(block([1, 2], [0, 2]))
+    assert fresh.is_online(3 * S).tolist() == [True, False, True]
+    fresh.see(block([1], [2], at=2 * S))
+    assert fresh.is_online(3 * S + 1).tolist() == [False, False, True]
+    assert fresh.state(3 * S + 1) == ("running", "1 of 2 keys are silent or frozen")
+    assert fresh.state(8 * S) == ("bad values", "no good sample for 6 s: see what it counts as dropped")
+    fresh.see(block([1], [0], at=8 * S))
+    assert fresh.is_online(8 * S).tolist() == [True, False, False]
+
+
+def test_a_held_value_is_no_good_sample() -> None:
+    fresh = make()
+    fresh.see(block([1, 1], [0, 1]))
+    fresh.see(block([1, 1], [0, 1], at=4 * S, degraded=np.array([True, False])))
+    assert fresh.is_online(4 * S).tolist() == [False, True, False]
+    fresh.see(block([1, 1], 0, at=5 * S, degraded=np.array([True, True])))
+    assert not fresh.is_online(5 * S)[0]
+    fresh.see(block([1, 1], 0, at=5 * S, degraded=np.array([False, True])))
+    assert fresh.is_online(5 * S)[0]
+
+
+def test_without_a_limit_nothing_is_ever_stale() -> None:
+    fresh = make(None, 10 * S)
+    fresh.see(block([1]))
+    assert fresh.is_online(10**6 * S).tolist() == [True, False, False]
+    assert fresh.state(10**6 * S) == ("running", "")
+
+
+def test_rows_are_degraded_once_their_values_have_been_the_same_for_too_long() -> None:
+    fresh = make(frozen=2 * S, keys=1)
+    one = block([5, 5, 5, 5], times=[0, S, 2 * S, 2 * S + 1])
+    fresh.see(one)
+    assert flags(one) == [False, False, False, True]
+    assert fresh.state(2 * S) == ("frozen", "the same values for more than 2 s")
+    two = block([5, 6, 6], times=[3 * S, 4 * S, 6 * S], degraded=np.array([False, True, False]))
+    fresh.see(two)
+    assert flags(two) == [True, True, False]
+    assert fresh.state(2 * S) == ("running", "")
+    assert fresh.is_online(2 * S).tolist() == [True]
+
+
+def test_values_that_are_not_numbers_can_be_frozen_too() -> None:
+    fresh = make(frozen=2 * S, keys=1)
+    one = block([np.nan, np.nan], times=[0, 3 * S])
+    fresh.see(one)
+    assert flags(one) == [False, True]
+
+
+def test_a_key_that_began_anew_is_another_sensor() -> None:
+    fresh = make(frozen=S)
+    fresh.see(block([5, 5], [1, 1], times=[0, 2 * S]))
+    assert fresh.is_frozen.tolist() == [False, True, False]
+    again = block([5], [1], times=[3 * S], restarts=(1,))
+    fresh.see(again)
+    assert flags(again) is None
+    assert fresh.renewed == {1}
+    fresh.see(block([5], [0], restarts=(1,)))
+    assert fresh.is_online(S).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 3)), max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=5),
+)
+def test_blocks_of_any_size_give_what_single_rows_give(dtype: type, rows: list[tuple[int, int, int]], cuts: list[int]) -> None:
+    fresh = Freshness(None, 5, 2, 3, dtype)
+    last: dict[int, tuple[int, int]] = {}
+    expected, times, time = [], [], 0
+    for key, value, step in rows:
+        time += step
+        times.append(time)
+        before = last.get(key)
+        if before is None or before[0] != value:
+            last[key] = (value, time)
+        expected.append(time - last[key][1] > 5)
+    found: list[bool] = []
+    edges = sorted({0, len(rows), *(min(c, len(rows)) for c in cuts)})
+    for start, stop in itertools.pairwise(edges):
+        values = np.array([[v, 7] for _, v, _ in rows[start:stop]], dtype)
+        keys = np.array([k for k, _, _ in rows[start:stop]], np.int32)
+        one = Block(values, np.array(times[start:stop], np.int64), 0, 1, keys)
+        fresh.see(one)
+        found += [False] * (stop - start) if one.degraded is None else one.degraded.tolist()
+    assert found == expected

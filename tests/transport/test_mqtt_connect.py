@@ -1,0 +1,53 @@
+"""What needs no server; refusals and silences are in test_mqtt_faults."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from edged.errors import Retryable
+from edged.transport.mqtt_connect import Connector, Refusal, explain_tls, look_up, make_context, numeric_address
+from tests.transport.mqtt_peer import settings
+
+
+def test_a_numeric_address_needs_no_look_up() -> None:
+    assert numeric_address("10.0.0.7", 1883) == (socket.AF_INET, ("10.0.0.7", 1883))
+    assert numeric_address("::1", 8883) == (socket.AF_INET6, ("::1", 8883, 0, 0))
+    assert numeric_address("broker", 1883) is None
+
+
+def test_a_name_that_cannot_be_one() -> None:
+    with pytest.raises(Retryable) as caught:
+        look_up("a" * 64, 1883)
+    assert caught.value.state == "unresolved"
+
+
+def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    assert make_context(settings(1883)) is None
+    absent = tmp_path / "ca.pem"
+    with pytest.raises(Refusal) as caught:
+        make_context(settings(8883, scheme="mqtts", ca=absent))
+    assert caught.value.state == "files"
+    assert str(absent) in caught.value.reason
+
+
+def test_a_date_that_does_not_fit_may_be_our_clock() -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_message, error.verify_code = "certificate has expired", 10
+    assert "this machine's clock says" in explain_tls(error)
+    error.verify_code = 18
+    assert explain_tls(error) == "certificate has expired"
+
+
+async def test_nothing_listens_and_no_socket_is_left() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(Retryable) as caught:
+            await Connector(settings(taken.getsockname()[1])).open(5)
+    assert caught.value.state == "refused"
+    assert len(os.listdir("/proc/self/fd")) == before
