@@ -30,9 +30,14 @@ class Freshness:
         """Keys that began anew, which may mean that they are other sensors now; emptied by whoever asks."""
         kept = max_keys if frozen_ns is not None else 0
         self._bits = f"i{np.dtype(dtype).itemsize}"
-        self._last = np.zeros((kept, width), self._bits)
+        self._last = np.full((kept, width), 0, self._bits)  # written, so that its pages are resident from the start
         self._changed_at = np.zeros(kept, np.int64)
         self._is_known = np.zeros(kept, np.bool_)
+
+    @property
+    def nbytes(self) -> int:
+        arrays = (self.last_good, self.is_frozen, self._last, self._changed_at, self._is_known)
+        return sum(array.nbytes for array in arrays)
 
     def see(self, block: Block) -> None:
         """Takes a block in; marks those of its rows that repeat old values."""

@@ -4,7 +4,7 @@
     tight   above that: trim, then drop the caches, then trim again ever less often
     over    above the budget: the same, then shed pipelines one a second, the least important first
 
-A level is left only well below where it began, and only when memory stays there, and what was shed comes back one pipeline
+A level is left only when memory stays well below where it began, or below it for long, and what was shed comes back one pipeline
 at a time, ever more slowly where that made memory go over again: so nothing swings to and fro. Pure: `read` decides, the
 caller (`runtime.relief`) acts, and nothing here or there ever ends the process.
 """
@@ -18,14 +18,14 @@ TIGHT = 0.9
 HIGHEST_TIGHT = 0.98
 """Where the plan fills the budget, `tight` begins here: trimming comes before shedding."""
 MARGIN = 0.03
-"""A level is left so much of the budget below where it began,"""
-CALM_READINGS = 3
-"""and after so many readings in a row."""
+CALM_READINGS, PATIENT_READINGS = 3, 30
+"""A level is left after so many readings in a row below where it began: the first if the last of them is `MARGIN` of the budget
+below, else the second."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10, 600
 """Between two trims: doubled while they give nothing back."""
 WORTH = 1024 * 1024
 """Bytes that make a trim worth repeating soon."""
-FIRST_REST_S, LONGEST_REST_S = 3, 384
+FIRST_REST_S, LONGEST_REST_S = 4, 384
 """Before a shed pipeline comes back: doubled whenever memory is over again soon after one did,"""
 RELAPSE_S = 60
 """within so many seconds, or twice the rest where that is more."""
@@ -50,6 +50,7 @@ class Governor:
         self._pipelines = pipelines
         self._margin = int(MARGIN * budget)
         self._calm = 0
+        self._is_above = False
         self._steps = 0  # taken since the level was ok: 1 trimmed, 2 caches dropped as well
         self._pause_s = FIRST_PAUSE_S
         self._next_trim = 0.0
@@ -75,30 +76,32 @@ class Governor:
         if resident > self.budget:
             if has_dropped and self.shed < self._pipelines:
                 self.shed += 1
-        elif self.level == "tight":
+        else:
             self._bring_back(now_s)
         return Orders(trim, drop_caches, self.shed)
 
     def _set_level(self, resident: int, now_s: float) -> None:
         """Up at once, down when it stays below."""
-        if resident > self.budget:
-            self._calm = 0
-            if self.level != "over":
-                self.level = "over"
+        was_above, self._is_above = self._is_above, resident > self.budget
+        if self._is_above:
+            if not was_above:
                 is_relapse = self._returned and now_s - self._returned < max(RELAPSE_S, 2 * self._rest_s)
                 self._rest_s = min(2 * self._rest_s, LONGEST_REST_S) if is_relapse else FIRST_REST_S
+            self._next_return = now_s + self._rest_s
+            self._calm = 0
+            self.level = "over"
             return
         if self.level == "ok":
             if resident > self.tight_at:
                 self.level = "tight"
             return
-        end = (self.budget if self.level == "over" else self.tight_at) - self._margin
-        self._calm = self._calm + 1 if resident <= end else 0
-        if self._calm >= CALM_READINGS:
+        begin = self.budget if self.level == "over" else self.tight_at
+        self._calm = self._calm + 1 if resident <= begin else 0
+        is_far = resident <= begin - self._margin
+        if self._calm >= (CALM_READINGS if is_far else PATIENT_READINGS):
             self._calm = 0
-            if self.level == "over":
-                self._next_return = now_s + self._rest_s
-            self.level = "tight" if resident > self.tight_at - self._margin else "ok"
+            is_tight = self.level == "over" and resident > self.tight_at - self._margin
+            self.level = "tight" if is_tight else "ok"
 
     def _relieve(self, resident: int, now_s: float) -> tuple[bool, bool]:
         """Trim, a reading later drop the caches and trim, then trim every now and then."""

@@ -61,8 +61,25 @@ def test_a_trim_that_gave_memory_back_is_repeated_soon() -> None:
 
 def test_a_level_is_left_only_when_memory_stays_well_below() -> None:
     governor = Governor(1000, 500, 1)
-    words = [word for word, _ in feed(governor, [1001, 999, 971, 970, 970, 975, 970, 970, 970, 871, 870, 870, 870])]
-    assert words == ["over"] * 8 + ["tight"] * 4 + ["ok"]
+    words = [
+        word for word, _ in feed(governor, [1001, 999, 971, 970, 960, 980, 1001, 960, 960, 960, 871, 870, 901, 870, 870, 870])
+    ]
+    assert words == ["over"] * 3 + ["tight"] * 3 + ["over"] * 3 + ["tight"] * 6 + ["ok"]
+
+
+def test_a_level_is_left_in_the_end_though_memory_stays_just_below() -> None:
+    governor = Governor(1000, 500, 1)
+    readings = [1001] * 3 + [1000] * 30 + [900] * 31
+    words = [word for word, _ in feed(governor, readings)]
+    assert words == ["over"] * 32 + ["tight"] * 30 + ["ok"] * 2
+    assert governor.shed == 0
+
+
+def test_what_was_shed_comes_back_though_memory_stays_just_below() -> None:
+    governor = Governor(1000, 500, 1)
+    feed(governor, [1001] * 3)
+    assert governor.shed == 1
+    assert [orders.shed for _, orders in feed(governor, [1000] * 5, 3.0)] == [1, 1, 1, 0, 0]
 
 
 def test_pipelines_come_back_one_at_a_time() -> None:
@@ -70,7 +87,7 @@ def test_pipelines_come_back_one_at_a_time() -> None:
     feed(governor, [1100] * 5)
     assert governor.shed == 3
     shed = [orders.shed for _, orders in feed(governor, [500] * 40, 5.0)]
-    assert [shed.count(n) for n in (3, 2, 1, 0)] == [5, 3, 3, 29]
+    assert [shed.count(n) for n in (3, 2, 1, 0)] == [3, 4, 4, 29]
 
 
 def test_relapses_make_the_rest_longer() -> None:

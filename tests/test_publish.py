@@ -15,7 +15,7 @@ from tests.fakes.outlet import Outlet
 OUTPUT = OutputPlan("anomaly", ("y",), above=0.5, max_keys=4)
 
 
-def publish(outbox: Outlet, *, qos: int = 1, when: WhenPlan | None = None, format: str = "json") -> Publish:
+def publish(outbox: Outlet, *, qos: int = 1, when: WhenPlan | None = None, format: str = "json", deadline: int = 0) -> Publish:
     names = {0: ("a",), 1: ("b",)}
     envelope = Envelope("dev", "pipe", "m@1234", "cafe0000", lambda key: names[key])
     return Publish(
@@ -26,6 +26,7 @@ def publish(outbox: Outlet, *, qos: int = 1, when: WhenPlan | None = None, forma
         counts=PublishCounts("pipeline.pipe.publish[0]"),
         qos=qos,
         retain=True,
+        deadline=deadline,
     )
 
 
@@ -111,3 +112,13 @@ def test_a_key_that_is_given_to_another_sensor_gets_another_topic() -> None:
     entry.reset(0)
     assert entry.offer(result(0.1), NONE, 0)
     assert [m.topic for m in outbox.sent] == [b"old", b"new"]
+
+
+def test_what_was_held_back_for_longer_than_the_deadline_is_dropped() -> None:
+    outbox = Outlet()
+    entry = publish(outbox, when=WhenPlan(min_interval=100), deadline=50)
+    for seq in (1, 2):
+        entry.offer(result(0.1, seq=seq), NONE, 5_000_000)
+    entry.offer_due(5_000_100)
+    assert [msgspec.json.decode(m.body + b"}")["seq"] for m in outbox.sent] == [1]
+    assert (entry.counts.made, entry.counts.drops.by_reason) == (2, {"expired": 1})

@@ -96,6 +96,18 @@ def test_rows_are_copied_behind_those_of_others_and_freed() -> None:
     assert slots.nbytes == 3 * 2 * 4
 
 
+def test_only_what_is_fresh_is_taken() -> None:
+    slots, drops = make(4)
+    receipts = [Receipt(i) for i in range(4)]
+    for value, receipt in zip((10, 20, 15, 30), receipts, strict=True):  # arrivals fall where a slot was written anew
+        put(slots, value, receipt=receipt)
+    assert [s.arrival for s in slots.take_fresh(2, 16)] == [20, 30]
+    assert drops.by_reason == {"expired": 2}
+    assert [r.owed for r in receipts] == [1, 2, 1, 2]
+    assert (len(slots), slots.free) == (0, 2)  # the rows of the two that were taken are theirs until `gather`
+    assert slots.take_fresh(2, 16) == []
+
+
 @given(
     count=st.integers(1, 5),
     overflow=st.sampled_from(["drop_oldest", "drop_newest", "latest_only"]),

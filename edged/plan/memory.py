@@ -157,8 +157,8 @@ def _source(source: SourcePlan) -> MemoryLine:
 
 def freshness_bytes(source: SourcePlan) -> int:
     """What `freshness.Freshness` holds: the last good time of each key, and its last row if it may be frozen."""
-    row = source.width * np.dtype(source.dtype).itemsize + 10 if source.frozen_ns is not None else 0
-    return source.max_keys * (row + 8)
+    row = source.width * np.dtype(source.dtype).itemsize + 9 if source.frozen_ns is not None else 0
+    return source.max_keys * (row + 9)
 
 
 def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[MemoryLine]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edged.align import AlignPlan
 from edged.config.schema import Config, Pipeline, Step
 from edged.config.words import listed
 from edged.inputs import InputPlan
@@ -69,7 +70,7 @@ def plan_pipeline(
     if manifest is None and window is not None:
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
-    _check_deadline(at, settings)
+    _check_deadline(at, settings, align)
     plan = PipelinePlan(
         name=name,
         sources=tuple(s.name for s in streams),
@@ -177,12 +178,12 @@ def _slots(batch: int, inputs: Sequence[InputPlan], keys: Keys) -> int:
     return max(2 * batch, keys.most if keys.names else 0, min(MOST_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
 
 
-def _check_deadline(at: Scope, settings: Pipeline) -> None:
+def _check_deadline(at: Scope, settings: Pipeline, align: AlignPlan | None) -> None:
     """Waits that are configured and alone use up the deadline."""
     if settings.deadline is None:
         return
-    align = settings.align
-    if align is not None and align.method != "previous" and (align.tolerance or 0) >= settings.deadline:
+    wait = max((s.tolerance_ns or 0 for s in align.sources), default=0) if align is not None else 0
+    if align is not None and align.method != "previous" and wait >= settings.deadline:
         at.warn("deadline", f'expires while align.method = "{align.method}" waits for the next sample, up to align.tolerance')
     for i, entry in enumerate(settings.publish):
         if (entry.when.min_interval or 0) >= settings.deadline:

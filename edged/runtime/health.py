@@ -126,14 +126,14 @@ class Health:
         """For `systemctl status`."""
         bad = [f"{s.kind} {s.name}: {s.state}" for s in states(self._assembly, self._clock.now()) if s.state not in GOOD]
         results = sum(p.counts.published for p in self._assembly.pipelines.values())
-        memory = f"{self.memory.resident // MIB} of {self._plan.budget // MIB} MiB"
+        memory = f"{self.memory.read() // MIB} of {self._plan.budget // MIB} MiB"
         return f"{'; '.join(bad[:3])}; {memory}" if bad else f"{results} results, {memory}"
 
     def ready_facts(self) -> dict[str, Any]:
         models = {n: f"{r.provider}, {r.run}, {r.p50_us:.0f} us" for n, r in self._assembly.reports.items()}
         return {
             "device": self._plan.device,
-            "resident_mib": self.memory.resident // MIB,
+            "resident_mib": self.memory.read() // MIB,
             "budget_mib": self._plan.budget // MIB,
             **{f"model.{n}": text for n, text in models.items()},
         }

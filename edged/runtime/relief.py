@@ -11,6 +11,7 @@ A shed pipeline drops what is due and what waits, counted as `memory`; with `ove
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -38,11 +39,12 @@ class Relief:
         trim: Callable[[], None] = trim,
     ) -> None:
         self._plan = plan = assembly.plan
-        self.resident = self.highest = resident()
+        self.highest = 0
         self.trims = 0
         self._assembly = assembly
         self._event = event
-        self._read = resident
+        self._last = 0
+        self._resident = resident
         self._trim = trim
         self._thread: threading.Thread | None = None
         self._candidates = shed_order(list(assembly.pipelines.values()))
@@ -56,22 +58,23 @@ class Relief:
 
     def look(self, now_s: float) -> None:
         """Reads memory and does what is to be done. `now_s` is monotonic."""
-        try:
-            self.resident = self._read()
-        except OSError:  # no descriptor is free: nothing is known, so nothing is done
-            return
-        self.highest = max(self.highest, self.resident)
-        orders = self._governor.read(self.resident, now_s)
+        resident = self.read()
+        orders = self._governor.read(resident, now_s)
         if orders.drop_caches:
             self._assembly.drop_caches()
-        if orders.trim and (self._thread is None or not self._thread.is_alive()):
-            self.trims += 1
-            self._thread = threading.Thread(target=self._trim, name="edged-trim", daemon=True)
-            self._thread.start()
+        if orders.trim:
+            self._start_trim()
         for i, pipeline in enumerate(self._candidates):
             if pipeline.is_shed != (i < orders.shed):
                 pipeline.shed(i < orders.shed)
-        self._say()
+        self._say(resident)
+
+    def read(self) -> int:
+        """Resident memory in bytes, now; as last known when no descriptor is free to look it up."""
+        with contextlib.suppress(OSError):
+            self._last = self._resident()
+            self.highest = max(self.highest, self._last)
+        return self._last
 
     def end(self) -> None:
         """Lets every pipeline work, so that what waits at a stop is finished."""
@@ -79,19 +82,27 @@ class Relief:
             if pipeline.is_shed:
                 pipeline.shed(False)
 
-    def _say(self) -> None:
+    def _start_trim(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self.trims += 1
+        self._thread = threading.Thread(target=self._trim, name="edged-trim", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread can be had: it is tried again later
+            self._thread.start()
+
+    def _say(self, resident: int) -> None:
         now = (self._governor.level, self._governor.shed)
         if now == self._said:
             return
         self._said = now
-        facts = {"resident_mib": self.resident // MIB, "budget_mib": self._governor.budget // MIB}
+        facts = {"resident_mib": resident // MIB, "budget_mib": self._governor.budget // MIB}
         (log.info if now == ("ok", 0) else log.warning)("memory", state=now[0], **facts, shed=" ".join(self.shed))
         self._event("memory", level=now[0], **facts, shed=self.shed)
 
     def facts(self) -> dict[str, Any]:
         """For health: the level, and what is being done about it."""
         return {
-            "resident_mib": round(self.resident / MIB, 1),
+            "resident_mib": round(self.read() / MIB, 1),
             "highest_mib": round(self.highest / MIB, 1),
             "planned_mib": round(self._plan.planned_bytes / MIB, 1),
             "budget_mib": round(self._governor.budget / MIB, 1),

@@ -357,15 +357,11 @@ def test_what_takes_more_than_planned_is_shed_and_comes_back(broker: Broker, tmp
         before = len(client.of("out/good"))
         client.publish("in", "1", qos=0)
         client.wait("out/good", before + 1)
-        levels = [(e["level"], e["shed"]) for e in events() if e["event"] == "memory"]
-        assert [x for x in levels if x[0] != "tight"] == [
-            ("over", []),
-            ("over", ["greedy"]),
-            ("over", ["greedy", "good"]),
-            ("ok", ["greedy", "good"]),
-            ("ok", ["greedy"]),
-            ("ok", []),
-        ]
+        said_so = [(e["level"], e["shed"]) for e in events() if e["event"] == "memory"]
+        shed = [names for _, names in said_so]
+        assert [names for i, names in enumerate(shed) if names != shed[i - 1]] == [["greedy"], ["greedy", "good"], ["greedy"], []]
+        assert said_so[-1] == ("ok", [])
+        assert {level for level, names in said_so if "good" in names} <= {"over", "ok"}
         assert daemon.log.count("event=memory state=over") == 3, "each change is said once"
 
 

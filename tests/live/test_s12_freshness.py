@@ -70,7 +70,7 @@ path = "{zoo}/{model}.onnx"
 source = "imu"
 model = "m"
 {more}
-slots = 256
+slots = 4096
 deadline = "250ms"
 publish = {{ topic = "out/p" }}
 """

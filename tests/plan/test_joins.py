@@ -44,6 +44,17 @@ def test_a_grid_joins_all_of_them(tmp_path: Path) -> None:
     assert (single.to, single.period_ns, len(single.sources)) == (None, S, 1)
 
 
+def test_values_are_fresh_as_long_as_their_source_is(tmp_path: Path) -> None:
+    door = DOOR.replace("decode", 'stale_after = "1d"\ndecode')
+    text = MAIN + ACCEL + door + PUMPS + '[pipeline.p]\nsource = ["accel", "door"]\n'
+    plan = planned(tmp_path, text).whole
+    align = plan.pipelines["p"].align
+    assert align is not None
+    assert [s.tolerance_ns for s in align.sources] == [None, 86400 * S]
+    found = planned(tmp_path, MAIN + ACCEL + DOOR + '[pipeline.p]\nsource = ["accel", "door"]\n')
+    assert "how old may a value of door be" in found.lines[0]
+
+
 def test_a_second_of_a_fast_stream_is_kept(tmp_path: Path) -> None:
     plan = joined(tmp_path, 'source = ["room", "accel"]')
     assert [s.history for s in plan.sources] == [64, 1000]

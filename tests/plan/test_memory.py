@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto as T
 
 from edged.align import Aligner
-from edged.plan.memory import check_budget, join_bytes, window_bytes, with_measured
+from edged.freshness import Freshness
+from edged.plan.memory import check_budget, freshness_bytes, join_bytes, window_bytes, with_measured
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, Plan
 from edged.window import WindowStage
 from tests.deployments import net
@@ -129,6 +130,13 @@ def test_what_models_really_took_is_in_the_table() -> None:
 def with_limit(folder: Path, limit: int, budget: str = "") -> list[str]:
     text = MAIN + ACCEL + '[pipeline.p]\nsource = "accel"\n' + budget
     return planned(folder, text, Machine("pi4", 8192 * MIB, 64 * MIB, cgroup=limit * MIB)).lines
+
+
+def test_what_tells_frozen_values_is_counted_to_the_byte(tmp_path: Path) -> None:
+    for more in ("", 'frozen_after = "1min"\n'):
+        source = planned(tmp_path, MAIN + PUMPS + more + '[pipeline.p]\nsource = "pumps"\n').whole.sources["pumps"]
+        fresh = Freshness(source.stale_ns, source.frozen_ns, source.width, source.max_keys, source.dtype)
+        assert freshness_bytes(source) == fresh.nbytes
 
 
 def test_a_control_group_that_is_smaller_than_the_plan_is_refused(tmp_path: Path) -> None:

@@ -104,3 +104,19 @@ def test_several_inputs_are_normalised_by_preprocess_only(tmp_path: Path) -> Non
 def test_what_results_to_expect(tmp_path: Path) -> None:
     folder_model(tmp_path / "m", "", net, {"x": (T.FLOAT, ["N", 8, 3])}, {"y": ["N", 1]})
     assert pipeline(plan(tmp_path, ACCEL, 'source = "accel"\nwindow = { size = 8, hop = 4 }')).rate == 250
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ('deadline = "1s"', []),
+        ('deadline = "1s"\npublish = { when = { min_interval = "1min" } }', ["pipeline.p.publish.when.min_interval"]),
+        ('deadline = "1s"\nalign = { method = "linear", tolerance = "500ms" }', []),
+        ('deadline = "1s"\nalign = { method = "linear" }', ["pipeline.p.deadline"]),
+    ],
+)
+def test_a_wait_that_uses_up_the_deadline_is_warned_of(tmp_path: Path, more: str, where: list[str]) -> None:
+    slow = ACCEL.replace("accel", "slow").replace("ACM9", "ACM8").replace("rate = 1000", "rate = 1")
+    found = planned(tmp_path, MAIN + ACCEL + slow + f'[pipeline.p]\nsource = ["accel", "slow"]\n{more}\n')
+    assert found.whole.pipelines["p"].deadline_ns == 10**9
+    assert [line.split(" ")[1].rstrip(":") for line in found.lines if "deadline" in line] == where, found.lines

@@ -50,6 +50,8 @@ def test_conditions_are_planned(tmp_path: Path) -> None:
         ("{a}/{b}", "out/{key}", False),  # a key of two parts is two levels: out/a/b
         ("{rest...}", "out/{rest}", True),
         ("edged/{device}/{rest...}", "out/{rest}", True),
+        ("edged/pi4/source/{name}", "out/{name}", True),
+        ("edged/pi4/source/pumps/{line}/{pump}", "out/{key}", True),
     ],
 )
 def test_results_do_not_come_back(tmp_path: Path, source: str, topic: str, is_loop: bool) -> None:

@@ -238,6 +238,27 @@ async def test_a_quiet_port_is_silent() -> None:
     pty.hang_up()
 
 
+async def test_a_port_that_speaks_when_something_happens_is_silent_only_before_it_ever_spoke() -> None:
+    pty = Pty()
+    sensor = Sensor(pty.path)
+    async with sensor.running():
+        sensor.clock.skew += 11 * 10**9
+        assert sensor.source.state == "silent"
+        pty.write(b"1,2\n")
+        await until(lambda: sensor.blocks)
+        sensor.clock.skew += 3600 * 10**9
+        assert sensor.source.state == "running"
+    pty.hang_up()
+    other = Pty()
+    sensor = Sensor(other.path, rate=100.0, stale_after=60 * 10**9)
+    async with sensor.running():
+        sensor.clock.skew += 59 * 10**9
+        assert sensor.source.state == "running"
+        sensor.clock.skew += 2 * 10**9
+        assert sensor.source.state == "silent"
+    other.hang_up()
+
+
 async def test_binary_frames_of_a_fixed_size() -> None:
     pty = Pty()
     decode = Decode(format="struct", fields=(FieldSpec(name="a", dtype="int16"),))
