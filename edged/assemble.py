@@ -154,6 +154,9 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
     for name, source in sources.items():
         if isinstance(source, MqttSource):
             source.consumers = consumers[name]
+            source.is_pace = any(
+                p.align and p.align.to is not None and p.sources[p.align.to] == name for p in plan.pipelines.values()
+            )
     return Assembly(
         plan=plan,
         run=run,

@@ -28,6 +28,7 @@ class Freshness:
         self.is_frozen = np.zeros(max_keys, np.bool_)
         self.renewed: set[int] = set()
         """Keys that began anew, which may mean that they are other sensors now; emptied by whoever asks."""
+        self._has_seen = False
         kept = max_keys if frozen_ns is not None else 0
         self._bits = f"i{np.dtype(dtype).itemsize}"
         self._last = np.full((kept, width), 0, self._bits)  # written, so that its pages are resident from the start
@@ -41,6 +42,7 @@ class Freshness:
 
     def see(self, block: Block) -> None:
         """Takes a block in; marks those of its rows that repeat old values."""
+        self._has_seen = True
         for key in block.restarts:
             self._forget(key)
         keys, degraded = block.keys, block.degraded
@@ -64,10 +66,10 @@ class Freshness:
 
     def state(self, now: int) -> tuple[str, str]:
         """`running`, `bad values` or `frozen`, with a reason, for a source that something comes from: what holds for all of its
-        keys. Without a good sample so far it is `running`: who reads it knows more."""
+        keys."""
         known = self.last_good > 0
         if not known.any():
-            return "running", ""
+            return ("bad values", "no good sample yet") if self._has_seen else ("running", "")
         quiet = now - int(self.last_good.max())
         if self.stale_ns is not None and quiet > self.stale_ns:
             return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see what it counts as dropped"

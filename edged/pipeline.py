@@ -441,14 +441,12 @@ class Pipeline:
         slot.receipt.done()
 
     def abandon(self) -> int:
-        """At a stop: what still waits is let go and counted; returns how many rows and windows that were."""
-        lost = self.slots.forget()
+        """At a stop: what still waits is given up and counted; returns how many rows and windows that were. Receipts are kept:
+        inputs that were not acknowledged come again."""
+        lost = self.slots.forget(settles=False)
         if lost:
             self.counts.drops.add("shutdown", lost)
-        while self._parked:
-            _, block = self._parked.popleft()
-            for receipt in block.receipts:
-                receipt.done()
+        self._parked.clear()
         return lost
 
     def _set_alarm(self) -> None:

@@ -18,7 +18,7 @@ from edged.spool.settings import SpoolSettings
 
 def plan_text(plan: Plan) -> str:
     """The wiring, a line for each part, then the memory table."""
-    lines = [f"device {plan.device}, says of itself on {plan.base_topic}/status, /health, /model, /event", ""]
+    lines = [f"device {plan.device}, says of itself on {plan.base_topic}/status, /health, /model, /source, /event", ""]
     for name, p in plan.pipelines.items():
         lines.append(f"pipeline.{name}")
         lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]

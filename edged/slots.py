@@ -146,11 +146,12 @@ class Slots:
                     self._free.append(slot.row)
             self._fifo = kept
 
-    def forget(self) -> int:
-        """Lets every waiting slot go; returns how many there were."""
+    def forget(self, settles: bool = True) -> int:
+        """Lets every waiting slot go, and its receipt if it `settles` them; returns how many there were."""
         lost = len(self._fifo)
         for slot in self._fifo:
-            slot.receipt.done()
+            if settles:
+                slot.receipt.done()
             self._free.append(slot.row)
         self._fifo.clear()
         return lost

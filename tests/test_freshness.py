@@ -51,6 +51,12 @@ def test_a_held_value_is_no_good_sample() -> None:
     assert fresh.is_online(5 * S)[0]
 
 
+def test_only_held_values_since_the_start() -> None:
+    fresh = make()
+    fresh.see(block([1], degraded=np.array([True])))
+    assert fresh.state(S) == ("bad values", "no good sample yet")
+
+
 def test_without_a_limit_nothing_is_ever_stale() -> None:
     fresh = make(None, 10 * S)
     fresh.see(block([1]))

@@ -405,6 +405,7 @@ def test_a_stop_counts_what_still_waits() -> None:
     assert rig.pipeline.abandon() == 2
     assert rig.counts.drops.by_reason == {"shutdown": 2}
     assert rig.pipeline.parked == 0
+    assert [receipt.owed for receipt in receipts] == [1, 1, 1, 1]  # never acknowledged, so the broker sends them again
     rig.check()
 
 

@@ -36,7 +36,7 @@ def test_a_person_reads_what_is_wired_to_what(tmp_path: Path) -> None:
     plan = planned(tmp_path, MAIN + ACCEL + PUMPS + TEXT).whole
     lines = plan_text(plan).splitlines()
     assert lines[:14] == [
-        "device pi4, says of itself on edged/pi4/status, /health, /model, /event",
+        "device pi4, says of itself on edged/pi4/status, /health, /model, /source, /event",
         "",
         "pipeline.driver",
         "  source.pumps: main: plant/{line}/{pump}/telemetry (QoS 1), 1 a second, up to 250 keys by line pump: "

@@ -662,7 +662,7 @@ class Publish(Table, frozen=True, kw_only=True):
     retain: Annotated[Flag, Key("the broker keeps the last one for those who come later")] = False
     format: Annotated[
         Literal["json", "msgpack", "cbor", "raw", "text"],
-        Key("raw: one tensor; text: the bare value of one field"),
+        Key("raw: the numbers of one field, little-endian, in the model's type, else float32; text: the bare value of one field"),
     ] = "json"
     fields: Annotated[
         Annotated[tuple[FieldName, ...], Several(1)] | None,

@@ -13,6 +13,8 @@ from edged.plan.sources import mqtt_settings
 from edged.transport.mqtt_settings import KEPT_ALWAYS, KEPT_NEVER, LinkSettings, Subscription
 
 LEAST_PACKET = MIB
+SMALLEST_PACKET = 512
+"""Bytes: a broker's greeting, with its properties, must fit into `max_packet`."""
 BESIDE_PAYLOAD = 64 * KIB
 """Topic and properties ride in the packet too."""
 
@@ -39,6 +41,10 @@ def plan_links(
 
 
 def _check_packet(at: Scope, broker: Broker, sources: Sequence[SourcePlan]) -> None:
+    if broker.max_packet is not None and broker.max_packet < SMALLEST_PACKET:
+        at.wrong(
+            "max_packet", f'expected at least "{SMALLEST_PACKET}B", found "{broker.max_packet}B": no broker can greet us in less'
+        )
     for source in sources:
         largest = mqtt_settings(source).max_bytes
         if broker.max_packet is not None and broker.max_packet < largest:

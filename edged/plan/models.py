@@ -64,6 +64,10 @@ def plan_models(
         outputs: tuple[str, ...] | None = None
         if not any(p.postprocess for p in users):
             outputs = tuple(dict.fromkeys(t for p in users for t in wanted_outputs(p.output)))
+        if settings.labels is not None and all(p.output.type != "classify" for p in users):
+            Scope(f"model.{name}", problems).warn(
+                "labels", 'no pipeline of this model has output = "classify", so nothing shows them'
+            )
         plans[name] = plan_model(settings, manifests[name], first.inputs, outputs)
         problems += fit(plans[name])[1]
     return plans

@@ -7,6 +7,7 @@ and settles the receipts afterwards. Nothing here waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from edged.clock import Clock
@@ -58,6 +59,8 @@ class MqttSource:
         self.takes_retained = takes_retained
         self.counts = counts
         self.consumers: list[Callable[[Block], None]] = []
+        self.is_pace = False
+        """Whether other streams are joined to this one: of one read it comes after them, whose samples it may need."""
         self._decoder = decoder
         self._keys = keys
         self._key_parts = key_parts
@@ -142,7 +145,7 @@ class Router:
                     continue
                 source.add(payload, captures, receipt)
                 touched[source] = None
-        for source in touched:
+        for source in touched if len(touched) == 1 else sorted(touched, key=attrgetter("is_pace")):
             source.flush(now)
         for message in batch:
             message[5].done()

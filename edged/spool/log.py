@@ -211,7 +211,8 @@ class Log:
             parts.append(write_record(Record(entry.seq, m.topic, m.body, m.is_json, m.arrival, entry.arrival_utc)))
             size += len(parts[-1])
             entries.append(entry)
-        grown = max(segment.size, -(-size // EXTENT) * EXTENT)
+        is_large = size - segment.filled >= EXTENT // 2  # then zeros would cost more than the journal
+        grown = max(segment.size, size if is_large else -(-size // EXTENT) * EXTENT)
         self.writing = Write(segment, b"".join(parts), segment.filled, grown, entries)
         return self.writing
 

@@ -116,7 +116,7 @@ class Spool:
         self._work.set()
 
     def _plan_commit(self) -> None:
-        waiting = self.store.pending_bytes
+        waiting = self.store.bytes_to_come
         if self._is_closing or waiting >= COMMIT_BYTES or self._receipts >= max(1, self.settings.receive_maximum // 4):
             return self._commit()
         loop = asyncio.get_running_loop()

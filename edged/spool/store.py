@@ -130,6 +130,11 @@ class Store:
         return sum(log.pending_bytes for log in self.logs.values())
 
     @property
+    def bytes_to_come(self) -> int:
+        """What the files will grow by, once all that waits is written."""
+        return sum(log.bytes_to_come for log in self.logs.values())
+
+    @property
     def receipts(self) -> int:
         """Inputs that wait for messages to be written."""
         return sum(e.message is not None and e.message.receipt is not NONE for log in self.logs.values() for e in log.pending)
@@ -148,7 +153,7 @@ class Store:
     def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool) -> Entry | None:
         """Takes a message, or None: the spool is full and keeps the oldest. May drop others for it."""
         need = RECORD_BYTES + len(message.topic) + len(message.body)
-        while self.bytes + sum(other.bytes_to_come for other in self.logs.values()) + need > self.max_bytes:
+        while self.bytes + self.bytes_to_come + need > self.max_bytes:
             if self.drops_newest or not self._make_room():
                 if self.drops_newest or self.pending_bytes > TAIL_BYTES // 2:
                     return None

@@ -30,3 +30,9 @@ def test_two_brokers_have_names_of_their_own(tmp_path: Path) -> None:
     assert plan.links["a"].max_packet == 2 * MIB + 64 * KIB  # with room for topic and properties
     assert plan.links["b"].subscriptions == ()
     assert plan.links["b"].max_packet == MIB
+
+
+def test_a_packet_too_small_for_the_greeting_is_refused(tmp_path: Path) -> None:
+    main = MAIN + 'max_packet = "1B"\n'
+    lines = planned(tmp_path, main + PUMPS + PIPELINE.replace("BROKER", "main")).lines
+    assert any('broker.main.max_packet: expected at least "512B", found "1B"' in line for line in lines)

@@ -50,3 +50,16 @@ def test_functions_get_all_outputs(tmp_path: Path) -> None:
 def test_models_that_nobody_uses_are_not_loaded(tmp_path: Path) -> None:
     found = both(tmp_path, 8, '[model.spare]\npath = "m.onnx"\n').whole
     assert list(found.models) == ["m"]
+
+
+def test_labels_that_nothing_shows_are_warned_of(tmp_path: Path) -> None:
+    text = 'labels = ["a", "b", "c", "d"]\n'
+    found = both(
+        tmp_path,
+        8,
+        f'[model.raw]\npath = "m.onnx"\n{text}[pipeline.c]\nsource = "accel"\nmodel = "raw"\nwindow = {{ size = 8 }}\n',
+    )
+    assert [line for line in found.lines if "labels" in line] == [
+        '28:10: model.raw.labels: no pipeline of this model has output = "classify", so nothing shows them'
+    ]
+    assert found.whole

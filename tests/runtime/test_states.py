@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from edged.assemble import Assembly
-from edged.records import Block
+from edged.records import NONE, Block
 from edged.runtime.states import states
 
 CONFIG = """
@@ -25,6 +25,32 @@ window = { size = 2, hop = 1, gap = "1h" }
 [pipeline.q]
 source = "door"
 """
+
+
+async def test_bad_values_are_no_data_and_a_source_that_is_held_back_is_not_silent(
+    make: Callable[[str], Assembly], clock: Any
+) -> None:
+    a = make(CONFIG)
+    a.links["main"].state = "connected"
+
+    def hear(topic: bytes, text: bytes) -> None:
+        a.routers["main"].on_publishes([(topic, text, 1, False, (), NONE, b"")])
+
+    def seen(name: str) -> tuple[str, str]:
+        return next((s.state, s.reason) for s in states(a, clock.now()) if (s.kind, s.name) == ("source", name))
+
+    hear(b"in/y", b"nan")
+    assert seen("door")[0] == "bad values"
+    hear(b"in/x", b"1")
+    clock.pass_s(4)
+    hear(b"in/x", b"nan")
+    assert seen("in") == ("bad values", "no good sample for 4 s: see what it counts as dropped")
+    clock.pass_s(4)
+    assert seen("in") == ("silent", "nothing has come in for 4 s")
+    a.pipelines["p"].shed(True)
+    hear(b"in/x", b"2")
+    clock.pass_s(4)
+    assert (a.pipelines["p"].parked, seen("in")) == (1, ("running", ""))
 
 
 async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembly], clock: Any) -> None:

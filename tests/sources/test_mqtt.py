@@ -68,6 +68,17 @@ def test_one_read_is_one_block_a_source() -> None:
     assert blocks["a"][0].arrival == blocks["b"][0].arrival
 
 
+def test_of_one_read_the_stream_that_others_are_joined_to_comes_last() -> None:
+    pace, joined = source("pace", ["in/a"]), source("joined", ["in/b"], first=5)
+    pace.is_pace = True
+    r, _ = router(pace, joined)
+    came: list[str] = []
+    pace.consumers = [lambda block: came.append("pace")]
+    joined.consumers = [lambda block: came.append("joined")]
+    r.on_publishes([message("in/a", b"1"), message("in/b", b"2"), message("in/a", b"3")])
+    assert came == ["joined", "pace"]
+
+
 def test_receipts_end_unless_somebody_holds_them() -> None:
     held: list[Receipt] = []
     a = source("a", ["in/a"])
