@@ -317,7 +317,7 @@ def _pipeline(
         shape=make_shape(p.output),
         fields=p.fields,
         publishes=publishes,
-        blocks=p.overflow == "block",
+        overflow=p.overflow,
         hold_sources=hold_sources,
         counts=counts,
         clock=clock,

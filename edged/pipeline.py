@@ -77,7 +77,7 @@ class Pipeline:
         shape: Shape,
         fields: Sequence[Field],
         publishes: Sequence[Publish],
-        blocks: bool,
+        overflow: str,
         hold_sources: Callable[[bool], None],
         counts: PipelineCounts,
         clock: Clock,
@@ -102,7 +102,8 @@ class Pipeline:
         self._postprocess = postprocess
         self._shape = shape
         self._fields = fields
-        self._blocks = blocks
+        self._blocks = overflow == "block"
+        self._waits = self._blocks or (wake is not None and overflow != "latest_only")
         self._clock = clock
         self._alarm = alarm
         self._seq = 1
@@ -111,15 +112,22 @@ class Pipeline:
         self._run_ns = 0
         self._parked: deque[tuple[int | None, Block]] = deque()
         self._is_holding = False
+        self._is_last_call = False
         self.is_shed = False
 
     # ---- in: blocks of the sources ----
 
     def push(self, source: int, block: Block) -> None:
-        """Takes a block of the pipeline's `source`-th source. With `overflow = "block"` it may be parked, in order."""
-        if self._parked or (self.is_shed and self._blocks):
+        """Takes a block of the pipeline's `source`-th source.
+
+        With `overflow = "block"` it may be parked, in order, and the sources held. With `drop_oldest` and `drop_newest` the
+        rows of one read that find no slot wait for the runs before the next read: a burst is no overload yet.
+        """
+        if self._blocks and (self._parked or self.is_shed):
             self._park(source, block)
             return
+        while self._parked:  # the rest of the read before had its time; now `overflow` decides
+            self._enter_parked(is_last_call=True)
         self._enter(source, block)
         if self._parked:
             self._unpark()  # what entered may have filled windows only in part: then slots are free, and no run would come
@@ -155,7 +163,10 @@ class Pipeline:
         if self.aligner is not None:
             joined = self.aligner.flush(now + self._clock.offset(), now)
             if joined is not None:
-                self._rows(joined)
+                if self._parked:
+                    self._park(None, joined)
+                else:
+                    self._rows(joined)
         for publish in self.publishes:
             publish.offer_due(now)
         self._set_alarm()
@@ -177,7 +188,7 @@ class Pipeline:
         self._set_alarm()
 
     def _rows(self, block: Block) -> None:
-        if self._blocks:
+        if self._waits and not self._is_last_call:
             # A row can complete a window only every `hop` rows of one key; with keys, each row might.
             room = self._room() * (self._hop if isinstance(block.keys, int) else 1)
             if len(block) > room:
@@ -197,7 +208,7 @@ class Pipeline:
             self._parked.appendleft((source, block))
         else:
             self._parked.append((source, block))
-        if not self._is_holding:
+        if self._blocks and not self._is_holding:
             self._is_holding = True
             self._hold_sources(True)
 
@@ -221,14 +232,19 @@ class Pipeline:
             self._wake()
 
     def _unpark(self) -> None:
-        while self._parked and not self.is_shed and self._room():
-            source, block = self._parked.popleft()
-            self._enter(source, block)
-            for receipt in block.receipts:
-                receipt.done()
+        while self._parked and not (self.is_shed and self._blocks) and self._room():
+            self._enter_parked()
         if not self._parked and self._is_holding:
             self._is_holding = False
             self._hold_sources(False)
+
+    def _enter_parked(self, is_last_call: bool = False) -> None:
+        source, block = self._parked.popleft()
+        self._is_last_call = is_last_call
+        self._enter(source, block)
+        self._is_last_call = False
+        for receipt in block.receipts:
+            receipt.done()
 
     # ---- due: windows and rows on their way to the model ----
 
@@ -444,10 +460,12 @@ class Pipeline:
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were. Receipts are kept:
         inputs that were not acknowledged come again."""
         lost = self.slots.forget(settles=False)
-        if lost:
-            self.counts.drops.add("shutdown", lost)
+        parked = sum(len(block) for _, block in self._parked) // self._hop
         self._parked.clear()
-        return lost
+        self.counts.due += parked
+        if lost + parked:
+            self.counts.drops.add("shutdown", lost + parked)
+        return lost + parked
 
     def _set_alarm(self) -> None:
         due = next_due(self.publishes)

@@ -95,7 +95,7 @@ class Rig:
             shape=make_shape(output),
             fields=(Field("v", 0, 1),),
             publishes=[self.entry],
-            blocks=overflow == "block",
+            overflow=overflow,
             hold_sources=self.held.append,
             counts=self.counts,
             clock=Clock(),
@@ -172,13 +172,26 @@ def test_a_receipt_is_held_by_slot_and_message_until_the_broker_has_it() -> None
 
 def test_filtered_failed_and_overflown_rows_settle_their_inputs() -> None:
     rig = Rig(slots=3, when=WhenPlan(Condition(of=("seq",), above=1)), qos=0)
-    receipts = [Receipt(i) for i in range(5)]
-    rig.push(1, 2, 3, 4, 5, receipts=receipts)
+    receipts = [Receipt(i) for i in range(6)]
+    rig.push(1, 2, 3, 4, 5, receipts=receipts[:5])
+    rig.push(6, receipts=receipts[5:])
     assert rig.counts.drops.by_reason == {"overflow": 2}
     rig.run(fail=lambda x: x == 4)
+    rig.run()
     assert rig.counts.drops.by_reason == {"overflow": 2, "model_error": 1}
-    assert (rig.counts.published, rig.counts.filtered) == (0, 2)
-    assert [r.owed for r in receipts] == [0] * 5
+    assert (rig.counts.published, rig.counts.filtered) == (0, 3)
+    assert [r.owed for r in receipts] == [0] * 6
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+@pytest.mark.parametrize("window", [None, (2, 1)])
+def test_a_burst_in_one_read_is_no_overload(overflow: str, window: tuple[int, int] | None) -> None:
+    rig = Rig(slots=4, overflow=overflow, window=window)
+    rig.push(*range(50))
+    while rig.run(3):
+        pass
+    assert [value[-1] for value in rig.values] == [*range(0 if window is None else 1, 50)]
+    assert (rig.counts.drops.total, rig.held) == (0, [])
 
 
 def test_a_window_settles_its_samples_at_once() -> None:
@@ -402,8 +415,8 @@ def test_a_stop_counts_what_still_waits() -> None:
     rig = Rig(slots=2, overflow="block")
     receipts = [Receipt(i) for i in range(4)]
     rig.push(1, 2, 3, 4, receipts=receipts)
-    assert rig.pipeline.abandon() == 2
-    assert rig.counts.drops.by_reason == {"shutdown": 2}
+    assert rig.pipeline.abandon() == 4
+    assert rig.counts.drops.by_reason == {"shutdown": 4}
     assert rig.pipeline.parked == 0
     assert [receipt.owed for receipt in receipts] == [1, 1, 1, 1]  # never acknowledged, so the broker sends them again
     rig.check()

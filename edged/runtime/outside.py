@@ -26,6 +26,7 @@ def look_outside(config: Config) -> list[Problem]:
             at.warn("port", missing(source.port).reason)
         elif isinstance(source, ReplaySource):
             _look_at_recording(at, source)
+    _look_for_orphans(config, problems)
     return problems
 
 
@@ -34,7 +35,26 @@ def state_dir(config: Config, environ: Mapping[str, str] = os.environ) -> Path:
     if config.device.state_dir is not None:
         return config.device.state_dir
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd gives several, joined by colons, to units that ask
-    return Path(given) if given else Path.home() / ".local" / "state" / "edged"
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".local" / "state" / "edged"
+    except RuntimeError:  # a user without a home
+        return Path("/var/lib/edged")
+
+
+def _look_for_orphans(config: Config, problems: list[Problem]) -> None:
+    folder = config.spool.path or state_dir(config) / "spool"
+    try:
+        kept = {f.name: sum(1 for _ in f.glob("*.log")) for f in folder.iterdir() if f.is_dir()}
+    except OSError:  # most often there is none yet
+        return
+    for name, count in sorted(kept.items()):
+        if count and name not in config.broker:
+            text = f"{count} files of results wait in {folder / name}, and no broker is called {name}"
+            Scope("spool", problems).warn(
+                "", f"{text}: they stay until others need the room; delete the folder if nobody wants them"
+            )
 
 
 def free_bytes(folder: Path) -> int:

@@ -80,7 +80,7 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
     if pipeline.is_shed:
         return "shedding", "memory is over the budget"
-    if pipeline.parked:
+    if pipeline.parked and p.overflow == "block":
         return "blocked", f"{pipeline.parked} blocks wait for a free slot: model {p.model} is slower than its sources"
     for s in p.roots:
         state, reason = source_state(a, s, now)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edged.config.load import read
 from edged.errors import Problem
-from edged.runtime.outside import look_outside
+from edged.runtime.outside import free_bytes, look_outside, state_dir
 
 REPLAY = """
 [source.accel]
@@ -54,3 +56,29 @@ def test_a_damaged_recording_is_an_error(tmp_path: Path) -> None:
     [problem] = look(tmp_path, REPLAY.replace("DECODE", NAMED))
     assert not problem.is_warning
     assert "the header of the recording is damaged" in problem.text
+
+
+def test_results_for_a_broker_that_is_gone(tmp_path: Path) -> None:
+    for name in ("main", "old", "empty"):
+        (tmp_path / "kept" / name).mkdir(parents=True)
+    for file in ("main/1-1.log", "old/1-1.log", "old/2-1.log", "old/done", "empty/done"):
+        (tmp_path / "kept" / file).write_bytes(b"")
+    [problem] = look(tmp_path, '[broker.main]\nurl = "mqtt://localhost"\n[spool]\npath = "kept"\n')
+    assert problem.is_warning
+    assert problem.path.startswith("spool")
+    assert f"2 files of results wait in {tmp_path}/kept/old, and no broker is called old" in problem.text
+
+
+def test_where_state_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "edged.toml").write_text("")
+    config = read(tmp_path / "edged.toml", {}).config
+    assert state_dir(config, {"STATE_DIRECTORY": "/var/lib/edged:/var/lib/other"}) == Path("/var/lib/edged")
+    assert state_dir(config, {}) == Path.home() / ".local/state/edged"
+    (tmp_path / "edged.toml").write_text('[device]\nstate_dir = "here"\n')
+    config = read(tmp_path / "edged.toml", {}).config
+    assert state_dir(config, {"STATE_DIRECTORY": "/var/lib/edged"}) == tmp_path / "here"
+
+
+def test_free_room_where_a_folder_would_be_made(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "a" / "b") == pytest.approx(free_bytes(tmp_path), rel=0.01)
+    assert free_bytes(tmp_path) > 0

@@ -1,0 +1,228 @@
+"""The sender between outbox and spool: who goes first, what is kept when the broker leaves, how a replayed message looks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from edged.outbox import Outbox
+from edged.records import Message
+from edged.telemetry import PublishCounts
+from edged.transport.mqtt_frames import FrameWriter, user_property
+from edged.transport.mqtt_sender import FIRST_MID, Sender
+
+WINDOW = 8
+
+
+class Record:
+    """What the spool keeps of a message."""
+
+    def __init__(self) -> None:
+        self.ends: list[str | None] = []
+
+    def done(self, reason: str | None = None) -> None:
+        self.ends.append(reason)
+
+
+class Shelf:
+    """A spool in memory, with `spool.Backlog`'s face."""
+
+    def __init__(self, *, is_always: bool = False, is_strict: bool = False) -> None:
+        self.is_always = is_always
+        self.is_strict = is_strict
+        self.is_ready = False
+        self.on_ready: Callable[[], None] | None = None
+        self.stored: deque[Message] = deque()
+        self.kept: list[Message] = []
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self.stored)
+
+    def store(self, message: Message) -> None:
+        message.account.spooled += 1
+        self.stored.append(message)
+
+    def keep(self, message: Message) -> None:
+        message.record = Record()
+        self.kept.append(message)
+
+    def hand_over(self, message: Message) -> None:
+        self.store(message)
+
+    def begin(self) -> None:
+        self.is_ready = True
+
+    def pause(self) -> None:
+        self.is_ready = False
+
+    def take(self, now: int) -> Message | None:
+        if not self.stored:
+            self.is_ready = False
+            return None
+        one = self.stored.popleft()
+        return Message(one.topic, one.body, 1, is_json=one.is_json, arrival=one.arrival, record=Record(), replayed=True)
+
+
+class Sending:
+    """A sender with the spool, and what it framed."""
+
+    def __init__(self, items: int = 100, *, is_v5: bool = True, is_always: bool = False, is_strict: bool = False) -> None:
+        self.shelf = Shelf(is_always=is_always, is_strict=is_strict)
+        self.outbox = Outbox(items, 1 << 20, self.shelf.hand_over)
+        self.sender = Sender(self.outbox, WINDOW, is_v5, self.shelf)
+        self.account = PublishCounts("p")
+        self.connect()
+
+    def connect(self, is_session_present: bool = False) -> None:
+        self.sender.connected(is_session_present, 65535, 2, 0, True)
+        self.shelf.begin()
+
+    def put(self, *names: str, qos: int = 1) -> None:
+        for name in names:
+            self.account.made += 1
+            self.sender.put(Message(b"t", name.encode(), qos, account=self.account))
+
+    def fill(self) -> list[str]:
+        """The names of what was framed, in order."""
+        before = set(self.sender.in_flight)
+        self.sender.fill(bytearray(), 1 << 18, 1_000_000)
+        return [m.body.decode() for mid, m in self.sender.in_flight.items() if mid not in before]
+
+    def ack(self) -> None:
+        for mid in list(self.sender.in_flight):
+            self.sender.acknowledge(mid, 0)
+        assert self.account.balance() == 0
+
+
+def names(count: int, prefix: str = "m") -> list[str]:
+    return [f"{prefix}{i}" for i in range(count)]
+
+
+def test_connected_nothing_is_stored() -> None:
+    s = Sending()
+    s.put(*names(20))
+    assert s.fill() == names(8)
+    assert not s.shelf.stored
+    assert s.account.balance() == 0
+
+
+def test_a_full_outbox_overflows_to_the_spool_and_live_goes_first() -> None:
+    s = Sending(items=5)
+    s.put(*names(9))
+    assert [m.body for m in s.shelf.stored] == [b"m5", b"m6", b"m7", b"m8"]
+    assert s.fill() == ["m0", "m1", "m2", "m3", "m4", "m5"]  # replay leaves a quarter of the window
+    s.put("live")
+    assert s.fill() == ["live"]
+    s.ack()
+    assert s.fill() == ["m6", "m7", "m8"]
+    s.ack()
+    assert (s.account.acked, s.account.spooled, s.account.drops.total) == (6, 4, 0)
+
+
+def test_qos_0_never_goes_there() -> None:
+    s = Sending(items=2)
+    s.sender.leave()
+    s.put(*names(5), qos=0)
+    assert not s.shelf.stored
+    assert s.account.drops.by_reason == {"overflow": 3}
+    assert s.account.balance() == 0
+
+
+def test_what_edged_says_of_itself_is_not_kept() -> None:
+    s = Sending()
+    s.sender.leave()
+    s.sender.put(Message(b"edged/t/model/m", b"{}", 1))
+    assert not s.shelf.stored
+    assert len(s.outbox) == 1
+
+
+def test_the_broker_leaves() -> None:
+    s = Sending()
+    s.put(*names(10))
+    s.fill()
+    s.sender.lost()
+    s.shelf.pause()
+    s.put("m10")
+    assert not s.shelf.stored  # it may be back at once
+    s.sender.leave()
+    s.put("m11")
+    assert [m.body.decode() for m in s.shelf.kept] == names(8)  # in flight: kept in both places
+    assert [m.body.decode() for m in s.shelf.stored] == ["m8", "m9", "m10", "m11"]
+    assert s.account.balance() == 0
+    s.connect(is_session_present=True)
+    assert s.fill() == names(8)
+    assert next(iter(s.sender.in_flight)) == FIRST_MID  # under their old ids
+    records = [m.record for m in s.shelf.kept]
+    s.ack()
+    assert [r.ends for r in records] == [[None]] * 8
+    assert s.fill() == ["m8", "m9", "m10", "m11"]
+
+
+def test_strict_puts_new_ones_behind() -> None:
+    s = Sending(is_strict=True)
+    s.sender.leave()
+    s.put("m0", "m1")
+    s.connect()
+    s.put("m2")
+    assert s.fill() == ["m0", "m1", "m2"]
+    s.put("m3")
+    assert not s.shelf.stored
+    assert s.fill() == ["m3"]
+
+
+def test_always_keeps_a_copy() -> None:
+    s = Sending(is_always=True)
+    s.put("m0")
+    assert len(s.shelf.kept) == 1
+    assert s.fill() == ["m0"]
+    s.ack()
+    assert s.shelf.kept[0].record.ends == [None]
+    assert s.account.acked == 1
+
+
+def test_refused_and_too_large_end_their_records() -> None:
+    s = Sending(is_always=True)
+    s.put("m0", "m1")
+    s.fill()
+    first, second = s.shelf.kept
+    s.sender.acknowledge(first.mid, 0x87)
+    assert first.record.ends == ["refused"]
+    s.sender.lost()
+    s.sender.connected(False, 65535, 2, 10, True)
+    s.fill()
+    assert second.record.ends == ["too_large"]
+    assert s.account.drops.by_reason == {"refused": 1, "too_large": 1}
+    assert s.account.balance() == 0
+
+
+def test_at_stop_everything_goes_to_the_spool() -> None:
+    s = Sending()
+    s.put(*names(10))
+    s.fill()
+    s.sender.abandon()
+    assert [m.body.decode() for m in s.shelf.stored] == names(10)
+    assert s.account.balance() == 0
+    assert s.account.drops.total == 0
+
+
+def framed(message: Message, *, is_v5: bool = True) -> bytes:
+    s = Sending(is_v5=is_v5)
+    s.shelf.stored.append(message)
+    out = bytearray()
+    s.sender.fill(out, 1 << 18, 12_500_000)
+    return bytes(out)
+
+
+def test_replayed_json_says_so_itself() -> None:
+    data = framed(Message(b"t", b'{"a":1', 1, retain=True, is_json=True, arrival=500_000))
+    assert data.endswith(b'{"a":1,"replayed":true,"age_ms":12.000}')
+    assert data[0] == 0x32  # not retained
+
+
+def test_other_formats_say_so_in_user_properties() -> None:
+    properties = user_property(b"replayed", b"true") + user_property(b"age_ms", b"12.000")
+    wanted = bytearray()
+    FrameWriter(True).publish(wanted, b"t", b"\x01\x02", 1, mid=FIRST_MID, properties=properties)
+    assert framed(Message(b"t", b"\x01\x02", 1, arrival=500_000)) == wanted
+    assert b"replayed" not in framed(Message(b"t", b"\x01\x02", 1, arrival=500_000), is_v5=False)
