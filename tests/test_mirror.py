@@ -18,7 +18,6 @@ ELSEWHERE = {
     "spool/settings.py": "tests/plan/test_spool.py",
     "transport/mqtt_channel.py": "tests/transport/test_mqtt_client.py",
     "transport/mqtt_receiver.py": "tests/transport/test_mqtt_client.py",
-    "transport/mqtt_sender.py": "tests/transport/test_mqtt_client.py",
     "transport/mqtt_settings.py": "tests/plan/test_links.py",
 }
 

@@ -4,7 +4,7 @@ source    its own states (connecting, missing, busy, unplugged, silent, running,
           its broker is away; bad values: something comes and no good sample; frozen: always the same values
 model     idle, failing
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
-          waiting: a source is not well; blocked: rows or results cannot go on; failing: its model fails;
+          waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on; failing: its model fails;
           shedding: memory is over the budget
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 spool     idle, storing, replaying, failing: the disk takes nothing
@@ -89,6 +89,8 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     for publish in p.publishes:
         link = a.links[publish.broker]
         if link.state not in UP:
+            if publish.settings.qos and a.spool is not None and a.spool.state[0] != "failing":
+                return "storing", f"output {publish.broker} is {link.state}: results go to disk"
             return "blocked", f"output {publish.broker} is {link.state}"
     if p.model is not None and a.models[p.model].state == "failing":
         return "failing", a.models[p.model].reason
