@@ -4,8 +4,8 @@ source    its own states (connecting, missing, busy, unplugged, silent, running,
           its broker is away; bad values: something comes and no good sample; frozen: always the same values
 model     idle, failing
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
-          waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on; failing: its model fails;
-          shedding: memory is over the budget
+          waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
+          failing: its model fails; shedding: memory is over the budget
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 spool     idle, storing, replaying, failing: the disk takes nothing
 """

@@ -347,20 +347,18 @@ class Store:
         return segment.first, min(segment.size, HEAD_BYTES)
 
     def _restore(self, disk: Disk, log: Log, files: Mapping[str, int]) -> None:
-        # Numbers go on above those of every file that is there, readable or not.
-        log.next_seq = max(
-            [1, *(s.end for s in log.segments), *(number_in(file) + size // RECORD_BYTES for file, size in files.items())]
-        )
-        if not log.segments:
-            return
-        log.cursor = log.segments[0].first
-        if DONE in files:
+        if DONE in files and log.segments:
             try:
                 log.runs = read_done(disk.read(f"{log.broker}/{DONE}", 0, files[DONE]), [s.head for s in log.segments])
             except OSError as error:
                 self.fault = error.strerror or str(error)
         known = Runs(log.runs)
         log.stored = log.waiting = sum(known.add(s.first, s.end) for s in log.segments)
+        log.cursor = log.segments[0].first if log.segments else 1
+        # No number is used twice: neither those of files that are gone and noted as done, nor those of files that cannot be read.
+        ours = {s.name for s in log.segments}
+        unread = (number_in(file) + size // RECORD_BYTES for file, size in files.items() if file not in ours)
+        log.next_seq = max([1, *(s.end for s in log.segments), *log.runs.stops[-1:], *unread])
 
 
 def number_in(file: str) -> int:

@@ -78,6 +78,9 @@ async def test_the_order_of_relief_and_the_way_back(make: Callable[[str], Assemb
         for second in range(1, 7):
             relief.look(second)
             assert memory.trims.acquire(timeout=5) if second <= 2 else True
+            for thread in threading.enumerate():  # only when it has ended may the next trim begin
+                if thread.name == "edged-trim":
+                    thread.join(5)
             seen.append((relief.facts()["relief"], relief.shed))
     assert seen == [
         (["trim"], []),
