@@ -111,6 +111,21 @@ def test_a_note_about_other_files_is_not_believed() -> None:
     assert delivered(fresh) == ([0], 0)
 
 
+def test_numbers_of_records_that_are_done_are_not_used_again() -> None:
+    """The newest file is done and deleted while older ones wait: what comes after the restart must not pass for done."""
+    disk = filled(600)
+    store, log = make(disk)
+    newest = log.segments[-1].first
+    for m in take_all(store, log, disk):
+        if m.record.seq >= newest:
+            m.record.done()
+    tidy(store, disk)
+    store, log = make(disk)
+    assert log.segments[-1].end == newest
+    fill(store, log, disk, range(1000, 1100))
+    assert [number(m) for m in take_all(store, log, disk)] == [*range(newest - 1), *range(1000, 1100)]
+
+
 def test_a_live_copy_is_not_replayed_but_kept() -> None:
     disk = FakeDisk()
     store, log = make(disk)
