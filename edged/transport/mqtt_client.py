@@ -27,7 +27,7 @@ from edged.outbox import Outbox
 from edged.records import Message
 from edged.transport.mqtt_channel import Channel
 from edged.transport.mqtt_connect import Connector, Refusal
-from edged.transport.mqtt_frames import PROTOCOL_ERROR, FrameParser, FrameWriter, Inbound, ProtocolError
+from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.transport.mqtt_receiver import Receiver
 from edged.transport.mqtt_sender import Backlog, Sender
 from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed
@@ -42,9 +42,14 @@ SETTLE_S = 0.005  # how long a receipt that was let go in somebody else's turn m
 RESEND_S = 1.0  # before a message is sent again that the broker refused for the time being
 AWAY_S = 0.25  # so long messages wait for the broker in memory: a blip, or a start, need not touch the disk
 SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
+AGAIN_S = 0.05  # before a connection that we ended ourselves to be sent what was left with the broker
 GOOD_SERVICE_S = 60.0
 BAD_LOGIN = (0x86, 0x87, 0x8C)  # bad user name or password, not authorised, bad authentication method
 TAKEN_OVER = 0x8E
+
+
+class Again(Retryable):
+    """We ended the connection so that the next one brings what was left with the broker."""
 
 
 class Ladders:
@@ -59,6 +64,8 @@ class Ladders:
 
     def next_s(self, error: Retryable, lived_s: float) -> float:
         """`lived_s` counts from CONNACK; 0 if there was none."""
+        if isinstance(error, Again):
+            return AGAIN_S
         if lived_s >= GOOD_SERVICE_S:
             self._refused.reset()
             self.short_lives = 0
@@ -522,6 +529,11 @@ class Link:
 
     def _break_off(self, connection: Connection, error: ProtocolError) -> None:
         """Ends a connection on which the broker broke the protocol, and says so to it if it still listens."""
+        if error.code == TOO_MANY:  # what was left with the broker comes with the next connection, which is no reason to wait
+            connection.session.disconnect(error.code)
+            connection.channel.flush()
+            self._end(Again("lost", f"the broker sent {error.reason}; the rest is fetched by a new connection"))
+            return
         self.counts.protocol_errors += 1
         reason = f"the broker broke the protocol: {error.reason}"
         if not connection.is_connected:
