@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -38,7 +39,7 @@ def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     return _BinaryFrames(plan)
 
 
-class _Lines:
+class _Lines(ABC):
     """Lines of text, those of one read decoded together."""
 
     def __init__(self, plan: DecodePlan) -> None:
@@ -58,8 +59,9 @@ class _Lines:
     def reset(self) -> None:
         self._framer.reset()
 
+    @abstractmethod
     def _decode(self, lines: Lines) -> Rows:
-        raise NotImplementedError
+        """The rows of some whole lines."""
 
 
 class _CsvLines(_Lines):
