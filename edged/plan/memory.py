@@ -28,7 +28,7 @@ from edged.transport.mqtt_settings import LinkSettings
 
 FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
-ACTIVATIONS = 2 * MIB
+ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
 SLACK = 4 * MIB
 """What a running daemon takes beyond all that is listed, with as much again to spare."""
