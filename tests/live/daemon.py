@@ -16,7 +16,8 @@ import threading
 import time
 import tty
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -155,6 +156,15 @@ class Daemon:
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """It does nothing meanwhile: time for a witness to subscribe at a broker that comes late, before any result does."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def wait(self, limit_s: float = DEADLINE_S) -> int:
         """The exit status, once it has ended by itself."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal as signals
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,10 @@ def test_s01_the_broker_is_not_up_yet(tmp_path: Path) -> None:
         sensor.write(lines(0, 200))
         until(lambda: any("broker main: refused" in n for n in daemon.notices), what="a status that says why")
         daemon.wait_log("is the broker running?")
-        daemon.signal(signals.SIGSTOP)  # or the witness might come later than the results
-        with Broker(tmp_path, port=port), Client(port) as client:
-            daemon.signal(signals.SIGCONT)
+        with ExitStack() as late:
+            with daemon.paused():
+                late.enter_context(Broker(tmp_path, port=port))
+                client = late.enter_context(Client(port))
             appeared = time.monotonic()
             client.wait("out/p", 200)
             assert time.monotonic() - appeared < 10
@@ -95,10 +96,9 @@ publish = { topic = "out/q" }
                 fds = fds or daemon.fds
                 broker.stop()
                 sensor.write(lines(start + 50, start + 100))
-                daemon.signal(signals.SIGSTOP)  # or the witness might come later than the results
-                broker.start()
-                client.wait_subscribed()
-                daemon.signal(signals.SIGCONT)
+                with daemon.paused():
+                    broker.start()
+                    client.wait_subscribed()
                 client.until(lambda: start + 99 in values(client) or None)  # noqa: B023
             client.publish("in/x", "99")
             client.until(lambda: 99 in values(client, "out/q") or None)
