@@ -21,8 +21,9 @@ import pytest
 from tests.broker import Broker, free_port
 from tests.live.daemon import Client, Daemon, balanced, until
 from tests.live.test_spool import samples, subscribed
+from tests.scale import scale
 
-CUTS = 200 if os.environ.get("EDGED_SOAK") else 4
+CUTS = scale("power cuts")
 CONFIG = """
 [device]
 id = "t"

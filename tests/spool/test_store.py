@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
@@ -11,9 +10,10 @@ from edged.records import Message
 from edged.spool.log import EXTENT, Entry
 from edged.spool.store import TAIL_BYTES, Store
 from tests.fakes.disk import FakeDisk, PowerCut
+from tests.scale import scale
 from tests.spool.shelf import fill, make, message, number, take_all, tidy, work
 
-WALKS = 3000 if os.environ.get("EDGED_SOAK") else 150
+WALKS = scale("spool walks")
 STEPS = 150
 
 
