@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import sys
 
@@ -17,6 +18,7 @@ def set_up() -> bool:
     it back. One arena: the worker thread's memory need not live in a heap of its own.
     """
     _open_closed_streams()
+    faulthandler.enable(file=2)  # all stacks into the journal at a crash, and at systemd's SIGABRT when the watchdog was not fed
     # structlog imports rich for its tracebacks wherever it is installed: 4 MiB that a daemon has no use for.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
