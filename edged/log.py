@@ -4,28 +4,69 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import select
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+WAITING_BYTES = 65536
 
 
-class _Lossy:
-    """A stream whose failures are nobody's end: a full disk or a reader that left costs lines of the log, not the daemon."""
+class Writer:
+    """Writes lines to a stream and never waits for it: the loop must not hang on a log that nobody reads.
+
+    Where the reader of a pipe, a socket or a terminal has stopped reading, 64 KiB wait; what does not fit is counted, and the
+    count is a line of the log once there is room again. A full disk or a reader that left costs lines, nothing else.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._waiting = bytearray()
+        self._dropped = 0
+        self._is_ready: Callable[[int], object] | None = None
+        try:
+            self._fd = stream.fileno()
+        except (OSError, ValueError):  # of memory: it never waits
+            return
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        self._is_ready = poll.poll
 
     def write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
-            self._stream.write(text)
+        """One line, or several."""
+        if self._is_ready is None:
+            with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+                self._stream.write(text)
+            return
+        self._send()
+        if self._dropped and not self._waiting:
+            count, self._dropped = self._dropped, 0
+            structlog.get_logger("edged").warning("dropped", where="log", reason="nobody reads it", count=count)
+        line = text.encode("utf-8", "backslashreplace")
+        if len(self._waiting) + len(line) > WAITING_BYTES:
+            self._dropped += 1
+            return
+        self._waiting += line
+        self._send()
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+        """Nothing waits that could be written."""
+
+    def _send(self) -> None:
+        """What can be written now. A pipe that is ready takes PIPE_BUF bytes at once, so no write is longer."""
+        assert self._is_ready
+        while self._waiting and self._is_ready(0):
+            try:
+                del self._waiting[: os.write(self._fd, self._waiting[: select.PIPE_BUF])]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._waiting.clear()
+                self._dropped += 1
 
 
 def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
@@ -52,7 +93,7 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
             renderers[form](),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lossy(stream))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Writer(stream))),
         cache_logger_on_first_use=True,
     )
 

@@ -1,7 +1,9 @@
 import contextlib
 import io
 import json
+import os
 import re
+import select
 from collections.abc import Iterator
 
 import pytest
@@ -80,3 +82,27 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(form: str) -> None:
         with contextlib.suppress(OSError):
             stream.close()
     structlog.get_logger("edged").warning("a closed one as well")
+
+
+def test_a_log_that_nobody_reads_costs_lines_and_no_time() -> None:
+    """A pipe holds 64 KiB and the writer as much; the rest is counted, and told when somebody reads again."""
+    reader, end = os.pipe()
+    with open(end, "w") as stream:
+        log.configure("info", "logfmt", stream)
+        logger = structlog.get_logger("edged")
+        for number in range(5000):
+            logger.info("line", number=number)  # would wait for ever
+        text = b""
+        while select.select([reader], [], [], 0)[0]:
+            text += os.read(reader, 65536)
+            logger.info("again")
+        logger.info("last")
+        text += os.read(reader, 65536)
+    os.close(reader)
+    lines = text.decode().splitlines()
+    numbers = [int(line.rpartition("number=")[2]) for line in lines if " number=" in line]
+    assert numbers == list(range(len(numbers)))  # whole lines, none in between missing
+    assert 500 < len(numbers) < 5000
+    (dropped,) = [line for line in lines if "event=dropped" in line]
+    assert f'where=log reason="nobody reads it" count={5000 - len(numbers)}' in dropped
+    assert lines[-1].endswith("event=last")
