@@ -20,13 +20,13 @@ class Writer:
     """Writes lines to a stream and never waits for it: the loop must not hang on a log that nobody reads.
 
     Where the reader of a pipe, a socket or a terminal has stopped reading, 64 KiB wait; what does not fit is counted, and the
-    count is a line of the log once there is room again. A full disk or a reader that left costs lines, nothing else.
+    next line that does says `lines_lost`. A full disk or a reader that left costs lines, nothing else.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._waiting = bytearray()
-        self._dropped = 0
+        self._lost = 0
         self._is_ready: Callable[[int], object] | None = None
         try:
             self._fd = stream.fileno()
@@ -43,18 +43,23 @@ class Writer:
                 self._stream.write(text)
             return
         self._send()
-        if self._dropped and not self._waiting:
-            count, self._dropped = self._dropped, 0
-            structlog.get_logger("edged").warning("dropped", where="log", reason="nobody reads it", count=count)
         line = text.encode("utf-8", "backslashreplace")
         if len(self._waiting) + len(line) > WAITING_BYTES:
-            self._dropped += 1
+            self._lost += 1
             return
         self._waiting += line
         self._send()
 
     def flush(self) -> None:
-        """Nothing waits that could be written."""
+        """What can be written is written already."""
+
+    def tell_lost(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """A processor: the first line with room says how many had none."""
+        if self._lost:
+            self._send()
+            if not self._waiting:
+                event["lines_lost"], self._lost = self._lost, 0
+        return event
 
     def _send(self) -> None:
         """What can be written now. A pipe that is ready takes PIPE_BUF bytes at once, so no write is longer."""
@@ -66,7 +71,7 @@ class Writer:
                 return
             except OSError:
                 self._waiting.clear()
-                self._dropped += 1
+                self._lost += 1
 
 
 def configure(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
@@ -83,17 +88,19 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
         "logfmt": lambda: structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         "json": lambda: structlog.processors.JSONRenderer(),
     }
+    writer = Writer(stream)
     timestamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if form == "console" else "iso", utc=form != "console")
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             timestamp,
+            writer.tell_lost,
             _readable,
             structlog.processors.format_exc_info,
             renderers[form](),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Writer(stream))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, writer)),
         cache_logger_on_first_use=True,
     )
 

@@ -96,7 +96,10 @@ class Daemon:
         name: str = "edged.toml",
         watchdog_s: float | None = None,
         environ: Mapping[str, str] | None = None,
+        stderr: int | None = None,
     ) -> None:
+        """`stderr`: a file descriptor for the log, instead of a file beside the configuration."""
+        self._stderr = stderr
         self.config = folder / name
         self.config.write_text(text, encoding="utf-8")
         self._log = folder / f"{name}.log"
@@ -135,7 +138,7 @@ class Daemon:
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=log if self._stderr is None else self._stderr,
                 start_new_session=True,
             )
 
