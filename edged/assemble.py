@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edged.alarm import Alarm
@@ -30,7 +32,7 @@ from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.steps import make_postprocess, make_preprocess
 from edged.preprocess import Postprocess
 from edged.publish import Publish
-from edged.records import Block
+from edged.records import Block, Receipt
 from edged.shape import make_shape, result_fields
 from edged.slots import Slots
 from edged.sources.counts import SourceCounts
@@ -147,6 +149,8 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -
         publishes[name] = tuple(e.counts for e in entries)
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
         pipelines[name] = _pipeline(p, models.get(p.model or ""), entries, flow, clock)
+    for link in links.values():
+        link.on_superseded = partial(_supersede, tuple(pipelines.values()))
     consumers = _connect(plan, pipelines)
     freshness = _freshness(plan)
     for name, one in freshness.items():
@@ -334,6 +338,11 @@ def _postprocess(p: PipelinePlan, model: Model | None) -> Postprocess | None:
     if model is None or not p.postprocess:
         return None
     return make_postprocess(p.postprocess, {o.name: (o.shape or (), o.dtype) for o in model.loaded.report.outputs})
+
+
+def _supersede(pipelines: Sequence[Pipeline], receipts: AbstractSet[Receipt]) -> None:
+    for pipeline in pipelines:
+        pipeline.supersede(receipts)
 
 
 def _connect(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, list[Callable[[Block], None]]]:

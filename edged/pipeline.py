@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -455,6 +456,17 @@ class Pipeline:
         reason = "postprocess" if isinstance(error, StepError) else "model_error"
         self.counts.drops.add(reason, detail=str(error))
         slot.receipt.done()
+
+    def supersede(self, receipts: AbstractSet[Receipt]) -> None:
+        """The connection that these inputs came by is gone, and the broker sends them again: what waits of them and has not
+        entered a ring or a run is dropped, or each would give two results."""
+        kept = deque((source, block) for source, block in self._parked if not receipts >= set(block.receipts))
+        parked = (sum(len(block) for _, block in self._parked) - sum(len(block) for _, block in kept)) // self._hop
+        self._parked = kept
+        self.counts.due += parked
+        if lost := parked + self.slots.supersede(receipts):
+            self.counts.drops.add("superseded", lost)
+        self._unpark()
 
     def abandon(self) -> int:
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were. Receipts are kept:

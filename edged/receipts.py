@@ -13,12 +13,14 @@ from edged.records import Receipt
 
 
 class Ledger:
-    """Unacknowledged QoS 1 inputs. `unacked` is in order of arrival."""
+    """Unacknowledged QoS 1 inputs. `unacked` is in order of arrival; `stale` are those of the connection before that somebody
+    still holds: if the broker kept our session, they come again."""
 
-    __slots__ = ("unacked",)
+    __slots__ = ("stale", "unacked")
 
     def __init__(self) -> None:
         self.unacked: deque[Receipt] = deque()
+        self.stale: set[Receipt] = set()
 
     def __len__(self) -> int:
         return len(self.unacked)
@@ -44,4 +46,10 @@ class Ledger:
 
     def forget(self) -> None:
         """The connection is gone: nothing of it will be acknowledged."""
+        self.stale.update(receipt for receipt in self.unacked if receipt.owed > 0)
         self.unacked.clear()
+
+    def take_stale(self) -> set[Receipt]:
+        """`stale`, once: at the next connection."""
+        stale, self.stale = self.stale, set()
+        return stale

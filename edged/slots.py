@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,15 @@ class Slots:
                     slot.receipt.done()
                     self._free.append(slot.row)
             self._fifo = kept
+
+    def supersede(self, receipts: AbstractSet[Receipt]) -> int:
+        """Lets the waiting slots of these inputs go, since the inputs come again; returns how many there were."""
+        kept = deque(slot for slot in self._fifo if slot.receipt not in receipts)
+        lost = len(self._fifo) - len(kept)
+        if lost:
+            self._free.extend(slot.row for slot in self._fifo if slot.receipt in receipts)
+            self._fifo = kept
+        return lost
 
     def forget(self, settles: bool = True) -> int:
         """Lets every waiting slot go, and its receipt if it `settles` them; returns how many there were."""

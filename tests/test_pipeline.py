@@ -451,6 +451,23 @@ def test_the_ledger_is_exact_at_all_times(
         assert rig.counts.drops.by_reason.keys() <= ({"expired"} if deadline else set())
 
 
+def test_what_the_broker_sends_again_waits_no_more() -> None:
+    """Rows in slots and parked blocks go; those of messages at QoS 0, and of another connection, stay."""
+    rig = Rig(slots=2, overflow="block")
+    receipts = [Receipt(i) for i in range(8)]
+    rig.push(1, 2, 3, 4, receipts=receipts[:4])
+    rig.push(5, 6, receipts=receipts[4:6])
+    rig.push(7, 8, receipts=receipts[6:])
+    rig.push(9)
+    rig.pipeline.supersede(set(receipts[1:6]))
+    assert rig.counts.drops.by_reason == {"superseded": 5}
+    while rig.run(1):
+        pass
+    assert rig.values == [[1], [7], [8], [9]]
+    assert rig.counts.due == 9
+    assert rig.held == [True, False]
+
+
 def test_a_stalled_output_stops_a_blocking_source_after_exactly_slots_and_outbox() -> None:
     rig = Rig(overflow="block", slots=4, room=3)
     receipts = [Receipt(i) for i in range(12)]

@@ -43,6 +43,15 @@ def test_old_receipts_settle_nothing() -> None:
     assert ledger.take_settled() == [7]
 
 
+def test_what_somebody_holds_when_the_connection_goes_is_told_once() -> None:
+    ledger = Ledger()
+    held, settled = ledger.add(1), ledger.add(2)
+    settled.done()
+    ledger.forget()
+    assert ledger.take_stale() == {held}
+    assert ledger.take_stale() == set()
+
+
 @given(st.permutations(range(8)))
 def test_any_order_of_settling(order: list[int]) -> None:
     ledger = Ledger()

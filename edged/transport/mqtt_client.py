@@ -24,7 +24,7 @@ from edged.backoff import Backoff
 from edged.clock import Clock
 from edged.errors import Retryable
 from edged.outbox import Outbox
-from edged.records import Message
+from edged.records import Message, Receipt
 from edged.transport.mqtt_channel import Channel
 from edged.transport.mqtt_connect import Connector, Refusal
 from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
@@ -105,7 +105,8 @@ class Link:
     by one of its parts.
 
     `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread and may call
-    `send`. `on_session`, if set, is called at each CONNACK with whether the broker kept our session. `state` is one of
+    `send`. `on_superseded`, if set, is called at a CONNACK of a broker that kept our session with the receipts of the inputs
+    that it will send again, though they still wait somewhere. `state` is one of
     connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
     lost, stopped; `reason` is a sentence for a person, empty when all is well. `backlog` is where messages of QoS 1 wait
     while the broker is away, None without a spool.
@@ -121,7 +122,7 @@ class Link:
     ) -> None:
         self.settings = settings
         self.name = settings.name
-        self.on_session: Callable[[bool], None] | None = None
+        self.on_superseded: Callable[[set[Receipt]], None] | None = None
         self.state = "connecting"
         self.reason = ""
         self.counts = LinkCounts()
@@ -496,8 +497,9 @@ class Link:
             self._backlog.on_ready = self._flush_soon
             self._backlog.begin()
         self._flush_soon()
-        if self.on_session:
-            self.on_session(event.is_session_present)
+        stale = self.ledger.take_stale()
+        if stale and event.is_session_present and self.on_superseded:
+            self.on_superseded(stale)
 
     def _on_subscribed(self, connection: Connection, subscription: Subscription, code: int, text: str) -> None:
         name = subscription.filter

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.broker import Broker, free_port
+from tests.live.conftest import burner
 from tests.live.daemon import Client, Daemon, Sensor, balanced, until
 
 HEAD = """
@@ -251,3 +252,29 @@ def test_drop_oldest_counts(broker: Broker, tmp_path: Path, zoo: Path) -> None:
         assert health["pipelines"]["p"]["dropped"]["overflow"] > count / 2
         client.until(lambda: count - 1 in ran(client) or None)
         assert ran(client) == sorted(ran(client))
+
+
+def test_what_the_broker_sends_again_is_run_once(tmp_path: Path) -> None:
+    """The broker restarts and knows its session; inputs that wait for a slow model come again and are not run twice."""
+    count = 60
+    burner(tmp_path / "slow.onnx", products=200)  # the queue lasts for longer than the outage
+    with Broker(tmp_path, "persistence true", f"persistence_location {tmp_path}/") as broker, Client(broker.port) as client:
+        text = HEAD.format(port=broker.port) + SLOW.format(zoo=tmp_path, source="", pipeline="").replace(
+            "slots = 4", "slots = 64"
+        )
+        with Daemon(tmp_path, text) as daemon:
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            client.publish_all("in/x", [str(i) for i in range(count)])
+            client.wait("out/p", 5)
+            broker.stop()
+            with daemon.paused():
+                broker.start()
+                client.wait_subscribed()
+            client.until(lambda: set(ran(client)) == set(range(count)) or None)
+            health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
+            assert balanced(health)
+            superseded = health["pipelines"]["p"]["dropped"]["superseded"]
+            twice = len(ran(client)) - count
+            assert superseded > 0
+            assert superseded + twice <= 64  # the receive maximum
+            assert twice < superseded
