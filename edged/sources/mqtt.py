@@ -6,13 +6,15 @@ and settles the receipts afterwards. Nothing here waits.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from pathlib import Path
 from typing import NamedTuple
 
 from edged.clock import Clock
 from edged.decode import PayloadDecoder
-from edged.records import Block, Receipt
+from edged.records import Block, Receipt, Reject
 from edged.sources.counts import SourceCounts, stamped
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
@@ -84,7 +86,22 @@ class MqttSource:
         counts.last_arrival = now
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
-        rows = self._decoder.decode(payloads, None if self._keys is None else captures)
+        self._decode(payloads, captures, receipts, now)
+
+    def _decode(self, payloads: list[bytes], captures: list[tuple[str, ...]], receipts: list[Receipt], now: int) -> None:
+        counts = self.counts
+        try:
+            rows = self._decoder.decode(payloads, None if self._keys is None else captures)
+        except Exception as error:  # a fault of ours: it costs the message that shows it, not its neighbours
+            if len(payloads) > 1:
+                for i in range(len(payloads)):
+                    self._decode(payloads[i : i + 1], captures[i : i + 1], receipts[i : i + 1], now)
+                return
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            detail = f"{error!r} in {place.name}, {Path(place.filename).name}:{place.lineno}; please report it"
+            counts.read += 1
+            counts.reject([Reject("internal_error", detail, payloads[0][:64])])
+            return
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
@@ -92,8 +109,14 @@ class MqttSource:
         block = stamped(rows, self._stamper, counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
         if block is None:
             return
+        fault: Exception | None = None
         for consume in self.consumers:
-            consume(block)
+            try:
+                consume(block)
+            except Exception as error:
+                fault = fault or error
+        if fault is not None:  # the other pipelines have theirs
+            raise fault
 
     def _key_ids(
         self,
@@ -132,6 +155,7 @@ class Router:
             return
         now = self._clock.now()
         touched: dict[MqttSource, None] = {}
+        fault: Exception | None = None
         routes = self._routes
         for topic, payload, _qos, retain, identifiers, receipt, _properties in batch:
             route = routes.get((topic, identifiers))
@@ -146,7 +170,12 @@ class Router:
                 source.add(payload, captures, receipt)
                 touched[source] = None
         for source in touched if len(touched) == 1 else sorted(touched, key=attrgetter("is_pace")):
-            source.flush(now)
+            try:
+                source.flush(now)
+            except Exception as error:
+                fault = fault or error
+        if fault is not None:  # the other sources have theirs; who called settles all of this read
+            raise fault
         for message in batch:
             message[5].done()
 

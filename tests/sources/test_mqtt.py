@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pytest
 
 from edged.clock import Clock
 from edged.config import schema
-from edged.decode import make_payload_decoder
+from edged.decode import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan, plan_decode
-from edged.records import NONE, Block, Receipt
+from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router
 from edged.stamp import KeyTable, Stamper
@@ -179,3 +182,39 @@ def test_more_topics_than_are_remembered_still_find_their_source() -> None:
         r.on_publishes([message(f"in/{i}", b"1") for i in range(start, min(count, start + 100))])
     assert a.counts.messages == count
     assert b.counts.messages == 0
+
+
+class Faulty:
+    """A decoder with a fault of ours: it fails whenever a certain payload is among the others."""
+
+    def __init__(self, inner: PayloadDecoder) -> None:
+        self._inner = inner
+
+    def decode(self, payloads: Sequence[bytes], captures: Sequence[tuple[str, ...]] | None = None) -> Rows:
+        if b"13" in payloads:
+            raise ZeroDivisionError("13")
+        return self._inner.decode(payloads, captures)
+
+
+def test_a_fault_in_decoding_costs_the_message_that_shows_it() -> None:
+    one = source("a", ["a"])
+    one._decoder = Faulty(one._decoder)
+    receipts = [Receipt(i) for i in range(4)]
+    routes, blocks = router(one)
+    routes.on_publishes([message("a", p, 1, receipt=r) for p, r in zip((b"1", b"13", b"2", b"x"), receipts, strict=True)])
+    assert [b.values.tolist() for b in blocks["a"]] == [[[1]], [[2]]]
+    assert one.counts.drops.by_reason == {"internal_error": 1, "not_a_number": 1}
+    assert one.counts.balance() == 0
+    assert [r.owed for r in receipts] == [0] * 4
+
+
+def test_a_fault_in_one_pipeline_keeps_nothing_from_the_others() -> None:
+    def fails(_block: Block) -> None:
+        raise ZeroDivisionError("so it goes")
+
+    first, second = source("a", ["a"]), source("b", ["b"], first=2)
+    routes, blocks = router(first, second)
+    first.consumers.insert(0, fails)
+    with pytest.raises(ZeroDivisionError):
+        routes.on_publishes([message("a", b"1", 1), message("b", b"2", 2)])
+    assert {name: [b.values.tolist() for b in found] for name, found in blocks.items()} == {"a": [[[1]]], "b": [[[2]]]}
