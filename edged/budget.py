@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from edged.config.units import MIB
@@ -18,8 +19,13 @@ LARGEST_DEFAULT = 512 * MIB
 
 def resident_bytes() -> int:
     """Resident memory of this process, in bytes."""
-    with open("/proc/self/statm", "rb") as f:
-        return int(f.read().split()[1]) * PAGE
+    return int(os.pread(_statm(), 256, 0).split()[1]) * PAGE
+
+
+@cache
+def _statm() -> int:
+    """Opened once: a daemon that has no file descriptor left must still know its memory."""
+    return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def machine_bytes() -> int:

@@ -5,6 +5,7 @@ Without that variable nothing is sent, so that a run in the foreground is the sa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ class Notifier:
         is_ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog_s: float | None = int(usec) / 1e6 if usec.isdigit() and is_ours else None
         """Longest time between two `watchdog()` calls, or None when no watchdog is set."""
+        self._socket: socket.socket | None = None  # opened once: later there may be no descriptor left
 
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}")
@@ -35,8 +37,12 @@ class Notifier:
             return
         # A leading @ names an abstract socket. The socket is never full for long: systemd reads it; if it is, one word is lost.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as s:
-            try:
-                s.sendto(text.encode(), address)
-            except OSError:
-                return
+        with contextlib.suppress(OSError):
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+            self._socket.sendto(text.encode(), address)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 from collections.abc import Coroutine
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -159,7 +160,8 @@ async def _serve(plan: Plan, loaded: dict[str, Loaded], config_hash: str, logger
     clock = Clock()
     assembly = assemble(plan, loaded, clock, logger)
     health = Health(assembly, clock, config_hash)
-    return await serve(assembly, health, Notifier(), clock)
+    with closing(Notifier()) as notifier:
+        return await serve(assembly, health, notifier, clock)
 
 
 def on_loop(work: Coroutine[Any, Any, T]) -> T:

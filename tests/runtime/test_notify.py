@@ -1,6 +1,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_words_arrive_one_datagram_each(systemd: socket.socket) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
-    notifier.ready("3 results")
-    notifier.status("4 results")
-    notifier.watchdog()
-    notifier.stopping("bye")
+    with closing(Notifier({"NOTIFY_SOCKET": systemd.getsockname()})) as notifier:
+        notifier.ready("3 results")
+        notifier.status("4 results")
+        notifier.watchdog()
+        notifier.stopping("bye")
     found = [systemd.recv(1000) for _ in range(4)]
     assert found == [b"READY=1\nSTATUS=3 results", b"STATUS=4 results", b"WATCHDOG=1", b"STOPPING=1\nSTATUS=bye"]
 
@@ -31,19 +32,21 @@ def test_an_abstract_socket() -> None:
         name = f"edged-test-{os.getpid()}"
         s.bind("\0" + name)
         s.settimeout(5)
-        Notifier({"NOTIFY_SOCKET": "@" + name}).watchdog()
+        with closing(Notifier({"NOTIFY_SOCKET": "@" + name})) as notifier:
+            notifier.watchdog()
         assert s.recv(100) == b"WATCHDOG=1"
 
 
 def test_nobody_listens() -> None:
     Notifier({}).ready("x")
-    Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"}).ready("x")
+    with closing(Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"})) as notifier:
+        notifier.ready("x")
 
 
 def test_a_full_socket_does_not_block(systemd: socket.socket) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname()})
-    for _ in range(10_000):
-        notifier.watchdog()
+    with closing(Notifier({"NOTIFY_SOCKET": systemd.getsockname()})) as notifier:
+        for _ in range(10_000):
+            notifier.watchdog()
 
 
 @pytest.mark.parametrize(

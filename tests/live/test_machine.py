@@ -1,0 +1,125 @@
+"""What the machine does to the daemon: it is stopped for a while, has no descriptors left, or has to share its cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.broker import Broker
+from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+from tests.oracle import SOURCE, Witness
+
+HEAD = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+keepalive = "1s"
+"""
+SERIAL = """
+[source.imu]
+type = "serial"
+port = "{tty}"
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.q]
+source = "imu"
+publish = {{ topic = "out/q" }}
+"""
+
+
+def config(broker: Broker, zoo: Path) -> str:
+    return HEAD.format(port=broker.port) + SOURCE.replace("ZOO", str(zoo))
+
+
+def test_it_was_asleep(tmp_path: Path, zoo: Path) -> None:
+    """For longer than its broker waits for a word; inputs came meanwhile."""
+    with (
+        Broker(tmp_path, "max_queued_messages 0") as broker,
+        Client(broker.port, "edged/#") as client,
+        Daemon(tmp_path, config(broker, zoo), watchdog_s=60.0) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        with Witness(broker.port, 100.0) as witness:
+            client.health(lambda h: h["sources"]["in"]["rows"] > 0)
+            with daemon.paused():
+                until(lambda: "edged-t has exceeded timeout" in broker.log, what="the broker to give it up")
+            woken = time.monotonic()
+            client.health(lambda h: h["brokers"]["main"]["connects"] == 2 and h["brokers"]["main"]["unacked"] < 64)
+            assert time.monotonic() - woken < 10
+            report = witness.report()
+        assert balanced(client.health(lambda h: h["brokers"]["main"]["unacked"] == 0))
+    assert (report.lost, report.wrong) == (0, 0)
+    assert report.duplicates <= 64  # the receive maximum
+
+
+def test_no_descriptor_is_left(tmp_path: Path) -> None:
+    """Broker and cable go while every descriptor is taken: both are tried again, nothing spins, and both come back."""
+    with Broker(tmp_path) as broker, Client(broker.port) as client, Sensor(tmp_path / "imu") as sensor:
+        text = HEAD.format(port=broker.port) + SERIAL.format(tty=tmp_path / "imu")
+        with Daemon(tmp_path, text) as daemon:
+            sensor.write("1\n")
+            client.wait("out/q", 1)
+            before, usual = daemon.fds, resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+            sensor.unplug()
+            broker.stop()
+            daemon.wait_log("state=lost")
+            daemon.wait_log("source=imu state=unplugged")
+            broker.start()
+            sensor.plug()
+            client.wait_subscribed()
+            daemon.wait_log("Too many open files")
+            used, start = daemon.cpu_s, time.monotonic()
+            until(lambda: time.monotonic() - start > 1.0)
+            assert daemon.cpu_s - used < 0.5  # of a second
+            resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, usual)
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            client.health(lambda h: h["sources"]["imu"]["state"] in ("running", "silent"))
+            sensor.write("2\n")
+            client.until(lambda: any(m.json["outputs"]["v"] == 2 for m in client.of("out/q")) or None)
+            until(lambda: daemon.fds <= before, what=f"{before} descriptors again, not {daemon.fds}")
+
+
+@contextmanager
+def hogs(count: int) -> Iterator[None]:
+    """Processes that want all of every core."""
+    found = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(count)]
+    for one in found:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in found:
+            one.kill()
+            one.join()
+
+
+def _burn() -> None:
+    while True:
+        pass
+
+
+def test_others_take_the_cores(tmp_path: Path, zoo: Path) -> None:
+    """Later, but nothing lost, and the watchdog is fed."""
+    with (
+        Broker(tmp_path, "max_queued_messages 0") as broker,
+        Client(broker.port, "edged/#") as client,
+        Daemon(tmp_path, config(broker, zoo), watchdog_s=5.0) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        with hogs(4), Witness(broker.port, 100.0) as witness:
+            client.health(lambda h: h["sources"]["in"]["rows"] > 200)
+            fed = daemon.notices.count("WATCHDOG=1")
+            until(lambda: daemon.notices.count("WATCHDOG=1") > fed, what="the watchdog to be fed")
+            report = witness.report()
+        health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
+        assert balanced(health)
+        assert health["pipelines"]["p"]["dropped"] == {}
+    assert report.sent > 200
+    assert (report.lost, report.wrong, report.duplicates) == (0, 0, 0)
