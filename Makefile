@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak check fmt bench models reference requirements clean broker mosquitto
+.PHONY: help run test soak check fmt bench overload models reference requirements clean broker mosquitto
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ fmt: $(VENV)/.dev  ## format and sort imports
 
 bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops on this machine (ROUNDS=3, JSON=1)
 	$(BIN)/python -m tests.bench.race $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
+
+overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take: results, their age, memory (a minute and a half)
+	$(BIN)/python -m tests.bench.overload
 
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
 	$(BIN)/python models/build.py

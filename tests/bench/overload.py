@@ -1,0 +1,113 @@
+"""Up to ten times what a slow model can take, at QoS 0: what comes out, how old it is, what memory and the loop do.
+
+    python -m tests.bench.overload            # or: make overload
+
+The model takes some 5 to 10 ms a run. Inputs come from a process of their own, at steady rates.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from tests.broker import Broker
+from tests.live.conftest import burner
+from tests.live.daemon import Client, Daemon, balanced
+
+SECONDS = 8.0
+LOADS = (0.5, 0.9, 1.5, 3.0, 10.0)
+DEADLINE_MS = 500
+CONFIG = """
+[device]
+id = "t"
+[health]
+interval = "500ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+[source.in]
+type = "mqtt"
+topic = "in/x"
+qos = 0
+decode = {{ format = "csv", fields = ["v"] }}
+[model.slow]
+path = "{folder}/slow.onnx"
+[pipeline.p]
+source = "in"
+model = "slow"
+slots = 16
+deadline = "{deadline}ms"
+publish = {{ topic = "out/p", qos = 0 }}
+"""
+
+
+def send(port: int, rate: float, seconds: float) -> None:
+    """The sender's process: numbers on `in/x`, so many a second."""
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    start = time.monotonic()
+    sent = 0
+    while (passed := time.monotonic() - start) < seconds:
+        while sent < passed * rate:
+            client.publish("in/x", str(sent % 1000))
+            sent += 1
+        time.sleep(0.005)
+    client.disconnect()
+    client.loop_stop()
+
+
+def measure(broker: Broker, client: Client, load: float, capacity: float) -> tuple[float, float, dict[str, Any]]:
+    """Results a second and the 99th percentile of their age in ms, of the time after the first two seconds; and health."""
+    client.forget()
+    sender = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.overload", "send", str(broker.port), str(load * capacity), str(SECONDS + 2)]
+    )
+    client.wait("out/p", 1)
+    time.sleep(2.0)
+    client.forget()
+    start = time.monotonic()
+    time.sleep(SECONDS - 1.0)
+    seen = client.of("out/p")
+    seconds = time.monotonic() - start
+    health = client.health()
+    sender.wait()
+    ages = sorted(m.json["age_ms"] for m in seen)
+    return len(seen) / seconds, ages[len(ages) * 99 // 100], health
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["send"]:
+        send(int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        burner(folder / "slow.onnx")
+        with (
+            Broker(folder, "max_queued_messages 0", "log_type error") as broker,
+            Client(broker.port) as client,
+            Daemon(folder, CONFIG.format(port=broker.port, folder=folder, deadline=DEADLINE_MS)),
+        ):
+            rest = client.health(lambda h: h["brokers"]["main"]["state"] == "connected")["memory"]["resident_mib"]
+            capacity, _, _ = measure(broker, client, 1.0, 1000.0)  # flooded: as many as it makes
+            print(f"capacity {capacity:.0f} results/s; at rest {rest} MiB")
+            print("load  results/s  of the best  age p99 ms  resident MiB  loop lag p99 / max ms  dropped so far")
+            rows = [(load, *measure(broker, client, load, capacity)) for load in LOADS]
+            best = max(row[1] for row in rows)
+            for load, rate, age, health in rows:
+                lag, memory = health["loop_lag"], health["memory"]
+                print(
+                    f"{load:4.1f}  {rate:9.0f}  {rate / best:11.2f}  {age:10.0f}  {memory['resident_mib']:12.1f}"
+                    f"  {lag['p99_ms']:8.0f} / {lag['max_ms']:8.0f}     {health['pipelines']['p']['dropped']}"
+                )
+            assert balanced(client.health(lambda h: h["pipelines"]["p"]["waiting"] == 0))
+
+
+if __name__ == "__main__":
+    main()
