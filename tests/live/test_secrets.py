@@ -67,7 +67,7 @@ def test_a_password_is_nowhere_to_be_read(broker: Broker, tmp_path: Path) -> Non
         daemon.wait_log("broker=main state=connected")
         places |= {f"{name}, later": text for name, text in everything(daemon).items()}
         daemon.signal(signal.SIGABRT)  # a crash: faulthandler writes the stacks
-        daemon.process.wait(20)
+        daemon.wait(20)
         places["log after the crash"] = daemon.log.encode()
         assert b"Fatal Python error" in places["log after the crash"]
         places["messages"] = b"\n".join(m.topic.encode() + m.payload for m in client.messages)
