@@ -98,6 +98,7 @@ def hogs(count: int) -> Iterator[None]:
         for one in found:
             one.kill()
             one.join()
+            one.close()
 
 
 def _burn() -> None:
