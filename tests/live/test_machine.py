@@ -70,7 +70,7 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
             sensor.unplug()
             broker.stop()
             daemon.wait_log("state=lost")
-            daemon.wait_log("source=imu state=unplugged")
+            until(lambda: "imu state=unplugged" in daemon.log or "imu state=missing" in daemon.log, what="the port to be missed")
             broker.start()
             sensor.plug()
             client.wait_subscribed()
