@@ -1,6 +1,8 @@
 """Plan to running parts: the one file that names concrete classes.
 
-Builds from the last stage to the first, so that everybody finds a consumer: models, links, pipelines, sources.
+`assemble` builds from the last stage to the first, so that everybody finds a consumer: models, links, pipelines, sources.
+Given what runs `before`, it takes over every part whose plan is equal, with all that is in it, and touches none. `connect`
+then wires the parts, in one turn of the loop: from there on the new plan is what runs.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from edged.alarm import Alarm
 from edged.align import Aligner
@@ -24,10 +26,11 @@ from edged.flow import Flow
 from edged.freshness import Freshness
 from edged.inputs import Filler, make_constant
 from edged.model.load import load_session
-from edged.model.records import LoadReport, ModelRefused
+from edged.model.records import LoadReport, ModelPlan, ModelRefused
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.pipeline import Pipeline, PipelineCounts
+from edged.plan.change import is_same_publish, is_same_rows, is_same_shape, is_same_window
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.steps import make_postprocess, make_preprocess
 from edged.preprocess import Postprocess
@@ -50,28 +53,45 @@ from edged.window import WindowStage
 
 Reader = SerialSource | ReplaySource | SimulateSource
 """A source with a task of its own."""
+Consumers = list[Callable[[Block], None]]
+"""Who takes the blocks of a source. The list stays as long as the source; a reload changes what is in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
-    """The running parts, by name. `readers` pairs the sources that have a task with those who take their blocks. `freshness` has
-    the sources of which it is known when they are stale or frozen."""
+    """The running parts, by name. `freshness` has the sources of which it is known when they are stale or frozen."""
 
     plan: Plan
     run: str
     links: Mapping[str, Link]
     routers: Mapping[str, Router]
     models: Mapping[str, Model]
-    reports: Mapping[str, LoadReport]
+    loaded: Mapping[str, Loaded]
     pipelines: Mapping[str, Pipeline]
     publishes: Mapping[str, tuple[PublishCounts, ...]]
     sources: Mapping[str, Reader | MqttSource]
+    flows: Mapping[str, Flow]
     keys: Mapping[str, KeyTable]
     freshness: Mapping[str, Freshness]
-    readers: tuple[tuple[Reader, list[Callable[[Block], None]]], ...]
-    envelopes: tuple[Envelope, ...]
+    consumers: Mapping[str, Consumers]
+    envelopes: Mapping[str, Envelope]
     workers: Workers
     spool: Spool | None
+    leaving: tuple[Pipeline, ...] = ()
+    """Pipelines of an earlier plan that still run out what they had."""
+
+    @property
+    def reports(self) -> dict[str, LoadReport]:
+        return {name: one.report for name, one in self.loaded.items()}
+
+    @property
+    def readers(self) -> dict[str, Reader]:
+        """The sources that have a task."""
+        return {name: s for name, s in self.sources.items() if not isinstance(s, MqttSource)}
+
+    def waiting(self, name: str) -> int:
+        """Rows and windows of a pipeline that wait for a run."""
+        return len(self.pipelines[name].slots) + sum(len(p.slots) for p in self.leaving if p.name == name)
 
     @property
     def has_live_sources(self) -> bool:
@@ -95,16 +115,16 @@ class Assembly:
         self.workers.close(timeout_s=1.0)
 
 
-def load_models(plan: Plan) -> dict[str, Loaded]:
+def load_models(plans: Mapping[str, ModelPlan]) -> dict[str, Loaded]:
     """Loads and tries every model; takes as long as they take, so not on the loop.
 
     Raises `ModelRefused` with the problems of all models that do not load as planned.
     """
     loaded: dict[str, Loaded] = {}
     problems: list[Problem] = []
-    for name, model_plan in plan.models.items():
+    for name, plan in plans.items():
         try:
-            loaded[name] = Loaded(*load_session(model_plan))
+            loaded[name] = Loaded(*load_session(plan))
         except ModelRefused as error:
             problems += error.problems
     if problems:
@@ -112,114 +132,201 @@ def load_models(plan: Plan) -> dict[str, Loaded]:
     return loaded
 
 
-def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any) -> Assembly:
-    """Builds every part on the running loop, opening nothing yet."""
-    run = secrets.token_hex(4)
-    loop = asyncio.get_running_loop()
-    workers = Workers(loop.call_soon_threadsafe)
-    models = {name: Model(name, one, loop.call_soon, clock.now, workers) for name, one in loaded.items()}
-    reports = {name: one.report for name, one in loaded.items()}
-    tables = _key_tables(plan)
-    sources, readers, flows = _sources(plan, tables, clock)
-    routers = {
-        name: Router(
-            [s for s in sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name],
-            clock,
-            Drops(f"broker.{name}"),
-        )
-        for name in plan.links
-    }
-    spool = Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None
+def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, before: Assembly | None = None) -> Assembly:
+    """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
+    from `before` as they are there."""
+    a = before or _nothing(plan)
+    tables = _key_tables(plan, a)
+    sources, flows = _sources(plan, tables, clock, a)
+    routers = {n: a.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
+    spool = a.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
     links = {
-        name: Link(settings, routers[name].on_publishes, clock, log, spool.backlog(name) if spool is not None else None)
+        name: a.links.get(name)
+        or Link(settings, routers[name].on_publishes, clock, log, spool.backlog(name) if spool is not None else None)
         for name, settings in plan.links.items()
     }
+    models = _models(loaded, clock, a)
     pipelines: dict[str, Pipeline] = {}
     publishes: dict[str, tuple[PublishCounts, ...]] = {}
-    envelopes: list[Envelope] = []
+    envelopes: dict[str, Envelope] = {}
     for name, p in plan.pipelines.items():
         table = tables.get(p.key_group) if p.keys else None
-        model_name = f"{p.model}@{reports[p.model].sha256[:8]}" if p.model else None
-        envelope = Envelope(plan.device, name, model_name, run, table.names if table is not None else None)
-        envelopes.append(envelope)
+        has_its_keys = table is (a.keys.get(p.key_group) if p.keys else None)
+        old = _Old(a.plan.pipelines[name], a.pipelines[name]) if name in a.pipelines and has_its_keys else None
+        model = models.get(p.model or "")
+        if old is not None and old.plan == p and model is a.models.get(p.model or ""):
+            pipelines[name], publishes[name], envelopes[name] = old.pipeline, a.publishes[name], a.envelopes[name]
+            continue
+        envelope = a.envelopes[name] if old is not None else Envelope(plan.device, name, None, a.run, _names(table))
+        counts = a.pipelines[name].counts if name in a.pipelines else PipelineCounts(f"pipeline.{name}")
+        accounts = a.publishes.get(name, ())
         entries = [
-            _publish(f"pipeline.{name}.publish[{i}]", x, p, _number_type(p, reports), envelope, table, links[x.broker])
+            old.pipeline.publishes[i]
+            if old is not None and is_same_publish(old.plan, p, i)
+            else _publish(
+                x,
+                p,
+                _number_type(p, loaded),
+                envelope,
+                table,
+                links[x.broker],
+                accounts[i] if i < len(accounts) else PublishCounts(f"pipeline.{name}.publish[{i}]"),
+            )
             for i, x in enumerate(p.publishes)
         ]
+        envelopes[name] = envelope
         publishes[name] = tuple(e.counts for e in entries)
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
-        pipelines[name] = _pipeline(p, models.get(p.model or ""), entries, flow, clock)
-    for link in links.values():
-        link.on_superseded = partial(_supersede, tuple(pipelines.values()))
-    consumers = _connect(plan, pipelines)
-    freshness = _freshness(plan)
-    for name, one in freshness.items():
-        consumers[name].insert(0, one.see)  # before the pipelines, whose rows it may mark
-    for name, source in sources.items():
-        if isinstance(source, MqttSource):
-            source.consumers = consumers[name]
-            source.is_pace = any(
-                p.align and p.align.to is not None and p.sources[p.align.to] == name for p in plan.pipelines.values()
-            )
+        pipelines[name] = _pipeline(p, model, loaded.get(p.model or ""), entries, counts, flow, clock, old)
+    in_use = {id(x) for p in pipelines.values() for x in (p, p.slots)}
     return Assembly(
         plan=plan,
-        run=run,
+        run=a.run,
         links=links,
         routers=routers,
         models=models,
-        reports=reports,
+        loaded=loaded,
         pipelines=pipelines,
         publishes=publishes,
         sources=sources,
+        flows=flows,
         keys=tables,
-        freshness=freshness,
-        readers=tuple((reader, consumers[reader.name]) for reader in readers),
-        envelopes=tuple(envelopes),
-        workers=workers,
+        freshness=_freshness(plan, a),
+        consumers={name: a.consumers.get(name, []) for name in sources},
+        envelopes=envelopes,
+        workers=a.workers,
         spool=spool,
+        leaving=tuple(p for p in (*a.leaving, *a.pipelines.values()) if not {id(p), id(p.slots)} & in_use),
     )
 
 
-def _key_tables(plan: Plan) -> dict[str, KeyTable]:
+def _nothing(plan: Plan) -> Assembly:
+    """What runs before anything does."""
+    empty = replace(plan, links={}, sources={}, models={}, pipelines={})
+    workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
+    return Assembly(empty, secrets.token_hex(4), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, None)
+
+
+class _Old(NamedTuple):
+    """A pipeline of the plan before, whose keys are the same numbers."""
+
+    plan: PipelinePlan
+    pipeline: Pipeline
+
+
+def _names(table: KeyTable | None) -> Callable[[int], tuple[str, ...]] | None:
+    return table.names if table is not None else None
+
+
+def connect(a: Assembly, before: Assembly | None = None) -> None:
+    """Wires the parts, in one turn of the loop. From here on `before` is no more, but for what it has to run out."""
+    plan = a.plan
+    for name, link in a.links.items():
+        link.configure(plan.links[name])
+        link.on_superseded = partial(_supersede, (*a.pipelines.values(), *a.leaving))
+    for name, router in a.routers.items():
+        router.route_to([s for s in a.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name])
+    for name, consumers in _consumers(plan, a.pipelines).items():
+        fresh = a.freshness.get(name)  # before the pipelines, whose rows it may mark
+        a.consumers[name][:] = consumers if fresh is None else [fresh.see, *consumers]
+    for name, source in a.sources.items():
+        if isinstance(source, MqttSource):
+            source.consumers = a.consumers[name]
+            source.is_pace = any(
+                p.align and p.align.to is not None and p.sources[p.align.to] == name for p in plan.pipelines.values()
+            )
+    for pipeline in a.leaving:
+        pipeline.retire()
+    for name, model in a.models.items():
+        model.replace(a.loaded[name], partial(_rename, a, name))
+        mine = [a.pipelines[n] for n, p in plan.pipelines.items() if p.model == name]
+        model.feed_from([*(p for p in a.leaving if p.wake == model.wake), *mine])
+    for name, p in plan.pipelines.items():
+        pipeline = a.pipelines[name]
+        old = before.pipelines.get(name) if before is not None else None
+        if before is not None and old is not None and old is not pipeline:
+            pipeline.take_over(old, is_same_window(before.plan.pipelines[name], p))
+
+
+def _rename(a: Assembly, model: str) -> None:
+    """From here on results are those of the file that is loaded now."""
+    for name, p in a.plan.pipelines.items():
+        if p.model == model:
+            a.envelopes[name].model = f"{model}@{a.loaded[model].report.sha256[:8]}"
+
+
+def _models(loaded: Mapping[str, Loaded], clock: Clock, a: Assembly) -> dict[str, Model]:
+    """A model goes on with another file, between two runs, if rows and outputs are alike; else it is another model."""
+    call_soon = asyncio.get_running_loop().call_soon
+    return {
+        name: a.models[name]
+        if name in a.models and _is_alike(a.models[name].loaded, one)
+        else Model(name, one, call_soon, clock.now, a.workers)
+        for name, one in loaded.items()
+    }
+
+
+def _is_alike(a: Loaded, b: Loaded) -> bool:
+    rows = [{n: (x.shape[1:], x.dtype) for n, x in one.session.inputs.items()} for one in (a, b)]
+    return rows[0] == rows[1] and a.report.outputs == b.report.outputs
+
+
+def _key_tables(plan: Plan, a: Assembly) -> dict[str, KeyTable]:
     """One table for each group of sources whose keys are the same numbers."""
     tables: dict[str, KeyTable] = {}
-    for source in plan.sources.values():
-        if source.key_names:
-            group = [s for s in plan.sources.values() if s.key_group == source.key_group and s.key_names]
-            stale = [s.stale_ns for s in group]
-            longest = None if None in stale else max(s for s in stale if s is not None)
-            tables.setdefault(source.key_group, KeyTable(max(s.max_keys for s in group), longest))
+    for name, group in _key_groups(plan).items():
+        stale = [s.stale_ns for s in group]
+        longest = None if None in stale else max(s for s in stale if s is not None)
+        size = max(s.max_keys for s in group)
+        old = a.keys.get(name)
+        was = {s.key_names for s in _key_groups(a.plan).get(name, ())}
+        if old is not None and old.max_keys == size and was == {s.key_names for s in group}:
+            old.stale_ns = longest
+            tables[name] = old
+        else:
+            tables[name] = KeyTable(size, longest)
     return tables
 
 
-def _freshness(plan: Plan) -> dict[str, Freshness]:
+def _key_groups(plan: Plan) -> dict[str, list[SourcePlan]]:
+    groups: dict[str, list[SourcePlan]] = {}
+    for source in plan.sources.values():
+        if source.key_names:
+            groups.setdefault(source.key_group, []).append(source)
+    return groups
+
+
+def _freshness(plan: Plan, a: Assembly) -> dict[str, Freshness]:
     return {
-        name: Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype)
+        name: a.freshness[name]
+        if name in a.freshness and a.plan.sources[name] == p
+        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype)
         for name, p in plan.sources.items()
         if p.stale_ns is not None or p.frozen_ns is not None
     }
 
 
 def _sources(
-    plan: Plan, tables: Mapping[str, KeyTable], clock: Clock
-) -> tuple[dict[str, Reader | MqttSource], list[Reader], dict[str, Flow]]:
+    plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, a: Assembly
+) -> tuple[dict[str, Reader | MqttSource], dict[str, Flow]]:
     sources: dict[str, Reader | MqttSource] = {}
-    readers: list[Reader] = []
     flows: dict[str, Flow] = {}
     for name, p in plan.sources.items():
+        flow = flows[name] = a.flows.get(name) or Flow()
         keys = tables[p.key_group] if p.key_names else None
+        if a.plan.sources.get(name) == p and (keys is None or keys is a.keys.get(p.key_group)):
+            sources[name] = a.sources[name]
+            continue
+        counts = a.sources[name].counts if name in a.sources else SourceCounts(name)
         stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
         if isinstance(p.settings, schema.MqttSource):
-            sources[name] = _mqtt_source(p, keys, stamper, clock)
-            continue
-        flows[name] = Flow()
-        reader = _reader(p, stamper, flows[name], clock)
-        sources[name] = reader
-        readers.append(reader)
-    return sources, readers, flows
+            sources[name] = _mqtt_source(p, keys, stamper, counts, clock)
+        else:
+            sources[name] = _reader(p, stamper, flow, counts, clock)
+    return sources, flows
 
 
-def _mqtt_source(p: SourcePlan, keys: KeyTable | None, stamper: Stamper, clock: Clock) -> MqttSource:
+def _mqtt_source(p: SourcePlan, keys: KeyTable | None, stamper: Stamper, counts: SourceCounts, clock: Clock) -> MqttSource:
     assert p.decode is not None
     assert isinstance(p.settings, schema.MqttSource)
     return MqttSource(
@@ -230,13 +337,12 @@ def _mqtt_source(p: SourcePlan, keys: KeyTable | None, stamper: Stamper, clock: 
         keys=keys,
         key_parts=p.key_parts,
         stamper=stamper,
-        counts=SourceCounts(p.name),
+        counts=counts,
         clock=clock,
     )
 
 
-def _reader(p: SourcePlan, stamper: Stamper, flow: Flow, clock: Clock) -> Reader:
-    counts = SourceCounts(p.name)
+def _reader(p: SourcePlan, stamper: Stamper, flow: Flow, counts: SourceCounts, clock: Clock) -> Reader:
     match p.settings:
         case schema.SerialSource() as settings:
             assert p.decode is not None
@@ -265,16 +371,22 @@ def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:
     return set_held
 
 
-def _number_type(p: PipelinePlan, reports: Mapping[str, LoadReport]) -> str:
+def _number_type(p: PipelinePlan, loaded: Mapping[str, Loaded]) -> str:
     """The element type of results in format "raw": that of the model's output, whatever its sources are decoded as."""
     if p.model is None:
         return p.dtype
-    own = {o.name: o.dtype for o in reports[p.model].outputs}
+    own = {o.name: o.dtype for o in loaded[p.model].report.outputs}
     return "float64" if any(own.get(name) == "float64" for name in p.output.tensors) else "float32"
 
 
 def _publish(
-    name: str, p: PublishPlan, pipeline: PipelinePlan, dtype: str, envelope: Envelope, keys: KeyTable | None, link: Link
+    p: PublishPlan,
+    pipeline: PipelinePlan,
+    dtype: str,
+    envelope: Envelope,
+    keys: KeyTable | None,
+    link: Link,
+    counts: PublishCounts,
 ) -> Publish:
     def topic(key: int) -> bytes:
         parts = keys.names(key) if keys is not None else ()
@@ -286,7 +398,7 @@ def _publish(
         when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
         topic=topic,
         outlet=link,
-        counts=PublishCounts(name),
+        counts=counts,
         qos=settings.qos,
         retain=settings.retain,
         deadline=pipeline.deadline_ns or 0,
@@ -294,15 +406,25 @@ def _publish(
 
 
 def _pipeline(
-    p: PipelinePlan, model: Model | None, publishes: list[Publish], hold_sources: Callable[[bool], None], clock: Clock
+    p: PipelinePlan,
+    model: Model | None,
+    loaded: Loaded | None,
+    publishes: list[Publish],
+    counts: PipelineCounts,
+    hold_sources: Callable[[bool], None],
+    clock: Clock,
+    old: _Old | None,
 ) -> Pipeline:
-    counts = PipelineCounts(f"pipeline.{p.name}")
-    slots = Slots(
-        p.slots if model is not None else 1, {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}, p.overflow, counts.drops
-    )
-    for i in p.inputs:
-        if i.is_row and i.value is not None:
-            slots.rows[i.name][:] = make_constant(i.value, i.shape, i.dtype)
+    """A pipeline, with those parts of the `old` one whose plans are equal."""
+    if old is not None and is_same_window(old.plan, p):
+        aligner, window = old.pipeline.aligner, old.pipeline.window
+    else:
+        aligner = Aligner(p.align) if p.align is not None else None
+        window = WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None
+    if old is not None and is_same_rows(old.plan, p) and old.pipeline.wake == _wake(model):
+        slots = old.pipeline.slots
+    else:
+        slots = _slots(p, model, counts)
 
     def ring() -> None:
         pipeline.tick()
@@ -310,15 +432,15 @@ def _pipeline(
     alarm = Alarm(ring, clock)
     pipeline = Pipeline(
         p.name,
-        aligner=Aligner(p.align) if p.align is not None else None,
-        window=WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None,
+        aligner=aligner,
+        window=window,
         hop=p.window.hop if p.window else 1,
         preprocess=make_preprocess(p.steps, p.window_shape, p.dtype) if p.steps else None,
         fillers={i.name: Filler(i) for i in p.inputs if i.value is None},
         slots=slots,
-        wake=model.wake if model is not None else None,
-        postprocess=_postprocess(p, model),
-        shape=make_shape(p.output),
+        wake=_wake(model),
+        postprocess=_postprocess(p, loaded),
+        shape=old.pipeline.shape if old is not None and is_same_shape(old.plan, p) else make_shape(p.output),
         fields=p.fields,
         publishes=publishes,
         overflow=p.overflow,
@@ -329,15 +451,26 @@ def _pipeline(
         results=p.results,
         deadline=p.deadline_ns or 0,
     )
-    if model is not None:
-        model.attach(pipeline)
     return pipeline
 
 
-def _postprocess(p: PipelinePlan, model: Model | None) -> Postprocess | None:
-    if model is None or not p.postprocess:
+def _wake(model: Model | None) -> Callable[[], None] | None:
+    return model.wake if model is not None else None
+
+
+def _slots(p: PipelinePlan, model: Model | None, counts: PipelineCounts) -> Slots:
+    rows = {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}
+    slots = Slots(p.slots if model is not None else 1, rows, p.overflow, counts.drops)
+    for i in p.inputs:
+        if i.is_row and i.value is not None:
+            slots.rows[i.name][:] = make_constant(i.value, i.shape, i.dtype)
+    return slots
+
+
+def _postprocess(p: PipelinePlan, loaded: Loaded | None) -> Postprocess | None:
+    if loaded is None or not p.postprocess:
         return None
-    return make_postprocess(p.postprocess, {o.name: (o.shape or (), o.dtype) for o in model.loaded.report.outputs})
+    return make_postprocess(p.postprocess, {o.name: (o.shape or (), o.dtype) for o in loaded.report.outputs})
 
 
 def _supersede(pipelines: Sequence[Pipeline], receipts: AbstractSet[Receipt]) -> None:
@@ -345,9 +478,11 @@ def _supersede(pipelines: Sequence[Pipeline], receipts: AbstractSet[Receipt]) ->
         pipeline.supersede(receipts)
 
 
-def _connect(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, list[Callable[[Block], None]]]:
+def _consumers(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, Consumers]:
     """For every source, what takes its blocks: each pipeline under the place the source has in it. Chains pipelines likewise."""
-    consumers: dict[str, list[Callable[[Block], None]]] = {name: [] for name in plan.sources}
+    consumers: dict[str, Consumers] = {name: [] for name in plan.sources}
+    for pipeline in pipelines.values():
+        pipeline.followers = []
     for name, p in plan.pipelines.items():
         for place, stream in enumerate(p.sources):
             feeds = pipelines[stream].followers if stream in pipelines else consumers[stream]

@@ -31,6 +31,8 @@ from edged.window import WindowStage
 
 Arrays = dict[str, NDArray[Any]]
 
+RETIRED = 1 << 30
+"""Above every priority that can be configured: what is older goes first."""
 MOST_RUN = 7 / 8
 """Share of the deadline that a run is assumed to take at most, so that what has just come is always tried,"""
 SENDING = 1 / 32
@@ -48,6 +50,7 @@ class PipelineCounts:
         self.drops = Drops(name)
         self.age = Histogram()
         self.last_result = 0
+        self.next_seq = 1
 
     def balance(self, waiting: int) -> int:
         """Zero, always."""
@@ -99,15 +102,14 @@ class Pipeline:
         self._hop = hop
         self._preprocess = preprocess
         self._fillers = tuple((slots.rows[n], f) for n, f in fillers.items())
-        self._wake = wake
+        self.wake = wake
         self._postprocess = postprocess
-        self._shape = shape
+        self.shape = shape
         self._fields = fields
         self._blocks = overflow == "block"
         self._waits = self._blocks or (wake is not None and overflow != "latest_only")
         self._clock = clock
         self._alarm = alarm
-        self._seq = 1
         self._deadline = deadline
         self._taken_at = 0
         self._run_ns = 0
@@ -115,6 +117,7 @@ class Pipeline:
         self._is_holding = False
         self._is_last_call = False
         self.is_shed = False
+        self._is_retired = False
 
     # ---- in: blocks of the sources ----
 
@@ -160,6 +163,8 @@ class Pipeline:
 
     def tick(self) -> None:
         """Lets go what waited for time to pass: rows of a join, results held back by `min_interval`."""
+        if self._is_retired:
+            return
         now = self._clock.now()
         if self.aligner is not None:
             joined = self.aligner.flush(now + self._clock.offset(), now)
@@ -177,7 +182,7 @@ class Pipeline:
             self._restarts.update(block.restarts)
         for key in block.restarts:
             self.slots.drop_key(key)
-            self._shape.reset(key)
+            self.shape.reset(key)
             for publish in self.publishes:
                 publish.reset(key)
         if self.aligner is None or source is None:
@@ -215,7 +220,7 @@ class Pipeline:
 
     def _room(self) -> int:
         """Windows or rows that may come in now, under `overflow = "block"`, so that none is dropped."""
-        return self.slots.free if self._wake is not None else self._output_room()
+        return self.slots.free if self.wake is not None else self._output_room()
 
     def _output_room(self) -> int:
         """Results that every outbox has room for; where there is none, `resume` is called when there is."""
@@ -229,15 +234,13 @@ class Pipeline:
     def resume(self) -> None:
         """An outbox has room again."""
         self._unpark()
-        if self._wake is not None and len(self.slots):
-            self._wake()
+        if self.wake is not None and len(self.slots):
+            self.wake()
 
     def _unpark(self) -> None:
         while self._parked and not (self.is_shed and self._blocks) and self._room():
             self._enter_parked()
-        if not self._parked and self._is_holding:
-            self._is_holding = False
-            self._hold_sources(False)
+        self._let_go()
 
     def _enter_parked(self, is_last_call: bool = False) -> None:
         source, block = self._parked.popleft()
@@ -260,7 +263,7 @@ class Pipeline:
             except StepError as error:
                 self.counts.drops.add("preprocess", detail=str(error))
                 return
-        if self._wake is None:
+        if self.wake is None:
             self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded)])
             return
         row = self.slots.put(key, time, arrival, NONE, degraded)
@@ -268,7 +271,7 @@ class Pipeline:
             return
         for rows, filler in self._fillers:
             filler.fill(rows[row, ...], window)
-        self._wake()
+        self.wake()
 
     def _rows_due(self, block: Block) -> None:
         count = len(block)
@@ -289,7 +292,7 @@ class Pipeline:
             keys = [keys[i] for i in keep]
             times = [times[i] for i in keep]
             degraded = None if degraded is None else [degraded[i] for i in keep]
-        if self._wake is None:
+        if self.wake is None:
             self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded))
             return
         taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded)
@@ -300,7 +303,7 @@ class Pipeline:
             values = values[[i for i, row in enumerate(taken) if row is not None]]
         for array, filler in self._fillers:
             filler.fill_many(array, rows, values)
-        self._wake()
+        self.wake()
 
     def _prepared(self, values: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
         """The rows after `preprocess`, and the indices of those that passed it."""
@@ -369,7 +372,7 @@ class Pipeline:
         if not slots:
             return
         counts, now = self.counts, self._clock.now()
-        bodies = self._shape.results(outputs, inputs, [slot.key for slot in slots])
+        bodies = self.shape.results(outputs, inputs, [slot.key for slot in slots])
         if self._deadline:
             slots, bodies = self._in_time(slots, bodies, now)
             if not slots:
@@ -379,8 +382,8 @@ class Pipeline:
             if body is None:
                 counts.drops.add("not_finite", detail="an output of the model is NaN or infinite")
             else:
-                result = Result(body, slot.key, self._seq, slot.time, slot.arrival, slot.degraded)
-                self._seq += 1
+                result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded)
+                counts.next_seq += 1
                 sent = not self.publishes
                 for publish in self.publishes:
                     sent |= publish.offer(result, slot.receipt, now)
@@ -401,7 +404,7 @@ class Pipeline:
         self, slots: list[Slot], bodies: list[dict[str, Any] | None], now: int
     ) -> tuple[list[Slot], list[dict[str, Any] | None]]:
         """What may still be published; the rest is dropped and counted. Learns how long a run takes."""
-        if self._wake is not None:
+        if self.wake is not None:
             self._run_ns = max(now - self._taken_at, self._run_ns * 7 // 8)
         since = now - self._deadline
         late = [slot for slot in slots if slot.arrival < since]
@@ -468,6 +471,26 @@ class Pipeline:
             self.counts.drops.add("superseded", lost)
         self._unpark()
 
+    def take_over(self, before: Pipeline, has_its_samples: bool) -> None:
+        """After a reload: goes on with what the pipeline of the same name was doing. `has_its_samples`: blocks that it had parked
+        are such as this one takes; else they are left to it, to be run out."""
+        before.retire()
+        self._run_ns = before._run_ns
+        self._restarts |= before._restarts
+        if has_its_samples:
+            self._parked, before._parked = before._parked, deque()
+            before._let_go()
+            if self._parked and self._blocks:
+                self._is_holding = True
+                self._hold_sources(True)
+        self.resume()
+        self._set_alarm()
+
+    def _let_go(self) -> None:
+        if not self._parked and self._is_holding:
+            self._is_holding = False
+            self._hold_sources(False)
+
     def abandon(self) -> int:
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were. Receipts are kept:
         inputs that were not acknowledged come again."""
@@ -479,7 +502,14 @@ class Pipeline:
             self.counts.drops.add("shutdown", lost + parked)
         return lost + parked
 
+    def retire(self) -> None:
+        """No block comes any more, after a reload: what waits is run out, before what waits for others."""
+        self._is_retired = True
+        self.priority = RETIRED
+
     def _set_alarm(self) -> None:
+        if self._is_retired:
+            return
         due = next_due(self.publishes)
         if self.aligner is not None and (joined := self.aligner.next_due) is not None:
             joined -= self._clock.offset()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from edged.assemble import Assembly, assemble
+from edged.assemble import Assembly, assemble, connect
 from edged.clock import Clock
 from edged.records import Block, Receipt
 from tests.plan.planning import ACCEL, MAIN, planned
@@ -24,12 +24,14 @@ publish = []
 
 
 def assembled(folder: Path, text: str) -> Assembly:
-    return assemble(planned(folder, MAIN + ACCEL + text).whole, {}, Clock(), structlog.get_logger())
+    assembly = assemble(planned(folder, MAIN + ACCEL + text).whole, {}, Clock(), structlog.get_logger())
+    connect(assembly)
+    return assembly
 
 
 def feed(assembly: Assembly, block: Block) -> None:
-    for _, consumers in assembly.readers:
-        for push in consumers:
+    for name in assembly.readers:
+        for push in assembly.consumers[name]:
             push(block)
 
 

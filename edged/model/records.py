@@ -46,6 +46,17 @@ class ModelPlan:
     batch_max: int | None = None
     run: str = "auto"
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Equal for two plans that would load the same file in the same way."""
+        m = self.manifest
+        return (
+            (m.path, m.sha256, m.version, m.labels, m.batch_axis),
+            tuple(self.rows.items()),
+            tuple((name, x.dtype.str, x.shape, x.tobytes()) for name, x in self.constants.items()),
+            (self.outputs, self.providers, self.threads, self.batch_max, self.run),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:

@@ -9,7 +9,7 @@ rows keep the order in which they were taken, and one pipeline's rows are taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -86,7 +86,7 @@ class Model:
         self._now = now
         self._workers = workers
         self._shares: list[Share] = []
-        self._next: Loaded | None = None
+        self._next: tuple[Loaded, Callable[[], None]] | None = None
         self._is_scheduled = False
         self._is_closed = False
 
@@ -112,18 +112,27 @@ class Model:
         self._shares.append(Share(feeder))
         self._shares.sort(key=lambda s: -s.feeder.priority)
 
+    def feed_from(self, feeders: Sequence[Feeder]) -> None:
+        """These and no others from now on; what those that stay are owed stays."""
+        credits = {id(share.feeder): share.credit for share in self._shares}
+        self._shares = [Share(feeder, credits.get(id(feeder), 0)) for feeder in feeders]
+        self._shares.sort(key=lambda s: -s.feeder.priority)
+        self._wake_again()
+
     def wake(self) -> None:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
         if not self._is_scheduled and self.running is None and not self._is_closed:
             self._is_scheduled = True
             self._call_soon(self._turn)
 
-    def replace(self, loaded: Loaded) -> None:
-        """Runs from the next one on with another session; the slots that wait are not touched."""
+    def replace(self, loaded: Loaded, then: Callable[[], None]) -> None:
+        """Runs from the next one on with another session, and calls `then` when no result of the one before is to come any
+        more; the slots that wait are not touched."""
         if self.running is None:
             self.loaded = loaded
+            then()
         else:
-            self._next = loaded
+            self._next = (loaded, then)
 
     def close(self) -> None:
         """No further run begins; one in progress still finishes."""
@@ -202,7 +211,8 @@ class Model:
                 feeder.finish(slots, {n: y[rows] for n, y in outputs.items()}, {n: x[rows] for n, x in inputs.items()})
         self.running = None
         if self._next is not None:
-            self.loaded, self._next = self._next, None
+            (self.loaded, then), self._next = self._next, None
+            then()
 
     def _fail(self, parts: list[Part], failed: dict[int, RunFailed], outcome: Outcome, inputs: Arrays) -> None:
         """Hands out the rows that ran, in order, and rejects the others."""

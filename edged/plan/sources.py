@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -23,6 +24,8 @@ from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
 DEFAULT_KEYS = 256
 LEAST_STALE_NS = 2 * 10**9
 SIMULATED_UNIT = "m/s2"
+MOST_IDENTIFIER = 2**21 - 1
+"""Three bytes on the wire. Larger ones would take four, and fewer would meet more often."""
 
 
 def plan_sources(
@@ -31,11 +34,10 @@ def plan_sources(
     """One plan for each source that can be planned. `wide` names those that must be decoded as float64."""
     known = {"device": device, "base_topic": base_topic}
     plans: dict[str, SourcePlan] = {}
-    identifier = 1
+    taken: set[int] = set()
     for name, source in config.source.items():
         at = Scope(f"source.{name}", problems)
-        filters = _filters(at, source, known, identifier)
-        identifier += len(filters)
+        filters = _filters(at, name, source, known, taken)
         planned = _plan_source(at, name, source, filters, name in wide, config)
         if planned is not None:
             plans[name] = planned
@@ -87,15 +89,27 @@ def _in_groups(plans: Mapping[str, SourcePlan], groups: Mapping[str, str]) -> di
 
 
 def _filters(
-    at: Scope, source: AnySource, known: Mapping[str, str], first_identifier: int
+    at: Scope, name: str, source: AnySource, known: Mapping[str, str], taken: set[int]
 ) -> tuple[tuple[int, TopicFilter], ...]:
     filters: list[tuple[int, TopicFilter]] = []
     for i, topic in enumerate(source.topic if isinstance(source, MqttSource) else ()):
         try:
-            filters.append((first_identifier + i, parse_filter(topic, known)))
+            parsed = parse_filter(topic, known)
         except TopicError as error:
             at.wrong(f"topic[{i}]", str(error))
+        else:
+            filters.append((_identifier(name, parsed, taken), parsed))
     return tuple(filters)
+
+
+def _identifier(source: str, topic: TopicFilter, taken: set[int]) -> int:
+    """A subscription identifier that stays with its subscription whatever is added to the file before it, so that neither a
+    reload nor a session that the broker kept has to learn a new one."""
+    identifier = zlib.crc32(f"{source}\0{topic.text}".encode()) % MOST_IDENTIFIER + 1
+    while identifier in taken:
+        identifier = identifier % MOST_IDENTIFIER + 1
+    taken.add(identifier)
+    return identifier
 
 
 def _plan_source(

@@ -59,7 +59,7 @@ class Health:
             self._next_look = now + 10**9
             self._look()
             is_synced = self._clock.is_synced()
-            for envelope in self._assembly.envelopes:
+            for envelope in self._assembly.envelopes.values():
                 envelope.clock_unsynced = not is_synced
         if now >= self._next_health:
             self._next_health = now + self._plan.health_interval_ns
@@ -200,7 +200,7 @@ class Health:
             "published": c.published,
             "filtered": c.filtered,
             "dropped": c.drops.by_reason,
-            "waiting": len(pipeline.slots),
+            "waiting": self._assembly.waiting(name),
             "slots": pipeline.slots.count,
             "peak": pipeline.slots.peak,
             "parked": pipeline.parked,

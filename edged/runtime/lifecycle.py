@@ -57,8 +57,8 @@ class _Lifecycle:
             spooling = self._task("spool", spool.run())
         links = [self._task(f"link:{name}", link.run()) for name, link in assembly.links.items()]
         sources = [
-            self._task(f"source:{source.name}", supervise(source, _fan_out(consumers), self._clock))
-            for source, consumers in assembly.readers
+            self._task(f"source:{name}", supervise(reader, _fan_out(assembly.consumers[name]), self._clock))
+            for name, reader in assembly.readers.items()
         ]
         ticker = self._task("ticker", self._tick())
         self._notifier.ready(self._health.status_line())
@@ -157,9 +157,6 @@ async def serve(assembly: Assembly, health: Health, notifier: Notifier, clock: C
 
 
 def _fan_out(consumers: list[Callable[[Block], None]]) -> Callable[[Block], None]:
-    if len(consumers) == 1:
-        return consumers[0]
-
     def push(block: Block) -> None:
         for consume in consumers:
             consume(block)

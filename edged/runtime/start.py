@@ -18,7 +18,7 @@ import structlog
 import uvloop
 
 from edged import __version__, log
-from edged.assemble import assemble, load_models
+from edged.assemble import assemble, connect, load_models
 from edged.budget import cgroup_limit, has_memory_cgroup, machine_bytes, resident_bytes
 from edged.clock import Clock
 from edged.config.load import Draft, read, report
@@ -86,7 +86,7 @@ def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
         return plan, {}
     before = resident_bytes()
     try:
-        loaded = load_models(plan)
+        loaded = load_models(plan.models)
     except ModelRefused as error:
         raise ConfigError(report(draft, error.problems)) from error
     gc.collect()
@@ -159,6 +159,7 @@ def run(path: Path) -> int:
 async def _serve(plan: Plan, loaded: dict[str, Loaded], config_hash: str, logger: Any) -> int:
     clock = Clock()
     assembly = assemble(plan, loaded, clock, logger)
+    connect(assembly)
     health = Health(assembly, clock, config_hash)
     with closing(Notifier()) as notifier:
         return await serve(assembly, health, notifier, clock)

@@ -179,6 +179,11 @@ class Router:
         for message in batch:
             message[5].done()
 
+    def route_to(self, sources: Sequence[MqttSource]) -> None:
+        """To these and no others from the next read on."""
+        self._sources = sources
+        self._routes.clear()
+
     def drop_caches(self) -> None:
         self._routes.clear()
 

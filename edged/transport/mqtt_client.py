@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edged.backoff import Backoff
@@ -146,6 +146,7 @@ class Link:
         self._loop: asyncio.AbstractEventLoop
         self._closing: asyncio.Future[None] | None = None
         self._giving_up: asyncio.Future[Any]
+        self._changed: asyncio.Future[None]
         self._drained: asyncio.Future[None]
         self._finished: asyncio.Future[None]
 
@@ -190,6 +191,39 @@ class Link:
         if self.ledger.is_due:
             self._flush_soon()
 
+    def configure(self, settings: LinkSettings) -> None:
+        """Goes on with other settings. What is subscribed changes on the connection there is; for anything else there is a new
+        one, and what waits, or was not acknowledged, is sent on that."""
+        before, self.settings = self.settings, settings
+        if settings == before:
+            return
+        connection = self._connection
+        if replace(before, subscriptions=settings.subscriptions) == settings:
+            if connection is not None and connection.is_connected:
+                self._resubscribe(connection, before.subscriptions)
+            return
+        self._connector, self._ladders = Connector(settings), Ladders(settings)
+        self.receiver.configure(settings)
+        self.sender.configure(settings.is_v5)
+        if connection is not None and connection.is_connected:
+            FrameWriter.pubacks(connection.channel.out, self.ledger.take_settled())
+            connection.session.disconnect()
+            connection.channel.flush()
+        self._end(Again("lost", "its settings were changed"))
+        if self._closing is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _resubscribe(self, connection: Connection, before: Sequence[Subscription]) -> None:
+        for gone in before:
+            if gone.filter not in {s.filter for s in self.settings.subscriptions}:
+                connection.session.unsubscribe(gone.filter)
+                connection.faults.pop(gone.filter, None)
+        for subscription in self.settings.subscriptions:
+            if subscription not in before:
+                connection.session.subscribe(subscription)
+        self._say(*(("degraded", "; ".join(connection.faults.values())) if connection.faults else ("connected", "")))
+        self._flush_soon()
+
     def drop_caches(self) -> None:
         """Forgets topics seen before; they are learnt again."""
         self.sender.drop_caches()
@@ -201,7 +235,7 @@ class Link:
     async def run(self) -> None:
         """Connects, serves and reconnects until `close`. Cancelling it drops the connection without a goodbye."""
         self._loop = loop = asyncio.get_running_loop()
-        self._closing, self._giving_up = loop.create_future(), loop.create_future()
+        self._closing, self._giving_up, self._changed = (loop.create_future() for _ in range(3))
         self._drained, self._finished = loop.create_future(), loop.create_future()
         self._leave_soon()
         try:
@@ -215,7 +249,8 @@ class Link:
                     reason += f", {self._ladders.short_lives} times soon after connecting: does another client have the name "
                     reason += f"{self.settings.client_id}? Then set device.id or client_id apart"
                 self._say(error.state, reason, retry_s=round(wait_s, 3))
-                await asyncio.wait({self._closing}, timeout=wait_s)
+                self._changed = loop.create_future()
+                await asyncio.wait({self._closing, self._changed}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._leave_later()
             self._finished.set_result(None)
@@ -256,7 +291,7 @@ class Link:
 
     async def _attempt(self) -> tuple[Retryable | None, float]:
         """One connection from look-up to loss: why it ended, None for a goodbye, and how long it served, in seconds."""
-        started = self._loop.time()
+        started, settings = self._loop.time(), self.settings
         try:
             sock = await self._open()
         except Retryable as error:
@@ -265,6 +300,9 @@ class Link:
             return Retryable("unreachable", f"cannot open a socket: {error}"), 0.0
         if sock is None:
             return None, 0.0
+        if replace(settings, subscriptions=self.settings.subscriptions) != self.settings:
+            sock.close()
+            return Again("lost", "its settings were changed"), 0.0
         connection = self._make_connection(sock)
         timers = [self._loop.call_at(started + self.settings.connect_timeout_s, self._on_no_connack, connection)]
         try:
@@ -487,7 +525,7 @@ class Link:
             event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain
         )
         for subscription in settings.subscriptions:
-            connection.session.subscribe(subscription, event.has_identifiers)
+            connection.session.subscribe(subscription)
         if settings.status_topic:
             self.sender.write_status(connection.channel.out, settings.status_topic, b"online")
         self._say("connected", "", session_present=event.is_session_present)

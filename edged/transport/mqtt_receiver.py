@@ -40,9 +40,7 @@ class Receiver:
     ) -> None:
         self.ledger = Ledger()
         self.rest: deque[Inbound] = deque()
-        self._limit = settings.receive_maximum
-        self._max_items = WAITING * settings.receive_maximum
-        self._max_bytes = settings.max_packet
+        self.configure(settings)
         self._bytes = 0
         self._is_leaving = False
         self._counts = counts
@@ -50,6 +48,12 @@ class Receiver:
         self._clock = clock
         self._log = log
         self._logged_at = -LOG_EVERY_S
+
+    def configure(self, settings: LinkSettings) -> None:
+        """The bounds of the next connection."""
+        self._limit = settings.receive_maximum
+        self._max_items = WAITING * settings.receive_maximum
+        self._max_bytes = settings.max_packet
 
     @property
     def is_behind(self) -> bool:

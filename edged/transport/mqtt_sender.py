@@ -70,6 +70,10 @@ class Sender:
         self._mid = FIRST_MID - 1
         self._tries: dict[int, int] = {}
 
+    def configure(self, is_v5: bool) -> None:
+        """What is framed from now on is for a connection of this version."""
+        self._writer = FrameWriter(is_v5)
+
     @property
     def is_empty(self) -> bool:
         return not (self.in_flight or self.outbox.qos0 or self.outbox.qos1)

@@ -35,7 +35,6 @@ class Connected:
     maximum_packet: int = 0
     """Largest packet the broker takes, in bytes; 0: any."""
     may_retain: bool = True
-    has_identifiers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +133,7 @@ class Session:
         self._wire = _Wire(out, counts)
         self._events: list[Event] = []
         self._asked: dict[int, Subscription] = {}
+        self._has_identifiers = False
         self._client = client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
@@ -200,14 +200,18 @@ class Session:
         self._client.loop_misc()
         return [Silent()] if self._wire.is_closed else self._take_events()
 
-    def subscribe(self, subscription: Subscription, has_identifiers: bool) -> None:
+    def unsubscribe(self, topic: str) -> None:
+        """Writes one UNSUBSCRIBE. Nobody waits for the answer: what may still come has no source."""
+        self._client.unsubscribe(topic)
+
+    def subscribe(self, subscription: Subscription) -> None:
         """Writes one SUBSCRIBE: an identifier belongs to a packet, so each subscription has its own."""
         s = subscription
         properties = options = None
         if self._settings.is_v5:
             # Not as published: only then does a set retain flag tell a message that was kept from a live one.
             options = SubscribeOptions(qos=s.qos, retainAsPublished=False, retainHandling=s.retain_handling)
-            if s.identifier and has_identifiers:
+            if s.identifier and self._has_identifiers:
                 properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
                 properties.SubscriptionIdentifier = s.identifier
             _, mid = self._client.subscribe(s.filter, options=options, properties=properties)
@@ -234,6 +238,7 @@ class Session:
             self._events.append(Refused(reason.value, str(reason)))
             return
         said = vars(properties) if properties else {}
+        self._has_identifiers = self._settings.is_v5 and bool(said.get("SubscriptionIdentifierAvailable", 1))
         self._events.append(
             Connected(
                 is_session_present=flags.session_present,
@@ -241,7 +246,6 @@ class Session:
                 maximum_qos=said.get("MaximumQoS", 2),
                 maximum_packet=said.get("MaximumPacketSize", 0),
                 may_retain=bool(said.get("RetainAvailable", 1)),
-                has_identifiers=self._settings.is_v5 and bool(said.get("SubscriptionIdentifierAvailable", 1)),
             )
         )
 

@@ -287,7 +287,7 @@ def test_a_swap_comes_between_two_runs(tmp_path: Path) -> None:
         queue.put(1, 1, 1)
     m.wake()
     turns.one()
-    m.replace(other)
+    m.replace(other, lambda: None)
     turns.all()
     assert [len(r["y"]) for _, r in queue.results] == [2, 2, 1, 1]
     assert m.loaded is other

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from edged.assemble import Assembly, assemble
+from edged.assemble import Assembly, assemble, connect
 from edged.clock import Clock
 from edged.runtime.start import load, prepare
 
@@ -39,6 +39,8 @@ def make(tmp_path: Path, clock: Hands) -> Callable[[str], Assembly]:
         path = tmp_path / "edged.toml"
         path.write_text('[device]\nid = "t"\n[broker.main]\nurl = "mqtt://127.0.0.1:1"\n[spool]\nmode = "off"\n' + text)
         plan, loaded = load(prepare(path))
-        return assemble(plan, loaded, real_clock or clock, structlog.get_logger("edged"))
+        assembly = assemble(plan, loaded, real_clock or clock, structlog.get_logger("edged"))
+        connect(assembly)
+        return assembly
 
     return build

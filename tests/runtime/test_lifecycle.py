@@ -87,7 +87,7 @@ async def test_a_bug_ends_the_process_with_its_own_status(make: Any, tmp_path: P
     def broken(block: Any) -> None:
         raise ZeroDivisionError
 
-    a.readers[0][1].append(broken)
+    next(iter(a.consumers.values())).append(broken)
     assert await lived(a) == (EX_SOFTWARE, ["ready", "stopping"])
 
 

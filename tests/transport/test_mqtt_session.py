@@ -29,7 +29,7 @@ def test_connack_tells_what_the_broker_allows() -> None:
     session, _, _ = make()
     session.connect()
     properties = b"\x21\x00\x05\x24\x00\x25\x00\x27\x00\x00\x10\x00\x29\x00"
-    assert session.feed(connack(present=True, properties=properties)) == [Connected(True, 5, 0, 4096, False, False)]
+    assert session.feed(connack(present=True, properties=properties)) == [Connected(True, 5, 0, 4096, False)]
 
 
 def test_refused() -> None:

@@ -1,0 +1,142 @@
+"""What differs between two plans, unit by unit. Pure: a unit whose plan is equal is not touched by a reload.
+
+link      keys of a broker: another address or password is another connection; its subscriptions change on the live one
+source    all keys of a source
+model     the file by its hash, and how it is loaded
+pipeline  a list of units of its own (`Unit`), each with the state that goes with it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edged.plan.records import PipelinePlan, Plan, SourcePlan
+from edged.transport.mqtt_settings import LinkSettings
+
+WINDOW, ROWS, SHAPE = "window", "rows", "shape"
+"""The units of a pipeline, besides its publishes: what gathers samples, what waits for the model, what becomes of outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Names as in the file (`pipeline.q`); `changed` says of each what of it (`pipeline.q: shape, publish[0]`).
+
+    `at_start` are keys that cannot change while the daemon runs: they apply at its next start.
+    """
+
+    kept: tuple[str, ...]
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    at_start: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.added or self.changed or self.removed)
+
+
+def is_same_connection(a: LinkSettings, b: LinkSettings) -> bool:
+    """Whether the connection can stay: all but what is subscribed is equal."""
+    return replace(a, subscriptions=()) == replace(b, subscriptions=())
+
+
+def is_same_window(a: PipelinePlan, b: PipelinePlan) -> bool:
+    """Whether what gathers samples, and the samples in it, can stay."""
+    return _window(a) == _window(b)
+
+
+def is_same_rows(a: PipelinePlan, b: PipelinePlan) -> bool:
+    """Whether what waits for a run can wait for one of the other plan."""
+    return is_same_window(a, b) and _rows(a) == _rows(b)
+
+
+def is_same_shape(a: PipelinePlan, b: PipelinePlan) -> bool:
+    """Whether what an output type remembers of each key can stay."""
+    return _shape(a) == _shape(b)
+
+
+def is_same_publish(a: PipelinePlan, b: PipelinePlan, i: int) -> bool:
+    """Whether the `i`-th entry of `publish` can stay, with what it holds back."""
+    return i < len(a.publishes) and (a.publishes[i], *_shape(a), a.deadline_ns) == (b.publishes[i], *_shape(b), b.deadline_ns)
+
+
+def _window(p: PipelinePlan) -> tuple[Any, ...]:
+    return (p.sources, p.roots, p.align, p.window, p.fields, p.dtype, *_keys(p))
+
+
+def _rows(p: PipelinePlan) -> tuple[Any, ...]:
+    return (p.steps, p.model is None, p.inputs, p.slots, p.overflow)
+
+
+def _shape(p: PipelinePlan) -> tuple[Any, ...]:
+    return (p.output, p.postprocess, p.dtype, *_keys(p))
+
+
+def _keys(p: PipelinePlan) -> tuple[Any, ...]:
+    return (p.keys, p.max_keys, p.key_group)
+
+
+def compare(old: Plan, new: Plan) -> Change:
+    """What a reload from `old` to `new` keeps, adds, changes and removes."""
+    found: dict[str, list[str]] = {"kept": [], "added": [], "changed": [], "removed": []}
+    kinds: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any], Any], ...] = (
+        ("broker", old.links, new.links, _link_parts),
+        ("source", old.sources, new.sources, _source_parts),
+        ("model", old.models, new.models, lambda a, b: [] if a.identity == b.identity else ["file or settings"]),
+        ("pipeline", old.pipelines, new.pipelines, _pipeline_parts),
+    )
+    for kind, before, after, parts_of in kinds:
+        for name, plan in after.items():
+            if name not in before:
+                found["added"].append(f"{kind}.{name}")
+            elif parts := parts_of(before[name], plan):
+                found["changed"].append(f"{kind}.{name}: {', '.join(parts)}")
+            else:
+                found["kept"].append(f"{kind}.{name}")
+        found["removed"] += [f"{kind}.{name}" for name in before if name not in after]
+    found["changed"] += _singles(old, new)
+    return Change(*(tuple(found[key]) for key in ("kept", "added", "changed", "removed")))
+
+
+def _link_parts(a: LinkSettings, b: LinkSettings) -> list[str]:
+    if not is_same_connection(a, b):
+        return ["connects anew"]
+    return [] if a.subscriptions == b.subscriptions else ["subscriptions"]
+
+
+def _source_parts(a: SourcePlan, b: SourcePlan) -> list[str]:
+    return [] if a == b else ["settings"]
+
+
+def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
+    if a == b:
+        return []
+    parts = []
+    if not is_same_window(a, b):
+        parts.append(WINDOW)
+    if not is_same_rows(a, b) and _rows(a) != _rows(b):
+        parts.append(ROWS)
+    if a.model != b.model:
+        parts.append("model")
+    if not is_same_shape(a, b):
+        parts.append(SHAPE)
+    if a.deadline_ns != b.deadline_ns:
+        parts.append("deadline")
+    parts += [
+        f"publish[{i}]"
+        for i in range(max(len(a.publishes), len(b.publishes)))
+        if i >= len(a.publishes) or i >= len(b.publishes) or a.publishes[i] != b.publishes[i]
+    ]
+    return parts or ["settings"]
+
+
+def _singles(old: Plan, new: Plan) -> list[str]:
+    keys = {
+        "memory.budget": (old.budget, new.budget),
+        "health.interval": (old.health_interval_ns, new.health_interval_ns),
+        "health.broker": (old.health_brokers, new.health_brokers),
+        "spool": (old.spool, new.spool),
+    }
+    return [key for key, (a, b) in keys.items() if a != b]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edged.plan.change import Change, compare
+from edged.plan.records import Plan
+from tests.plan.planning import MAIN, planned
+
+TEXT = (
+    MAIN
+    + """
+[source.a]
+type = "mqtt"
+topic = "in/a"
+decode = { format = "json", fields = ["v"] }
+[source.b]
+type = "mqtt"
+topic = "in/b"
+decode = { format = "json", fields = ["v"] }
+[pipeline.p]
+source = "a"
+window = { size = 4 }
+publish = { topic = "out/p" }
+[pipeline.q]
+source = "b"
+"""
+)
+
+
+def plan(folder: Path, text: str) -> Plan:
+    return planned(folder, text).whole
+
+
+@pytest.fixture
+def change(tmp_path: Path) -> Callable[[str], Change]:
+    def made(text: str) -> Change:
+        return compare(plan(tmp_path, TEXT), plan(tmp_path, text))
+
+    return made
+
+
+def test_the_same_text_changes_nothing(change: Callable[[str], Change]) -> None:
+    found = change("# a remark\n" + TEXT)
+    assert found.is_empty
+    assert found.kept == ("broker.main", "source.a", "source.b", "pipeline.p", "pipeline.q")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ('"out/p"', '"out/other"', ("pipeline.p: publish[0]",)),
+        ("size = 4", "size = 5", ("pipeline.p: window",)),
+        ('source = "b"\n', 'source = "b"\ndeadline = "1s"\n', ("pipeline.q: deadline",)),
+        ('source = "b"\n', 'source = "b"\n[health]\ninterval = "3s"\n', ("health.interval",)),
+        ('"in/b"', '"in/c"', ("broker.main: subscriptions", "source.b: settings")),
+        ("localhost", "127.0.0.1", ("broker.main: connects anew",)),
+    ],
+)
+def test_what_changed_is_named(change: Callable[[str], Change], before: str, after: str, changed: tuple[str, ...]) -> None:
+    assert before in TEXT
+    found = change(TEXT.replace(before, after))
+    assert (found.changed, found.added, found.removed) == (changed, (), ())
+
+
+def test_what_came_and_went_is_named(change: Callable[[str], Change]) -> None:
+    found = change(TEXT.replace("pipeline.q", "pipeline.r"))
+    assert (found.changed, found.added, found.removed) == ((), ("pipeline.r",), ("pipeline.q",))
+
+
+def test_a_source_before_the_others_leaves_their_subscriptions_alone(tmp_path: Path) -> None:
+    more = '[source.first]\ntype = "mqtt"\ntopic = "in/first"\ndecode = { format = "json", fields = ["v"] }\n'
+    before, after = plan(tmp_path, TEXT), plan(tmp_path, TEXT.replace("[source.a]", more + "[source.a]"))
+    assert before.sources["a"] == after.sources["a"]
+    assert set(before.links["main"].subscriptions) < set(after.links["main"].subscriptions)
