@@ -114,6 +114,8 @@ class _Json:
             text += b',"degraded":true'
         if envelope.clock_unsynced:
             text += b',"clock":"unsynced"'
+        if result.carried is not None:
+            text += b',"carried":' + result.carried
         return text, True
 
     def _text(self, value: str) -> str:
@@ -144,6 +146,7 @@ class _Fields:
             "age_ms": lambda result, now: round((now - result.arrival) / 1e6, 3),
             "degraded": lambda result, now: result.degraded or None,
             "clock": lambda result, now: "unsynced" if envelope.clock_unsynced else None,
+            "carried": lambda result, now: None if result.carried is None else msgspec.json.decode(result.carried),
         }
 
     def getter(self, field: ResultField) -> _Get:

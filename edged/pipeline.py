@@ -23,7 +23,7 @@ from edged.clock import Clock
 from edged.inputs import Filler
 from edged.preprocess import Postprocess, Preprocess, StepError
 from edged.publish import Publish, next_due
-from edged.records import NONE, Block, Field, Receipt, Result, Slot
+from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
 from edged.shape import Shape, value_at
 from edged.slots import Slots
 from edged.telemetry import Drops, Histogram
@@ -116,6 +116,7 @@ class Pipeline:
         self._parked: deque[tuple[int | None, Block]] = deque()
         self._is_holding = False
         self._is_last_call = False
+        self._carried: bytes | None = None
         self.is_shed = False
         self._is_retired = False
 
@@ -202,10 +203,14 @@ class Pipeline:
                 if not room:
                     return
                 block = block.part(0, room)
-        if self.window is not None:
-            self.window.push(block, self._window_due)
-        else:
+        if self.window is None:
             self._rows_due(block)
+        elif block.carried is None:
+            self.window.push(block, self._window_due)
+        else:  # by one, so that each window carries what its newest sample does
+            for i, self._carried in enumerate(block.carried):
+                self.window.push(block.part(i, i + 1), self._window_due)
+            self._carried = None
 
     def _park(self, source: int | None, block: Block, first: bool = False) -> None:
         for receipt in block.receipts:
@@ -264,9 +269,9 @@ class Pipeline:
                 self.counts.drops.add("preprocess", detail=str(error))
                 return
         if self.wake is None:
-            self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded)])
+            self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded, self._carried)])
             return
-        row = self.slots.put(key, time, arrival, NONE, degraded)
+        row = self.slots.put(key, time, arrival, NONE, degraded, self._carried)
         if row is None:
             return
         for rows, filler in self._fillers:
@@ -287,15 +292,17 @@ class Pipeline:
         offset = block.offset
         times = [time + offset for time in block.time.tolist()] if offset else block.time.tolist()
         degraded = None if block.degraded is None else block.degraded.tolist()
+        carried = block.carried
         if len(keep) < count:
             receipts = [receipts[i] for i in keep]
             keys = [keys[i] for i in keep]
             times = [times[i] for i in keep]
             degraded = None if degraded is None else [degraded[i] for i in keep]
+            carried = None if carried is None else [carried[i] for i in keep]
         if self.wake is None:
-            self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded))
+            self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded, carried))
             return
-        taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded)
+        taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded, carried)
         rows = [row for row in taken if row is not None]
         if not rows:
             return
@@ -320,12 +327,18 @@ class Pipeline:
 
     @staticmethod
     def _passing(
-        keys: Sequence[int], times: Sequence[int], arrival: int, receipts: Sequence[Receipt], degraded: Sequence[bool] | None
+        keys: Sequence[int],
+        times: Sequence[int],
+        arrival: int,
+        receipts: Sequence[Receipt],
+        degraded: Sequence[bool] | None,
+        carried: Carried | None,
     ) -> list[Slot]:
         for receipt in receipts:
             receipt.hold()
         flags = degraded if degraded is not None else [False] * len(keys)
-        return [Slot(0, k, t, arrival, r, d) for k, t, r, d in zip(keys, times, receipts, flags, strict=True)]
+        texts = carried if carried is not None else [None] * len(keys)
+        return [Slot(0, k, t, arrival, r, d, c) for k, t, r, d, c in zip(keys, times, receipts, flags, texts, strict=True)]
 
     def _no_model(self, values: NDArray[Any], slots: list[Slot]) -> None:
         """Without a model the fields themselves are the outputs, by name."""
@@ -382,7 +395,7 @@ class Pipeline:
             if body is None:
                 counts.drops.add("not_finite", detail="an output of the model is NaN or infinite")
             else:
-                result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded)
+                result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded, slot.carried)
                 counts.next_seq += 1
                 sent = not self.publishes
                 for publish in self.publishes:
@@ -435,6 +448,7 @@ class Pipeline:
             [slot.receipt for slot, _ in made],
             np.array([slot.degraded for slot, _ in made], np.bool_),
             tuple(self._restarts),
+            [slot.carried for slot, _ in made] if any(slot.carried is not None for slot, _ in made) else None,
         )
         self._restarts.clear()
         for push in self.followers:

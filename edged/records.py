@@ -20,6 +20,10 @@ Keys = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 
 
+Carried = Sequence[bytes | None]
+"""JSON of the fields that a result carries from its input, None where the input had none of them."""
+
+
 class Field(NamedTuple):
     """Where one named field lies in a row: columns `start:stop`, to be seen as `shape` (`()` for a scalar)."""
 
@@ -48,7 +52,8 @@ class Rows:
 
     `time` is UTC in ns for each row (elapsed formats: ns since the sensor started), None when the format carries none.
     `keys` holds the key fields of each row as text. `payload[i]` is the index of the payload that row i came from;
-    None means row i came from payload i. `degraded` marks rows in which a bad value was held or passed.
+    None means row i came from payload i. `degraded` marks rows in which a bad value was held or passed. `carried[p]` is what
+    the results of payload p carry (JSON), if anything is to be carried.
     """
 
     values: Values
@@ -57,6 +62,7 @@ class Rows:
     payload: NDArray[np.int32] | None = None
     degraded: Flags | None = None
     rejects: Sequence[Reject] = ()
+    carried: Carried | None = None
 
 
 class Receipt:
@@ -99,6 +105,7 @@ class Block:
     `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
     the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
     `restarts` names keys whose windows and state begin anew with this block. `receipts` has one entry a row, or one for all.
+    `carried` has one entry a row, if anything is to be carried.
     """
 
     values: Values
@@ -109,6 +116,7 @@ class Block:
     receipts: Sequence[Receipt] = (NONE,)
     degraded: Flags | None = None
     restarts: tuple[int, ...] = ()
+    carried: Carried | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -124,6 +132,7 @@ class Block:
             self.receipts if len(self.receipts) == 1 else self.receipts[start:stop],
             None if self.degraded is None else self.degraded[start:stop],
             self.restarts if start == 0 else (),
+            None if self.carried is None else self.carried[start:stop],
         )
 
     def receipt_of_each(self) -> Sequence[Receipt]:
@@ -137,15 +146,18 @@ class Slot:
     `time` is UTC ns of the newest sample in it, `arrival` when that came in (monotonic ns).
     """
 
-    __slots__ = ("arrival", "degraded", "key", "receipt", "row", "time")
+    __slots__ = ("arrival", "carried", "degraded", "key", "receipt", "row", "time")
 
-    def __init__(self, row: int, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool) -> None:
+    def __init__(
+        self, row: int, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool, carried: bytes | None = None
+    ) -> None:
         self.row = row
         self.key = key
         self.time = time
         self.arrival = arrival
         self.receipt = receipt
         self.degraded = degraded
+        self.carried = carried
 
 
 @dataclass(slots=True)
@@ -158,6 +170,7 @@ class Result:
     time: int
     arrival: int
     degraded: bool = False
+    carried: bytes | None = None
 
 
 MESSAGE_OVERHEAD = 600

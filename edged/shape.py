@@ -82,6 +82,7 @@ ENVELOPE_BEFORE = (
 ENVELOPE_AFTER = (
     ResultField("degraded", ("degraded",), "bool"),
     ResultField("clock", ("clock",), "text"),
+    ResultField("carried", ("carried",), "object"),
     ResultField("age_ms", ("age_ms",), "number", "ms"),
 )
 ENVELOPE = (*ENVELOPE_BEFORE, *ENVELOPE_AFTER)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edged.records import Receipt, Slot
+from edged.records import Carried, Receipt, Slot
 from edged.telemetry import Drops
 
 
@@ -46,7 +46,9 @@ class Slots:
     def __len__(self) -> int:
         return len(self._fifo)
 
-    def put(self, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool) -> int | None:
+    def put(
+        self, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool, carried: bytes | None = None
+    ) -> int | None:
         """Takes a row and returns its index for the caller to fill, or None when the policy refused the newcomer."""
         if self._free:
             row = self._free.pop()
@@ -57,13 +59,13 @@ class Slots:
             if self._overflow == "latest_only" and (slot := self._waiting(key)) is not None:
                 slot.receipt.done()
                 receipt.hold()
-                slot.time, slot.arrival, slot.receipt, slot.degraded = time, arrival, receipt, degraded
+                slot.time, slot.arrival, slot.receipt, slot.degraded, slot.carried = time, arrival, receipt, degraded, carried
                 return slot.row
             loser = self._fifo.popleft()
             loser.receipt.done()
             row = loser.row
         receipt.hold()
-        self._fifo.append(Slot(row, key, time, arrival, receipt, degraded))
+        self._fifo.append(Slot(row, key, time, arrival, receipt, degraded, carried))
         if len(self._fifo) > self.peak:
             self.peak = len(self._fifo)
         return row
@@ -75,13 +77,21 @@ class Slots:
         arrival: int,
         receipts: Sequence[Receipt],
         degraded: Sequence[bool] | None,
+        carried: Carried | None = None,
     ) -> Sequence[int | None]:
         """`put` for every row of a block: one index a row, None where the policy refused it. An index may come twice
         when a later row of the same block pushed an earlier one out; the later one is the right one."""
         free, count = self._free, len(keys)
         if len(free) < count:
             return [
-                self.put(keys[i], times[i], arrival, receipts[i], bool(degraded[i]) if degraded is not None else False)
+                self.put(
+                    keys[i],
+                    times[i],
+                    arrival,
+                    receipts[i],
+                    bool(degraded[i]) if degraded is not None else False,
+                    carried[i] if carried is not None else None,
+                )
                 for i in range(count)
             ]
         taken = free[: -count - 1 : -1]
@@ -90,7 +100,8 @@ class Slots:
         for i, row in enumerate(taken):
             receipt = receipts[i]
             receipt.hold()
-            append(Slot(row, keys[i], times[i], arrival, receipt, degraded is not None and bool(degraded[i])))
+            is_degraded = degraded is not None and bool(degraded[i])
+            append(Slot(row, keys[i], times[i], arrival, receipt, is_degraded, carried[i] if carried is not None else None))
         if len(self._fifo) > self.peak:
             self.peak = len(self._fifo)
         return taken

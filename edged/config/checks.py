@@ -166,6 +166,14 @@ def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
         yield "decode.time.field", f"{text}; add it where it stands in the {'line' if table.decode.format == 'csv' else 'frame'}"
 
 
+def carried(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.carry and table.decode.format not in FORMATS_WITH_PATH:
+        yield "carry", f'has no effect with format = "{table.decode.format}"; it belongs to {quoted(FORMATS_WITH_PATH)}', "key"
+    for name, count in Counter(table.carry).items():
+        if count > 1:
+            yield "carry", f'"{name}" stands {count} times'
+
+
 def _declared(decode: Decode) -> list[str] | None:
     """Names of the fields, where every field must be declared to be found; None where the payload names them."""
     if decode.format in FORMATS_WITH_PATH or decode.header:
@@ -312,7 +320,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Health: (Rule(("interval",), health_interval),),
     Frame: (Rule(("type", "size", "sync", "offset"), frame),),
     Decode: (Rule(("format", "fields", "dtype"), decode_fields),),
-    DecodedSource: (Rule(("decode", "key", "max_keys", "topic"), keys_and_time),),
+    DecodedSource: (Rule(("decode", "key", "max_keys", "topic"), keys_and_time), Rule(("decode", "carry"), carried)),
     MqttSource: (Rule(("topic",), mqtt_topics),),
     SerialSource: (Rule(("frame", "decode"), binary_frames), Rule(("frame", "checksum", "max_bytes"), checksum_of_frames)),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),

@@ -379,6 +379,14 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             default="256 if keyed",
         ),
     ] = None
+    carry: Annotated[
+        Annotated[tuple[FieldName, ...], Several()],
+        Key(
+            "fields of the payload (json, msgpack) copied into the result's `carried`: an input's id, say. Texts, numbers, true, "
+            "false, null, at most 256 bytes in all; of a window, those of its newest sample",
+            default="none",
+        ),
+    ] = ()
     stale_after: Annotated[
         Period | None,
         Key(
@@ -447,6 +455,7 @@ class SimulateSource(Source, frozen=True, kw_only=True):
 
     decode: ClassVar[None] = None
     key: ClassVar[tuple[str, ...]] = ()
+    carry: ClassVar[tuple[str, ...]] = ()
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

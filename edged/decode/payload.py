@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from edged.decode.carry import MOST_BYTES, make_carry
 from edged.decode.csv import Csv
 from edged.decode.json import Tree
 from edged.decode.plan import DecodePlan
@@ -37,6 +38,7 @@ class PayloadDecoder:
         self._plan = plan
         self._format = FORMATS[plan.format](plan)
         self._screen = Screen(plan)
+        self._carry = make_carry(plan.format, plan.carry) if plan.carry else None
 
     def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
         """The rows of all payloads, in order, and a Reject for each that was refused.
@@ -46,26 +48,37 @@ class PayloadDecoder:
         """
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
-        if max(map(len, payloads)) > self._plan.max_bytes:
-            rows = self._without_large(payloads, sensors)
+        carried = [self._carry(payload) for payload in payloads] if self._carry is not None else None
+        refused = self._refused(payloads, carried)
+        if refused:
+            rows = self._without(refused, payloads, sensors)
         else:
             rows = self._screen.rows(self._format.decode(payloads), sensors)
+        rows.carried = carried
         if rows.rejects:
             rows.rejects = excerpts(rows.rejects, payloads)
         return rows
 
-    def _without_large(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None) -> Rows:
-        limit = self._plan.max_bytes
-        rejects = [
-            Reject("too_large", f"{len(payload)} bytes, at most {limit} are taken (max_bytes)", payload=index)
-            for index, payload in enumerate(payloads)
-            if len(payload) > limit
-        ]
-        kept = [index for index, payload in enumerate(payloads) if len(payload) <= limit]
-        rest = self.decode([payloads[index] for index in kept], None if sensors is None else [sensors[index] for index in kept])
+    def _refused(self, payloads: Sequence[bytes], carried: Sequence[bytes | None] | None) -> dict[int, Reject]:
+        """Those that are not even looked at, by index."""
+        limit, refused = self._plan.max_bytes, dict[int, Reject]()
+        if max(map(len, payloads)) > limit:
+            for i, payload in enumerate(payloads):
+                if len(payload) > limit:
+                    text = f"{len(payload)} bytes, at most {limit} are taken (max_bytes)"
+                    refused[i] = Reject("too_large", text, payload=i)
+        for i, one in enumerate(carried or ()):
+            if one is not None and len(one) > MOST_BYTES:
+                text = f"{', '.join(self._plan.carry)}: {len(one)} bytes as JSON, at most {MOST_BYTES} are carried (carry)"
+                refused.setdefault(i, Reject("carry_too_large", text, payload=i))
+        return refused
+
+    def _without(self, refused: dict[int, Reject], payloads: Sequence[bytes], sensors: Sequence[Hashable] | None) -> Rows:
+        kept = [i for i in range(len(payloads)) if i not in refused]
+        rest = self.decode([payloads[i] for i in kept], None if sensors is None else [sensors[i] for i in kept])
         origin = np.arange(len(rest.values)) if rest.payload is None else rest.payload
         rest.payload = np.array(kept, np.int32)[origin]
-        rest.rejects = rejects + [reject._replace(payload=kept[reject.payload]) for reject in rest.rejects]
+        rest.rejects = [*refused.values(), *(reject._replace(payload=kept[reject.payload]) for reject in rest.rejects)]
         return rest
 
 

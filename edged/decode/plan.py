@@ -58,6 +58,7 @@ class DecodePlan:
     time_field: str | None = None
     time_format: str | None = None
     key_fields: tuple[str, ...] = ()
+    carry: tuple[str, ...] = ()
     on_bad: str = "drop"
     header: bool = False
     separator: str = ","
@@ -84,6 +85,7 @@ def plan_decode(
     checksum: schema.Checksum | None = None,
     dtype: Any = np.float32,
     max_keys: int = 256,
+    carry: Sequence[str] = (),
 ) -> DecodePlan | list[Problem]:
     """The plan, or every problem of it, with paths below the source (`decode.fields[2].dtype`).
 
@@ -111,6 +113,7 @@ def plan_decode(
         time_field=time_field,
         time_format=None if decode.time is None else decode.time.format,
         key_fields=tuple(key_fields),
+        carry=tuple(carry),
         on_bad=on_bad,
         header=decode.header,
         separator=decode.separator,

@@ -110,8 +110,7 @@ class _TextLines(_Lines):
         rows = self._decoder.decode(payloads)
         found = [reject._replace(payload=kept[reject.payload], data=b"") for reject in rows.rejects]
         rows.rejects = excerpts([*rejects, *found], pieces, _starts(lines, pieces, self._end) if rejects or found else None)
-        rows.payload = None
-        return rows
+        return _detached(rows)
 
 
 class _BinaryFrames:
@@ -133,11 +132,18 @@ class _BinaryFrames:
         frames, rejects = self._scanner.feed(data)
         rows = self._decoder.decode([frame.payload for frame in frames])
         rows.rejects = [reject._replace(offset=frames[reject.payload].start) for reject in rows.rejects]
-        rows.payload = None
-        return _merged([rows], rejects, self._plan)
+        return _merged([_detached(rows)], rejects, self._plan)
 
     def reset(self) -> None:
         self._scanner.reset()
+
+
+def _detached(rows: Rows) -> Rows:
+    """Rows of a stream, to which payloads mean nothing: what was carried a payload is then carried a row."""
+    if rows.carried is not None and rows.payload is not None:
+        rows.carried = [rows.carried[i] for i in rows.payload.tolist()]
+    rows.payload = None
+    return rows
 
 
 def _normal(blob: bytes, end: bytes) -> bytes:
@@ -191,4 +197,5 @@ def _merged(parts: list[Rows], rejects: Sequence[Reject], plan: DecodePlan) -> R
         if degraded
         else None,
         [reject for part in parts for reject in part.rejects],
+        None if first.carried is None else [text for part in parts for text in part.carried or ()],
     )

@@ -15,6 +15,7 @@ import numpy as np
 from edged.align import AlignPlan
 from edged.config.schema import MqttSource, Step
 from edged.config.units import KIB, MIB
+from edged.decode.carry import MOST_BYTES
 from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
@@ -38,6 +39,8 @@ KEY = 400
 """Bytes that a key costs in tables: its names, its ids, its topics."""
 SLOT = 200
 """Bytes of a waiting slot beside its numbers: objects, its place in the queue."""
+CARRIED = MOST_BYTES + 40
+"""What a slot keeps of its input for the result, if it does."""
 RESULT = 1 * KIB
 """Bytes of a result that `when` keeps for later."""
 UNKNOWN_OUTPUT = 4 * KIB
@@ -181,7 +184,8 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         is_by_key = bool(p.keys) and p.slots == p.max_keys
         how = f"{p.slots} x {shapes}" + (", one a key" if is_by_key else "")
         key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
-        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT), how, key)
+        carried = CARRIED if any(sources[s].settings.carry for s in p.roots) else 0
+        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT + carried), how, key)
     yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
 
 
@@ -233,8 +237,8 @@ def _averaged(output: OutputPlan) -> int:
 def _link(
     name: str, link: LinkSettings, sources: Mapping[str, SourcePlan], pipelines: Mapping[str, PipelinePlan]
 ) -> Iterator[MemoryLine]:
-    how = f"{link.outbox_bytes // KIB} KiB out, {LINK_READ // KIB} KiB + one packet of {link.max_packet // KIB} KiB in"
-    size = link.outbox_bytes + LINK_READ + link.max_packet
+    how = f"{link.outbox_bytes // KIB} KiB out, {LINK_READ // KIB} KiB + two packets of {link.max_packet // KIB} KiB in"
+    size = link.outbox_bytes + LINK_READ + 2 * link.max_packet  # one that comes in, and as much that waits to be handled
     yield MemoryLine(f"broker.{name}: buffers", size, how, f"broker.{name}.max_packet")
     # Payloads that pipelines with `overflow = "block"` may hold back unacknowledged.
     blocking = {s for p in pipelines.values() if p.overflow == "block" for s in p.sources}

@@ -71,6 +71,7 @@ def plan_pipeline(
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
     _check_deadline(at, settings, align)
+    _check_carry(at, config, streams)
     plan = PipelinePlan(
         name=name,
         sources=tuple(s.name for s in streams),
@@ -96,6 +97,12 @@ def plan_pipeline(
         step_bytes=made.nbytes,
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
+
+
+def _check_carry(at: Scope, config: Config, streams: Sequence[Stream]) -> None:
+    carrying = [s for stream in streams for s in stream.roots if config.source[s].carry]
+    if carrying and len(streams) > 1:
+        at.warn("source", f"a row joined from several streams carries nothing: no result has what source.{carrying[0]} carries")
 
 
 def _are_numbers(at: Scope, streams: Sequence[Stream]) -> bool:

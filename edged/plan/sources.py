@@ -164,6 +164,7 @@ def _decode(
         checksum=checksum,
         dtype=dtype,
         max_keys=max_keys,
+        carry=source.carry,
     )
     if isinstance(planned, DecodePlan):
         return planned

@@ -6,6 +6,7 @@ Knows no clock of its own; `arrival` (monotonic ns) and UTC come in as arguments
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from edged.records import Block, Receipt, Reject, Rows
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import KeyTable
+
+T = TypeVar("T")
 
 FUTURE_NS = 60 * 10**9
 """A time further ahead of a synchronised clock is no time."""
@@ -59,7 +62,7 @@ class Stamper:
         `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
         """
         rejects: list[Reject] = []
-        batch = _Batch(rows, receipts)
+        batch = _Batch(rows)
         keys: NDArray[np.int32] | int = 0
         if batch.count and self._keys is not None:
             keys = self._ids(batch, key_ids, arrival, rejects)
@@ -81,8 +84,11 @@ class Stamper:
             restarts = tuple(dict.fromkeys(self._clock.restarts))
             self._clock.restarts.clear()
         offset = 0 if self._is_utc else utc_offset
-        receipt_of_each = batch.receipt_of_each()
-        return Block(batch.values, times, offset, arrival, keys, receipt_of_each, batch.degraded, restarts), rejects
+        receipts, carried = batch.of_each(receipts), None
+        if rows.carried is not None:
+            carried = batch.of_each(rows.carried)
+            carried = carried if len(carried) == batch.count else [*carried] * batch.count
+        return Block(batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried), rejects
 
     def reset(self) -> None:
         """The port was opened anew: counters of the sensor may have begun anew."""
@@ -170,16 +176,15 @@ def future_detail(time: int, time_format: str, now_utc: int, key: str = "") -> s
 class _Batch:
     """The columns of the rows that are still in."""
 
-    __slots__ = ("_payload", "_receipts", "count", "degraded", "keys", "time", "values")
+    __slots__ = ("_payload", "count", "degraded", "keys", "time", "values")
 
-    def __init__(self, rows: Rows, receipts: Sequence[Receipt]) -> None:
+    def __init__(self, rows: Rows) -> None:
         self.values = rows.values
         self.count = len(rows.values)
         self.time = rows.time
         self.keys = rows.keys
         self.degraded = rows.degraded
         self._payload = rows.payload
-        self._receipts = receipts
 
     def keep(self, kept: NDArray[np.bool_]) -> None:
         self.values = self.values[kept]
@@ -193,11 +198,11 @@ class _Batch:
     def payload_of(self, row: int) -> int:
         return row if self._payload is None else int(self._payload[row])
 
-    def receipt_of_each(self) -> Sequence[Receipt]:
-        receipts = self._receipts
-        if self._payload is None or len(receipts) == 1:
-            return receipts
-        return [receipts[i] for i in self._payload.tolist()]
+    def of_each(self, of_payloads: Sequence[T]) -> Sequence[T]:
+        """What belongs to the payload of each row; one for all stays one."""
+        if self._payload is None or len(of_payloads) == 1:
+            return of_payloads
+        return [of_payloads[i] for i in self._payload.tolist()]
 
 
 def _of_kept(keys: NDArray[np.int32] | int, kept: NDArray[np.bool_]) -> NDArray[np.int32] | int:

@@ -14,7 +14,6 @@ LATER = {
         "http",
         "homeassistant",
         "share",
-        "carry",
         "reply",
     ),
     *(

@@ -59,6 +59,7 @@ decode = {{ format = "json", fields = [
   {{ name = "b", path = "deep.b" }},
   {{ name = "c", path = "list.1", values = {{ on = 1 }} }},
 ] }}
+carry = ["id", "deep.n"]
 [source.csv]
 type = "mqtt"
 topic = "in/csv"
@@ -136,6 +137,13 @@ source = "named"
 model = "linear"
 publish = { topic = "out/named/{id}" }
 
+[pipeline.carried_by_windows]
+source = "json"
+window = { size = 2, hop = 1 }
+publish = { topic = "out/carried", format = "msgpack" }
+[pipeline.carried_on]
+source = "by_json"
+publish = { topic = "out/carried/on" }
 [pipeline.worker]
 source = "csv"
 model = "behind"
@@ -264,6 +272,25 @@ def test_every_format_in(stage: Stage, name: str, payload: bytes, rows: list[tup
     assert [r["outputs"]["y"] for r in results] == [pytest.approx(y(*row)) for row in rows]
     assert results[0]["pipeline"] == f"by_{name}"
     assert results[0]["model"].startswith("linear@")
+
+
+def test_fields_of_the_input_are_carried(stage: Stage) -> None:
+    def message(**deep: object) -> bytes:
+        return json.dumps({"a": 1, "list": [0, 1], "id": deep.pop("id", None), "deep": {"b": 1, **deep}}).encode()
+
+    client = stage.client
+    client.publish("in/json", message(id="x-1"))
+    client.publish("in/json", message(id=2**60, n=1.5))
+    client.publish("in/json", message(id="y" * 300))
+    client.publish("in/json", b'{"a": 1, "deep": {"b": 2}, "list": [0, 1]}')
+    client.publish("in/json", message(id="z", n=[1]))
+    expected = [{"id": "x-1"}, {"id": 2**60, "deep.n": 1.5}, None, {"id": "z"}]
+    assert [r.get("carried") for r in stage.results("out/json", 4)] == expected
+    assert [r.get("carried") for r in stage.results("out/carried/on", 4)] == expected
+    client.until(
+        lambda: [msgspec.msgpack.decode(m.payload).get("carried") for m in client.of("out/carried")][-3:] == expected[1:]
+    )
+    client.health(lambda h: h["sources"]["json"]["dropped"].get("carry_too_large") == 1)
 
 
 def test_each_key_has_its_own_window_topic_and_bound(stage: Stage) -> None:

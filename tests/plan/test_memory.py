@@ -91,7 +91,7 @@ def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:
     decode = 'decode = { format = "raw", dtype = "uint8", fields = [{ name = "image", shape = [3, 640, 640] }] }\n'
     text = '[memory]\nbudget = "512MiB"\n[model.m]\npath = "m.onnx"\nbatch = { max = 4 }\n[pipeline.people]\nsource = "cameras"\n'
     assert planned(tmp_path, MAIN + camera + decode + text + 'model = "m"\n').lines == [
-        "12:10: memory.budget: the plan needs 1307 MiB, the budget is 512 MiB; largest: pipeline.people: slots, "
+        "12:10: memory.budget: the plan needs 1309 MiB, the budget is 512 MiB; largest: pipeline.people: slots, "
         "256 x 3 x 640 x 640 float32, one a key = 1200 MiB: set source.cameras.max_keys, or pipeline.people.slots"
     ]
 
@@ -99,8 +99,8 @@ def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:
 def test_a_budget_that_nothing_single_can_keep(tmp_path: Path) -> None:
     text = MAIN + ACCEL + '[pipeline.p]\nsource = "accel"\n[memory]\nbudget = "32MiB"\n'
     assert planned(tmp_path, text).lines == [
-        "14:10: memory.budget: the plan needs 74 MiB, the budget is 32 MiB; most of it: interpreter and libraries 64 MiB, "
-        "slack 4 MiB, spool 3 MiB; set budget to at least 75 MiB"
+        "14:10: memory.budget: the plan needs 75 MiB, the budget is 32 MiB; most of it: interpreter and libraries 64 MiB, "
+        "slack 4 MiB, broker.main: buffers 3 MiB; set budget to at least 76 MiB"
     ]
 
 
@@ -144,7 +144,7 @@ def test_a_control_group_that_is_smaller_than_the_plan_is_refused(tmp_path: Path
     assert line.startswith(
         "14:10: memory.budget: the control group of this process allows 70 MiB (systemd: MemoryMax, MemoryHigh),"
     )
-    assert line.endswith("the plan needs 74 MiB: allow at least 75 MiB")
+    assert line.endswith("the plan needs 75 MiB: allow at least 76 MiB")
 
 
 def test_a_control_group_that_is_smaller_than_the_budget_is_taken_as_the_budget(tmp_path: Path) -> None:
