@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -77,8 +77,8 @@ class Assembly:
     envelopes: Mapping[str, Envelope]
     workers: Workers
     spool: Spool | None
-    leaving: tuple[Pipeline, ...] = ()
-    """Pipelines of an earlier plan that still run out what they had."""
+    leaving: list[Pipeline] = field(default_factory=list)
+    """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
 
     @property
     def reports(self) -> dict[str, LoadReport]:
@@ -177,7 +177,7 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, b
         envelopes[name] = envelope
         publishes[name] = tuple(e.counts for e in entries)
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
-        pipelines[name] = _pipeline(p, model, loaded.get(p.model or ""), entries, counts, flow, clock, old)
+        pipelines[name] = _pipeline(plan, p, model, loaded.get(p.model or ""), entries, counts, flow, clock, old)
     in_use = {id(x) for p in pipelines.values() for x in (p, p.slots)}
     return Assembly(
         plan=plan,
@@ -196,7 +196,7 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, b
         envelopes=envelopes,
         workers=a.workers,
         spool=spool,
-        leaving=tuple(p for p in (*a.leaving, *a.pipelines.values()) if not {id(p), id(p.slots)} & in_use),
+        leaving=[p for p in (*a.leaving, *a.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 
 
@@ -239,13 +239,29 @@ def connect(a: Assembly, before: Assembly | None = None) -> None:
         pipeline.retire()
     for name, model in a.models.items():
         model.replace(a.loaded[name], partial(_rename, a, name))
-        mine = [a.pipelines[n] for n, p in plan.pipelines.items() if p.model == name]
-        model.feed_from([*(p for p in a.leaving if p.wake == model.wake), *mine])
+    _feed(a)
     for name, p in plan.pipelines.items():
         pipeline = a.pipelines[name]
         old = before.pipelines.get(name) if before is not None else None
         if before is not None and old is not None and old is not pipeline:
             pipeline.take_over(old, is_same_window(before.plan.pipelines[name], p))
+
+
+def release(a: Assembly) -> None:
+    """Lets go of the pipelines of an earlier plan that have run out what they had."""
+    done = [p for p in a.leaving if not p.has_waiting]
+    if done:
+        a.leaving[:] = [p for p in a.leaving if p not in done]
+        _feed(a)
+    for pipeline in done:
+        pipeline.close()
+
+
+def _feed(a: Assembly) -> None:
+    """Tells every model whose rows it runs: those of pipelines that leave come first."""
+    for name, model in a.models.items():
+        mine = [a.pipelines[n] for n, p in a.plan.pipelines.items() if p.model == name]
+        model.feed_from([*(p for p in a.leaving if p.wake == model.wake), *mine])
 
 
 def _rename(a: Assembly, model: str) -> None:
@@ -406,6 +422,7 @@ def _publish(
 
 
 def _pipeline(
+    plan: Plan,
     p: PipelinePlan,
     model: Model | None,
     loaded: Loaded | None,
@@ -450,6 +467,7 @@ def _pipeline(
         alarm=alarm.set,
         results=p.results,
         deadline=p.deadline_ns or 0,
+        tells_again=all(s in plan.sources and plan.sources[s].has_own_time for s in p.sources),
     )
     return pipeline
 

@@ -17,7 +17,8 @@ DEFAULT_CONFIG = "/etc/edged/edged.toml"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0; 64 for a command line, 78 for a configuration that cannot be run; 70 for a bug or a failure outside."""
+    """Exit status: 0; 64 for a command line, 69 when no daemon answers, 78 for a configuration that cannot be run; 70 for a bug
+    or a failure outside."""
     arguments = _parser().parse_args(argv)
     process.set_up()
     try:
@@ -55,7 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
     record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
     record.set_defaults(command=_record)
-    for command in (run, check, record):
+    reload = commands.add_parser("reload", help="apply the configuration file to the daemon that runs with it")
+    reload.add_argument(
+        "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
+    )
+    reload.add_argument("--json", action="store_true", help="the answer as JSON")
+    reload.set_defaults(command=_reload)
+    for command in (run, check, record, reload):
         command.add_argument(
             "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
         )
@@ -72,6 +79,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from edged.runtime.start import check
 
     return check(arguments.config, arguments.json)
+
+
+def _reload(arguments: argparse.Namespace) -> int:
+    from edged.runtime.ask import reload
+
+    return reload(arguments.config, arguments.wait, arguments.json)
 
 
 def _record(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,9 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+_processors: list[Any] = []
+"""Shared by every logger from its first line on; what `configure` puts in later is theirs too."""
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 WAITING_BYTES = 65536
 
@@ -25,6 +28,7 @@ class Writer:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.is_terminal = stream.isatty()
         self._waiting = bytearray()
         self._lost = 0
         self._is_ready: Callable[[int], object] | None = None
@@ -81,28 +85,46 @@ def configure(level: str = "info", form: str = "auto", stream: TextIO | None = N
     Times are left to the journal where it is the reader (logfmt without a terminal adds none of its own under systemd).
     """
     stream = stream or sys.stderr
-    if form == "auto":
-        form = "console" if stream.isatty() else "logfmt"
-    renderers: dict[str, Any] = {
-        "console": lambda: structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=24, sort_keys=False),
-        "logfmt": lambda: structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
-        "json": lambda: structlog.processors.JSONRenderer(),
-    }
     writer = Writer(stream)
-    timestamp = structlog.processors.TimeStamper(fmt="%H:%M:%S" if form == "console" else "iso", utc=form != "console")
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            timestamp,
-            writer.tell_lost,
-            _readable,
-            structlog.processors.format_exc_info,
-            renderers[form](),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        processors=_processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, writer)),
         cache_logger_on_first_use=True,
     )
+    _choose(level, form, writer)
+
+
+def reconfigure(level: str, form: str) -> None:
+    """The same, later: for loggers that are in use as well. The stream stays."""
+    writer = next(p.__self__ for p in _processors if getattr(p, "__func__", None) is Writer.tell_lost)
+    _choose(level, form, writer)
+
+
+def _choose(level: str, form: str, writer: Writer) -> None:
+    if form == "auto":
+        form = "console" if writer.is_terminal else "logfmt"
+    renderers: dict[str, Any] = {
+        "console": lambda: structlog.dev.ConsoleRenderer(colors=writer.is_terminal, pad_event_to=24, sort_keys=False),
+        "logfmt": lambda: structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        "json": lambda: structlog.processors.JSONRenderer(),
+    }
+    least = LEVELS[level]
+
+    def is_wanted(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if LEVELS.get(method, logging.ERROR) < least:
+            raise structlog.DropEvent
+        return event
+
+    _processors[:] = [
+        is_wanted,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if form == "console" else "iso", utc=form != "console"),
+        writer.tell_lost,
+        _readable,
+        structlog.processors.format_exc_info,
+        renderers[form](),
+    ]
 
 
 def _readable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

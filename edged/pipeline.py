@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from edged.align import Aligner
 from edged.clock import Clock
 from edged.inputs import Filler
+from edged.model.records import RunFailed
 from edged.preprocess import Postprocess, Preprocess, StepError
 from edged.publish import Publish, next_due
 from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
 from edged.shape import Shape, value_at
 from edged.slots import Slots
-from edged.telemetry import Drops, Histogram
+from edged.telemetry import INTERNAL_ERROR, Drops, Histogram, whereabouts
 from edged.window import WindowStage
 
 Arrays = dict[str, NDArray[Any]]
@@ -62,6 +63,10 @@ class Pipeline:
 
     `wake` tells the model that rows wait (None: there is no model, and windows are results at once). `hold_sources`
     is told when blocks begin and cease to be parked, so that serial and replayed sources stop reading meanwhile.
+    `tells_again`: the samples of all its sources have times by which those that a broker sends again are recognised.
+
+    A fault of ours in a stage costs the row that shows it: it is counted as `internal_error` and its input settled. What was
+    handled together is then handled one by one, once.
     """
 
     priority = 0
@@ -88,6 +93,7 @@ class Pipeline:
         alarm: Callable[[int], None],
         results: Sequence[tuple[Field, tuple[str, ...]]] = (),
         deadline: int = 0,
+        tells_again: bool = False,
     ) -> None:
         self.name = name
         self.counts = counts
@@ -111,6 +117,7 @@ class Pipeline:
         self._clock = clock
         self._alarm = alarm
         self._deadline = deadline
+        self._tells_again = tells_again and (window is not None or aligner is not None)
         self._taken_at = 0
         self._run_ns = 0
         self._parked: deque[tuple[int | None, Block]] = deque()
@@ -128,6 +135,13 @@ class Pipeline:
         With `overflow = "block"` it may be parked, in order, and the sources held. With `drop_oldest` and `drop_newest` the
         rows of one read that find no slot wait for the runs before the next read: a burst is no overload yet.
         """
+        if block.seen is not None and self._tells_again:  # without a ring it is answered again: the result may have been lost
+            fresh = block.unseen()
+            self.counts.due += len(block) - len(fresh)
+            self.counts.drops.add("duplicate", len(block) - len(fresh))
+            block = fresh
+            if not len(block):
+                return
         if self._blocks and (self._parked or self.is_shed):
             self._park(source, block)
             return
@@ -150,6 +164,17 @@ class Pipeline:
             self._unpark()
         elif not self._blocks and (lost := self.slots.forget()):
             self.counts.drops.add("memory", lost)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether blocks, rows or windows wait here for a run."""
+        return bool(self._parked or len(self.slots))
+
+    def close(self) -> None:
+        """Nothing waits here any more, but its last run may be in progress: what is large is let go, whoever still knows it."""
+        self.aligner = self.window = None
+        self.slots.rows = {}
+        self._fillers = ()
 
     @property
     def is_busy(self) -> bool:
@@ -189,10 +214,27 @@ class Pipeline:
         if self.aligner is None or source is None:
             self._rows(block)
             return
-        joined = self.aligner.push(source, block)
+        try:
+            joined = self.aligner.push(source, block)
+        except Exception as error:
+            return self._one_by_one(block, error, lambda row: self._enter(source, row))
         if joined is not None:
             self._rows(joined)
         self._set_alarm()
+
+    def _one_by_one(self, block: Block, error: Exception, take: Callable[[Block], None]) -> None:
+        """After a fault: the rows that are not to blame, each alone; one that is goes, and is counted."""
+        if len(block) == 1:
+            self.counts.due += 1
+            self._refuse(error)
+            return
+        for i in range(len(block)):
+            take(block.part(i, i + 1))
+
+    def _refuse(self, error: Exception) -> None:
+        """Counts a row or window that a stage could not take."""
+        is_step = isinstance(error, StepError)
+        self.counts.drops.add("preprocess" if is_step else INTERNAL_ERROR, detail=str(error) if is_step else whereabouts(error))
 
     def _rows(self, block: Block) -> None:
         if self._waits and not self._is_last_call:
@@ -206,11 +248,28 @@ class Pipeline:
         if self.window is None:
             self._rows_due(block)
         elif block.carried is None:
-            self.window.push(block, self._window_due)
+            self._into_window(block)
         else:  # by one, so that each window carries what its newest sample does
             for i, self._carried in enumerate(block.carried):
-                self.window.push(block.part(i, i + 1), self._window_due)
+                self._into_window(block.part(i, i + 1))
             self._carried = None
+
+    def _into_window(self, block: Block) -> None:
+        window = self.window
+        assert window is not None
+        keys, taken = block.keys, window.taken(block.keys)
+        try:
+            window.push(block, self._window_due)
+        except Exception as error:
+            had = dict(zip(keys.tolist(), taken.tolist(), strict=True)) if isinstance(keys, np.ndarray) else {keys: int(taken)}
+
+            def take(row: Block) -> None:
+                key = row.keys if isinstance(row.keys, int) else row.keys.item(0)
+                had[key] += 1
+                if int(window.taken(key)) < had[key]:  # else it was in before the fault
+                    self._into_window(row)
+
+            self._one_by_one(block, error, take)
 
     def _park(self, source: int | None, block: Block, first: bool = False) -> None:
         for receipt in block.receipts:
@@ -265,18 +324,24 @@ class Pipeline:
         if self._preprocess is not None:
             try:
                 window = self._preprocess(window[None])[0]
-            except StepError as error:
-                self.counts.drops.add("preprocess", detail=str(error))
-                return
+            except Exception as error:
+                return self._refuse(error)
         if self.wake is None:
             self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded, self._carried)])
             return
         row = self.slots.put(key, time, arrival, NONE, degraded, self._carried)
         if row is None:
             return
-        for rows, filler in self._fillers:
-            filler.fill(rows[row, ...], window)
+        self._fill(row, window)
         self.wake()
+
+    def _fill(self, row: int, values: NDArray[Any]) -> None:
+        try:
+            for rows, filler in self._fillers:
+                filler.fill(rows[row, ...], values)
+        except Exception as error:
+            self.slots.drop_row(row)
+            self._refuse(error)
 
     def _rows_due(self, block: Block) -> None:
         count = len(block)
@@ -308,8 +373,12 @@ class Pipeline:
             return
         if len(rows) < len(taken):
             values = values[[i for i, row in enumerate(taken) if row is not None]]
-        for array, filler in self._fillers:
-            filler.fill_many(array, rows, values)
+        try:
+            for array, filler in self._fillers:
+                filler.fill_many(array, rows, values)
+        except Exception:
+            for row, i in {row: i for i, row in enumerate(rows)}.items():
+                self._fill(row, values[i])
         self.wake()
 
     def _prepared(self, values: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
@@ -321,9 +390,22 @@ class Pipeline:
             try:
                 return self._preprocess(values[keep] if len(keep) < len(values) else values), keep
             except StepError as error:
-                self.counts.drops.add("preprocess", detail=str(error))
+                self._refuse(error)
                 del keep[error.row]
+            except Exception:
+                return self._prepared_alone(values, keep)
         return values[:0], keep
+
+    def _prepared_alone(self, values: NDArray[Any], rows: Sequence[int]) -> tuple[NDArray[Any], Sequence[int]]:
+        assert self._preprocess is not None
+        kept, prepared = [], []
+        for i in rows:
+            try:
+                prepared.append(self._preprocess(values[i : i + 1]).copy())
+                kept.append(i)
+            except Exception as error:
+                self._refuse(error)
+        return (np.concatenate(prepared) if prepared else values[:0]), kept
 
     @staticmethod
     def _passing(
@@ -380,12 +462,20 @@ class Pipeline:
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
-        if self._postprocess is not None:
-            slots, outputs, inputs = self._after_model(slots, outputs, inputs)
+        try:
+            slots, bodies, refused = self._bodies(slots, outputs, inputs)
+        except Exception as error:
+            if len(slots) == 1:
+                return self.fail(slots[0], error)
+            for i, slot in enumerate(slots):
+                alone = ({name: x[i : i + 1] for name, x in arrays.items()} for arrays in (outputs, inputs))
+                self.finish([slot], *alone)
+            return
+        for slot, refusal in refused:
+            self.fail(slot, refusal)
         if not slots:
             return
         counts, now = self.counts, self._clock.now()
-        bodies = self.shape.results(outputs, inputs, [slot.key for slot in slots])
         if self._deadline:
             slots, bodies = self._in_time(slots, bodies, now)
             if not slots:
@@ -404,10 +494,12 @@ class Pipeline:
                     counts.published += 1
                 else:
                     counts.filtered += 1
-        if self.followers:
-            self._pass_on(slots, bodies)
-        for slot in slots:
-            slot.receipt.done()
+        try:
+            if self.followers:
+                self._pass_on(slots, bodies)
+        finally:
+            for slot in slots:
+                slot.receipt.done()
         counts.last_result = now
         counts.age.add(now - slots[-1].arrival, len(slots))
         if next_due(self.publishes) is not None:
@@ -454,29 +546,36 @@ class Pipeline:
         for push in self.followers:
             push(block)
 
-    def _after_model(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> tuple[list[Slot], Arrays, Arrays]:
-        """The outputs after `postprocess`, without the rows that it could not take."""
-        assert self._postprocess is not None
-        while slots:
+    def _bodies(
+        self, slots: list[Slot], outputs: Arrays, inputs: Arrays
+    ) -> tuple[list[Slot], list[dict[str, Any] | None], list[tuple[Slot, StepError]]]:
+        """What the results say, without the rows that `postprocess` could not take. Counts nothing yet."""
+        refused: list[tuple[Slot, StepError]] = []
+        while self._postprocess is not None and slots:
             try:
-                return slots, self._postprocess(outputs, len(slots)), inputs
+                outputs = self._postprocess(outputs, len(slots))
+                break
             except StepError as error:
-                self.fail(slots[error.row], error)
+                refused.append((slots[error.row], error))
                 keep = [i for i in range(len(slots)) if i != error.row]
                 slots = [slots[i] for i in keep]
                 outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
-        return slots, outputs, inputs
+        return slots, self.shape.results(outputs, inputs, [slot.key for slot in slots]) if slots else [], refused
 
     def fail(self, slot: Slot, error: Exception) -> None:
         """This row cannot be run or shaped: counted, its input settled."""
         self.counts.running -= 1
-        reason = "postprocess" if isinstance(error, StepError) else "model_error"
-        self.counts.drops.add(reason, detail=str(error))
+        reasons = {StepError: "postprocess", RunFailed: "model_error"}
+        reason = reasons.get(type(error), INTERNAL_ERROR)
+        self.counts.drops.add(reason, detail=whereabouts(error) if reason == INTERNAL_ERROR else str(error))
         slot.receipt.done()
 
     def supersede(self, receipts: AbstractSet[Receipt]) -> None:
         """The connection that these inputs came by is gone, and the broker sends them again: what waits of them and has not
-        entered a ring or a run is dropped, or each would give two results."""
+        entered a ring or a run is dropped, or each would give two results. Of samples with a time of their own the ring
+        leaves out the second instead."""
+        if self._tells_again:
+            return
         kept = deque((source, block) for source, block in self._parked if not receipts >= set(block.receipts))
         parked = (sum(len(block) for _, block in self._parked) - sum(len(block) for _, block in kept)) // self._hop
         self._parked = kept

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edged.encode import Encoder
-from edged.records import MESSAGE_OVERHEAD, NONE, Message, Receipt, Result
-from edged.telemetry import PublishCounts
+from edged.records import NONE, Message, Receipt, Result
+from edged.telemetry import INTERNAL_ERROR, PublishCounts, whereabouts
 from edged.when import When
 
 USUAL_BYTES = 1024
@@ -63,14 +63,18 @@ class Publish:
         self._topics: dict[int, bytes] = {}
 
     def offer(self, result: Result, receipt: Receipt, now: int) -> bool:
-        """Publishes the result, or holds it back (False), as `when` says. Takes the receipt along at QoS 1."""
-        if self._when is not None:
-            chosen = self._when.decide(result, now)
-            if chosen is None:
-                self.counts.filtered += 1
-                return False
-            result = chosen
-        self._publish(result, receipt, now)
+        """Publishes the result, or holds it back (False), as `when` says. Takes the receipt along at QoS 1. A fault of ours on
+        the way costs this result here, and is counted."""
+        try:
+            if self._when is not None:
+                chosen = self._when.decide(result, now)
+                if chosen is None:
+                    self.counts.filtered += 1
+                    return False
+                result = chosen
+            self._publish(result, receipt, now)
+        except Exception as error:  # of `when`
+            self._lose(error)
         return True
 
     def offer_due(self, now: int) -> None:
@@ -99,17 +103,34 @@ class Publish:
         self._topics.clear()
 
     def _publish(self, result: Result, receipt: Receipt, now: int) -> None:
+        try:
+            message = self._message(result, receipt, now)
+        except Exception as error:
+            self._lose(error)
+            return
+        try:
+            self._send(message)
+        except Exception as error:
+            message.let_go()
+            self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+
+    def _lose(self, error: Exception) -> None:
+        """There is no message."""
+        self.counts.made += 1
+        self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+
+    def _message(self, result: Result, receipt: Receipt, now: int) -> Message:
+        """The message, counted, with the receipt held."""
         topic = self._topics.get(result.key)
         if topic is None:
             topic = self._topics[result.key] = self._topic(result.key)
         body, is_open = self._encoder(result, now)
-        if self._qos:
-            receipt.hold()
-        else:
-            receipt = NONE
+        receipt = receipt if self._qos else NONE
+        message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)
+        receipt.hold()
         self.counts.made += 1
-        self._size = len(topic) + len(body) + MESSAGE_OVERHEAD
-        self._send(Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts))
+        self._size = message.size
+        return message
 
 
 def next_due(publishes: Sequence[Publish]) -> int | None:

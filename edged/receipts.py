@@ -25,9 +25,9 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.unacked)
 
-    def add(self, mid: int) -> Receipt:
+    def add(self, mid: int, is_again: bool = False) -> Receipt:
         """Opens the debt for one PUBLISH; the caller holds the receipt (`owed == 1`) and calls `done`."""
-        receipt = Receipt(mid)
+        receipt = Receipt(mid, is_again)
         self.unacked.append(receipt)
         return receipt
 

@@ -69,13 +69,15 @@ class Receipt:
     """The acknowledgement owed to one QoS 1 PUBLISH: given when nobody holds it any more.
 
     Whoever keeps it after the call that handed it over calls `hold` when taking and `done` once when letting go.
+    `is_again`: the broker says that it may have sent this PUBLISH before (DUP), so that we may have handled it.
     """
 
-    __slots__ = ("mid", "owed")
+    __slots__ = ("is_again", "mid", "owed")
 
-    def __init__(self, mid: int) -> None:
+    def __init__(self, mid: int, is_again: bool = False) -> None:
         self.mid = mid
         self.owed = 1
+        self.is_again = is_again
 
     def hold(self) -> None:
         self.owed += 1
@@ -105,7 +107,8 @@ class Block:
     `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
     the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
     `restarts` names keys whose windows and state begin anew with this block. `receipts` has one entry a row, or one for all.
-    `carried` has one entry a row, if anything is to be carried.
+    `carried` has one entry a row, if anything is to be carried. `seen` marks rows that the broker sent again and that, by
+    their time, have been pushed before.
     """
 
     values: Values
@@ -117,6 +120,7 @@ class Block:
     degraded: Flags | None = None
     restarts: tuple[int, ...] = ()
     carried: Carried | None = None
+    seen: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -133,6 +137,24 @@ class Block:
             None if self.degraded is None else self.degraded[start:stop],
             self.restarts if start == 0 else (),
             None if self.carried is None else self.carried[start:stop],
+            None if self.seen is None else self.seen[start:stop],
+        )
+
+    def unseen(self) -> Block:
+        """Without the rows that were `seen`."""
+        assert self.seen is not None
+        kept = np.flatnonzero(~self.seen)
+        rows = kept.tolist()
+        return Block(
+            self.values[kept],
+            self.time[kept],
+            self.offset,
+            self.arrival,
+            self.keys if isinstance(self.keys, int) else self.keys[kept],
+            self.receipts if len(self.receipts) == 1 else [self.receipts[i] for i in rows],
+            None if self.degraded is None else self.degraded[kept],
+            self.restarts,
+            None if self.carried is None else [self.carried[i] for i in rows],
         )
 
     def receipt_of_each(self) -> Sequence[Receipt]:

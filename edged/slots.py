@@ -158,6 +158,13 @@ class Slots:
                     self._free.append(slot.row)
             self._fifo = kept
 
+    def drop_row(self, row: int) -> None:
+        """Lets the waiting slot of a row go that could not be filled."""
+        slot = next(slot for slot in reversed(self._fifo) if slot.row == row)
+        self._fifo.remove(slot)
+        slot.receipt.done()
+        self._free.append(row)
+
     def supersede(self, receipts: AbstractSet[Receipt]) -> int:
         """Lets the waiting slots of these inputs go, since the inputs come again; returns how many there were."""
         kept = deque(slot for slot in self._fifo if slot.receipt not in receipts)

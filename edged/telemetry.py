@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import bisect
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,6 +19,15 @@ import structlog
 from edged.records import Reject
 
 LOG_EVERY_S = 10.0
+INTERNAL_ERROR = "internal_error"
+"""The reason of a drop that is a fault of ours."""
+
+
+def whereabouts(error: Exception) -> str:
+    """What went wrong, and where in edged, for whoever is to repair it."""
+    places = traceback.extract_tb(error.__traceback__)
+    where = f" in {places[-1].name}, {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
+    return f"{error!r}{where}; please report it"
 
 
 class Histogram:

@@ -67,6 +67,10 @@ class WindowStage:
         """Samples of `key` in its window now, at most `size`."""
         return min(int(self._seen[key]), self.size)
 
+    def taken(self, keys: NDArray[Any] | int) -> NDArray[np.int64]:
+        """Samples of each key since its window began anew."""
+        return np.asarray(self._seen[keys])
+
     def reset(self, key: int) -> None:
         """The window of `key` begins anew."""
         self._start_over(key)

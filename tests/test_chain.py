@@ -1,14 +1,16 @@
-"""Pipelines that read what another pipeline said, assembled from a plan and fed by hand."""
+"""Pipelines assembled from a plan and fed by hand: those that read what another said, and one with a fault."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import structlog
 
 from edged.assemble import Assembly, assemble, connect
 from edged.clock import Clock
+from edged.receipts import Ledger
 from edged.records import Block, Receipt
 from tests.plan.planning import ACCEL, MAIN, planned
 
@@ -64,3 +66,38 @@ async def test_a_key_that_begins_anew_does_so_all_along(tmp_path: Path) -> None:
     assert got == []  # the two samples are not of one window
     feed(assembly, Block(rows, np.array([now + 2]), 0, now))
     assert len(got) == 1
+
+
+async def test_an_input_that_shows_a_fault_is_acknowledged_once_and_its_neighbours_are_answered(tmp_path: Path) -> None:
+    text = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+decode = { format = "csv", fields = ["v"] }
+[pipeline.p]
+source = "in"
+publish = { topic = "out/p", qos = 1 }
+"""
+    assembly = assembled(tmp_path, text)
+    pipeline, ledger, tries = assembly.pipelines["p"], Ledger(), 0
+    shape: Any = pipeline.shape
+    healthy = shape.results
+
+    def results(outputs: Any, *more: Any) -> Any:
+        nonlocal tries
+        if 13 in outputs["v"]:
+            tries += 1
+            raise ZeroDivisionError("13")
+        return healthy(outputs, *more)
+
+    shape.results = results
+    link = assembly.links["main"]
+    link.outbox.hand_over = None
+    assembly.routers["main"].on_publishes([(b"in/x", b"%d" % n, 1, False, (), ledger.add(n), b"") for n in range(11, 16)])
+    sent = [link.outbox.take(link.outbox.qos1) for _ in range(len(link.outbox))]
+    assert [b'"v":%d' % n in m.body for n, m in zip((11, 12, 14, 15), sent, strict=True)] == [True] * 4
+    assert (tries, pipeline.counts.drops.by_reason, pipeline.counts.balance(0)) == (2, {"internal_error": 1}, 0)
+    assert ledger.take_settled() == []
+    for message in sent:
+        message.let_go()
+    assert ledger.take_settled() == [11, 12, 13, 14, 15]

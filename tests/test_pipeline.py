@@ -16,10 +16,11 @@ from edged.align import Aligner, AlignPlan, AlignSource
 from edged.clock import Clock
 from edged.encode import Envelope, make_encoder
 from edged.inputs import Filler, InputPlan
+from edged.model.records import RunFailed
 from edged.pipeline import Pipeline, PipelineCounts
 from edged.preprocess import compose, compose_outputs, custom
 from edged.publish import Publish
-from edged.records import NONE, Block, Field, Receipt
+from edged.records import NONE, Block, Field, Receipt, Result
 from edged.shape import OutputPlan, make_shape, result_fields
 from edged.slots import Slots
 from edged.telemetry import PublishCounts
@@ -38,6 +39,25 @@ def after(outputs):
         raise ValueError("too much")
     return {"y": outputs["y"] + 1}
 """
+
+
+class Faulty:
+    """A stage with a fault of ours: it fails when 13 is among what it is given, before it has done anything."""
+
+    def __init__(self, inner: Callable[..., Any], given: Callable[..., Any] = lambda *a: a[0]) -> None:
+        self.inner = inner
+        self.given = given
+        self.failures = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        if 13 in np.ravel(self.given(*arguments)):
+            self.failures += 1
+            raise ZeroDivisionError("13")
+        return self.inner(*arguments)
+
+
+def result_values(result: Result, _: int) -> Any:
+    return next(iter(result.body["outputs"].values()))
 
 
 class Rig:
@@ -60,6 +80,8 @@ class Rig:
         keys: int = 4,
         room: int = 1 << 30,
         deadline: int = 0,
+        tells_again: bool = False,
+        faulty: str = "",
     ) -> None:
         self.outlet = Outlet(room)
         self.sent = self.outlet.sent
@@ -70,9 +92,34 @@ class Rig:
         tensors = ("y",) if model else ("v",)
         output = OutputPlan("raw", tensors, max_keys=keys)
         envelope = Envelope("d", "p", None, "r")
+        encode: Any = make_encoder(envelope, result_fields(output))
+        made: Any = make_shape(output)
+        ring: Any = WindowStage(window[0], window[1], None, width, keys, np.float32) if window else None
+        filler: Any = Filler(InputPlan("x", shape))
+        before: Any = compose([custom(pre, folder)], shape) if pre and folder else None
+        latest: Any = When(when, keys) if when is not None else None
+        self.fault: Faulty
+        match faulty:
+            case "preprocess":
+                before = self.fault = Faulty(lambda rows: rows)
+            case "window":
+                ring.push = self.fault = Faulty(ring.push, lambda block, _: block.values)
+            case "fill":
+                filler.fill = Faulty(filler.fill, lambda _, values: values)
+                filler.fill_many = self.fault = Faulty(filler.fill_many, lambda _, rows, values: values)
+            case "shape":
+                made.results = self.fault = Faulty(made.results, lambda outputs, *_: next(iter(outputs.values())))
+            case "when":
+                latest = When(WhenPlan(Condition(of=("seq",), above=0)), keys)
+                latest.decide = self.fault = Faulty(lambda result, _: result, result_values)
+            case "encode":
+                encode = self.fault = Faulty(encode, result_values)
+            case "send":
+                outlet: Any = self.outlet
+                outlet.send = self.fault = Faulty(outlet.send, lambda message: 13 if b"13.0" in message.body else 0)
         self.entry = Publish(
-            encoder=make_encoder(envelope, result_fields(output)),
-            when=When(when, keys) if when is not None else None,
+            encoder=encode,
+            when=latest,
             topic=lambda key: b"out/%d" % key,
             outlet=self.outlet,
             counts=PublishCounts("p"),
@@ -85,14 +132,14 @@ class Rig:
         self.pipeline = Pipeline(
             "p",
             aligner=Aligner(align) if align else None,
-            window=WindowStage(window[0], window[1], None, width, keys, np.float32) if window else None,
+            window=ring,
             hop=window[1] if window else 1,
-            preprocess=compose([custom(pre, folder)], shape) if pre and folder else None,
-            fillers={"x": Filler(InputPlan("x", shape))},
+            preprocess=before,
+            fillers={"x": filler},
             slots=self.slots,
             wake=self._wake if model else None,
             postprocess=postprocess,
-            shape=make_shape(output),
+            shape=made,
             fields=(Field("v", 0, 1),),
             publishes=[self.entry],
             overflow=overflow,
@@ -101,6 +148,7 @@ class Rig:
             clock=Clock(),
             alarm=self.alarms.append,
             deadline=deadline,
+            tells_again=tells_again,
         )
         self._shape = shape
 
@@ -127,7 +175,7 @@ class Rig:
         good = [i for i in range(len(slots)) if not fail(float(x[i].max()))]
         for i, slot in enumerate(slots):
             if i not in good:
-                self.pipeline.fail(slot, RuntimeError("no"))
+                self.pipeline.fail(slot, RunFailed("no"))
         if good:
             self.pipeline.finish([slots[i] for i in good], {"y": x[good].copy()}, {"x": x[good]})
         self.check()
@@ -542,3 +590,71 @@ def test_while_memory_is_short_what_may_not_be_lost_waits_at_its_origin() -> Non
     assert rig.counts.published == 2
     assert rig.counts.drops.total == 0
     rig.check()
+
+
+@pytest.mark.parametrize("faulty", ["preprocess", "fill", "shape", "when", "encode", "send"])
+@pytest.mark.parametrize("window", [None, (1, 1)])
+@pytest.mark.parametrize("model", [True, False])
+def test_a_fault_in_a_stage_costs_the_row_that_shows_it(faulty: str, window: tuple[int, int] | None, model: bool) -> None:
+    if faulty == "fill" and not model:
+        return  # there is none
+    rig = Rig(faulty=faulty, window=window, model=model, slots=8)
+    receipts = [Receipt(i) for i in range(5)]
+    rig.push(11, 12, 13, 14, 15, receipts=receipts)
+    rig.run()
+    assert rig.values == [[11], [12], [14], [15]]
+    dropped = rig.counts.drops if faulty in ("preprocess", "fill", "shape") else rig.entry.counts.drops
+    assert dropped.by_reason == {"internal_error": 1}
+    assert rig.fault.failures <= 2
+    for message in rig.sent:
+        message.receipt.done()
+    assert [r.owed for r in receipts] == [0] * 5
+
+
+@pytest.mark.parametrize("key", [0, [0, 1, 2, 3, 0, 1, 2, 3], [0, 1, 0, 1, 2, 2, 3, 3]])
+def test_a_fault_in_a_window_costs_the_sample_that_shows_it(key: int | list[int]) -> None:
+    rig = Rig(faulty="window", window=(2, 2), slots=8)
+    receipts = [Receipt(i) for i in range(8)]
+    rig.push(*range(10, 18), key=key, receipts=receipts)
+    rig.run()
+    seen = sorted(x for window in rig.values for x in window)
+    assert len(seen) == len(set(seen)) == 6
+    assert 13 not in seen
+    assert rig.counts.drops.by_reason == {"internal_error": 1}
+    assert rig.fault.failures <= 2
+    assert [r.owed for r in receipts] == [0] * 8
+
+
+def seen(*flags: bool) -> dict[str, Any]:
+    return {"seen": np.array(flags)}
+
+
+def test_a_sample_that_came_before_does_not_enter_a_ring_again() -> None:
+    rig = Rig(window=(3, 3), tells_again=True)
+    rig.push(1, 2)
+    rig.push(1, 2, 3, 4, **seen(True, True, False, False))
+    rig.push(3, **seen(True))
+    rig.push(5, 6)
+    rig.run()
+    assert rig.values == [[1, 2, 3], [4, 5, 6]]
+    assert rig.counts.drops.by_reason == {"duplicate": 3}
+
+
+def test_an_input_without_a_ring_is_answered_again() -> None:
+    rig = Rig(tells_again=True)
+    rig.push(1, 2, **seen(True, True))
+    rig.run()
+    assert rig.values == [[1], [2]]
+    assert rig.counts.drops.total == 0
+
+
+def test_what_is_parked_in_front_of_a_ring_that_knows_it_stays_when_it_comes_again() -> None:
+    rig = Rig(window=(1, 1), slots=1, overflow="block", tells_again=True)
+    receipts = [Receipt(i) for i in range(3)]
+    rig.push(1, 2, 3, receipts=receipts)
+    rig.pipeline.supersede(set(receipts))
+    rig.push(1, 2, 3, 4, **seen(True, True, True, False))
+    while rig.run():
+        pass
+    assert rig.values == [[1], [2], [3], [4]]
+    assert rig.counts.drops.by_reason == {"duplicate": 3}

@@ -6,7 +6,7 @@ import msgspec
 
 from edged.encode import Envelope, make_encoder
 from edged.publish import Publish, next_due
-from edged.records import NONE, Receipt, Result
+from edged.records import NONE, Message, Receipt, Result
 from edged.shape import OutputPlan, result_fields
 from edged.telemetry import PublishCounts
 from edged.when import Condition, When, WhenPlan
@@ -122,3 +122,20 @@ def test_what_was_held_back_for_longer_than_the_deadline_is_dropped() -> None:
     entry.offer_due(5_000_100)
     assert [msgspec.json.decode(m.body + b"}")["seq"] for m in outbox.sent] == [1]
     assert (entry.counts.made, entry.counts.drops.by_reason) == (2, {"expired": 1})
+
+
+def test_a_fault_costs_the_result_that_shows_it() -> None:
+    class Link(Outlet):
+        def send(self, message: Message) -> None:
+            if b'"score":13' in message.body:
+                raise ZeroDivisionError("13")
+            super().send(message)
+
+    outbox = Link()
+    entry, receipts = publish(outbox), [Receipt(i) for i in range(3)]
+    for receipt, score in zip(receipts, (12.0, 13.0, 14.0), strict=True):
+        assert entry.offer(result(score), receipt, 0)
+        receipt.done()
+    assert len(outbox.sent) == 2
+    assert [r.owed for r in receipts] == [1, 0, 1]
+    assert (entry.counts.made, entry.counts.drops.by_reason) == (3, {"internal_error": 1})

@@ -6,6 +6,7 @@ turns problems, the file's and the plan's, into lines with the positions of the 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,11 +33,13 @@ class Draft:
     config: Config
     positions: Positions
     problems: tuple[Problem, ...]
+    digest: str = ""
+    """Of the file: 8 hex digits of its SHA-256."""
 
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     """What a file says, as far as it can be used. Raises ConfigError when it cannot be read or is no TOML."""
-    document = _document(path)
+    document, digest = _document(path)
     conversion = Conversion(Surroundings(path.absolute().parent, environ), document.positions, RULES, FINISH)
     config = conversion.file(document.values)
 
@@ -46,7 +49,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     problems = [*references(document.values, conversion.meant, line_of), *conversion.problems]
     if all(p.is_warning for p in problems):
         problems += unused(document.values)
-    return Draft(path, _sound(config), document.positions, tuple(_once(problems)))
+    return Draft(path, _sound(config), document.positions, tuple(_once(problems)), digest)
 
 
 def _sound(config: Config) -> Config:
@@ -102,7 +105,7 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
             yield problem
 
 
-def _document(path: Path) -> Document:
+def _document(path: Path) -> tuple[Document, str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -121,6 +124,6 @@ def _document(path: Path) -> Document:
         found = f"expected UTF-8 text, found the byte 0x{content[error.start]:02X}; save the file as UTF-8"
         raise ConfigError([f"{path}:{line}:{column}: {found}"]) from None
     try:
-        return parse(text)
+        return parse(text), hashlib.sha256(content).hexdigest()[:8]
     except SyntaxProblem as problem:
         raise ConfigError([f"{path}:{problem.line}:{problem.column}: {problem.text}"]) from None

@@ -504,6 +504,7 @@ class Model(Table, frozen=True, kw_only=True):
     ] = None
     threads: Annotated[Annotated[int, integer(1, 256)], Key("intra-op threads; they never spin")] = 1
     batch: Annotated[Batch, Key("windows in one run", default="as the model fixes it")] = Batch()
+    watch: Annotated[Flag, Key("swap when the file changes")] = True
     run: Annotated[
         Literal["auto", "inline", "worker"],
         Key("on the loop or on the worker thread; auto: by measured time"),

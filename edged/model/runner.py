@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     """What a run gave: `outputs` of the rows that ran, and by row what went wrong with the others."""
 
     outputs: Arrays
-    failed: dict[int, RunFailed]
+    failed: dict[int, Exception]
     took_ns: int
 
 
@@ -168,8 +168,10 @@ class Model:
         return True
 
     def _finish_worker(self, outcome: Outcome) -> None:
-        self._finish(outcome)
-        self._wake_again()
+        try:
+            self._finish(outcome)
+        finally:
+            self._wake_again()
 
     def _wake_again(self) -> None:
         if any(share.feeder.waiting() for share in self._shares):
@@ -193,15 +195,23 @@ class Model:
         return parts, count
 
     def _finish(self, outcome: Outcome) -> None:
-        parts, inputs = self.running or [], self.loaded.session.inputs
-        outputs, failed, took_ns = outcome
-        counts = self.counts
+        parts, counts = self.running or [], self.counts
         counts.runs += 1
         counts.rows += parts[-1].stop
-        counts.time.add(took_ns)
+        counts.time.add(outcome.took_ns)
         self.last_error = ""
-        if failed:
-            self._fail(parts, failed, outcome, inputs)
+        try:
+            self._hand_out(parts, outcome)
+        finally:  # whatever became of the results, the next run may begin
+            self.running = None
+            if self._next is not None:
+                (self.loaded, then), self._next = self._next, None
+                then()
+
+    def _hand_out(self, parts: list[Part], outcome: Outcome) -> None:
+        inputs, outputs = self.loaded.session.inputs, outcome.outputs
+        if outcome.failed:
+            self._fail(parts, outcome.failed, outcome, inputs)
         elif len(parts) == 1:
             feeder, slots, _, stop = parts[0]
             feeder.finish(slots, outputs, {n: x[:stop] for n, x in inputs.items()})
@@ -209,12 +219,8 @@ class Model:
             for feeder, slots, start, stop in parts:
                 rows = slice(start, stop)
                 feeder.finish(slots, {n: y[rows] for n, y in outputs.items()}, {n: x[rows] for n, x in inputs.items()})
-        self.running = None
-        if self._next is not None:
-            (self.loaded, then), self._next = self._next, None
-            then()
 
-    def _fail(self, parts: list[Part], failed: dict[int, RunFailed], outcome: Outcome, inputs: Arrays) -> None:
+    def _fail(self, parts: list[Part], failed: dict[int, Exception], outcome: Outcome, inputs: Arrays) -> None:
         """Hands out the rows that ran, in order, and rejects the others."""
         self.counts.repeats += 1
         self.counts.failed += len(failed)
@@ -272,7 +278,7 @@ def run_rows(session: Session, count: int, now: Callable[[], int]) -> Outcome:
     started = now()
     try:
         outputs = session.run(count)
-    except RunFailed as e:
+    except Exception as e:  # also one that is a fault of ours: whoever waits for this run must hear of its end
         if count == 1:
             return Outcome({}, {0: e}, now() - started)
         return _run_one_by_one(session, count, started, now)
@@ -285,13 +291,13 @@ def _run_one_by_one(session: Session, count: int, started: int, now: Callable[[]
     inputs = session.inputs
     rows = {n: x[:count].copy() for n, x in inputs.items()}
     outputs: Arrays = {}
-    failed: dict[int, RunFailed] = {}
+    failed: dict[int, Exception] = {}
     for i in range(count):
         for name, x in inputs.items():
             x[:] = rows[name][i]
         try:
             answer = session.run(1)
-        except RunFailed as e:
+        except Exception as e:
             failed[i] = e
             continue
         for name, y in answer.items():

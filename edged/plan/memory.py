@@ -25,7 +25,7 @@ from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.shape import OutputPlan
 from edged.spool.settings import MEMORY_BYTES, SpoolSettings
-from edged.transport.mqtt_settings import LinkSettings
+from edged.transport.mqtt_settings import WAITING, LinkSettings
 
 FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
@@ -43,6 +43,8 @@ CARRIED = MOST_BYTES + 40
 """What a slot keeps of its input for the result, if it does."""
 RESULT = 1 * KIB
 """Bytes of a result that `when` keeps for later."""
+INPUT = 400
+"""Bytes of an input that waits beside its topic and payload: objects, receipt, its place in the queue."""
 UNKNOWN_OUTPUT = 4 * KIB
 """Assumed for one row of an output whose shape the file leaves open."""
 
@@ -240,6 +242,10 @@ def _link(
     how = f"{link.outbox_bytes // KIB} KiB out, {LINK_READ // KIB} KiB + two packets of {link.max_packet // KIB} KiB in"
     size = link.outbox_bytes + LINK_READ + 2 * link.max_packet  # one that comes in, and as much that waits to be handled
     yield MemoryLine(f"broker.{name}: buffers", size, how, f"broker.{name}.max_packet")
+    if any(s.qos for s in link.subscriptions):  # what a broker sends beyond the receive maximum: one packet's worth of bytes
+        waiting = WAITING * link.receive_maximum
+        how = f"{link.max_packet // KIB} KiB in up to {waiting} messages"
+        yield MemoryLine(f"broker.{name}: inputs too many", link.max_packet + waiting * INPUT, how, f"broker.{name}.max_packet")
     # Payloads that pipelines with `overflow = "block"` may hold back unacknowledged.
     blocking = {s for p in pipelines.values() if p.overflow == "block" for s in p.sources}
     held = [mqtt_settings(s).max_bytes for s in sources.values() if s.name in blocking and s.broker == name]

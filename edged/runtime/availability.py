@@ -55,12 +55,29 @@ class Availability:
     """`look` is called a few times a second."""
 
     def __init__(self, assembly: Assembly) -> None:
+        self._names: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._take(assembly)
+
+    def _take(self, assembly: Assembly) -> None:
         self._assembly = assembly
         fresh = assembly.freshness
         self._keyed = {n for n, p in assembly.plan.sources.items() if p.key_names and n in fresh}
         sizes = {n: 1 + len(fresh[n].last_good) if n in self._keyed else 1 for n in assembly.sources}
         self._listeners = [_Listener(assembly.links[b], sizes) for b in assembly.plan.health_brokers]
-        self._names: dict[tuple[str, int], tuple[str, ...]] = {}
+
+    def adopt(self, assembly: Assembly) -> None:
+        """Speaks of another assembly: removes the topics of sources that are gone; of the others all is said again."""
+        before = self._assembly
+        gone = before.sources.keys() - assembly.sources.keys()
+        for name, key in list(self._names):
+            table = self._table(name)
+            if name in gone or assembly.keys.get(assembly.plan.sources[name].key_group) is not table:
+                self._remove(name, key)
+        for name in gone:
+            for listener in self._listeners:
+                if listener.link.state in UP:
+                    listener.send(self._topic(name, ()), b"")
+        self._take(assembly)
 
     def look(self, now: int) -> None:
         """Says what differs from what was said. `now` is monotonic ns."""

@@ -6,7 +6,7 @@ Reads the counters of the running parts; owns none of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.config.units import MIB
 from edged.encode import rfc3339
+from edged.plan.change import Change
 from edged.records import Message
 from edged.runtime.availability import Availability
 from edged.runtime.relief import Relief
@@ -28,6 +29,8 @@ from edged.telemetry import Histogram, Rate
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
 """States that every part goes through at a start: no news then."""
 EXPLAIN_EVERY_NS = 10 * 10**9
+MOST_ERRORS = 20
+"""Problems of a refused configuration that are published; the log has all."""
 
 log: Any = structlog.get_logger("edged")
 
@@ -51,6 +54,40 @@ class Health:
         self.memory = Relief(assembly, self.event)
         self._connects: dict[str, int] = {}
         self._availability = Availability(assembly)
+        self._errors: tuple[str, ...] = ()
+        self._at_start: tuple[str, ...] = ()
+
+    def adopt(self, assembly: Assembly, config_hash: str) -> None:
+        """Speaks of another assembly from now on. Retained topics of what is gone are removed."""
+        before, self._assembly, self._plan = self._assembly, assembly, assembly.plan
+        self._config_hash = config_hash
+        if assembly is before:
+            return
+        for name in before.models.keys() - assembly.models.keys():
+            self._send_bytes(f"model/{name}", b"", retain=True)
+        gone = {(kind, name) for kind, name in self._states if name not in getattr(assembly, f"{kind}s", {name})}
+        for key in gone:
+            del self._states[key]
+            self._rates.pop(key, None)
+        self.memory.adopt(assembly)
+        self._availability.adopt(assembly)
+
+    def say_reload(self, errors: Sequence[str], change: Change | None, why: str) -> None:
+        """What became of a reload: in the log, as an event, and in health until the next one."""
+        self._errors = tuple(errors)
+        if errors:
+            for line in errors:
+                log.error("configuration", problem=line)
+            log.error("reload refused", why=why, problems=len(errors), kept="what ran before")
+            self.event("reload", ok=False, why=why, errors=list(errors[:MOST_ERRORS]))
+        elif change is not None:
+            self._at_start = change.at_start
+            facts = {"added": change.added, "changed": change.changed, "removed": change.removed, "at_start": change.at_start}
+            said = {key: list(names) for key, names in facts.items() if names}
+            if said:
+                log.info("reloaded", why=why, **{key: "; ".join(names) for key, names in said.items()})
+                self.event("reload", ok=True, why=why, **said)
+        self._next_health = 0
 
     def tick(self) -> None:
         now = self._clock.now()
@@ -82,7 +119,9 @@ class Health:
         self._send("event", {"time": rfc3339(self._clock.utc()), "event": kind, **facts}, retain=False)
 
     def _send(self, topic: str, facts: dict[str, Any], retain: bool) -> None:
-        body = self._encode(facts)
+        self._send_bytes(topic, self._encode(facts), retain)
+
+    def _send_bytes(self, topic: str, body: bytes, retain: bool) -> None:
         full = f"{self._plan.base_topic}/{topic}".encode()
         for broker in self._plan.health_brokers:
             link = self._assembly.links[broker]
@@ -124,7 +163,8 @@ class Health:
 
     def status_line(self) -> str:
         """For `systemctl status`."""
-        bad = [f"{s.kind} {s.name}: {s.state}" for s in states(self._assembly, self._clock.now()) if s.state not in GOOD]
+        bad = [f"configuration refused: {self._errors[0]}"] if self._errors else []
+        bad += [f"{s.kind} {s.name}: {s.state}" for s in states(self._assembly, self._clock.now()) if s.state not in GOOD]
         results = sum(p.counts.published for p in self._assembly.pipelines.values())
         memory = f"{self.memory.read() // MIB} of {self._plan.budget // MIB} MiB"
         return f"{'; '.join(bad[:3])}; {memory}" if bad else f"{results} results, {memory}"
@@ -157,6 +197,8 @@ class Health:
             "version": __version__,
             "uptime_s": round((now - self._started) / 1e9, 1),
             "config": self._config_hash,
+            **({"config_errors": self._errors[:MOST_ERRORS]} if self._errors else {}),
+            **({"config_at_start": self._at_start} if self._at_start else {}),
             "run": self._assembly.run,
             "state": "healthy" if all(s.state in GOOD for s in found.values()) else "degraded",
             "memory": self.memory.facts(),

@@ -2,6 +2,8 @@
 
     outer scope:   the spool, links (broker connections) consumers before producers
       inner scope: sources, each under a supervisor
+    reload:        cancel the sources that go -> wire the new parts, in one turn -> start what is new -> close links that go;
+                   pipelines of the plan before run out what they had beside the new ones
     stop:          cancel the sources -> parked blocks and slots are run out -> links flush and say goodbye -> the rest to disk,
                    all under one deadline; what is left is counted as dropped, reason "shutdown"
 
@@ -13,30 +15,39 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import structlog
 
-from edged.assemble import Assembly
+from edged.assemble import Assembly, connect, release
 from edged.clock import Clock
 from edged.errors import EX_OK, EX_SOFTWARE
+from edged.pipeline import Pipeline
+from edged.plan.change import Change
 from edged.records import Block
 from edged.runtime.health import Health
 from edged.runtime.notify import Notifier
 from edged.runtime.progress import Progress
-from edged.runtime.supervisor import supervise
+from edged.runtime.supervisor import Source, supervise
+from edged.transport.mqtt_client import Link
 
 STOP_DEADLINE_S = 10.0
+LEAVE_S = 5.0
+"""For a link that a reload removed to send what it has."""
 TICK_S = 0.25
 """How often the loop's lag is measured and the watchdog fed."""
 
 log: Any = structlog.get_logger("edged")
 
 
-class _Lifecycle:
+class Lifecycle:
+    """Runs one assembly after another until a signal, a bug, or the end of all recordings."""
+
     def __init__(self, assembly: Assembly, health: Health, notifier: Notifier, clock: Clock) -> None:
-        self._assembly = assembly
+        self.assembly = assembly
+        self.on_hangup: Callable[[], object] = lambda: None
         self._health = health
         self._notifier = notifier
         self._clock = clock
@@ -44,38 +55,40 @@ class _Lifecycle:
         self._stop = asyncio.Event()
         self._code = EX_OK
         self._signals = 0
+        self._links: dict[str, asyncio.Task[Any]] = {}
+        self._sources: dict[str, tuple[Source, asyncio.Task[Any]]] = {}
+        self._leaving: set[asyncio.Task[Any]] = set()
+        self._end: asyncio.Task[Any] | None = None
 
-    async def serve(self) -> int:
+    async def serve(self, work: Coroutine[Any, Any, None]) -> int:
+        """Returns the exit status. `work` runs beside, from READY to the stop."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_bug)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        assembly = self._assembly
-        spool = assembly.spool
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
+        spool = self.assembly.spool
         if spool is not None:
             spool.open()
             spooling = self._task("spool", spool.run())
-        links = [self._task(f"link:{name}", link.run()) for name, link in assembly.links.items()]
-        sources = [
-            self._task(f"source:{name}", supervise(reader, _fan_out(assembly.consumers[name]), self._clock))
-            for name, reader in assembly.readers.items()
-        ]
+        self._start()
         ticker = self._task("ticker", self._tick())
         self._notifier.ready(self._health.status_line())
         log.info("ready", **self._health.ready_facts())
-        if sources and not assembly.has_live_sources:
-            self._task("end of recordings", self._stop_after(sources))
+        working = self._task("reload", work)
         await self._stop.wait()
+        await _cancel([working])
+        assembly = self.assembly
         self._notifier.stopping("stopping: finishing what was read")
         log.info("stopping", deadline_s=STOP_DEADLINE_S)
         deadline = loop.time() + STOP_DEADLINE_S
-        await _cancel([*sources, ticker])
+        await _cancel([*(task for _, task in self._sources.values()), ticker])
         for router in assembly.routers.values():
             router.is_closed = True
         await self._drain(deadline)
         self._health.say_stopped()
         await asyncio.gather(*(link.close(max(0.2, deadline - loop.time())) for link in assembly.links.values()))
-        await _cancel(links)
+        await _cancel([*self._links.values(), *self._leaving])
         if spool is not None:
             await spool.close(spooling, max(1.0, deadline - loop.time()))
             await _cancel([spooling])
@@ -83,18 +96,74 @@ class _Lifecycle:
         log.info("stopped", **self._health.stop_facts())
         return self._code
 
+    def _start(self) -> None:
+        """Starts every link and source of the assembly that does not run yet."""
+        assembly = self.assembly
+        for name, link in assembly.links.items():
+            if name not in self._links:
+                self._links[name] = self._task(f"link:{name}", link.run())
+        for name, reader in assembly.readers.items():
+            if name not in self._sources:
+                work = supervise(reader, _fan_out(assembly.consumers[name]), self._clock)
+                self._sources[name] = (reader, self._task(f"source:{name}", work))
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+        if self._sources and not assembly.has_live_sources:
+            self._end = self._task("end of recordings", self._stop_after([task for _, task in self._sources.values()]))
+
+    async def switch(self, assembly: Assembly, digest: str) -> None:
+        """Goes over to another assembly, made with what this one runs."""
+        before = self.assembly
+        if assembly is not before:
+            readers = assembly.readers
+            gone = [name for name, (reader, _) in self._sources.items() if readers.get(name) is not reader]
+            await _cancel([self._sources.pop(name)[1] for name in gone])  # a port has one reader
+            connect(assembly, before)
+            self.assembly = assembly
+            self._progress = Progress(assembly)
+            self._start()
+            for name in [name for name in self._links if name not in assembly.links]:
+                self._leave(before.links[name], self._links.pop(name))
+        self._health.adopt(assembly, digest)
+
+    def _leave(self, link: Link, running: asyncio.Task[Any]) -> None:
+        async def close() -> None:
+            await link.close(LEAVE_S)
+            await _cancel([running])
+
+        task = self._task(f"leaving:{link.name}", close())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    def reloading(self) -> None:
+        """A reload begins."""
+        self._notifier.reloading(time.monotonic_ns() // 1000)
+
+    def say_reload(self, errors: Sequence[str], change: Change | None, why: str) -> None:
+        """A reload is over: what became of it, to everybody."""
+        self._health.say_reload(errors, change, why)
+
+    def reloaded(self) -> None:
+        """It is over, whatever came of it."""
+        self._notifier.ready(self._health.status_line())
+
     async def _drain(self, deadline: float) -> None:
         """Runs out what was read: parked blocks, slots and the batch in progress."""
         loop = asyncio.get_running_loop()
         self._health.memory.end()
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
-        for pipeline in self._assembly.pipelines.values():
+        for pipeline in self._all_pipelines:
             if lost := pipeline.abandon():
                 log.warning("dropped", where=f"pipeline.{pipeline.name}", reason="shutdown", count=lost)
 
+    @property
+    def _all_pipelines(self) -> list[Pipeline]:
+        return [*self.assembly.leaving, *self.assembly.pipelines.values()]
+
     def _is_busy(self) -> bool:
-        return any(p.is_busy for p in self._assembly.pipelines.values())
+        return any(p.is_busy for p in self._all_pipelines)
 
     async def _tick(self) -> None:
         """Measures how late the loop is, keeps health, and feeds the watchdog while every stage makes progress."""
@@ -107,6 +176,8 @@ class _Lifecycle:
             now = loop.time()
             self._health.lag.add(int(max(0.0, now - due) * 1e9))
             self._health.tick()
+            if self.assembly.leaving:
+                release(self.assembly)
             if now >= next_feed:
                 next_feed = now + feed_every
                 stuck = self._progress.stuck(self._clock.now())
@@ -118,7 +189,7 @@ class _Lifecycle:
 
     async def _stop_after(self, sources: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.gather(*sources)
-        spool = self._assembly.spool
+        spool = self.assembly.spool
         while self._is_busy() or (spool is not None and spool.state[0] == "replaying"):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # as in `_drain`: what went to disk since the broker is slower than a file goes out too
         log.info("finished", reason="every recording was played to its end")
@@ -149,11 +220,6 @@ class _Lifecycle:
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)
         self._stop.set()
-
-
-async def serve(assembly: Assembly, health: Health, notifier: Notifier, clock: Clock) -> int:
-    """Runs the daemon until a signal, a bug, or the end of all recordings; returns the exit status."""
-    return await _Lifecycle(assembly, health, notifier, clock).serve()
 
 
 def _fan_out(consumers: list[Callable[[Block], None]]) -> Callable[[Block], None]:

@@ -23,6 +23,10 @@ class Notifier:
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}")
 
+    def reloading(self, monotonic_us: int) -> None:
+        """To be followed by `ready`."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_us}")
+
     def status(self, text: str) -> None:
         self._send(f"STATUS={text}")
 

@@ -51,6 +51,14 @@ class Relief:
         self._governor = Governor(min(plan.budget, plan.cgroup or plan.budget), plan.planned_bytes, len(self._candidates))
         self._said = ("ok", 0)
 
+    def adopt(self, assembly: Assembly) -> None:
+        """Looks after another assembly. What is shed now is let go first: its pipelines may be others, and so may the budget."""
+        self.end()
+        self._assembly, self._plan = assembly, assembly.plan
+        plan = assembly.plan
+        self._candidates = shed_order(list(assembly.pipelines.values()))
+        self._governor = Governor(min(plan.budget, plan.cgroup or plan.budget), plan.planned_bytes, len(self._candidates))
+
     @property
     def shed(self) -> list[str]:
         """The pipelines that are shed now, the least important first."""

@@ -1,16 +1,15 @@
-"""From a configuration file to a running daemon, or to every reason why not: what `edged run` and `edged check` share."""
+"""What the commands `edged run` and `edged check` do."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import json
-import socket
+import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,85 +17,20 @@ import structlog
 import uvloop
 
 from edged import __version__, log
-from edged.assemble import assemble, connect, load_models
-from edged.budget import cgroup_limit, has_memory_cgroup, machine_bytes, resident_bytes
+from edged.assemble import assemble, connect
+from edged.budget import has_memory_cgroup
 from edged.clock import Clock
-from edged.config.load import Draft, read, report
-from edged.config.schema import Config
-from edged.errors import EX_OK, ConfigError, Fatal, Problem
-from edged.model.manifest import Manifest, read_manifest
-from edged.model.onnx import available
-from edged.model.records import ModelRefused
+from edged.errors import EX_OK, Fatal
 from edged.model.runner import Loaded
-from edged.plan.make import make_plan
-from edged.plan.memory import check_budget, check_cgroup, with_measured
-from edged.plan.records import Machine, Plan
-from edged.process import trim
 from edged.report import load_text, plan_json, plan_text
+from edged.runtime.control import Control
 from edged.runtime.health import Health
-from edged.runtime.lifecycle import serve
+from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
-from edged.runtime.outside import free_bytes, look_outside, state_dir
+from edged.runtime.prepare import Prepared, load, prepare
+from edged.runtime.reload import Reloader
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A configuration that can be run: its plan, and the warnings as lines."""
-
-    draft: Draft
-    plan: Plan
-    warnings: tuple[str, ...]
-
-
-def prepare(path: Path) -> Prepared:
-    """Reads, checks and plans a configuration. Raises ConfigError with every problem of the file and of its models."""
-    draft = read(path)
-    problems = list(draft.problems)
-    manifests = _manifests(draft.config, problems)
-    if draft.config.model:
-        available()  # onnxruntime itself belongs to the base that the plan starts from
-    gc.collect()
-    state = state_dir(draft.config)
-    free = free_bytes(draft.config.spool.path or state)
-    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit())
-    plan, more = make_plan(draft.config, manifests, machine)
-    problems += [*more, *look_outside(draft.config)]
-    if plan is None or any(not p.is_warning for p in problems):
-        raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
-    return Prepared(draft, plan, tuple(report(draft, problems)))
-
-
-def _manifests(config: Config, problems: list[Problem]) -> dict[str, Manifest]:
-    manifests = {}
-    for name, model in config.model.items():
-        manifest, found = read_manifest(name, model.path)
-        problems += found
-        if manifest is not None:
-            manifests[name] = manifest
-    return manifests
-
-
-def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
-    """Loads and tries the models of the plan; the plan with what they really took. Raises ConfigError when one cannot be run as
-    configured, or when they do not fit into the budget."""
-    plan, draft = prepared.plan, prepared.draft
-    if not plan.models:
-        return plan, {}
-    before = resident_bytes()
-    try:
-        loaded = load_models(plan.models)
-    except ModelRefused as error:
-        raise ConfigError(report(draft, error.problems)) from error
-    gc.collect()
-    trim()
-    plan = replace(plan, memory=with_measured(plan.memory, resident_bytes() - before))
-    too_much = check_budget(plan.memory, plan.budget, draft.config.memory.budget is not None)
-    problems = [p for p in (too_much, check_cgroup(plan.memory, plan.budget, plan.cgroup)) if p is not None and not p.is_warning]
-    if problems:
-        raise ConfigError(report(draft, problems))
-    return plan, loaded
 
 
 def check(path: Path, as_json: bool) -> int:
@@ -136,6 +70,7 @@ def _print(text: str) -> None:
 
 def run(path: Path) -> int:
     """The daemon, from its configuration to its exit status."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     prepared = prepare(path)
     settings = prepared.draft.config.log
     log.configure(settings.level, settings.format)
@@ -146,23 +81,27 @@ def run(path: Path) -> int:
     if not has_memory_cgroup():
         logger.warning("memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself")
     plan, loaded = load(prepared)
+    prepared = replace(prepared, plan=plan)
     for name, one in loaded.items():
         if prepared.plan.models[name].providers != "auto":  # what auto did not take is in the model's topic
             for reason in one.report.reasons:
                 logger.info("model", model=name, note=reason)
-    config_hash = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
-    return on_loop(_serve(plan, loaded, config_hash, logger))
+    return on_loop(_serve(prepared, loaded, logger))
 
 
-async def _serve(plan: Plan, loaded: dict[str, Loaded], config_hash: str, logger: Any) -> int:
+async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> int:
     clock = Clock()
-    assembly = assemble(plan, loaded, clock, logger)
+    assembly = assemble(prepared.plan, loaded, clock, logger)
     connect(assembly)
-    health = Health(assembly, clock, config_hash)
+    health = Health(assembly, clock, prepared.draft.digest)
     with closing(Notifier()) as notifier:
-        return await serve(assembly, health, notifier, clock)
+        lifecycle = Lifecycle(assembly, health, notifier, clock)
+        reloader = Reloader(prepared, lifecycle, clock, logger)
+        lifecycle.on_hangup = reloader.ask
+        async with Control(prepared.draft.path, reloader.answer):
+            return await lifecycle.serve(reloader.run())
 
 
 def on_loop(work: Coroutine[Any, Any, T]) -> T:

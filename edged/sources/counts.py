@@ -48,12 +48,13 @@ def stamped(
     receipts: Sequence[Receipt] = (NONE,),
 ) -> Block | None:
     """The block of freshly decoded rows, counted; None when all of them were refused."""
-    counts.read += len(rows.values) + len(rows.rejects)
+    block: Block | None = None
+    rejects: list[Reject] = []
+    if len(rows.values):
+        block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
+    counts.read += len(rows.values) + len(rows.rejects)  # not before: a fault on the way leaves nothing half counted
     if rows.rejects:
         counts.reject(rows.rejects)
-    if not len(rows.values):
-        return None
-    block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
     if rejects:
         counts.reject(rejects)
     if block is not None:

@@ -6,10 +6,8 @@ and settles the receipts afterwards. Nothing here waits.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import NamedTuple
 
 from edged.clock import Clock
@@ -17,7 +15,7 @@ from edged.decode import PayloadDecoder
 from edged.records import Block, Receipt, Reject
 from edged.sources.counts import SourceCounts, stamped
 from edged.stamp import KeyTable, Stamper
-from edged.telemetry import Drops
+from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
 from edged.topics import TopicFilter
 from edged.transport.mqtt_frames import Inbound
 
@@ -91,22 +89,15 @@ class MqttSource:
     def _decode(self, payloads: list[bytes], captures: list[tuple[str, ...]], receipts: list[Receipt], now: int) -> None:
         counts = self.counts
         try:
-            rows = self._decoder.decode(payloads, None if self._keys is None else captures)
+            block = self._block(payloads, captures, receipts, now)
         except Exception as error:  # a fault of ours: it costs the message that shows it, not its neighbours
             if len(payloads) > 1:
                 for i in range(len(payloads)):
                     self._decode(payloads[i : i + 1], captures[i : i + 1], receipts[i : i + 1], now)
                 return
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            detail = f"{error!r} in {place.name}, {Path(place.filename).name}:{place.lineno}; please report it"
             counts.read += 1
-            counts.reject([Reject("internal_error", detail, payloads[0][:64])])
+            counts.reject([Reject(INTERNAL_ERROR, whereabouts(error), payloads[0][:64])])
             return
-        key_ids: list[int | None] | None = None
-        if self._keys is not None and len(rows.values):
-            key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
-        clock = self._clock
-        block = stamped(rows, self._stamper, counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
         if block is None:
             return
         fault: Exception | None = None
@@ -117,6 +108,14 @@ class MqttSource:
                 fault = fault or error
         if fault is not None:  # the other pipelines have theirs
             raise fault
+
+    def _block(self, payloads: list[bytes], captures: list[tuple[str, ...]], receipts: list[Receipt], now: int) -> Block | None:
+        rows = self._decoder.decode(payloads, None if self._keys is None else captures)
+        key_ids: list[int | None] | None = None
+        if self._keys is not None and len(rows.values):
+            key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
+        clock = self._clock
+        return stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
 
     def _key_ids(
         self,
@@ -174,7 +173,7 @@ class Router:
                 source.flush(now)
             except Exception as error:
                 fault = fault or error
-        if fault is not None:  # the other sources have theirs; who called settles all of this read
+        if fault is not None:  # the other sources have theirs; who called lets go of the receipts
             raise fault
         for message in batch:
             message[5].done()

@@ -2,6 +2,10 @@
 
 Each remembers by key id what it needs of the samples before. The times of one key never decrease, within a block and
 between blocks, until it restarts. `arrival` is monotonic ns.
+
+Only rows that a broker sent again (DUP) may go back: those not newer than the last of their key are `seen`, keep the time
+that they came with, and change nothing here. Whether they are wanted twice is for the pipelines to say: a window must not
+have them twice, an input without one is answered again, and only a row that comes for the first time can be late.
 """
 
 from __future__ import annotations
@@ -28,6 +32,10 @@ class Clock(Protocol):
     ) -> tuple[Times, NDArray[np.bool_] | None]:
         """The time of each row, and which rows may stay (None: all)."""
 
+    def seen(self, time: Times, keys: NDArray[np.int32] | int) -> tuple[NDArray[np.bool_], Times] | None:
+        """Of rows that may have come before: which are not newer than the last of their key, and those rows' times, without
+        remembering any; None: times on arrival do not tell."""
+
     def forget(self, key: int) -> None: ...
 
     def forget_all(self) -> None: ...
@@ -43,6 +51,9 @@ class Arrival:
         self.restarts: list[int] = []
         self._period = period
         self._last = np.zeros(size, np.int64)  # monotonic ns: nothing arrived before 0
+
+    def seen(self, time: Times, keys: NDArray[np.int32] | int) -> None:
+        return None
 
     def forget(self, key: int) -> None:
         self._last[key] = 0
@@ -100,6 +111,10 @@ def _by_key(
     return out, None if kept.all() else kept
 
 
+def _of_rows(by_key: list[int], keys: NDArray[np.int32] | int, count: int) -> Times:
+    return np.array([by_key[key] for key in ([keys] * count if isinstance(keys, int) else keys.tolist())], np.int64)
+
+
 class Utc:
     """The sample's own UTC stamp. Older than the last of its key: late. Equal ones are spread by the period, if known."""
 
@@ -117,6 +132,9 @@ class Utc:
         self._last = [-(2**63)] * self._size  # stamp of the last sample, as it came
         self._out = [-(2**63)] * self._size  # and as it went
         self._equal = [0] * self._size  # samples with that very stamp before it
+
+    def seen(self, time: Times, keys: NDArray[np.int32] | int) -> tuple[NDArray[np.bool_], Times]:
+        return time <= _of_rows(self._last, keys, len(time)), time
 
     def times(
         self, time: Times | None, count: int, keys: NDArray[np.int32] | int, arrival: int
@@ -186,6 +204,11 @@ class Elapsed:
         self._last: list[int | None] = [None] * self._size  # the counter of the last sample, as it came
         self._base = [0] * self._size  # what makes of it monotonic ns, wraps included
         self._arrival = [0] * self._size
+
+    def seen(self, time: Times, keys: NDArray[np.int32] | int) -> tuple[NDArray[np.bool_], Times]:
+        last = _of_rows([-1 if t is None else t for t in self._last], keys, len(time))
+        behind = (last - time) % self._wrap  # of a row from before a wrap as well
+        return (last >= 0) & (behind < self._wrap // 2), last - behind + _of_rows(self._base, keys, len(time))
 
     def times(
         self, time: Times | None, count: int, keys: NDArray[np.int32] | int, arrival: int

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.records import Block, Receipt, Reject, Rows
+from edged.records import Block, Receipt, Reject, Rows, Times
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import KeyTable
 
@@ -71,12 +71,13 @@ class Stamper:
             keys = self._drop_future(batch, keys, now_utc, rejects)
         if not batch.count:
             return None, rejects
-        times, kept = self._clock.times(batch.time, batch.count, keys, arrival)
+        times, kept, seen = self._times(batch, keys, receipts, arrival)
         if kept is not None:
             gone = np.flatnonzero(~kept).tolist()
             rejects += [Reject("late", self._late(keys, i), payload=batch.payload_of(i)) for i in gone]
             batch.keep(kept)
             times, keys = times[kept], _of_kept(keys, kept)
+            seen = None if seen is None else seen[kept]
             if not batch.count:
                 return None, rejects
         restarts: tuple[int, ...] = ()
@@ -88,7 +89,23 @@ class Stamper:
         if rows.carried is not None:
             carried = batch.of_each(rows.carried)
             carried = carried if len(carried) == batch.count else [*carried] * batch.count
-        return Block(batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried), rejects
+        return Block(batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen), rejects
+
+    def _times(
+        self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int
+    ) -> tuple[Times, NDArray[np.bool_] | None, NDArray[np.bool_] | None]:
+        """The time of each row, which rows may stay, and which were seen before (None: all, none). The clock hears only of
+        rows that were not."""
+        if batch.time is not None and any(receipt.is_again for receipt in receipts):
+            again = np.array([receipt.is_again for receipt in batch.of_each(receipts)])
+            found = self._clock.seen(batch.time, keys)
+            if found is not None and (seen := again & found[0]).any():
+                times, kept, new = found[1].copy(), np.ones(batch.count, np.bool_), ~seen
+                if count := int(np.count_nonzero(new)):
+                    times[new], fit = self._clock.times(batch.time[new], count, _of_kept(keys, new), arrival)
+                    kept[new] = True if fit is None else fit
+                return times, None if kept.all() else kept, seen
+        return *self._clock.times(batch.time, batch.count, keys, arrival), None
 
     def reset(self) -> None:
         """The port was opened anew: counters of the sensor may have begun anew."""

@@ -104,10 +104,10 @@ class Link:
     """One broker connection. Long, because it is the one place where the order of things is decided; each thing is done
     by one of its parts.
 
-    `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread and may call
-    `send`. `on_superseded`, if set, is called at a CONNACK of a broker that kept our session with the receipts of the inputs
-    that it will send again, though they still wait somewhere. `state` is one of
-    connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
+    `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread, may call
+    `send`, and calls `done` for each receipt, unless it raises. `on_superseded`, if set, is called at a CONNACK of a broker
+    that kept our session with the receipts of the inputs that it will send again, though they still wait somewhere. `state`
+    is one of connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
     lost, stopped; `reason` is a sentence for a person, empty when all is well. `backlog` is where messages of QoS 1 wait
     while the broker is away, None without a spool.
     """
@@ -538,6 +538,7 @@ class Link:
         stale = self.ledger.take_stale()
         if stale and event.is_session_present and self.on_superseded:
             self.on_superseded(stale)
+        self.receiver.connected(event.is_session_present)
 
     def _on_subscribed(self, connection: Connection, subscription: Subscription, code: int, text: str) -> None:
         name = subscription.filter

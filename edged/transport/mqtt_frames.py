@@ -23,6 +23,8 @@ A plain tuple: making a named one costs as much as all else that is done here fo
 # QoS 1 at most, so no server may send more) and DUP at QoS 0.
 PUBLISH_HEADS = {0x30: (0, False), 0x31: (0, True), 0x32: (1, False), 0x33: (1, True), 0x3A: (1, False), 0x3B: (1, True)}
 BY_HEAD = [PUBLISH_HEADS.get(head) for head in range(256)]
+DUP_HEAD = 0x38
+"""Above it, a PUBLISH is one that was sent before."""
 PUBACK_HEAD = 0x40
 CONTROL_HEADS = {0x20: "CONNACK", 0x90: "SUBACK", 0xB0: "UNSUBACK", 0xD0: "PINGRESP"}
 CONTROL_HEADS_V5 = {**CONTROL_HEADS, 0xE0: "DISCONNECT", 0xF0: "AUTH"}
@@ -163,7 +165,7 @@ class FrameParser:
                     if not mid:
                         raise ProtocolError("message id 0", PROTOCOL_ERROR)
                     at += 2
-                    receipt = ledger.add(mid)
+                    receipt = ledger.add(mid, head > DUP_HEAD)
                 identifiers: tuple[int, ...] = ()
                 properties = b""
                 if is_v5:

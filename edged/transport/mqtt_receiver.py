@@ -1,12 +1,13 @@
 """What comes in on one link: hands messages on, within the number of unacknowledged ones that we agreed to.
 
-Owns the ledger of receipts. A fault in handling messages costs those messages, never the connection.
+Owns the ledger of receipts. A fault in handling messages never costs the connection, and settles only what nobody holds.
 
 Brokers send more than that number: 3.1.1 has no way to say it, and mosquitto, up to 2.0.11 at least, sends up to as many
 again with each acknowledgement, under MQTT 5 too, and all of them at once when it meets the session again. Ending the
 connection would therefore go on for ever. So what is too much waits in `rest`, in order. What is too much for that as
 well is left with the broker, and so is all that comes after it: it is not acknowledged, and when everything before it is,
-a new connection brings it again.
+a new connection brings it again. What is in `rest` when the connection goes comes again only if the broker kept our
+session; if it did not, `rest` is all that is left of those inputs, and they are handled with nothing to acknowledge.
 """
 
 from __future__ import annotations
@@ -20,11 +21,7 @@ from edged.receipts import Ledger
 from edged.records import NONE
 from edged.telemetry import LOG_EVERY_S
 from edged.transport.mqtt_frames import TOO_MANY, Inbound, ProtocolError
-from edged.transport.mqtt_settings import LinkCounts, LinkSettings
-
-WAITING = 16
-"""Times the receive maximum: so many messages too many are kept, if they come to no more than one packet of full size.
-With 64 that is all that mosquitto queues for a client, unless told otherwise."""
+from edged.transport.mqtt_settings import WAITING, LinkCounts, LinkSettings
 
 
 class Receiver:
@@ -79,11 +76,17 @@ class Receiver:
             raise ProtocolError(f"many more than {self._limit} unacknowledged messages", TOO_MANY)
 
     def lost(self) -> None:
-        """The connection is gone: nothing of it will be acknowledged, and what waited comes again."""
+        """The connection is gone: nothing of it will be acknowledged. Whether what waits comes again, the next one will tell."""
         self.ledger.forget()
+        self._is_leaving = False
+
+    def connected(self, is_session_present: bool) -> None:
+        """A new connection. With our session the broker sends again what waits here; without, it has none of it any more."""
+        kept = [] if is_session_present else [(*publish[:5], NONE, publish[6]) for publish in self.rest]
         self.rest.clear()
         self._bytes = 0
-        self._is_leaving = False
+        if kept:
+            self._deliver(kept)
 
     def _deliver(self, publishes: list[Inbound]) -> None:
         self._counts.received += len(publishes)
@@ -95,9 +98,8 @@ class Receiver:
             if now - self._logged_at >= LOG_EVERY_S:
                 self._logged_at = now
                 self._log.exception("messages_failed", count=len(publishes), topic=publishes[0][0].decode(errors="replace"))
-            for publish in publishes:  # acknowledged, or they would come again and fail again for ever
-                if publish[5] is not NONE:
-                    publish[5].owed = 0
+            for publish in publishes:  # in the place of `on_publishes`: or they would come again and fail again for ever
+                publish[5].done()
 
     def _keep(self, publishes: list[Inbound]) -> None:
         """Puts messages last in `rest`, or leaves them with the broker: strikes their debts, which are the newest."""

@@ -10,6 +10,10 @@ from edged.config.values import BrokerUrl, Secret
 # Retain handling of MQTT 5: which messages kept by the broker a subscription brings.
 KEPT_ALWAYS, KEPT_IF_NEW, KEPT_NEVER = 0, 1, 2
 
+WAITING = 16
+"""Times the receive maximum: so many messages too many are kept, if they come to no more than one packet of full size.
+With 64 that is all that mosquitto queues for a client, unless told otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subscription:

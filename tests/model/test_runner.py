@@ -338,3 +338,40 @@ async def test_on_the_worker_the_next_batch_gathers_meanwhile(tmp_path: Path) ->
     assert queue.batches == [1, 3]
     assert [round(r["y"], 3) for _, r in queue.results] == [0, 1, 2, 3]
     assert workers.close(10)
+
+
+class Broken:
+    """A session with a fault of ours: it fails whenever 13 is among the rows."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inputs = inner.inputs
+        self.batch_max = inner.batch_max
+        self.failures = 0
+        self._inner = inner
+
+    def run(self, count: int) -> dict[str, NDArray[Any]]:
+        if any((x[:count] == 13).any() for x in self.inputs.values()):
+            self.failures += 1
+            raise ZeroDivisionError("13")
+        return self._inner.run(count)  # type: ignore[no-any-return]
+
+
+def test_a_fault_in_a_run_costs_the_row_that_shows_it(tmp_path: Path) -> None:
+    turns = Turns()
+    models.identity(tmp_path / "same.onnx", 1, width=1)
+    loaded = load(tmp_path / "same.onnx", {"x": (1,)})
+    broken = Broken(loaded.session)
+    m, queue = model(loaded._replace(session=broken), turns), Queue("x", 1)
+    m.attach(queue)
+    for value in (11, 13, 12):
+        queue.put(value)
+    m.wake()
+    turns.all()
+    assert [outputs["y"] for _, outputs in queue.results] == [[11], [12]]
+    assert [(slot.row, type(error)) for slot, error in queue.failures] == [(1, ZeroDivisionError)]
+    assert broken.failures == 2
+    assert m.state == "failing"
+    queue.put(14)
+    m.wake()
+    turns.all()
+    assert queue.results[-1][1]["y"] == [14]

@@ -64,6 +64,7 @@ def test_the_table_has_a_line_for_everybody(tmp_path: Path) -> None:
         "pipeline.p: slots",
         "pipeline.p: state of results",
         "broker.main: buffers",
+        "broker.main: inputs too many",
         "broker.main: unacknowledged inputs",
         "spool",
         "slack",

@@ -11,7 +11,7 @@ from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.errors import EX_OK, EX_SOFTWARE
 from edged.runtime.health import Health
-from edged.runtime.lifecycle import serve
+from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
 
 REPLAY = """
@@ -55,7 +55,8 @@ async def lived(a: Assembly, then: Callable[[], object] = lambda: None) -> tuple
     """Serves until the end; calls `then` once it is ready."""
     told = Told()
     clock = Clock()
-    task = asyncio.get_running_loop().create_task(serve(a, Health(a, clock, ""), told, clock))
+    work = asyncio.sleep(3600)  # until it is cancelled
+    task = asyncio.get_running_loop().create_task(Lifecycle(a, Health(a, clock, ""), told, clock).serve(work))
     await asyncio.wait_for(told.is_ready.wait(), 10)
     then()
     code = await asyncio.wait_for(task, 20)

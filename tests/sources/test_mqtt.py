@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def source(
     keys: KeyTable | None = None,
     retained: bool = False,
     first: int = 1,
+    stamper: Stamper | None = None,
 ) -> MqttSource:
     filters = [Filter(first + i, parse_filter(t)) for i, t in enumerate(topics)]
     captures = filters[0].topic.captures
@@ -45,7 +47,7 @@ def source(
         decoder=make_payload_decoder(plan),
         keys=keys,
         key_parts=parts,
-        stamper=Stamper(None, None, keys),
+        stamper=stamper or Stamper(None, None, keys),
         counts=SourceCounts(name),
         clock=Clock(),
     )
@@ -218,3 +220,18 @@ def test_a_fault_in_one_pipeline_keeps_nothing_from_the_others() -> None:
     with pytest.raises(ZeroDivisionError):
         routes.on_publishes([message("a", b"1", 1), message("b", b"2", 2)])
     assert {name: [b.values.tolist() for b in found] for name, found in blocks.items()} == {"a": [[[1]]], "b": [[[2]]]}
+
+
+def test_a_fault_in_stamping_costs_the_message_that_shows_it() -> None:
+    class FaultyStamper(Stamper):
+        def stamp(self, rows: Rows, *more: Any) -> Any:
+            if 13 in rows.values:
+                raise ZeroDivisionError("13")
+            return super().stamp(rows, *more)
+
+    one = source("a", ["a"], stamper=FaultyStamper(None, None, None))
+    routes, blocks = router(one)
+    routes.on_publishes([message("a", p, 1) for p in (b"1", b"13", b"2")])
+    assert [b.values.tolist() for b in blocks["a"]] == [[[1]], [[2]]]
+    assert one.counts.drops.by_reason == {"internal_error": 1}
+    assert one.counts.balance() == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -229,3 +230,45 @@ class TestKeysAndReceipts:
         stamp(stamper, rows(1, [500], keys=[("a",)]))
         assert stamp(stamper, rows(1, [2 * NOW_UTC], keys=[("b",)]), NOW + SECOND)[0] is None
         assert stamp(stamper, rows(1, [1], keys=[("b",)]), NOW + SECOND)[0].restarts == (0,)
+
+
+def again(*mids: int) -> list[Receipt]:
+    return [Receipt(mid, is_again=True) for mid in mids]
+
+
+def test_what_a_broker_sends_again_is_seen_and_not_late() -> None:
+    stamper = Stamper("unix_ms", None, None)
+    stamp = partial(stamper.stamp, key_ids=None, arrival=100, utc_offset=0, now_utc=0, is_synced=False)
+    first, _ = stamp(Rows(np.ones((3, 1)), np.array([1, 2, 3])), receipts=[Receipt(i) for i in range(3)])
+    assert first is not None
+    assert first.seen is None
+    block, rejects = stamp(Rows(np.ones((5, 1)), np.array([1, 2, 3, 4, 5])), receipts=[*again(1, 2, 3, 4), Receipt(5)])
+    assert block is not None
+    assert (block.time.tolist(), rejects) == ([1, 2, 3, 4, 5], [])
+    assert block.seen is not None
+    assert block.seen.tolist() == [True, True, True, False, False]
+    assert block.unseen().time.tolist() == [4, 5]
+    late, rejects = stamp(Rows(np.ones((2, 1)), np.array([2, 5])), receipts=[Receipt(6), Receipt(7)])
+    assert late is not None
+    assert (late.time.tolist(), [r.reason for r in rejects]) == ([5], ["late"])  # equal times are no sign of a duplicate
+
+
+def test_what_is_sent_again_does_not_make_a_counter_start_over() -> None:
+    stamper = Stamper("elapsed_ms", None, None)
+    stamp = partial(stamper.stamp, key_ids=None, utc_offset=0, now_utc=0, is_synced=False)
+    ms, top = 10**6, 2**32
+    first, _ = stamp(Rows(np.ones((3, 1)), np.array([top - 2, top - 1, 1]) * ms), receipts=[Receipt(1)], arrival=100 * ms)
+    block, _ = stamp(Rows(np.ones((4, 1)), np.array([top - 2, top - 1, 1, 2]) * ms), receipts=again(1), arrival=200 * ms)
+    assert first is not None
+    assert block is not None
+    assert block.seen is not None
+    assert block.seen.tolist() == [True, True, True, False]
+    assert block.time[:3].tolist() == first.time.tolist()
+    assert (np.diff(block.time) > 0).all()
+    assert block.restarts == ()
+
+
+def test_stamped_on_arrival_nothing_tells_what_was_seen() -> None:
+    block, _ = Stamper(None, None, None).stamp(Rows(np.ones((1, 1))), None, again(1), 100, 0, 0, False)
+    assert block is not None
+    assert block.seen is None

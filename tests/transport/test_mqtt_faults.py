@@ -17,6 +17,7 @@ from edged.records import Message, Receipt
 from edged.transport import mqtt_client, mqtt_connect
 from edged.transport.mqtt_client import BUFFER_BYTES, Ladders, Subscription
 from edged.transport.mqtt_connect import Refusal
+from edged.transport.mqtt_frames import Inbound
 from tests.broker import free_port
 from tests.transport import mqtt_packets
 from tests.transport.mqtt_peer import (
@@ -294,6 +295,66 @@ async def test_more_inputs_than_the_receive_maximum(version: str) -> None:
     assert subject.payloads == [b"%d" % mid for mid in range(1, count + 1)]
     assert [mid for some in acks for mid in some] == list(range(1, count + 1))
     assert server.connections == 3
+
+
+@pytest.mark.parametrize("present", [True, False])
+@on_uvloop
+async def test_inputs_that_wait_are_kept_where_the_broker_lost_them(present: bool) -> None:
+    """Ten are handled and not acknowledged, thirty wait; then the connection goes, and with it perhaps the session."""
+    acks: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(present=present and server.connections > 1)
+        if server.connections == 1:
+            peer.write(b"".join(publish(b"a/b", b"%d" % mid, 1, mid) for mid in range(1, 41)))
+            await until(lambda: len(subject.got) == 10 and len(subject.link.receiver.rest) == 30)
+            return
+        if present:
+            peer.write(b"".join(publish(b"a/b", b"%d" % mid, 1, mid, flags=8) for mid in range(1, 41)))
+        peer.write(publish(b"a/b", b"new", 1, 50))
+        while True:
+            acks.append(int.from_bytes((await peer.read_kind(4))[1][:2], "big"))
+
+    def take(got: list[Inbound]) -> None:
+        if server.connections > 1:
+            for publish_ in got:
+                publish_[5].done()
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, receive_maximum=10), take)
+        async with running(subject):
+            await until(lambda: 50 in acks)
+    first, handled = [b"%d" % mid for mid in range(1, 11)], [b"%d" % mid for mid in range(11, 41)]
+    assert subject.payloads == [*first, *(first if present else []), *handled, b"new"]
+    assert acks == ([*range(1, 41)] if present else []) + [50]
+    again = [p[5].is_again for p in subject.got[10:]]
+    assert again == [present] * (len(again) - 1) + [False]
+
+
+@on_uvloop
+async def test_a_fault_in_handling_settles_only_what_nobody_holds() -> None:
+    acks: list[int] = []
+    held: list[Receipt] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        peer.write(b"".join(publish(b"a/b", b"%d" % mid, 1, mid) for mid in (1, 2, 3)))
+        while True:
+            acks.append(int.from_bytes((await peer.read_kind(4))[1][:2], "big"))
+
+    def take(got: list[Inbound]) -> None:
+        got[1][5].hold()
+        held.append(got[1][5])
+        raise ZeroDivisionError("so it goes")
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port), take)
+        async with running(subject):
+            await until(lambda: acks)
+            assert (acks, held[0].owed) == ([1], 1)
+            held[0].done()
+            await until(lambda: len(acks) == 3)
+            assert subject.link.counts.failures == 1
 
 
 @on_uvloop

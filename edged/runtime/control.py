@@ -1,0 +1,142 @@
+"""The daemon's unix socket: a line of JSON in, a line of JSON out. `edged reload` and its like speak to it.
+
+It lies in the runtime directory under a name that follows from the path of the configuration, so that several daemons can
+run side by side and a command finds the one of its file, also when that file cannot be read just now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+MOST_BYTES = 64 * 1024
+MOST_CLIENTS = 8
+MODE = 0o660
+ANSWER_S = 120.0
+"""For an answer: a model may take that long to load and to be tried."""
+
+log: Any = structlog.get_logger("edged")
+
+
+def folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Where the socket may be, best first: what systemd made for the unit, its usual place, the user's own."""
+    given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    own = environ.get("XDG_RUNTIME_DIR")
+    found = [Path(given)] if given else []
+    return [*found, Path("/run/edged"), *([Path(own) / "edged"] if own else []), Path(f"/tmp/edged-{os.getuid()}")]
+
+
+def socket_name(config: Path) -> str:
+    return f"control-{hashlib.sha256(os.path.realpath(config).encode()).hexdigest()[:12]}.sock"
+
+
+def socket_path(config: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where this daemon listens: in the first folder that is there and may be written, else in one of its own."""
+    for folder in folders(environ)[:-1]:
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder / socket_name(config)
+    folder = folders(environ)[-1]
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else")
+    return folder / socket_name(config)
+
+
+class Control:
+    """`async with Control(path of the configuration, answer)`. A daemon that cannot listen goes on, and says so."""
+
+    def __init__(self, config: Path, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
+        self._config = config
+        self._answer = answer
+        self._path: Path | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Control:
+        try:
+            path = socket_path(self._config)
+            if _is_served(path):
+                raise OSError(f"another edged runs with {self._config}")
+            path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._serve, path, limit=MOST_BYTES)
+            path.chmod(MODE)
+            self._path = path
+        except OSError as error:
+            log.warning("control", reason=f"no socket for edged reload: {error}; SIGHUP does the same")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._clients:
+            task.cancel()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            if len(self._clients) > MOST_CLIENTS:
+                answer: dict[str, Any] = {"ok": False, "errors": [f"{MOST_CLIENTS} others wait for an answer already"]}
+            else:
+                answer = await self._answer(_request(await reader.readline()))
+            writer.write(json.dumps(answer).encode() + b"\n")
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+        except (ConnectionError, ValueError, asyncio.CancelledError):  # ValueError: a line without an end
+            pass
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+
+def _request(line: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+        return one.connect_ex(str(path)) == 0
+
+
+def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Asks the daemon that runs with `config`. Raises OSError when there is none, or it does not answer."""
+    denied: OSError | None = None
+    for folder in folders(environ):
+        path = folder / socket_name(config)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+            one.settimeout(ANSWER_S)
+            try:
+                one.connect(str(path))
+            except PermissionError as error:
+                denied = error
+                continue
+            except OSError:
+                continue
+            one.sendall(json.dumps(request).encode() + b"\n")
+            with one.makefile("rb") as file:
+                line = file.readline()
+            if not line:
+                raise ConnectionResetError("the daemon ended before it answered")
+            answer = json.loads(line)
+            assert isinstance(answer, dict)
+            return answer
+    if denied is not None:
+        raise denied
+    raise FileNotFoundError(f"no edged runs with {config}")
