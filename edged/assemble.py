@@ -132,10 +132,12 @@ def load_models(plans: Mapping[str, ModelPlan]) -> dict[str, Loaded]:
     return loaded
 
 
-def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, before: Assembly | None = None) -> Assembly:
+def assemble(
+    plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, before: Assembly | None = None, run: str | None = None
+) -> Assembly:
     """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
-    from `before` as they are there."""
-    a = before or _nothing(plan)
+    from `before` as they are there. `run` is that of a start that goes on where a stop left off."""
+    a = before or _nothing(plan, run or secrets.token_hex(4))
     tables = _key_tables(plan, a)
     sources, flows = _sources(plan, tables, clock, a)
     routers = {n: a.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
@@ -200,11 +202,11 @@ def assemble(plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, b
     )
 
 
-def _nothing(plan: Plan) -> Assembly:
+def _nothing(plan: Plan, run: str) -> Assembly:
     """What runs before anything does."""
     empty = replace(plan, links={}, sources={}, models={}, pipelines={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
-    return Assembly(empty, secrets.token_hex(4), {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, None)
+    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, None)
 
 
 class _Old(NamedTuple):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,6 +28,17 @@ NEVER = 2**62
 """As the time of a key's last sample: no silence follows it. Negated, as the number of its last degraded one: never."""
 FEW = 4
 """Rows a key, on average, from which on taking one key after the other is cheaper than scattering (4 us a call each)."""
+
+
+class Saved(NamedTuple):
+    """One key's part of a window: its newest rows, the samples since it started over, the number of the one that completes the
+    next window, the time of the newest, the number of the newest degraded one."""
+
+    rows: NDArray[Any]
+    seen: int
+    due: int
+    last: int
+    bad: int
 
 
 class WindowStage:
@@ -62,6 +73,25 @@ class WindowStage:
     def nbytes(self) -> int:
         by_key = (self._state, self._start, self._stop, self._first_of, self._rows)
         return self._rings.nbytes + sum(array.nbytes for array in by_key)
+
+    def save(self, key: int) -> Saved | None:
+        """What the next windows of `key` need of the samples before; None if there were none."""
+        seen = int(self._seen[key])
+        if not seen:
+            return None
+        end = int(self._end[key])
+        rows = self._rings[end - min(seen, self.size - 1) : end].copy()
+        return Saved(rows, seen, int(self._due[key]), int(self._last[key]), int(self._bad[key]))
+
+    def restore(self, key: int, saved: Saved) -> None:
+        """Goes on where `save` was called, of a stage of the same size, hop and width. Raises ValueError for another."""
+        rows = saved.rows
+        if rows.shape != (min(saved.seen, self.size - 1), self._rings.shape[1]) or not saved.seen < saved.due:
+            raise ValueError(f"{rows.shape} after {saved.seen} samples are no part of windows of {self.size}")
+        start = int(self._start[key])
+        self._rings[start : start + len(rows)] = rows
+        self._end[key] = start + len(rows)
+        self._seen[key], self._due[key], self._last[key], self._bad[key] = saved[1:]
 
     def filled(self, key: int) -> int:
         """Samples of `key` in its window now, at most `size`."""

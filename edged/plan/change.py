@@ -8,6 +8,7 @@ pipeline  a list of units of its own (`Unit`), each with the state that goes wit
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,6 +61,11 @@ def is_same_shape(a: PipelinePlan, b: PipelinePlan) -> bool:
 def is_same_publish(a: PipelinePlan, b: PipelinePlan, i: int) -> bool:
     """Whether the `i`-th entry of `publish` can stay, with what it holds back."""
     return i < len(a.publishes) and (a.publishes[i], *_shape(a), a.deadline_ns) == (b.publishes[i], *_shape(b), b.deadline_ns)
+
+
+def window_mark(p: PipelinePlan) -> str:
+    """A text that two plans share only if the samples in their windows are alike."""
+    return hashlib.sha256(repr(_window(p)).encode()).hexdigest()[:16]
 
 
 def _window(p: PipelinePlan) -> tuple[Any, ...]:

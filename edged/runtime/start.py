@@ -23,6 +23,7 @@ from edged.clock import Clock
 from edged.errors import EX_OK, Fatal
 from edged.model.runner import Loaded
 from edged.report import load_text, plan_json, plan_text
+from edged.runtime import saved
 from edged.runtime.control import Control
 from edged.runtime.health import Health
 from edged.runtime.lifecycle import Lifecycle
@@ -93,15 +94,21 @@ def run(path: Path) -> int:
 
 async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> int:
     clock = Clock()
-    assembly = assemble(prepared.plan, loaded, clock, logger)
+    kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc())
+    assembly = assemble(prepared.plan, loaded, clock, logger, run=kept[0].run if kept is not None else None)
     connect(assembly)
+    if kept is not None:
+        saved.restore(assembly, *kept, clock)
     health = Health(assembly, clock, prepared.draft.digest)
     with closing(Notifier()) as notifier:
         lifecycle = Lifecycle(assembly, health, notifier, clock)
         reloader = Reloader(prepared, lifecycle, clock, logger)
         lifecycle.on_hangup = reloader.ask
         async with Control(prepared.draft.path, reloader.answer):
-            return await lifecycle.serve(reloader.run())
+            code = await lifecycle.serve(reloader.run())
+    if code == EX_OK:
+        saved.save(lifecycle.assembly, prepared.machine.state_dir, clock)
+    return code
 
 
 def on_loop(work: Coroutine[Any, Any, T]) -> T:

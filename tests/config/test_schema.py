@@ -24,7 +24,7 @@ LATER = {
         "state",
         "provider_options",
         "delay",
-            "priority",
+        "priority",
         "gate",
         "iou",
     ),
