@@ -48,6 +48,8 @@ from edged.spool.spool import Spool, boot_id
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, PublishCounts
 from edged.transport.mqtt_client import Link
+from edged.transport.mqtt_known import KnownFilters
+from edged.transport.one_shot import start_one_shot_thread
 from edged.when import When
 from edged.window import WindowStage
 
@@ -144,7 +146,14 @@ def assemble(
     spool = a.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
     links = {
         name: a.links.get(name)
-        or Link(settings, routers[name].on_publishes, clock, log, spool.backlog(name) if spool is not None else None)
+        or Link(
+            settings,
+            routers[name].on_publishes,
+            clock,
+            log,
+            spool.backlog(name) if spool is not None else None,
+            KnownFilters(plan.state_dir / "subscriptions" / f"{name}.json", settings.client_id, log, _in_thread),
+        )
         for name, settings in plan.links.items()
     }
     models = _models(loaded, clock, a)
@@ -200,6 +209,10 @@ def assemble(
         spool=spool,
         leaving=[p for p in (*a.leaving, *a.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    start_one_shot_thread("edged-note", work, lambda _: None)
 
 
 def _nothing(plan: Plan, run: str) -> Assembly:

@@ -50,6 +50,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         budget=budget,
         spool=spool,
         cgroup=machine.cgroup,
+        state_dir=machine.state_dir,
     )
     return plan, problems
 

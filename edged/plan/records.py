@@ -193,6 +193,7 @@ class Plan:
     budget: int
     spool: SpoolSettings | None = None
     cgroup: int | None = None
+    state_dir: Path = Path("/var/lib/edged")
 
     @property
     def planned_bytes(self) -> int:

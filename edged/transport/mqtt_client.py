@@ -28,9 +28,10 @@ from edged.records import Message, Receipt
 from edged.transport.mqtt_channel import Channel
 from edged.transport.mqtt_connect import Connector, Refusal
 from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
+from edged.transport.mqtt_known import KnownFilters
 from edged.transport.mqtt_receiver import Receiver
 from edged.transport.mqtt_sender import Backlog, Sender
-from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed
+from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed, Unsubscribed
 from edged.transport.mqtt_settings import LinkCounts, LinkSettings, Subscription
 
 __all__ = ["Inbound", "Link", "LinkCounts", "LinkSettings", "Subscription"]
@@ -108,7 +109,8 @@ class Link:
     `send`, and calls `done` for each receipt, unless it raises. `on_superseded`, if set, is called at a CONNACK of a broker
     that kept our session with the receipts of the inputs that it will send again, though they still wait somewhere. `state`
     is one of connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
-    lost, stopped; `reason` is a sentence for a person, empty when all is well. `backlog` is where messages of QoS 1 wait
+    lost, stopped; `reason` is a sentence for a person, empty when all is well. `known` is the list of what the broker may have
+    subscribed for us, None to do without. `backlog` is where messages of QoS 1 wait
     while the broker is away, None without a spool.
     """
 
@@ -119,6 +121,7 @@ class Link:
         clock: Clock,
         log: Any,
         backlog: Backlog | None = None,
+        known: KnownFilters | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -131,6 +134,7 @@ class Link:
         self.receiver = Receiver(settings, self.counts, on_publishes, clock, self._log)
         self.ledger = self.receiver.ledger
         self._backlog = backlog
+        self._known = known
         self._waiters: dict[Callable[[], None], None] = {}
         self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
         self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
@@ -203,6 +207,8 @@ class Link:
                 self._resubscribe(connection, before.subscriptions)
             return
         self._connector, self._ladders = Connector(settings), Ladders(settings)
+        if self._known is not None:
+            self._known.belong_to(settings.client_id)
         self.receiver.configure(settings)
         self.sender.configure(settings.is_v5)
         if connection is not None and connection.is_connected:
@@ -214,10 +220,13 @@ class Link:
             self._changed.set_result(None)
 
     def _resubscribe(self, connection: Connection, before: Sequence[Subscription]) -> None:
+        wanted = {s.filter for s in self.settings.subscriptions}
         for gone in before:
-            if gone.filter not in {s.filter for s in self.settings.subscriptions}:
+            if gone.filter not in wanted:
                 connection.session.unsubscribe(gone.filter)
                 connection.faults.pop(gone.filter, None)
+        if self._known is not None:
+            self._known.add(wanted)
         for subscription in self.settings.subscriptions:
             if subscription not in before:
                 connection.session.subscribe(subscription)
@@ -507,6 +516,9 @@ class Link:
                 self._end(Refusal(state, f"the broker refuses us as {self.settings.client_id!r}: {text}{cure}"))
             case Subscribed(subscription, code, text):
                 self._on_subscribed(connection, subscription, code, text)
+            case Unsubscribed(name):
+                if self._known is not None and name not in {s.filter for s in self.settings.subscriptions}:
+                    self._known.remove(name)
             case Ended(code, text):
                 self._end(self._explain_end(code, text))
             case Silent():
@@ -524,6 +536,14 @@ class Link:
         self.sender.connected(
             event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain
         )
+        if self._known is not None:
+            wanted = {s.filter for s in settings.subscriptions}
+            for gone in sorted(self._known.filters - wanted):
+                if event.is_session_present:
+                    connection.session.unsubscribe(gone)
+                else:
+                    self._known.remove(gone)
+            self._known.add(wanted)
         for subscription in settings.subscriptions:
             connection.session.subscribe(subscription)
         if settings.status_topic:

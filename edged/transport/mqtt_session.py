@@ -55,6 +55,13 @@ class Subscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The answer to one UNSUBSCRIBE: the broker has no such subscription now."""
+
+    filter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The broker's DISCONNECT, with its reason."""
 
@@ -74,7 +81,7 @@ class Silent:
     """A ping was not answered for a keepalive."""
 
 
-Event = Connected | Refused | Subscribed | Ended | Malformed | Silent
+Event = Connected | Refused | Subscribed | Unsubscribed | Ended | Malformed | Silent
 
 
 class _Wire:
@@ -133,6 +140,7 @@ class Session:
         self._wire = _Wire(out, counts)
         self._events: list[Event] = []
         self._asked: dict[int, Subscription] = {}
+        self._asked_not: dict[int, str] = {}
         self._has_identifiers = False
         self._client = client = _Client(
             CallbackAPIVersion.VERSION2,
@@ -146,6 +154,7 @@ class Session:
         client.suppress_exceptions = True
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_disconnect = self._on_disconnect
 
     @property
@@ -201,8 +210,10 @@ class Session:
         return [Silent()] if self._wire.is_closed else self._take_events()
 
     def unsubscribe(self, topic: str) -> None:
-        """Writes one UNSUBSCRIBE. Nobody waits for the answer: what may still come has no source."""
-        self._client.unsubscribe(topic)
+        """Writes one UNSUBSCRIBE."""
+        _, mid = self._client.unsubscribe(topic)
+        if mid is not None:
+            self._asked_not[mid] = topic
 
     def subscribe(self, subscription: Subscription) -> None:
         """Writes one SUBSCRIBE: an identifier belongs to a packet, so each subscription has its own."""
@@ -252,6 +263,10 @@ class Session:
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties) -> None:
         if (subscription := self._asked.pop(mid, None)) and reasons:
             self._events.append(Subscribed(subscription, reasons[0].value, str(reasons[0])))
+
+    def _on_unsubscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
+        if (topic := self._asked_not.pop(mid, None)) is not None:
+            self._events.append(Unsubscribed(topic))
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         if flags.is_disconnect_packet_from_server:

@@ -1,0 +1,88 @@
+"""What a broker may still have subscribed for us: a list of filters on disk, kept across restarts.
+
+The broker keeps a session's subscriptions until it is told otherwise. A filter that went from the configuration while edged was
+down would bring its messages for ever; so the list always has at least what the broker has, and what is in it and not wanted is
+unsubscribed on the next connect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 1 << 20
+
+
+class KnownFilters:
+    """The list of one broker for one client id: `owner` says which, since another's list is none of ours."""
+
+    def __init__(self, path: Path, owner: str, log: Any, write: Callable[[Callable[[], None]], object]) -> None:
+        """`write` does the writing, somewhere where it may take its time."""
+        self._path = path
+        self._owner = owner
+        self._log = log
+        self._write = write
+        self._filters: set[str] | None = None
+        self._is_failing = False
+        self._latest = ""
+        self._lock = threading.Lock()
+
+    def belong_to(self, owner: str) -> None:
+        """From now on it is another client's list, of which nothing is known."""
+        if owner != self._owner:
+            self._owner, self._filters = owner, set()
+
+    @property
+    def filters(self) -> frozenset[str]:
+        """All that the broker may have."""
+        if self._filters is None:
+            self._filters = self._read()
+        return frozenset(self._filters)
+
+    def add(self, filters: Iterable[str]) -> None:
+        """To be called before they are subscribed."""
+        self._keep(self.filters | set(filters))
+
+    def remove(self, topic: str) -> None:
+        """The broker has let go of it."""
+        self._keep(self.filters - {topic})
+
+    def _keep(self, filters: frozenset[str]) -> None:
+        if filters == self.filters:
+            return
+        self._filters = set(filters)
+        self._latest = text = json.dumps({"client": self._owner, "filters": sorted(filters)})
+        self._write(lambda: self._save(text))
+
+    def _save(self, text: str) -> None:
+        with self._lock:
+            if text is self._latest:  # else another one writes what is newer
+                self._replace(text)
+
+    def _replace(self, text: str) -> None:
+        new = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(text)
+            new.replace(self._path)
+        except OSError as error:
+            if not self._is_failing:
+                self._is_failing = True
+                self._log.warning("subscriptions not noted", path=str(self._path), reason=error.strerror)
+
+    def _read(self) -> set[str]:
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                with self._path.open("rb") as file:
+                    found = json.loads(file.read(MOST_BYTES))
+                if found["client"] == self._owner:
+                    return {str(topic) for topic in found["filters"]}
+            except FileNotFoundError:
+                raise
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                self._log.warning("subscriptions forgotten", path=str(self._path), reason=repr(error))
+        return set()

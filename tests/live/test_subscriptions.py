@@ -1,0 +1,56 @@
+"""What is subscribed at the broker is what the configuration says, and a source that gets nothing says why that may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.broker import Broker
+from tests.live.daemon import Client, Daemon, until
+
+HEAD = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+version = "{version}"
+"""
+SOURCE = """
+[source.{name}]
+type = "mqtt"
+topic = "in/{name}"
+decode = {{ format = "json", fields = ["v"] }}
+[pipeline.of_{name}]
+source = "{name}"
+publish = {{ topic = "out/{name}" }}
+"""
+
+
+def text(broker: Broker, version: str, *names: str) -> str:
+    return HEAD.format(port=broker.port, version=version) + "".join(SOURCE.format(name=name) for name in names)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_what_went_from_the_file_is_unsubscribed(tmp_path: Path, version: str) -> None:
+    """The broker keeps a session, and with it every subscription that nobody takes back."""
+    with Broker(tmp_path, "log_type all") as broker, Client(broker.port) as client:
+        with Daemon(tmp_path, text(broker, version, "kept", "gone")) as daemon:
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            until(lambda: (tmp_path / "state" / "subscriptions" / "main.json").exists())
+        daemon.config.write_text(text(broker, version, "kept"))
+        client.publish("in/gone", '{"v": 1}')  # waits for us at the broker
+        with daemon:
+            until(lambda: "Received UNSUBSCRIBE from edged-t" in broker.log)
+            client.publish("in/gone", '{"v": 2}')
+            client.publish("in/kept", '{"v": 3}')
+            client.wait("out/kept")
+            assert client.health()["brokers"]["main"]["dropped"].get("unrouted", 0) <= 1  # the one that waited
+        asked = broker.log.count("Received UNSUBSCRIBE")
+        with daemon:
+            client.health(lambda h: h["brokers"]["main"]["connects"] == 1)
+            client.publish("in/kept", '{"v": 4}')
+            client.wait("out/kept", 2)
+        assert broker.log.count("Received UNSUBSCRIBE") == asked  # once is enough
