@@ -62,7 +62,8 @@ def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
     if link.state not in UP:
         return "waiting", f"broker {plan.broker} is {link.state}"
     if not counts.last_arrival:
-        return "silent", "no message yet"
+        topics = ", ".join(topic.mqtt for _, topic in plan.filters)
+        return "silent", f"no message yet on {topics}: does somebody publish there, and may this user read it (access rules)?"
     if counts.rejected and not counts.rows:
         return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
     quiet = now - counts.last_arrival

@@ -54,3 +54,21 @@ def test_what_went_from_the_file_is_unsubscribed(tmp_path: Path, version: str) -
             client.publish("in/kept", '{"v": 4}')
             client.wait("out/kept", 2)
         assert broker.log.count("Received UNSUBSCRIBE") == asked  # once is enough
+
+
+def test_a_subscription_that_is_granted_and_never_served(tmp_path: Path) -> None:
+    """mosquitto says yes to a filter that its access rules then let nothing through for."""
+    (tmp_path / "acl").write_text("topic readwrite edged/#\ntopic readwrite out/#\ntopic readwrite in/kept\ntopic write in/gone\n")
+    with (
+        Broker(tmp_path, f"acl_file {tmp_path / 'acl'}") as broker,
+        Client(broker.port) as client,
+        Daemon(tmp_path, text(broker, "5", "kept", "gone")),
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        for topic in ("in/kept", "in/gone"):
+            client.publish(topic, '{"v": 1}')
+        sources = client.health(lambda h: h["sources"]["kept"]["state"] == "running")["sources"]
+        assert sources["gone"]["state"] == "silent"
+        assert "no message yet on in/gone" in sources["gone"]["reason"]
+        assert "may this user read it" in sources["gone"]["reason"]
+        assert client.health()["state"] == "degraded"

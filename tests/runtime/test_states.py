@@ -70,8 +70,9 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     assert found["pipeline p"][0] == "waiting"
 
     link.state = "connected"
-    assert seen()["source in"] == ("silent", "no message yet")
-    assert seen()["pipeline p"] == ("waiting", "source in is silent: no message yet")
+    unheard = "no message yet on in/x: does somebody publish there, and may this user read it (access rules)?"
+    assert seen()["source in"] == ("silent", unheard)
+    assert seen()["pipeline p"] == ("waiting", f"source in is silent: {unheard}")
 
     sample("in", "p")
     assert seen()["source in"] == ("running", "")
