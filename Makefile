@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak check fmt bench overload models reference requirements clean broker mosquitto
+.PHONY: help run test soak check fmt bench overload models reference requirements clean broker mosquitto libfaketime
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -18,10 +18,10 @@ help:  ## list the targets
 run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results before your eyes (SECONDS=10 ends by itself)
 	@$(BIN)/python -m edged.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: $(VENV)/.dev mosquitto  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part)
+test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part)
 	$(BIN)/python -m pytest $(TESTS)
 
-soak: $(VENV)/.dev mosquitto  ## the long forms of the tests
+soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
 	EDGED_SOAK=1 $(BIN)/python -m pytest $(TESTS)
 
 check: $(VENV)/.dev  ## formatting, lint, types, import rules; writes nothing
@@ -94,3 +94,6 @@ broker: | $(VENV)/.run
 
 mosquitto:
 	$(call debian,command -v mosquitto,mosquitto,the broker of the tests)
+
+libfaketime:
+	$(call debian,ls /usr/lib/*/faketime/libfaketime.so.1,libfaketime,with which the tests set the clock of a process)

@@ -58,7 +58,9 @@ def test_what_went_from_the_file_is_unsubscribed(tmp_path: Path, version: str) -
 
 def test_a_subscription_that_is_granted_and_never_served(tmp_path: Path) -> None:
     """mosquitto says yes to a filter that its access rules then let nothing through for."""
-    (tmp_path / "acl").write_text("topic readwrite edged/#\ntopic readwrite out/#\ntopic readwrite in/kept\ntopic write in/gone\n")
+    (tmp_path / "acl").write_text(
+        "topic readwrite edged/#\ntopic readwrite out/#\ntopic readwrite in/kept\ntopic write in/gone\n"
+    )
     with (
         Broker(tmp_path, f"acl_file {tmp_path / 'acl'}") as broker,
         Client(broker.port) as client,
