@@ -16,7 +16,7 @@ import threading
 import time
 import tty
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -97,9 +97,12 @@ class Daemon:
         watchdog_s: float | None = None,
         environ: Mapping[str, str] | None = None,
         stderr: int | None = None,
+        within: Sequence[str] = (),
     ) -> None:
-        """`stderr`: a file descriptor for the log, instead of a file beside the configuration."""
+        """`stderr`: a file descriptor for the log, instead of a file beside the configuration. `within`: a command that runs
+        the one given to it, in its own process."""
         self._stderr = stderr
+        self._within = tuple(within)
         self.config = folder / name
         self.config.write_text(text, encoding="utf-8")
         self._log = folder / f"{name}.log"
@@ -134,7 +137,7 @@ class Daemon:
             environ["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edged.cli", "run", "-c", str(self.config)],
+                [*self._within, sys.executable, "-m", "edged.cli", "run", "-c", str(self.config)],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
