@@ -9,6 +9,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+from tests.scale import scale
 
 HEAD = """
 [device]
@@ -77,7 +78,7 @@ def test_a_port_that_is_missing_appears(broker: Broker, tmp_path: Path) -> None:
 
 def test_s03_replugged_in_the_middle_of_a_line_under_another_number(broker: Broker, tmp_path: Path) -> None:
     """The neighbour loses nothing, no descriptor is left behind, and what was cut is not joined to what comes after."""
-    rounds = 8
+    rounds = scale("replugs")
     with (
         Client(broker.port) as client,
         Sensor(tmp_path / "good") as good,

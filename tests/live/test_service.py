@@ -14,6 +14,7 @@ import pytest
 
 from tests.broker import Broker, free_port
 from tests.live.daemon import EX_CONFIG, ROOT, Client, Daemon, Sensor, balanced, edged, said, until
+from tests.scale import scale
 
 HEAD = """
 [device]
@@ -313,9 +314,9 @@ output = "classify"
         assert health["version"]
 
 
-def test_s04_a_hundred_thousand_messages_leave_no_trace(tmp_path: Path, zoo: Path) -> None:
+def test_s04_many_messages_leave_no_trace(tmp_path: Path, zoo: Path) -> None:
     """Memory, descriptors and threads as after the first thousand; every message has its result."""
-    count = 100_000
+    count = scale("messages")
     text = f"""
 [device]
 id = "t"

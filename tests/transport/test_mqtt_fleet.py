@@ -1,0 +1,56 @@
+"""Many devices at one broker that goes and comes back: they do not all come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from pathlib import Path
+
+import structlog
+
+from edged.clock import Clock
+from edged.config.values import BrokerUrl
+from edged.transport.mqtt_client import Link, LinkSettings
+from edged.transport.one_shot import in_one_shot_thread
+from tests.broker import Broker
+from tests.transport.mqtt_peer import on_uvloop, until
+
+DEVICES = 200
+SPAN_S = 0.1
+
+
+@on_uvloop
+async def test_a_fleet_comes_back_spread_out(tmp_path: Path) -> None:
+    with Broker(tmp_path) as broker:
+        url = BrokerUrl("mqtt", "127.0.0.1", broker.port)
+        links = [
+            Link(LinkSettings(f"d{i}", url, f"device-{i}"), lambda _: None, Clock(), structlog.get_logger())
+            for i in range(DEVICES)
+        ]
+        tasks = [asyncio.get_running_loop().create_task(link.run()) for link in links]
+        await until_all(links, 1)
+        broker.stop()
+        await until(lambda: not any(link.is_connected for link in links))
+        await in_one_shot_thread("broker", broker.start, lambda _: None)
+        back = await until_all(links, 2)
+        for link in links:
+            await link.close(1.0)
+        await asyncio.gather(*tasks)
+    assert max(back) < 60
+    delays = sorted(back)
+    crowd = max(sum(at <= other < at + SPAN_S for other in delays) for at in delays)
+    assert crowd <= 0.2 * DEVICES
+    assert statistics.stdev(delays) / statistics.mean(delays) >= 0.3
+
+
+async def until_all(links: list[Link], connects: int) -> list[float]:
+    """Seconds from now until each has had so many connects."""
+    start, found = time.monotonic(), dict[str, float]()
+    while len(found) < len(links):
+        assert time.monotonic() - start < 60
+        for link in links:
+            if link.counts.connects >= connects:
+                found.setdefault(link.name, time.monotonic() - start)
+        await asyncio.sleep(0.005)
+    return list(found.values())
