@@ -18,6 +18,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "power cuts": (4, 200),
     "replugs": (8, 1_000),
     "retained topics": (3_000, 50_000),
+    "soak seconds": (9, 7_200),
     "spool walks": (150, 3_000),
     "stops": (5, 50),
     "swaps": (20, 200),

@@ -155,8 +155,7 @@ class Lifecycle:
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
         for pipeline in self._all_pipelines:
-            if lost := pipeline.abandon():
-                log.warning("dropped", where=f"pipeline.{pipeline.name}", reason="shutdown", count=lost)
+            pipeline.abandon()  # counted, and said with that
 
     @property
     def _all_pipelines(self) -> list[Pipeline]:
