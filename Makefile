@@ -38,7 +38,7 @@ fmt: $(VENV)/.dev  ## format and sort imports
 bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops on this machine (ROUNDS=3, JSON=1)
 	$(BIN)/python -m tests.bench.race $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
 
-overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take: results, their age, memory (a minute and a half)
+overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take: results, their age, memory (two minutes)
 	$(BIN)/python -m tests.bench.overload
 
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)

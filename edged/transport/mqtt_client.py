@@ -53,6 +53,10 @@ class Again(Retryable):
     """We ended the connection so that the next one brings what was left with the broker."""
 
 
+class Unanswered(Retryable):
+    """We ended the connection, since the broker did not answer: another client has no part in that."""
+
+
 class Ladders:
     """How long to wait before the next attempt, by how the last ones ended. `short_lives` counts connections that ended
     within seconds, since one that served well: most often two clients of one name that end each other."""
@@ -254,7 +258,8 @@ class Link:
                     break
                 wait_s = self._ladders.next_s(error, lived_s)
                 reason = error.reason
-                if lived_s and error.state == "lost" and self._ladders.short_lives >= SHORT_LIVES:  # older brokers do not say why
+                is_ended = error.state == "lost" and not isinstance(error, Unanswered)
+                if lived_s and is_ended and self._ladders.short_lives >= SHORT_LIVES:  # older brokers do not say why
                     reason += f", {self._ladders.short_lives} times soon after connecting: does another client have the name "
                     reason += f"{self.settings.client_id}? Then set device.id or client_id apart"
                 self._say(error.state, reason, retry_s=round(wait_s, 3))
@@ -523,7 +528,7 @@ class Link:
                 self._end(self._explain_end(code, text))
             case Silent():
                 waited = f"no answer to a ping for {self.settings.keepalive_s} s"
-                self._end(Retryable("lost", f"{waited}: the broker hangs or the network between is gone"))
+                self._end(Unanswered("lost", f"{waited}: the broker hangs or the network between is gone"))
             case Malformed(text):
                 raise ProtocolError(text)
 
