@@ -45,6 +45,7 @@ from edged.sources.serial import SerialSource
 from edged.sources.simulate import SimulateSource
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
+from edged.stages import Stages
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, PublishCounts
 from edged.transport.mqtt_client import Link
@@ -78,6 +79,7 @@ class Assembly:
     consumers: Mapping[str, Consumers]
     envelopes: Mapping[str, Envelope]
     workers: Workers
+    stages: Stages
     spool: Spool | None
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
@@ -135,11 +137,17 @@ def load_models(plans: Mapping[str, ModelPlan]) -> dict[str, Loaded]:
 
 
 def assemble(
-    plan: Plan, loaded: Mapping[str, Loaded], clock: Clock, log: Any, before: Assembly | None = None, run: str | None = None
+    plan: Plan,
+    loaded: Mapping[str, Loaded],
+    clock: Clock,
+    log: Any,
+    before: Assembly | None = None,
+    run: str | None = None,
+    stages: Stages | None = None,
 ) -> Assembly:
     """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
     from `before` as they are there. `run` is that of a start that goes on where a stop left off."""
-    a = before or _nothing(plan, run or secrets.token_hex(4))
+    a = before or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
     tables = _key_tables(plan, a)
     sources, flows = _sources(plan, tables, clock, a)
     routers = {n: a.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
@@ -148,7 +156,7 @@ def assemble(
         name: a.links.get(name)
         or Link(
             settings,
-            routers[name].on_publishes,
+            a.stages.wrap(f"broker.{name}: inputs", routers[name].on_publishes),
             clock,
             log,
             spool.backlog(name) if spool is not None else None,
@@ -188,7 +196,7 @@ def assemble(
         envelopes[name] = envelope
         publishes[name] = tuple(e.counts for e in entries)
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
-        pipelines[name] = _pipeline(plan, p, model, loaded.get(p.model or ""), entries, counts, flow, clock, old)
+        pipelines[name] = _pipeline(plan, a.stages, p, model, loaded.get(p.model or ""), entries, counts, flow, clock, old)
     in_use = {id(x) for p in pipelines.values() for x in (p, p.slots)}
     return Assembly(
         plan=plan,
@@ -206,6 +214,7 @@ def assemble(
         consumers={name: a.consumers.get(name, []) for name in sources},
         envelopes=envelopes,
         workers=a.workers,
+        stages=a.stages,
         spool=spool,
         leaving=[p for p in (*a.leaving, *a.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
@@ -215,11 +224,11 @@ def _in_thread(work: Callable[[], None]) -> None:
     start_one_shot_thread("edged-note", work, lambda _: None)
 
 
-def _nothing(plan: Plan, run: str) -> Assembly:
+def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
     """What runs before anything does."""
     empty = replace(plan, links={}, sources={}, models={}, pipelines={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
-    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, None)
+    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, None)
 
 
 class _Old(NamedTuple):
@@ -241,7 +250,7 @@ def connect(a: Assembly, before: Assembly | None = None) -> None:
         link.on_superseded = partial(_supersede, (*a.pipelines.values(), *a.leaving))
     for name, router in a.routers.items():
         router.route_to([s for s in a.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name])
-    for name, consumers in _consumers(plan, a.pipelines).items():
+    for name, consumers in _consumers(plan, a.pipelines, a.stages).items():
         fresh = a.freshness.get(name)  # before the pipelines, whose rows it may mark
         a.consumers[name][:] = consumers if fresh is None else [fresh.see, *consumers]
     for name, source in a.sources.items():
@@ -292,7 +301,7 @@ def _models(loaded: Mapping[str, Loaded], clock: Clock, a: Assembly) -> dict[str
     return {
         name: a.models[name]
         if name in a.models and _is_alike(a.models[name].loaded, one)
-        else Model(name, one, call_soon, clock.now, a.workers)
+        else Model(name, one, call_soon, clock.now, a.workers, a.stages)
         for name, one in loaded.items()
     }
 
@@ -438,6 +447,7 @@ def _publish(
 
 def _pipeline(
     plan: Plan,
+    stages: Stages,
     p: PipelinePlan,
     model: Model | None,
     loaded: Loaded | None,
@@ -461,7 +471,7 @@ def _pipeline(
     def ring() -> None:
         pipeline.tick()
 
-    alarm = Alarm(ring, clock)
+    alarm = Alarm(stages.wrap(f"pipeline.{p.name}: timer", ring), clock)
     pipeline = Pipeline(
         p.name,
         aligner=aligner,
@@ -511,15 +521,21 @@ def _supersede(pipelines: Sequence[Pipeline], receipts: AbstractSet[Receipt]) ->
         pipeline.supersede(receipts)
 
 
-def _consumers(plan: Plan, pipelines: Mapping[str, Pipeline]) -> dict[str, Consumers]:
-    """For every source, what takes its blocks: each pipeline under the place the source has in it. Chains pipelines likewise."""
+def _consumers(plan: Plan, pipelines: Mapping[str, Pipeline], stages: Stages) -> dict[str, Consumers]:
+    """For every source, what takes its blocks: each pipeline under the place the source has in it, as a stage of its own where
+    there are several. Chains pipelines likewise."""
     consumers: dict[str, Consumers] = {name: [] for name in plan.sources}
+    names: dict[int, list[str]] = {}
     for pipeline in pipelines.values():
         pipeline.followers = []
     for name, p in plan.pipelines.items():
         for place, stream in enumerate(p.sources):
             feeds = pipelines[stream].followers if stream in pipelines else consumers[stream]
             feeds.append(_into(pipelines[name], place))
+            names.setdefault(id(feeds), []).append(f"pipeline.{name}")
+    for feeds in [*consumers.values(), *(p.followers for p in pipelines.values())]:
+        if len(feeds) > 1:
+            feeds[:] = [stages.wrap(name, push) for name, push in zip(names[id(feeds)], feeds, strict=True)]
     return consumers
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edged.model.records import Feeder, LoadReport, RunFailed, Session
 from edged.model.worker import Workers
 from edged.records import Slot
+from edged.stages import Stages
 from edged.telemetry import Histogram
 
 Arrays = dict[str, NDArray[Any]]
@@ -74,9 +75,18 @@ class Model:
     """`now` is the monotonic clock in ns, `call_soon` the loop's. `workers` is shared by all models."""
 
     def __init__(
-        self, name: str, loaded: Loaded, call_soon: Callable[..., Any], now: Callable[[], int], workers: Workers
+        self,
+        name: str,
+        loaded: Loaded,
+        call_soon: Callable[..., Any],
+        now: Callable[[], int],
+        workers: Workers,
+        stages: Stages | None = None,
     ) -> None:
         self.name = name
+        self._stages = stages or Stages(now)
+        self._turn_as_stage = self._stages.wrap(f"model.{name}", self._turn)
+        self._finish_as_stage = self._stages.wrap(f"model.{name}: results", self._finish_worker)
         self.loaded = loaded
         self.counts = Counts()
         self.running: list[Part] | None = None
@@ -123,7 +133,7 @@ class Model:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
         if not self._is_scheduled and self.running is None and not self._is_closed:
             self._is_scheduled = True
-            self._call_soon(self._turn)
+            self._call_soon(self._turn_as_stage)
 
     def replace(self, loaded: Loaded, then: Callable[[], None]) -> None:
         """Runs from the next one on with another session, and calls `then` when no result of the one before is to come any
@@ -164,8 +174,12 @@ class Model:
             self._finish(run_rows(session, count, self._now))
             return True
         kind = "cpu" if report.provider == "cpu" else "gpu"
-        self._workers.submit(kind, lambda: run_rows(session, count, self._now), self._finish_worker)
+        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage)
         return True
+
+    def _run_on_worker(self, session: Session, count: int) -> Outcome:
+        with self._stages.on_worker(f"model.{self.name}: a run"):
+            return run_rows(session, count, self._now)
 
     def _finish_worker(self, outcome: Outcome) -> None:
         try:

@@ -29,6 +29,8 @@ from edged.telemetry import Histogram, Rate
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
 """States that every part goes through at a start: no news then."""
 EXPLAIN_EVERY_NS = 10 * 10**9
+BUSY_ROWS = 25
+"""Rows read between two ticks, from which on much comes in."""
 MOST_ERRORS = 20
 """Problems of a refused configuration that are published; the log has all."""
 
@@ -38,8 +40,15 @@ log: Any = structlog.get_logger("edged")
 class Health:
     """`tick` is called a few times a second; it looks at states once a second and publishes at the configured interval."""
 
-    def __init__(self, assembly: Assembly, clock: Clock, config_hash: str) -> None:
+    def __init__(self, assembly: Assembly, clock: Clock, config_hash: str, ended_in: Sequence[str] = ()) -> None:
+        """`ended_in`: the stages in which the run before ended, if it had no time to say so."""
         self.lag = Histogram()
+        self.is_busy = False
+        """Whether much comes in, so that a closer look at the loop costs little beside it."""
+        self._rows_seen = 0
+        self._lag_highest = 0
+        self._slow: dict[str, tuple[int, int]] = {}
+        self._next_slow: dict[str, int] = {}
         self._assembly = assembly
         self._plan = assembly.plan
         self._clock = clock
@@ -54,6 +63,7 @@ class Health:
         self.memory = Relief(assembly, self.event)
         self._connects: dict[str, int] = {}
         self._availability = Availability(assembly)
+        self._ended_in = ended_in
         self._errors: tuple[str, ...] = ()
         self._at_start: tuple[str, ...] = ()
 
@@ -89,8 +99,26 @@ class Health:
                 self.event("reload", ok=True, why=why, **said)
         self._next_health = 0
 
+    def see_lag(self, ns: int) -> None:
+        """So late was the loop."""
+        self.lag.add(ns)
+        self._lag_highest = max(self._lag_highest, ns)
+
+    def see_slow(self, stage: str, ns: int) -> None:
+        """A stage held the loop for so long."""
+        count, longest = self._slow.get(stage, (0, 0))
+        self._slow[stage] = (count + 1, max(longest, ns))
+        now = self._clock.now()
+        if now >= self._next_slow.get(stage, 0):
+            self._next_slow[stage] = now + EXPLAIN_EVERY_NS
+            log.warning("loop held", by=stage, ms=ns // 10**6, times=count + 1)
+            self.event("slow", stage=stage, ms=ns // 10**6)
+
     def tick(self) -> None:
         now = self._clock.now()
+        rows = sum(source.counts.read for source in self._assembly.sources.values())
+        self.is_busy = rows - self._rows_seen > BUSY_ROWS
+        self._rows_seen = rows
         self._availability.look(now)
         if now >= self._next_look:
             self._next_look = now + 10**9
@@ -200,9 +228,15 @@ class Health:
             **({"config_errors": self._errors[:MOST_ERRORS]} if self._errors else {}),
             **({"config_at_start": self._at_start} if self._at_start else {}),
             "run": self._assembly.run,
+            **({"last_run_ended_in": list(self._ended_in)} if self._ended_in else {}),
             "state": "healthy" if all(s.state in GOOD for s in found.values()) else "degraded",
             "memory": self.memory.facts(),
-            "loop_lag": self.lag.summary(),
+            "loop_lag": {**self.lag.summary(), "highest_ms": round(self._lag_highest / 1e6, 1)},
+            **(
+                {"slow": {n: {"times": times, "longest_ms": ns // 10**6} for n, (times, ns) in self._slow.items()}}
+                if self._slow
+                else {}
+            ),
             "cpu_s": round(time.process_time(), 2),
             "sources": {n: _said(found, "source", n) | self._source(n, now) for n in self._assembly.sources},
             "pipelines": {n: _said(found, "pipeline", n) | self._pipeline(n, now) for n in self._assembly.pipelines},

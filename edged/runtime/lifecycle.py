@@ -13,6 +13,7 @@ READY is sent when the plan fits, the models have run and links and sources are 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import signal
 import time
@@ -37,7 +38,9 @@ STOP_DEADLINE_S = 10.0
 LEAVE_S = 5.0
 """For a link that a reload removed to send what it has."""
 TICK_S = 0.25
-"""How often the loop's lag is measured and the watchdog fed."""
+"""How often the parts are looked at, and the loop's lag is measured while little comes in."""
+FINE_TICK_S = 0.02
+"""How often it is measured while much does: then it costs nothing beside the rest."""
 
 log: Any = structlog.get_logger("edged")
 
@@ -54,6 +57,9 @@ class Lifecycle:
         self._progress = Progress(assembly)
         self._stop = asyncio.Event()
         self._code = EX_OK
+        self._stuck = 0
+        self.keeps_state = True
+        """Whether the next start goes on with what is in memory: not after a bug."""
         self._signals = 0
         self._links: dict[str, asyncio.Task[Any]] = {}
         self._sources: dict[str, tuple[Source, asyncio.Task[Any]]] = {}
@@ -168,12 +174,16 @@ class Lifecycle:
         """Measures how late the loop is, keeps health, and feeds the watchdog while every stage makes progress."""
         loop = asyncio.get_running_loop()
         feed_every = (self._notifier.watchdog_s or 10.0) / 3
-        next_feed = 0.0
+        next_feed = next_look = 0.0
         while True:
-            due = loop.time() + TICK_S
-            await asyncio.sleep(TICK_S)
+            period_s = FINE_TICK_S if self._health.is_busy else TICK_S
+            due = loop.time() + period_s
+            await asyncio.sleep(period_s)
             now = loop.time()
-            self._health.lag.add(int(max(0.0, now - due) * 1e9))
+            self._health.see_lag(int(max(0.0, now - due) * 1e9))
+            if now < next_look:
+                continue
+            next_look = now + TICK_S - FINE_TICK_S / 2
             self._health.tick()
             if self.assembly.leaving:
                 release(self.assembly)
@@ -181,10 +191,22 @@ class Lifecycle:
                 next_feed = now + feed_every
                 stuck = self._progress.stuck(self._clock.now())
                 if stuck is None:
+                    self._stuck = 0
                     self._notifier.watchdog()
                 else:
-                    log.error("no progress", stage=stuck)
+                    self._on_stuck(stuck)
                 self._notifier.status(self._health.status_line())
+
+    def _on_stuck(self, stage: str) -> None:
+        """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""
+        log.error("no progress", stage=stage)
+        self._stuck += 1
+        if self._stuck == 1:
+            faulthandler.dump_traceback(all_threads=True)
+        elif not self._stop.is_set():
+            log.error("leaving, to be started anew", stage=stage)
+            self._code = EX_SOFTWARE
+            self._stop.set()
 
     async def _stop_after(self, sources: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.gather(*sources)
@@ -192,6 +214,7 @@ class Lifecycle:
         while self._is_busy() or (spool is not None and spool.state[0] == "replaying"):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # as in `_drain`: what went to disk since the broker is slower than a file goes out too
         log.info("finished", reason="every recording was played to its end")
+        self.keeps_state = False  # the next time it is played from its beginning
         self._stop.set()
 
     def _task(self, name: str, work: Any) -> asyncio.Task[Any]:
@@ -209,6 +232,7 @@ class Lifecycle:
     def _fail(self, where: str, error: BaseException | None) -> None:
         """A bug: said once with its trace, then the process ends, so that systemd starts a clean one."""
         log.error("internal error, leaving", where=where, error=repr(error), exc_info=error)
+        self.keeps_state = False
         self._code = EX_SOFTWARE
         self._stop.set()
 

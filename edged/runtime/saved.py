@@ -22,6 +22,7 @@ import structlog
 
 from edged.assemble import Assembly
 from edged.clock import Clock
+from edged.config.schema import ReplaySource, SimulateSource
 from edged.plan.change import window_mark
 from edged.plan.records import PipelinePlan, Plan
 from edged.window import Saved
@@ -32,6 +33,8 @@ STALE_NS = 24 * 3600 * 10**9
 """Older windows would join today's samples to those of another day."""
 AHEAD_NS = 60 * 10**9
 """A machine without a clock of its own may start a little before it stopped."""
+PLAYED = (ReplaySource, SimulateSource)
+"""Sources that begin anew at each start: their windows do too."""
 _HEAD = struct.Struct("<II")
 
 log: Any = structlog.get_logger("edged")
@@ -99,7 +102,7 @@ def _windows(a: Assembly, clock: Clock) -> Iterator[Window]:
     for name, p in a.plan.pipelines.items():
         stage = a.pipelines[name].window
         table = a.keys.get(p.key_group) if p.keys else None
-        if stage is None:
+        if stage is None or any(isinstance(a.plan.sources[root].settings, PLAYED) for root in p.roots):
             continue
         for key in range(len(table) if table is not None else 1):
             kept = stage.save(key)

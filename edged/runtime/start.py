@@ -30,6 +30,7 @@ from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
 from edged.runtime.prepare import Prepared, load, prepare
 from edged.runtime.reload import Reloader
+from edged.stages import Stages
 
 T = TypeVar("T")
 
@@ -95,20 +96,37 @@ def run(path: Path) -> int:
 async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> int:
     clock = Clock()
     kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc())
-    assembly = assemble(prepared.plan, loaded, clock, logger, run=kept[0].run if kept is not None else None)
+    stages = Stages(clock.now)
+    ended_in = _mark_in(stages, prepared.machine.state_dir / "stage", logger)
+    run = kept[0].run if kept is not None else None
+    assembly = assemble(prepared.plan, loaded, clock, logger, run=run, stages=stages)
     connect(assembly)
     if kept is not None:
         saved.restore(assembly, *kept, clock)
-    health = Health(assembly, clock, prepared.draft.digest)
+    health = Health(assembly, clock, prepared.draft.digest, ended_in)
+    stages.on_slow = health.see_slow
     with closing(Notifier()) as notifier:
         lifecycle = Lifecycle(assembly, health, notifier, clock)
         reloader = Reloader(prepared, lifecycle, clock, logger)
         lifecycle.on_hangup = reloader.ask
         async with Control(prepared.draft.path, reloader.answer):
             code = await lifecycle.serve(reloader.run())
-    if code == EX_OK:
+    if lifecycle.keeps_state:
         saved.save(lifecycle.assembly, prepared.machine.state_dir, clock)
+    stages.close()
     return code
+
+
+def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
+    """Where the process before ended, if it had no time to say so: a crash, a hang that systemd ended, a power cut."""
+    try:
+        ended_in = stages.keep_in(path)
+    except OSError as error:
+        logger.warning("stages not noted", path=str(path), reason=error.strerror)
+        return []
+    for stage in ended_in:
+        logger.warning("the last run ended in a stage", stage=stage)
+    return ended_in
 
 
 def on_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -74,7 +74,7 @@ class Ladders:
         if lived_s >= GOOD_SERVICE_S:
             self._refused.reset()
             self.short_lives = 0
-        elif 0 < lived_s < SHORT_LIFE_S:
+        elif 0 < lived_s < SHORT_LIFE_S and not isinstance(error, Unanswered):
             self.short_lives += 1
         if isinstance(error, Refusal) or self.short_lives >= SHORT_LIVES:
             return self._refused.next_s()

@@ -77,6 +77,7 @@ def test_a_flood_of_retained_messages_at_subscribe(tmp_path: Path) -> None:
             health = client.health(lambda h: h["sources"]["flood"]["read"] == count)
             print(f"{count} retained topics: live inputs waited {slowest_s:.3f} s, highest {health['memory']['highest_mib']} MiB")
             assert balanced(health)
+            assert slowest_s <= 2.0
             assert health["sources"]["flood"]["rows"] == 64  # keys; the others have no place and are counted
             assert health["sources"]["flood"]["dropped"] == {"too_many_keys": count - 64}
             assert health["memory"]["highest_mib"] < 128

@@ -54,7 +54,7 @@ def test_s04_faults_by_turns_leave_no_trace(tmp_path: Path, zoo: Path) -> None:
         with Witness(broker.port, RATE) as witness:
             start, faults, sent = time.monotonic(), 0, 0
             usual: tuple[int, int] | None = None
-            while (passed := time.monotonic() - start) < seconds:
+            while (passed := time.monotonic() - start) < seconds or faults < 3:
                 while sent < passed * RATE:
                     one.write(f"{sent % 1000}\n")
                     other.write(f"{sent % 1000}\n")
@@ -86,6 +86,7 @@ def _fault(number: int, broker: Broker, client: Client, sensor: Sensor, daemon: 
             sensor.unplug()
             sensor.plug()
         case 1:
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
             noticed = daemon.log.count("no answer to a ping")
             broker.freeze()
             until(lambda: daemon.log.count("no answer to a ping") > noticed)

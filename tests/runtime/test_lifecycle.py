@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.errors import EX_OK, EX_SOFTWARE
@@ -35,6 +37,17 @@ publish = []
 """
 
 
+MODEL = f"""
+[model.m]
+path = "{Path(__file__).parents[2] / "models" / "vibration"}"
+[pipeline.q]
+source = "in"
+model = "m"
+window = {{ size = 512 }}
+publish = []
+"""
+
+
 class Told(Notifier):
     """Writes down what systemd would be told."""
 
@@ -51,9 +64,10 @@ class Told(Notifier):
         self.words.append("stopping")
 
 
-async def lived(a: Assembly, then: Callable[[], object] = lambda: None) -> tuple[int, list[str]]:
+async def lived(a: Assembly, then: Callable[[], object] = lambda: None, watchdog_s: float | None = None) -> tuple[int, list[str]]:
     """Serves until the end; calls `then` once it is ready."""
     told = Told()
+    told.watchdog_s = watchdog_s
     clock = Clock()
     work = asyncio.sleep(3600)  # until it is cancelled
     task = asyncio.get_running_loop().create_task(Lifecycle(a, Health(a, clock, ""), told, clock).serve(work))
@@ -80,6 +94,17 @@ async def test_the_end_of_all_recordings_is_the_end(make: Any, tmp_path: Path) -
     [entry] = a.publishes["p"]
     assert (counts.due, counts.published) == (3, 3)
     assert (entry.made, entry.drops.by_reason, entry.balance()) == (3, {"shutdown": 3}, 0)
+
+
+async def test_a_run_that_never_returns_ends_the_process_in_good_order(make: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    a = make(SIMULATE + MODEL, Clock())
+    model = a.models["m"]
+
+    def hang() -> None:
+        model.running, model.running_since = [], Clock().now() - 10**12
+
+    assert await lived(a, hang, watchdog_s=0.3) == (EX_SOFTWARE, ["ready", "stopping"])
+    assert "most recent call first" in capfd.readouterr().err  # the stacks
 
 
 async def test_a_bug_ends_the_process_with_its_own_status(make: Any, tmp_path: Path) -> None:
