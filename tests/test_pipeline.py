@@ -658,3 +658,25 @@ def test_what_is_parked_in_front_of_a_ring_that_knows_it_stays_when_it_comes_aga
         pass
     assert rig.values == [[1], [2], [3], [4]]
     assert rig.counts.drops.by_reason == {"duplicate": 3}
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=6), st.integers(0, 5)), min_size=1, max_size=6),
+    st.sampled_from([None, (2, 1), (3, 2), (4, 4)]),
+    st.sampled_from(["drop_oldest", "drop_newest", "latest_only", "block"]),
+    st.booleans(),
+)
+def test_a_result_carries_what_its_newest_sample_does(
+    blocks: list[tuple[list[int], int]], window: tuple[int, int] | None, overflow: str, model: bool
+) -> None:
+    rig = Rig(window=window, overflow=overflow, slots=2, model=model)
+    first = 1
+    for keys, limit in blocks:
+        values = range(first, first + len(keys))
+        first += len(keys)
+        rig.push(*values, key=keys, carried=[b'{"id":%d}' % v if v % 5 else None for v in values])
+        if model and limit:
+            rig.run(limit)
+    while model and rig.run():
+        pass
+    assert [r.get("carried") for r in rig.results] == [{"id": v[-1]} if v[-1] % 5 else None for v in rig.values]

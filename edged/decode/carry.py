@@ -16,12 +16,14 @@ MOST_BYTES = 256
 """Largest text that is carried for one payload."""
 
 FORMATS = ("json", "msgpack")
+LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
+"""Integers that every format of a result can say; beyond them they are carried as text."""
 Scalar = str | int | float | bool | None
 
 
 def make_carry(format: str, names: Sequence[str]) -> Callable[[bytes], bytes | None]:
     """A function from a payload to the fields `names` of it as JSON: None if it has none of them, or cannot be read, which the
-    decoder will say. What is no text, number, true, false or null is left out."""
+    decoder will say. What is no text, number, true, false or null is left out; an integer beyond 64 bits becomes text."""
     decoder: Any = msgspec.json.Decoder if format == "json" else msgspec.msgpack.Decoder
     paths = [(name, tuple(map(str, path_of_name(name)))) for name in names]
     read, read_any = decoder(_type_of([path for _, path in paths])).decode, decoder().decode
@@ -35,10 +37,14 @@ def make_carry(format: str, names: Sequence[str]) -> Callable[[bytes], bytes | N
                 tree = read_any(payload)
             except (msgspec.DecodeError, ValueError, RecursionError):
                 return None
-        found = {name: value for name, path in paths if isinstance(value := _find(tree, path), Scalar | float)}
+        found = {name: _sayable(value) for name, path in paths if isinstance(value := _find(tree, path), Scalar | float)}
         return encode(found) if found else None
 
     return carry
+
+
+def _sayable(value: Scalar) -> Scalar:
+    return str(value) if isinstance(value, int) and not LEAST_INT <= value <= MOST_INT else value
 
 
 class _Nothing:

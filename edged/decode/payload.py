@@ -48,8 +48,10 @@ class PayloadDecoder:
         """
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
-        carried = [self._carry(payload) for payload in payloads] if self._carry is not None else None
-        refused = self._refused(payloads, carried)
+        carry, limit = self._carry, self._plan.max_bytes
+        # What is too large is not even looked at: reading it could take far more memory than its size.
+        carried = [carry(payload) if len(payload) <= limit else None for payload in payloads] if carry is not None else None
+        refused = self._refused(payloads, carried) if carried is not None or max(map(len, payloads)) > limit else None
         if refused:
             rows = self._without(refused, payloads, sensors)
         else:
@@ -60,13 +62,12 @@ class PayloadDecoder:
         return rows
 
     def _refused(self, payloads: Sequence[bytes], carried: Sequence[bytes | None] | None) -> dict[int, Reject]:
-        """Those that are not even looked at, by index."""
-        limit, refused = self._plan.max_bytes, dict[int, Reject]()
-        if max(map(len, payloads)) > limit:
-            for i, payload in enumerate(payloads):
-                if len(payload) > limit:
-                    text = f"{len(payload)} bytes, at most {limit} are taken (max_bytes)"
-                    refused[i] = Reject("too_large", text, payload=i)
+        """Those whose values are not even looked at, by index."""
+        limit = self._plan.max_bytes
+        refused: dict[int, Reject] = {}
+        for i, payload in enumerate(payloads):
+            if len(payload) > limit:
+                refused[i] = Reject("too_large", f"{len(payload)} bytes, at most {limit} are taken (max_bytes)", payload=i)
         for i, one in enumerate(carried or ()):
             if one is not None and len(one) > MOST_BYTES:
                 text = f"{', '.join(self._plan.carry)}: {len(one)} bytes as JSON, at most {MOST_BYTES} are carried (carry)"

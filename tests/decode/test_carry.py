@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 import numpy as np
 import pytest
@@ -46,3 +48,24 @@ def test_too_much_is_refused_by_itself() -> None:
     assert rows.carried is not None
     assert [rows.carried[p] for p in rows.payload] == [b'{"id":"x"}', b'{"id":"xx"}']
     assert [(r.reason, r.payload) for r in rows.rejects] == [("carry_too_large", 1), ("malformed", 3)]
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1, 10**40])
+def test_every_integer_that_is_carried_can_be_said_in_msgpack(number: int) -> None:
+    carried = make_carry("json", ("id",))(b'{"id":%d}' % number)
+    assert carried is not None
+    said = msgspec.msgpack.decode(msgspec.msgpack.encode(msgspec.json.decode(carried)))
+    assert said == {"id": number if -(2**63) <= number < 2**64 else str(number)}
+
+
+def test_what_is_too_large_is_not_read() -> None:
+    plan = DecodePlan("json", (FieldPlan("v", ("v",), start=0, stop=1),), 1, np.dtype(np.float32), carry=("id",))
+    payload = b'{"v":1,"id":[],"x":[' + b"{}," * 100_000 + b"0]}"
+    decoder = make_payload_decoder(plan)
+    tracemalloc.start()
+    rows = decoder.decode([payload, b'{"v":2,"id":"a"}'])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [(r.reason, r.payload) for r in rows.rejects] == [("too_large", 0)]
+    assert rows.values.tolist() == [[2]]
+    assert peak < len(payload)
