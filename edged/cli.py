@@ -62,11 +62,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
-    for command in (run, check, record, reload):
+    rollback = _add_model(commands.add_parser("model", help="look at a model file, or go back to the one before"))
+    for command in (run, check, record, reload, rollback):
         command.add_argument(
             "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
         )
     return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    inspect = commands.add_parser("inspect", help="what a model is, and what it takes on this machine")
+    inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
+    inspect.add_argument("--json", action="store_true", help="the same as JSON")
+    inspect.set_defaults(command=_inspect)
+    rollback = commands.add_parser("rollback", help="go back to the version of a model that ran before")
+    rollback.add_argument("name", metavar="NAME", help="of the model in the configuration")
+    rollback.set_defaults(command=_roll_back)
+    return rollback
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -85,6 +98,18 @@ def _reload(arguments: argparse.Namespace) -> int:
     from edged.runtime.ask import reload
 
     return reload(arguments.config, arguments.wait, arguments.json)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from edged.runtime.inspect import inspect
+
+    return inspect(arguments.path, arguments.json)
+
+
+def _roll_back(arguments: argparse.Namespace) -> int:
+    from edged.runtime.ask import roll_back
+
+    return roll_back(arguments.config, arguments.name)
 
 
 def _record(arguments: argparse.Namespace) -> int:

@@ -135,9 +135,12 @@ def make_constant(value: Any, shape: Shape, dtype: DTypeLike) -> Array:
     row = np.empty(shape, dtype)
     if given.dtype.kind not in "biuf" or given.size not in (1, row.size):
         raise ValueError(f"expected one number or {row.size} of them for the shape {list(shape)}, found {value!r}")
-    row[...] = given.reshape(shape if given.size == row.size else ())
+    with np.errstate(all="ignore"):  # what does not fit is said below
+        row[...] = given.reshape(shape if given.size == row.size else ())
     if row.dtype.kind in "iu" and not np.all(row.reshape(-1) == given.reshape(-1)):
         raise ValueError(f"{value!r} is no {row.dtype}")
+    if row.dtype.kind == "f" and not np.all(np.isfinite(row)):
+        raise ValueError(f"{value!r} is too large for {row.dtype}")
     return row
 
 

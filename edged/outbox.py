@@ -35,8 +35,9 @@ class Outbox:
         return self.items
 
     def is_full_for(self, message: Message) -> bool:
-        """Whether taking it would make another give way."""
-        return self.items >= self.max_items or self.bytes_queued + message.size > self.max_bytes
+        """Whether a message that can go elsewhere, to the spool, had better: a quarter is left to those of QoS 0, which
+        cannot, and would all give way while acknowledgements are slow."""
+        return 4 * self.items >= 3 * self.max_items or 4 * (self.bytes_queued + message.size) > 3 * self.max_bytes
 
     def put(self, message: Message) -> None:
         """Takes a message. Never refuses: the oldest give way, and what is larger than `max_bytes` is itself dropped."""

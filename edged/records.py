@@ -210,6 +210,7 @@ class Account(Protocol):
     spooled: int
     queued: int
     in_flight: int
+    refusal: str
 
     @property
     def drops(self) -> DropCount: ...

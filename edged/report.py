@@ -7,7 +7,7 @@ from typing import Any
 
 from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
 from edged.config.units import MIB
-from edged.config.words import duration, listed
+from edged.config.words import duration, listed, rate_said
 from edged.model.records import LoadReport
 from edged.plan.memory import step_name
 from edged.plan.records import MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
@@ -103,7 +103,7 @@ def _source(s: SourcePlan) -> str:
             where = f"recording {replay.path}, " + (f"{replay.speed:g} times as fast" if replay.speed else "as fast as it goes")
         case SimulateSource() as made_up:
             where = f"made-up {made_up.signal}"
-    rate = f", {_rate(s.rate)}" if s.rate else ""
+    rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     return f"source.{s.name}: {where}{rate}{keys}: {listed(f.name for f in s.fields)}"
 
@@ -111,7 +111,7 @@ def _source(s: SourcePlan) -> str:
 def _spool(spool: SpoolSettings, rate: float | None) -> str:
     """How long an outage it covers, for results of a usual size."""
     count = spool.max_bytes // RECORD
-    how_long = f", {_span(count / rate)} at {_rate(rate)}" if rate else ""
+    how_long = f", {_span(count / rate)} at {rate_said(rate)}" if rate else ""
     what = f"about {count} results of {RECORD} bytes{how_long}"
     return f"while a broker is away, {spool.max_bytes / MIB:.0f} MiB in {spool.path}: {what}"
 
@@ -121,10 +121,6 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:g} a second" if rate >= 1 else f"one in {1 / rate:g} s"
 
 
 def _stages(p: PipelinePlan) -> Iterator[str]:

@@ -123,7 +123,7 @@ class PublishCounts:
 
     What is spooled is on disk; what becomes of it there is in the spool's own ledger."""
 
-    __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued", "spooled")
+    __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued", "refusal", "spooled")
 
     def __init__(self, name: str) -> None:
         self.made = 0
@@ -132,6 +132,8 @@ class PublishCounts:
         self.queued = 0
         self.in_flight = 0
         self.filtered = 0
+        self.refusal = ""
+        """The topic, and why the broker refused what was last sent there; empty when it took it."""
         self.drops = Drops(name)
 
     def balance(self) -> int:

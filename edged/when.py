@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edged.config.words import did_you_mean, listed
 from edged.records import Result
 from edged.shape import ENVELOPE, ResultField, value_at
 
@@ -125,14 +126,15 @@ def plan_when(
 
 def _field(fields: Sequence[ResultField], name: str | None, what: str, kind: str | None = None) -> ResultField:
     fitting = [f for f in fields if kind is None or f.kind in (kind, "tensor")]  # a tensor may be a scalar
-    known = ", ".join(f.name for f in fitting[:12]) or "none"
+    said = [f for f in fitting if f not in ENVELOPE] + [f for f in fitting if f in ENVELOPE]
+    known = listed(f.name for f in said)
     if name is None:
         raise ValueError(f'{what}: which field? set of = "...", one of: {known}')
     for field in fitting:
         if field.name == name:
             return field
     needs = f"a {kind} field" if kind else "a field of the result"
-    raise ValueError(f'{what}: expected {needs} ({known}), found "{name}"')
+    raise ValueError(f'{what}: expected {needs} ({known}), found "{name}"{did_you_mean(name, [f.name for f in said])}')
 
 
 class When:

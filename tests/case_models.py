@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from onnx import TensorProto as T
+from onnx import helper as h
 
 from tests.deployments import autoencoder, folder_model, net
-from tests.models import centred, text, zip_map
+from tests.models import centred, save, text, value, zip_map
 
 MOTOR = 'labels = ["healthy", "imbalance", "bearing", "looseness"]\n'
 NAMED = '[inputs.x]\nfields = ["temp", "p_in", "p_out", "rpm", "vibration"]\n'
 UNITS = '[inputs.x]\nfields = ["ax", "ay", "az"]\nunits = { ax = "g", ay = "g", az = "g" }\n'
 NORMALIZED = "[normalize]\nmean = [1, 2, 3]\nstd = [1, 1, 0.5]\n"
 SHAPED = "[inputs.x]\nshape = [512, 3]\n"
+
+
+def argmax(path: Path) -> Path:
+    """label[N]: the number of the largest of three."""
+    node = h.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)
+    return save(path, [node], [value("x", T.FLOAT, ["N", 3])], [value("label", T.INT64, ["N"])])
 
 
 def build(folder: Path) -> Path:
@@ -35,6 +42,9 @@ def build(folder: Path) -> Path:
     net(folder / "pump.onnx", {"x": (T.FLOAT, ["N", 60, 4])}, {"y": ["N", 60, 3]})
     net(folder / "mono.onnx", {"audio": (T.FLOAT, ["N", 576]), "sr": (T.INT64, [1])}, scores)
     net(folder / "twins.onnx", {"a": (T.FLOAT, ["N", 3]), "b": (T.FLOAT, ["N", 1])}, {"y": ["N", 3]})
+    net(folder / "whole.onnx", {"x": (T.INT64, ["N", 3])}, {"y": ["N", 3]})
+    net(folder / "yolo.onnx", {"images": (T.FLOAT, ["N", 640, 640, 3])}, {"boxes": ["N", 84]})
+    argmax(folder / "class.onnx")
     net(folder / "any.onnx", {"x": (T.FLOAT, ["N", "t", 3])}, scores)
     zip_map(folder / "forest.onnx")
     text(folder / "text.onnx")

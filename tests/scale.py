@@ -8,6 +8,7 @@ IS_SOAK = bool(os.environ.get("EDGED_SOAK"))
 
 # name: (in `make test`, in `make soak`)
 COUNTS: dict[str, tuple[int, int]] = {
+    "absent seconds": (4, 600),
     "acknowledgements": (2_000, 10_000),
     "ends of a connection": (1_000, 2_000),
     "broker restarts": (3, 100),
@@ -15,9 +16,11 @@ COUNTS: dict[str, tuple[int, int]] = {
     "half-open links": (1, 10),
     "kills": (6, 100),
     "messages": (100_000, 1_000_000),
-    "outage results": (8_000, 500_000),
+    "outage results": (6_000, 400_000),
+    "outage seconds": (5, 300),
     "outage spool MiB": (1, 64),
     "power cuts": (4, 200),
+    "replay rate": (1_200, 4_800),
     "replugs": (8, 1_000),
     "retained topics": (3_000, 50_000),
     "soak seconds": (9, 7_200),
@@ -25,6 +28,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "stops": (5, 50),
     "stuck results": (4_000, 40_000),
     "swaps": (20, 200),
+    "throttled seconds": (4, 60),
 }
 
 

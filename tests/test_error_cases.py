@@ -12,13 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from edged.config.load import read
 from edged.errors import ConfigError
-from edged.runtime.start import prepare
+from edged.plan.records import Machine
+from edged.runtime.prepare import plan_draft
 from tests.case_models import build
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "errors").glob("*/edged.toml"))
 PORT_AWAY = "is not there (tried again for ever)"
 """No port of a case is on the machine that runs the tests."""
+MIB = 1 << 20
+MACHINE = Machine("pi4", memory=4096 * MIB, base=64 * MIB, state_dir=Path("/nowhere/edged"), disk_free=2048 * MIB)
+ENVIRON = {"SECRET_ONE": "hunter2/#", "SECRET_TWO": "hunter2"}
+SECRETS = ("hunter2", "-----BEGIN")
+"""Stand in files and variables of the cases, and in no message."""
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +34,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lines(case: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def lines(case: Path, models: Path, tmp_path: Path) -> list[str]:
     """What is said of a case, with paths relative to its directory."""
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     folder = tmp_path / "case"
     shutil.copytree(case, folder)
     (folder / "models").symlink_to(models)
     try:
-        found = list(prepare(folder / "edged.toml").warnings)
+        found = list(plan_draft(read(folder / "edged.toml", ENVIRON), MACHINE, None).warnings)
     except ConfigError as error:
         found = error.lines
     return [line.replace(f"{folder}{os.sep}", "") for line in found if PORT_AWAY not in line or "source.port" in line]
@@ -51,7 +57,10 @@ def test_says_what_is_wrong_and_where(case: Path, lines: list[str]) -> None:
         assert 1 <= int(row) <= len(source)
         assert 1 <= int(column) <= len(source[int(row) - 1]) + 1
         assert rest.strip()
+        assert "PRIVATE KEY-----)" in line or not any(secret in line for secret in SECRETS)
 
 
-def test_there_are_a_hundred() -> None:
+def test_there_are_a_hundred_and_several_have_many_errors() -> None:
     assert len(CASES) >= 100
+    counts = [len((case / "error.txt").read_text("utf-8").splitlines()) for case in CASES if (case / "error.txt").exists()]
+    assert sum(count >= 5 for count in counts) >= 10

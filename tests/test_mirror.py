@@ -11,6 +11,7 @@ ELSEWHERE = {
     "config/units.py": "tests/config/test_values.py",
     "demo/child.py": "tests/demo/test_main.py",
     "errors.py": "tests/config/test_load.py",
+    "model/child.py": "tests/model/test_attempt.py",
     "model/records.py": "tests/model/test_load.py",
     "plan/records.py": "tests/plan/test_make.py",
     "runtime/ask.py": "tests/live/test_reload.py",

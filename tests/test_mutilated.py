@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edged.config.document import parse
 from edged.errors import ConfigError
 from edged.runtime.start import prepare
 from tests.deployments import NAMES, environ, written
@@ -52,3 +56,96 @@ def test_no_file_ends_in_a_traceback(name: str, tmp_path: Path, monkeypatch: pyt
     for one in mutilated(text, random.Random(name)):
         path.write_text(one, "utf-8")
         assert all(line.startswith(str(path)) for line in problems(path))
+
+
+# Each key of each deployment, one at a time: gone, misspelt, of a type that it never has, absurdly large.
+
+Tables = dict[str, Any]
+Way = tuple["str | int", ...]
+A_DATE = date(1979, 5, 27)
+"""No key takes one."""
+FAR = 10**12
+SINGLES = ("device", "memory", "log", "spool", "health")
+NAMED_BY_PEOPLE = ("inputs", "values", "broker", "source", "model", "pipeline")
+"""What stands below these is a name, not a key."""
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {toml(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return value.isoformat() if isinstance(value, date) else json.dumps(value, ensure_ascii=False)
+
+
+def file_of(tables: Tables) -> str:
+    """One line a table, those of the same kind below each other."""
+    lines = []
+    for kind, one in tables.items():
+        named = {kind: one} if kind in SINGLES else {f"{kind}.{name}": table for name, table in one.items()}
+        for header, table in named.items():
+            lines += [f"[{header}]", *(f"{key} = {toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def ways(value: Any, way: Way = ()) -> Iterator[Way]:
+    """The way to every key and every element of a list, without those to the tables of the file."""
+    if way and not (len(way) == 1 or (len(way) == 2 and way[0] not in SINGLES)):
+        yield way
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from ways(one, (*way, key))
+
+
+def changed(value: Any, way: Way, change: Callable[[dict[Any, Any], Any], dict[Any, Any]]) -> Any:
+    """A copy in which `change` was made to the table or list (as a table of its numbers) that holds the end of the way."""
+    pairs = dict(value.items() if isinstance(value, dict) else enumerate(value))
+    if len(way) == 1:
+        pairs = change(pairs, way[0])
+    else:
+        pairs[way[0]] = changed(pairs[way[0]], way[1:], change)
+    return pairs if isinstance(value, dict) else list(pairs.values())
+
+
+def gone(pairs: dict[Any, Any], key: Any) -> dict[Any, Any]:
+    return {k: v for k, v in pairs.items() if k != key}
+
+
+def misspelt(pairs: dict[Any, Any], key: Any) -> dict[Any, Any]:
+    return {(f"{k[:-1]}zq" if k == key else k): v for k, v in pairs.items()}
+
+
+def is_key(way: Way) -> bool:
+    return isinstance(way[-1], str) and not (len(way) > 2 and way[-2] in NAMED_BY_PEOPLE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_key_wrong_in_each_way(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(name, tmp_path)
+    for variable, value in environ(tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("gc.collect", lambda: 0)
+    tables = parse(path.read_text("utf-8")).values
+
+    def refused(change: Callable[[dict[Any, Any], Any], dict[Any, Any]], way: Way) -> list[str]:
+        text = file_of(changed(tables, way, change))
+        path.write_text(text, "utf-8")
+        try:
+            prepare(path)
+        except ConfigError as error:
+            said = [line.removeprefix(f"{path}:").split(":", 2) for line in error.lines]
+            rows = text.split("\n")
+            assert all(1 <= int(row) <= len(rows) and 1 <= int(column) <= len(rows[int(row) - 1]) + 1 for row, column, _ in said)
+            return [rest for _, _, rest in said]
+        return []
+
+    path.write_text(file_of(tables), "utf-8")
+    prepare(path)
+    for way in ways(tables):
+        refused(gone, way)
+        refused(lambda pairs, key: {**pairs, key: FAR}, way)
+        assert refused(lambda pairs, key: {**pairs, key: A_DATE}, way), way
+        if is_key(way):
+            wrong = f"{str(way[-1])[:-1]}zq"
+            assert any(
+                wrong in line and ("unknown key" in line or "found a table with" in line) for line in refused(misspelt, way)
+            ), way

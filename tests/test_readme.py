@@ -59,12 +59,15 @@ def test_make_knows_what_to_do(target: str) -> None:
 def test_commands_and_options_exist() -> None:
     parser = cli._parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    command_line = re.compile(r"(^|/|\s)edged (run|check|record|reload)\b")
+    command_line = re.compile(r"(^|/|\s)edged (run|check|record|reload|model)\b")
     lines = [line for code in _code() for line in code.splitlines() if command_line.search(line)]
     assert {re.search(r"edged ([a-z]+)", line)[1] for line in lines} == set(commands)  # type: ignore[index]
     for line in lines:
         command = line[line.index("edged ") + 6 :].split()
-        options = {option for action in commands[command[0]]._actions for option in action.option_strings}
+        actions = commands[command[0]]._actions
+        if command[0] == "model":
+            actions = next(a.choices for a in actions if isinstance(a, argparse._SubParsersAction))[command[1]]._actions
+        options = {option for action in actions for option in action.option_strings}
         assert {word for word in command if word.startswith("-")} <= options
 
 

@@ -78,7 +78,7 @@ class TestConditions:
             (RAW, {"change": 0.0}, "change: which field? set of"),
             (REGRESS, {"of": "run", "below": 1.0}, "above and below: expected a number field"),
             (RAW, {"above": 1.0}, "above and below: which field?"),
-            (CLASSIFY, {"of": "lable"}, "of: expected a field of the result (device, pipeline, key, run, seq, time, model"),
+            (CLASSIFY, {"of": "lable"}, "of: expected a field of the result (label, score, scores, scores.ok"),
             (CLASSIFY, {"of": "label", "above": 1.0}, "above and below: expected a number field"),
             (REGRESS, {"label": ("a",)}, "label: expected a text field"),
             (CLASSIFY, {"of": "label", "change": 0.5}, "change: expected a number field"),

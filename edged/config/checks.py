@@ -99,6 +99,59 @@ def frame(table: Frame, raw: Raw) -> Wrong:
         yield "offset", f"expected the length field after the {sync} sync bytes: at least {sync}, found {table.offset}"
 
 
+def length_field(table: Frame, raw: Raw) -> Wrong:
+    if table.length == "uint8" and "endian" in raw:
+        yield "endian", 'has no effect with length = "uint8": one byte has no order', "key"
+
+
+def health_nowhere(table: Health, raw: Raw) -> Wrong:
+    if table.broker == () and "interval" in raw:
+        yield "interval", "has no effect with broker = []: health is published nowhere", "key"
+
+
+def flow_control(table: SerialSource, raw: Raw) -> Wrong:
+    if table.flow == "rtscts" and "rts" in raw:
+        yield "rts", 'has no effect with flow = "rtscts", which sets the line by itself', "key"
+
+
+def overridden(table: Decode, raw: Raw) -> Wrong:
+    """Keys of `decode` that stand for those of every field that does not say its own, where every field does."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    for key in INHERITED:
+        is_of_skipped = key in ("dtype", "shape")  # of what is skipped too, on the wire
+        takers = [
+            one for spec, one in zip(table.fields, given, strict=True) if is_of_skipped or spec.name not in ("_", _time_of(table))
+        ]
+        if key in raw and takers and all(isinstance(one, dict) and key in one for one in takers):
+            yield key, f"has no effect, since every field says its own {key}; remove it here, or there", "key"
+
+
+def byte_order(table: Decode, raw: Raw) -> Wrong:
+    types = {spec.dtype or table.dtype or "float32" for spec in table.fields} or {table.dtype or "float32"}
+    if "endian" in raw and types <= {"int8", "uint8", "bool"}:
+        yield "endian", f"has no effect on {quoted(sorted(types))}: one byte has no order", "key"
+
+
+def skipped(table: Decode, raw: Raw) -> Wrong:
+    """What is said of the values of a field that has none: it is skipped, or a time."""
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        one = fields[i] if isinstance(fields, list) else fields
+        is_time = spec.name == _time_of(table)
+        if not isinstance(one, dict) or (spec.name != "_" and not is_time):
+            continue
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        why = "the time of the sample, read as decode.time says" if is_time else "skipped"
+        for key in ("scale", "offset", "unit", "valid", "values"):
+            if key in one:
+                yield f"{at}.{key}", f"has no effect: this field is {why}", "key"
+
+
+def _time_of(table: Decode) -> str | None:
+    return table.time.field if table.time is not None else None
+
+
 def decode_fields(table: Decode, raw: Raw) -> Wrong:
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
@@ -317,12 +370,21 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("ca", "cert"), certificates),
         Rule(("version", "username", "password"), password_alone),
     ),
-    Health: (Rule(("interval",), health_interval),),
-    Frame: (Rule(("type", "size", "sync", "offset"), frame),),
-    Decode: (Rule(("format", "fields", "dtype"), decode_fields),),
+    Health: (Rule(("interval",), health_interval), Rule(("interval", "broker"), health_nowhere)),
+    Frame: (Rule(("type", "size", "sync", "offset"), frame), Rule(("type", "length", "endian"), length_field)),
+    Decode: (
+        Rule(("format", "fields", "dtype"), decode_fields),
+        Rule(("fields", "time"), overridden),
+        Rule(("fields", "time"), skipped),
+        Rule(("format", "fields", "dtype", "endian"), byte_order),
+    ),
     DecodedSource: (Rule(("decode", "key", "max_keys", "topic"), keys_and_time), Rule(("decode", "carry"), carried)),
     MqttSource: (Rule(("topic",), mqtt_topics),),
-    SerialSource: (Rule(("frame", "decode"), binary_frames), Rule(("frame", "checksum", "max_bytes"), checksum_of_frames)),
+    SerialSource: (
+        Rule(("frame", "decode"), binary_frames),
+        Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
+        Rule(("flow", "rts"), flow_control),
+    ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
     Step: (Rule(("step", "mean", "std", "min", "max"), normalize),),
     Input: (Rule(("fields", "value"), constant_or_fields),),

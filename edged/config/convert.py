@@ -23,6 +23,11 @@ from edged.errors import Problem
 Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]
 Finish = Callable[[Any, Mapping[str, Any]], Any]
 
+TABLE_SLIPS = {"mqtt": "broker", "server": "broker", "sensor": "source", "serial": "source", "input": "source"} | {
+    "output": "pipeline",
+    "flow": "pipeline",
+}
+"""What people call the tables of a file, one of several or all of them."""
 _WRONG: Any = object()
 """Stands for a value that could not be converted; its problem is recorded."""
 
@@ -171,6 +176,9 @@ class Conversion:
             wanted = f"a name: [{path[0]}.main] (the name is up to you)" if is_top else "a table by name"
             self.wrong(path, f"expected {wanted}, found {shown(raw) if not isinstance(raw, dict) else f'[{path[0]}]'}")
             return {}
+        if not raw and not is_top:
+            self.wrong(path, "has no effect, since it is empty; leave it out", "key")
+            return _WRONG
         values: dict[str, Any] = {}
         for name, one in raw.items():
             if is_top and not NAME.fullmatch(name):
@@ -191,7 +199,12 @@ class Conversion:
             return _WRONG
         known = {types_of(table)[0]: table for table in tables}
         if "type" not in raw:
-            self.wrong((*path, "type"), f"required: one of {quoted(known)}", "table")
+            declared = {key for table in tables for key in attributes(table)}
+            misspelt = [name for name in raw if name not in declared and nearest(name, ["type"])]
+            for name in misspelt:
+                self.wrong((*path, name), 'unknown key; did you mean "type"?', "key")
+            if not misspelt:
+                self.wrong((*path, "type"), f"required: one of {quoted(known)}", "table")
             return _WRONG
         chosen = self.attempt(lambda: choice(raw["type"], tuple(known)), (*path, "type"))
         if chosen is _WRONG:
@@ -217,6 +230,9 @@ class Conversion:
             return _WRONG
         before = len(self.problems)
         known = attributes(table)
+        if not raw and len(path) > 2 and not table.IS_SAID_BY_EMPTY and not any(one.is_required for one in known.values()):
+            self.wrong(path, f"has no effect, since it is empty; known here: {' '.join(known)}", "key")
+            return _WRONG
         values: dict[str, Any] = {}
         for name, one in raw.items():
             if name in known:
@@ -262,23 +278,24 @@ class Conversion:
                 self.wrong((*path, name), f'has no effect on a source of type "{kind}"; it belongs to {quoted(others)}', "key")
                 continue
             free = [key for key in known if key not in raw]
-            close = nearest(name, free)
+            close = nearest(name, free) or (None if path else TABLE_SLIPS.get(name.lower().rstrip("s")))
             home = None if close else _home(name, path)
             if close:
                 meant.add(close)
                 self.wrong((*path, name), f'unknown key; did you mean "{close}"?', "key")
             elif home:
-                self.wrong((*path, name), f'unknown key; "{name}" {home}{self.move(home, path)}', "key")
+                move = self.move(path) if home[1] else ""
+                self.wrong((*path, name), f'unknown key; "{name}" belongs to {home[0]}{move}', "key")
             else:
                 shown_keys = free if path else list(known)
                 self.wrong((*path, name), f"unknown key; known here: {' '.join(shown_keys) or 'no other'}", "key")
         return meant
 
-    def move(self, home: str, path: KeyPath) -> str:
+    def move(self, path: KeyPath) -> str:
         """How to get a key out of a table that a header opened below the one it belongs to."""
         place = self.positions.places.get(path)
         header = self.positions.text[place.value :].split("\n", 1)[0].split("#")[0].strip() if place else ""
-        return f": move it above the line {header}" if header.startswith("[") and home.startswith("belongs to [") else ""
+        return f": move it above the line {header}" if header.startswith("[") else ""
 
     def effects(self, table: type[Table], raw: Mapping[str, Any], path: KeyPath, kind: str) -> None:
         if not kind:
@@ -319,20 +336,20 @@ def _example(table: type[Table]) -> str:
 # Where else a key exists, for keys that stand in the wrong table.
 
 
-def _home(name: str, path: KeyPath) -> str | None:
-    """Where a key belongs that stands below `path`; None when no table has it, or too many."""
+def _home(name: str, path: KeyPath) -> tuple[str, bool] | None:
+    """Where a key belongs that stands below `path`, and whether that is around it; None when no table has it, or too many."""
     homes = [(table, where) for table, where in _tables() if name in attributes(table)]
     above = [where for _, where in homes if _is_above(where, path)]
     if above:
         here = _named(above[-1], path)
-        return f"belongs to [{here}]"
+        return f"[{here}]", True
     near = sorted(
         {where for _, where in homes if where[:1] == path[:1]} or {where for _, where in homes},
         key=lambda where: (len(where), where),
     )
     if not near or len(near) > 3:
         return None
-    return "belongs to " + " or ".join(_as_table(where, path, name) for where in near)
+    return " or ".join(_as_table(where, path, name) for where in near), False
 
 
 def _as_table(where: tuple[str, ...], path: KeyPath, name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from edged.config.values import BrokerUrl, Secret, Surroundings, Value
-from edged.config.words import kind, nearest, shown
+from edged.config.words import did_you_mean, kind, nearest, shown
 
 
 def client_id(raw: object, around: Surroundings) -> str:
@@ -26,8 +26,13 @@ def device_id(raw: object, around: Surroundings) -> str:
     """One level of a topic."""
     plain = ext(raw, around)
     if any(c in plain for c in "/+#{}"):
-        raise ValueError(f"expected a name without / + # and braces, since it stands in topics, found {shown(plain)}")
+        raise ValueError(f"expected a name without / + # and braces, since it stands in topics, found {_said(plain, raw)}")
     return plain
+
+
+def _said(plain: str, raw: object) -> str:
+    """A value as a message may show it: what came from outside the file may be the wrong secret."""
+    return shown(plain) if isinstance(raw, str) else "a text from outside the file, not shown here"
 
 
 def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
@@ -37,7 +42,7 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
     if scheme == "unix":
         socket = rest[2:] if rest.startswith("//") else rest
         if not socket.startswith("/"):
-            raise ValueError(f"expected {wanted} (an absolute path), found {shown(address)}")
+            raise ValueError(f"expected {wanted} (an absolute path), found {_said(address, raw)}")
         return BrokerUrl("unix", path=socket)
     authority = rest.removeprefix("//")
     if "@" in authority:
@@ -47,8 +52,9 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
             else "a user in the address is not taken from there; use username"
         )
     if scheme not in ("mqtt", "mqtts") or not rest.startswith("//"):
-        raise ValueError(f"expected {wanted}, found {shown(address)}{_url_cure(address, scheme, authority)}")
-    host, port = _host_and_port(authority, address, wanted)
+        cure = _url_cure(address, scheme, authority) if isinstance(raw, str) else ""
+        raise ValueError(f"expected {wanted}, found {_said(address, raw)}{cure}")
+    host, port = _host_and_port(authority, address, wanted, isinstance(raw, str))
     return BrokerUrl(scheme, host, port if port is not None else 8883 if scheme == "mqtts" else 1883)
 
 
@@ -63,7 +69,7 @@ def _url_cure(address: str, scheme: str, authority: str) -> str:
     return f"; write mqtt://{address}" if "//" not in address else ""
 
 
-def _host_and_port(authority: str, address: str, wanted: str) -> tuple[str, int | None]:
+def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) -> tuple[str, int | None]:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]?#]+)(?::(\d{1,5}))?/?", authority)
     if found is None:
         cure = ""
@@ -73,6 +79,8 @@ def _host_and_port(authority: str, address: str, wanted: str) -> tuple[str, int 
             cure = "; the host is missing"
         elif "/" in authority:
             cure = f"; without a path: {address.partition(':')[0]}://{authority.partition('/')[0]}"
+        if not is_shown:
+            raise ValueError(f"expected {wanted}, found {_said(address, None)}")
         raise ValueError(f"expected {wanted}, found {shown(address)}{cure}")
     host = found[1].strip("[]")
     port = int(found[2]) if found[2] else None
@@ -120,6 +128,9 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
         names = raw
     else:
         raise ValueError(f"expected a list of texts, or the path of a file with one a line, found {shown(raw)}")
+    if isinstance(raw, str) and len(set(names)) < len(names):
+        line = next(i for i, one in enumerate(names, 1) if one in names[: i - 1])
+        raise ValueError(f"expected a different name for each class, line {line} of {around.folder / raw} was there before")
     for one in names:
         if names.count(one) > 1:
             raise ValueError(f"expected a different name for each class, found {shown(one)} {names.count(one)} times")
@@ -136,7 +147,8 @@ def _external(raw: object, around: Surroundings) -> str:
         raise ValueError(f"expected a text, {EXT_FORMS}, found {kind(raw)}")
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
         keys = ", ".join(raw) if raw else "nothing"
-        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}")
+        cure = did_you_mean(keys, ("credential", "env", "file"))
+        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{cure}")
     ((where, called),) = raw.items()
     if not isinstance(called, str) or not called:
         raise ValueError(f"expected {EXT_FORMS}, found {kind(called)} for {where}")
@@ -167,6 +179,8 @@ def _read_text(file: Path, cure: str = "") -> str:
         return file.read_text("utf-8").rstrip("\r\n")
     except FileNotFoundError:
         raise ValueError(f"{file} is not there{cure}") from None
+    except IsADirectoryError:
+        raise ValueError(f"expected a file, {file} is a folder") from None
     except PermissionError:
         raise ValueError(f"{file} may not be read by this user; chown or chmod it") from None
     except UnicodeDecodeError:

@@ -35,8 +35,12 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
         problems += _pipeline_references(name, pipeline, names)
     health = file.get("health")
     if isinstance(health, dict):
-        for at, one in _several("health.broker", health.get("broker", [])):
+        asked = _several("health.broker", health.get("broker", []))
+        for at, one in asked:
             problems += _must_be_known(at, one, "broker", names.brokers)
+        for one, count in Counter(one for _, one in asked).items():
+            if count > 1:
+                problems.append(Problem("health.broker", f'"{one}" stands {count} times'))
     problems += _circles(_tables(file, "pipeline"))
     if names.sources == ():
         problems.append(Problem("source", "expected at least one [source.NAME], found none: there is nothing to read", "table"))

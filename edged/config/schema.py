@@ -22,7 +22,8 @@ from edged.config.values import (
     Custom,
     DeadBand,
     DType,
-    Duration,
+    Expiry,
+    Factor,
     FieldName,
     FieldPath,
     FilePath,
@@ -36,6 +37,7 @@ from edged.config.values import (
     Name,
     Number,
     Numbers,
+    Packet,
     Period,
     Providers,
     Range,
@@ -44,12 +46,12 @@ from edged.config.values import (
     Secret,
     Size,
     Span,
+    Speed,
     StepName,
     StopBits,
     Text,
     Topic,
     integer,
-    number,
 )
 
 __all__ = [
@@ -113,10 +115,13 @@ class Several:
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """A table of the file. A string stands for a table that has only the key FIRST; the key TYPE says of which type it is."""
+    """A table of the file. A string stands for a table that has only the key FIRST; the key TYPE says of which type it is.
+
+    An empty table inside another one has no effect and is refused, unless IS_SAID_BY_EMPTY."""
 
     FIRST: ClassVar[str] = ""
     TYPE: ClassVar[str] = ""
+    IS_SAID_BY_EMPTY: ClassVar[bool] = False
 
 
 # Singles
@@ -155,26 +160,34 @@ class Log(Table, frozen=True, kw_only=True):
     ] = "auto"
 
 
+SPOOLING = ("offline", "always")
+
+
 class Spool(Table, frozen=True, kw_only=True):
     """Results at QoS 1 on disk, so that an outage of their broker loses none."""
 
+    TYPE = "mode"
     mode: Annotated[
         Literal["offline", "always", "off"],
         Key("when results at QoS 1 go to disk (QoS 0 never does); offline: only while their broker is away"),
     ] = "offline"
-    path: Annotated[FilePath | None, Key("folder", default="`spool` in `device.state_dir`")] = None
+    path: Annotated[FilePath | None, Key("folder", default="`spool` in `device.state_dir`", only=SPOOLING)] = None
     max_bytes: Annotated[
         Size | None,
-        Key("hard cap; `edged check` says how long an outage it covers", default="a tenth of the free disk, at most 256MiB"),
+        Key(
+            "hard cap; `edged check` says how long an outage it covers",
+            default="a tenth of the free disk, at most 256MiB",
+            only=SPOOLING,
+        ),
     ] = None
-    overflow: Annotated[Literal["drop_oldest", "drop_newest"], Key("when it is full; counted")] = "drop_oldest"
+    overflow: Annotated[Literal["drop_oldest", "drop_newest"], Key("when it is full; counted", only=SPOOLING)] = "drop_oldest"
     order: Annotated[
         Literal["live_first", "strict"],
-        Key("after an outage: live results before the kept ones, or strictly in order"),
+        Key("after an outage: live results before the kept ones, or strictly in order", only=SPOOLING),
     ] = "live_first"
     replay_rate: Annotated[
         Rate | None,
-        Key("results a second and broker after an outage", default="what live results leave free"),
+        Key("results a second and broker after an outage", default="what live results leave free", only=SPOOLING),
     ] = None
 
 
@@ -207,7 +220,7 @@ class Broker(Table, frozen=True, kw_only=True):
     version: Annotated[Literal["5", "3.1.1"], Key("MQTT version")] = "5"
     keepalive: Annotated[Keepalive, Key("a dead link is noticed within twice this")] = 30 * S
     session_expiry: Annotated[
-        Duration,
+        Expiry,
         Key('how long the broker keeps our subscriptions and queue while we are away; `"0s"`: a clean session'),
     ] = 1 * H
     receive_maximum: Annotated[
@@ -215,7 +228,7 @@ class Broker(Table, frozen=True, kw_only=True):
         Key("most QoS 1 inputs unacknowledged at once: this daemon's share of the work"),
     ] = 64
     max_packet: Annotated[
-        Size | None,
+        Packet | None,
         Key(
             "MQTT 5 Maximum Packet Size; larger ones are refused from their length field under 3.1.1",
             default="1MiB, or the largest `max_bytes` of its sources",
@@ -274,7 +287,7 @@ class Checksum(Table, frozen=True, kw_only=True):
     start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
     endian: Annotated[
         Literal["little", "big"] | None,
-        Key("its byte order", default="the standard's", only=BINARY_CHECKSUMS),
+        Key("its byte order", default="the standard's", only=BINARY_CHECKSUMS[1:]),  # one byte, xor8, has none
     ] = None
 
 
@@ -288,7 +301,7 @@ class FieldSpec(Table, frozen=True, kw_only=True):
     ]
     path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
     dtype: Annotated[DType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
-    scale: Annotated[Number, Key("value = raw x scale + offset")] = 1.0
+    scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
     unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
     valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
@@ -334,7 +347,7 @@ class Decode(Table, frozen=True, kw_only=True):
     separator: Annotated[Text, Key("between two columns", only=("csv",))] = ","
     endian: Annotated[Literal["little", "big"], Key("byte order", only=("struct", "raw"))] = "little"
     dtype: Annotated[DType | None, Key("of every field that does not say its own", only=("struct", "raw"))] = None
-    scale: Annotated[Number | None, Key("of every field that does not say its own")] = None
+    scale: Annotated[Factor | None, Key("of every field that does not say its own")] = None
     offset: Annotated[Number | None, Key("of every field that does not say its own")] = None
     unit: Annotated[Text | None, Key("of every field that does not say its own")] = None
     valid: Annotated[Range | None, Key("of every field that does not say its own")] = None
@@ -419,7 +432,7 @@ class SerialSource(DecodedSource, frozen=True, kw_only=True):
     rts: Annotated[Flag, Key("line state at open")] = True
     frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
     checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Size, Key("largest frame")] = 4 * KIB
+    max_bytes: Annotated[Packet, Key("largest frame")] = 4 * KIB
 
 
 class MqttSource(DecodedSource, frozen=True, kw_only=True):
@@ -433,7 +446,7 @@ class MqttSource(DecodedSource, frozen=True, kw_only=True):
         Flag,
         Key("use the message the broker kept from before; off, since it is old but looks new"),
     ] = False
-    max_bytes: Annotated[Size, Key("largest payload; the MQTT 5 Maximum Packet Size follows from it")] = 64 * KIB
+    max_bytes: Annotated[Packet, Key("largest payload; the MQTT 5 Maximum Packet Size follows from it")] = 64 * KIB
 
 
 class ReplaySource(DecodedSource, frozen=True, kw_only=True):
@@ -442,12 +455,12 @@ class ReplaySource(DecodedSource, frozen=True, kw_only=True):
     type: Annotated[Literal["replay"], Key("what kind of source this is")] = "replay"
     path: Annotated[FilePath, Key("a recording (`edged record`) or any file of frames")]
     speed: Annotated[
-        Annotated[float, number(0)],
+        Speed,
         Key("1: as recorded; 0: as fast as it goes, on the recording's clock, same results every time"),
     ] = 1.0
     frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
     checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Size, Key("largest frame or payload")] = 64 * KIB
+    max_bytes: Annotated[Packet, Key("largest frame or payload")] = 64 * KIB
 
 
 class SimulateSource(Source, frozen=True, kw_only=True):
@@ -580,7 +593,7 @@ class OutputField(Table, frozen=True, kw_only=True):
 
     FIRST = "name"
     name: Annotated[FieldName, Key("what the value is called in the result")]
-    scale: Annotated[Number, Key("value = raw x scale + offset")] = 1.0
+    scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
     unit: Annotated[Text | None, Key("said in health")] = None
 
@@ -660,6 +673,7 @@ class Publish(Table, frozen=True, kw_only=True):
     """Where results go, and which."""
 
     FIRST = "topic"
+    IS_SAID_BY_EMPTY = True
     topic: Annotated[
         Topic | None,
         Key(

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edged.config.units import DURATION_SLIPS, DURATION_UNITS, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, S
+from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
 from edged.config.words import nearest, quoted, shown
 from edged.topics import parse_filter, parse_template
 
@@ -38,6 +38,14 @@ DTYPE_SLIPS = {
     **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
+LONGEST = 36500 * D
+"""Times of hundreds of years are slips, and do not fit into 64 bits of ns."""
+MOST = 2**31 - 1
+"""Of anything that is counted: more is a slip, and would not fit into the integers of a table."""
+RATES = (1e-8, 1e9)
+"""Per second: one in three years, one a ns."""
+LARGEST_PACKET = 256 * MIB
+"""No MQTT packet is longer."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NUMBER_AND_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*")
 
@@ -173,6 +181,12 @@ def boolean(raw: object, _: Surroundings) -> bool:
     raise ValueError(f"expected true or false, found {shown(raw)}{cure}")
 
 
+def _not_too_many(count: int) -> int:
+    if count > MOST:
+        raise ValueError(f"expected at most {MOST}, found {count}")
+    return count
+
+
 def _integer(low: int | None, high: int | None) -> Callable[[Any, Surroundings], int]:
     if low is not None and high is not None:
         wanted = f"a whole number from {low} to {high}"
@@ -189,7 +203,7 @@ def _integer(low: int | None, high: int | None) -> Callable[[Any, Surroundings],
             raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
         if (low is not None and raw < low) or (high is not None and raw > high):
             raise ValueError(f"expected {wanted}, found {raw}")
-        return raw
+        return _not_too_many(raw)
 
     return parse
 
@@ -238,8 +252,15 @@ def duration(raw: object, _: Surroundings) -> int:
     """Nanoseconds."""
     wanted = 'a duration such as "5s"'
     if not isinstance(raw, str):
-        raise ValueError(f"expected {wanted}, found {shown(raw)}")
-    return _with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted)
+        is_number = isinstance(raw, int | float) and not isinstance(raw, bool) and raw > 0
+        raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f'; for so many seconds: "{raw}s"' if is_number else ""))
+    return _not_too_long(_with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted), raw)
+
+
+def _not_too_long(length: int, raw: str) -> int:
+    if length > LONGEST:
+        raise ValueError(f'expected at most "{LONGEST // D}d", a hundred years, found {shown(raw)}')
+    return length
 
 
 def period(raw: object, around: Surroundings) -> int:
@@ -256,6 +277,39 @@ def keepalive(raw: object, around: Surroundings) -> int:
     if not S <= length <= 65535 * S or length % S:
         raise ValueError(f'expected whole seconds from "1s" to "65535s", found {shown(raw)}')
     return length
+
+
+def speed(raw: object, around: Surroundings) -> float:
+    """How many times as fast as recorded; 0: as fast as it goes."""
+    value = _number(0)(raw, around)
+    if value and not 0.001 <= value <= 1000:
+        cure = "; as fast as it goes: 0" if value > 1 else ""
+        raise ValueError(f"expected 0, or a number from 0.001 to 1000, found {value:g}{cure}")
+    return value
+
+
+def expiry(raw: object, around: Surroundings) -> int:
+    """Nanoseconds; MQTT counts whole seconds, and half of one must not become a clean session."""
+    length = duration(raw, around)
+    if length % S:
+        raise ValueError(f'expected "0s" (a clean session) or whole seconds, found {shown(raw)}')
+    return length
+
+
+def packet(raw: object, around: Surroundings) -> int:
+    """Bytes that one frame or payload may have."""
+    count = size(raw, around)
+    if count > LARGEST_PACKET:
+        raise ValueError(f'expected at most "{LARGEST_PACKET // MIB}MiB", the longest that MQTT can carry, found {shown(raw)}')
+    return count
+
+
+def factor(raw: object, around: Surroundings) -> float:
+    """A number that values are multiplied by."""
+    value = _number(-math.inf)(raw, around)
+    if value == 0:
+        raise ValueError("expected a number other than 0: value = raw x scale + offset would be the same whatever is measured")
+    return value
 
 
 def size(raw: object, _: Surroundings) -> int:
@@ -277,7 +331,9 @@ def rate(raw: object, _: Surroundings) -> float:
     if isinstance(raw, str):
         amount, slash, unit = raw.replace(" ", "").partition("/")
         if not slash or unit not in RATE_UNITS or not re.fullmatch(r"\d+(\.\d+)?", amount):
-            raise ValueError(f"expected {wanted}, found {shown(raw)}")
+            hertz = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)hz", raw.replace(" ", "").lower())
+            cure = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else ""
+            raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
         value = float(amount) / RATE_UNITS[unit]
     elif isinstance(raw, int | float) and not isinstance(raw, bool):
         value = float(raw)
@@ -285,6 +341,8 @@ def rate(raw: object, _: Surroundings) -> float:
         raise ValueError(f"expected {wanted}, found {shown(raw)}")
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"expected {wanted}, more than 0, found {shown(raw)}")
+    if not RATES[0] <= value <= RATES[1]:
+        raise ValueError(f"expected {wanted}, from one in three years to {RATES[1]:.0f} a second, found {shown(raw)}")
     return value
 
 
@@ -328,7 +386,7 @@ def span(raw: object, _: Surroundings) -> Span:
     if isinstance(raw, int) and not isinstance(raw, bool):
         if raw < 1:
             raise ValueError(f"expected {wanted}, at least one sample, found {raw}")
-        return Span(samples=raw)
+        return Span(samples=_not_too_many(raw))
     if not isinstance(raw, str):
         raise ValueError(f"expected {wanted}, found {shown(raw)}")
     if raw.isdigit():
@@ -336,7 +394,7 @@ def span(raw: object, _: Surroundings) -> Span:
     length = _with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted)
     if length <= 0:
         raise ValueError(f"expected {wanted}, longer than nothing, found {shown(raw)}")
-    return Span(duration=length)
+    return Span(duration=_not_too_long(length, raw))
 
 
 def stop_bits(raw: object, _: Surroundings) -> float:
@@ -361,6 +419,12 @@ def path(raw: object, around: Surroundings) -> Path:
     return around.folder / raw
 
 
+PROVIDER_SLIPS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecutionprovider": "cpu"} | {
+    "cudaexecutionprovider": "cuda",
+    "tensorrtexecutionprovider": "tensorrt",
+}
+
+
 def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
     """None: whichever is fastest."""
     if raw == "auto":
@@ -370,6 +434,9 @@ def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
         cure = f'; as a list: ["{raw}"]' if raw in known else ""
         raise ValueError(f'expected "auto" or a list of {quoted(known)}, found {shown(raw)}{cure}')
     for one in raw:
+        if isinstance(one, str) and one.lower() in PROVIDER_SLIPS:
+            meant = PROVIDER_SLIPS[one.lower()]
+            raise ValueError(f'expected some of {quoted(known)}, found {shown(one)}; did you mean "{meant}"?')
         choice(one, known)
         if raw.count(one) > 1:
             raise ValueError(f"expected each provider once, found {shown(one)} {raw.count(one)} times")
@@ -378,7 +445,7 @@ def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
 
 def constant(raw: object, _: Surroundings) -> Any:
     """A number, or lists of numbers as deep as the model's input; lists become tuples."""
-    if isinstance(raw, bool | int | float):
+    if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return raw
     if not isinstance(raw, list) or not raw:
         raise ValueError(f"expected a number or a list of numbers, found {shown(raw)}")
@@ -465,10 +532,14 @@ Flag = Annotated[bool, Value("bool", boolean)]
 Count = Annotated[int, integer(1)]
 Index = Annotated[int, integer(0)]
 Number = Annotated[float, number()]
+Factor = Annotated[float, Value("number", factor)]
 Duration = Annotated[int, Value("duration", duration)]
 Period = Annotated[int, Value("duration", period)]
 Keepalive = Annotated[int, Value("duration", keepalive)]
+Speed = Annotated[float, Value("number", speed)]
+Expiry = Annotated[int, Value("duration", expiry)]
 Size = Annotated[int, Value("size", size)]
+Packet = Annotated[int, Value("size", packet)]
 Rate = Annotated[float, Value("rate", rate)]
 Range = Annotated[tuple[float, float], Value("range", value_range)]
 StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]

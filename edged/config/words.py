@@ -73,6 +73,11 @@ def counted(n: int) -> str:
     return words[n] if n < len(words) else str(n)
 
 
+def rate_said(rate: float) -> str:
+    """`400 a second`, `one in 10 s`."""
+    return f"{rate:g} a second" if rate >= 1 else f"one in {1 / rate:g} s"
+
+
 def duration(ns: int) -> str:
     """As a person writes it: `60s`, `250ms`, `30min`."""
     for unit, size, least in (("d", D, 2), ("h", H, 2), ("min", MIN, 2), ("s", S, 1), ("ms", MS, 1), ("us", US, 1)):

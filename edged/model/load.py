@@ -5,6 +5,7 @@ Nothing is taken from what a library claims: what is reported has run.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ from edged.model.onnx import ORT_TYPES, Arrays, BoundSession, available, open_se
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow, RunFailed
 from edged.model.trial import Timing, agree, probe_rows
 
+Tell = Callable[[str], object]
+
 INLINE_NS = 2_000_000
 TIMED_RUNS = 25
 TIMED_NS = 100_000_000
 
 
-def load_session(plan: ModelPlan) -> tuple[BoundSession, LoadReport]:
+def load_session(plan: ModelPlan, tell: Tell | None = None) -> tuple[BoundSession, LoadReport]:
     """Opens, binds, tries and times the model. Takes milliseconds to minutes: not on the loop.
+
+    `tell`, for a trial, hears what comes next: `open` the file, `run` a single row of it, `measure` all the rest.
 
     Raises `ModelRefused` when it does not fit, no allowed provider runs it, or its golden samples come out otherwise.
     """
@@ -37,7 +42,7 @@ def load_session(plan: ModelPlan) -> tuple[BoundSession, LoadReport]:
     if fitted is None:
         raise ModelRefused(problems)
     golden = _read_golden(plan)
-    rung, opened, reasons = _climb(plan, fitted, golden)
+    rung, opened, reasons = _climb(plan, fitted, golden, tell)
     bound, more = _settle_batch(opened, plan, fitted)
     more += _check_golden(bound, plan, golden)
     bound, timing, where, still_more = _choose_thread(bound, opened, plan, fitted)
@@ -70,12 +75,17 @@ class _Opened:
     samples: list[Arrays]
 
 
-def _climb(plan: ModelPlan, fitted: Fit, golden: Arrays) -> tuple[str, _Opened, tuple[str, ...]]:
+def _climb(plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Tell | None) -> tuple[str, _Opened, tuple[str, ...]]:
     """Tries the providers in order with a real run of the largest batch; the first that runs it is taken."""
     failed: dict[str, str] = {}
     for rung in providers.rungs(plan.providers):
         try:
-            opened = _look(open_session(plan, fitted, rung), plan, fitted, golden)
+            if tell is not None:
+                tell("open")
+            session = open_session(plan, fitted, rung)
+            if tell is not None:
+                _run_one(session, plan, fitted, golden, tell)
+            opened = _look(session, plan, fitted, golden)
         except RunFailed as e:
             failed[rung] = str(e)
             continue
@@ -86,6 +96,16 @@ def _climb(plan: ModelPlan, fitted: Fit, golden: Arrays) -> tuple[str, _Opened, 
     key = "path" if providers.rungs(plan.providers)[-1] == "cpu" else "providers"
     text = providers.none_ran(plan.providers, failed)
     raise ModelRefused([Problem(f"model.{plan.manifest.name}.{key}", text)])
+
+
+def _run_one(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Tell) -> None:
+    """One row before a whole batch: what may take how long is known by it. (A daemon runs the batch first: less memory.)"""
+    for samples in _samples(plan, fitted, golden, fitted.fixed or 1):
+        tell("run")
+        with contextlib.suppress(Exception):  # whether it runs at all is found out below
+            session.run(list(fitted.outputs), _cut(samples, fitted, fitted.fixed or 1) | _constants(plan))
+            break
+    tell("measure")
 
 
 def _look(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) -> _Opened:
@@ -252,11 +272,18 @@ def _check_golden(bound: BoundSession, plan: ModelPlan, found: Arrays) -> tuple[
             x[0] = rows[name][i]
         answer = bound.run(1)
         for name in checked:
+            if _has_nan(answer[name][0]):
+                text = f"golden sample {i} of {golden.path.name}: {name} is no number: {_short(answer[name][0])}"
+                raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
             if not agree(answer[name][0], found[name][i], golden.rtol, golden.atol):
                 is_value, is_wanted = _short(answer[name][0]), _short(found[name][i])
                 text = f"golden sample {i} of {golden.path.name}: {name} is {is_value}, expected {is_wanted}"
                 raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
     return ()
+
+
+def _has_nan(value: NDArray[Any]) -> bool:
+    return value.dtype.kind == "f" and bool(np.isnan(value).any())
 
 
 def _short(value: NDArray[Any]) -> str:

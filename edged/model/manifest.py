@@ -5,7 +5,8 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     name = "vibration"
     version = "3"                          # for people; the file's SHA-256 is what tells versions apart
     description = "..."
-    sha256 = "9f86d0..."                   # of model.onnx; another file is refused
+    sha256 = "9f86d0..."                   # of model.onnx (with weights in files of their own: of `cat model.onnx a.bin b.bin`,
+                                           # these by name); another file is refused
     labels = ["healthy", "imbalance"]      # class names by index
     batch_axis = 0                         # rows are independent, the first axis counts them; "none": there is no such axis
 
@@ -80,6 +81,8 @@ class Golden:
 
     def read(self) -> dict[str, NDArray[Any]]:
         """Raises `OSError` or `ValueError`."""
+        if self.path.exists() and not self.path.is_file():
+            raise ValueError("this is no plain file")
         try:
             with zipfile.ZipFile(self.path) as archive:
                 total = sum(i.file_size for i in archive.infolist())
@@ -93,7 +96,8 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`name` is the configuration's. `path` is the .onnx file, `sha256` its hash (64 hex digits). `batch_axis` is 0, None
+    """`name` is the configuration's. `path` is the .onnx file, `sha256` the hash of it and of its weights' files
+    (64 hex digits). `batch_axis` is 0, None
     when the file itself must tell, or -1 when there is none."""
 
     name: str
@@ -138,12 +142,13 @@ def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]
     return (manifest if all(p.is_warning for p in toml.problems) else None), toml.problems
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 as 64 hex digits."""
+def hash_file(*paths: Path) -> str:
+    """SHA-256 of the files one after the other, as 64 hex digits."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -183,7 +188,8 @@ class _Toml:
 
     def onnx(self, file: Path) -> tuple[OnnxFile | None, str]:
         try:
-            return read_onnx(file), hash_file(file)
+            onnx = read_onnx(file)
+            return onnx, hash_file(file, *onnx.external_files)
         except FileNotFoundError:
             folder = file.parent
             found = sorted(p.name for p in folder.glob("*.onnx"))[:5] if folder.is_dir() else []

@@ -32,6 +32,27 @@ ORT_TYPES = {
     "tensor(uint64)": "uint64",
 }  # fmt: skip
 
+KNOWN = (
+    (
+        r"Unsupported model IR version: (\d+), max supported IR version: (\d+)",
+        "it was written for a newer ONNX: IR version {0}, and {version} reads up to {1}; export it with ir_version = {1}, or "
+        "update onnxruntime",
+    ),
+    (
+        r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)",
+        "its opset {0} of {1} is too new: {version} knows up to {2}; export it with opset {2}, or update onnxruntime",
+    ),
+    (
+        r"([\w.]+:\w+)\(-?\d+\) is not a registered function/op",
+        "it uses the operator {0}, which {version} does not have; export it with standard operators only",
+    ),
+    (
+        r"No Op registered for (\w+) with domain_version of (\d+)",
+        "it uses the operator {0}, which {version} does not have in opset {1}; export it with another opset",
+    ),
+)
+"""Messages that say nothing to whoever only copied a file, and what to tell instead."""
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -170,7 +191,11 @@ class BoundSession:
 
 
 def plain(error: Exception) -> str:
-    """ONNX Runtime's message without its prefix, source paths and further lines."""
+    """ONNX Runtime's message for a technician: without its prefix, source paths and further lines, known ones with the cure."""
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", str(error).strip().split("\n")[0])
     text = re.sub(r"\S+\.(cc|h):\d+ .*?\[with .*?\] |\S+\.(cc|h):\d+ \S* ?\S+\(.*?\) ", "", text)
+    text = re.sub(r"Load model from .* failed: ?", "", text)
+    for pattern, words in KNOWN:
+        if found := re.search(pattern, text):
+            return words.format(*found.groups(), version=f"onnxruntime {ort.__version__}")
     return text[:400] or type(error).__name__

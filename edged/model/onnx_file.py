@@ -8,6 +8,7 @@ checked against its surroundings, nesting is bounded, and `ValueError` says what
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,8 @@ MAX_MESSAGES = 1_000_000
 MAX_TEXT = 1 << 20  # one name or metadata value
 MAX_TEXTS = 32 << 20  # all of them
 MAX_CALL_DEPTH = 500  # onnxruntime inlines local functions by recursion and dies of a few thousand
+MAX_FILE = (2 << 30) - 1  # protobuf's own limit
+MAX_WEIGHTS = 16 << 30  # one file beside it: a file with holes could seem to have any size
 BLOCK = 1 << 16
 
 NUMPY_TYPES = {  # TensorProto.DataType -> numpy's name, for the types that numpy has
@@ -74,8 +77,13 @@ class OnnxFile:
 
 def read_onnx(path: Path) -> OnnxFile:
     """Raises `OSError` if the file cannot be read, `ValueError` if it is not an ONNX model or names files outside its folder."""
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("this is no plain file")
+        size = status.st_size
+        if size > MAX_FILE:
+            raise ValueError(f"{size >> 20} MiB; an ONNX file has at most 2048 MiB, larger weights lie in files beside it")
         if size == 0:
             raise ValueError("the file is empty")
         if file.read(8)[4:] == b"ORTM":
@@ -102,19 +110,30 @@ def read_onnx(path: Path) -> OnnxFile:
     )
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # to open a pipe would wait for its writer, for ever
+
+
 def _inside(model: Path, location: str) -> Path:
-    """The external data file, if it is a plain file within the model's own folder."""
+    """The external data file, if it is a plain file within the model's own folder and nowhere else."""
     relative = PurePosixPath(location)
     if not location or "\0" in location or relative.is_absolute() or ".." in relative.parts:
         raise ValueError(f"its weights lie in {location!r}; only files within the model's own folder are read")
-    path = model.parent / relative
-    folder = model.parent
+    path = model.parent
     for part in relative.parts:
-        folder = folder / part
-        if folder.is_symlink():
+        path = path / part
+        if path.is_symlink():
             raise ValueError(f"its weights lie in {location!r}, which is a symbolic link; put the file itself there")
     if not path.is_file():
         raise ValueError(f"its weights lie in {location!r}, which is not there; copy that file beside {model.name}")
+    if path.stat().st_size > MAX_WEIGHTS:
+        raise ValueError(
+            f"its weights lie in {location!r}, which has {path.stat().st_size >> 20} MiB; {MAX_WEIGHTS >> 20} is the most"
+        )
+    if path.stat().st_nlink > 1:
+        raise ValueError(
+            f"its weights lie in {location!r}, which is a hard link to a file elsewhere; put a copy of the file there"
+        )
     return path
 
 

@@ -41,9 +41,17 @@ def probe_rows(
     for name, shape in shapes.items():
         dtype = np.dtype(types[name])
         size = (count, *shape[1:]) if shape[:1] == (-1,) else (1, *shape)
-        even = np.arange(1, math.prod(size) + 1) * GOLDEN % 1  # Weyl's sequence; numpy's random numbers cost 6 MiB to import
-        values = (even - 0.5) * SPREAD if dtype.kind == "f" else np.floor(2 * even)
-        rows[name] = (values.reshape(size) * scale).astype(dtype)
+        values = np.arange(1.0, math.prod(size) + 1)  # Weyl's sequence; numpy's random numbers cost 6 MiB to import
+        values *= GOLDEN
+        values %= 1
+        if dtype.kind == "f":
+            values -= 0.5
+            values *= SPREAD * scale
+        else:
+            values *= 2
+            np.floor(values, out=values)
+            values *= scale
+        rows[name] = values.reshape(size).astype(dtype)
     return rows
 
 

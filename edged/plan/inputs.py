@@ -38,6 +38,12 @@ def plan_inputs(
         at.wrong(f"inputs.{name}", f"the model has no such input; it has {inputs}{did_you_mean(name, [*known])}", "key")
     if unknown:
         return None
+    if known and all(name in settings and settings[name].value is not None for name in known):
+        at.wrong(
+            "inputs",
+            "every input of the model is a constant, so no sample would reach it: fill at least one from fields",
+        )
+        return None
     planner = _Planner(at, settings, manifest, row, window, given)
     plans = [planner.plan(info) for info in known.values()]
     return None if None in plans else tuple(plan for plan in plans if plan is not None)
@@ -161,7 +167,8 @@ class _Planner:
     def _fitted(
         self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints, chosen: Sequence[Field]
     ) -> InputPlan | None:
-        columns = tuple(c for f in chosen for c in range(f.start, f.stop))
+        is_all = not self.is_plain or tuple(chosen) == self.row.fields
+        columns = range(self.row.width) if is_all else tuple(c for f in chosen for c in range(f.start, f.stop))
         size = self.window.size if self.window else None
         rows = settings.size or size
         if self.is_plain:
@@ -169,6 +176,10 @@ class _Planner:
             field_shape = chosen[0].shape if len(chosen) == 1 else ()
         else:
             seen, field_shape = seen_as(self.given)
+        if settings.layout is not None and (seen[0] in (None, 1) or seen[1] == 1):
+            what = "one field" if seen[1] == 1 else "one row" if self.window is not None else "single samples, without a window"
+            self.at.wrong(f"inputs.{info.name}.layout", f"has no effect on {what}: there is only one order", "key")
+            return None
         has_batch = self._has_batch(axes)
         fits = fit(seen, axes, field_shape, settings.layout or hints.layout, has_batch)
         key = f"inputs.{info.name}" if info.name in self.settings else "inputs" if self.settings else "model"
@@ -180,12 +191,11 @@ class _Planner:
             cure = f'say which axis is time: inputs = {{ {info.name} = {{ layout = "time,field" }} }}'
             self.at.wrong(key, f"{seen[0]} samples of {seen[1]} fields fit {info.name}: {info} both ways; {cure}")
             return None
-        is_all = not self.is_plain or columns == tuple(range(self.row.width))
         return InputPlan(
             info.name,
             fits[0].shape,
             info.dtype,
-            columns=None if is_all else columns,
+            columns=None if is_all else tuple(columns),
             rows=None if rows == size or not self.is_plain else rows,
             layout=fits[0].layout,
         )
@@ -217,5 +227,13 @@ class _Planner:
             return f"; it takes single samples: remove window, or choose fields and size in inputs{other}"
         sizes = [n for n in axes if isinstance(n, int) and n > 1 and fit((n, width), axes, field_shape, None, has_batch)]
         if not sizes:
-            return ""
+            rows = seen[0]
+            fields = [
+                n for n in axes if isinstance(n, int) and n not in (width, rows) and fit((rows, n), axes, (), None, has_batch)
+            ]
+            if not fields:
+                return ""
+            more = fields[0] - width
+            cure = f"{more} more must come from a source" if more > 0 else "choose them with fields in inputs"
+            return f"; it takes {fields[0]} fields, here are {width}: {cure}"
         return f"; set window = {{ size = {sizes[0]} }}" if self.window is None else f"; set window.size = {sizes[0]}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from edged.align import AlignPlan, AlignSource
 from edged.config.schema import Align
+from edged.config.words import duration, rate_said
 from edged.plan.records import Stream
 from edged.plan.scope import Scope
 
@@ -76,6 +77,9 @@ def plan_align(at: Scope, streams: Sequence[Stream], align: Align | None, keys: 
                 text = f"required, since {stream.rate_key} is not set: how old may a value of {stream.name} be, "
                 at.wrong("align.tolerance", f'{text}such as align = {{ tolerance = "30s" }}', "table")
                 return None
+            if method == "previous" and stream.rate is not None and tolerance < 1e9 / stream.rate:
+                text = f'"{duration(tolerance)}" is shorter than the time between two samples of {stream.name}, which come '
+                at.warn("align.tolerance", f"{text}{rate_said(stream.rate)}: most rows would find no value")
         joined.append(AlignSource(stream.name, stream.width, tolerance, stream.on_bad, bool(stream.key_names), _history(stream)))
     rate = None if pace is None else streams[pace].rate
     plan = AlignPlan(

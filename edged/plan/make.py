@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from edged.budget import default_budget
 from edged.config.schema import Config
+from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.plan.links import plan_links
-from edged.plan.memory import check_budget, check_cgroup, memory_table
+from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources
 from edged.plan.pipelines import plan_pipeline
 from edged.plan.publishes import check_own_topics
@@ -25,14 +26,18 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     problems: list[Problem] = []
     device = config.device.id or machine.host
     base_topic = config.device.base_topic.replace("{device}", device)
+    budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     sources = plan_sources(config, device, base_topic, wide_sources(config, manifests), problems)
+    sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
-    pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, problems)
+    pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
     models = plan_models(config, manifests, pipelines, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
-    budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     memory = memory_table(machine, links, sources, models, pipelines, spool)
+    if budget > machine.memory:
+        text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
+        problems.append(Problem("memory.budget", text, is_warning=True))
     too_much = check_budget(memory, budget, config.memory.budget is not None)
     problems += [p for p in (too_much, check_cgroup(memory, budget, machine.cgroup)) if p is not None]
     if any(not p.is_warning for p in problems):
@@ -60,6 +65,7 @@ def _plan_pipelines(
     sources: Mapping[str, SourcePlan],
     manifests: Mapping[str, Manifest],
     known: Mapping[str, str],
+    budget: int,
     problems: list[Problem],
 ) -> dict[str, PipelinePlan]:
     """The pipelines, each after those that it reads. One that reads what has no plan is left out: that has its own problem."""
@@ -73,7 +79,7 @@ def _plan_pipelines(
                 continue
             mine = [streams[s] for s in settings.source]
             manifest = manifests[settings.model] if settings.model is not None else None
-            plan = plan_pipeline(Scope(f"pipeline.{name}", problems), name, config, sources, mine, manifest, known)
+            plan = plan_pipeline(Scope(f"pipeline.{name}", problems), name, config, sources, mine, manifest, known, budget)
             if plan is not None:
                 plans[name] = plan
                 streams[name] = pipeline_stream(plan, streams)

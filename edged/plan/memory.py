@@ -14,7 +14,7 @@ import numpy as np
 
 from edged.align import AlignPlan
 from edged.config.schema import MqttSource, Step
-from edged.config.units import KIB, MIB
+from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MOST_BYTES
 from edged.errors import Problem
 from edged.model.fit import fit
@@ -62,7 +62,7 @@ def memory_table(
     if models:
         lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once", is_of_models=True))
     for name, model in models.items():
-        lines += _model(name, model)
+        lines += model_lines(name, model)
     for source in sources.values():
         lines.append(_source(source))
     for pipeline in pipelines.values():
@@ -103,6 +103,29 @@ def check_budget(lines: Sequence[MemoryLine], budget: int, is_set: bool) -> Prob
     return Problem("memory.budget", f"{needs}; {text}")
 
 
+def row_fits(source: SourcePlan, budget: int, problems: list[Problem]) -> bool:
+    """Whether one sample of a source could be held at all: asked before anything is made of its size."""
+    size = source.width * np.dtype(source.dtype).itemsize
+    if 2 * size <= budget:
+        return True
+    text = f"one sample is {source.width} x {source.dtype} = {_large(size)}, held twice; memory.budget is {_mib(budget)}"
+    problems.append(Problem(f"source.{source.name}.decode.fields", f"{text}: is shape right?"))
+    return False
+
+
+def window_misfit(size: int, width: int, dtype: str, keys: int, budget: int) -> str:
+    """Why windows of so many samples cannot be held at all; empty if they can."""
+    need = 2 * size * width * np.dtype(dtype).itemsize * keys
+    if need <= budget:
+        return ""
+    many = f"{keys} keys x " if keys > 1 else ""
+    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: set a smaller size"
+
+
+def _large(n: int) -> str:
+    return _mib(n) if n < 100 * GIB else f"{n / GIB:.0f} GiB"
+
+
 def check_cgroup(lines: Sequence[MemoryLine], budget: int, limit: int | None) -> Problem | None:
     """Whether the kernel would end the process, or squeeze it, before it has used what it may."""
     if limit is None or limit >= budget:
@@ -118,7 +141,7 @@ def _mib(n: int) -> str:
     return f"{n / MIB:.0f} MiB"
 
 
-def _model(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
+def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
     weights = model.manifest.onnx.initializer_bytes
     yield MemoryLine(f"model.{name}: weights", weights, "initializers of the file", is_of_models=True)
     yield MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load", is_of_models=True)

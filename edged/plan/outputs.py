@@ -80,6 +80,10 @@ class _Planner:
             return OutputPlan("raw", names, max_keys=self.max_keys, keeps_arrays=only_raw, dtypes=dtypes)
         numbers = [t for t in tensors if (t.dtype or "").startswith("float")]
         if self.settings.type == "classify" and not numbers and len(tensors) == 1 and _size(tensors[0]) == 1:
+            for key in ("softmax", "top", "smooth"):
+                if getattr(self.settings, key) != getattr(Output(), key):
+                    text = f"has no effect: {tensors[0].name} is {tensors[0]}, the class itself without probabilities"
+                    self.at.wrong(f"output.{key}", text, "key")
             return OutputPlan("classify", (), 1, self.max_keys, self.labels, label_tensor=tensors[0].name)
         tensor = self._one(tensors, numbers)
         if tensor is None:

@@ -15,6 +15,7 @@ from edged.model.fit import fit
 from edged.model.manifest import Manifest
 from edged.plan.inputs import chosen_fields, plan_inputs
 from edged.plan.joins import Keys, plan_align, plan_keys, rate_of
+from edged.plan.memory import window_misfit
 from edged.plan.models import plan_model, wanted_outputs
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
@@ -38,10 +39,12 @@ def plan_pipeline(
     streams: Sequence[Stream],
     manifest: Manifest | None,
     known: Mapping[str, str],
+    budget: int,
 ) -> PipelinePlan | None:
     """The plan of one pipeline that reads `streams`, or None after saying why there is none.
 
-    `manifest` is that of its model, if it has one. `known` has what topics may name everywhere: device, base_topic.
+    `manifest` is that of its model, if it has one. `known` has what topics may name everywhere: device, base_topic. What does
+    not fit into `budget` by itself is refused before anything is made of its size.
     """
     before = len(at.problems)
     settings = config.pipeline[name]
@@ -52,6 +55,9 @@ def plan_pipeline(
     align = plan_align(at, streams, settings.align, keys, row.dtype)
     window = plan_window(at.below("window"), streams, settings.align, settings.window)
     if settings.window is not None and window is None:
+        return None
+    if window is not None and (text := window_misfit(window.size, row.width, row.dtype, keys.most, budget)):
+        at.wrong("window.size", text)
         return None
     rate = rate_of(streams, settings.align)
     steps = _steps(at, settings, manifest, row)
@@ -69,6 +75,7 @@ def plan_pipeline(
     output, shapes = planned
     if manifest is None and window is not None:
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
+    _check_fractions(at, settings, sources, streams, align, inputs, manifest)
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
     _check_deadline(at, settings, align)
     _check_carry(at, config, streams)
@@ -103,6 +110,45 @@ def _check_carry(at: Scope, config: Config, streams: Sequence[Stream]) -> None:
     carrying = [s for stream in streams for s in stream.roots if config.source[s].carry]
     if carrying and len(streams) > 1:
         at.warn("source", f"a row joined from several streams carries nothing: no result has what source.{carrying[0]} carries")
+
+
+def _check_fractions(
+    at: Scope,
+    settings: Pipeline,
+    sources: Mapping[str, SourcePlan],
+    streams: Sequence[Stream],
+    align: AlignPlan | None,
+    inputs: Sequence[InputPlan],
+    manifest: Manifest | None,
+) -> None:
+    """Inputs of whole numbers that are filled from values that may have fractions."""
+    is_made = bool(settings.preprocess) or (manifest is not None and manifest.normalize is not None)
+    is_between = align is not None and align.method == "linear"
+    names = [f.name for s in streams for f in s.fields for _ in range(f.stop - f.start)]
+    whole = [w for s in streams for w in _whole_columns(s, sources)]
+    for i in inputs:
+        if i.value is not None or np.dtype(i.dtype).kind not in "iu":
+            continue
+        columns = range(len(names)) if i.columns is None else i.columns
+        cut = dict.fromkeys(names[c] for c in columns if not whole[c]) if not is_made and not is_between else {}
+        if cut or is_made or is_between:
+            of = f" of {listed(cut)}" if cut else ""
+            cure = "use a model with a float input, or set scale in decode.fields so that whole numbers are fine enough"
+            at.warn(
+                "model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are cut off (2.9 becomes 2); {cure}"
+            )
+
+
+def _whole_columns(stream: Stream, sources: Mapping[str, SourcePlan]) -> list[bool]:
+    """Of each column of a stream, whether its values are sure to be whole numbers."""
+    source = sources.get(stream.name)
+    if source is None or source.decode is None:
+        return [False] * stream.width
+    return [
+        field.dtype is not None and field.dtype.kind in "iub" and field.scale.is_integer() and field.offset.is_integer()
+        for field in source.decode.value_fields
+        for _ in range(field.count)
+    ]
 
 
 def _are_numbers(at: Scope, streams: Sequence[Stream]) -> bool:

@@ -129,6 +129,8 @@ def _plan_source(
         decode = _decode(at, source, key_fields, max_keys, dtype)
         if decode is None:
             return None
+        if not isinstance(source, MqttSource):
+            _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
         fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
     if isinstance(source, SerialSource):
@@ -218,6 +220,25 @@ def _check_ports(config: Config, problems: list[Problem]) -> None:
         if port == other:
             text = f"is the port of source.{first} too, and one port has one reader; several pipelines may share one source"
             Scope(f"source.{second}", problems).wrong("port", text)
+
+
+def _check_frames(at: Scope, source: SerialSource | ReplaySource, decode: DecodePlan) -> None:
+    """Frames of one size, whose payload is cut into records: none would ever be good if it is no whole number of them."""
+    size, checksum = source.frame.size, CHECKSUM_BYTES[source.checksum.type]
+    longest = size or source.max_bytes
+    if checksum and source.checksum.start >= longest - checksum:
+        text = f"expected a byte before the checksum of a frame of at most {longest} bytes, found {source.checksum.start}"
+        at.wrong("checksum.start", text)
+    if source.frame.type != "fixed" or size is None:
+        return
+    around = len(source.frame.sync or b"") + checksum
+    beside = f"{around} of them sync and checksum, " if around else ""
+    record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
+    if size <= around:
+        at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
+    elif decode.format in ("struct", "raw") and (size - around) % record:
+        held = f"a frame of {size} bytes, {beside}holds {size - around}"
+        at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
 
 
 def _check_baudrate(at: Scope, source: SerialSource) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edged.config.schema import Config
+from edged.config.units import MIB
 from edged.errors import Problem
 from edged.plan.records import Machine, PipelinePlan, SourcePlan
 from edged.plan.scope import Scope
 from edged.spool.settings import SpoolSettings, default_max_bytes
 from edged.transport.mqtt_settings import LinkSettings
 
-MIB = 1 << 20
 LEAST_BYTES = MIB
 RECORD = 400
 """Bytes of a usual result on disk: JSON with a few scores, its topic, what stands around it."""
@@ -25,10 +25,13 @@ def plan_spool(
     problems: list[Problem],
 ) -> SpoolSettings | None:
     """The spool; None where it is off, or nothing is published at QoS 1."""
-    spool = config.spool
-    if spool.mode == "off" or not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
+    spool, at = config.spool, Scope("spool", problems)
+    if spool.mode == "off":
         return None
-    at = Scope("spool", problems)
+    if not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
+        if spool != Config().spool and len(pipelines) == len(config.pipeline):
+            at.warn("", "has no effect: nothing is published at QoS 1, and QoS 0 is never kept")
+        return None
     max_bytes = spool.max_bytes
     if max_bytes is None:
         max_bytes = max(LEAST_BYTES, default_max_bytes(machine.disk_free))

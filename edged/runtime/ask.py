@@ -25,6 +25,16 @@ def reload(config: Path, waits: bool, as_json: bool) -> int:
     return EX_OK if answer["ok"] else EX_CONFIG
 
 
+def roll_back(config: Path, model: str) -> int:
+    """Asks the daemon to go back to the version of a model that ran before; 78 if it cannot."""
+    answer = _ask(config, {"command": "rollback", "model": model})
+    if not answer["ok"]:
+        sys.stderr.write("\n".join(answer["errors"]) + "\n")
+        return EX_CONFIG
+    sys.stdout.write("\n".join([*answer["changed"], *(f"warning: {line}" for line in answer["warnings"])]) + "\n")
+    return EX_OK
+
+
 def _text(answer: dict[str, Any]) -> str:
     lines = [f"{title + ':':18} {name}" for key, title in TITLES for name in answer[key]]
     lines += [f"warning: {line}" for line in answer["warnings"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edged.config.schema import Config, ReplaySource, SerialSource
@@ -12,22 +12,32 @@ from edged.config.words import did_you_mean, listed
 from edged.errors import Problem
 from edged.plan.scope import Scope
 from edged.recording import read_header
-from edged.transport.serial_port import find, missing
+from edged.transport.port_faults import is_no_port, missing
+from edged.transport.serial_port import find, port_name, ports_here
 
 HEADER_BYTES = 64 * 1024
 
 
-def look_outside(config: Config) -> list[Problem]:
-    """Warnings of what is not there now, since it may come; errors of recordings that are not what is said of them."""
+def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here) -> list[Problem]:
+    """Warnings of what is not there now, since it may come; errors of recordings that are not what is said of them.
+
+    `ports` tells the serial ports of this machine."""
     problems: list[Problem] = []
     for name, source in config.source.items():
         at = Scope(f"source.{name}", problems)
-        if isinstance(source, SerialSource) and find(source.port) is None:
-            at.warn("port", missing(source.port).reason)
+        if isinstance(source, SerialSource):
+            _look_at_port(at, source, ports)
         elif isinstance(source, ReplaySource):
             _look_at_recording(at, source)
     _look_for_orphans(config, problems)
     return problems
+
+
+def _look_at_port(at: Scope, source: SerialSource, ports: Callable[[], Sequence[str]]) -> None:
+    if find(source.port) is None:
+        at.warn("port", missing(port_name(source.port), ports()).reason)
+    elif isinstance(source.port, str) and (text := is_no_port(source.port, ports)):
+        at.warn("port", text)
 
 
 def state_dir(config: Config, environ: Mapping[str, str] = os.environ) -> Path:

@@ -2,7 +2,8 @@
 
     read, check, plan    in a thread that ends; every problem of the file, or a plan
     compare              equal plans: nothing happens
-    load                 new and changed models, in a thread that ends
+    try                  new and changed models, each in a process of its own with limits
+    load                 the same here, in a thread that ends
     assemble             what is new, beside what runs; nothing is touched yet
     switch               in one turn of the loop (`Lifecycle.switch`)
 
@@ -27,12 +28,14 @@ from edged.clock import Clock
 from edged.config.load import read, report
 from edged.config.schema import Config
 from edged.errors import ConfigError
+from edged.model.attempt import attempt, limits
 from edged.model.records import ModelRefused
 from edged.model.runner import Loaded
 from edged.plan.change import Change, compare
-from edged.plan.memory import check_budget
+from edged.plan.memory import FIRST_SESSION, check_budget
+from edged.plan.records import Plan
 from edged.process import trim
-from edged.runtime.prepare import Prepared, plan_draft
+from edged.runtime.prepare import Prepared, model_store, plan_draft, promote
 from edged.runtime.watch import Watch
 from edged.transport.one_shot import in_one_shot_thread
 
@@ -119,34 +122,54 @@ class Reloader:
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """A request from the control socket."""
-        if request.get("command") != "reload":
-            return {"ok": False, "errors": [f"no such command: {request.get('command')!r}"]}
-        if not request.get("wait"):
-            self.ask()
-            return {"ok": True}
-        return (await self.reload("asked for by a command")).facts()
+        match request.get("command"):
+            case "reload" if request.get("wait"):
+                return (await self.reload("asked for by a command")).facts()
+            case "reload":
+                self.ask()
+                return {"ok": True}
+            case "rollback":
+                return (await self._roll_back(str(request.get("model")))).facts()
+            case other:
+                return {"ok": False, "errors": [f"no such command: {other!r}"]}
 
-    async def reload(self, why: str, is_asked: bool = True, rereads: bool = True) -> Answer:
+    async def _roll_back(self, name: str) -> Answer:
+        """Goes back to the version of a model that ran before."""
+        models = self._running.plan.models
+        if name not in models:
+            return Answer((f"no model {name!r} runs; there is {', '.join(models) or 'none'}",))
+        store = model_store(self._running.machine)
+        try:
+            await in_one_shot_thread("edged-note", partial(store.roll_back, name), lambda _: None)
+        except ModelRefused as error:
+            return Answer(tuple(f"{p.path}: {p.text}" for p in error.problems))
+        except OSError as error:
+            return Answer((f"{store.root}: {error.strerror}",))
+        return await self.reload(f"rollback of model {name}", rereads=False, is_trusted=True)
+
+    async def reload(self, why: str, is_asked: bool = True, rereads: bool = True, is_trusted: bool = False) -> Answer:
         """One transaction. `is_asked`: somebody waits for an answer, so that the same file is looked at again all the same.
-        `rereads` False: only models changed; a file that waits to be corrected does not keep them back."""
+        `rereads` False: only models changed; a file that waits to be corrected does not keep them back. `is_trusted`: the models
+        have run here before."""
         async with self._lock:
             self._daemon.reloading()
             try:
-                return await self._reload(why, is_asked, rereads)
+                return await self._reload(why, is_asked, rereads, is_trusted)
             finally:
                 self._daemon.reloaded()
 
-    async def _reload(self, why: str, is_asked: bool, rereads: bool) -> Answer:
+    async def _reload(self, why: str, is_asked: bool, rereads: bool, is_trusted: bool) -> Answer:
         before = self._running
         try:
-            after, at_start = await in_one_shot_thread("edged-plan", partial(_plan, before, rereads, is_asked), lambda _: None)
+            work = partial(_plan, before, rereads, is_asked, is_trusted)
+            after, at_start = await in_one_shot_thread("edged-plan", work, lambda _: None)
             if after is None:
                 if self._refused:  # it was corrected to what runs
                     self._refused = ""
                     self._daemon.say_reload((), None, why)
                 return Answer()
             change = replace(compare(before.plan, after.plan), at_start=at_start)
-            loaded = await self._load(before, after)
+            loaded = await self._load(before, after, is_trusted)
         except ConfigError as error:
             return self._refuse(tuple(error.lines), why, is_asked)
         self._refused = ""
@@ -158,7 +181,7 @@ class Reloader:
             await self._daemon.switch(assembly, after.draft.digest)
             del assembly, loaded
             gc.collect()
-            await in_one_shot_thread("edged-trim", trim, lambda _: None)
+            await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
         self._daemon.say_reload((), change, why)
@@ -167,16 +190,25 @@ class Reloader:
                 self._log.warning("configuration", problem=line)
         return Answer(change=change, warnings=after.warnings)
 
-    async def _load(self, before: Prepared, after: Prepared) -> dict[str, Loaded]:
-        """The models of the new plan: those that are kept as they are loaded, the others new from their files."""
+    async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> dict[str, Loaded]:
+        """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
+        first unless they have run here before."""
         running = self._daemon.assembly.loaded
         plans, old = after.plan.models, before.plan.models
         new = {n: p for n, p in plans.items() if n not in old or old[n].identity != p.identity}
         try:
+            for name, plan in new.items():
+                if not is_trusted:
+                    await attempt(plan, limits(plan, _room(after.plan, name), self._slowest_s(name)))
             loaded = await in_one_shot_thread("edged-load", partial(load_models, new), lambda _: None) if new else {}
         except ModelRefused as error:
             raise ConfigError(report(after.draft, error.problems)) from error
         return {name: loaded.get(name) or running[name] for name in plans}
+
+    def _slowest_s(self, name: str) -> float:
+        """The longest run so far of the model that is to be replaced; of one that is new, half a second is expected."""
+        model = self._daemon.assembly.models.get(name)
+        return model.counts.time.maximum / 1e9 if model is not None else 0.5
 
     def _refuse(self, errors: tuple[str, ...], why: str, is_asked: bool) -> Answer:
         mark = "\n".join(errors)
@@ -186,20 +218,35 @@ class Reloader:
         return Answer(errors)
 
 
-def _plan(before: Prepared, rereads: bool, is_asked: bool) -> tuple[Prepared | None, tuple[str, ...]]:
-    """The new plan, None if the file is as it was, and what of it can apply only at the next start. Raises ConfigError."""
+def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tuple[Prepared | None, tuple[str, ...]]:
+    """The new plan, None if the file is as it was, and what of it can apply only at the next start. `forgets`: models are read
+    again though their files did not change. Raises ConfigError."""
     draft = read(before.draft.path) if rereads else before.draft
+    store = model_store(before.machine)
     if rereads and not is_asked and draft.digest == before.draft.digest:
         return None, ()
-    after = plan_draft(draft, before.machine)
+    known = before if not forgets else None
+    after = plan_draft(draft, before.machine, store, before=known)
     config, at_start = _held(before.draft.config, draft.config)
     if at_start:
-        held = plan_draft(replace(draft, config=config), before.machine)
+        held = plan_draft(replace(draft, config=config), before.machine, store, before=after)
         after = replace(held, warnings=after.warnings)
     too_much = check_budget(after.plan.memory, after.plan.budget, draft.config.memory.budget is not None)
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))
     return after, at_start
+
+
+def _room(plan: Plan, name: str) -> int:
+    """What the budget leaves for one model, in bytes, with the pages that a first session takes."""
+    own = sum(line.bytes for line in plan.memory if line.what.startswith(f"model.{name}:"))
+    return max(0, plan.budget - plan.planned_bytes + own) + FIRST_SESSION
+
+
+def _tidy(after: Prepared, logger: Any) -> None:
+    """What there is time for after the switch."""
+    promote(after, logger)
+    trim()
 
 
 def _held(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:

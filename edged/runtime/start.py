@@ -28,7 +28,7 @@ from edged.runtime.control import Control
 from edged.runtime.health import Health
 from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
-from edged.runtime.prepare import Prepared, load, prepare
+from edged.runtime.prepare import Prepared, load, prepare, promote
 from edged.runtime.reload import Reloader
 from edged.stages import Stages
 
@@ -73,7 +73,7 @@ def _print(text: str) -> None:
 def run(path: Path) -> int:
     """The daemon, from its configuration to its exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
-    prepared = prepare(path)
+    prepared = prepare(path, copies_models=True)
     settings = prepared.draft.config.log
     log.configure(settings.level, settings.format)
     logger: Any = structlog.get_logger("edged")
@@ -84,6 +84,7 @@ def run(path: Path) -> int:
         logger.warning("memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself")
     plan, loaded = load(prepared)
     prepared = replace(prepared, plan=plan)
+    promote(prepared, logger)
     for name, one in loaded.items():
         if prepared.plan.models[name].providers != "auto":  # what auto did not take is in the model's topic
             for reason in one.report.reasons:

@@ -2,10 +2,10 @@
 
 source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
           its broker is away; bad values: something comes and no good sample; frozen: always the same values
-model     idle, failing
+model     idle; hanging: a run takes many times as long as any before; failing
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
-          failing: its model fails; shedding: memory is over the budget
+          refused: its broker takes none; failing: its model fails; shedding: memory is over the budget
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edged.assemble import Assembly
+from edged.model.runner import Model
 from edged.sources.mqtt import MqttSource
 
 GOOD = {"running", "connected", "idle", "finished", "storing", "replaying"}
@@ -24,6 +25,8 @@ UP = ("connected", "degraded")
 LEAST_SILENCE_S = 2.0
 """No sensor and no pipeline is called silent sooner than this."""
 PERIODS = 3
+LONGEST_RUNS = 3
+"""A run that takes so many times the longest one before hangs."""
 
 
 class State(NamedTuple):
@@ -38,14 +41,31 @@ def states(a: Assembly, now: int) -> Iterator[State]:
     for name in a.sources:
         yield State("source", name, *source_state(a, name, now))
     for name, model in a.models.items():
-        is_failing = model.state == "failing"
-        yield State("model", name, "failing" if is_failing else "idle", model.reason if is_failing else "")
+        yield State("model", name, *_model_state(model, now))
     for name in a.pipelines:
         yield State("pipeline", name, *_pipeline_state(a, name, now))
     for name, link in a.links.items():
         yield State("broker", name, link.state, link.reason)
     if a.spool is not None:
         yield State("spool", "spool", *a.spool.state)
+
+
+def _model_state(model: Model, now: int) -> tuple[str, str]:
+    if model.state == "failing":
+        return "failing", model.reason
+    hang = _hang(model, now)
+    return ("hanging", hang) if hang else ("idle", "")
+
+
+def _hang(model: Model, now: int) -> str:
+    """What is to be said of a run that does not end; nothing while it may be an ordinary one."""
+    if model.running is None:
+        return ""
+    longest_s = max(model.counts.time.maximum / 1e9, model.loaded.report.max_us / 1e6)
+    taken_s = (now - model.running_since) / 1e9
+    if taken_s <= max(LEAST_SILENCE_S, LONGEST_RUNS * longest_s):
+        return ""
+    return f"a run began {taken_s:.0f} s ago, the longest one before took {longest_s:.2g} s"
 
 
 def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
@@ -81,18 +101,22 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
     if pipeline.is_shed:
         return "shedding", "memory is over the budget"
+    if p.model is not None and (hang := _hang(a.models[p.model], now)):
+        return "stalled", f"model {p.model} hangs: {hang}"
     if pipeline.parked and p.overflow == "block":
         return "blocked", f"{pipeline.parked} blocks wait for a free slot: model {p.model} is slower than its sources"
     for s in p.roots:
         state, reason = source_state(a, s, now)
         if state not in GOOD:
             return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
-    for publish in p.publishes:
+    for publish, counts in zip(p.publishes, a.publishes[name], strict=True):
         link = a.links[publish.broker]
         if link.state not in UP:
             if publish.settings.qos and a.spool is not None and a.spool.state[0] != "failing":
                 return "storing", f"output {publish.broker} is {link.state}: results go to disk"
             return "blocked", f"output {publish.broker} is {link.state}"
+        if counts.refusal:
+            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}: check its access rules and quotas"
     if p.model is not None and a.models[p.model].state == "failing":
         return "failing", a.models[p.model].reason
     if not pipeline.counts.last_result:

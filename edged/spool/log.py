@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from edged.config.units import KIB
 from edged.records import MESSAGE_OVERHEAD, NONE, Message
 from edged.spool.runs import Runs
 from edged.spool.segment import HEAD_BYTES, RECORD_BYTES, Head, Record, find_record, write_head, write_record
 from edged.telemetry import Drops
 
-EXTENT = 64 * 1024
-"""Files grow by so much."""
+EXTENT = 64 * KIB
+"""Files grow by so much, in zeros."""
+JOURNAL = 20 * KIB
+"""What a commit that makes a file larger writes besides, measured on ext4."""
 
 
 class Entry:
@@ -211,7 +214,7 @@ class Log:
             parts.append(write_record(Record(entry.seq, m.topic, m.body, m.is_json, m.arrival, entry.arrival_utc)))
             size += len(parts[-1])
             entries.append(entry)
-        is_large = size - segment.filled >= EXTENT // 2  # then zeros would cost more than the journal
+        is_large = size - segment.filled >= JOURNAL  # then zeros would cost more
         grown = max(segment.size, size if is_large else -(-size // EXTENT) * EXTENT)
         self.writing = Write(segment, b"".join(parts), segment.filled, grown, entries)
         return self.writing

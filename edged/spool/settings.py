@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-MIB = 1 << 20
+from edged.config.units import MIB
+
 MEMORY_BYTES = 3 * MIB
 """Held at worst: messages waiting to be written, the same on their way to disk, and a file being replayed."""
 LARGEST_DEFAULT = 256 * MIB

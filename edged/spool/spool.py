@@ -1,7 +1,8 @@
 """The spool at work: when to write, the thread that does it, and who is told that it is done.
 
-Messages are gathered and written with one sync: at 64 KiB, when a quarter of a link's receive maximum waits for it, after
-200 ms if an input waits for it or 8 KiB are there, else after 2 s (a page is written whole however little is in it).
+Messages are gathered and written with one sync: at 64 KiB, when a quarter of a link's receive maximum waits for it, when an
+input waits for it and no other came for 500 ms (its broker may be waiting for us), else after 2 s: a sync writes whole pages
+and a journal, however little is new. A power cut thus costs inputs that nobody keeps, serial ones, 2 s at most.
 Receipts are let go, and messages counted as spooled, after the sync that covers them. At most one thread, one job at a time.
 """
 
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from edged.clock import Clock
+from edged.config.units import KIB
 from edged.records import NONE, Message
 from edged.spool.log import Entry, Log
 from edged.spool.settings import SpoolSettings
 from edged.spool.store import Disk, Job, Store
 from edged.transport.one_shot import in_one_shot_thread
 
-COMMIT_BYTES = 64 * 1024
-COMMIT_S = 0.2
-QUIET_BYTES, QUIET_S = 8 * 1024, 2.0
+COMMIT_BYTES = 64 * KIB
+COMMIT_S = 2.0
+SILENCE_S = 0.5
 TICK_S = 1.0
 BURST_NS = 100_000_000
 """A rate that was not used is made up for within this time, no more."""
@@ -39,10 +41,11 @@ class Spool:
         self._backlogs: dict[str, Backlog] = {}
         self._work = asyncio.Event()
         self._is_commit_due = False
-        self._due: float | None = None
+        self._latest = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._receipts = 0
+        self._many_receipts = max(1, settings.receive_maximum // 4)
         self._is_closing = False
         self._said = ""
 
@@ -105,8 +108,9 @@ class Spool:
             self._refuse(lost, "spool_full")
         if entry is None or entry.is_done:
             return entry
-        self._receipts += message.receipt is not NONE
-        self._plan_commit()
+        is_waited_for = message.receipt is not NONE
+        self._receipts += is_waited_for
+        self._plan_commit(is_waited_for)
         if self._ticker is None and not self._is_closing:
             self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         return entry
@@ -115,16 +119,21 @@ class Spool:
         """There is something to write or to read."""
         self._work.set()
 
-    def _plan_commit(self) -> None:
-        waiting = self.store.bytes_to_come
-        if self._is_closing or waiting >= COMMIT_BYTES or self._receipts >= max(1, self.settings.receive_maximum // 4):
-            return self._commit()
+    def _plan_commit(self, is_waited_for: bool) -> None:
+        """A message has come, or is still to be written; `is_waited_for`: by its input."""
+        if self._is_closing or self.store.bytes_to_come >= COMMIT_BYTES or self._receipts >= self._many_receipts:
+            self._commit()
+            return
         loop = asyncio.get_running_loop()
-        due = loop.time() + (COMMIT_S if self._receipts or waiting >= QUIET_BYTES else QUIET_S)
-        if self._due is None or due < self._due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._due, self._timer = due, loop.call_at(due, self._commit)
+        now = loop.time()
+        if self._timer is None:
+            self._latest = now + COMMIT_S
+        elif is_waited_for:
+            self._timer.cancel()
+        else:
+            return
+        due = min(self._latest, now + SILENCE_S) if is_waited_for else self._latest
+        self._timer = loop.call_at(due, self._commit)
 
     def _commit(self) -> None:
         self._is_commit_due = True
@@ -135,10 +144,10 @@ class Spool:
         self._is_commit_due = False
         if self._timer is not None:
             self._timer.cancel()
-        self._due = self._timer = None
+            self._timer = None
         self._receipts = self.store.receipts
         if self.store.pending_bytes:
-            self._plan_commit()
+            self._plan_commit(self._receipts > 0)
 
     def _tick(self) -> None:
         self._ticker = None

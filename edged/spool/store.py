@@ -16,14 +16,15 @@ from pathlib import PurePath
 from typing import Protocol
 from zlib import crc32
 
+from edged.config.units import MIB
 from edged.records import NONE, Message
 from edged.spool.log import EXTENT, Entry, Log, Read, Segment, Write
 from edged.spool.runs import Runs
 from edged.spool.segment import HEAD_BYTES, RECORD_BYTES, VERSION, BadHead, Head, find_record, read_head
 from edged.telemetry import Drops
 
-SEGMENT_BYTES = 1 << 20
-TAIL_BYTES = 1 << 20
+SEGMENT_BYTES = MIB
+TAIL_BYTES = MIB
 """Memory for messages that wait to be written, of all logs together."""
 TAIL_READ = 4 * EXTENT
 DONE = "done"

@@ -11,8 +11,10 @@ import ssl
 from collections.abc import Callable
 
 from edged.errors import Retryable
+from edged.transport.mqtt_connect import explain_tls
 from edged.transport.mqtt_settings import LinkCounts
 
+TLS_ALERT = b"\x15\x03"  # how a TLS server answers what is no TLS
 READ_BYTES = 1 << 18  # one wake-up reads at most so much, then others have their turn
 
 
@@ -21,7 +23,7 @@ class Channel:
     when `flush` had to wait for the kernel and all of `out` has left since. None of them may raise."""
 
     __slots__ = (
-        *("is_closed", "is_stuck", "out"),
+        *("_has_heard", "is_closed", "is_stuck", "out"),
         *("_counts", "_fd", "_loop", "_on_bytes", "_on_lost", "_on_writable", "_read", "_sock", "_view"),
     )
 
@@ -35,6 +37,7 @@ class Channel:
     ) -> None:
         self.out = bytearray()
         self.is_stuck = False
+        self._has_heard = False
         self.is_closed = False
         self._sock = sock
         self._counts = counts
@@ -97,13 +100,22 @@ class Channel:
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except ssl.SSLError as error:  # a TLS 1.3 server says only now that it does not like our certificate
-            return self._lose(f"TLS: {error.reason or error}")
+            return self._lose(f"TLS: {explain_tls(error)}")
         except OSError as error:
             return self._lose(error.strerror or str(error))
         if not size:
-            return self._lose("the broker closed the connection")
+            return self._lose("the broker closed the connection" + ("" if self._has_heard else self._silent_cure()))
+        if not self._has_heard:
+            self._has_heard = True
+            if self._read == self._read_plain and self._view[:2] == TLS_ALERT:
+                return self._lose("what answers speaks TLS: write mqtts:// (usually port 8883)")
         self._counts.bytes_in += size
         self._on_bytes(bytes(self._view[:size]))
+
+    def _silent_cure(self) -> str:
+        """Of a broker that closed before it said a word."""
+        tls = "is this its TLS port (mqtts://)? else " if self._read == self._read_plain else ""
+        return f" before it answered: {tls}see the broker's log"
 
     def _read_plain(self) -> int:
         return self._sock.recv_into(self._view)

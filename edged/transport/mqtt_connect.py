@@ -23,6 +23,37 @@ SocketAddress = tuple[Any, ...] | str
 Address = tuple[socket.AddressFamily, SocketAddress]
 
 CERT_NOT_YET_VALID, CERT_EXPIRED = 9, 10  # X509_V_ERR_*
+UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
+OTHER_NAME = (62, 64)
+WEAK_KEY = (66, 67)
+NO_TLS = "what answers does not speak TLS: is this the plain port (mqtt://, usually 1883)? mqtts:// is usually 8883"
+HUNG_UP = "the broker hung up in the handshake: is this its plain port (mqtt://, usually 1883)? else see the broker's log"
+NO_CERTIFICATE = "the broker wants a certificate from us: set cert and key"
+# What OpenSSL calls it, and what it means to whoever has to mend it.
+TLS_FAULTS = {
+    "WRONG_VERSION_NUMBER": NO_TLS,
+    "HTTP_REQUEST": NO_TLS,
+    "RECORD_LAYER_FAILURE": NO_TLS,
+    "PACKET_LENGTH_TOO_LONG": NO_TLS,
+    "UNEXPECTED_EOF_WHILE_READING": HUNG_UP,
+    "UNSUPPORTED_PROTOCOL": "the broker offers only TLS older than 1.2: update it",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the broker does not speak TLS 1.2 or 1.3: update it",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": f"the broker and we have no cipher in common, or {NO_CERTIFICATE}",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": NO_CERTIFICATE,
+    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority that signed our certificate (cert)",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the broker does not accept our certificate (cert)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the broker does not accept our certificate (cert)",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our certificate (cert) has expired, by the broker's clock",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "our certificate (cert) was revoked",
+    "TLSV1_UNRECOGNIZED_NAME": "the broker has no certificate for this name: use the name that its certificate is for in url",
+}
+FILE_FAULTS = {
+    "NO_CERTIFICATE_OR_CRL_FOUND": "ca holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)",
+    "KEY_VALUES_MISMATCH": "key does not belong to cert: the two must be made together",
+    "PEM_LIB": "a file is not in PEM form (-----BEGIN ...), or is damaged",
+    "BAD_BASE64_DECODE": "a PEM file is damaged",
+    "EE_KEY_TOO_SMALL": "the key of cert is too weak: make one of 2048 bits or more",
+}
 
 
 class Refusal(Retryable):
@@ -89,7 +120,7 @@ class Connector:
                 return sock
             # Takes the file descriptor over; from here on closing `sock` closes the TLS socket.
             sock = context.wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
-            await shake_hands(sock, deadline, str(url))
+            await shake_hands(sock, deadline, self._settings)
         except BaseException:
             sock.close()
             raise
@@ -128,7 +159,9 @@ def make_context(settings: LinkSettings) -> ssl.SSLContext | None:
             load_client_certificate(context, str(settings.cert), settings.key.reveal())
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         names = ", ".join(str(f) for f in (settings.ca, settings.cert) if f)
-        raise Refusal("files", f"cannot use the TLS files of broker {settings.name} ({names}): {error}") from None
+        said = str(error).replace(" ", "_").upper()  # some reasons have no name of their own in Python's tables
+        why = next((text for name, text in FILE_FAULTS.items() if name in said), str(error))
+        raise Refusal("files", f"cannot use the TLS files of broker {settings.name} ({names}): {why}") from None
     return context
 
 
@@ -159,9 +192,10 @@ async def connect(sock: socket.socket, address: SocketAddress, deadline: float, 
         raise Retryable("unreachable", f"{where} cannot be reached: {os.strerror(code)}")
 
 
-async def shake_hands(sock: socket.socket, deadline: float, where: str) -> None:
+async def shake_hands(sock: socket.socket, deadline: float, settings: LinkSettings) -> None:
     """The TLS handshake of a connected socket. Raises Retryable."""
     assert isinstance(sock, ssl.SSLSocket)
+    where = str(settings.url)
     while True:
         try:
             sock.do_handshake()
@@ -169,7 +203,7 @@ async def shake_hands(sock: socket.socket, deadline: float, where: str) -> None:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
             for_write = isinstance(want, ssl.SSLWantWriteError)
         except OSError as error:
-            raise Refusal("tls", f"TLS with {where} failed: {explain_tls(error)}") from None
+            raise Refusal("tls", f"TLS with {where} failed: {explain_tls(error, settings)}") from None
         try:
             await until_ready(sock, for_write, deadline)
         except TimeoutError:
@@ -178,15 +212,34 @@ async def shake_hands(sock: socket.socket, deadline: float, where: str) -> None:
             ) from None
 
 
-def explain_tls(error: OSError) -> str:
-    """The reason for a technician; a wrong clock looks like a bad certificate."""
+def explain_tls(error: OSError, settings: LinkSettings | None = None) -> str:
+    """The reason for a technician, with its cure; a wrong clock looks like a bad certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = str(error.verify_message)
-        if error.verify_code in (CERT_NOT_YET_VALID, CERT_EXPIRED):
-            now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
-            text += f"; this machine's clock says {now} UTC: if that is wrong, set it"
-        return text
-    return str(getattr(error, "reason", None) or error.strerror or error)
+        return str(error.verify_message).rstrip(".") + _certificate_cure(error.verify_code, settings)
+    reason = getattr(error, "reason", None)
+    if reason in TLS_FAULTS:
+        return f"{TLS_FAULTS[reason]} ({reason})"
+    if isinstance(error, ConnectionResetError):
+        return HUNG_UP
+    return str(reason or error.strerror or error)
+
+
+def _certificate_cure(code: int, settings: LinkSettings | None) -> str:
+    if code in (CERT_NOT_YET_VALID, CERT_EXPIRED):
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
+        return f"; this machine's clock says {now} UTC: if that is wrong, set it, else the broker needs a new certificate"
+    if settings is None:
+        return ""
+    if code in UNKNOWN_AUTHORITY:
+        if settings.ca is None:
+            return f"; if its authority is your own, set broker.{settings.name}.ca to that authority's certificate"
+        return f"; it was not signed by the authority in {settings.ca}: set ca to the one that signed it"
+    if code in OTHER_NAME:
+        where = f"{settings.url.host}:{settings.url.port}"
+        return f"; use the name that it is for in broker.{settings.name}.url (openssl s_client -connect {where} shows it)"
+    if code in WEAK_KEY:
+        return "; the broker needs a certificate with a key of 2048 bits (RSA) or more"
+    return ""
 
 
 async def until_ready(sock: socket.socket, for_write: bool, deadline: float) -> None:

@@ -211,20 +211,23 @@ class Sender:
         if message is None:
             self.stray_acks += 1
             return False
+        account = message.account
         if code >= 0x80:
+            if account is not None:
+                account.refusal = f"{message.topic.decode(errors='replace')} ({REFUSED_FOR_GOOD.get(code, f'code 0x{code:02x}')})"
             tries = self._tries[mid] = self._tries.get(mid, 0) + 1
             if code not in REFUSED_FOR_GOOD and tries < TRIES:
                 return True
         del self.in_flight[mid]
         if self._tries:
             self._tries.pop(mid, None)
-        account = message.account
         if account is not None:
             account.in_flight -= 1
         if code < 0x80:
             self.acked += 1
             if account is not None:
                 account.acked += 1
+                account.refusal = ""
         elif account is not None:
             why = REFUSED_FOR_GOOD.get(code, f"refused {TRIES} times")
             topic = message.topic.decode(errors="replace")

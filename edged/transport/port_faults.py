@@ -26,12 +26,23 @@ SHOWN_PORTS = 8
 
 def missing(name: str, ports_here: Sequence[str]) -> Retryable:
     """`name` is not there; `ports_here` are."""
-    known = (
-        f"on this machine: {', '.join(ports_here[:SHOWN_PORTS])}"
-        if ports_here
-        else "no serial port is on this machine: cable, power?"
-    )
-    return Retryable("missing", f"{name} is not there (tried again for ever); {known}")
+    return Retryable("missing", f"{name} is not there (tried again for ever); {_known(ports_here)}")
+
+
+def is_no_port(name: str, ports_here: Callable[[], Sequence[str]]) -> str:
+    """Why a path that is there can never be opened as a port; empty if it may."""
+    if os.path.isdir(name):
+        return f"{name} is a folder, not a serial port; {_known(ports_here())}"
+    if os.path.isfile(name):
+        return f'{name} is a file, not a serial port; a recording is played by type = "replay"; {_known(ports_here())}'
+    return ""
+
+
+def _known(ports_here: Sequence[str]) -> str:
+    if not ports_here:
+        return "no serial port is on this machine: cable, power?"
+    more = f" and {len(ports_here) - SHOWN_PORTS} more" if len(ports_here) > SHOWN_PORTS else ""
+    return f"on this machine: {', '.join(ports_here[:SHOWN_PORTS])}{more}"
 
 
 def unplugged(name: str, how: str) -> Retryable:

@@ -194,10 +194,10 @@ def find(port: str | UsbId) -> str | None:
 
 def missing(port: str | UsbId) -> Retryable:
     """Says that `port` is not there, and what is."""
-    return port_faults.missing(port_name(port), _ports_here())
+    return port_faults.missing(port_name(port), ports_here())
 
 
-def _ports_here() -> list[str]:
+def ports_here() -> list[str]:
     by_id = sorted(glob.glob("/dev/serial/by-id/*"))
     return by_id or sorted(f"{p.device} ({p.description})" if p.vid else p.device for p in list_ports.comports())
 
@@ -292,7 +292,7 @@ def _open(settings: LineSettings) -> Any:
         raise Retryable("unsupported", f"{path} cannot do these settings: {e}") from e
     except (OSError, termios.error) as e:  # SerialException is an OSError
         _close(port)
-        raise port_faults.explain(e, path, _ports_here) from e
+        raise port_faults.explain(e, path, ports_here) from e
     except Retryable:
         _close(port)
         raise

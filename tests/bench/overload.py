@@ -109,8 +109,9 @@ def main() -> None:
                 run_ms = statistics.median(one[2]["models"]["slow"]["time"]["p50_ms"] for one in found)
                 resident = max(one[2]["memory"]["resident_mib"] for one in found)
                 lag = [max(one[2]["loop_lag"][key] for one in found) for key in ("p99_ms", "max_ms")]
+                best = rates[load] / max(rates.values())
                 print(
-                    f"{load:4.1f}  {rates[load]:9.0f}  {rates[load] / max(rates.values()):11.2f}  {run_ms:10.2f}  {age:10.0f}  {resident:12.1f}"
+                    f"{load:4.1f}  {rates[load]:9.0f}  {best:11.2f}  {run_ms:10.2f}  {age:10.0f}  {resident:12.1f}"
                     f"  {lag[0]:8.0f} / {lag[1]:8.0f}     {found[-1][2]['pipelines']['p']['dropped']}"
                 )
             assert balanced(client.health(lambda h: h["pipelines"]["p"]["waiting"] == 0))

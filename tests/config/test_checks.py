@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edged.config import checks
-from edged.config.schema import Decode, FieldSpec, Frame, Input, Output, Publish, Step, When
+from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, Output, Publish, Step, When
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,17 @@ from edged.config.schema import Decode, FieldSpec, Frame, Input, Output, Publish
     [
         (checks.frame, Frame(type="length", sync=b"\xaa", length="uint8", offset=1), {}),
         (checks.frame, Frame(type="fixed", size=3, sync=b"\xaa"), {}),
+        (checks.length_field, Frame(type="length", length="uint16", endian="big"), {"endian": "big"}),
+        (checks.health_nowhere, Health(broker=(), interval=5), {}),
+        (checks.byte_order, Decode(format="raw"), {"endian": "big"}),
+        (checks.byte_order, Decode(format="raw", dtype="uint8"), {}),
+        (checks.overridden, Decode(format="csv", unit="g"), {"unit": "g"}),
+        (
+            checks.overridden,
+            Decode(format="csv", unit="g", fields=(FieldSpec(name="a", unit="m"), FieldSpec(name="b"))),
+            {"unit": "g", "fields": [{"name": "a", "unit": "m"}, "b"]},
+        ),
+        (checks.skipped, Decode(format="csv", fields=(FieldSpec(name="a", unit="m"),)), {"fields": {"name": "a", "unit": "m"}}),
         (checks.decode_fields, Decode(format="raw"), {}),
         (
             checks.decode_fields,

@@ -64,7 +64,7 @@ def test_text_comes_from_the_file_the_environment_a_file_or_a_credential(tmp_pat
     [
         ({"env": "NAMES"}, "environment variable NAMES is not set; did you mean NAME?"),
         ({"file": "absent"}, "is not there"),
-        ({"file": "."}, "cannot be read: is a directory"),
+        ({"file": "."}, " is a folder"),
         ({"file": "latin1"}, "is not UTF-8"),
         ({"file": "empty"}, "found an empty one"),
         ({"credential": "absent"}, "is LoadCredential=absent:/path in the unit?"),

@@ -36,7 +36,7 @@ def test_durations(text: str, ns: int) -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (5, 'expected a duration such as "5s", found the number 5'),
+        (5, 'expected a duration such as "5s", found the number 5; for so many seconds: "5s"'),
         (True, 'expected a duration such as "5s", found true'),
         ("1m", 'expected a duration such as "5s"; "1m" could be "1min" or "1ms"'),
         ("30", 'expected a duration such as "5s", found "30", which has no unit (ns us ms s min h d)'),
@@ -50,7 +50,7 @@ def test_what_is_no_duration(raw: Any, said: str) -> None:
     assert refusal(values.duration, raw) == said
 
 
-@given(st.integers(0, 10**9), st.sampled_from(sorted(values.DURATION_UNITS)))
+@given(st.integers(0, 36500), st.sampled_from(sorted(values.DURATION_UNITS)))
 def test_whole_durations_are_exact(amount: int, unit: str) -> None:
     assert values.duration(f"{amount}{unit}", AROUND) == amount * values.DURATION_UNITS[unit]
 

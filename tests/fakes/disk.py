@@ -19,7 +19,7 @@ class PowerCut(BaseException):
 
 class FakeDisk:
     """`room`: bytes that fit, None for any. `cut_in`: steps until the power is cut. `bad_syncs`, `bad_writes`, `bad_reads`:
-    how many of the next ones fail. `synced`: bytes written so far."""
+    how many of the next ones fail. `written`: bytes so far, without the zeros; `commits`: by so many syncs."""
 
     def __init__(self, rng: random.Random | None = None, room: int | None = None) -> None:
         self.rng = rng or random.Random(0)
@@ -29,6 +29,7 @@ class FakeDisk:
         self.bad_writes = 0
         self.bad_reads = 0
         self.written = 0
+        self.commits = 0
         self.cache: dict[str, bytearray] = {}
         self.platter: dict[str, bytes] = {}
 
@@ -70,6 +71,7 @@ class FakeDisk:
             self._write_back(name)
             raise SyncFailed(errno.EIO, "Input/output error")
         self.written += len(data)
+        self.commits += 1
         self.platter[name] = bytes(file)
         self._step()
         return len(file)

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 T = TypeVar("T")
 
@@ -224,10 +226,14 @@ class Seen(NamedTuple):
 
 
 class Client:
-    """A client at the broker that keeps everything it is sent, `edged/#` and `out/#` unless told otherwise."""
+    """A client at the broker that keeps everything it is sent, `edged/#` and `out/#` unless told otherwise.
 
-    def __init__(self, port: int, *filters: str, name: str = "") -> None:
+    With `session_s` the broker keeps for so long what the client may miss.
+    """
+
+    def __init__(self, port: int, *filters: str, name: str = "", session_s: int = 0) -> None:
         self.port = port
+        self._session_s = session_s
         self.messages: list[Seen] = []
         self._filters = filters or ("edged/#", "out/#")
         self._news = threading.Condition()
@@ -242,7 +248,9 @@ class Client:
         self._mqtt.on_message = self._on_message
 
     def __enter__(self) -> Client:
-        self._mqtt.connect("127.0.0.1", self.port)
+        kept = Properties(PacketTypes.CONNECT)
+        kept.SessionExpiryInterval = self._session_s
+        self._mqtt.connect("127.0.0.1", self.port, clean_start=not self._session_s, properties=kept)
         self._mqtt.loop_start()
         self.wait_subscribed()
         return self

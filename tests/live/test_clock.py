@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced
+from tests.broker import Broker, free_port
+from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+from tests.transport.mqtt_peer import make_certificates
 
 TEXT = """
 [device]
@@ -51,6 +52,43 @@ publish = {{ topic = "out/mqtt" }}
 source = "stamped"
 publish = {{ topic = "out/stamped" }}
 """
+SILENCE = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+[source.imu]
+type = "serial"
+port = "{tty}"
+stale_after = "2s"
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.p]
+source = "imu"
+publish = {{ topic = "out/p" }}
+"""
+SECURE = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtts://127.0.0.1:{port}"
+ca = "{folder}/ca.pem"
+[source.imu]
+type = "serial"
+port = "{folder}/imu"
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.p]
+source = "imu"
+publish = {{ topic = "out/p" }}
+"""
+LISTENERS = """listener {port} 127.0.0.1
+listener SECURE 127.0.0.1
+cafile {dir}/ca.pem
+certfile {dir}/server.pem
+keyfile {dir}/server.key"""
 JUMPS = ("+1d", "-1d", "@1970-01-02 00:00:00", "+0")
 
 
@@ -135,6 +173,41 @@ def test_samples_with_times_of_their_own_recover(tmp_path: Path, fake: FakeTime)
             publish(4)
             client.until(lambda: any(m.json["outputs"]["v"] == 4 for m in client.of("out/stamped")) or None)
             assert set(client.health()["sources"]["stamped"]["dropped"]) <= {"future"}
+
+
+def test_a_silence_is_noticed_in_time_whatever_the_clock_says(tmp_path: Path, fake: FakeTime) -> None:
+    with Broker(tmp_path) as broker, Client(broker.port) as client, Sensor(tmp_path / "imu") as sensor:
+        text = SILENCE.format(port=broker.port, tty=tmp_path / "imu")
+        with Daemon(tmp_path, text, environ=fake.environ):
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            sensor.write("1\n")
+            client.health(lambda h: h["state"] == "healthy")
+            fake.set("-1d")
+            sensor.write("2\n")
+            since = time.monotonic()
+            client.health(lambda h: h["sources"]["imu"]["state"] == "silent")
+            assert 2.0 <= time.monotonic() - since < 4.0
+            fake.set("+1d")
+            sensor.write("3\n")
+            client.health(lambda h: h["state"] == "healthy")
+
+
+def test_tls_with_a_clock_in_1970_says_so_and_is_tried_again(tmp_path: Path, fake: FakeTime) -> None:
+    """The certificate is not valid yet, to such a clock. Once it is right, all results arrive."""
+    make_certificates(tmp_path)
+    secure = free_port()
+    listener = LISTENERS.replace("SECURE", str(secure))
+    with Broker(tmp_path, listener=listener) as broker, Client(broker.port) as client, Sensor(tmp_path / "imu") as sensor:
+        fake.set("@1970-01-02 00:00:00")
+        with Daemon(tmp_path, SECURE.format(port=secure, folder=tmp_path), environ=fake.environ) as daemon:
+            daemon.wait_log("certificate is not yet valid; this machine's clock says 1970-01-02 00:0")
+            sensor.write("1\n")
+            tried = broker.log.count(f"on port {secure}")
+            until(lambda: broker.log.count(f"on port {secure}") > tried, what="another attempt")
+            fake.set("+0")
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            sensor.write("2\n")
+            assert {m.json["outputs"]["v"] for m in client.wait("out/p", 2)} == {1.0, 2.0}
 
 
 def _utc(text: str) -> datetime:

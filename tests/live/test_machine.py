@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import resource
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from tests.broker import Broker
 from tests.live.daemon import Client, Daemon, Sensor, balanced, until
 from tests.oracle import SOURCE, Witness
+from tests.scale import scale
 
 HEAD = """
 [device]
@@ -104,6 +107,64 @@ def hogs(count: int) -> Iterator[None]:
 def _burn() -> None:
     while True:
         pass
+
+
+@contextmanager
+def throttled(daemon: Daemon) -> Iterator[None]:
+    """It runs for 50 ms of each 500 ms, as under a quota of the processor."""
+    over = threading.Event()
+
+    def halt() -> None:
+        while not over.is_set():
+            with daemon.paused():
+                over.wait(0.45)
+            over.wait(0.05)
+
+    halting = threading.Thread(target=halt)
+    halting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        halting.join()
+
+
+def test_a_tenth_of_a_core(tmp_path: Path, zoo: Path) -> None:
+    """Later, but nothing lost, no connection, and the watchdog is fed."""
+    seconds = scale("throttled seconds")
+    with (
+        Broker(tmp_path, "max_queued_messages 0") as broker,
+        Client(broker.port) as client,
+        Sensor(tmp_path / "imu") as sensor,
+        Daemon(tmp_path, config(broker, zoo) + SERIAL.format(tty=tmp_path / "imu"), watchdog_s=5.0) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected" and h["sources"]["imu"]["state"] != "connecting")
+        with throttled(daemon), Witness(broker.port, 25.0) as witness:
+            client.health(lambda h: h["sources"]["in"]["rows"] > 0)
+            fed, start, sent = [daemon.notices.count("WATCHDOG=1")], time.monotonic(), 0
+            fed_at = [start]
+
+            def feed() -> bool:
+                nonlocal sent
+                passed = time.monotonic() - start
+                while sent < passed * 25:
+                    sensor.write(f"{sent}\n")
+                    sent += 1
+                if (count := daemon.notices.count("WATCHDOG=1")) > fed[-1]:
+                    fed.append(count)
+                    fed_at.append(time.monotonic())
+                return passed > seconds and len(fed) > 1
+
+            until(feed, seconds + 20.0)
+            client.wait("out/q", sent)
+            report = witness.report()
+        health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 0)
+        assert balanced(health)
+        assert (health["pipelines"]["p"]["dropped"], health["pipelines"]["q"]["dropped"]) == ({}, {})
+        assert health["brokers"]["main"]["connects"] == 1
+        assert [int(m.json["outputs"]["v"]) for m in client.of("out/q")] == list(range(sent))
+    assert (report.lost, report.wrong, report.duplicates) == (0, 0, 0)
+    assert max(b - a for a, b in itertools.pairwise(fed_at)) < 5.0  # the watchdog's patience
 
 
 def test_others_take_the_cores(tmp_path: Path, zoo: Path) -> None:

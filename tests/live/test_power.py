@@ -18,12 +18,15 @@ from pathlib import Path
 
 import pytest
 
+from edged.spool.spool import COMMIT_S
 from tests.broker import Broker, free_port
 from tests.live.daemon import Client, Daemon, balanced, until
 from tests.live.test_spool import samples, subscribed
 from tests.scale import scale
 
 CUTS = scale("power cuts")
+LATE_S = 0.5
+"""For the way of an input, and for the disk."""
 CONFIG = """
 [device]
 id = "t"
@@ -117,6 +120,35 @@ def test_a_power_cut_loses_nothing_that_was_settled(
                     here.health(lambda h: h["spool"]["state"] == "idle")
             assert found >= settled, f"{settled} inputs were acknowledged, {found} results are there"
     assert settled > 0
+
+
+def test_s10_a_power_cut_costs_what_nobody_waits_for_one_commit_at_most(
+    broker: Broker, tmp_path: Path, zoo: Path, empty_image: Path
+) -> None:
+    """Inputs at QoS 0, as those of a serial port, come once: the last ones before the cut are gone, not those before them."""
+    image, copy = tmp_path / "image", tmp_path / "copy"
+    shutil.copy(empty_image, image)
+
+    def config(state: Path) -> str:
+        text = CONFIG.format(state=state, here=broker.port, there=free_port(), zoo=zoo)
+        return text.replace('topic = "in/x"', 'topic = "in/x"\nqos = 0')
+
+    with Client(broker.port) as here:
+        with mounted(image, tmp_path / "before") as state, Daemon(tmp_path, config(state), name="before.toml") as daemon:
+            subscribed(here)
+            start, sent_at = time.monotonic(), list[float]()
+            while (now := time.monotonic()) < start + 2 * COMMIT_S + LATE_S:
+                here.publish_all("in/x", samples(range(len(sent_at), len(sent_at) + 5)))
+                sent_at += [now] * 5
+                until(lambda now=now: time.monotonic() > now + 0.05)  # type: ignore[misc]
+            daemon.signal(signal.SIGSTOP)
+            cut_at = time.monotonic()
+            shutil.copy(image, copy)
+            daemon.kill()
+        with mounted(copy, tmp_path / "after") as state, Daemon(tmp_path, config(state), name="after.toml"):
+            health = here.health(lambda h: "there" in h["spool"]["brokers"] and balanced(h))
+    found = health["spool"]["brokers"]["there"]["waiting"]
+    assert found >= sum(at < cut_at - COMMIT_S - LATE_S for at in sent_at) > 0
 
 
 def acknowledged(broker: Broker) -> int:

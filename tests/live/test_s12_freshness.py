@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,10 @@ def test_a_silent_key_goes_offline_and_comes_back_by_itself(broker: Broker, tmp_
             return word(client, name) == wanted
 
         until(lambda: said("pump/b", b"online", "a", "b"))
+        since = time.monotonic()
         assert (word(client, "pump"), word(client, "pump/a")) == (b"online", b"online")
         until(lambda: said("pump/b", b"offline", "a"))
+        assert time.monotonic() - since < 4  # twice `stale_after`
         assert (word(client, "pump"), word(client, "pump/a")) == (b"online", b"online")
         health = client.health(lambda h: h["sources"]["pump"]["keys_online"] == 1 and said("pump/a", b"online", "a"))
         assert health["sources"]["pump"]["reason"] == "1 of 2 keys are silent or frozen"

@@ -1,39 +1,108 @@
-"""A disk that is full, and what an outage costs it."""
+"""A disk that is full, becomes read-only, or fails to sync; and what an outage writes to it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced
-from tests.live.test_spool import number, samples, subscribed, there, write
+from tests.live.daemon import Client, Daemon, balanced, until
+from tests.live.test_spool import back, number, samples, subscribed, there, write
+from tests.scale import scale
 
 assert there
+LIVE = """
+[source.other]
+type = "mqtt"
+broker = "here"
+topic = "in/y"
+qos = 0
+decode = { format = "json", fields = ["a", "b", "c"] }
+[pipeline.live]
+source = "other"
+model = "m"
+publish = { broker = "here", topic = "out/live" }
+"""
+OTHER = """
+[source.other]
+type = "mqtt"
+broker = "here"
+topic = "in/y"
+qos = 0
+decode = { format = "json", fields = ["a", "b", "c"] }
+[pipeline.other]
+source = "other"
+model = "m"
+publish = { broker = "there", topic = "out/p" }
+"""
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB."""
-    folder = tmp_path / "small"
+def mount(*arguments: object) -> bool:
+    """Whether it could be done: it takes root, and not everywhere is root allowed to."""
+    if os.geteuid() != 0:
+        return False
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode == 0
+
+
+@contextmanager
+def tmpfs(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]).returncode:
+    if not mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder):
         pytest.skip("needs root and mount")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_stops_nothing(broker: Broker, there: Broker, tmp_path: Path, zoo: Path, small: Path) -> None:
+@contextmanager
+def ext4(image: Path, size: int, folder: Path, *options: str) -> Iterator[Path]:
+    folder.mkdir()
+    with image.open("wb") as f:
+        f.truncate(size)
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs mkfs.ext4")
+    subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-m", "0", *options, str(image)], check=True)
+    if not mount("-o", "loop", image, folder):
+        pytest.skip("needs root and loop devices")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for 1 MiB."""
+    if request.param == "tmpfs":
+        disk = tmpfs(tmp_path / "small", "1m")
+    else:
+        disk = ext4(tmp_path / "image", 8 << 20, tmp_path / "small")
+    with disk as folder:
+        found = os.statvfs(folder)
+        (folder / "ballast").write_bytes(bytes(max(0, found.f_bavail * found.f_frsize - (1 << 20))))
+        yield folder
+
+
+def test_a_full_disk_stops_nothing(there: Broker, tmp_path: Path, zoo: Path, small: Path) -> None:
     """The disk fills while the output's broker is away: inputs wait at their own broker. It gets room again, and they go on."""
     filler = small / "filler"
     filler.write_bytes(bytes(900_000))
     live = '[pipeline.q]\nsource = "in"\nmodel = "m"\npublish = { broker = "here", topic = "out/q" }\n'
-    text = write(broker, there, zoo, f'[spool]\npath = "{small}/spool"\nmax_bytes = "64MiB"\n') + live
-    with Client(broker.port) as here, Daemon(tmp_path, text) as daemon:
+    spool = f'[spool]\npath = "{small}/spool"\nmax_bytes = "64MiB"\n'
+    with (
+        Broker(tmp_path, "max_queued_messages 0") as broker,
+        Client(broker.port) as here,
+        Daemon(tmp_path, write(broker, there, zoo, spool) + live) as daemon,
+    ):
         subscribed(here)
         for start in range(0, 1500, 500):
             here.publish_all("in/x", samples(range(start, start + 500)))
@@ -52,7 +121,129 @@ def test_a_full_disk_stops_nothing(broker: Broker, there: Broker, tmp_path: Path
             here.publish_all("in/x", samples(range(1500, 1501)))
             client.until(lambda: any(number(m.json) == 1500 for m in client.of("out/p")))
             health = here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
-        assert sorted(p.name for p in small.iterdir()) == ["spool"]
+        assert {p.name for p in small.iterdir()} - {"lost+found", "ballast"} == {"spool"}
         assert daemon.process.poll() is None
     assert sum(sum(e["dropped"].values()) for e in health["pipelines"]["p"]["publish"]) == 0
     assert {number(m.json) for m in here.of("out/q")} == set(range(1501))
+
+
+class Fragile(NamedTuple):
+    """A folder on a disk that can be broken and mended."""
+
+    folder: Path
+    fail: Callable[[], object]
+    mend: Callable[[], object]
+    reasons: tuple[str, ...]
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[Fragile]:
+    """Mounted anew as the kernel does after errors. Without the rights to: a file stands where the folder was."""
+    folder.mkdir()
+    kept = folder / "spool" / "there"
+    away = folder / "away"
+
+    def remount(how: str) -> None:
+        until(lambda: mount("-o", f"remount,{how}", folder), what=f"remounting {how}, while nothing writes")
+
+    def swap() -> None:
+        kept.rename(away)
+        kept.write_bytes(b"")
+
+    def swap_back() -> None:
+        kept.unlink()
+        away.rename(kept)
+
+    if mount("-t", "tmpfs", "-o", "size=8m", "tmpfs", folder):
+        try:
+            yield Fragile(folder, lambda: remount("ro"), lambda: remount("rw"), ("Read-only file system",))
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+    else:
+        yield Fragile(folder, swap, swap_back, ("Not a directory", "File exists"))
+
+
+@contextmanager
+def unsynced(folder: Path) -> Iterator[Fragile]:
+    """The file behind the file system gets no room any more: writing goes well, syncing fails, and what was written is lost."""
+    behind = folder.with_name("behind")
+    image, filler = behind / "image", behind / "filler"
+
+    def fail() -> None:
+        os.sync()
+        subprocess.run(["fallocate", "--dig-holes", str(image)], check=True)  # zeros take room from now on when written over
+        found = os.statvfs(behind)
+        filler.write_bytes(bytes(found.f_bavail * found.f_frsize))
+
+    with tmpfs(behind, "16m"), ext4(image, 64 << 20, folder, "-O", "^has_journal"):
+        yield Fragile(folder, fail, filler.unlink, ("No space left on device", "Input/output error"))
+
+
+@pytest.mark.parametrize("breaking", [read_only, unsynced])
+def test_a_disk_that_fails(
+    breaking: Callable[[Path], AbstractContextManager[Fragile]], broker: Broker, there: Broker, tmp_path: Path, zoo: Path
+) -> None:
+    """It is said; live results go on; inputs whose results could not be kept stay with their broker; nothing is lost."""
+    with breaking(tmp_path / "disk") as disk, Client(broker.port) as here:
+        text = write(broker, there, zoo, f'[spool]\npath = "{disk.folder}/spool"\nmax_bytes = "4MiB"\n') + LIVE
+        with Daemon(tmp_path, text) as daemon:
+            subscribed(here)
+            here.publish_all("in/x", samples(range(200)))
+            here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] == 200)
+            before = logs(disk.folder)
+            disk.fail()
+            here.publish_all("in/x", samples(range(200, 300)))
+            health = here.health(lambda h: h["spool"]["state"] == "failing" and is_held(h))
+            assert any(reason in health["spool"]["reason"] for reason in disk.reasons), health["spool"]
+            assert health["state"] == "degraded"
+            assert "level=error event=spool" in daemon.log
+            here.publish_all("in/y", samples(range(50)))
+            here.wait("out/live", 50)
+            disk.mend()
+            here.health(lambda h: h["brokers"]["here"]["unacked"] == 0 and h["spool"]["state"] == "storing" and balanced(h))
+            if breaking == unsynced:  # nobody knows what is in the file whose sync failed: it is written to no more
+                assert len(logs(disk.folder) - before) == 1
+            with back(daemon, there) as client:
+                here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
+                results = [number(m.json) for m in client.wait("out/p", 300)]
+            until(lambda: logs(disk.folder) == set(), what="the spool to be empty")
+    assert results == list(range(300))
+
+
+def is_held(health: Any) -> bool:
+    """Whether inputs whose results are not on disk are not acknowledged: all of them, or as many as their broker sends."""
+    left = 300 - health["spool"]["brokers"]["there"]["stored"]
+    return 0 < min(left, 64) <= health["brokers"]["here"]["unacked"] <= left
+
+
+def logs(folder: Path) -> set[str]:
+    return {file.name for file in (folder / "spool").rglob("*.log")}
+
+
+def test_what_an_outage_writes(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
+    """At most three times what it keeps, as the kernel accounts it to the process: the file system's journal is not in it
+    (`make wear` measures it all). A third of the inputs wait for the disk."""
+    seconds, rate = float(scale("outage seconds")), 150
+    with Client(broker.port) as here, Daemon(tmp_path, write(broker, there, zoo) + OTHER) as daemon:
+        subscribed(here)
+        here.publish_all("in/x", samples(range(50)))
+        here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] == 50)
+        before, logged, sent, start = written(daemon), len(daemon.log), 50, time.monotonic()
+        while (passed := time.monotonic() - start) < seconds:
+            while sent < 50 + passed * rate:
+                here.publish_all("in/x", samples(range(sent, sent + 5)))
+                here.publish_all("in/y", samples(range(sent + 5, sent + 15)), qos=0)
+                sent += 15
+            until(lambda passed=passed: time.monotonic() - start > passed + 0.05)  # type: ignore[misc]
+        here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] == sent and balanced(h))
+        total = written(daemon) - before - (len(daemon.log) - logged)
+        with back(daemon, there) as client:
+            kept = sum(len(m.topic) + len(m.payload) for m in client.wait("out/p", sent)[50:])
+    print(f"{total / kept:.2f} times {kept} bytes, {sent} results")
+    assert total <= 3 * kept
+
+
+def written(daemon: Daemon) -> int:
+    """Bytes that the process made the kernel write so far."""
+    lines = Path(f"/proc/{daemon.process.pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))

@@ -181,3 +181,16 @@ def _varint(value: int) -> bytes:
         out += bytes([value & 0x7F | 0x80])
         value >>= 7
     return out + bytes([value])
+
+
+def test_weights_behind_a_hard_link_are_refused(tmp_path: Path) -> None:
+    path = models.external(tmp_path / "m.onnx", "m.data")
+    os.link(tmp_path / "m.data", tmp_path / "other")
+    with pytest.raises(ValueError, match="hard link to a file elsewhere"):
+        read_onnx(path)
+
+
+def test_what_would_never_end_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="no plain file"):
+        read_onnx(tmp_path / "m.onnx")

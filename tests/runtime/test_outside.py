@@ -35,6 +35,19 @@ def test_a_port_that_is_not_there_may_come(tmp_path: Path) -> None:
     assert problem.text.count("tried again") == 1
 
 
+def test_the_ports_of_this_machine_are_named(tmp_path: Path) -> None:
+    ports = ["/dev/serial/by-id/usb-Arduino_Nano-if00"]
+    for port, why in {
+        "/dev/no-such-port": "is not there (tried again for ever)",
+        "/dev": "is a folder, not a serial port",
+    }.items():
+        text = f'[source.a]\ntype = "serial"\nport = "{port}"\ndecode = {{ format = "csv", fields = ["x"] }}\n'
+        (tmp_path / "edged.toml").write_text(text)
+        [problem] = look_outside(read(tmp_path / "edged.toml", {}).config, lambda: ports)
+        assert problem.text == f"{port} {why}; on this machine: {ports[0]}"
+        assert problem.is_warning
+
+
 def test_a_recording_that_is_not_there_may_come(tmp_path: Path) -> None:
     [problem] = look(tmp_path, REPLAY.replace("DECODE", NAMED))
     assert problem == Problem("source.accel.path", f"{tmp_path}/run.csv is not there (tried again for ever)", is_warning=True)

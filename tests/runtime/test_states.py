@@ -8,6 +8,7 @@ import numpy as np
 from edged.assemble import Assembly
 from edged.records import NONE, Block
 from edged.runtime.states import states
+from tests import models
 
 CONFIG = """
 [source.in]
@@ -24,6 +25,17 @@ source = "in"
 window = { size = 2, hop = 1, gap = "1h" }
 [pipeline.q]
 source = "door"
+"""
+MODEL = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+decode = {{ format = "csv", fields = ["a", "b", "c"] }}
+[model.m]
+path = "{path}"
+[pipeline.p]
+source = "in"
+model = "m"
 """
 
 
@@ -93,6 +105,40 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     sample("in", "p")
     assert seen()["pipeline p"] == ("running", "")
 
+    counts = a.publishes["p"][0]
+    counts.refusal = "out/x (not authorised)"
+    assert seen()["pipeline p"][0] == "refused"
+    assert "broker main takes no result on out/x (not authorised)" in seen()["pipeline p"][1]
+    counts.refusal = ""
+    assert seen()["pipeline p"] == ("running", "")
+
     link.state, link.reason = "lost", "the broker closed the connection"
     assert seen()["broker main"] == ("lost", "the broker closed the connection")
     assert seen()["pipeline p"][0] in ("waiting", "blocked")
+
+
+async def test_a_run_that_takes_much_longer_than_any_before_hangs(
+    make: Callable[[str], Assembly], clock: Any, tmp_path: Any
+) -> None:
+    a = make(MODEL.format(path=models.linear(tmp_path / "m.onnx")))
+    a.links["main"].state = "connected"
+    a.sources["in"].counts.last_arrival = clock.now()
+    model = a.models["m"]
+
+    def seen() -> tuple[str, str]:
+        found = {s.kind: s.state for s in states(a, clock.now())}
+        return found["model"], found["pipeline"]
+
+    assert seen() == ("idle", "filling")
+    model.running, model.running_since = [], clock.now()
+    clock.pass_s(1.9)
+    assert seen() == ("idle", "filling")
+    clock.pass_s(0.2)
+    assert seen() == ("hanging", "stalled")
+    model.counts.time.add(10**9)  # a model that is known to be slow
+    assert seen() == ("idle", "filling")
+    clock.pass_s(1)
+    reason = "a run began 3 s ago, the longest one before took 1 s"
+    found = [(s.kind, s.state, s.reason) for s in states(a, clock.now()) if s.kind in ("model", "pipeline")]
+    assert found == [("model", "hanging", reason), ("pipeline", "stalled", f"model m hangs: {reason}")]
+    a.close()

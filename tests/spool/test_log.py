@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edged.spool.log import EXTENT
+from edged.spool.log import EXTENT, JOURNAL
 from edged.spool.segment import HEAD_BYTES, VERSION, find_record
 from tests.fakes.disk import FakeDisk
 from tests.spool.shelf import BOOT, CAP, fill, make, message, number, take_all, tidy, work
@@ -173,6 +173,14 @@ def test_files_grow_by_extents_and_end_in_zeros() -> None:
     store, log = make(disk)
     fill(store, log, disk, range(20))
     assert [size for name, size in disk.list() if name.endswith(".log")] == [EXTENT]
+
+
+def test_a_large_commit_adds_no_zeros() -> None:
+    disk = FakeDisk()
+    store, log = make(disk)
+    fill(store, log, disk, range(20), size=JOURNAL // 15, batch=20)
+    (segment,) = log.segments
+    assert segment.size == segment.filled < EXTENT
 
 
 def test_a_message_larger_than_a_segment() -> None:

@@ -14,7 +14,7 @@ import structlog
 from edged.clock import Clock
 from edged.records import Message
 from edged.spool.settings import SpoolSettings
-from edged.spool.spool import Backlog, Spool, boot_id
+from edged.spool.spool import COMMIT_S, SILENCE_S, Backlog, Spool, boot_id
 from edged.telemetry import PublishCounts
 from tests.fakes.disk import FakeDisk
 from tests.spool.shelf import BOOT, message, number
@@ -95,14 +95,40 @@ async def test_written_at_once(count: int, size: int, receipt: bool) -> None:
         await until(lambda: account.spooled == count)
 
 
-async def test_written_together_when_nobody_waits() -> None:
+async def trickle(spool: Spool, account: PublishCounts, count: int, gap_s: float, *, receipt: bool) -> None:
+    for n in range(count):
+        send(spool.backlog("main"), account, range(n, n + 1), receipt=receipt)
+        await asyncio.sleep(gap_s)
+
+
+@pytest.mark.parametrize("gap_s", [0.0, SILENCE_S / 10], ids=["at once", "one by one"])
+async def test_written_together_when_nobody_waits(gap_s: float) -> None:
+    """A page is written whole, and a journal with it, however little is new."""
     disk, account = FakeDisk(), PublishCounts("p")
     async with running(disk) as spool:
-        for n in range(20):
-            send(spool.backlog("main"), account, range(n, n + 1))
-            await asyncio.sleep(0)
+        started = asyncio.get_running_loop().time()
+        await trickle(spool, account, 20, gap_s, receipt=False)
         await until(lambda: account.spooled == 20)
-        assert len([name for name, _ in disk.list() if name.endswith(".log")]) == 1
+        assert asyncio.get_running_loop().time() - started > COMMIT_S - 0.1
+    assert disk.commits == 1
+
+
+async def test_inputs_that_keep_coming_are_gathered_up_to_a_quarter_of_the_receive_maximum() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk, receive_maximum=80) as spool:
+        await trickle(spool, account, 20, SILENCE_S / 10, receipt=True)
+        await until(lambda: account.spooled == 20)
+    assert disk.commits == 1
+
+
+async def test_an_input_after_which_none_comes_does_not_wait_for_others() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        started = asyncio.get_running_loop().time()
+        send(spool.backlog("main"), account, range(1), receipt=True)
+        send(spool.backlog("main"), account, range(1, 9))  # nobody waits for these
+        await until(lambda: account.spooled == 9)
+        assert SILENCE_S - 0.1 < asyncio.get_running_loop().time() - started < COMMIT_S
 
 
 async def test_a_stop_writes_what_waits() -> None:

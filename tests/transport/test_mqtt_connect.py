@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edged.config.values import Secret
 from edged.errors import Retryable
 from edged.transport.mqtt_connect import Connector, Refusal, explain_tls, look_up, make_context, numeric_address
-from tests.transport.mqtt_peer import settings
+from tests.transport.mqtt_peer import make_certificates, settings
 
 
 def test_a_numeric_address_needs_no_look_up() -> None:
@@ -41,6 +42,26 @@ def test_a_date_that_does_not_fit_may_be_our_clock() -> None:
     assert "this machine's clock says" in explain_tls(error)
     error.verify_code = 18
     assert explain_tls(error) == "certificate has expired"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "ca holds no certificate in PEM form"), ("-----BEGIN CERTIFICATE-----\nAAAA\n", "is not in PEM form")],
+)
+def test_files_that_hold_something_else(content: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(Refusal) as caught:
+        make_context(settings(8883, scheme="mqtts", ca=tmp_path / "ca.pem"))
+    assert said in caught.value.reason
+
+
+def test_a_key_of_another_certificate(tmp_path: Path) -> None:
+    make_certificates(tmp_path, client=True)
+    other = Secret((tmp_path / "server.key").read_text())
+    with pytest.raises(Refusal) as caught:
+        make_context(settings(8883, scheme="mqtts", ca=tmp_path / "ca.pem", cert=tmp_path / "client.pem", key=other))
+    assert "key does not belong to cert" in caught.value.reason
+    assert "PRIVATE" not in caught.value.reason
 
 
 async def test_nothing_listens_and_no_socket_is_left() -> None:

@@ -108,7 +108,7 @@ def test_connected_nothing_is_stored() -> None:
 
 
 def test_a_full_outbox_overflows_to_the_spool_and_live_goes_first() -> None:
-    s = Sending(items=5)
+    s = Sending(items=6)
     s.put(*names(9))
     assert [m.body for m in s.shelf.stored] == [b"m5", b"m6", b"m7", b"m8"]
     assert s.fill() == ["m0", "m1", "m2", "m3", "m4", "m5"]  # replay leaves a quarter of the window
@@ -118,6 +118,15 @@ def test_a_full_outbox_overflows_to_the_spool_and_live_goes_first() -> None:
     assert s.fill() == ["m6", "m7", "m8"]
     s.ack()
     assert (s.account.acked, s.account.spooled, s.account.drops.total) == (6, 4, 0)
+
+
+def test_while_acknowledgements_are_slow_qos_0_still_has_room() -> None:
+    s = Sending(items=8)
+    s.put(*names(20))
+    assert len(s.shelf.stored) == 14
+    s.put(*names(3, "nought"), qos=0)
+    assert [m.body for m in s.outbox.qos0] == [b"nought1", b"nought2"]
+    assert s.account.drops.by_reason == {"overflow": 1}
 
 
 def test_qos_0_never_goes_there() -> None:
@@ -194,6 +203,19 @@ def test_refused_and_too_large_end_their_records() -> None:
     assert second.record.ends == ["too_large"]
     assert s.account.drops.by_reason == {"refused": 1, "too_large": 1}
     assert s.account.balance() == 0
+
+
+def test_a_refusal_is_remembered_until_something_is_taken() -> None:
+    s = Sending()
+    s.put("m0", "m1", "m2")
+    s.fill()
+    first, second, third = list(s.sender.in_flight)
+    assert not s.sender.acknowledge(first, 0x87)
+    assert s.account.refusal == "t (not authorised)"
+    assert s.sender.acknowledge(second, 0x97)  # to be sent again
+    assert s.account.refusal == "t (code 0x97)"
+    s.sender.acknowledge(third, 0)
+    assert s.account.refusal == ""
 
 
 def test_at_stop_everything_goes_to_the_spool() -> None:

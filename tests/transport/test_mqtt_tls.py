@@ -33,11 +33,29 @@ subjectAltName = {names}
 
 # What is wrong with the server: key, its names, from and to (YYYYMMDD), and a word of the reason.
 FAULTS: dict[str, tuple[str, str, str, str, str]] = {
-    "another host": ("ec", "DNS:elsewhere.example", "20200101", "20450101", "IP address mismatch"),
+    "another host": (
+        "ec",
+        "DNS:elsewhere.example",
+        "20200101",
+        "20450101",
+        "is not valid for '127.0.0.1'; use the name that it is for in broker.main.url",
+    ),
     "expired": ("ec", "IP:127.0.0.1", "20200101", "20210101", "expired; this machine's clock says"),
     "not yet valid": ("ec", "IP:127.0.0.1", "20450101", "20460101", "not yet valid; this machine's clock says"),
-    "a weak key": ("rsa:1024", "IP:127.0.0.1", "20200101", "20450101", "key too weak"),
-    "another authority": ("ec", "IP:127.0.0.1", "20200101", "20450101", "self-signed certificate in certificate chain"),
+    "a weak key": (
+        "rsa:1024",
+        "IP:127.0.0.1",
+        "20200101",
+        "20450101",
+        "key too weak; the broker needs a certificate with a key of 2048 bits",
+    ),
+    "another authority": (
+        "ec",
+        "IP:127.0.0.1",
+        "20200101",
+        "20450101",
+        "certificate chain; it was not signed by the authority in",
+    ),
 }
 
 
@@ -92,3 +110,38 @@ async def test_refused_with_its_reason(fault: str, authority: Path, tmp_path: Pa
             assert reason in subject.link.reason
             assert subject.link.counts.connects == 0
     assert plain == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "the broker hung up in the handshake: is this its plain port (mqtt://, usually 1883)?"),
+        (b"\x20\x09\x00\x84\x06" + bytes(6), "does not speak TLS: is this the plain port (mqtt://, usually 1883)?"),
+    ],
+)
+@on_uvloop
+async def test_a_plain_port_spoken_to_with_tls(answer: bytes, said: str, tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+
+    async def script(peer: Peer) -> None:
+        await peer.read()
+        peer.writer.write(answer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, scheme="mqtts", ca=tmp_path / "ca.pem"))
+        async with running(subject):
+            await until(lambda: subject.link.state == "tls")
+            assert said in subject.link.reason
+
+
+@on_uvloop
+async def test_a_tls_port_spoken_to_plainly(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+    async with Server(forever, context) as server:
+        subject = Subject(settings(server.port))
+        async with running(subject):
+            await until(lambda: "TLS" in subject.link.reason)
+            assert "mqtts://" in subject.link.reason
+            assert subject.link.counts.connects == 0

@@ -6,7 +6,7 @@ import sys
 import termios
 from pathlib import Path
 
-from edged.transport.port_faults import explain, missing, others
+from edged.transport.port_faults import explain, is_no_port, missing, others
 
 
 def test_errors_are_explained_with_their_cure(tmp_path: Path) -> None:
@@ -44,7 +44,16 @@ def test_forbidden_names_user_and_group(tmp_path: Path) -> None:
 def test_missing_lists_what_is_there_but_not_without_end() -> None:
     assert "no serial port is on this machine" in missing("/dev/ttyUSB0", []).reason
     many = [f"/dev/ttyUSB{n}" for n in range(100)]
-    assert missing("x", many).reason.endswith("/dev/ttyUSB7")
+    assert missing("x", many).reason.endswith("/dev/ttyUSB7 and 92 more")
+
+
+def test_a_folder_and_a_file_are_no_ports(tmp_path: Path) -> None:
+    (tmp_path / "run7.csv").touch()
+    assert is_no_port(str(tmp_path), lambda: ["/dev/ttyUSB1"]).endswith(
+        "is a folder, not a serial port; on this machine: /dev/ttyUSB1"
+    )
+    assert 'type = "replay"' in is_no_port(str(tmp_path / "run7.csv"), list)
+    assert is_no_port("/dev/null", list) == ""
 
 
 def test_others_are_seen_with_pid_and_name_and_we_are_not_other(tmp_path: Path) -> None:
