@@ -245,6 +245,8 @@ def _names(table: KeyTable | None) -> Callable[[int], tuple[str, ...]] | None:
 def connect(a: Assembly, before: Assembly | None = None) -> None:
     """Wires the parts, in one turn of the loop. From here on `before` is no more, but for what it has to run out."""
     plan = a.plan
+    if a.spool is not None and plan.spool is not None:
+        a.spool.configure(plan.spool)
     for name, link in a.links.items():
         link.configure(plan.links[name])
         link.on_superseded = partial(_supersede, (*a.pipelines.values(), *a.leaving))

@@ -49,6 +49,15 @@ class Spool:
         self._is_closing = False
         self._said = ""
 
+    def configure(self, settings: SpoolSettings) -> None:
+        """Goes on with other bounds and another order; folder and mode stay."""
+        self.settings = settings
+        self.store.max_bytes, self.store.drops_newest = settings.max_bytes, settings.drops_newest
+        for backlog in self._backlogs.values():
+            backlog.configure(settings)
+        for lost in self.store.overflowing():
+            self._refuse(lost, "spool_full")
+
     def open(self) -> None:
         """Finds what an earlier process left. Blocks; never fails."""
         self.store.recover(self._disk)
@@ -201,14 +210,17 @@ class Backlog:
     def __init__(self, spool: Spool, log: Log, settings: SpoolSettings, clock: Clock) -> None:
         self.log = log
         self.is_always = settings.is_always
-        self.is_strict = settings.is_strict
         self.is_ready = False
         self.on_ready: Callable[[], None] | None = None
         self._spool = spool
         self._clock = clock
-        self._interval_ns = int(1e9 / settings.replay_rate) if settings.replay_rate else 0
+        self.configure(settings)
         self._next_at = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    def configure(self, settings: SpoolSettings) -> None:
+        self.is_strict = settings.is_strict
+        self._interval_ns = int(1e9 / settings.replay_rate) if settings.replay_rate else 0
 
     @property
     def is_behind(self) -> bool:

@@ -38,7 +38,7 @@ broker = "here"
 topic = "in/y"
 qos = 0
 decode = { format = "json", fields = ["a", "b", "c"] }
-[pipeline.other]
+[pipeline.of_other]
 source = "other"
 model = "m"
 publish = { broker = "there", topic = "out/p" }
