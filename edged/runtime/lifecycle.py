@@ -110,7 +110,8 @@ class Lifecycle:
                 self._links[name] = self._task(f"link:{name}", link.run())
         for name, reader in assembly.readers.items():
             if name not in self._sources:
-                work = supervise(reader, _fan_out(assembly.consumers[name]), self._clock)
+                push = assembly.stages.wrap(f"source.{name}", _fan_out(assembly.consumers[name]))
+                work = supervise(reader, push, self._clock)
                 self._sources[name] = (reader, self._task(f"source:{name}", work))
         if self._end is not None:
             self._end.cancel()

@@ -96,7 +96,14 @@ def test_s11_a_step_that_hangs_stops_the_watchdog(broker: Broker, tmp_path: Path
                 quiet_since, fed = time.monotonic(), daemon.notices.count("WATCHDOG=1")
             assert fed < 100, "the watchdog is fed by a clock"
             until(lambda: True)
-        daemon.kill()
+        daemon.signal(signals.SIGABRT)  # as systemd does
+        daemon.wait()
+        assert "step" in daemon.log[daemon.log.index("most recent call first") :]  # the stack of what hung
+        daemon.start()
+        daemon.wait_log("the last run ended in a stage")
+        [stage] = client.health(lambda h: h.get("last_run_ended_in"))["last_run_ended_in"]
+        assert stage == "source.imu"
+        assert daemon.stop() == 0
 
 
 def test_a_stop_finishes_what_was_read(broker: Broker, tmp_path: Path, zoo: Path) -> None:
