@@ -20,7 +20,6 @@ ELSEWHERE = {
     "runtime/reload.py": "tests/live/test_reload.py",
     "runtime/start.py": "tests/test_error_cases.py",
     "spool/settings.py": "tests/plan/test_spool.py",
-    "transport/mqtt_channel.py": "tests/transport/test_mqtt_client.py",
     "transport/mqtt_receiver.py": "tests/transport/test_mqtt_client.py",
     "transport/mqtt_settings.py": "tests/plan/test_links.py",
 }

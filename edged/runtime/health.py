@@ -29,6 +29,8 @@ from edged.telemetry import Histogram, Rate
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
 """States that every part goes through at a start: no news then."""
 EXPLAIN_EVERY_NS = 10 * 10**9
+UNHEARD_NS = 30 * 10**9
+"""A source that is silent from the start is no news; after so long it is told, once."""
 BUSY_ROWS = 25
 """Rows read between two ticks, from which on much comes in."""
 MOST_ERRORS = 20
@@ -58,6 +60,7 @@ class Health:
         self._next_health = 0
         self._next_explanation = self._started + EXPLAIN_EVERY_NS
         self._states: dict[tuple[str, str], str] = {}
+        self._unheard: dict[str, int] = {}
         self._rates: dict[tuple[str, str], Rate] = {}
         self._encode = msgspec.json.Encoder().encode
         self.memory = Relief(assembly, self.event)
@@ -79,6 +82,7 @@ class Health:
         for key in gone:
             del self._states[key]
             self._rates.pop(key, None)
+        self._unheard = {name: since for name, since in self._unheard.items() if name in assembly.sources}
         self.memory.adopt(assembly)
         self._availability.adopt(assembly)
 
@@ -161,6 +165,8 @@ class Health:
         now = self._clock.now()
         for kind, name, state, reason in states(self._assembly, now):
             before = self._states.get((kind, name))
+            if kind == "source":
+                self._tell_unheard(name, state, reason, now)
             if before == state:
                 continue
             self._states[kind, name] = state
@@ -176,6 +182,15 @@ class Health:
                 self._next_health = 0  # whoever asks this broker shall not find old health
         self._explain_joins(now)
         self.memory.look(now / 1e9)
+
+    def _tell_unheard(self, name: str, state: str, reason: str, now: int) -> None:
+        """Why nothing has ever come from a source, once, when it has been silent for a while: its state may never change."""
+        if state != "silent" or self._assembly.sources[name].counts.last_arrival:
+            self._unheard.pop(name, None)
+        elif (since := self._unheard.setdefault(name, now)) >= 0 and now - since >= UNHEARD_NS:
+            self._unheard[name] = -1
+            log.warning("unheard", source=name, reason=reason)
+            self.event("unheard", source=name, reason=reason)
 
     def _explain_joins(self, now: int) -> None:
         """Why rows of several sources do not come together, if they do not; said at most every 10 s."""

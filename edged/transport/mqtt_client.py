@@ -493,7 +493,8 @@ class Link:
         if connection.ended.done():
             return
         timers[-1] = self._loop.call_later(TICK_S, self._tick, connection, timers)
-        if not connection.is_connected:
+        connection.channel.look()
+        if not connection.is_connected or connection.ended.done():
             return
         is_heard, connection.bytes_seen = self.counts.bytes_in > connection.bytes_seen, self.counts.bytes_in
         for event in connection.session.tick(is_heard):

@@ -7,12 +7,14 @@ unsubscribed on the next connect.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from edged.topics import TopicError, parse_filter
 
 MOST_BYTES = 1 << 20
 
@@ -67,7 +69,10 @@ class KnownFilters:
         new = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(text)
+            with new.open("w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             new.replace(self._path)
         except OSError as error:
             if not self._is_failing:
@@ -75,14 +80,25 @@ class KnownFilters:
                 self._log.warning("subscriptions not noted", path=str(self._path), reason=error.strerror)
 
     def _read(self) -> set[str]:
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                with self._path.open("rb") as file:
-                    found = json.loads(file.read(MOST_BYTES))
-                if found["client"] == self._owner:
-                    return {str(topic) for topic in found["filters"]}
-            except FileNotFoundError:
-                raise
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                self._log.warning("subscriptions forgotten", path=str(self._path), reason=repr(error))
+        try:
+            with self._path.open("rb") as file:
+                found = json.loads(file.read(MOST_BYTES))
+            if found["client"] == self._owner:
+                return {_checked(topic) for topic in found["filters"]}
+            reason = f"it is the list of client {found['client']!r:.80}, and this is {self._owner!r}"
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except RecursionError:
+            reason = "too deeply nested to be ours"
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = repr(error)
+        self._log.warning("subscriptions forgotten", path=str(self._path), reason=reason)
         return set()
+
+
+def _checked(topic: object) -> str:
+    """A filter that may be unsubscribed: what MQTT forbids would end every connection, for ever."""
+    if not isinstance(topic, str) or parse_filter(topic).mqtt != topic:
+        raise TopicError(f"not a filter: {topic!r:.80}")
+    topic.encode()  # half a surrogate pair is a ValueError as well
+    return topic

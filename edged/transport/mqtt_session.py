@@ -265,7 +265,9 @@ class Session:
             self._events.append(Subscribed(subscription, reasons[0].value, str(reasons[0])))
 
     def _on_unsubscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
-        if (topic := self._asked_not.pop(mid, None)) is not None:
+        topic = self._asked_not.pop(mid, None)
+        # What was refused is still there: it is asked again on the next connect.
+        if topic is not None and not any(reason.is_failure for reason in reasons):
             self._events.append(Unsubscribed(topic))
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None) -> None:

@@ -37,6 +37,10 @@ source = "imu"
 """
 
 
+KEEPALIVE_S = 1.0
+LATE_S = 1.5  # for a machine with other work to do
+
+
 def serial(tty: Path, options: str = "qos = 1") -> str:
     return SERIAL.format(tty=tty, options=options, broker="")
 
@@ -95,7 +99,9 @@ publish = { topic = "out/q" }
                 client.publish("in/x", str(round_))
                 client.until(lambda: start + 49 in values(client) or None)  # noqa: B023
                 client.until(lambda: round_ in values(client, "out/q") or None)  # noqa: B023
-                fds = fds or daemon.fds
+                fds, served = fds or daemon.fds, time.monotonic()
+                # A broker that goes within seconds, again and again, is tried ever more rarely: here it is one that served.
+                until(lambda: time.monotonic() - served >= scale("seconds of service"))  # noqa: B023
                 broker.stop()
                 sensor.write(lines(start + 50, start + 100))
                 with daemon.paused():
@@ -124,6 +130,63 @@ def test_the_broker_hangs(broker: Broker, tmp_path: Path) -> None:
             broker.thaw()
             client.until(lambda: start + 19 in values(client) or None)  # noqa: B023
         assert list(dict.fromkeys(values(client))) == list(range(start + 20))
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_the_broker_hangs_and_the_disk_takes_over(broker: Broker, tmp_path: Path, version: str) -> None:
+    """A half-open link: noticed in time, results go to disk meanwhile, and what was in flight is all that may come twice."""
+    head = HEAD.replace('mode = "off"', 'mode = "offline"').format(port=broker.port)
+    text = head + f'version = "{version}"\nkeepalive = "1s"\n' + serial(tmp_path / "imu")
+    with Sensor(tmp_path / "imu") as sensor, Client(broker.port) as client, Daemon(tmp_path, text) as daemon:
+        end, before, resident = 0, 0, 0
+        for _ in range(scale("half-open links")):
+            sensor.write(lines(end, end + 10))
+            client.until(lambda: end + 9 in values(client) or None)  # noqa: B023
+            resident = resident or daemon.resident_kib
+            noticed = daemon.log.count("no answer to a ping")
+            broker.freeze()
+            frozen = time.monotonic()
+            sensor.write(lines(end + 10, end + 110))
+            until(lambda: daemon.log.count("no answer to a ping") > noticed)  # noqa: B023
+            assert time.monotonic() - frozen <= 2 * KEEPALIVE_S + 1 + LATE_S
+            sensor.write(lines(end + 110, end + 200))
+            until(lambda: any((tmp_path / "state" / "spool").rglob("*.log")), what="results on disk")
+            until(lambda: time.monotonic() - frozen >= scale("seconds half-open"), scale("seconds half-open") + 20)  # noqa: B023
+            broker.thaw()
+            end += 200
+            client.until(lambda: set(range(end)) <= set(values(client)) or None)  # noqa: B023
+            twice = len(values(client)) - end - before
+            assert twice <= 64  # the most that is in flight
+            before += twice
+        health = client.health(lambda h: h["spool"]["state"] == "idle" and h["brokers"]["main"]["state"] == "connected")
+        assert balanced(health)
+        assert daemon.resident_kib - resident <= 8 * 1024
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_results_that_the_broker_refuses(tmp_path: Path, version: str) -> None:
+    """Under MQTT 5 they are no delivered ones, and health says so; 3.1.1 has no word for it, so that nobody can know."""
+    (tmp_path / "acl").write_text("topic readwrite edged/#\ntopic read out/#\n")
+    head = HEAD + f'version = "{version}"\n'
+    with (
+        Broker(tmp_path, f"acl_file {tmp_path / 'acl'}") as broker,
+        Client(broker.port) as client,
+        Sensor(tmp_path / "imu") as sensor,
+        Daemon(tmp_path, head.format(port=broker.port) + serial(tmp_path / "imu")) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        sensor.write(lines(0, 20))
+        health = client.health(lambda h: h["pipelines"]["p"]["publish"][0]["made"] == 20 and balanced(h))
+        health = client.health(lambda h: h["pipelines"]["p"]["publish"][0]["in_flight"] == 0)
+        (entry,) = health["pipelines"]["p"]["publish"]
+        if version == "5":
+            assert (entry["acked"], entry["dropped"]) == (0, {"refused": 20})
+            assert (health["state"], health["pipelines"]["p"]["state"]) == ("degraded", "refused")
+            assert "not authorised" in health["pipelines"]["p"]["reason"]
+            assert "reason=refused" in daemon.log
+        else:
+            assert (entry["acked"], entry["dropped"]) == (20, {})
+        assert values(client) == []
 
 
 def test_status_and_will(broker: Broker, tmp_path: Path) -> None:

@@ -88,3 +88,19 @@ async def test_a_change_of_state_is_said_once(make: Callable[[str], Assembly], c
     events = [facts for topic, facts, _ in sent(a) if topic == "edged/t/event"]
     assert [(e["part"], e["name"], e["state"]) for e in events if e["event"] == "state"].count(("source", "in", "running")) == 1
     assert [e for e in logs if e.get("source") == "in" and e["state"] == "running"][1:] == []
+
+
+async def test_a_source_that_never_heard_anything_is_told_once(make: Callable[[str], Assembly], clock: Any) -> None:
+    """It is silent from the first look on: without a change of state nothing else would say so."""
+    a = make(CONFIG)
+    a.links["main"].state = "connected"
+    health = Health(a, clock, "")
+    with capture_logs() as logs:
+        for _ in range(120):
+            clock.pass_s(1)
+            health.tick()
+            if clock.time == 10**12 + 60 * 10**9:
+                assert [(e["source"], e["reason"][:25]) for e in logs if e["event"] == "unheard"] == [
+                    ("in", "no message yet on in/+: d")
+                ]
+        assert len([e for e in logs if e["event"] == "unheard"]) == 1

@@ -14,6 +14,7 @@ from edged.config.values import BrokerUrl
 from edged.transport.mqtt_client import Link, LinkSettings
 from edged.transport.one_shot import in_one_shot_thread
 from tests.broker import Broker
+from tests.scale import scale
 from tests.transport.mqtt_peer import on_uvloop, until
 
 DEVICES = 200
@@ -32,6 +33,7 @@ async def test_a_fleet_comes_back_spread_out(tmp_path: Path) -> None:
         await until_all(links, 1)
         broker.stop()
         await until(lambda: not any(link.is_connected for link in links))
+        await asyncio.sleep(scale("seconds without a broker"))
         await in_one_shot_thread("broker", broker.start, lambda _: None)
         back = await until_all(links, 2)
         for link in links:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from edged.transport.mqtt_known import KnownFilters
 
@@ -32,12 +34,24 @@ def test_the_latest_is_what_stays(tmp_path: Path) -> None:
     assert known(path, "t").filters == {"in/a", "in/b"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"client": "edged-t"}', '{"client": "edged-t", "filters": 3}'])
+def of(*filters: object) -> str:
+    return json.dumps({"client": "edged-t", "filters": filters})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", "[" * 200_000, '{"client": "edged-t"}', '{"client": "edged-t", "filters": 3}', '{"client": 3, "filters": []}']
+    + [of("in/b", bad) for bad in ("", "a/#/b", "a+", "a\0b", "\ud800", "x" * 65_536, 5, None, "{name}")],
+    ids=range(16),
+)
 def test_what_cannot_be_read_is_forgotten(tmp_path: Path, text: str) -> None:
     path = tmp_path / "main.json"
     path.write_text(text)
     one = known(path)
-    assert one.filters == frozenset()
+    with capture_logs() as logs:
+        assert one.filters == frozenset()
+        assert one.filters == frozenset()
+    assert [line["event"] for line in logs] == ["subscriptions forgotten"]  # said, and once
     one.add(["in/a"])
     assert known(path).filters == {"in/a"}
 
@@ -45,5 +59,8 @@ def test_what_cannot_be_read_is_forgotten(tmp_path: Path, text: str) -> None:
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     one = known(tmp_path / "file" / "main.json")
-    one.add(["in/a"])
-    assert one.filters == {"in/a"}
+    with capture_logs() as logs:
+        one.add(["in/a"])
+        one.add(["in/b"])
+    assert one.filters == {"in/a", "in/b"}
+    assert [line["event"] for line in logs] == ["subscriptions not noted"]  # once
