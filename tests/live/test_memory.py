@@ -283,7 +283,7 @@ publish = { topic = "out/p", qos = 0 }
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_line_that_is_too_much(folder: Path) -> None:
-    (folder / "edged.toml").write_text(HEAD.format(port=1) + '[memory]\nbudget = "512MiB"\n' + KEYED.replace("200", "200000"))
+    (folder / "edged.toml").write_text(HEAD.format(port=1) + '[memory]\nbudget = "640MiB"\n' + KEYED.replace("200", "200000"))
     for command in ("check", "run"):
         code, out, errors = said(edged(command, "-c", str(folder / "edged.toml")))
         assert (code, out) == (EX_CONFIG, "")
