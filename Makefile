@@ -10,7 +10,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak check fmt bench overload models reference requirements clean broker mosquitto libfaketime
+.PHONY: help run test soak check fmt bench overload wear models reference requirements clean broker mosquitto libfaketime
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops on this mac
 
 overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take: results, their age, memory (two minutes)
 	$(BIN)/python -m tests.bench.overload
+
+wear: $(VENV)/.dev  ## what an outage writes to the disk, for each byte that is kept (root, a minute)
+	$(BIN)/python -m tests.bench.wear
 
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
 	$(BIN)/python models/build.py

@@ -10,6 +10,7 @@ and QoS 0 do not). Needs root.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,8 @@ SECTOR = 512
 
 
 @contextmanager
-def ext4(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """A file system of its own, and the name of its device."""
+def ext4(folder: Path, name: str) -> Iterator[Path]:
+    """A file system of its own."""
     image, where = folder / f"{name}.img", folder / name
     with image.open("wb") as f:
         f.truncate(IMAGE_BYTES)
@@ -48,16 +49,17 @@ def ext4(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
     subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-E", lazy, str(image)], check=True)
     where.mkdir()
     subprocess.run(["mount", "-o", "loop", str(image), str(where)], check=True)
-    device = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[1] == str(where))
     try:
-        yield where, device.rpartition("/")[2]
+        yield where
     finally:
         subprocess.run(["umount", str(where)], check=True)
 
 
-def written(device: str) -> int:
-    """Bytes that the device was given so far."""
-    return int(Path(f"/sys/block/{device}/stat").read_text().split()[6]) * SECTOR
+def written(folder: Path) -> int:
+    """Bytes that the device below was given so far."""
+    device = os.stat(folder).st_dev
+    stat = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    return int(stat.read_text().split()[6]) * SECTOR
 
 
 def result(number: int, account: PublishCounts, every: int) -> Message:
@@ -66,7 +68,7 @@ def result(number: int, account: PublishCounts, every: int) -> Message:
     return Message(TOPIC, body, 1, is_json=True, arrival=Clock.now(), account=account, receipt=receipt)
 
 
-async def outage(folder: Path, device: str, rate: int, every: int, seconds: float) -> tuple[float, float]:
+async def outage(folder: Path, rate: int, every: int, seconds: float) -> tuple[float, float]:
     """Bytes written for each byte of topic and body, and MiB an hour."""
     account = PublishCounts("wear")
     settings = SpoolSettings(folder / "spool", IMAGE_BYTES // 2)
@@ -78,7 +80,7 @@ async def outage(folder: Path, device: str, rate: int, every: int, seconds: floa
     before, start, payload = 0, loop.time(), 0
     while (passed := loop.time() - start) < WARM_S + seconds:
         if not before and passed > WARM_S:  # the first file and its folders are there
-            before, payload = written(device), 0
+            before, payload = written(folder), 0
         while account.made < passed * rate:
             message = result(account.made, account, every)
             payload += len(message.topic) + len(message.body)
@@ -88,7 +90,7 @@ async def outage(folder: Path, device: str, rate: int, every: int, seconds: floa
     await spool.close(task, 5.0)
     await task
     assert account.spooled == account.made
-    total = written(device) - before
+    total = written(folder) - before
     return total / payload, total / MIB / seconds * 3600
 
 
@@ -96,7 +98,7 @@ async def measure(seconds: float) -> None:
     cases = [(rate, waiting) for rate in RATES for waiting in WAITING]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         disks = [stack.enter_context(ext4(Path(name), f"{rate}-{WAITING[waiting]}")) for rate, waiting in cases]
-        outages = (outage(*disk, rate, WAITING[waiting], seconds) for disk, (rate, waiting) in zip(disks, cases, strict=True))
+        outages = (outage(disk, rate, WAITING[waiting], seconds) for disk, (rate, waiting) in zip(disks, cases, strict=True))
         found = await asyncio.gather(*outages)
     print("results/s  inputs that wait  written/kept  MiB an hour")
     for (rate, waiting), (ratio, mib) in zip(cases, found, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -171,6 +172,37 @@ def test_a_kill_during_the_outage_loses_nothing_that_was_settled(
                 numbers = [number(m.json) for m in client.of("out/p")]
     assert set(numbers) == set(range(801))
     assert len(numbers) - 801 <= 4 * 64  # the receive maximum, for each kill
+
+
+def test_damage_costs_what_is_damaged(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
+    """Bits flip, a page is lost and an end is torn off while the daemon is away: it starts, and what is whole is delivered."""
+    daemon = Daemon(tmp_path, write(broker, there, zoo, '[spool]\nmax_bytes = "1MiB"\n'))
+    rng = random.Random(1)
+    with Client(broker.port) as here:
+        daemon.start()
+        subscribed(here)
+        here.publish_all("in/x", samples(range(1000)))
+        here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] == 1000 and h["brokers"]["here"]["unacked"] == 0)
+        daemon.kill()
+        flipped, holed, *_, torn = files(tmp_path)
+        data = bytearray(flipped.read_bytes())
+        for _ in range(20):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        flipped.write_bytes(data)
+        data = bytearray(holed.read_bytes())
+        data[8192:12288] = bytes(4096)
+        holed.write_bytes(data)
+        torn.write_bytes(torn.read_bytes().rstrip(b"\0")[:-1])
+        with daemon:
+            with back(daemon, there) as client:
+                health = here.health(lambda h: h["spool"]["state"] == "idle" and balanced(h))
+                log = health["spool"]["brokers"]["there"]
+                numbers = [number(m.json) for m in client.wait("out/p", log["stored"] - log["dropped"]["damaged"])]
+            assert numbers == sorted(set(numbers))
+            assert (log["stored"], log["torn"]) == (999, 1)
+            assert 1000 - len(numbers) == 1 + log["dropped"]["damaged"] < 60
+            folder, bad = tmp_path / "state" / "spool" / "there", {f"{flipped.name}.bad", f"{holed.name}.bad"}
+            until(lambda: {f.name for f in folder.iterdir()} == bad, what="the damaged files to be set aside")
 
 
 def test_always_keeps_a_copy_and_marks_nothing_live(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:

@@ -1,0 +1,36 @@
+"""What holds for every test: it leaves no thread and no process behind, for the next one to trip over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+DEADLINE_S = 5.0
+
+
+def children() -> dict[int, str]:
+    """This process's own, with the command lines by which they are recognised."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() or "a zombie"
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    threads, processes = set(threading.enumerate()), children()
+    yield
+    left = {pid: command for pid, command in children().items() if pid not in processes}
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert not left
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(DEADLINE_S)  # one that is ending has so long for it
+        assert not thread.is_alive(), thread
