@@ -137,7 +137,10 @@ class Device(Table, frozen=True, kw_only=True):
     ] = "edged/{device}"
     state_dir: Annotated[
         FilePath | None,
-        Key("what must outlive a restart: the spool", default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`"),
+        Key(
+            "what must outlive a restart: windows, model copies, the spool",
+            default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`",
+        ),
     ] = None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -92,21 +93,13 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
 @contextmanager
 def hogs(count: int) -> Iterator[None]:
     """Processes that want all of every core."""
-    found = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(count)]
-    for one in found:
-        one.start()
+    found = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
     finally:
         for one in found:
             one.kill()
-            one.join()
-            one.close()
-
-
-def _burn() -> None:
-    while True:
-        pass
+            one.wait()
 
 
 @contextmanager
