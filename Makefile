@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?=
+JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -18,8 +19,8 @@ help:  ## list the targets
 run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results before your eyes (SECONDS=10 ends by itself)
 	@$(BIN)/python -m edged.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part)
-	$(BIN)/python -m pytest $(TESTS)
+test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
+	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
 	EDGED_SOAK=1 $(BIN)/python -m pytest $(TESTS)

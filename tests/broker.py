@@ -6,6 +6,7 @@ with Broker(tmp_path, "max_inflight_messages 5", listener="listener {port} 127.0
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -25,11 +26,20 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORTS = itertools.cycle(range(20_000 + 2_000 * WORKER, 22_000 + 2_000 * WORKER))
+"""Of this process alone, and none that the kernel gives to somebody's connection before the broker is there."""
+
+
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    for port in PORTS:
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError
 
 
 class Broker:

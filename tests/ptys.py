@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ Run = Callable[[Coroutine[Any, Any, T]], T]
 
 LOOPS: dict[str, Run[Any]] = {"asyncio": asyncio.run, "uvloop": uvloop.run}
 uvloop.run(asyncio.sleep(0))  # the first of its loops opens descriptors that stay
+IDLE_THREADS = threading.active_count()  # pytest-xdist has one of its own
 
 
 class Pty:

@@ -14,6 +14,7 @@ from edged.config.external import BrokerUrl, Secret
 from edged.records import Receipt
 from edged.transport.mqtt_client import Inbound, Link, Subscription
 from tests.broker import Broker, free_port
+from tests.ptys import IDLE_THREADS
 from tests.transport.mqtt_peer import Subject, make_certificates, on_both_loops, on_uvloop, running, settings, until
 
 
@@ -264,7 +265,7 @@ async def test_tls_with_a_client_certificate(tmp_path: Path) -> None:
         nonsense = Subject(settings(broker.port, **common, ca=tmp_path / "client.key"))
         async with running(nonsense):
             await until(lambda: nonsense.link.state == "files")
-    assert threading.active_count() == 1
+    assert threading.active_count() == IDLE_THREADS
 
 
 @on_uvloop
@@ -272,7 +273,7 @@ async def test_name_is_looked_up_in_a_thread_that_ends(broker: Broker) -> None:
     subject = Subject(settings(broker.port, host="localhost"))
     async with running(subject):
         await until(lambda: is_connected(subject))
-        await until(lambda: threading.active_count() == 1)
+        await until(lambda: threading.active_count() == IDLE_THREADS)
 
 
 @on_uvloop

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edged.transport.one_shot import in_one_shot_thread
-from tests.ptys import LOOPS, until
+from tests.ptys import IDLE_THREADS, LOOPS, until
 
 
 @pytest.fixture(params=list(LOOPS.values()), ids=list(LOOPS))
@@ -21,7 +21,7 @@ def test_gives_the_result_or_the_error_and_leaves_no_thread(run: Any) -> None:
         assert await in_one_shot_thread("one", lambda: 1, lambda _: None) == 1
         with pytest.raises(ValueError, match="no"):
             await in_one_shot_thread("two", fail, lambda _: None)
-        await until(lambda: threading.active_count() == 1)
+        await until(lambda: threading.active_count() == IDLE_THREADS)
 
     run(main())
 
@@ -40,7 +40,7 @@ def test_what_nobody_waits_for_any_more_is_discarded_once(run: Any, is_early: bo
         await asyncio.sleep(0)
         if not is_early:
             go.set()
-            await until(lambda: threading.active_count() == 1 or waiting.done())
+            await until(lambda: threading.active_count() == IDLE_THREADS or waiting.done())
         waiting.cancel()
         await asyncio.wait([waiting])
         go.set()

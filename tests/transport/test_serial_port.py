@@ -20,7 +20,7 @@ from edged.errors import Retryable
 from edged.transport import serial_port
 from edged.transport.inotify import Inotify
 from edged.transport.serial_port import BLOCK_BYTES, SerialPort, appeared, find, missing
-from tests.ptys import LOOPS, Pty, Run, open_fds, turns, until
+from tests.ptys import IDLE_THREADS, LOOPS, Pty, Run, open_fds, turns, until
 
 DECODE: Any = None  # the transport never looks at it
 
@@ -85,7 +85,7 @@ def test_reads_what_is_sent_and_what_was_there_before(run: Run[None]) -> None:
     before = open_fds()
     run(main())
     assert open_fds() == before
-    assert threading.active_count() == 1
+    assert threading.active_count() == IDLE_THREADS
 
 
 def test_a_burst_of_megabytes_is_byte_exact_and_lets_others_run(run: Run[None]) -> None:
@@ -388,7 +388,7 @@ def test_a_cancelled_opening_leaves_nothing_open(run: Run[None]) -> None:
             await turns(count)
             opening.cancel()
             await asyncio.wait([opening])
-            await until(lambda: threading.active_count() == 1)
+            await until(lambda: threading.active_count() == IDLE_THREADS)
             await turns(3)
         await open_and_close(pty.path)  # not busy
         pty.hang_up()
