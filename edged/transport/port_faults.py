@@ -105,11 +105,15 @@ def _holder(path: str) -> str:
 def others(path: str) -> list[tuple[int, str]]:
     """Pid and name of each other process that has the device open, as far as this user may see."""
     device = os.path.realpath(path)
+    try:
+        where = os.stat(device).st_dev  # a container may have a /dev/pts/0 of its own
+    except OSError:
+        return []
     others: dict[int, str] = {}
     for link in glob.glob("/proc/[0-9]*/fd/*"):
         with suppress(OSError):
             pid = int(link.split("/")[2])
-            if pid != os.getpid() and os.readlink(link) == device:
+            if pid != os.getpid() and os.readlink(link) == device and os.stat(link).st_dev == where:
                 with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
                     others[pid] = comm.read().strip()
     return list(others.items())

@@ -306,9 +306,10 @@ def test_block_withholds_acknowledgements(tmp_path: Path, zoo: Path) -> None:
             assert len(daemon.threads) == 2  # the worker beside the loop
 
 
-def test_drop_oldest_counts(broker: Broker, tmp_path: Path, zoo: Path) -> None:
+def test_drop_oldest_counts(broker: Broker, tmp_path: Path) -> None:
     count = 150
-    text = HEAD.format(port=broker.port) + SLOW.format(zoo=zoo, source="qos = 0", pipeline='overflow = "drop_oldest"')
+    burner(tmp_path / "slow.onnx", products=200)
+    text = HEAD.format(port=broker.port) + SLOW.format(zoo=tmp_path, source="qos = 0", pipeline='overflow = "drop_oldest"')
     with Client(broker.port) as client, Daemon(tmp_path, text):
         client.health()
         client.publish_all("in/x", [str(i) for i in range(count)], qos=1)
