@@ -20,11 +20,14 @@ from edged.align import Aligner
 from edged.clock import Clock
 from edged.config import schema
 from edged.decode import make_payload_decoder, make_stream_decoder
-from edged.encode import Envelope, envelope_fields, make_encoder
+from edged.encode import Encoder, Envelope, envelope_fields, make_encoder
 from edged.errors import Problem
 from edged.flow import Flow
 from edged.freshness import Freshness
-from edged.inputs import Filler, make_constant
+from edged.gate import Gate
+from edged.gating import wire_gates
+from edged.inputs import make_constant, make_filler
+from edged.model.ladder import Picked
 from edged.model.load import load_session
 from edged.model.records import LoadReport, ModelPlan, ModelRefused
 from edged.model.runner import Loaded, Model
@@ -41,12 +44,14 @@ from edged.slots import Slots
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import Filter, MqttSource, Router
 from edged.sources.replay import ReplaySource
+from edged.sources.replies import Replies
 from edged.sources.serial import SerialSource
 from edged.sources.simulate import SimulateSource
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
 from edged.stages import Stages
 from edged.stamp import KeyTable, Stamper
+from edged.states import States
 from edged.telemetry import Drops, PublishCounts
 from edged.transport.mqtt_client import Link
 from edged.transport.mqtt_known import KnownFilters
@@ -69,7 +74,7 @@ class Assembly:
     links: Mapping[str, Link]
     routers: Mapping[str, Router]
     models: Mapping[str, Model]
-    loaded: Mapping[str, Loaded]
+    loaded: dict[str, Loaded]
     pipelines: Mapping[str, Pipeline]
     publishes: Mapping[str, tuple[PublishCounts, ...]]
     sources: Mapping[str, Reader | MqttSource]
@@ -93,9 +98,24 @@ class Assembly:
         """The sources that have a task."""
         return {name: s for name, s in self.sources.items() if not isinstance(s, MqttSource)}
 
+    def amend(self, name: str, report: LoadReport) -> None:
+        """Something else is to be said of a model that stays as it is."""
+        one = self.loaded[name]._replace(report=report)
+        self.loaded[name] = self.models[name].loaded = one
+
     def waiting(self, name: str) -> int:
         """Rows and windows of a pipeline that wait for a run."""
-        return len(self.pipelines[name].slots) + sum(len(p.slots) for p in self.leaving if p.name == name)
+        mine = self.pipelines[name]
+        return len(mine.slots) + sum(len(p.slots) for p in self.leaving if p.counts is mine.counts)
+
+    @property
+    def mqtt_sources(self) -> list[MqttSource]:
+        return [s for s in self.sources.values() if isinstance(s, MqttSource)]
+
+    @property
+    def replies(self) -> list[Replies]:
+        """The requests of all sources that answer some."""
+        return [s.replies for s in self.sources.values() if isinstance(s, MqttSource) and s.replies is not None]
 
     @property
     def has_live_sources(self) -> bool:
@@ -119,8 +139,9 @@ class Assembly:
         self.workers.close(timeout_s=1.0)
 
 
-def load_models(plans: Mapping[str, ModelPlan]) -> dict[str, Loaded]:
-    """Loads and tries every model; takes as long as they take, so not on the loop.
+def load_models(plans: Mapping[str, ModelPlan], picked: Mapping[str, Picked] | None = None) -> dict[str, Loaded]:
+    """Loads and tries every model; takes as long as they take, so not on the loop. `picked`: who is to run them, where that was
+    tried elsewhere.
 
     Raises `ModelRefused` with the problems of all models that do not load as planned.
     """
@@ -128,11 +149,25 @@ def load_models(plans: Mapping[str, ModelPlan]) -> dict[str, Loaded]:
     problems: list[Problem] = []
     for name, plan in plans.items():
         try:
-            loaded[name] = Loaded(*load_session(plan))
+            one = picked[name] if picked is not None else None
+            if one is None:
+                loaded[name] = Loaded(*load_session(plan))
+            else:
+                loaded[name] = _load_doubted(plan, one)
         except ModelRefused as error:
             problems += error.problems
     if problems:
         raise ModelRefused(problems)
+    return loaded
+
+
+def _load_doubted(plan: ModelPlan, one: Picked) -> Loaded:
+    """What is noted of a GPU is in doubt until it has run here: a library may end the process, too."""
+    if one.note is not None:
+        one.note.doubt()
+    loaded = Loaded(*load_session(plan, choice=one.choice, engine=one.engine))
+    if one.note is not None and loaded.report.provider == one.choice.rungs[0]:
+        one.note.trust()
     return loaded
 
 
@@ -196,7 +231,10 @@ def assemble(
         envelopes[name] = envelope
         publishes[name] = tuple(e.counts for e in entries)
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
-        pipelines[name] = _pipeline(plan, a.stages, p, model, loaded.get(p.model or ""), entries, counts, flow, clock, old)
+        answer = make_encoder(envelope, ())
+        pipelines[name] = _pipeline(
+            plan, a.stages, p, model, loaded.get(p.model or ""), entries, answer, counts, flow, clock, old
+        )
     in_use = {id(x) for p in pipelines.values() for x in (p, p.slots)}
     return Assembly(
         plan=plan,
@@ -204,7 +242,7 @@ def assemble(
         links=links,
         routers=routers,
         models=models,
-        loaded=loaded,
+        loaded=dict(loaded),
         pipelines=pipelines,
         publishes=publishes,
         sources=sources,
@@ -249,28 +287,53 @@ def connect(a: Assembly, before: Assembly | None = None) -> None:
         a.spool.configure(plan.spool)
     for name, link in a.links.items():
         link.configure(plan.links[name])
-        link.on_superseded = partial(_supersede, (*a.pipelines.values(), *a.leaving))
+        link.on_superseded = partial(_supersede, a.mqtt_sources, (*a.pipelines.values(), *a.leaving), a.replies)
     for name, router in a.routers.items():
         router.route_to([s for s in a.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name])
-    for name, consumers in _consumers(plan, a.pipelines, a.stages).items():
+    takers = _consumers(plan, a.pipelines, a.leaving, a.stages)
+    wire_gates(plan, a.pipelines, a.leaving, takers, a.envelopes)
+    for name, consumers in takers.items():
         fresh = a.freshness.get(name)  # before the pipelines, whose rows it may mark
         a.consumers[name][:] = consumers if fresh is None else [fresh.see, *consumers]
     for name, source in a.sources.items():
         if isinstance(source, MqttSource):
+            if source.replies is not None:
+                source.replies.configure(plan.sources[name].replies, a.links[plan.sources[name].broker or ""].send)
+                source.replies.on_expired = partial(_expire, (*a.mqtt_sources, *a.pipelines.values(), *a.leaving))
             source.consumers = a.consumers[name]
+            if source.queue is not None:
+                deadlines = [p.deadline_ns or 0 for p in plan.pipelines.values() if name in p.sources]
+                source.queue.deadline = max(deadlines, default=0) if all(deadlines) else 0
             source.is_pace = any(
                 p.align and p.align.to is not None and p.sources[p.align.to] == name for p in plan.pipelines.values()
             )
+    if before is not None:
+        _pass_on_undecoded(a, before)
     for pipeline in a.leaving:
         pipeline.retire()
     for name, model in a.models.items():
-        model.replace(a.loaded[name], partial(_rename, a, name))
+        is_other = before is not None and name in before.plan.models and not _is_same_file(before.plan, plan, name)
+        model.replace(a.loaded[name], partial(_rename, a, name, is_other))
+        model.delay_ns = plan.models[name].delay_ns
     _feed(a)
     for name, p in plan.pipelines.items():
         pipeline = a.pipelines[name]
         old = before.pipelines.get(name) if before is not None else None
         if before is not None and old is not None and old is not pipeline:
             pipeline.take_over(old, is_same_window(before.plan.pipelines[name], p))
+    for pipeline in (*a.pipelines.values(), *a.leaving):
+        pipeline.judge()
+
+
+def _pass_on_undecoded(a: Assembly, before: Assembly) -> None:
+    """What a source that is gone has not decoded yet goes to the one in its place, if that tells its sensors apart in the same
+    way."""
+    for source in before.mqtt_sources:
+        name = source.name
+        after = next((s for s in a.mqtt_sources if s.name == name), None)
+        if after is not source:
+            is_alike = after is not None and a.plan.sources[name].key_parts == before.plan.sources[name].key_parts
+            source.leave_to(after if is_alike else None)
 
 
 def release(a: Assembly) -> None:
@@ -287,11 +350,24 @@ def _feed(a: Assembly) -> None:
     """Tells every model whose rows it runs: those of pipelines that leave come first."""
     for name, model in a.models.items():
         mine = [a.pipelines[n] for n, p in a.plan.pipelines.items() if p.model == name]
-        model.feed_from([*(p for p in a.leaving if p.wake == model.wake), *mine])
+        feeders = [*(p for p in a.leaving if p.wake == model.wake), *mine]
+        for pipeline in feeders:
+            if pipeline.states is not None:
+                pipeline.states.be_alone(len(feeders) == 1)
+        model.feed_from(feeders)
 
 
-def _rename(a: Assembly, model: str) -> None:
-    """From here on results are those of the file that is loaded now."""
+def _is_same_file(old: Plan, new: Plan, model: str) -> bool:
+    a, b = old.models[model].manifest, new.models[model].manifest
+    return (a.path, a.sha256) == (b.path, b.sha256)
+
+
+def _rename(a: Assembly, model: str, is_other: bool) -> None:
+    """From here on results are those of the file that is loaded now; what another one remembered means nothing to it."""
+    if is_other:
+        for pipeline in (*a.pipelines.values(), *a.leaving):
+            if pipeline.states is not None and pipeline.wake == a.models[model].wake:
+                pipeline.states.forget_all()
     for name, p in a.plan.pipelines.items():
         if p.model == model:
             a.envelopes[name].model = f"{model}@{a.loaded[model].report.sha256[:8]}"
@@ -299,11 +375,11 @@ def _rename(a: Assembly, model: str) -> None:
 
 def _models(loaded: Mapping[str, Loaded], clock: Clock, a: Assembly) -> dict[str, Model]:
     """A model goes on with another file, between two runs, if rows and outputs are alike; else it is another model."""
-    call_soon = asyncio.get_running_loop().call_soon
+    loop = asyncio.get_running_loop()
     return {
         name: a.models[name]
         if name in a.models and _is_alike(a.models[name].loaded, one)
-        else Model(name, one, call_soon, clock.now, a.workers, a.stages)
+        else Model(name, one, loop.call_soon, clock.now, a.workers, a.stages, loop.call_later)
         for name, one in loaded.items()
     }
 
@@ -362,13 +438,37 @@ def _sources(
         counts = a.sources[name].counts if name in a.sources else SourceCounts(name)
         stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
         if isinstance(p.settings, schema.MqttSource):
-            sources[name] = _mqtt_source(p, keys, stamper, counts, clock)
+            sources[name] = _mqtt_source(p, keys, stamper, counts, clock, _replies(p, a, clock), a.stages)
         else:
             sources[name] = _reader(p, stamper, flow, counts, clock)
     return sources, flows
 
 
-def _mqtt_source(p: SourcePlan, keys: KeyTable | None, stamper: Stamper, counts: SourceCounts, clock: Clock) -> MqttSource:
+def _replies(p: SourcePlan, a: Assembly, clock: Clock) -> Replies | None:
+    """The requests of a source that answers some, those that wait among them."""
+    if not p.replies:
+        return None
+    old = a.sources.get(p.name)
+    if isinstance(old, MqttSource) and old.replies is not None:
+        return old.replies
+
+    def ring() -> None:
+        replies.look(clock.now())
+
+    alarm = Alarm(a.stages.wrap(f"source.{p.name}: answers", ring), clock)
+    replies = Replies(f"source.{p.name}: answers", alarm.set)
+    return replies
+
+
+def _mqtt_source(
+    p: SourcePlan,
+    keys: KeyTable | None,
+    stamper: Stamper,
+    counts: SourceCounts,
+    clock: Clock,
+    replies: Replies | None,
+    stages: Stages,
+) -> MqttSource:
     assert p.decode is not None
     assert isinstance(p.settings, schema.MqttSource)
     return MqttSource(
@@ -381,6 +481,9 @@ def _mqtt_source(p: SourcePlan, keys: KeyTable | None, stamper: Stamper, counts:
         stamper=stamper,
         counts=counts,
         clock=clock,
+        replies=replies,
+        queued_bytes=p.decode.max_bytes if p.decode.is_slow else None,
+        wrap=partial(stages.wrap, f"source.{p.name}: decoded"),
     )
 
 
@@ -388,11 +491,19 @@ def _reader(p: SourcePlan, stamper: Stamper, flow: Flow, counts: SourceCounts, c
     match p.settings:
         case schema.SerialSource() as settings:
             assert p.decode is not None
-            return SerialSource(p.name, settings, make_stream_decoder(p.decode), stamper, flow, counts, clock)
+            return SerialSource(p.name, settings, make_stream_decoder(p.decode), stamper, flow, counts, clock, p.decode.is_slow)
         case schema.ReplaySource() as settings:
             assert p.decode is not None
             return ReplaySource(
-                p.name, settings, make_stream_decoder(p.decode), make_payload_decoder(p.decode), stamper, flow, counts, clock
+                p.name,
+                settings,
+                make_stream_decoder(p.decode),
+                make_payload_decoder(p.decode),
+                stamper,
+                flow,
+                counts,
+                clock,
+                p.decode.is_slow,
             )
         case schema.SimulateSource() as settings:
             return SimulateSource(p.name, settings, flow, counts, clock, p.dtype)
@@ -454,6 +565,7 @@ def _pipeline(
     model: Model | None,
     loaded: Loaded | None,
     publishes: list[Publish],
+    answer: Encoder,
     counts: PipelineCounts,
     hold_sources: Callable[[bool], None],
     clock: Clock,
@@ -465,10 +577,10 @@ def _pipeline(
     else:
         aligner = Aligner(p.align) if p.align is not None else None
         window = WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None
-    if old is not None and is_same_rows(old.plan, p) and old.pipeline.wake == _wake(model):
-        slots = old.pipeline.slots
+    if old is not None and is_same_rows(old.plan, p) and old.plan.gate == p.gate and old.pipeline.wake == _wake(model):
+        slots, states = old.pipeline.slots, old.pipeline.states
     else:
-        slots = _slots(p, model, counts)
+        slots, states = _slots(p, counts), _states(p)
 
     def ring() -> None:
         pipeline.tick()
@@ -479,9 +591,10 @@ def _pipeline(
         aligner=aligner,
         window=window,
         hop=p.window.hop if p.window else 1,
-        preprocess=make_preprocess(p.steps, p.window_shape, p.dtype) if p.steps else None,
-        fillers={i.name: Filler(i) for i in p.inputs if i.value is None},
+        preprocess=make_preprocess(p.steps, p.window_shape, p.dtype, p.picture) if p.steps else None,
+        fillers={i.name: make_filler(i) for i in p.inputs if i.value is None},
         slots=slots,
+        states=states,
         wake=_wake(model),
         postprocess=_postprocess(p, loaded),
         shape=old.pipeline.shape if old is not None and is_same_shape(old.plan, p) else make_shape(p.output),
@@ -495,54 +608,92 @@ def _pipeline(
         results=p.results,
         deadline=p.deadline_ns or 0,
         tells_again=all(s in plan.sources and plan.sources[s].has_own_time for s in p.sources),
+        answer=answer,
+        gate=_gate(p, old),
+        priority=p.priority,
     )
     return pipeline
+
+
+def _gate(p: PipelinePlan, old: _Old | None) -> Gate | None:
+    """The gate, with what it knows if it is as before."""
+    if p.gate is None:
+        return None
+    return old.pipeline.gate if old is not None and old.plan.gate == p.gate else Gate(p.gate)
 
 
 def _wake(model: Model | None) -> Callable[[], None] | None:
     return model.wake if model is not None else None
 
 
-def _slots(p: PipelinePlan, model: Model | None, counts: PipelineCounts) -> Slots:
+def _slots(p: PipelinePlan, counts: PipelineCounts) -> Slots:
     rows = {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}
-    slots = Slots(p.slots if model is not None else 1, rows, p.overflow, counts.drops)
+    slots = Slots(p.slots if p.has_slots else 1, rows, p.overflow, counts.drops, is_by_key=bool(p.states))
     for i in p.inputs:
         if i.is_row and i.value is not None:
             slots.rows[i.name][:] = make_constant(i.value, i.shape, i.dtype)
     return slots
 
 
+def _states(p: PipelinePlan) -> States | None:
+    ends = [(s.input, s.output, s.shape, s.dtype) for s in p.states]
+    return States(ends, p.max_keys, p.state_gap_ns) if ends else None
+
+
 def _postprocess(p: PipelinePlan, loaded: Loaded | None) -> Postprocess | None:
     if loaded is None or not p.postprocess:
         return None
-    return make_postprocess(p.postprocess, {o.name: (o.shape or (), o.dtype) for o in loaded.report.outputs})
+    own = {s.output for s in p.states}
+    outputs = {o.name: (o.shape or (), o.dtype) for o in loaded.report.outputs if o.name not in own}
+    return make_postprocess(p.postprocess, outputs)
 
 
-def _supersede(pipelines: Sequence[Pipeline], receipts: AbstractSet[Receipt]) -> None:
+def _supersede(
+    sources: Sequence[MqttSource],
+    pipelines: Sequence[Pipeline],
+    replies: Sequence[Replies],
+    receipts: AbstractSet[Receipt],
+) -> None:
+    for one in replies:
+        receipts = receipts | one.supersede(receipts)
+    for source in sources:
+        source.supersede(receipts)
     for pipeline in pipelines:
         pipeline.supersede(receipts)
 
 
-def _consumers(plan: Plan, pipelines: Mapping[str, Pipeline], stages: Stages) -> dict[str, Consumers]:
+def _expire(parts: Sequence[MqttSource | Pipeline], receipts: AbstractSet[Receipt]) -> None:
+    for part in parts:
+        part.expire(receipts)
+
+
+def _consumers(
+    plan: Plan, pipelines: Mapping[str, Pipeline], leaving: Sequence[Pipeline], stages: Stages
+) -> dict[str, Consumers]:
     """For every source, what takes its blocks: each pipeline under the place the source has in it, as a stage of its own where
     there are several. Chains pipelines likewise."""
     consumers: dict[str, Consumers] = {name: [] for name in plan.sources}
     names: dict[int, list[str]] = {}
     for pipeline in pipelines.values():
-        pipeline.followers = []
+        pipeline.followers, pipeline.after = [], []
     for name, p in plan.pipelines.items():
         for place, stream in enumerate(p.sources):
             feeds = pipelines[stream].followers if stream in pipelines else consumers[stream]
-            feeds.append(_into(pipelines[name], place))
+            if stream in pipelines:
+                pipelines[stream].after.append(pipelines[name])
+            feeds.append(_into(pipelines[name], place, p.columns))
             names.setdefault(id(feeds), []).append(f"pipeline.{name}")
     for feeds in [*consumers.values(), *(p.followers for p in pipelines.values())]:
         if len(feeds) > 1:
             feeds[:] = [stages.wrap(name, push) for name, push in zip(names[id(feeds)], feeds, strict=True)]
+    everybody = [*pipelines.values(), *leaving]
+    for pipeline in everybody:
+        pipeline.before = [one for one in everybody if pipeline in one.after]
     return consumers
 
 
-def _into(pipeline: Pipeline, place: int) -> Callable[[Block], None]:
+def _into(pipeline: Pipeline, place: int, columns: tuple[int, int] | None) -> Callable[[Block], None]:
     def push(block: Block) -> None:
-        pipeline.push(place, block)
+        pipeline.push(place, block if columns is None else block.columns(*columns))
 
     return push

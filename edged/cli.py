@@ -18,7 +18,7 @@ DEFAULT_CONFIG = "/etc/edged/edged.toml"
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0; 64 for a command line, 69 when no daemon answers, 78 for a configuration that cannot be run; 70 for a bug
-    or a failure outside."""
+    or a failure outside. `edged doctor`: 1 for warnings, 69 for worse."""
     arguments = _parser().parse_args(argv)
     process.set_up()
     try:
@@ -62,12 +62,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
-    rollback = _add_model(commands.add_parser("model", help="look at a model file, or go back to the one before"))
-    for command in (run, check, record, reload, rollback):
+    status = commands.add_parser("status", help="what the daemon that runs with a configuration says of its parts")
+    status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
+    status.set_defaults(command=_status)
+    _add_doctor(commands.add_parser("doctor", help="look at this machine, and say what is wrong with it and how to mend it"))
+    _add_bench(commands.add_parser("bench", help="measure a model on this machine, and say what to configure"))
+    rollback = _add_model(commands.add_parser("model", help="look at a model, build its engine, or go back to the one before"))
+    for command in (run, check, record, reload, status, rollback):
         command.add_argument(
             "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
         )
     return parser
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", help=f"look at what this configuration names too ({DEFAULT_CONFIG})"
+    )
+    doctor.add_argument("--json", action="store_true", help="the findings, and the facts behind them, as JSON")
+    doctor.set_defaults(command=_doctor)
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
+    bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model is run")
+    bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="how long to measure, about (20)")
+    bench.add_argument("--json", action="store_true", help="the same as JSON")
+    bench.set_defaults(command=_bench)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -76,6 +97,12 @@ def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
     inspect.add_argument("--json", action="store_true", help="the same as JSON")
     inspect.set_defaults(command=_inspect)
+    prepare = commands.add_parser("prepare", help="build TensorRT's engine for a model ahead of time")
+    prepare.add_argument("name", metavar="NAME", help="of the model in the configuration")
+    prepare.add_argument(
+        "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
+    )
+    prepare.set_defaults(command=_prepare_model)
     rollback = commands.add_parser("rollback", help="go back to the version of a model that ran before")
     rollback.add_argument("name", metavar="NAME", help="of the model in the configuration")
     rollback.set_defaults(command=_roll_back)
@@ -100,10 +127,37 @@ def _reload(arguments: argparse.Namespace) -> int:
     return reload(arguments.config, arguments.wait, arguments.json)
 
 
+def _status(arguments: argparse.Namespace) -> int:
+    from edged.runtime.ask import status
+
+    return status(arguments.config, arguments.json)
+
+
 def _inspect(arguments: argparse.Namespace) -> int:
     from edged.runtime.inspect import inspect
 
     return inspect(arguments.path, arguments.json)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edged.doctor.command import doctor
+
+    return doctor(arguments.config or Path(DEFAULT_CONFIG), arguments.config is not None, arguments.json)
+
+
+def _prepare_model(arguments: argparse.Namespace) -> int:
+    from edged.runtime.engine import prepare_model
+
+    return prepare_model(arguments.config, arguments.name)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from edged.runtime.bench import bench
+
+    if not arguments.seconds > 0:
+        print("edged bench: --seconds must be above 0", file=sys.stderr)
+        return EX_USAGE
+    return bench(arguments.model, arguments.config, arguments.seconds, arguments.json)
 
 
 def _roll_back(arguments: argparse.Namespace) -> int:

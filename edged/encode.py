@@ -88,6 +88,11 @@ def envelope_fields(envelope: Envelope) -> Callable[[Result, int], dict[str, Any
     return _Fields(envelope).picker(ENVELOPE)
 
 
+def encode_error(code: str, why: str) -> bytes:
+    """What a requester gets in the place of a result."""
+    return msgspec.json.encode({"error": {"code": code, "message": why}})
+
+
 class _Json:
     """All fields. What is the same from result to result is kept as text."""
 

@@ -20,6 +20,8 @@ Axes = Sequence[int | str | None]
 OpenShape = tuple[int | None, ...]
 
 TIME_FIELD, FIELD_TIME = "time,field", "field,time"
+HWC, CHW = "hwc", "chw"
+"""How a picture lies in a tensor: height, width and colour, or colour, height and width."""
 ANY = 0
 
 
@@ -65,6 +67,32 @@ def fit(
                 ]
                 if found:
                     return found
+    return []
+
+
+def fit_picture(
+    size: int | None, picture: Shape, tensor: Axes, layout: str | None = None, has_batch: bool | None = None
+) -> list[Fit]:
+    """The same for a picture `[height, width, channels]`, or a window of `size` of them: one fit for each order of its axes that
+    fits; two only where the axes that the model leaves open cannot tell."""
+    height, width, channels = picture
+    time = (size or 1,)
+    orders = {HWC: (*time, height, width, channels), CHW: (*time, channels, height, width)}
+    axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in tensor)
+    rows: list[tuple[int | None, OpenShape]] = []
+    if axes and has_batch is not False:
+        rows.append((axes[0] or ANY, axes[1:]))
+    if has_batch is not True:
+        rows.append((None, axes))
+    for batch, row in rows:
+        for may_be_one in (False, True):
+            found = [
+                Fit(order, shape, batch)
+                for order, dims in orders.items()
+                if layout in (None, order) and (shape := _match(row, tuple(n for n in dims if n != 1), may_be_one)) is not None
+            ]
+            if found:
+                return found[:1] if channels == 1 else found  # of one colour both are the same
     return []
 
 
@@ -127,6 +155,18 @@ class InputPlan:
     layout: str = TIME_FIELD
     value: float | tuple[Any, ...] | None = None
     is_row: bool = True
+    picture: Shape = ()
+    """Height, width and channels of each of the window's pictures, where `layout` is one of pictures."""
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of what the model sees, if that is a picture; else (0, 0)."""
+        if self.picture:
+            return self.picture[1], self.picture[0]
+        shape = tuple(n for n in self.shape if n != 1) if len(self.shape) > 3 else self.shape
+        if len(shape) != 3:
+            return 0, 0
+        return (shape[2], shape[1]) if shape[0] in (1, 3) else (shape[1], shape[0])
 
 
 def make_constant(value: Any, shape: Shape, dtype: DTypeLike) -> Array:
@@ -155,7 +195,7 @@ class Filler:
         kind = np.dtype(plan.dtype).kind
         if kind not in "biuf":
             raise ValueError(f"input {plan.name} is {plan.dtype}, which cannot be filled from numbers")
-        self._put = _put_float if kind == "f" else _put_bool if kind == "b" else _put_integer
+        self.put = _put_float if kind == "f" else _put_bool if kind == "b" else _put_integer
         self._columns = _columns(plan.columns)
         self._newest = slice(None) if plan.rows is None else slice(-plan.rows, None)
         self._takes_part = plan.rows is not None or plan.columns is not None
@@ -171,7 +211,7 @@ class Filler:
             window = window[self._newest] if self._columns is None else window[self._newest, self._columns]
         if self._is_turned:
             window = window.T
-        self._put(out if out.shape == window.shape else out.reshape(window.shape), window)
+        self.put(out if out.shape == window.shape else out.reshape(window.shape), window)
 
     def fill_many(self, out: Array, rows: Sequence[int], values: Array) -> None:
         """Samples `[k, width]` (or what `preprocess` made of each) into k `rows` of `out`, an array `[slots, *shape]`."""
@@ -180,13 +220,50 @@ class Filler:
         values = values.reshape(len(values), -1)
         flat = out.reshape(len(out), -1)
         if len(rows) == 1:
-            self._put(flat[rows[0]], values[0])
+            self.put(flat[rows[0]], values[0])
             return
         if values.dtype != self._dtype:
             made = np.empty(values.shape, self._dtype)
-            self._put(made, values)
+            self.put(made, values)
             values = made
         flat[np.array(rows, np.intp)] = values
+
+
+class PictureFiller:
+    """The same for pictures: rows of bytes, or of floats where a step before made them, `[height, width, channels]`, one or a
+    window of them. One strided copy turns and converts: 0.6 ms for 640 x 640 pixels."""
+
+    def __init__(self, plan: InputPlan) -> None:
+        self._filler = Filler(plan)  # refuses what is no number
+        self._picture = plan.picture
+        self._rows = plan.rows
+        self._is_turned = plan.layout == CHW
+        self._dtype = np.dtype(plan.dtype)
+
+    def fill(self, out: Array, window: Array) -> None:
+        pictures = window.reshape(-1, *self._picture)
+        if self._rows is not None:
+            pictures = pictures[-self._rows :]
+        if self._is_turned:
+            pictures = pictures.transpose(0, 3, 1, 2)
+        if pictures.dtype.kind == "u" and self._dtype.kind == "i":
+            pictures = pictures.astype(np.float32)  # 200 is no int8
+        rows = out.reshape(pictures.shape)
+        if pictures.dtype.kind == "u" and self._dtype.kind in "uf":
+            rows[...] = pictures
+        else:
+            self._filler.put(rows, pictures)
+
+    def fill_many(self, out: Array, rows: Sequence[int], values: Array) -> None:
+        for row, picture in zip(rows, values, strict=True):
+            self.fill(out[row], picture)
+
+
+AnyFiller = Filler | PictureFiller
+
+
+def make_filler(plan: InputPlan) -> AnyFiller:
+    return PictureFiller(plan) if plan.picture else Filler(plan)
 
 
 def _columns(columns: tuple[int, ...] | None) -> slice | Array | None:

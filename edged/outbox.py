@@ -78,12 +78,25 @@ class Outbox:
     def drop_oldest(self, reason: str) -> None:
         """Drops and counts one message and lets go of its receipt."""
         message = self.take(self.qos0 or self.qos1)
-        if message.qos and self.hand_over is not None and (message.account is not None or message.record is not None):
+        if self.hand_over is not None and message.may_be_kept:
             self.hand_over(message)
             return
-        if message.account is not None:
-            message.account.drops.add(reason, topic=message.topic.decode(errors="replace"))
-        message.receipt.done()
+        drop(message, reason)
+
+    def drop_replies(self, reason: str) -> None:
+        """Drops the replies that were not sent yet."""
+        for queue in (self.qos0, self.qos1):
+            messages = list(queue)
+            queue.clear()
+            for message in messages:
+                if message.mid or not message.is_reply:
+                    queue.append(message)
+                    continue
+                self.items -= 1
+                self.bytes_queued -= message.size
+                if message.account is not None:
+                    message.account.queued -= 1
+                drop(message, reason)
 
     def abandon(self) -> None:
         """The process ends: what is left is counted as `shutdown`. Receipts are kept, so that inputs come again."""
@@ -91,3 +104,10 @@ class Outbox:
             message = self.take(queue)
             if message.account is not None:
                 message.account.drops.add("shutdown")
+
+
+def drop(message: Message, reason: str) -> None:
+    """This message ends here: counted, its input settled."""
+    if message.account is not None:
+        message.account.drops.add(reason, topic=message.topic.decode(errors="replace"))
+    message.receipt.done()

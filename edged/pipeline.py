@@ -10,9 +10,10 @@ Everything here is plain calls inside one turn of the loop. What waits, waits in
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,23 @@ from numpy.typing import NDArray
 
 from edged.align import Aligner
 from edged.clock import Clock
-from edged.inputs import Filler
+from edged.encode import Encoder
+from edged.gate import FAR, SAMPLES, Gate
+from edged.inputs import AnyFiller
 from edged.model.records import RunFailed
 from edged.preprocess import Postprocess, Preprocess, StepError
 from edged.publish import Publish, next_due
 from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
 from edged.shape import Shape, value_at
-from edged.slots import Slots
+from edged.slots import GATED, TOO_OLD, Slots
+from edged.states import States
 from edged.telemetry import INTERNAL_ERROR, Drops, Histogram, whereabouts
 from edged.window import WindowStage
 
 Arrays = dict[str, NDArray[Any]]
 
+RUN_HERE = 64
+NOT_FINITE = "an output of the model is NaN or infinite"
 RETIRED = 1 << 30
 """Above every priority that can be configured: what is older goes first."""
 MOST_RUN = 7 / 8
@@ -41,12 +47,14 @@ SENDING = 1 / 32
 
 
 class PipelineCounts:
-    """The pipeline ledger, in windows (or rows, without a window): `due == published + filtered + dropped + waiting`."""
+    """The pipeline ledger, in windows (or rows, without a window): `due == published + filtered + gated + dropped + waiting`."""
 
     def __init__(self, name: str) -> None:
         self.due = 0
         self.published = 0
         self.filtered = 0
+        self.gated = 0
+        self.last_gated = 0
         self.running = 0
         self.drops = Drops(name)
         self.age = Histogram()
@@ -55,7 +63,7 @@ class PipelineCounts:
 
     def balance(self, waiting: int) -> int:
         """Zero, always."""
-        return self.due - self.published - self.filtered - self.drops.total - waiting - self.running
+        return self.due - self.published - self.filtered - self.gated - self.drops.total - waiting - self.running
 
 
 class Pipeline:
@@ -64,12 +72,15 @@ class Pipeline:
     `wake` tells the model that rows wait (None: there is no model, and windows are results at once). `hold_sources`
     is told when blocks begin and cease to be parked, so that serial and replayed sources stop reading meanwhile.
     `tells_again`: the samples of all its sources have times by which those that a broker sends again are recognised.
+    `answer` encodes the results of requests, which go to whoever asked and nowhere else.
+
+    With a `gate`, a row or window is counted as `gated` and let go where that is closed. One whose sample the gate has yet to
+    judge waits in its slot; whoever works on that judgement calls `judge` when it got on. Without a model, what the gate lets
+    through is a result at once.
 
     A fault of ours in a stage costs the row that shows it: it is counted as `internal_error` and its input settled. What was
     handled together is then handled one by one, once.
     """
-
-    priority = 0
 
     def __init__(
         self,
@@ -79,7 +90,7 @@ class Pipeline:
         window: WindowStage | None,
         hop: int,
         preprocess: Preprocess | None,
-        fillers: Mapping[str, Filler],
+        fillers: Mapping[str, AnyFiller],
         slots: Slots,
         wake: Callable[[], None] | None,
         postprocess: Postprocess | None,
@@ -94,6 +105,10 @@ class Pipeline:
         results: Sequence[tuple[Field, tuple[str, ...]]] = (),
         deadline: int = 0,
         tells_again: bool = False,
+        answer: Encoder | None = None,
+        states: States | None = None,
+        gate: Gate | None = None,
+        priority: int = 0,
     ) -> None:
         self.name = name
         self.counts = counts
@@ -103,22 +118,32 @@ class Pipeline:
         self.window = window
         self.aligner = aligner
         self.followers: list[Callable[[Block], None]] = []  # the next pipelines of a chain
+        self.after: list[Pipeline] = []  # the same, as pipelines
+        self.before: list[Pipeline] = []  # those that this one reads
+        self.gate = gate
+        self.priority = priority
+        self.tellers: list[Callable[[Result, int], None]] = []  # gates that judge by its results
+        self.judges: list[Callable[[], None]] = []  # `judge` of those who wait for what it makes of its samples
         self._results = results
         self._restarts: set[int] = set()
         self._hop = hop
         self._preprocess = preprocess
         self._fillers = tuple((slots.rows[n], f) for n, f in fillers.items())
-        self.wake = wake
+        self.wake = self._run_here if wake is None and gate is not None else wake
         self._postprocess = postprocess
         self.shape = shape
         self._fields = fields
         self._blocks = overflow == "block"
-        self._waits = self._blocks or (wake is not None and overflow != "latest_only")
+        self._waits = self._blocks or (self.wake is not None and overflow != "latest_only")
         self._clock = clock
         self._alarm = alarm
         self._deadline = deadline
-        self._tells_again = tells_again and (window is not None or aligner is not None)
+        self._answer = answer
+        self.states = states
+        self._tells_again = tells_again and (window is not None or aligner is not None or states is not None)
         self._taken_at = 0
+        self._taken: list[Slot] = []  # for the run in progress
+        self._is_finishing = False
         self._run_ns = 0
         self._parked: deque[tuple[int | None, Block]] = deque()
         self._is_holding = False
@@ -135,13 +160,19 @@ class Pipeline:
         With `overflow = "block"` it may be parked, in order, and the sources held. With `drop_oldest` and `drop_newest` the
         rows of one read that find no slot wait for the runs before the next read: a burst is no overload yet.
         """
-        if block.seen is not None and self._tells_again:  # without a ring it is answered again: the result may have been lost
+        self._push(source, block)
+        self._got_on()
+
+    def _push(self, source: int, block: Block) -> None:
+        if block.seen is not None and self._tells_again:  # without a memory it is answered again: the result may have been lost
             fresh = block.unseen()
             self.counts.due += len(block) - len(fresh)
             self.counts.drops.add("duplicate", len(block) - len(fresh))
             block = fresh
             if not len(block):
                 return
+        if block.has_requests:
+            return self._push_requests(source, block)
         if self._blocks and (self._parked or self.is_shed):
             self._park(source, block)
             return
@@ -150,6 +181,47 @@ class Pipeline:
         self._enter(source, block)
         if self._parked:
             self._unpark()  # what entered may have filled windows only in part: then slots are free, and no run would come
+
+    def _push_requests(self, source: int, block: Block) -> None:
+        """A block with rows of requests, in order: those are taken now, if there are slots for them, or told that there are
+        none. They push nothing out, and wait for no slot."""
+        receipts = block.receipt_of_each()
+        for is_request, group in groupby(range(len(block)), lambda i: receipts[i].is_request):
+            rows = list(group)
+            part = block.part(rows[0], rows[-1] + 1)
+            if is_request:
+                self._admit(part)
+            else:
+                self._push(source, part)
+
+    def _admit(self, block: Block) -> None:
+        receipts, room = block.receipt_of_each(), self._room_for_requests(len(block))
+        rows_of = Counter(receipts)
+        admitted: list[int] = []
+        for i, receipt in enumerate(receipts):
+            if rows_of[receipt] > 1:
+                code, why = "several_rows", f"expected one sample in a request, found {rows_of[receipt]}"
+            elif len(admitted) == room:
+                code, why = "busy", f"all {self.slots.count} places to wait for the model are taken; try again later"
+            else:
+                admitted.append(i)
+                continue
+            self.counts.due += 1
+            self.counts.drops.add(code)
+            receipt.fail(code, why)
+        self._enter(None, block.only(admitted) if len(admitted) < len(block) else block)
+
+    def _room_for_requests(self, most: int) -> int:
+        if self._parked or self.is_shed:
+            return 0
+        room = self.slots.free if self.wake is not None else most
+        return min(room, self._output_room()) if self._blocks else room
+
+    def expire(self, receipts: AbstractSet[Receipt]) -> None:
+        """Nobody waits for the results of these inputs any more: those that wait for a run are dropped."""
+        self.slots.expire(receipts)
+        self._unpark()
+        self._got_on()
 
     @property
     def parked(self) -> int:
@@ -164,6 +236,7 @@ class Pipeline:
             self._unpark()
         elif not self._blocks and (lost := self.slots.forget()):
             self.counts.drops.add("memory", lost)
+            self._got_on()
 
     @property
     def has_waiting(self) -> bool:
@@ -172,7 +245,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Nothing waits here any more, but its last run may be in progress: what is large is let go, whoever still knows it."""
-        self.aligner = self.window = None
+        self.aligner = self.window = self.states = None
         self.slots.rows = {}
         self._fillers = ()
 
@@ -184,8 +257,37 @@ class Pipeline:
     @property
     def is_stalled(self) -> bool:
         """Whether rows wait for a broker that is away, since they may not be dropped."""
-        has_waiting = bool(self._parked or len(self.slots))
-        return self._blocks and has_waiting and any(p.outlet.is_stalled and p.room() <= 0 for p in self.publishes)
+        if not self._parked and not len(self.slots):
+            return False
+        if self.gate is not None and not self.slots.ready and self.gate.is_stalled:
+            return True
+        if any(follower.is_full and follower.is_stalled for follower in self.after):
+            return True
+        return self._blocks and any(p.outlet.is_stalled and p.room() <= 0 for p in self.publishes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether blocks are parked until what is in the slots has run: then those that it reads run nothing for it. While all of
+        it waits for the gate, they do: the gate may need them."""
+        return self._is_holding and (self.wake is None or self.slots.ready > 0 or self.counts.running > 0)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the next pipeline of a chain can take no results now."""
+        return any(follower.is_full for follower in self.after)
+
+    @property
+    def pending_since(self) -> int:
+        """Arrival of the oldest that is parked, waits or runs here; `FAR` if nothing does."""
+        running = self._taken if self.counts.running or self._is_finishing else ()
+        waiting = [*(block.arrival for _, block in self._parked), *(slot.arrival for slot in running)]
+        if (oldest := self.slots.oldest) is not None:
+            waiting.append(oldest)
+        return min(waiting, default=FAR)
+
+    def _got_on(self) -> None:
+        for judge in self.judges:
+            judge()
 
     def tick(self) -> None:
         """Lets go what waited for time to pass: rows of a join, results held back by `min_interval`."""
@@ -209,6 +311,8 @@ class Pipeline:
         for key in block.restarts:
             self.slots.drop_key(key)
             self.shape.reset(key)
+            if self.states is not None:
+                self.states.start_over(key)
             for publish in self.publishes:
                 publish.reset(key)
         if self.aligner is None or source is None:
@@ -287,7 +391,9 @@ class Pipeline:
         return self.slots.free if self.wake is not None else self._output_room()
 
     def _output_room(self) -> int:
-        """Results that every outbox has room for; where there is none, `resume` is called when there is."""
+        """Results that every outbox and the next pipeline have room for; where it is none, `resume` is called when there is."""
+        if self.after and self.is_held:
+            return 0
         room = min((publish.room() for publish in self.publishes), default=self.slots.count)
         if room <= 0:
             for publish in self.publishes:
@@ -296,7 +402,7 @@ class Pipeline:
         return room
 
     def resume(self) -> None:
-        """An outbox has room again."""
+        """An outbox, or the next pipeline, has room again."""
         self._unpark()
         if self.wake is not None and len(self.slots):
             self.wake()
@@ -321,6 +427,9 @@ class Pipeline:
         if self.is_shed and not self._blocks:
             self.counts.drops.add("memory")
             return
+        verdict = self.gate.verdict(key, arrival, time) if self.gate is not None else True
+        if verdict is False:
+            return self._refuse_entry(1)
         if self._preprocess is not None:
             try:
                 window = self._preprocess(window[None])[0]
@@ -329,7 +438,8 @@ class Pipeline:
         if self.wake is None:
             self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded, self._carried)])
             return
-        row = self.slots.put(key, time, arrival, NONE, degraded, self._carried)
+        stretch = self.window.stretch(key) if self.states is not None and self.window is not None else 0
+        row = self.slots.put(key, time, arrival, NONE, degraded, self._carried, stretch, verdict is True)
         if row is None:
             return
         self._fill(row, window)
@@ -349,10 +459,19 @@ class Pipeline:
         if self.is_shed and not self._blocks:
             self.counts.drops.add("memory", count)
             return
+        are_open = None
+        if self.gate is not None:
+            block, are_open = self._let_in(self.gate, block)
+            count = len(block)
+            if not count:
+                return
         values, keep = self._prepared(block.values)
+        receipts = block.receipt_of_each()
+        if len(keep) < count:
+            for i in set(range(count)) - set(keep):
+                receipts[i].fail("preprocess", "a step before the model could not take it")
         if not len(keep):
             return
-        receipts = block.receipt_of_each()
         keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
         offset = block.offset
         times = [time + offset for time in block.time.tolist()] if offset else block.time.tolist()
@@ -364,10 +483,15 @@ class Pipeline:
             times = [times[i] for i in keep]
             degraded = None if degraded is None else [degraded[i] for i in keep]
             carried = None if carried is None else [carried[i] for i in keep]
+            are_open = None if are_open is None else [are_open[i] for i in keep]
         if self.wake is None:
             self._no_model(values, self._passing(keys, times, block.arrival, receipts, degraded, carried))
             return
-        taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded, carried)
+        stretches = None
+        if self.states is not None:
+            since = block.time.tolist()
+            stretches = self.states.stretches(keys, since if len(keep) == count else [since[i] for i in keep])
+        taken = self.slots.put_many(keys, times, block.arrival, receipts, degraded, carried, stretches, are_open)
         rows = [row for row in taken if row is not None]
         if not rows:
             return
@@ -380,6 +504,50 @@ class Pipeline:
             for row, i in {row: i for i, row in enumerate(rows)}.items():
                 self._fill(row, values[i])
         self.wake()
+
+    # ---- the gate ----
+
+    def _let_in(self, gate: Gate, block: Block) -> tuple[Block, list[bool] | None]:
+        """The rows that the gate does not refuse, and of each whether it is open (None: of all) or has yet to be judged."""
+        keys = [block.keys] * len(block) if isinstance(block.keys, int) else block.keys.tolist()
+        times = (block.time + block.offset).tolist()
+        verdicts = [gate.verdict(key, block.arrival, time) for key, time in zip(keys, times, strict=True)]
+        if refused := verdicts.count(False):
+            self._refuse_entry(refused)
+            for receipt, verdict in zip(block.receipt_of_each(), verdicts, strict=True):
+                if verdict is False:
+                    receipt.fail("gated", GATED)
+            block = block.only([i for i, verdict in enumerate(verdicts) if verdict is not False])
+        left = [verdict is True for verdict in verdicts if verdict is not False]
+        return block, None if all(left) else left
+
+    def _refuse_entry(self, count: int) -> None:
+        self.counts.gated += count
+        self.counts.last_gated = self._clock.now()
+
+    def judge(self) -> None:
+        """The gate's stream got on: what waited for that may run now, or goes."""
+        gate = self.gate
+        if gate is None or self.slots.ready == len(self.slots):
+            return
+        since = gate.since()
+        opened, refused = self.slots.judge(
+            lambda slot: gate.verdict(slot.key, slot.arrival, slot.time, since), max(gate.newest, since - 1)
+        )
+        if refused:
+            self._refuse_entry(refused)
+        if opened and self.wake is not None:
+            self.wake()
+        if refused:
+            self._unpark()
+            self._got_on()
+
+    def _run_here(self) -> None:
+        """Without a model: what the gate has let in is a result at once, as far as there is room for it."""
+        while not self.counts.running and (taken := self.take(RUN_HERE, self._clock.now())):
+            values = {name: np.empty((len(taken), *rows.shape[1:]), rows.dtype) for name, rows in self.slots.rows.items()}
+            self.gather(taken, values, 0)
+            self.finish(taken, self._named(values[SAMPLES]), {})
 
     def _prepared(self, values: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
         """The rows after `preprocess`, and the indices of those that passed it."""
@@ -423,10 +591,13 @@ class Pipeline:
         return [Slot(0, k, t, arrival, r, d, c) for k, t, r, d, c in zip(keys, times, receipts, flags, texts, strict=True)]
 
     def _no_model(self, values: NDArray[Any], slots: list[Slot]) -> None:
-        """Without a model the fields themselves are the outputs, by name."""
-        outputs = {f.name: values[..., f.start] if not f.shape else self._tensor(values, f) for f in self._fields}
         self.counts.running += len(slots)
-        self.finish(slots, outputs, {})
+        self._taken = slots
+        self.finish(slots, self._named(values), {})
+
+    def _named(self, values: NDArray[Any]) -> Arrays:
+        """Without a model the fields themselves are the outputs, by name."""
+        return {f.name: values[..., f.start] if not f.shape else self._tensor(values, f) for f in self._fields}
 
     @staticmethod
     def _tensor(values: NDArray[Any], field: Field) -> NDArray[Any]:
@@ -436,14 +607,21 @@ class Pipeline:
 
     def waiting(self) -> int:
         """Rows that may be taken now: with `overflow = "block"` no more than their results find room for."""
-        count = len(self.slots)
-        return min(count, self._output_room()) if count and self._blocks else count
+        count = self.slots.ready
+        if not count or (self.after and self.is_held):
+            return 0
+        return min(count, self._output_room()) if self._blocks else count
 
     def take(self, limit: int, now: int) -> list[Slot]:
         if self._blocks:
             limit = min(limit, self._output_room())
+        elif self.after and self.is_held:
+            limit = 0
         taken = self._take_fresh(limit, now) if self._deadline else self.slots.take(limit)
+        self._taken = [*self._taken, *taken] if self.counts.running else taken
         self.counts.running += len(taken)
+        if self._deadline:
+            self._got_on()  # some may have gone on the way
         return taken
 
     def _take_fresh(self, limit: int, now: int) -> list[Slot]:
@@ -457,11 +635,26 @@ class Pipeline:
 
     def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
         self.slots.gather(slots, inputs, start)
+        if self.states is not None:
+            self.states.gather(slots, inputs, start)
         if self._parked:
             self._unpark()
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
+        self._is_finishing = True
+        try:
+            self._finish(slots, outputs, inputs)
+        finally:
+            self._is_finishing = False
+        if self._is_holding and not self.is_full:
+            for pipeline in self.before:
+                pipeline.resume()
+        self._got_on()
+
+    def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
+        if self.states is not None:
+            self.states.keep(slots, outputs)
         try:
             slots, bodies, refused = self._bodies(slots, outputs, inputs)
         except Exception as error:
@@ -469,7 +662,7 @@ class Pipeline:
                 return self.fail(slots[0], error)
             for i, slot in enumerate(slots):
                 alone = ({name: x[i : i + 1] for name, x in arrays.items()} for arrays in (outputs, inputs))
-                self.finish([slot], *alone)
+                self._finish([slot], *alone)
             return
         for slot, refusal in refused:
             self.fail(slot, refusal)
@@ -483,10 +676,19 @@ class Pipeline:
         for slot, body in zip(slots, bodies, strict=True):
             counts.running -= 1
             if body is None:
-                counts.drops.add("not_finite", detail="an output of the model is NaN or infinite")
+                counts.drops.add("not_finite", detail=NOT_FINITE)
+                slot.receipt.fail("not_finite", NOT_FINITE)
+                if self.states is not None:
+                    self.states.forget(slot.key)  # else it would stay so for ever
             else:
                 result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded, slot.carried)
                 counts.next_seq += 1
+                for tell in self.tellers:
+                    tell(result, now)
+                if slot.receipt.is_request:
+                    counts.published += 1
+                    self._reply(result, slot.receipt, now)
+                    continue
                 sent = not self.publishes
                 for publish in self.publishes:
                     sent |= publish.offer(result, slot.receipt, now)
@@ -505,6 +707,13 @@ class Pipeline:
         if next_due(self.publishes) is not None:
             self._set_alarm()
 
+    def _reply(self, result: Result, request: Receipt, now: int) -> None:
+        assert self._answer is not None
+        try:
+            request.answer(*self._answer(result, now), now)
+        except Exception as error:
+            request.fail(INTERNAL_ERROR, whereabouts(error))
+
     def _in_time(
         self, slots: list[Slot], bodies: list[dict[str, Any] | None], now: int
     ) -> tuple[list[Slot], list[dict[str, Any] | None]]:
@@ -518,15 +727,18 @@ class Pipeline:
         self.counts.running -= len(late)
         self.counts.drops.add("expired", len(late))
         for slot in late:
+            slot.receipt.fail("expired", TOO_OLD)
             slot.receipt.done()
         kept = [i for i, slot in enumerate(slots) if slot.arrival >= since]
         return [slots[i] for i in kept], [bodies[i] for i in kept]
 
     def _pass_on(self, slots: Sequence[Slot], bodies: Sequence[dict[str, Any] | None]) -> None:
-        """Results as samples of the next pipelines, each with the receipt of its own input."""
-        made = [(slot, body) for slot, body in zip(slots, bodies, strict=True) if body is not None]
-        if not made:
-            return
+        """Results as samples of the next pipelines, each with the receipt of its own input. Answers are for who asked."""
+        made = [(s, body) for s, body in zip(slots, bodies, strict=True) if body is not None and not s.receipt.is_request]
+        for arrival, group in groupby(made, lambda one: one[0].arrival):
+            self._pass_on_block(list(group), arrival)
+
+    def _pass_on_block(self, made: Sequence[tuple[Slot, dict[str, Any]]], arrival: int) -> None:
         values = np.empty((len(made), self._results[-1][0].stop))
         for row, (_, body) in zip(values, made, strict=True):
             for field, path in self._results:
@@ -535,7 +747,7 @@ class Pipeline:
             values,
             np.array([slot.time for slot, _ in made], np.int64),
             0,
-            made[-1][0].arrival,
+            arrival,
             np.array([slot.key for slot, _ in made], np.int32),
             [slot.receipt for slot, _ in made],
             np.array([slot.degraded for slot, _ in made], np.bool_),
@@ -551,6 +763,8 @@ class Pipeline:
     ) -> tuple[list[Slot], list[dict[str, Any] | None], list[tuple[Slot, StepError]]]:
         """What the results say, without the rows that `postprocess` could not take. Counts nothing yet."""
         refused: list[tuple[Slot, StepError]] = []
+        if self.states is not None and self._postprocess is not None:
+            outputs = self.states.without(outputs)
         while self._postprocess is not None and slots:
             try:
                 outputs = self._postprocess(outputs, len(slots))
@@ -560,15 +774,22 @@ class Pipeline:
                 keep = [i for i in range(len(slots)) if i != error.row]
                 slots = [slots[i] for i in keep]
                 outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
-        return slots, self.shape.results(outputs, inputs, [slot.key for slot in slots]) if slots else [], refused
+        if not slots:
+            return slots, [], refused
+        keys, carried = [slot.key for slot in slots], [slot.carried for slot in slots]
+        return slots, self.shape.results(outputs, inputs, keys, carried), refused
 
     def fail(self, slot: Slot, error: Exception) -> None:
         """This row cannot be run or shaped: counted, its input settled."""
         self.counts.running -= 1
         reasons = {StepError: "postprocess", RunFailed: "model_error"}
         reason = reasons.get(type(error), INTERNAL_ERROR)
-        self.counts.drops.add(reason, detail=whereabouts(error) if reason == INTERNAL_ERROR else str(error))
+        detail = whereabouts(error) if reason == INTERNAL_ERROR else str(error)
+        self.counts.drops.add(reason, detail=detail)
+        slot.receipt.fail(reason, detail)
         slot.receipt.done()
+        if not self._is_finishing:
+            self._got_on()
 
     def supersede(self, receipts: AbstractSet[Receipt]) -> None:
         """The connection that these inputs came by is gone, and the broker sends them again: what waits of them and has not
@@ -583,6 +804,7 @@ class Pipeline:
         if lost := parked + self.slots.supersede(receipts):
             self.counts.drops.add("superseded", lost)
         self._unpark()
+        self._got_on()
 
     def take_over(self, before: Pipeline, has_its_samples: bool) -> None:
         """After a reload: goes on with what the pipeline of the same name was doing. `has_its_samples`: blocks that it had parked
@@ -603,6 +825,8 @@ class Pipeline:
         if not self._parked and self._is_holding:
             self._is_holding = False
             self._hold_sources(False)
+            for pipeline in self.before:
+                pipeline.resume()
 
     def abandon(self) -> int:
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were. Receipts are kept:

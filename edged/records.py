@@ -7,7 +7,7 @@ an event loop, a socket or a clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,9 +70,13 @@ class Receipt:
 
     Whoever keeps it after the call that handed it over calls `hold` when taking and `done` once when letting go.
     `is_again`: the broker says that it may have sent this PUBLISH before (DUP), so that we may have handled it.
+
+    `is_request`: its sender waits for an answer, and gets what is said first: the result by `answer`, or by `fail` why there
+    will be none. All others need not know.
     """
 
     __slots__ = ("is_again", "mid", "owed")
+    is_request = False
 
     def __init__(self, mid: int, is_again: bool = False) -> None:
         self.mid = mid
@@ -84,6 +88,12 @@ class Receipt:
 
     def done(self) -> None:
         self.owed -= 1
+
+    def answer(self, body: bytes, is_json: bool, now: int) -> None:
+        pass
+
+    def fail(self, code: str, why: str) -> None:
+        pass
 
 
 class _NoReceipt(Receipt):
@@ -108,7 +118,7 @@ class Block:
     the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
     `restarts` names keys whose windows and state begin anew with this block. `receipts` has one entry a row, or one for all.
     `carried` has one entry a row, if anything is to be carried. `seen` marks rows that the broker sent again and that, by
-    their time, have been pushed before.
+    their time, have been pushed before. `has_requests`: some of the receipts are requests.
     """
 
     values: Values
@@ -121,6 +131,7 @@ class Block:
     restarts: tuple[int, ...] = ()
     carried: Carried | None = None
     seen: Flags | None = None
+    has_requests: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -140,11 +151,18 @@ class Block:
             None if self.seen is None else self.seen[start:stop],
         )
 
+    def columns(self, start: int, stop: int) -> Block:
+        """The same samples with these of their numbers only."""
+        return replace(self, values=self.values[:, start:stop])
+
     def unseen(self) -> Block:
         """Without the rows that were `seen`."""
         assert self.seen is not None
-        kept = np.flatnonzero(~self.seen)
-        rows = kept.tolist()
+        return self.only(np.flatnonzero(~self.seen).tolist())
+
+    def only(self, rows: Sequence[int]) -> Block:
+        """These rows as a block of their own."""
+        kept = np.array(rows, np.intp)
         return Block(
             self.values[kept],
             self.time[kept],
@@ -165,13 +183,22 @@ class Block:
 class Slot:
     """One row of a pipeline's preallocated arrays, waiting for a run. `row` is its index there.
 
-    `time` is UTC ns of the newest sample in it, `arrival` when that came in (monotonic ns).
+    `time` is UTC ns of the newest sample in it, `arrival` when that came in (monotonic ns). `stretch` counts the gaps of its key
+    before it, for a model that remembers. Not `is_open`: its gate has yet to say whether it may run.
     """
 
-    __slots__ = ("arrival", "carried", "degraded", "key", "receipt", "row", "time")
+    __slots__ = ("arrival", "carried", "degraded", "is_open", "key", "receipt", "row", "stretch", "time")
 
     def __init__(
-        self, row: int, key: int, time: int, arrival: int, receipt: Receipt, degraded: bool, carried: bytes | None = None
+        self,
+        row: int,
+        key: int,
+        time: int,
+        arrival: int,
+        receipt: Receipt,
+        degraded: bool,
+        carried: bytes | None = None,
+        stretch: int = 0,
     ) -> None:
         self.row = row
         self.key = key
@@ -180,6 +207,8 @@ class Slot:
         self.receipt = receipt
         self.degraded = degraded
         self.carried = carried
+        self.stretch = stretch
+        self.is_open = True
 
 
 @dataclass(slots=True)
@@ -231,7 +260,8 @@ class Message:
 
     With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
     that the age is the age at sending. `account` counts what becomes of it, if anybody does.
-    `record` is what the spool keeps of it; `replayed`: it comes from there.
+    `record` is what the spool keeps of it; `replayed`: it comes from there. `is_reply`: somebody waits for it now, so that it is
+    never kept for later. `properties` are those of MQTT 5 that it is sent with, framed.
     """
 
     topic: bytes
@@ -245,11 +275,18 @@ class Message:
     mid: int = field(default=0, compare=False)
     record: Kept | None = None
     replayed: bool = False
+    is_reply: bool = False
+    properties: bytes = b""
 
     @property
     def size(self) -> int:
         """Bytes charged to a queue that holds it."""
         return len(self.topic) + len(self.body) + MESSAGE_OVERHEAD
+
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether the spool takes it while it cannot be sent."""
+        return self.qos > 0 and (self.account is not None or self.record is not None) and not self.is_reply
 
     def let_go(self) -> None:
         """Its input is settled as far as this message goes; a second call does nothing."""

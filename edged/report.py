@@ -8,17 +8,19 @@ from typing import Any
 from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
 from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
+from edged.graph import gate_said, graph_json, graph_text
 from edged.model.records import LoadReport
 from edged.plan.memory import step_name
-from edged.plan.records import MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
 from edged.shape import OutputPlan
 from edged.spool.settings import SpoolSettings
 
 
 def plan_text(plan: Plan) -> str:
-    """The wiring, a line for each part, then the memory table."""
+    """Who feeds whom, the wiring with a line for each part, then the memory table."""
     lines = [f"device {plan.device}, says of itself on {plan.base_topic}/status, /health, /model, /source, /event", ""]
+    lines += [*graph_text(plan), ""]
     for name, p in plan.pipelines.items():
         lines.append(f"pipeline.{name}")
         lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]
@@ -27,7 +29,11 @@ def plan_text(plan: Plan) -> str:
         lines.append("")
     if plan.spool is not None:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
-    return "\n".join([*lines, *_memory(plan.memory, plan.planned_bytes, plan.budget)])
+    lines += _memory(plan.memory, plan.planned_bytes, plan.budget)
+    if plan.gpu is not None:
+        whose = "the same memory as above" if plan.gpu.is_shared else "its own memory"
+        lines += ["", f"{plan.gpu.name}, {whose}", *_memory(plan.gpu.lines, plan.gpu.planned_bytes, plan.gpu.budget)]
+    return "\n".join(lines)
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -42,6 +48,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "keys": list(s.key_names),
                 "max_keys": s.max_keys,
                 "rate": s.rate,
+                "reply": [f.text for f in s.replies],
             }
             for n, s in plan.sources.items()
         },
@@ -50,20 +57,37 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for n, m in plan.models.items()
         },
         "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},
+        "graph": graph_json(plan),
         "spool": {"path": str(plan.spool.path), "max_bytes": plan.spool.max_bytes} if plan.spool is not None else None,
         "memory": {
             "lines": [{"what": line.what, "bytes": line.bytes, "how": line.how} for line in plan.memory],
             "planned_bytes": plan.planned_bytes,
             "budget_bytes": plan.budget,
         },
+        "gpu": _gpu_json(plan.gpu) if plan.gpu is not None else None,
     }
 
 
-def load_text(report: LoadReport, is_auto: bool) -> str:
-    """A line about a model that was loaded and tried, and why it is so. That "auto" found no GPU is left to its topic."""
+def _gpu_json(gpu: GpuPlan) -> dict[str, Any]:
+    return {
+        "name": gpu.name,
+        "is_shared": gpu.is_shared,
+        "lines": [{"what": line.what, "bytes": line.bytes, "how": line.how} for line in gpu.lines],
+        "planned_bytes": gpu.planned_bytes,
+        "budget_bytes": gpu.budget,
+    }
+
+
+def load_text(report: LoadReport) -> str:
+    """A line about a model that was loaded and tried, then why it is so: every provider that was not taken has its reason."""
     facts = f"model.{report.name}: runs on {report.provider}, {report.run}, {report.p50_us:.0f} us for {report.batch_max} rows"
-    reasons = [r for r in report.reasons if not (is_auto and report.provider == "cpu" and "CUDA" in r)]
-    return facts + "".join(f"\n  {reason}" for reason in reasons)
+    if report.is_held:
+        facts = f"model.{report.name}: gives no results until TensorRT's engine is built: edged model prepare {report.name}"
+    elif report.builds:
+        facts += f"; TensorRT's engine is not built yet: edged model prepare {report.name}, or it is done while the daemon runs"
+    if len(report.nodes) > 1:
+        facts += f"\n  nodes of the graph: {', '.join(f'{n} on {rung}' for rung, n in report.nodes.items())}"
+    return facts + "".join(f"\n  {said}" for said in (*report.reasons, report.batching) if said)
 
 
 def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
@@ -72,8 +96,11 @@ def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
         "window": {"size": p.window.size, "hop": p.window.hop, "gap_ns": p.window.gap_ns} if p.window else None,
         "model": p.model,
         "inputs": {i.name: {"shape": list(i.shape), "dtype": i.dtype} for i in p.inputs},
-        "slots": p.slots if p.model else None,
-        "overflow": p.overflow if p.model else None,
+        "state": {s.output: {"input": s.input, "shape": list(s.shape), "dtype": s.dtype} for s in p.states},
+        "slots": p.slots if p.has_slots else None,
+        "overflow": p.overflow if p.has_slots else None,
+        "gate": {"source": p.gate.source, "while": gate_said(p.gate)} if p.gate is not None else None,
+        "priority": p.priority,
         "output": p.output.type,
         "publish": [
             {"broker": x.broker, "topic": x.topic.text, "qos": x.settings.qos, "format": x.settings.format} for x in p.publishes
@@ -105,7 +132,8 @@ def _source(s: SourcePlan) -> str:
             where = f"made-up {made_up.signal}"
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
-    return f"source.{s.name}: {where}{rate}{keys}: {listed(f.name for f in s.fields)}"
+    answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
+    return f"source.{s.name}: {where}{rate}{keys}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
 
 
 def _spool(spool: SpoolSettings, rate: float | None) -> str:
@@ -128,9 +156,15 @@ def _stages(p: PipelinePlan) -> Iterator[str]:
         pace = f"sample of {p.sources[p.align.to]}" if p.align.to is not None else duration(p.align.period_ns or 0)
         old = max(s.tolerance_ns or 0 for s in p.align.sources)
         yield f"one row every {pace}, {p.align.method} values of the others, at most {duration(old)} old"
+    if p.view is not None:
+        how = {"letterbox": "with grey around it", "crop": "cut off", "stretch": "stretched"}
+        yield f"each picture as {p.view.size[0]} x {p.view.size[1]} pixels, {how[p.view.fit]}, {p.view.color}"
     if p.window is not None:
         gap = f", starting over after a silence of {duration(p.window.gap_ns)}" if p.window.gap_ns else ""
         yield f"window of {p.window.size} samples, one every {p.window.hop}{gap}"
+    if p.gate is not None:
+        which = "the same sample" if p.gate.fork is not None else "the newest that is not after it"
+        yield f"only while {p.gate.source} says {gate_said(p.gate)}, of {which}"
     yield from map(step_name, p.steps)
     if p.model is not None:
         full = {
@@ -139,9 +173,13 @@ def _stages(p: PipelinePlan) -> Iterator[str]:
             "drop_newest": "when full the newest is dropped",
             "latest_only": "when full the newest of a key replaces its older one",
         }
-        yield f"{p.slots} places to wait for the model, {full[p.overflow]}"
+        turn = f", priority {p.priority}" if p.priority else ""
+        yield f"{p.slots} places to wait for the model, {full[p.overflow]}{turn}"
         inputs = (f"{i.name} = {i.value}" if i.value is not None else f"{i.name} {list(i.shape)} {i.dtype}" for i in p.inputs)
         yield f"model.{p.model}: {', '.join(inputs)}"
+    if p.states:
+        ends = ", ".join(f"{s.output} as {s.input} {list(s.shape)} {s.dtype}" for s in p.states)
+        yield f"what it remembers of {'each key' if p.keys else 'the samples before'}: {ends}"
     yield from (f"{f.path.name}:{f.name}" for f in p.postprocess)
     yield _output(p.output)
 
@@ -157,6 +195,9 @@ def _output(o: OutputPlan) -> str:
             word, threshold = ("above", o.above) if o.below is None else ("below", o.below)
             release = f", normal again at {o.release:g}" if o.release is not None else ""
             return f"anomaly: {o.error or o.tensors[0]} {word} {threshold:g}{release}{smooth}"
+        case "detect":
+            wanted = listed(o.labels[i] for i in o.classes) if o.classes is not None and o.labels else "all labels"
+            return f"detect: {wanted} of {o.tensors[0]}, read as {o.head}, above {0.25 if o.above is None else o.above:g}"
     return f"raw: {listed(o.tensors)}"
 
 

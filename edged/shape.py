@@ -15,8 +15,15 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.detect import NMS, best, candidates, clipped, in_picture, only_of
+from edged.records import Carried
+from edged.view import Size, View, size_sent
+
 SCORE_DECIMALS = 7
 """As many as a float32 holds of a probability; its other digits, as a double, are noise that a reader has to skip."""
+
+BOX_DECIMALS = 1
+"""A tenth of a pixel."""
 
 Outputs = Mapping[str, NDArray[Any]]
 Body = dict[str, Any]
@@ -39,9 +46,12 @@ class OutputPlan:
     names the class by itself, as scikit-learn's do; used where `tensors` is empty. `input`: for `error`, the model input
     that `tensors[0]` reconstructs. `keeps_arrays`: raw outputs stay arrays, for pipelines that only publish format "raw".
     `dtypes`: raw: the element type of each of `tensors`, where it is known.
+
+    Of detect: `head` is how the tensor is laid out; `picture` the size of what the model sees, `view` how it came from the
+    picture that was sent (None: it is that picture); `classes` are those wanted (None: all), `most` detections.
     """
 
-    type: Literal["raw", "classify", "regress", "anomaly"]
+    type: Literal["raw", "classify", "regress", "anomaly", "detect"]
     tensors: tuple[str, ...]
     size: int = 1
     max_keys: int = 1
@@ -58,6 +68,12 @@ class OutputPlan:
     release: float | None = None
     keeps_arrays: bool = False
     dtypes: tuple[str, ...] = ()
+    head: str = ""
+    view: View | None = None
+    picture: Size = (0, 0)
+    iou: float = 0.45
+    most: int = 100
+    classes: tuple[int, ...] | None = None
 
 
 class ResultField(NamedTuple):
@@ -110,6 +126,8 @@ def default_of(plan: OutputPlan) -> tuple[str | None, str | None]:
         return "label", "score" if plan.tensors else None
     if plan.type == "anomaly":
         return ("anomaly" if _has_threshold(plan) else "score"), "score"
+    if plan.type == "detect":
+        return "count", "score"
     if plan.type == "regress":
         first = f"values.{_value_fields(plan)[0].name}"
         return first, first
@@ -124,8 +142,9 @@ class Shape(Protocol):
     @staticmethod
     def fields(plan: OutputPlan) -> tuple[ResultField, ...]: ...
 
-    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
-        """One body a row, of plain Python values; None for a row that is not finite. `keys`: the key id of each row."""
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
+        """One body a row, of plain Python values; None for a row that is not finite. `keys`: the key id of each row. `carried`:
+        what the result of each row carries, such as the size of a picture."""
 
     def reset(self, key: int) -> None:
         """Forgets what is remembered of a key."""
@@ -155,7 +174,7 @@ class _Raw:
         each = zip(plan.tensors, dtypes, strict=True)
         return (whole, *(ResultField(f"outputs.{name}", ("outputs", name), "tensor", None, dtype) for name, dtype in each))
 
-    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         columns = [self._rows(outputs[name]) for name in self._names]
         if len(columns) == 1:
             [name] = self._names
@@ -201,7 +220,7 @@ class _Classify:
             *(ResultField(f"scores.{label}", ("scores", label), "number") for label in _labels(plan)),
         )
 
-    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         raw = _rows_of(outputs[self._tensor])
         finite = _finite(raw)
         scores = self._mean.of(self._probabilities(raw, finite), keys, finite)
@@ -249,7 +268,7 @@ class _LabelOnly:
     def fields(plan: OutputPlan) -> tuple[ResultField, ...]:
         return (ResultField("label", ("label",), "text"),)
 
-    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         said = outputs[self._tensor].reshape(len(keys)).tolist()
         labels = self._labels
         if labels is None:
@@ -277,7 +296,7 @@ class _Regress:
         each = (ResultField(f"values.{f.name}", ("values", f.name), "number", f.unit) for f in _value_fields(plan))
         return (ResultField("values", ("values",), "object"), *each)
 
-    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         rows = _rows_of(outputs[self._tensor])
         finite = _finite(rows)
         if finite is not None:
@@ -314,7 +333,7 @@ class _Anomaly:
         score = ResultField("score", ("score",), "number")
         return (score, ResultField("anomaly", ("anomaly",), "bool")) if _has_threshold(plan) else (score,)
 
-    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int]) -> list[Body | None]:
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         rows = self._scores(_rows_of(outputs[self._tensor]), inputs)
         finite = _finite(rows)
         scores = self._mean.of(rows, keys, finite)[:, 0].tolist()
@@ -341,6 +360,55 @@ class _Anomaly:
             size = np.square(difference) if self._error == "mse" else np.abs(difference)
             score: NDArray[np.float64] = size.mean(axis=1, keepdims=True, dtype=np.float64)
         return score
+
+
+class _Detect:
+    """`detections`, the best first: `label`, `score`, and `box` in pixels of the picture that was sent; how many, and the best
+    score, 0 where there is none."""
+
+    def __init__(self, plan: OutputPlan) -> None:
+        self._plan = plan
+        self._tensor = plan.tensors[0]
+        self._above = 0.25 if plan.above is None else plan.above
+        self._iou = None if plan.head == NMS else plan.iou
+
+    @staticmethod
+    def fields(plan: OutputPlan) -> tuple[ResultField, ...]:
+        return (
+            ResultField("detections", ("detections",), "object"),
+            ResultField("count", ("count",), "number"),
+            ResultField("score", ("score",), "number"),
+        )
+
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
+        tensor = outputs[self._tensor]
+        texts = carried or [None] * len(keys)
+        return [self._body(row, text) if _all_finite(row) else None for row, text in zip(tensor, texts, strict=True)]
+
+    def reset(self, key: int) -> None:
+        pass
+
+    def _body(self, row: NDArray[Any], carried: bytes | None) -> Body:
+        plan = self._plan
+        found = candidates(plan.head, row, self._above)
+        if plan.classes is not None:
+            found = only_of(found, plan.classes)
+        found = best(found, self._iou, plan.most)
+        if plan.view is not None and carried is not None:
+            found = in_picture(found, plan.view, size_sent(carried))
+        else:
+            found = clipped(found, plan.picture)
+        scores = found.scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
+        boxes = found.boxes.round(BOX_DECIMALS).tolist()
+        detections = [
+            {"label": self._label(i), "score": score, "box": box}
+            for i, score, box in zip(found.classes.tolist(), scores, boxes, strict=True)
+        ]
+        return {"detections": detections, "count": len(detections), "score": scores[0] if scores else 0.0}
+
+    def _label(self, i: int) -> str:
+        labels = self._plan.labels
+        return labels[i] if labels is not None and 0 <= i < len(labels) else str(i)
 
 
 class _Mean:
@@ -430,4 +498,10 @@ def _has_threshold(plan: OutputPlan) -> bool:
     return plan.above is not None or plan.below is not None
 
 
-_SHAPES: dict[str, type[Shape]] = {"raw": _Raw, "classify": _Classify, "regress": _Regress, "anomaly": _Anomaly}
+_SHAPES: dict[str, type[Shape]] = {
+    "raw": _Raw,
+    "classify": _Classify,
+    "regress": _Regress,
+    "anomaly": _Anomaly,
+    "detect": _Detect,
+}

@@ -23,7 +23,7 @@ INTERNAL_ERROR = "internal_error"
 """The reason of a drop that is a fault of ours."""
 
 
-def whereabouts(error: Exception) -> str:
+def whereabouts(error: BaseException) -> str:
     """What went wrong, and where in edged, for whoever is to repair it."""
     places = traceback.extract_tb(error.__traceback__)
     where = f" in {places[-1].name}, {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""

@@ -29,6 +29,11 @@ class Condition:
     labels: frozenset[str] | None = None
     is_true: Path | None = None
 
+    @property
+    def names_envelope(self) -> bool:
+        """Whether it judges a field of the envelope (`degraded`, `model`), not only of the output."""
+        return any(field.path in (self.of, self.label_of, self.is_true) for field in ENVELOPE)
+
     def holds(self, body: Mapping[str, Any]) -> bool:
         if self.above is not None or self.below is not None:
             value = value_at(body, self.of or ())
@@ -56,9 +61,8 @@ class WhenPlan:
 
     @property
     def names_envelope(self) -> bool:
-        """Whether it judges a field of the envelope (`degraded`, `model`), not only of the output."""
-        paths = (self.condition.of, self.condition.label_of, self.condition.is_true, self.change_of)
-        return any(field.path in paths for field in ENVELOPE)
+        """As for a condition."""
+        return self.condition.names_envelope or any(field.path == self.change_of for field in ENVELOPE)
 
 
 def plan_condition(

@@ -59,13 +59,13 @@ class WindowStage:
         self._dtype = np.dtype(dtype)
         self._rings: NDArray[Any] = np.empty((max_keys * self._capacity, width), dtype)
         self._rings.fill(0)  # written, so that its pages are resident from the start and the memory plan stays true
-        self._state = np.zeros((5, max_keys), np.int64)
+        self._state = np.zeros((6, max_keys), np.int64)
         self._rows = np.arange(max_keys)
         self._start = self._rows * self._capacity
         self._stop = self._start + self._capacity
         # By key: where its next row goes; samples since it started over; the number of the sample that completes the next
-        # window; the time of the newest sample; the number of the newest degraded sample.
-        self._end, self._seen, self._due, self._last, self._bad = self._state
+        # window; the time of the newest sample; the number of the newest degraded sample; how often it started over.
+        self._end, self._seen, self._due, self._last, self._bad, self._stretch = self._state
         self._first_of = np.zeros(max_keys, np.int64)
         self._start_over(self._rows)
 
@@ -100,6 +100,10 @@ class WindowStage:
     def taken(self, keys: NDArray[Any] | int) -> NDArray[np.int64]:
         """Samples of each key since its window began anew."""
         return np.asarray(self._seen[keys])
+
+    def stretch(self, key: int) -> int:
+        """How often the window of `key` has begun anew: what a model remembers from before is then of no use."""
+        return int(self._stretch[key])
 
     def reset(self, key: int) -> None:
         """The window of `key` begins anew."""
@@ -249,3 +253,4 @@ class WindowStage:
         self._due[keys] = self.size
         self._last[keys] = NEVER
         self._bad[keys] = -NEVER
+        self._stretch[keys] += 1

@@ -8,7 +8,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 
 from tests.deployments import autoencoder, folder_model, net
-from tests.models import centred, save, text, value, zip_map
+from tests.models import centred, save, text, total, value, zip_map
 
 MOTOR = 'labels = ["healthy", "imbalance", "bearing", "looseness"]\n'
 NAMED = '[inputs.x]\nfields = ["temp", "p_in", "p_out", "rpm", "vibration"]\n'
@@ -21,6 +21,13 @@ def argmax(path: Path) -> Path:
     """label[N]: the number of the largest of three."""
     node = h.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)
     return save(path, [node], [value("x", T.FLOAT, ["N", 3])], [value("label", T.INT64, ["N"])])
+
+
+def unlike(path: Path) -> Path:
+    """h_out[2, N, 64] does not fit into h[2, N, 128]."""
+    nodes = [h.make_node("Identity", ["h"], ["h_out"]), h.make_node("Identity", ["audio"], ["scores"])]
+    ins = [value("audio", T.FLOAT, ["N", 3]), value("h", T.FLOAT, [2, "N", 128])]
+    return save(path, nodes, ins, [value("scores", T.FLOAT, ["N", 3]), value("h_out", T.FLOAT, [2, "N", 64])])
 
 
 def build(folder: Path) -> Path:
@@ -44,7 +51,12 @@ def build(folder: Path) -> Path:
     net(folder / "twins.onnx", {"a": (T.FLOAT, ["N", 3]), "b": (T.FLOAT, ["N", 1])}, {"y": ["N", 3]})
     net(folder / "whole.onnx", {"x": (T.INT64, ["N", 3])}, {"y": ["N", 3]})
     net(folder / "yolo.onnx", {"images": (T.FLOAT, ["N", 640, 640, 3])}, {"boxes": ["N", 84]})
+    three = 'labels = ["cat", "dog", "bird"]\n[normalize]\nmin = 0\nmax = 255\n'
+    folder_model(folder / "detector", three, net, {"images": (T.FLOAT, ["N", 3, 48, 64])}, {"boxes": ["N", 7, 63]})
+    net(folder / "any_picture.onnx", {"x": (T.FLOAT, ["N", "a", "b", "c"])}, {"boxes": ["N", "n", 6]})
     argmax(folder / "class.onnx")
+    unlike(folder / "unlike.onnx")
+    total(folder / "total.onnx", width=3)
     net(folder / "any.onnx", {"x": (T.FLOAT, ["N", "t", 3])}, scores)
     zip_map(folder / "forest.onnx")
     text(folder / "text.onnx")

@@ -16,7 +16,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests.models import Axes, save, value
+from tests.models import Axes, lstm, save, value
 
 CASES = Path(__file__).parent / "cases" / "deployments"
 NAMES = sorted(path.stem for path in CASES.glob("*.toml"))
@@ -95,6 +95,11 @@ labels = ["healthy", "imbalance", "bearing", "looseness"]
 mean = 0.0
 std = 2.5
 """
+MOTION = """
+[normalize]
+min = 0
+max = 255
+"""
 DRIVER = """
 labels = ["calm", "brisk", "harsh"]
 [inputs.x]
@@ -123,12 +128,14 @@ def _home(models: Path) -> None:
 
 
 def _keyword(models: Path) -> None:
-    net(models / "keyword.onnx", {"audio": (T.FLOAT, ["N", 576]), "sr": (T.INT64, [1])}, {"scores": ["N", 4]})
+    lstm(models / "keyword.onnx")
 
 
 def _cameras(models: Path) -> None:
-    folder_model(models / "motion", "", net, {"frames": (T.FLOAT, ["N", 2, 96, 96, 3])}, {"score": ["N", 1]})
-    net(models / "yolo11n.onnx", {"images": (T.FLOAT, ["N", 96, 96, 3])}, {"output0": ["N", 84, 189]})
+    folder_model(models / "motion", MOTION, net, {"frames": (T.FLOAT, ["N", 2, 96, 96, 3])}, {"score": ["N", 1]})
+    names = {i: "person" if i == 0 else f"thing {i}" for i in range(80)}
+    metadata = {"author": "Ultralytics", "names": repr(names)}
+    net(models / "yolo11n.onnx", {"images": (T.FLOAT, ["N", 3, 640, 640])}, {"output0": ["N", 84, 8400]}, metadata)
 
 
 def _press(models: Path) -> None:

@@ -191,6 +191,32 @@ def external(path: Path, location: str) -> Path:
     return path
 
 
+def cells(path: Path, *, batch: int | str = "n", metadata: dict[str, str] | None = None) -> Path:
+    """As a YOLOv8 of three classes looks from outside: boxes[n, 4 + 3, 64] of images[n, 3, 64, 64]. Each cell of 8 x 8 pixels
+    has a box of its own, whose scores are the means of its red, green and blue."""
+    side = np.arange(8, dtype=np.float32) * 8 + 4
+    grid = np.stack([np.tile(side, 8), np.repeat(side, 8), np.full(64, 8, np.float32), np.full(64, 8, np.float32)])
+    return save(
+        path,
+        [
+            h.make_node("AveragePool", ["images"], ["means"], kernel_shape=[8, 8], strides=[8, 8]),
+            h.make_node("Reshape", ["means", "flat"], ["scores"]),
+            h.make_node("ReduceMax", ["scores"], ["most"], axes=[1], keepdims=1),
+            h.make_node("Mul", ["most", "nought"], ["nothing"]),
+            h.make_node("Add", ["grid", "nothing"], ["where"]),
+            h.make_node("Concat", ["where", "scores"], ["boxes"], axis=1),
+        ],
+        [value("images", T.FLOAT, [batch, 3, 64, 64])],
+        [value("boxes", T.FLOAT, [batch, 7, 64])],
+        [
+            nh.from_array(grid[None], "grid"),
+            nh.from_array(np.array([-1, 3, 64], np.int64), "flat"),
+            nh.from_array(np.float32(0), "nought"),
+        ],
+        metadata=metadata,
+    )
+
+
 def slow(path: Path, *, width: int = 384, layers: int = 40) -> Path:
     """A model that takes milliseconds: many products of a square matrix by itself."""
     w: Any = np.full((width, width), 1 / width, np.float32)
@@ -201,4 +227,60 @@ def slow(path: Path, *, width: int = 384, layers: int = 40) -> Path:
         [value("x", T.FLOAT, ["n", width, width])],
         [value("y", T.FLOAT, ["n", width, width])],
         [nh.from_array(w, "w")],
+    )
+
+
+def total(path: Path, *, batch: int | str = "n", width: int = 1, layers: int = 0, metadata: dict[str, str] | None = None) -> Path:
+    """y = sum_out = x + sum: what came in so far. With `layers`, as recurrent networks have it: sum is [layers, n, width], each
+    layer adds one more than the one before, and y is the sum of all of them."""
+    axes: Axes = [layers, batch, width] if layers else [batch, width]
+    if layers:
+        nodes = [
+            h.make_node("Mul", ["x", "times"], ["scaled"]),
+            h.make_node("Add", ["sum", "scaled"], ["sum_out"]),
+            h.make_node("ReduceSum", ["sum_out", "first"], ["y"], keepdims=0),
+        ]
+        times = np.arange(1, layers + 1, dtype=np.float32)[:, None, None]
+        weights = [nh.from_array(times, "times"), nh.from_array(np.array([0], np.int64), "first")]
+    else:
+        nodes, weights = [h.make_node("Add", ["x", "sum"], ["sum_out"]), h.make_node("Identity", ["sum_out"], ["y"])], []
+    ins = [value("x", T.FLOAT, [batch, width]), value("sum", T.FLOAT, axes)]
+    outs = [value("y", T.FLOAT, [batch, width]), value("sum_out", T.FLOAT, axes)]
+    return save(path, nodes, ins, outs, weights, metadata=metadata)
+
+
+def lstm(path: Path, *, frames: int = 9, size: int = 64, hidden: int = 8, classes: int = 4) -> Path:
+    """scores = softmax of what an LSTM makes of audio[n, frames * size], frame by frame, times sr / 16000; h and c are [1, n,
+    hidden]."""
+    rng = np.random.default_rng(7)
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        return nh.from_array(rng.standard_normal(shape).astype(np.float32), name)
+
+    nodes = [
+        h.make_node("Cast", ["sr"], ["sr_f"], to=T.FLOAT),
+        h.make_node("Div", ["sr_f", "usual"], ["speed"]),
+        h.make_node("Mul", ["audio", "speed"], ["heard"]),
+        h.make_node("Reshape", ["heard", "framed"], ["frames"]),
+        h.make_node("Transpose", ["frames"], ["steps"], perm=[1, 0, 2]),
+        h.make_node("LSTM", ["steps", "W", "R", "B", "", "h", "c"], ["", "h_out", "c_out"], hidden_size=hidden),
+        h.make_node("Squeeze", ["h_out", "first"], ["last"]),
+        h.make_node("MatMul", ["last", "O"], ["logits"]),
+        h.make_node("Softmax", ["logits"], ["scores"], axis=1),
+    ]
+    ends = [value(n, T.FLOAT, [1, "n", hidden]) for n in ("h", "c", "h_out", "c_out")]
+    return save(
+        path,
+        nodes,
+        [value("audio", T.FLOAT, ["n", frames * size]), value("sr", T.INT64, [1]), *ends[:2]],
+        [value("scores", T.FLOAT, ["n", classes]), *ends[2:]],
+        [
+            weights("W", 1, 4 * hidden, size),
+            weights("R", 1, 4 * hidden, hidden),
+            weights("B", 1, 8 * hidden),
+            weights("O", hidden, classes),
+            nh.from_array(np.array(16000, np.float32), "usual"),
+            nh.from_array(np.array([-1, frames, size], np.int64), "framed"),
+            nh.from_array(np.array([0], np.int64), "first"),
+        ],
     )

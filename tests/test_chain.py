@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
 
-from edged.assemble import Assembly, assemble, connect
+from edged.assemble import Assembly, assemble, connect, load_models
 from edged.clock import Clock
 from edged.receipts import Ledger
 from edged.records import Block, Receipt
+from tests.models import cells
+from tests.pictures import RED, pixels, png
 from tests.plan.planning import ACCEL, MAIN, planned
 
 CHAIN = """
@@ -101,3 +105,47 @@ publish = { topic = "out/p", qos = 1 }
     for message in sent:
         message.let_go()
     assert ledger.take_settled() == [11, 12, 13, 14, 15]
+
+
+async def test_pictures_that_wait_to_be_decoded_are_seen_as_the_new_file_says(tmp_path: Path) -> None:
+    cells(tmp_path / "m.onnx")
+    text = """
+[source.cam]
+type = "mqtt"
+topic = "cam/{camera}"
+max_keys = 2
+max_bytes = "64KiB"
+decode = { format = "image" }
+[model.m]
+path = "m.onnx"
+[pipeline.p]
+source = "cam"
+model = "m"
+preprocess = { step = "resize", size = [64, 64], fit = "FIT" }
+output = { type = "detect", above = 0.6 }
+publish = { topic = "out/{camera}" }
+"""
+    clock, log, ledger = Clock(), structlog.get_logger(), Ledger()
+    plans = [planned(tmp_path, MAIN + text.replace("FIT", fit)).whole for fit in ("stretch", "letterbox")]
+    loaded = load_models(plans[0].models)
+    before = assemble(plans[0], loaded, clock, log)
+    connect(before)
+    link = before.links["main"]
+    link.outbox.hand_over = None
+    picture = png(pixels(128, 64, (0, 0, 16, 16, RED)))
+    receipts = [ledger.add(n) for n in range(1, 5)]
+    before.routers["main"].on_publishes([(b"cam/a", picture, 1, False, (), receipt, b"") for receipt in receipts])
+    after = assemble(plans[1], loaded, clock, log, before)
+    connect(after, before)
+    assert after.sources["cam"] is not before.sources["cam"]
+    counts = after.sources["cam"].counts
+
+    async def all_answered() -> None:
+        while len(link.outbox) < len(receipts):  # noqa: ASYNC110 (threads and the loop's own callbacks do the work)
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(all_answered(), 10)
+    boxes = [json.loads(link.outbox.take(link.outbox.qos1).body + b"}")["detections"][0]["box"] for _ in receipts]
+    assert boxes == [[0, 0, 16, 16]] * 4  # stretched, it would be two boxes of 16 x 8
+    assert (counts.read, counts.rows, counts.balance()) == (4, 4, 0)
+    after.close()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.encode import Envelope, envelope_fields, make_encoder, rfc3339
+from edged.encode import Envelope, encode_error, envelope_fields, make_encoder, rfc3339
 from edged.records import Result
 from edged.shape import OutputPlan, ValueField, result_fields
 
@@ -215,3 +215,7 @@ class TestRaw:
 def test_times(time: int) -> None:
     moment = datetime.strptime(rfc3339(time), "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
     assert (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(microseconds=1) == time // 1000
+
+
+def test_an_error_in_the_place_of_a_result() -> None:
+    assert msgspec.json.decode(encode_error("busy", 'a "reason"')) == {"error": {"code": "busy", "message": 'a "reason"'}}

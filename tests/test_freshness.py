@@ -121,3 +121,11 @@ def test_blocks_of_any_size_give_what_single_rows_give(dtype: type, rows: list[t
         fresh.see(one)
         found += [False] * (stop - start) if one.degraded is None else one.degraded.tolist()
     assert found == expected
+
+
+def test_a_camera_that_repeats_its_picture_is_frozen() -> None:
+    fresh = Freshness(None, S, 12, 1, np.uint8)
+    pictures = np.arange(24, dtype=np.uint8).reshape(2, 12)
+    for second, picture in enumerate((0, 1, 1, 1)):
+        fresh.see(Block(pictures[picture : picture + 1], np.array([second * S]), 0, second * S))
+    assert fresh.is_frozen.tolist() == [True]

@@ -10,7 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.inputs import ANY, FIELD_TIME, TIME_FIELD, Filler, Fit, InputPlan, fit, make_constant, seen_as
+from edged.inputs import (
+    ANY,
+    CHW,
+    FIELD_TIME,
+    HWC,
+    TIME_FIELD,
+    Filler,
+    Fit,
+    InputPlan,
+    fit,
+    fit_picture,
+    make_constant,
+    make_filler,
+    seen_as,
+)
 
 TF, FT = TIME_FIELD, FIELD_TIME
 
@@ -222,3 +236,51 @@ def test_filling_leaves_nothing_allocated() -> None:
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert after - before < 2048
+
+
+class TestPictures:
+    @pytest.mark.parametrize(
+        ("size", "picture", "tensor", "want"),
+        [
+            (None, (48, 64, 3), ["N", 3, 48, 64], [Fit(CHW, (3, 48, 64), ANY)]),
+            (None, (48, 64, 3), ["N", 48, 64, 3], [Fit(HWC, (48, 64, 3), ANY)]),
+            (None, (48, 64, 3), ["N", 3, "h", "w"], [Fit(CHW, (3, 48, 64), ANY)]),
+            (None, (48, 64, 3), [1, 3, 48, 64], [Fit(CHW, (3, 48, 64), 1)]),
+            (None, (48, 64, 3), [3, 48, 64], [Fit(CHW, (3, 48, 64), None)]),
+            (None, (48, 64, 3), ["N", "a", "b", "c"], [Fit(HWC, (48, 64, 3), ANY), Fit(CHW, (3, 48, 64), ANY)]),
+            (None, (48, 64, 1), ["N", 1, 48, 64], [Fit(HWC, (1, 48, 64), ANY)]),
+            (None, (48, 64, 1), ["N", 48, 64, 1], [Fit(HWC, (48, 64, 1), ANY)]),
+            (2, (48, 64, 3), ["N", 2, 3, 48, 64], [Fit(CHW, (2, 3, 48, 64), ANY)]),
+            (1, (48, 64, 3), ["N", 3, 48, 64], [Fit(CHW, (3, 48, 64), ANY)]),
+            (None, (48, 64, 3), ["N", 3, 64, 48], []),
+            (2, (48, 64, 3), ["N", 3, 48, 64], []),
+        ],
+    )
+    def test_the_orders_that_fit(self, size: int | None, picture: Any, tensor: Any, want: list[Fit]) -> None:
+        assert fit_picture(size, picture, tensor, None, len(tensor) > 3) == want
+        for one in want:
+            assert fit_picture(size, picture, tensor, one.layout, len(tensor) > 3)[0].shape == one.shape
+
+    @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16", "int32"])
+    @pytest.mark.parametrize("source", ["uint8", "float32"])
+    def test_one_and_many(self, dtype: str, source: str) -> None:
+        pictures = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3)).astype(source)
+        filler = make_filler(InputPlan("x", (3, 4, 6), dtype, layout=CHW, picture=(4, 6, 3)))
+        slots = np.zeros((5, 3, 4, 6), dtype)
+        filler.fill_many(slots, [4, 0, 2], pictures.reshape(3, -1))
+        assert (slots[[4, 0, 2]] == pictures.transpose(0, 3, 1, 2)).all()
+        plain = make_filler(InputPlan("x", (4, 6, 3), dtype, layout=HWC, picture=(4, 6, 3)))
+        out = np.zeros((4, 6, 3), dtype)
+        plain.fill(out, pictures[1].reshape(-1))
+        assert (out == pictures[1]).all()
+
+    def test_the_newest_of_a_window(self) -> None:
+        window = np.random.default_rng(0).integers(0, 256, (4, 2 * 3 * 3)).astype(np.uint8)
+        out = np.zeros((2, 3, 2, 3), np.float32)
+        make_filler(InputPlan("x", (2, 3, 2, 3), rows=2, layout=CHW, picture=(2, 3, 3))).fill(out, window)
+        assert (out == window[-2:].reshape(2, 2, 3, 3).transpose(0, 3, 1, 2)).all()
+
+    def test_a_colour_that_does_not_fit_is_the_nearest(self) -> None:
+        out = np.zeros((1, 2, 1), np.int8)
+        make_filler(InputPlan("x", (1, 2, 1), "int8", layout=HWC, picture=(1, 2, 1))).fill(out, np.array([5, 200], np.uint8))
+        assert out.ravel().tolist() == [5, 127]

@@ -10,6 +10,8 @@ ELSEWHERE = {
     "assemble.py": "tests/test_chain.py",
     "config/units.py": "tests/config/test_values.py",
     "demo/child.py": "tests/demo/test_main.py",
+    "doctor/facts.py": "tests/doctor/test_findings.py",
+    "doctor/probe.py": "tests/doctor/test_gather.py",
     "errors.py": "tests/config/test_load.py",
     "model/child.py": "tests/model/test_attempt.py",
     "model/records.py": "tests/model/test_load.py",

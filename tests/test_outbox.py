@@ -93,3 +93,17 @@ def test_bounds_and_account_hold(steps: list[tuple[str, int, int]]) -> None:
         assert len(outbox) == len(outbox.qos0) + len(outbox.qos1) <= 5
         assert outbox.bytes_queued == sum(m.size for m in (*outbox.qos0, *outbox.qos1)) <= 8000
         assert account.balance() == 0
+
+
+def test_replies_go_and_the_others_stay_in_order() -> None:
+    outbox, account = Outbox(9, 1 << 20), PublishCounts("p")
+    receipts = [Receipt(i) for i in range(6)]
+    for i, receipt in enumerate(receipts):
+        account.made += 1
+        outbox.put(Message(b"%d" % i, b"", i % 2, receipt=receipt, account=account, is_reply=i in (1, 2, 3), mid=9 * (i == 3)))
+    outbox.drop_replies("away")
+    assert names(outbox) == ["0", "4", "3", "5"]
+    assert [r.owed for r in receipts] == [1, 0, 0, 1, 1, 1]
+    assert account.drops.by_reason == {"away": 2}
+    assert (len(outbox), outbox.bytes_queued) == (4, sum(m.size for m in (*outbox.qos0, *outbox.qos1)))
+    assert account.balance() == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ from edged.publish import Publish
 from edged.records import NONE, Block, Field, Receipt, Result
 from edged.shape import OutputPlan, make_shape, result_fields
 from edged.slots import Slots
+from edged.sources.replies import Replies
 from edged.telemetry import PublishCounts
+from edged.topics import parse_filter
+from edged.transport.mqtt_frames import reply_properties
 from edged.when import Condition, When, WhenPlan
 from edged.window import WindowStage
 from tests.fakes.outlet import Outlet
+from tests.transport.mqtt_peer import text
 
 STEPS = """
 def refuse(row):
@@ -149,6 +153,7 @@ class Rig:
             alarm=self.alarms.append,
             deadline=deadline,
             tells_again=tells_again,
+            answer=encode,
         )
         self._shape = shape
 
@@ -680,3 +685,169 @@ def test_a_result_carries_what_its_newest_sample_does(
     while model and rig.run():
         pass
     assert [r.get("carried") for r in rig.results] == [{"id": v[-1]} if v[-1] % 5 else None for v in rig.values]
+
+
+class Asking(Rig):
+    """With requests: `ask` pushes rows that each are one, unless they are said to be `others`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.answers = Outlet()
+        self.replies = Replies("source.s: answers", lambda due: None)
+        self.replies.configure([parse_filter("clients/+")], self.answers.send)
+        self.replies.on_expired = self.pipeline.expire
+
+    def ask(self, *values: float, others: Sequence[float] = (), age: int = 0, expiry_s: int | None = None) -> list[Receipt]:
+        """The receipts of the PUBLISHes."""
+        publishes = [Receipt(i + 1) for i in range(len(values))]
+        given: list[Receipt] = []
+        for value, receipt in zip(values, publishes, strict=True):
+            if value in others:
+                given.append(receipt)
+                continue
+            properties = b"\x08" + text(b"clients/a") + reply_properties(b"%g" % value, expiry_s)
+            ask = self.replies.ask(properties, receipt, 1, Clock().now() - age)
+            assert ask is not None
+            given.append(ask)
+            receipt.done()
+        self.push(*values, receipts=given, age=age, has_requests=True)
+        return publishes
+
+    @property
+    def said(self) -> list[Any]:
+        """What each answer says, by its Correlation Data: the result, or a code."""
+        found = []
+        for m in self.answers.sent:
+            body = msgspec.json.decode(m.body + b"}" * m.is_json)
+            result = np.ravel(next(iter(body["outputs"].values()))).tolist() if m.is_json else body["error"]["code"]
+            found.append((int(m.properties[3:]), result))
+        return found
+
+    def settle(self) -> None:
+        for message in self.answers.sent:
+            assert message.account is not None
+            message.account.acked += 1
+            message.let_go()
+        assert self.replies.counts.balance() == 0
+        assert self.replies.counts.waiting == 0
+
+
+def test_a_request_has_its_result_and_is_published_nowhere() -> None:
+    rig = Asking()
+    publishes = rig.ask(1, 2, 3, others=[2])
+    rig.run()
+    assert rig.said == [(1, [1]), (3, [3])]
+    assert rig.values == [[2]]
+    assert [r.owed for r in publishes] == [1, 1, 1]
+    rig.settle()
+    rig.sent[0].let_go()
+    assert [r.owed for r in publishes] == [0, 0, 0]
+    assert rig.counts.published == 3
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "latest_only", "block"])
+def test_a_request_that_finds_no_slot_is_told_so_at_once(overflow: str) -> None:
+    rig = Asking(slots=2, overflow=overflow)
+    rig.ask(1, 2, 3)
+    assert rig.said == [(3, "busy")]
+    assert rig.pipeline.parked == 0
+    rig.run()
+    assert rig.said == [(3, "busy"), (1, [1]), (2, [2])]
+    rig.settle()
+
+
+@pytest.mark.parametrize(("overflow", "first"), [("drop_oldest", "overflow"), ("latest_only", "overflow"), ("block", [1])])
+def test_an_input_that_takes_its_place_is_told_of(overflow: str, first: Any) -> None:
+    rig = Asking(slots=1, overflow=overflow)
+    rig.ask(1)
+    for value in (2, 3):
+        rig.push(value, receipts=[Receipt(value)])
+    rig.ask(4)
+    while rig.run():
+        pass
+    assert dict(rig.said) == {1: first, 4: "busy"}
+    rig.settle()
+
+
+def test_without_a_model_the_answer_comes_at_once() -> None:
+    rig = Asking(model=False, overflow="block", room=1)
+    rig.ask(1)
+    assert len(rig.answers.sent) == 1
+    rig.outlet.free = 0
+    rig.ask(2)
+    assert rig.said[1:] == [(2, "busy")]
+
+
+def test_nothing_is_admitted_while_the_output_is_away_or_memory_is_short() -> None:
+    rig = Asking(overflow="block", room=0)
+    rig.ask(1)
+    rig = Asking()
+    rig.pipeline.shed(True)
+    rig.ask(1)
+    assert rig.said == [(1, "busy")]
+
+
+def test_several_rows_of_one_request_are_refused() -> None:
+    rig = Asking()
+    ask = rig.replies.ask(b"\x08" + text(b"clients/a") + reply_properties(b"1", None), NONE, 1, 0)
+    assert ask is not None
+    rig.push(1, 2, receipts=[ask], has_requests=True)
+    assert rig.said == [(1, "several_rows")]
+    assert rig.counts.drops.by_reason == {"several_rows": 2}
+    rig.settle()
+
+
+def test_errors_have_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    rig = Asking(pre="steps.py:refuse", post="steps.py:after", folder=tmp_path, slots=8)
+    rig.ask(100, 50, 7, 1)
+    rig.run(fail=lambda x: x == 7)
+    rig.ask(5, age=60 * 10**9, expiry_s=1)
+    rig.run()
+    assert rig.said == [(100, "preprocess"), (7, "model_error"), (50, "postprocess"), (1, [2]), (5, "expired")]
+    rig.settle()
+
+
+def test_what_is_older_than_the_deadline_is_told_so() -> None:
+    rig = Asking(deadline=10**9)
+    rig.ask(1, age=2 * 10**9)
+    rig.run()
+    assert rig.said == [(1, "expired")]
+    rig.settle()
+
+
+def test_what_has_expired_is_not_run() -> None:
+    rig = Asking()
+    rig.ask(1, 2, others=[2], age=2 * 10**9, expiry_s=1)
+    rig.replies.look(Clock().now())
+    assert rig.said == [(1, "expired")]
+    assert rig.counts.drops.by_reason == {"expired": 1}
+    assert rig.run() == 1
+    assert rig.values == [[2]]
+    rig.settle()
+
+
+def test_what_the_broker_sends_again_has_one_answer() -> None:
+    rig = Asking()
+    publishes = rig.ask(1)
+    rig.pipeline.supersede(rig.replies.supersede(set(publishes)) | set(publishes))
+    assert rig.run() == 0
+    rig.ask(1)
+    rig.run()
+    assert rig.said == [(1, [1])]
+
+
+def test_at_a_stop_all_that_wait_are_told() -> None:
+    rig = Asking()
+    rig.ask(1, 2)
+    rig.pipeline.abandon()
+    assert rig.said == [(1, "shutdown"), (2, "shutdown")]
+
+
+def test_answers_are_no_input_of_the_next_pipeline() -> None:
+    rig, blocks = Asking(), list[Block]()
+    rig.pipeline._results = [(Field("y", 0, 1), ("outputs", "y"))]
+    rig.pipeline.followers = [blocks.append]
+    rig.ask(1, 2, 3, others=[2])
+    rig.run()
+    assert [block.values.tolist() for block in blocks] == [[[2]]]

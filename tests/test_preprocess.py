@@ -80,6 +80,15 @@ def test_normalize_by_column_and_by_one_number() -> None:
     assert batch[0, 0, 0] == 1
 
 
+@pytest.mark.parametrize("bounds", [([1, 2, 3], [4, 5, 6]), (1, [4, 5, 6]), ([1, 2, 3], 4)])
+def test_normalize_of_large_pictures_goes_by_colour(bounds: Any) -> None:
+    mean, std = bounds
+    picture = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3)).astype(np.uint8)
+    made = compose([normalize(mean=mean, std=std)], (160, 160, 3))(picture.reshape(2, -1))
+    assert made.dtype == np.float32
+    assert np.allclose(made, (picture - np.array(mean, np.float64)) / np.array(std, np.float64), atol=1e-5)
+
+
 def test_normalize_keeps_the_digits_of_a_small_change_on_a_large_value() -> None:
     pre = compose([normalize(101325, 0.01)], (1,))
     assert pre(np.array([[np.float32(101325.0078125)]])).item() == pytest.approx(0.78125)

@@ -39,15 +39,14 @@ def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
 def test_the_examples_are_tested_deployments() -> None:
     known = {_without_blanks(path.read_text("utf-8")) for path in CASES.glob("*.toml")}
     examples = [block for block in BLOCKS if _without_blanks(block) in known]
-    assert len(examples) == 4
+    assert len(examples) == 5
 
 
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(_code())))
-    assert named - {"deploy"} <= targets  # deploy is named as what is not there yet
-    assert {"run", "test", "check", "bench"} <= named
-    assert "deploy" not in targets
+    assert named <= targets
+    assert {"run", "test", "check", "bench", "deploy", "status", "logs", "rollback", "undeploy"} <= named
 
 
 @pytest.mark.parametrize("target", ["help", "run", "test", "check"])
@@ -59,7 +58,7 @@ def test_make_knows_what_to_do(target: str) -> None:
 def test_commands_and_options_exist() -> None:
     parser = cli._parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    command_line = re.compile(r"(^|/|\s)edged (run|check|record|reload|model)\b")
+    command_line = re.compile(r"(^|/|\s)edged (run|check|record|reload|status|model|bench|doctor)\b")
     lines = [line for code in _code() for line in code.splitlines() if command_line.search(line)]
     assert {re.search(r"edged ([a-z]+)", line)[1] for line in lines} == set(commands)  # type: ignore[index]
     for line in lines:

@@ -28,6 +28,52 @@ def waiting(slots: Slots) -> list[float]:
     return [float(v) for v in inputs["x"][: len(taken), 0]]
 
 
+def undecided(slots: Slots, value: float, key: int = 0, receipt: Receipt = NONE) -> None:
+    row = slots.put(key, int(value), int(value), receipt, False, is_open=False)
+    if row is not None:
+        slots.rows["x"][row] = value
+
+
+def test_what_is_undecided_is_not_taken_and_keeps_its_place() -> None:
+    slots, drops = make(5)
+    receipts = [Receipt(i) for i in range(3)]
+    for i, receipt in enumerate(receipts):
+        undecided(slots, i + 1, key=i, receipt=receipt)
+        receipt.done()
+    put(slots, 4, key=3)
+    assert (len(slots), slots.ready, slots.oldest, waiting(slots)) == (4, 1, 1, [4])
+    assert slots.judge(lambda slot: None if slot.key == 2 else slot.key == 0, 3) == (1, 1)
+    assert (len(slots), slots.ready, slots.free) == (2, 1, 3)
+    assert [r.owed for r in receipts] == [1, 0, 1]
+    assert slots.judge(lambda _: True, 2) == (0, 0)  # it came later
+    assert slots.judge(lambda _: True, 3) == (1, 0)
+    assert waiting(slots) == [1, 3]
+    assert (slots.ready, slots.oldest, drops.total) == (0, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("overflow", "left"),
+    [("drop_oldest", [2, 3, 4]), ("drop_newest", [1, 2, 3]), ("latest_only", [2, 3, 4])],
+)
+def test_what_is_undecided_gives_way_as_the_rest_does(overflow: str, left: list[float]) -> None:
+    slots, drops = make(overflow=overflow)
+    put(slots, 1)
+    undecided(slots, 2, key=1)
+    undecided(slots, 3, key=2)
+    undecided(slots, 4)  # it may yet be refused, so it takes the place of none of its key that may run
+    slots.judge(lambda _: True, 9)
+    assert waiting(slots) == left
+    assert drops.by_reason == {"overflow": 1}
+
+
+def test_the_newest_that_is_undecided_takes_the_place_of_an_older_one() -> None:
+    slots, _ = make(overflow="latest_only")
+    for value, key in ((1, 0), (2, 1), (3, 2), (4, 0)):
+        undecided(slots, value, key=key)
+    assert slots.judge(lambda slot: slot.arrival == 4, 9) == (1, 2)
+    assert waiting(slots) == [4]
+
+
 @pytest.mark.parametrize(
     ("overflow", "left"),
     [("drop_oldest", [3, 4, 5]), ("drop_newest", [1, 2, 3]), ("latest_only", [3, 4, 5])],
@@ -136,3 +182,50 @@ def test_nothing_is_lost_twice_and_no_row_is_given_twice(count: int, overflow: s
     slots.forget()
     assert all(r.owed == 0 for r in receipts)
     assert all(times == sorted(times) for times in seen.values())
+
+
+def by_key(count: int = 8) -> Slots:
+    return Slots(count, {"x": ((2,), np.float32)}, "drop_oldest", Drops("test"), is_by_key=True)
+
+
+def test_a_key_is_once_in_a_batch_and_stays_in_order() -> None:
+    slots, inputs = by_key(), {"x": np.zeros((8, 2), np.float32)}
+    for value, key in ((1, 7), (2, 7), (3, 8), (4, 7), (5, 8), (6, 9)):
+        put(slots, value, key)
+    first, more = slots.take(2), slots.take(2)  # of one batch, taken in two parts
+    assert [[s.time for s in part] for part in (first, more)] == [[1, 3], [6]]
+    slots.gather(first, inputs, 0)
+    slots.gather(more, inputs, 2)
+    assert waiting(slots) == [2, 5]
+    assert waiting(slots) == [4]
+
+
+def test_what_is_too_old_does_not_keep_its_key_from_a_batch() -> None:
+    slots = by_key()
+    for value, key in ((1, 7), (2, 8), (5, 7), (6, 7), (7, 8)):
+        put(slots, value, key)
+    assert [s.time for s in slots.take_fresh(8, since=5)] == [5, 7]
+    assert (len(slots), slots.free) == (1, 8 - 3)
+
+
+def test_a_slot_says_of_which_stretch_it_is() -> None:
+    slots = Slots(2, {}, "latest_only", Drops("test"))
+    slots.put(1, 0, 0, NONE, False, None, 4)
+    slots.put_many([2, 1, 2], [0] * 3, 0, [NONE] * 3, None, None, [6, 5, 7])
+    assert [(s.key, s.stretch) for s in slots.take(2)] == [(1, 5), (2, 7)]
+    more = by_key()
+    more.put_many([2, 1], [0] * 2, 0, [NONE] * 2, None, None, [6, 5])
+    assert [(s.key, s.stretch) for s in more.take(2)] == [(2, 6), (1, 5)]
+
+
+def test_what_nobody_waits_for_any_more_is_dropped() -> None:
+    slots, drops = make(count=4)
+    receipts = [Receipt(i) for i in range(4)]
+    for i, receipt in enumerate(receipts):
+        put(slots, i + 1, receipt=receipt)
+        receipt.done()
+    slots.expire({receipts[0], receipts[2], Receipt(9)})
+    assert [r.owed for r in receipts] == [0, 1, 0, 1]
+    assert drops.by_reason == {"expired": 2}
+    assert slots.free == 2
+    assert waiting(slots) == [2, 4]

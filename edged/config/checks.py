@@ -15,17 +15,23 @@ from typing import Any
 import msgspec
 
 from edged.config.convert import Finish, Rule
+from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
+    LARGEST_PICTURE,
+    Batch,
     Broker,
     Decode,
     DecodedSource,
     FieldSpec,
     Frame,
+    Gate,
     Health,
     Input,
+    Model,
     MqttSource,
     Output,
     Pipeline,
+    ProviderOptions,
     Publish,
     ReplaySource,
     SerialSource,
@@ -35,7 +41,7 @@ from edged.config.schema import (
 )
 from edged.config.units import MS
 from edged.config.values import STAND_INS, path_of_name
-from edged.config.words import found_among, quoted, shown
+from edged.config.words import did_you_mean, found_among, quoted, shown
 from edged.topics import parse_filter
 
 Raw = Mapping[str, Any]
@@ -47,6 +53,7 @@ INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
 FORMATS_WITH_PATH = ("json", "msgpack")
 FORMATS_WITH_DTYPE = ("struct", "raw")
 FORMATS_WITH_TEXT = ("csv", "json", "msgpack")
+DEFAULT_FIELD = {"raw": "value", "image": "image"}
 
 
 def mutual_tls(table: Broker, raw: Raw) -> Wrong:
@@ -174,13 +181,45 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
         yield "fields", 'expected a field that is not "_", found none'
 
 
+def picture(table: Decode, raw: Raw) -> Wrong:
+    """A picture is one field, and its pixels are no values to be scaled or judged."""
+    if table.format != "image":
+        return
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    if len(given) > 1:
+        yield "fields", f"expected one name, what the picture is called, found {len(given)}"
+    for i, one in enumerate(given):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        for key in ("scale", "offset", "unit", "valid", "shape") if isinstance(one, dict) else ():
+            if key in one:
+                yield f"{at}.{key}", 'has no effect with format = "image"; preprocess has the steps for pictures', "key"
+
+
+def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.decode.format == "image" and "on_bad" in raw:
+        yield "on_bad", "has no effect on pictures: one that cannot be decoded is dropped", "key"
+
+
+BytesSource = SerialSource | MqttSource | ReplaySource
+
+
+def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
+    return msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+
+
+def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
+    """A picture is larger than a line or a message of numbers."""
+    return LARGEST_PICTURE if table.decode.format == "image" and "max_bytes" not in raw else table.max_bytes
+
+
 def fill_fields(table: Decode, raw: Raw) -> Decode:
     """Fields with what `decode` says for all of them, and with the path that follows from their name."""
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
     specs: Sequence[FieldSpec] = table.fields
-    if not specs and table.format == "raw":
-        specs, given = (FieldSpec(name="value"),), [{}]
+    if not specs and table.format in DEFAULT_FIELD:
+        specs, given = (FieldSpec(name=DEFAULT_FIELD[table.format]),), [{}]
     filled = []
     for spec, one in zip(specs, given, strict=True):
         own = one if isinstance(one, dict) else {}
@@ -231,6 +270,8 @@ def _declared(decode: Decode) -> list[str] | None:
     """Names of the fields, where every field must be declared to be found; None where the payload names them."""
     if decode.format in FORMATS_WITH_PATH or decode.header:
         return None
+    if decode.format == "image":
+        return []
     return [spec.name for spec in decode.fields if spec.name != "_"]
 
 
@@ -241,7 +282,7 @@ def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
 
 
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
-    if table.frame.type == "line" and table.decode.format in ("struct", "raw", "msgpack"):
+    if table.frame.type == "line" and table.decode.format in ("struct", "raw", "msgpack", "image"):
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
@@ -253,11 +294,9 @@ def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
     elif checksum not in ("none", "nmea") and frames == "line":
         cure = "; a line's checksum of two hex digits after * is nmea" if checksum == "xor8" else ""
         yield "checksum", f'"{checksum}" is for frames of type "fixed" or "length"; lines have "nmea" or "none"{cure}'
-    if table.frame.size is not None and table.frame.size > table.max_bytes:
-        yield (
-            "frame.size",
-            f"a frame of {table.frame.size} bytes is longer than max_bytes, {table.max_bytes} bytes; set max_bytes",
-        )
+    limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
+    if table.frame.size is not None and table.frame.size > limit:
+        yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
 
 
 def normalize(table: Step, raw: Raw) -> Wrong:
@@ -305,6 +344,37 @@ def output_names(table: Output, raw: Raw) -> Wrong:
             yield "fields", f'"{name}" stands {count} times; each value needs a name of its own'
 
 
+def detections(table: Output, raw: Raw) -> Wrong:
+    if table.type != "detect":
+        return
+    if table.above is not None and not 0 <= table.above < 1:
+        yield "above", f"expected a score from 0 to less than 1, found {table.above:g}"
+    for name, count in Counter(table.label or ()).items():
+        if count > 1:
+            yield "label", f'"{name}" stands {count} times'
+
+
+def provider_options(table: ProviderOptions, raw: Raw) -> Wrong:
+    for provider, known in KNOWN.items():
+        for name in getattr(table, provider) or ():
+            if name in OWN:
+                yield f"{provider}.{name}", f"cannot be set here: {OWN[name]}", "key"
+            elif name not in known:
+                others = [other for other, names in KNOWN.items() if name in names]
+                cure = f'; it belongs to "{others[0]}"' if others else did_you_mean(name, known)
+                yield f"{provider}.{name}", f"ONNX Runtime has no such option for {provider}{cure}", "key"
+
+
+def options_of_others(table: Model, raw: Raw) -> Wrong:
+    """TensorRT leaves to CUDA what it cannot do itself; all else that is not tried has no options either."""
+    if table.providers is None or table.provider_options is None:
+        return
+    if "tensorrt" not in table.providers and table.provider_options.tensorrt is not None:
+        yield "provider_options.tensorrt", "has no effect, since providers does not name tensorrt", "key"
+    if not {"tensorrt", "cuda"} & set(table.providers) and table.provider_options.cuda is not None:
+        yield "provider_options.cuda", "has no effect, since providers names no GPU", "key"
+
+
 def thresholds(table: Output, raw: Raw) -> Wrong:
     if table.type != "anomaly":
         return
@@ -319,7 +389,17 @@ def thresholds(table: Output, raw: Raw) -> Wrong:
             yield "release", f"expected at least below, {table.below:g}, found {table.release:g}; it is where normal begins again"
 
 
-def conditions(table: When, raw: Raw) -> Wrong:
+def gate_conditions(table: Gate, raw: Raw) -> Wrong:
+    if not {"of", "above", "below", "label"} & raw.keys():
+        yield "of", 'required: when is it open? Such as above = 0.8, label = "worn", or of = "anomaly" (true)', "table"
+
+
+def batch_delay(table: Batch, raw: Raw) -> Wrong:
+    if table.max == 1 and table.delay:
+        yield "delay", "has no effect with max = 1: there is nothing to wait for", "key"
+
+
+def conditions(table: When | Gate, raw: Raw) -> Wrong:
     if table.above is not None and table.below is not None and table.above >= table.below:
         yield "below", f"nothing is above {table.above:g} and below {table.below:g}; both must hold"
     if table.label is not None and (table.above is not None or table.below is not None) and table.of == "label":
@@ -349,7 +429,7 @@ def without_model(table: Pipeline, raw: Raw) -> Wrong:
         return
     if table.output.type != "raw":
         yield "output", f'"{table.output.type}" needs a model; without one the samples themselves are the result'
-    for key in ("postprocess", "inputs", "slots", "overflow"):
+    for key in ("postprocess", "inputs", *(("slots", "overflow") if table.gate is None else ())):
         if key in raw:
             yield key, "has no effect without a model", "key"
 
@@ -377,8 +457,13 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("fields", "time"), overridden),
         Rule(("fields", "time"), skipped),
         Rule(("format", "fields", "dtype", "endian"), byte_order),
+        Rule(("format", "fields"), picture),
     ),
-    DecodedSource: (Rule(("decode", "key", "max_keys", "topic"), keys_and_time), Rule(("decode", "carry"), carried)),
+    DecodedSource: (
+        Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode", "carry"), carried),
+        Rule(("decode", "on_bad"), picture_source),
+    ),
     MqttSource: (Rule(("topic",), mqtt_topics),),
     SerialSource: (
         Rule(("frame", "decode"), binary_frames),
@@ -386,14 +471,27 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("flow", "rts"), flow_control),
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
+    ProviderOptions: (Rule(("tensorrt", "cuda"), provider_options),),
+    Model: (Rule(("providers", "provider_options"), options_of_others),),
     Step: (Rule(("step", "mean", "std", "min", "max"), normalize),),
     Input: (Rule(("fields", "value"), constant_or_fields),),
-    Output: (Rule(("type", "tensor", "fields"), output_names), Rule(("type", "above", "below", "release"), thresholds)),
+    Output: (
+        Rule(("type", "tensor", "fields"), output_names),
+        Rule(("type", "above", "below", "release"), thresholds),
+        Rule(("type", "above", "label"), detections),
+    ),
     When: (Rule(("above", "below", "label", "of"), conditions), Rule(("min_interval", "max_interval"), intervals)),
+    Gate: (Rule(("above", "below", "label", "of"), conditions), Rule(("of", "above", "below", "label"), gate_conditions)),
+    Batch: (Rule(("max", "delay"), batch_delay),),
     Publish: (Rule(("format", "fields"), published_fields),),
     Pipeline: (
-        Rule(("model", "output"), without_model),
+        Rule(("model", "output", "gate"), without_model),
         Rule(("align", "source"), alignment),
     ),
 }
-FINISH: dict[type[Table], Finish] = {Decode: fill_fields}
+FINISH: dict[type[Table], Finish] = {
+    Decode: fill_fields,
+    SerialSource: fill_max_bytes,
+    MqttSource: fill_max_bytes,
+    ReplaySource: fill_max_bytes,
+}

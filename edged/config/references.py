@@ -50,7 +50,8 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
 def unused(file: Raw) -> list[Problem]:
     """Warnings of what is configured and never used."""
     pipelines = _tables(file, "pipeline")
-    read = {name for p in pipelines.values() for _, name in _several("", p.get("source", []))}
+    read = {name for p in pipelines.values() for name in _read_by(p)}
+    answering = {name for name, s in _tables(file, "source").items() if s.get("reply")}
     run = {model for p in pipelines.values() for _, model in _several("", p.get("model"))}
     return [
         *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
@@ -58,7 +59,7 @@ def unused(file: Raw) -> list[Problem]:
         *(
             Problem(f"pipeline.{name}.publish", "it publishes nothing, and no pipeline reads it", is_warning=True)
             for name, p in pipelines.items()
-            if p.get("publish") == [] and name not in read
+            if p.get("publish") == [] and name not in read and not answering & {s for _, s in _several("", p.get("source", []))}
         ),
     ]
 
@@ -136,6 +137,12 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
     for source, count in Counter(one for _, one in sources).items():
         if count > 1:
             yield Problem(f"{at}.source", f'"{source}" stands {count} times')
+    gate = _gate_of(pipeline)
+    if gate == name and gate not in (names.sources or ()):
+        others = listed(s for s in streams or () if s != name)
+        yield Problem(f"{at}.gate.source", f'"{name}" is this pipeline itself; expected one of: {others}')
+    elif gate is not None:
+        yield from _must_be_known(f"{at}.gate.source", gate, "source or pipeline", streams)
     model = pipeline.get("model")
     if isinstance(model, str):
         yield from _must_be_known(f"{at}.model", model, "model", names.models)
@@ -149,6 +156,19 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
         if isinstance(entry, dict | str):
             path = f"{at}.publish" + (f"[{i}]" if isinstance(entries, list) and "publish" in pipeline else "")
             yield from _broker(f"{path}.broker", entry if isinstance(entry, dict) else {}, names)
+
+
+def _gate_of(pipeline: Raw) -> str | None:
+    """The stream that is its gate."""
+    gate = pipeline.get("gate")
+    source = gate.get("source") if isinstance(gate, dict) else None
+    return source if isinstance(source, str) else None
+
+
+def _read_by(pipeline: Raw) -> list[str]:
+    """The streams that it needs: those that it runs on, and its gate."""
+    gate = _gate_of(pipeline)
+    return [*(name for _, name in _several("", pipeline.get("source", []))), *([gate] if gate is not None else [])]
 
 
 def _publishes_by_name(pipeline: Raw) -> bool:
@@ -170,16 +190,16 @@ def _must_be_known(path: str, name: str, what: str, known: Sequence[str] | None)
 
 
 def _circles(pipelines: Mapping[str, Raw]) -> Iterator[Problem]:
-    """Pipelines that, over others, feed themselves. Each circle is reported once, at its first pipeline."""
-    feeds = {
-        name: [s for _, s in _several("", p.get("source", [])) if s in pipelines and s != name] for name, p in pipelines.items()
-    }
+    """Pipelines that, over others, feed or gate themselves. Each circle is reported once, at its first pipeline."""
+    feeds = {name: [s for s in _read_by(p) if s in pipelines and s != name] for name, p in pipelines.items()}
     done: set[str] = set()
     for start in feeds:
         way = _way_back(start, feeds) if start not in done else None
         if way:
             done.update(way)
-            yield Problem(f"pipeline.{start}.source", f"feeds itself: {' <- '.join([*way, start])}; break the circle")
+            is_gate = way[1] not in (name for _, name in _several("", pipelines[start].get("source", [])))
+            at = f"pipeline.{start}.{'gate.' if is_gate else ''}source"
+            yield Problem(at, f"feeds itself: {' <- '.join([*way, start])}; break the circle")
 
 
 def _way_back(start: str, feeds: Mapping[str, Sequence[str]]) -> list[str] | None:

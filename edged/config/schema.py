@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.units import KIB, H, S
+from edged.config.units import KIB, MIB, H, S
 from edged.config.values import (
     BaseTopic,
     BrokerUrl,
@@ -21,7 +21,9 @@ from edged.config.values import (
     Count,
     Custom,
     DeadBand,
+    Delay,
     DType,
+    Duration,
     Expiry,
     Factor,
     FieldName,
@@ -37,13 +39,16 @@ from edged.config.values import (
     Name,
     Number,
     Numbers,
+    Option,
     Packet,
     Period,
+    PictureSize,
     Providers,
     Range,
     Rate,
     Samples,
     Secret,
+    Share,
     Size,
     Span,
     Speed,
@@ -68,6 +73,7 @@ __all__ = [
     "FieldSpec",
     "Frame",
     "Function",
+    "Gate",
     "Health",
     "Input",
     "Key",
@@ -78,6 +84,7 @@ __all__ = [
     "Output",
     "OutputField",
     "Pipeline",
+    "ProviderOptions",
     "Publish",
     "ReplaySource",
     "Secret",
@@ -150,6 +157,10 @@ class Memory(Table, frozen=True, kw_only=True):
     budget: Annotated[
         Size | None,
         Key("resident memory never exceeded; the plan must fit", default="a quarter of the machine's, at most 512MiB"),
+    ] = None
+    gpu_budget: Annotated[
+        Size | None,
+        Key("the same for a GPU's memory, shared out among the models that may use it", default="half of what is free"),
     ] = None
 
 
@@ -328,35 +339,56 @@ class Time(Table, frozen=True, kw_only=True):
     ]
 
 
+NUMBERS = ("csv", "json", "msgpack", "struct", "raw")
+"""Formats whose samples are numbers."""
+LARGEST_PICTURE = 4 * MIB
+"""`max_bytes` of a source of pictures that does not say its own."""
+
+
 class Decode(Table, frozen=True, kw_only=True):
     """How bytes become named values."""
 
     TYPE = "format"
-    format: Annotated[Literal["csv", "json", "msgpack", "struct", "raw"], Key("how a payload or frame is written")]
+    format: Annotated[
+        Literal["csv", "json", "msgpack", "struct", "raw", "image"],
+        Key("how a payload or frame is written; image: a JPEG or PNG, needs `edged[image]`"),
+    ]
     fields: Annotated[
         Annotated[tuple[FieldSpec, ...], Several(1)],
         Key(
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
-            'raw: one row after another. `"_"` skips',
-            default='raw: `"value"`, else required',
+            'raw: one row after another; image: what the picture is called. `"_"` skips',
+            default='raw: `"value"`, image: `"image"`, else required',
             required=("csv", "json", "msgpack", "struct"),
         ),
     ] = ()
     time: Annotated[
         Time | None,
-        Key("when a sample was taken", default="on arrival: samples of one read or message are spread back at `rate`"),
+        Key(
+            "when a sample was taken",
+            default="on arrival: samples of one read or message are spread back at `rate`",
+            only=NUMBERS,
+        ),
     ] = None
     header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=("csv",))] = False
     separator: Annotated[Text, Key("between two columns", only=("csv",))] = ","
     endian: Annotated[Literal["little", "big"], Key("byte order", only=("struct", "raw"))] = "little"
+    max_pixels: Annotated[
+        Count,
+        Key("a larger picture is refused by its header, before it is decoded", default="4194304", only=("image",)),
+    ] = 4 * 1024 * 1024
+    color: Annotated[
+        Literal["rgb", "bgr", "gray"] | None,
+        Key("order of the colours", default='the model\'s, where `model.toml` says it, else `"rgb"`', only=("image",)),
+    ] = None
     dtype: Annotated[DType | None, Key("of every field that does not say its own", only=("struct", "raw"))] = None
-    scale: Annotated[Factor | None, Key("of every field that does not say its own")] = None
-    offset: Annotated[Number | None, Key("of every field that does not say its own")] = None
-    unit: Annotated[Text | None, Key("of every field that does not say its own")] = None
-    valid: Annotated[Range | None, Key("of every field that does not say its own")] = None
+    scale: Annotated[Factor | None, Key("of every field that does not say its own", only=NUMBERS)] = None
+    offset: Annotated[Number | None, Key("of every field that does not say its own", only=NUMBERS)] = None
+    unit: Annotated[Text | None, Key("of every field that does not say its own", only=NUMBERS)] = None
+    valid: Annotated[Range | None, Key("of every field that does not say its own", only=NUMBERS)] = None
     shape: Annotated[
         Annotated[tuple[Count, ...], Several()] | None,
-        Key("of every field that does not say its own"),
+        Key("of every field that does not say its own", only=NUMBERS),
     ] = None
 
 
@@ -435,7 +467,7 @@ class SerialSource(DecodedSource, frozen=True, kw_only=True):
     rts: Annotated[Flag, Key("line state at open")] = True
     frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
     checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Packet, Key("largest frame")] = 4 * KIB
+    max_bytes: Annotated[Packet, Key("largest frame", default="4KiB, image: 4MiB")] = 4 * KIB
 
 
 class MqttSource(DecodedSource, frozen=True, kw_only=True):
@@ -449,7 +481,18 @@ class MqttSource(DecodedSource, frozen=True, kw_only=True):
         Flag,
         Key("use the message the broker kept from before; off, since it is old but looks new"),
     ] = False
-    max_bytes: Annotated[Packet, Key("largest payload; the MQTT 5 Maximum Packet Size follows from it")] = 64 * KIB
+    reply: Annotated[
+        Annotated[tuple[Filter, ...], Several()],
+        Key(
+            "Response Topics of MQTT 5 that may be answered (filters): a request gets its result there, with its Correlation "
+            "Data, and it is published nowhere else; without it requests get no reply",
+            default="none",
+        ),
+    ] = ()
+    max_bytes: Annotated[
+        Packet,
+        Key("largest payload; the MQTT 5 Maximum Packet Size follows from it", default="64KiB, image: 4MiB"),
+    ] = 64 * KIB
 
 
 class ReplaySource(DecodedSource, frozen=True, kw_only=True):
@@ -463,7 +506,7 @@ class ReplaySource(DecodedSource, frozen=True, kw_only=True):
     ] = 1.0
     frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
     checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Packet, Key("largest frame or payload")] = 64 * KIB
+    max_bytes: Annotated[Packet, Key("largest frame or payload", default="64KiB, image: 4MiB")] = 64 * KIB
 
 
 class SimulateSource(Source, frozen=True, kw_only=True):
@@ -497,7 +540,29 @@ SOURCE_TYPES: dict[str, type[Source]] = {
 class Batch(Table, frozen=True, kw_only=True):
     """How many windows make one run."""
 
-    max: Annotated[Count | None, Key("windows in one run", default="as the model fixes it, else 16")] = None
+    max: Annotated[
+        Count | None,
+        Key("windows in one run", default="as the model fixes it, else 16, or 1 where the load shows that more gain nothing"),
+    ] = None
+    delay: Annotated[
+        Delay,
+        Key(
+            "how long to wait for more windows than there are, at most 10s; what comes while the model runs is a batch anyway",
+            default='`"0s"`',
+        ),
+    ] = 0
+
+
+class ProviderOptions(Table, frozen=True, kw_only=True):
+    """Options of ONNX Runtime's GPU providers, in its own names. The CPU has none."""
+
+    tensorrt: Annotated[
+        dict[str, Option] | None, Key("such as `{ trt_fp16_enable = true }`: half precision, faster and coarser")
+    ] = None
+    cuda: Annotated[
+        dict[str, Option] | None,
+        Key("such as `{ enable_cuda_graph = true }`: for models that run on the GPU whole, with fixed shapes"),
+    ] = None
 
 
 class Model(Table, frozen=True, kw_only=True):
@@ -511,6 +576,14 @@ class Model(Table, frozen=True, kw_only=True):
             default="the manifest's, or the file's metadata",
         ),
     ] = None
+    state: Annotated[
+        dict[str, Text] | None,
+        Key(
+            'what it remembers of each key: outputs that are the next run\'s inputs, `{ h_out = "h" }`; zero at start, after a '
+            "gap and for another file",
+            default="the manifest's",
+        ),
+    ] = None
     providers: Annotated[
         Providers,
         Key(
@@ -518,6 +591,7 @@ class Model(Table, frozen=True, kw_only=True):
             default='`"auto"`',
         ),
     ] = None
+    provider_options: Annotated[ProviderOptions | None, Key("passed through to ONNX Runtime", default="see there")] = None
     threads: Annotated[Annotated[int, integer(1, 256)], Key("intra-op threads; they never spin")] = 1
     batch: Annotated[Batch, Key("windows in one run", default="as the model fixes it")] = Batch()
     watch: Annotated[Flag, Key("swap when the file changes")] = True
@@ -574,8 +648,11 @@ class Input(Table, frozen=True, kw_only=True):
     ] = None
     size: Annotated[Count | None, Key("the newest so many rows; 1: the latest values", default="the window's")] = None
     layout: Annotated[
-        Literal["time,field", "field,time"] | None,
-        Key("which axis is time", default="the one that fits; required if both do"),
+        Literal["time,field", "field,time", "hwc", "chw"] | None,
+        Key(
+            "which axis is time; of pictures: height, width, colour, or colour, height, width",
+            default="the one that fits; required if both do",
+        ),
     ] = None
     value: Annotated[Constant, Key("a constant instead of fields")] = None
 
@@ -589,6 +666,18 @@ class Step(Table, frozen=True, kw_only=True):
     std: Annotated[Numbers | None, Key("(x - mean) / std; with `mean`", only=("normalize",))] = None
     min: Annotated[Numbers | None, Key("(x - min) / (max - min); with `max`", only=("normalize",))] = None
     max: Annotated[Numbers | None, Key("(x - min) / (max - min); with `min`", only=("normalize",))] = None
+    size: Annotated[
+        PictureSize | None,
+        Key("width and height that every picture is brought to: `[640, 640]`", only=("resize",), required=("resize",)),
+    ] = None
+    fit: Annotated[
+        Literal["letterbox", "stretch", "crop"],
+        Key(
+            "letterbox: in proportion, with grey around it; crop: in proportion, what is too much cut off; stretch: out of "
+            "proportion",
+            only=("resize",),
+        ),
+    ] = "letterbox"
 
 
 class OutputField(Table, frozen=True, kw_only=True):
@@ -606,10 +695,11 @@ class Output(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["raw", "classify", "regress", "anomaly"],
+        Literal["raw", "classify", "regress", "anomaly", "detect"],
         Key(
             "what a result holds. raw: `outputs.TENSOR`; classify: `label`, `score`, `scores.LABEL`; "
-            "regress: `values.NAME`; anomaly: `score`, `anomaly`"
+            "regress: `values.NAME`; anomaly: `score`, `anomaly`; detect: `detections` (each `label`, `score`, `box`: left, "
+            "top, right, bottom in pixels of the picture that was sent), `count`, `score` (the best)"
         ),
     ] = "raw"
     tensor: Annotated[
@@ -629,9 +719,25 @@ class Output(Table, frozen=True, kw_only=True):
         Literal["mae", "mse"] | None,
         Key("the model reconstructs its input: the error is the score", only=("anomaly",)),
     ] = None
-    above: Annotated[Number | None, Key("threshold: a higher score is abnormal", only=("anomaly",))] = None
+    above: Annotated[
+        Number | None,
+        Key(
+            "anomaly: threshold, a higher score is abnormal; detect: least score",
+            default="detect: 0.25",
+            only=("anomaly", "detect"),
+        ),
+    ] = None
     below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=("anomaly",))] = None
     release: Annotated[Number | None, Key("back to normal", default="the threshold", only=("anomaly",))] = None
+    iou: Annotated[
+        Share,
+        Key("of two boxes of one label that overlap more (intersection over union) the better one stays", only=("detect",)),
+    ] = 0.45
+    max: Annotated[Count, Key("most detections in a result: the best", only=("detect",))] = 100
+    label: Annotated[
+        Annotated[tuple[Text, ...], Several(1)] | None,
+        Key("only detections of these", default="all", only=("detect",)),
+    ] = None
     smooth: Annotated[
         Count,
         Key("mean of the last n results of the key", only=("classify", "regress", "anomaly")),
@@ -653,7 +759,7 @@ class When(Table, frozen=True, kw_only=True):
         Key(
             "which field of the result; alone: the field is true",
             default="classify: `label` for change, `score` for above and below; anomaly: `anomaly`, `score`; "
-            "regress: the first value; raw: none",
+            "detect: `count`, `score`; regress: the first value; raw: none",
         ),
     ] = None
     above: Annotated[Number | None, Key("the field is greater")] = None
@@ -670,6 +776,26 @@ class When(Table, frozen=True, kw_only=True):
         Period | None,
         Key("at least one in this time while results come: the newest, whether or not the conditions hold"),
     ] = None
+
+
+class Gate(Table, frozen=True, kw_only=True):
+    """Runs only while another stream says so, key by key. What is not run is counted as `gated`. All conditions must hold."""
+
+    source: Annotated[
+        Name,
+        Key("the stream that is judged: a source, or a pipeline by its results"),
+    ]
+    of: Annotated[
+        FieldName | None,
+        Key(
+            "which field of it; alone: the field is true",
+            default="required for a source; classify: `score`; anomaly: `score`; detect: `score`; regress: the first value",
+        ),
+    ] = None
+    above: Annotated[Number | None, Key("the field is greater")] = None
+    below: Annotated[Number | None, Key("the field is less")] = None
+    label: Annotated[Annotated[tuple[Text, ...], Several(1)] | None, Key("the field is one of these")] = None
+    hold: Annotated[Duration, Key("stays open so long after they last held", default='`"0s"`')] = 0
 
 
 class Publish(Table, frozen=True, kw_only=True):
@@ -742,6 +868,18 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Key(
             "a result that is older when it is made (counted from the arrival of its newest sample) is dropped as `expired`; "
             "what would be is not run"
+        ),
+    ] = None
+    priority: Annotated[
+        Annotated[int, integer(-1000, 1000)],
+        Key("of pipelines that share a model the higher runs first, equal ones take turns; when memory is short it is shed last"),
+    ] = 0
+    gate: Annotated[
+        Gate | None,
+        Key(
+            "run only while another stream says so, key by key: of the same sample where both start from one source, else of the "
+            "newest that is not after it; closed while nothing is known, and while that stream is stale",
+            default="none",
         ),
     ] = None
     window: Annotated[Window | None, Key("samples of one run", default="none: each sample by itself")] = None

@@ -44,6 +44,8 @@ MOST = 2**31 - 1
 """Of anything that is counted: more is a slip, and would not fit into the integers of a table."""
 RATES = (1e-8, 1e9)
 """Per second: one in three years, one a ns."""
+LONGEST_SIDE = 8192
+"""Pixels of what a model sees: more is a slip."""
 LARGEST_PACKET = 256 * MIB
 """No MQTT packet is longer."""
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -279,6 +281,14 @@ def keepalive(raw: object, around: Surroundings) -> int:
     return length
 
 
+def delay(raw: object, around: Surroundings) -> int:
+    """Nanoseconds; longer than the stop of the daemon takes would be no wait for a batch."""
+    length = duration(raw, around)
+    if length > 10 * S:
+        raise ValueError(f'expected at most "10s", found {shown(raw)}')
+    return length
+
+
 def speed(raw: object, around: Surroundings) -> float:
     """How many times as fast as recorded; 0: as fast as it goes."""
     value = _number(0)(raw, around)
@@ -443,6 +453,13 @@ def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
     return tuple(raw)
 
 
+def option(raw: object, _: Surroundings) -> bool | int | float | str:
+    """A value for a library, which has its own idea of what it may be."""
+    if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
+        return raw
+    raise ValueError(f"expected a number, a text, true or false, found {shown(raw)}")
+
+
 def constant(raw: object, _: Surroundings) -> Any:
     """A number, or lists of numbers as deep as the model's input; lists become tuples."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
@@ -463,6 +480,24 @@ def numbers(raw: object, _: Surroundings) -> tuple[float, ...]:
     return tuple(map(float, given))
 
 
+def picture_size(raw: object, _: Surroundings) -> tuple[int, int]:
+    """Width and height in pixels."""
+    wanted = "a width and a height in pixels, such as [640, 640]"
+    if not isinstance(raw, list) or len(raw) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in raw):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if not all(1 <= n <= LONGEST_SIDE for n in raw):
+        raise ValueError(f"expected {wanted}, each from 1 to {LONGEST_SIDE}, found {raw}")
+    return raw[0], raw[1]
+
+
+def share(raw: object, around: Surroundings) -> float:
+    """From 0 to 1."""
+    value = _number(0)(raw, around)
+    if value > 1:
+        raise ValueError(f"expected a number from 0 to 1, found {value:g}" + (f"; write {value / 100:g}" if value <= 100 else ""))
+    return value
+
+
 def function(raw: object, around: Surroundings) -> Function:
     wanted = '"file.py:function"'
     if not isinstance(raw, str):
@@ -473,7 +508,7 @@ def function(raw: object, around: Surroundings) -> Function:
     return Function(around.folder / file, called)
 
 
-STEPS = ("normalize", "detrend")
+STEPS = ("normalize", "detrend", "resize")
 
 
 def step(raw: object, around: Surroundings) -> str | Function:
@@ -536,6 +571,7 @@ Factor = Annotated[float, Value("number", factor)]
 Duration = Annotated[int, Value("duration", duration)]
 Period = Annotated[int, Value("duration", period)]
 Keepalive = Annotated[int, Value("duration", keepalive)]
+Delay = Annotated[int, Value("duration", delay)]
 Speed = Annotated[float, Value("number", speed)]
 Expiry = Annotated[int, Value("duration", expiry)]
 Size = Annotated[int, Value("size", size)]
@@ -550,8 +586,11 @@ Samples = Annotated[Span, Value("samples or duration", span)]
 DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 FilePath = Annotated[Path, Value("path", path)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
+Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
 Constant = Annotated[Any, Value("number, list", constant)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]
+PictureSize = Annotated[tuple[int, int], Value("ints", picture_size)]
+Share = Annotated[float, Value("number", share)]
 Custom = Annotated[Function, Value('`"file.py:function"`', function)]
-StepName = Annotated[str | Function, Value('`normalize` `detrend` or `"file.py:function"`', step)]
+StepName = Annotated[str | Function, Value('`normalize` `detrend` `resize` or `"file.py:function"`', step)]
 FieldPath = Annotated[tuple[str | int, ...], Value("field path", field_path)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from edged.decode.carry import MOST_BYTES, make_carry
 from edged.decode.csv import Csv
+from edged.decode.image import Pictures
 from edged.decode.json import Tree
 from edged.decode.plan import DecodePlan
 from edged.decode.struct import Records
@@ -31,8 +32,19 @@ FORMATS: dict[str, Callable[[DecodePlan], Format]] = {
 }
 
 
-class PayloadDecoder:
+class PayloadDecoder(Protocol):
     """Payloads to rows, each payload by itself: what is wrong with one touches no other."""
+
+    def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
+        """The rows of all payloads, in order, and a Reject for each that was refused.
+
+        `sensors[i]` names whose payload i is (the captures of its topic): with on_bad "hold" it gets its own last values.
+        `values` may be a read-only view of the joined payloads.
+        """
+
+
+class _Numbers:
+    """Of every format whose rows are numbers, which may be bad one by one."""
 
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
@@ -41,11 +53,6 @@ class PayloadDecoder:
         self._carry = make_carry(plan.format, plan.carry) if plan.carry else None
 
     def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
-        """The rows of all payloads, in order, and a Reject for each that was refused.
-
-        `sensors[i]` names whose payload i is (the captures of its topic): with on_bad "hold" it gets its own last values.
-        `values` may be a read-only view of the joined payloads.
-        """
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
         carry, limit = self._carry, self._plan.max_bytes
@@ -85,4 +92,4 @@ class PayloadDecoder:
 
 def make_payload_decoder(plan: DecodePlan) -> PayloadDecoder:
     """The decoder of one source's payloads. It has state only where bad values are held."""
-    return PayloadDecoder(plan)
+    return Pictures(plan) if plan.format == "image" else _Numbers(plan)

@@ -6,6 +6,7 @@ the file was loaded; here is what only shows when they meet. Knows nothing of by
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 
 from edged.config.values import path_of_name
 from edged.errors import Problem
+from edged.view import View
 
 if TYPE_CHECKING:
     from edged.config import schema
@@ -67,6 +69,14 @@ class DecodePlan:
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
     max_keys: int = 256
+    max_pixels: int = 0
+    views: tuple[View, ...] = ()
+    """Of pictures: what they are brought to, each a field of its own; and the largest that is decoded."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether decoding takes too long for the loop: a picture of a camera takes 1 to 100 ms."""
+        return self.format == "image"
 
     @property
     def value_fields(self) -> tuple[FieldPlan, ...]:
@@ -86,12 +96,15 @@ def plan_decode(
     dtype: Any = np.float32,
     max_keys: int = 256,
     carry: Sequence[str] = (),
+    views: Sequence[View] = (),
 ) -> DecodePlan | list[Problem]:
     """The plan, or every problem of it, with paths below the source (`decode.fields[2].dtype`).
 
     `key_fields` are the names in `key` that are no topic captures. `dtype` is that of the rows: float32 or float64.
-    `max_keys` bounds the sensors whose last good values are remembered.
+    `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures are brought to.
     """
+    if decode.format == "image":
+        return _plan_pictures(decode, max_bytes, frame, checksum, max_keys, views)
     time_field = decode.time.field if decode.time is not None else None
     named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields]))
     fields: list[FieldPlan] = []
@@ -122,6 +135,36 @@ def plan_decode(
         frame=frame,
         checksum=checksum,
         max_keys=max_keys,
+    )
+
+
+def _plan_pictures(
+    decode: schema.Decode,
+    max_bytes: int,
+    frame: schema.Frame | None,
+    checksum: schema.Checksum | None,
+    max_keys: int,
+    views: Sequence[View],
+) -> DecodePlan | list[Problem]:
+    """One field for each view, all of one name."""
+    if importlib.util.find_spec("PIL") is None:
+        return [Problem("decode.format", '"image" needs the package Pillow: pip install "edged[image]"')]
+    name, start, fields = decode.fields[0].name, 0, []
+    for view in views:
+        stop = start + view.nbytes
+        fields.append(FieldPlan(name, (name,), np.dtype(np.uint8), shape=view.shape, start=start, stop=stop))
+        start = stop
+    return DecodePlan(
+        format=decode.format,
+        fields=tuple(fields),
+        width=start,
+        dtype=np.dtype(np.uint8),
+        max_bytes=max_bytes,
+        frame=frame,
+        checksum=checksum,
+        max_keys=max_keys,
+        max_pixels=decode.max_pixels,
+        views=tuple(views),
     )
 
 

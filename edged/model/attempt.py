@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,8 @@ import msgspec
 import edged
 from edged.config.units import MIB
 from edged.errors import Problem
-from edged.model.child import WORDS_OF_MEMORY, Job, Said
+from edged.model.advice import Measured
+from edged.model.child import NICE, PASSED_ON, WORDS_OF_MEMORY, Job, Said
 from edged.model.fit import fit
 from edged.model.onnx import available
 from edged.model.providers import rungs
@@ -36,7 +37,11 @@ START_S = 30.0  # Python and the libraries, on a small board that is busy
 LOAD_S = 10.0
 LOAD_BYTES_A_S = 10 * MIB  # a slow card, and then the optimizer
 GPU_S = 60.0  # to start a driver and to load its libraries
-ENGINE_S = 1800.0  # TensorRT builds an engine for minutes
+ENGINE_S = 7200.0  # TensorRT builds an engine for minutes, at its highest level for more than an hour
+GPU_BYTES = 4 << 30  # of the host's memory: drivers and CUDA's libraries
+ENGINE_BYTES = 16 << 30  # while an engine is built
+ENGINE_THREADS = 8
+LEAST_NICE = 19
 RUN_S = 3.0
 FIRST_RUN_S = 10.0
 REST_S = 10.0
@@ -46,15 +51,14 @@ SPARE_BYTES = 64 * MIB
 CURE = "use a smaller model, or set memory.budget higher"
 MOST_SAID = 1 << 20
 MOST_STDERR = 1 << 16
-PASSED_ON = ("LD_", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "OPENBLAS_", "MALLOC_", "PYTHON", "LANG", "LC_", "PATH", "COVERAGE_")
-"""What the child keeps of the environment: no secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a trial may take: `memory_bytes` of address space beyond that of the libraries; seconds for opening the file and for
     its first run; for all the rest as long as so many first `runs` took, and `rest_s`. `room_bytes`: what it may have taken in
-    the end (None: as much as it likes), with the pages that onnxruntime's first session takes."""
+    the end (None: as much as it likes), with the pages that onnxruntime's first session takes. `bench_s`: how long to measure it
+    after that. `nice`: how far it stands back."""
 
     memory_bytes: int
     load_s: float
@@ -62,11 +66,13 @@ class Limits:
     runs: int
     rest_s: float = REST_S
     room_bytes: int | None = None
+    bench_s: float = 0.0
+    nice: int = NICE
 
     @property
     def cpu_s(self) -> int:
         """At worst, of one thread."""
-        return int(self.load_s + self.run_s * (1 + self.runs) + self.rest_s) + 1
+        return int(self.load_s + self.run_s * (1 + self.runs) + self.rest_s + 2 * self.bench_s) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Trial:
 
     report: LoadReport
     peak_bytes: int
+    measured: Measured | None = None
 
 
 def limits(plan: ModelPlan, room_bytes: int | None = None, slowest_s: float | None = None) -> Limits:
@@ -84,23 +91,35 @@ def limits(plan: ModelPlan, room_bytes: int | None = None, slowest_s: float | No
     fitted, _ = fit(plan)
     batch = fitted.batch_max if fitted is not None else 1
     numbers = sum(math.prod(row) for row in plan.rows.values()) * batch
-    slow_start = {"tensorrt": ENGINE_S, "cuda": GPU_S}
-    tried = set(rungs(plan.providers)) & set(available())
+    tried = (set(rungs(plan.providers)) & set(available())) - {"cpu"}
     return Limits(
-        memory_bytes=max(room_bytes or 0, 3 * weights + NUMBER_BYTES * numbers + SPARE_BYTES),
-        load_s=LOAD_S + weights / LOAD_BYTES_A_S + sum(s for rung, s in slow_start.items() if rung in tried),
+        memory_bytes=max(room_bytes or 0, 3 * weights + NUMBER_BYTES * numbers + SPARE_BYTES) + (GPU_BYTES if tried else 0),
+        load_s=LOAD_S + weights / LOAD_BYTES_A_S + GPU_S * len(tried),
         run_s=FIRST_RUN_S if slowest_s is None else max(RUN_S, 20 * slowest_s),
         runs=RUNS_A_ROW * batch,
         room_bytes=room_bytes,
     )
 
 
-async def attempt(plan: ModelPlan, allowed: Limits) -> Trial:
-    """Loads and runs the model elsewhere. If cancelled, that process is ended at once.
+def limits_of_build(plan: ModelPlan) -> Limits:
+    """For a trial that builds an engine first."""
+    usual = limits(plan)
+    return replace(
+        usual,
+        memory_bytes=usual.memory_bytes + ENGINE_BYTES,
+        load_s=usual.load_s + ENGINE_S,
+        run_s=ENGINE_S,  # an engine that the shapes of a run ask for
+        nice=LEAST_NICE,
+    )
+
+
+async def attempt(plan: ModelPlan, allowed: Limits, engine: str = "", compares: bool = False) -> Trial:
+    """Loads and runs the model elsewhere. If cancelled, that process is ended at once. `engine`: the folder of TensorRT's;
+    `compares`: its answers with those of the CPU.
 
     Raises `ModelRefused` with the reason in words.
     """
-    child = _Child(plan, allowed)
+    child = _Child(plan, allowed, engine, compares)
     try:
         return await in_one_shot_thread("edged-trial", child.run, lambda _: None)
     except asyncio.CancelledError:
@@ -108,9 +127,9 @@ async def attempt(plan: ModelPlan, allowed: Limits) -> Trial:
         raise
 
 
-def attempt_now(plan: ModelPlan, allowed: Limits) -> Trial:
+def attempt_now(plan: ModelPlan, allowed: Limits, engine: str = "", compares: bool = False) -> Trial:
     """The same, for commands: waits for the end."""
-    return _Child(plan, allowed).run()
+    return _Child(plan, allowed, engine, compares).run()
 
 
 class _TooLong(Exception):
@@ -120,9 +139,11 @@ class _TooLong(Exception):
 class _Child:
     """`run` in a thread that stays until the process has ended: the kernel ends it together with that thread."""
 
-    def __init__(self, plan: ModelPlan, allowed: Limits) -> None:
+    def __init__(self, plan: ModelPlan, allowed: Limits, engine: str = "", compares: bool = False) -> None:
         self._plan = plan
         self._allowed = allowed
+        self._engine = engine
+        self._compares = compares
         self._lock = threading.Lock()
         self._pid = 0  # while it has not been waited for
         self._is_unwanted = False
@@ -158,11 +179,21 @@ class _Child:
                     code = process.wait()
                     self._pid = 0
         if said.report is not None:
-            return self._fitting(Trial(said.report, said.peak_bytes))
+            return self._fitting(Trial(said.report, said.peak_bytes, said.measured))
         raise self._refused(*self._reasons(said, code, is_late))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        job = Job(self._plan, self._allowed.memory_bytes, self._allowed.cpu_s * self._plan.threads)
+        allowed = self._allowed
+        threads = self._plan.threads if allowed.nice < LEAST_NICE else ENGINE_THREADS
+        job = Job(
+            self._plan,
+            allowed.memory_bytes,
+            allowed.cpu_s * threads,
+            allowed.bench_s,
+            self._engine,
+            self._compares,
+            allowed.nice,
+        )
         fd = os.memfd_create("edged-trial")  # nothing to write while it starts
         try:
             with open(fd, "wb", closefd=False) as file:
@@ -234,6 +265,10 @@ class _Child:
             case "measure":
                 self._rest_s = allowed.rest_s + allowed.runs * before
                 return self._rest_s
+            case "compare":
+                return allowed.load_s + self._rest_s
+            case "bench":
+                return self._rest_s + 2 * allowed.bench_s
             case _:
                 return 0.0
 
@@ -252,9 +287,14 @@ class _Child:
         if code == -signal.SIGKILL:
             return [f"its trial was ended by the system {doing}: probably this machine has no memory left for it"]
         if code < 0:
-            return [f"onnxruntime crashes on it ({signal.strsignal(-code)}) {doing}: the file is damaged or hostile"]
+            why = "the file is damaged or hostile" if self._is_on_cpu else "are the GPU, its driver and CUDA made for each other?"
+            return [f"onnxruntime crashes on it ({signal.strsignal(-code)}) {doing}: {why}"]
         last = self._stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         return [f"its trial ended {doing} without a result: {last[:400] or f'exit status {code}'}"]
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        return not (set(rungs(self._plan.providers)) & set(available())) - {"cpu"}
 
     def _too_long(self) -> str:
         allowed = self._allowed

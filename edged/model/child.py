@@ -1,8 +1,9 @@
 """The process in which a model is tried before the daemon loads it: whatever its file makes onnxruntime do, this is where.
 
 Started by `model/attempt.py` only. It ties its own hands first (memory, processor time, files, priority, and it ends with the
-thread that started it), then loads the model exactly as the daemon would. It says a line of JSON on standard output for each
-stage that begins, and one at the end: what was measured, or why not.
+thread that started it), then loads the model exactly as the daemon would, and measures it for so long as it is asked to
+(`model/bench.py`). It says a line of JSON on standard output for each stage that begins, and one at the end: what was found, or
+why not.
 """
 
 from __future__ import annotations
@@ -14,28 +15,37 @@ import pickle
 import resource
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from edged import process
 from edged.budget import PAGE
+from edged.model.advice import Measured
 from edged.model.records import LoadReport, ModelPlan, ModelRefused
 
 PR_SET_PDEATHSIG = 1  # prctl.h
 STACK = 8 << 20  # address space that a thread takes for its stack
 NICE = 10
 OPEN_FILES = 64
+PASSED_ON = ("LD_", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "OPENBLAS_", "MALLOC_", "PYTHON", "LANG", "LC_", "PATH", "COVERAGE_")
+"""What the child keeps of the environment: no secrets."""
 WORDS_OF_MEMORY = ("bad_alloc", "Failed to allocate", "Available memory of", "Cannot allocate memory", "Unable to allocate")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to try, and what it may take: address space beyond that of the libraries, and seconds of processor time."""
+    """What to try, and what it may take: address space beyond that of the libraries, and seconds of processor time.
+    `bench_s`: how long to measure it then. `engine`: the folder of TensorRT's. `compares`: its answers with those of the CPU.
+    `nice`: how far it stands back."""
 
     plan: ModelPlan
     memory_bytes: int
     cpu_s: int
+    bench_s: float = 0.0
+    engine: str = ""
+    compares: bool = False
+    nice: int = NICE
 
     @property
     def is_gpu(self) -> bool:
@@ -48,6 +58,7 @@ class Said(msgspec.Struct, omit_defaults=True):
     stage: str = ""
     report: LoadReport | None = None
     peak_bytes: int = 0
+    measured: Measured | None = None
     refused: list[str] = []
     is_memory: bool = False
 
@@ -65,10 +76,21 @@ def main() -> None:
     job: Job = pickle.load(sys.stdin.buffer)
     has_gpu = job.is_gpu and available() != ["cpu"]
     _limit(job, has_gpu)
-    peak = _peak()
+    peak, private = _peak(), _private()
     try:
-        _, report = load_session(job.plan, lambda stage: _say(say, Said(stage)))
+        bound, report = load_session(job.plan, lambda stage: _say(say, Said(stage)), engine=job.engine)
+        if job.compares and report.provider != "cpu":
+            _say(say, Said("compare"))
+            from edged.model.compare import against_cpu
+
+            report = replace(report, cpu_us=against_cpu(bound, report, job.plan))
         said = Said(report=report, peak_bytes=max(0, _peak() - peak))
+        private = max(0, _private() - private)
+        if job.bench_s:
+            _say(say, Said("bench"))
+            from edged.model.bench import measure
+
+            said.measured = measure(bound, report, job.plan, job.bench_s, private)
     except ModelRefused as error:
         texts = [p.text for p in error.problems]
         said = Said(refused=texts, is_memory=any(word in text for word in WORDS_OF_MEMORY for text in texts))
@@ -88,7 +110,7 @@ def _limit(job: Job, has_gpu: bool) -> None:
     """A GPU's driver reserves address space for all of its memory, and writes compiled kernels: there only what is written to
     counts, and files are allowed."""
     with contextlib.suppress(OSError):
-        os.nice(NICE)
+        os.nice(job.nice)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # rather this process than the daemon
     _set(resource.RLIMIT_CORE, 0)
@@ -110,9 +132,14 @@ def _set(what: int, limit: int) -> None:
 
 
 def _statm(field: int) -> int:
-    """Bytes of a column of /proc/self/statm: 0 the address space, 5 data and stack."""
+    """Bytes of a column of /proc/self/statm: 0 the address space, 1 resident, 2 of that shared, 5 data and stack."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[field]) * PAGE
+
+
+def _private() -> int:
+    """Bytes that are resident and shared with no other process."""
+    return _statm(1) - _statm(2)
 
 
 def _peak() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from edged.errors import Problem
 from edged.model.onnx_file import TensorInfo
@@ -18,7 +18,8 @@ class Fit:
     """`batch_max` rows are taken at once, always padded to `fixed` where the file fixes the number (else 0).
 
     `shapes` has each input's array shape with -1 for the batch axis; inputs without one have none. `outputs` are the names
-    to compute. `reasons` say where the batch is not what was asked for.
+    to compute. `reasons` say where the batch is not what was asked for. `axes` has the axis that counts rows for each end of a
+    state, None where there is none; all other tensors count along their first.
     """
 
     batch_max: int
@@ -26,6 +27,7 @@ class Fit:
     shapes: dict[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     reasons: tuple[str, ...]
+    axes: dict[str, int | None] = field(default_factory=dict)
 
 
 def batch_of(info: TensorInfo, row: tuple[int, ...], has_axis: bool | None = None) -> int | None:
@@ -52,6 +54,7 @@ def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
     if problems:
         return None, problems
     has_axis = None if plan.manifest.batch_axis is None else plan.manifest.batch_axis == 0
+    states = {s.input: s for s in plan.manifest.states}
     batches: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for info in onnx.inputs:
@@ -59,7 +62,8 @@ def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
             shapes[info.name] = plan.constants[info.name].shape
             continue
         row = plan.rows[info.name]
-        batch = batch_of(info, row, has_axis)
+        own = states.get(info.name)
+        batch = batch_of(info, row, has_axis) if own is None else NO_AXIS if own.axis is None else own.batch
         if batch is None:
             problems.append(Problem(f"model.{name}.path", f"{onnx_name(info)} does not take rows of {list(row)}"))
             continue
@@ -70,7 +74,8 @@ def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
         problems.append(Problem(f"model.{name}.path", f"its inputs take different numbers of rows at once: {sorted(fixed)}"))
     if problems:
         return None, problems
-    return _sized(plan, batches, fixed.pop() if fixed else 0, shapes), []
+    axes = {end: s.axis for s in plan.manifest.states for end in (s.input, s.output)}
+    return replace(_sized(plan, batches, fixed.pop() if fixed else 0, shapes), axes=axes), []
 
 
 def _sized(plan: ModelPlan, batches: dict[str, int], fixed: int, shapes: dict[str, tuple[int, ...]]) -> Fit:

@@ -18,9 +18,11 @@ from edged.budget import resident_bytes
 from edged.errors import Problem
 from edged.model import providers
 from edged.model.fit import Fit, fit
-from edged.model.onnx import ORT_TYPES, Arrays, BoundSession, available, open_session, plain
+from edged.model.onnx import ORT_TYPES, Arrays, BoundSession, nodes_of, open_session, place_of, plain, run_unbound
+from edged.model.providers import Choice
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow, RunFailed
-from edged.model.trial import Timing, agree, probe_rows
+from edged.model.state import StatePlan, as_tensor
+from edged.model.trial import Timing, agree, batching, probe_rows
 
 Tell = Callable[[str], object]
 
@@ -29,10 +31,13 @@ TIMED_RUNS = 25
 TIMED_NS = 100_000_000
 
 
-def load_session(plan: ModelPlan, tell: Tell | None = None) -> tuple[BoundSession, LoadReport]:
+def load_session(
+    plan: ModelPlan, tell: Tell | None = None, choice: Choice | None = None, engine: str = ""
+) -> tuple[BoundSession, LoadReport]:
     """Opens, binds, tries and times the model. Takes milliseconds to minutes: not on the loop.
 
-    `tell`, for a trial, hears what comes next: `open` the file, `run` a single row of it, `measure` all the rest.
+    `tell`, for a trial, hears what comes next: `open` the file, `run` a single row of it, `measure` all the rest. `choice`: who
+    is to run it, where that is known; else the plan's providers are tried here. `engine`: the folder of TensorRT's.
 
     Raises `ModelRefused` when it does not fit, no allowed provider runs it, or its golden samples come out otherwise.
     """
@@ -42,10 +47,11 @@ def load_session(plan: ModelPlan, tell: Tell | None = None) -> tuple[BoundSessio
     if fitted is None:
         raise ModelRefused(problems)
     golden = _read_golden(plan)
-    rung, opened, reasons = _climb(plan, fitted, golden, tell)
+    rung, opened, reasons = _climb(plan, fitted, golden, tell, choice, engine)
     bound, more = _settle_batch(opened, plan, fitted)
     more += _check_golden(bound, plan, golden)
-    bound, timing, where, still_more = _choose_thread(bound, opened, plan, fitted)
+    bound, timing, said = _try_batches(bound, opened, plan, fitted)
+    bound, timing, where, still_more = _choose_thread(bound, timing, opened, plan, fitted)
     report = LoadReport(
         name=plan.manifest.name,
         version=plan.manifest.version,
@@ -61,39 +67,53 @@ def load_session(plan: ModelPlan, tell: Tell | None = None) -> tuple[BoundSessio
         array_bytes=bound.array_bytes,
         resident_bytes=max(0, resident_bytes() - resident),
         load_s=time.perf_counter() - started,
+        nodes=nodes_of(opened.session) if rung != "cpu" else {},
+        builds=choice is not None and choice.builds,
+        is_held=choice is not None and choice.is_held,
+        batching=said,
     )
     return bound, report
 
 
 @dataclass(slots=True)
 class _Opened:
-    """A session that has run, what its outputs look like, and batches that it is known to run, the likeliest first."""
+    """A session that has run on `rung`, what its outputs look like, and batches that it is known to run, the likeliest first."""
 
+    rung: str
     session: Any
     outputs: tuple[OutputRow, ...]
     is_batched: bool
     samples: list[Arrays]
 
 
-def _climb(plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Tell | None) -> tuple[str, _Opened, tuple[str, ...]]:
+def _climb(
+    plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Tell | None, choice: Choice | None, engine: str
+) -> tuple[str, _Opened, tuple[str, ...]]:
     """Tries the providers in order with a real run of the largest batch; the first that runs it is taken."""
+    order = choice.rungs if choice is not None else providers.rungs(plan.providers)
     failed: dict[str, str] = {}
-    for rung in providers.rungs(plan.providers):
+    for rung in order:
         try:
             if tell is not None:
                 tell("open")
-            session = open_session(plan, fitted, rung)
+            session = open_session(plan, fitted, rung, engine)
             if tell is not None:
                 _run_one(session, plan, fitted, golden, tell)
-            opened = _look(session, plan, fitted, golden)
+            opened = _look(rung, session, plan, fitted, golden)
         except RunFailed as e:
             failed[rung] = str(e)
             continue
-        reasons = [providers.not_taken(r, text) for r, text in failed.items()]
-        if plan.providers == "auto" and "tensorrt" in available():
-            reasons.append(providers.NOT_BY_ITSELF)
-        return rung, opened, tuple(reasons)
-    key = "path" if providers.rungs(plan.providers)[-1] == "cpu" else "providers"
+        before = choice.reasons if choice is not None else ()
+        return rung, opened, (*before, *(providers.not_taken(r, text) for r, text in failed.items()))
+    if tell is not None and len(order) == 1 and order[0] != "cpu":  # a trial of it alone: whoever asked knows what that means
+        raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", failed[order[0]])])
+    if choice is not None and choice.is_held:
+        cure = f"build it first: edged model prepare {plan.manifest.name}"
+        text = f"TensorRT has no engine yet, and the CPU cannot keep its place until then: {failed[order[0]]}; {cure}"
+        raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", text)])
+    if choice is not None:
+        failed = dict(choice.failed) | failed
+    key = "path" if "cpu" in providers.rungs(plan.providers) else "providers"
     text = providers.none_ran(plan.providers, failed)
     raise ModelRefused([Problem(f"model.{plan.manifest.name}.{key}", text)])
 
@@ -103,27 +123,31 @@ def _run_one(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, tell: T
     for samples in _samples(plan, fitted, golden, fitted.fixed or 1):
         tell("run")
         with contextlib.suppress(Exception):  # whether it runs at all is found out below
-            session.run(list(fitted.outputs), _cut(samples, fitted, fitted.fixed or 1) | _constants(plan))
+            run_unbound(session, list(fitted.outputs), _cut(samples, fitted, fitted.fixed or 1) | _constants(plan))
             break
     tell("measure")
 
 
-def _look(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) -> _Opened:
+def _look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) -> _Opened:
     """Runs the session on several rows at once and finds out what its outputs look like, and on what kind of rows it runs.
 
     Raises `RunFailed` if it runs on none of them.
     """
     names = list(fitted.outputs)
     counts = [fitted.fixed] if fitted.fixed else sorted({1, min(2, fitted.batch_max), fitted.batch_max}, reverse=True)
+    states = {s.output: s for s in plan.manifest.states}
     shapes: dict[str, set[tuple[int, tuple[int, ...]]]] = {n: set() for n in names}
     kept: list[Arrays] = []
     failure: Exception | None = None
     for samples in _samples(plan, fitted, golden, counts[0]):
         try:
             for count in counts:
-                found = session.run(names, _cut(samples, fitted, count) | _constants(plan))
+                found = run_unbound(session, names, _cut(samples, fitted, count) | _constants(plan))
                 for name, y in zip(names, found, strict=True):
-                    shapes[name].add((count, y.shape))
+                    if name in states:
+                        _check_ends(states[name], y.shape, count)
+                    else:
+                        shapes[name].add((count, y.shape))
         except Exception as e:
             failure = failure or e
             continue
@@ -134,8 +158,23 @@ def _look(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) -> _Opened
     is_batched = has_axis and all(shape[:1] == (count,) for seen in shapes.values() for count, shape in seen)
     declared = {o.name: (o.shape, o.type) for o in session.get_outputs()}
     sizes = _axis_sizes(plan, fitted)
-    outputs = tuple(_output_row(n, *declared[n], {s for _, s in shapes[n]}, is_batched, sizes) for n in names)
-    return _Opened(session, outputs, is_batched, kept)
+    outputs = tuple(
+        OutputRow(n, states[n].dtype, states[n].shape)
+        if n in states
+        else _output_row(n, *declared[n], {s for _, s in shapes[n]}, is_batched, sizes)
+        for n in names
+    )
+    return _Opened(rung, session, outputs, is_batched, kept)
+
+
+def _check_ends(state: StatePlan, shape: tuple[int, ...], count: int) -> None:
+    """What comes out must go in again, whatever the file leaves open. Raises `RunFailed`."""
+    expected = tuple(count if n == -1 else n for n in state.tensor)
+    if shape != expected:
+        text = (
+            f"{state.output} came out as {list(shape)}, {state.input} is {list(expected)}; the two ends of a state must be alike"
+        )
+        raise RunFailed(text)
 
 
 def _axis_sizes(plan: ModelPlan, fitted: Fit) -> dict[str, int]:
@@ -143,6 +182,7 @@ def _axis_sizes(plan: ModelPlan, fitted: Fit) -> dict[str, int]:
     return {
         axis: size
         for info in plan.manifest.onnx.inputs
+        if info.name not in fitted.axes
         for axis, size in zip(info.shape or (), fitted.shapes[info.name], strict=False)
         if isinstance(axis, str) and size >= 0
     }
@@ -171,7 +211,8 @@ def _samples(plan: ModelPlan, fitted: Fit, golden: Arrays, count: int) -> list[A
 
 
 def _cut(samples: Arrays, fitted: Fit, count: int) -> Arrays:
-    return {n: (x[:count] if fitted.shapes[n][:1] == (-1,) else x[0]) for n, x in samples.items()}
+    axes = {n: 0 if s[:1] == (-1,) else None for n, s in fitted.shapes.items()} | fitted.axes
+    return {n: as_tensor(x[:count], axes[n]) for n, x in samples.items()}
 
 
 def _constants(plan: ModelPlan) -> Arrays:
@@ -184,12 +225,11 @@ def _bind(opened: _Opened, plan: ModelPlan, fitted: Fit, batch_max: int) -> Boun
 
     The largest batch first, so that memory grows once; the other sizes only where each compiles kernels of its own.
     """
-    bound = BoundSession(opened.session, plan, fitted, opened.outputs, opened.is_batched, batch_max)
+    place = place_of(plan, opened.rung)
+    bound = BoundSession(opened.session, plan, fitted, opened.outputs, opened.is_batched, batch_max, place)
     for name, x in bound.padded.items():
         x[:] = np.resize(opened.samples[0][name], x.shape)
-    sizes = (
-        bound.buckets if opened.session.get_providers()[0] != providers.RUNGS["cpu"] else [bound.buckets[0], bound.buckets[-1]]
-    )
+    sizes = bound.buckets if opened.rung != "cpu" else [bound.buckets[0], bound.buckets[-1]]
     for bucket in reversed(sizes):
         bound.run(min(bucket, batch_max))
     return bound
@@ -290,18 +330,36 @@ def _short(value: NDArray[Any]) -> str:
     return np.array2string(np.asarray(value).ravel()[:6], precision=4, separator=", ")
 
 
+def _timer(opened: _Opened, plan: ModelPlan) -> Callable[[], int]:
+    """With one thread the model's own processor time is what counts: at boot others crowd the machine, and while they keep the
+    loop from running, it makes no difference where the model would have run."""
+    is_alone = plan.threads == 1 and opened.rung == "cpu"
+    return time.thread_time_ns if is_alone else time.perf_counter_ns
+
+
+def _try_batches(bound: BoundSession, opened: _Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSession, Timing, str]:
+    """Rows go together only where that saves time on this machine, unless a size was asked for; and what was found."""
+    timer, rows = _timer(opened, plan), bound.batch_max
+    timing = measure(bound, rows, timer)
+    if rows == 1 or fitted.fixed:
+        return bound, timing, ""
+    alone = measure(bound, 1, timer)
+    pays, figures = batching(alone, timing, rows)
+    if pays or plan.batch_max is not None:
+        return bound, timing, f"batches of up to {rows} {'pay' if pays else 'do not pay, but were asked for'}: {figures}"
+    return _bind(opened, plan, fitted, 1), alone, f"one row a run: {rows} together would save nothing: {figures}"
+
+
 def _choose_thread(
-    bound: BoundSession, opened: _Opened, plan: ModelPlan, fitted: Fit
+    bound: BoundSession, timing: Timing, opened: _Opened, plan: ModelPlan, fitted: Fit
 ) -> tuple[BoundSession, Timing, str, tuple[str, ...]]:
     """Inline while the longest run keeps the loop deaf for 2 ms at most; a smaller batch is preferred to the worker where a
-    row costs about the same in it."""
-    # With one thread the model's own processor time is what counts: at boot others crowd the machine, and while they keep
-    # the loop from running, it makes no difference where the model would have run.
-    is_alone = plan.threads == 1 and opened.session.get_providers()[0] == providers.RUNGS["cpu"]
-    timer = time.thread_time_ns if is_alone else time.perf_counter_ns
-    timing = measure(bound, bound.batch_max, timer)
+    row costs about the same in it. `timing` is that of the largest batch."""
+    timer = _timer(opened, plan)
     if plan.run != "auto":
         return bound, timing, plan.run, ()
+    if opened.rung != "cpu":  # its runs are short while nobody else uses the GPU, which nobody can promise
+        return bound, timing, "worker", ()
     if timing.longest_ns <= INLINE_NS:
         return bound, timing, "inline", ()
     asked = bound.batch_max
@@ -314,7 +372,8 @@ def _choose_thread(
             bound = _bind(opened, plan, fitted, bucket)
             reason = f"batches of {bucket}: {asked} rows take {timing.longest_ns / 1e6:.1f} ms, which is too long for the loop"
             return bound, smaller, "inline", (reason,)
-    return bound, timing, "worker", (f"on the worker: {asked} rows take up to {timing.longest_ns / 1e6:.1f} ms",)
+    rows = f"{asked} rows take" if asked > 1 else "a row takes"
+    return bound, timing, "worker", (f"on the worker: {rows} up to {timing.longest_ns / 1e6:.1f} ms",)
 
 
 def measure(bound: BoundSession, count: int, timer: Callable[[], int]) -> Timing:

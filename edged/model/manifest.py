@@ -17,8 +17,16 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     [inputs.x]                             # by the input's name in the ONNX file
     fields = ["ax", "ay", "az"]            # taken by name from the source
     units = { ax = "g", ay = "g" }         # compared with the source's units
-    layout = "time,field"                  # or "field,time"
+    layout = "time,field"                  # or "field,time"; of pictures "hwc" or "chw"
+    color = "bgr"                          # of pictures: the order of colours; "rgb", "bgr" or "gray"
     shape = [256, 3]                       # one row, where the file leaves axes open
+
+    [state]                                # what it remembers of each key, by output: the next run's input
+    h_out = "h"
+
+    [detect]                               # for output = "detect", where the shape alone does not tell
+    head = "yolov8"                        # "yolov8": [4 + classes, boxes], "yolov5": [boxes, 5 + classes], or
+                                           # "nms": [boxes, 6], each left, top, right, bottom, score, class
 
     [golden]                               # or golden = "golden.npz"; run at every load
     file = "golden.npz"                    # arrays named like inputs and outputs, samples along the first axis
@@ -45,14 +53,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.config.document import SyntaxProblem, parse
+from edged.detect import HEADS
 from edged.errors import Problem
-from edged.inputs import FIELD_TIME, TIME_FIELD
+from edged.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
 from edged.model.onnx_file import OnnxFile, read_onnx
+from edged.model.state import StatePlan, plan_states
 
 MAX_MANIFEST = 1 << 20
 MAX_GOLDEN = 64 << 20
-LAYOUTS = (TIME_FIELD, FIELD_TIME)
-KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "golden")
+LAYOUTS = (TIME_FIELD, FIELD_TIME, HWC, CHW)
+COLORS = ("rgb", "bgr", "gray")
+KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "state", "detect", "golden")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class InputHints:
     units: dict[str, str] = field(default_factory=dict)
     layout: str | None = None
     shape: tuple[int, ...] | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +110,8 @@ class Golden:
 class Manifest:
     """`name` is the configuration's. `path` is the .onnx file, `sha256` the hash of it and of its weights' files
     (64 hex digits). `batch_axis` is 0, None
-    when the file itself must tell, or -1 when there is none."""
+    when the file itself must tell, or -1 when there is none. `states` is what `state` comes to, the configuration's in its place
+    where that has one."""
 
     name: str
     path: Path
@@ -111,6 +124,9 @@ class Manifest:
     normalize: Normalize | None = None
     inputs: dict[str, InputHints] = field(default_factory=dict)
     golden: Golden | None = None
+    head: str | None = None
+    state: dict[str, str] = field(default_factory=dict)
+    states: tuple[StatePlan, ...] = ()
 
 
 def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]]:
@@ -122,6 +138,10 @@ def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]
     if onnx is None:
         return None, toml.problems
     toml.only("", table, KEYS)
+    axis, state = toml.batch_axis(table), toml.state(table)
+    states, wrong = plan_states(onnx, state, axis)
+    for text in wrong:
+        toml.wrong("state", text)
     manifest = Manifest(
         name=name,
         path=file,
@@ -130,10 +150,13 @@ def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]
         version=toml.text(table, "version"),
         description=toml.text(table, "description"),
         labels=toml.texts(table, "labels") or toml.labels_of(onnx),
-        batch_axis=toml.batch_axis(table),
+        batch_axis=axis,
         normalize=toml.normalize(table),
         inputs=toml.inputs(table, onnx),
         golden=toml.golden(table, file.parent, onnx),
+        head=toml.head(table),
+        state=state,
+        states=states,
     )
     toml.text(table, "name")
     wanted = toml.text(table, "sha256").lower()
@@ -247,6 +270,10 @@ class _Toml:
         value = self.get(table, "batch_axis", '0 or "none"', lambda v: v == "none" or (v == 0 and not isinstance(v, bool)))
         return None if value is None else -1 if value == "none" else 0
 
+    def state(self, table: dict[str, Any]) -> dict[str, str]:
+        expected = 'inputs by output, such as h_out = "h"'
+        return self.get(table, "state", expected, lambda v: isinstance(v, dict) and _is_list([*v.values()], str)) or {}
+
     def normalize(self, table: dict[str, Any]) -> Normalize | None:
         part = self.get(table, "normalize", "a table", lambda v: isinstance(v, dict))
         if part is None:
@@ -291,7 +318,7 @@ class _Toml:
         return hints
 
     def hints(self, prefix: str, given: dict[str, Any]) -> InputHints:
-        self.only(prefix, given, ("fields", "units", "layout", "shape"))
+        self.only(prefix, given, ("fields", "units", "layout", "color", "shape"))
         fields = self.texts(given, "fields", prefix) or None
         units = (
             self.get(given, "units", "texts by field", lambda v: isinstance(v, dict) and _is_list([*v.values()], str), prefix)
@@ -299,9 +326,19 @@ class _Toml:
         )
         if fields and (unknown := units.keys() - set(fields)):
             self.wrong(f"{prefix}units", f"{', '.join(sorted(unknown))} is not among its fields: {', '.join(fields)}")
-        layout = self.get(given, "layout", " or ".join(f'"{x}"' for x in LAYOUTS), lambda v: v in LAYOUTS, prefix)
+        layout = self.choice(given, "layout", LAYOUTS, prefix)
+        color = self.choice(given, "color", COLORS, prefix)
         shape = self.get(given, "shape", "a list of whole numbers", lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
-        return InputHints(fields, units, layout, None if shape is None else tuple(shape))
+        return InputHints(fields, units, layout, None if shape is None else tuple(shape), color)
+
+    def head(self, table: dict[str, Any]) -> str | None:
+        part = self.get(table, "detect", "a table", lambda v: isinstance(v, dict)) or {}
+        self.only("detect.", part, ("head",))
+        return self.choice(part, "head", HEADS, "detect.")
+
+    def choice(self, table: dict[str, Any], key: str, known: tuple[str, ...], prefix: str) -> str | None:
+        found: str | None = self.get(table, key, " or ".join(f'"{x}"' for x in known), lambda v: v in known, prefix)
+        return found
 
     def golden(self, table: dict[str, Any], folder: Path, onnx: OnnxFile) -> Golden | None:
         given = table.get("golden")

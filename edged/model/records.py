@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.model.providers import Options
 from edged.records import Slot
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -34,7 +35,8 @@ class ModelPlan:
     `rows` gives the shape of one row for every input that pipelines fill, in the model's own layout and without its batch
     axis; `constants` gives the whole value of every other input. `outputs` are those wanted; None means all tensors.
     `batch_max` None: as the file fixes it, else 16. `run`: "auto", "inline" or "worker".
-    `providers`: "auto", or names of `providers.RUNGS`, best first.
+    `providers`: "auto", or names of `providers.RUNGS`, best first; `provider_options` by them. `gpu_bytes`: what a session on a
+    GPU may take of its memory, 0 without a limit. `delay_ns`: how long a run may wait for more rows than there are.
     """
 
     manifest: Manifest
@@ -45,16 +47,20 @@ class ModelPlan:
     threads: int = 1
     batch_max: int | None = None
     run: str = "auto"
+    provider_options: Options = field(default_factory=dict)
+    gpu_bytes: int = 0
+    delay_ns: int = 0
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """Equal for two plans that would load the same file in the same way."""
         m = self.manifest
         return (
-            (m.path, m.sha256, m.version, m.labels, m.batch_axis),
+            (m.path, m.sha256, m.version, m.labels, m.batch_axis, m.states),
             tuple(self.rows.items()),
             tuple((name, x.dtype.str, x.shape, x.tobytes()) for name, x in self.constants.items()),
-            (self.outputs, self.providers, self.threads, self.batch_max, self.run),
+            (self.outputs, self.providers, self.threads, self.batch_max, self.run, self.gpu_bytes),
+            tuple((name, tuple(options.items())) for name, options in self.provider_options.items()),
         )
 
 
@@ -73,7 +79,10 @@ class LoadReport:
 
     `provider` ran the warm-up. `reasons` are sentences: rungs not taken, a batch or a thread that was not to be.
     `p50_us` and `max_us` are of 25 runs back to back of `batch_max` rows (processor time, if one
-    thread runs it). `resident_bytes` is what the process grew by.
+    thread runs it). `resident_bytes` is what the process grew by. `nodes`: how many nodes of the graph each provider runs, if
+    onnxruntime tells. `cpu_us`: the median time of such a run on the CPU, where the answers were compared with its (0: they were
+    not). `builds`: an engine is to be built for it meanwhile; `is_held`: until then it gives no results. `batching`: whether rows
+    together save time here, and the figures; empty where they cannot be taken together.
     """
 
     name: str
@@ -90,6 +99,11 @@ class LoadReport:
     array_bytes: int
     resident_bytes: int
     load_s: float
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    cpu_us: float = 0.0
+    builds: bool = False
+    is_held: bool = False
+    batching: str = ""
 
 
 class Session(Protocol):

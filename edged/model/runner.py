@@ -72,7 +72,10 @@ class Counts:
 
 
 class Model:
-    """`now` is the monotonic clock in ns, `call_soon` the loop's. `workers` is shared by all models."""
+    """`now` is the monotonic clock in ns, `call_soon` and `call_later` the loop's. `workers` is shared by all models.
+
+    With `delay_ns` a run that would be no full batch waits for so long after the first of its rows came.
+    """
 
     def __init__(
         self,
@@ -82,8 +85,13 @@ class Model:
         now: Callable[[], int],
         workers: Workers,
         stages: Stages | None = None,
+        call_later: Callable[..., Any] | None = None,
     ) -> None:
         self.name = name
+        self.delay_ns = 0
+        self._call_later = call_later
+        self._first_came = 0  # of what waits, with `delay_ns`; 0: nothing does
+        self._has_timer = False
         self._stages = stages or Stages(now)
         self._turn_as_stage = self._stages.wrap(f"model.{name}", self._turn)
         self._finish_as_stage = self._stages.wrap(f"model.{name}: results", self._finish_worker)
@@ -131,6 +139,8 @@ class Model:
 
     def wake(self) -> None:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
+        if self.delay_ns and not self._first_came:
+            self._first_came = self._now()
         if not self._is_scheduled and self.running is None and not self._is_closed:
             self._is_scheduled = True
             self._call_soon(self._turn_as_stage)
@@ -159,13 +169,17 @@ class Model:
 
     def _begin(self) -> bool:
         """One run of what waits, to its end if it is inline; whether there was something to run."""
-        if self.running is not None or self._is_closed:
+        if self.running is not None or self._is_closed or (self.delay_ns and self._waits_for_more()):
+            return False
+        if self.loaded.report.is_held:  # who keeps the place of a provider that is required gives no results
             return False
         session, report = self.loaded
         self.running_since = self._now()
         parts, count = self._take(session.batch_max)
         if not count:
             return False
+        if self._first_came:
+            self._first_came = self.running_since if self._count_waiting() else 0
         inputs = session.inputs
         for feeder, slots, start, _ in parts:
             feeder.gather(slots, inputs, start)
@@ -176,6 +190,23 @@ class Model:
         kind = "cpu" if report.provider == "cpu" else "gpu"
         self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage)
         return True
+
+    def _count_waiting(self) -> int:
+        return sum(share.feeder.waiting() for share in self._shares)
+
+    def _waits_for_more(self) -> bool:
+        """Whether what waits is no full batch yet, and has waited for less than `delay_ns`."""
+        left = self._first_came + self.delay_ns - self._now()
+        if left <= 0 or self._call_later is None or not 0 < self._count_waiting() < self.loaded.session.batch_max:
+            return False
+        if not self._has_timer:
+            self._has_timer = True
+            self._call_later(left / 1e9, self._on_timer)
+        return True
+
+    def _on_timer(self) -> None:
+        self._has_timer = False
+        self._wake_again()
 
     def _run_on_worker(self, session: Session, count: int) -> Outcome:
         with self._stages.on_worker(f"model.{self.name}: a run"):

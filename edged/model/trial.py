@@ -17,19 +17,31 @@ class Timing(NamedTuple):
     longest_ns: int
 
 
+BESIDE_NS = 80_000
+"""What a run takes besides the session: taking rows, copying them, handing results out."""
+WORTH = 0.9
+"""Rows together must cost less than this share of what they cost alone: else the first would only wait for the last."""
+
 GOLDEN = (5**0.5 - 1) / 2
 SPREAD = 12**0.5
 """Evenly spread numbers of this range have a standard deviation of 1."""
 
 
-def split_buckets(batch_max: int, fixed: int) -> list[int]:
-    """The numbers of rows that a session is run with, ascending: 1 to 8, then powers of two, then the largest itself."""
+def split_buckets(batch_max: int, fixed: int, exact: int = EXACT) -> list[int]:
+    """The numbers of rows that a session is run with, ascending: 1 to `exact`, then powers of two, then the largest itself."""
     if fixed:
         return [fixed]
-    buckets = list(range(1, min(batch_max, EXACT) + 1))
-    while buckets[-1] * 2 < batch_max and buckets[-1] >= EXACT:
+    buckets = list(range(1, min(batch_max, exact) + 1))
+    while buckets[-1] * 2 < batch_max and buckets[-1] >= exact:
         buckets.append(buckets[-1] * 2)
     return buckets if buckets[-1] == batch_max else [*buckets, batch_max]
+
+
+def batching(alone: Timing, together: Timing, rows: int) -> tuple[bool, str]:
+    """Whether a batch of `rows` pays, and the figures."""
+    each, one = (together.median_ns + BESIDE_NS) / rows, alone.median_ns + BESIDE_NS
+    figures = f"{together.median_ns / rows / 1e3:.1f} us a row, alone {alone.median_ns / 1e3:.1f} us"
+    return each < WORTH * one, figures
 
 
 def probe_rows(

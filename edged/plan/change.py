@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edged.model.records import ModelPlan
 from edged.plan.records import PipelinePlan, Plan, SourcePlan
 from edged.transport.mqtt_settings import LinkSettings
 
@@ -68,12 +69,20 @@ def window_mark(p: PipelinePlan) -> str:
     return hashlib.sha256(repr(_window(p)).encode()).hexdigest()[:16]
 
 
+def state_mark(p: PipelinePlan, models: Mapping[str, ModelPlan]) -> str:
+    """A text that two plans share only if what their models remember means the same; empty if they remember nothing."""
+    if not p.states or p.model is None:
+        return ""
+    own = (p.states, p.steps, p.inputs, models[p.model].manifest.sha256)
+    return hashlib.sha256(repr(own).encode()).hexdigest()[:16]
+
+
 def _window(p: PipelinePlan) -> tuple[Any, ...]:
-    return (p.sources, p.roots, p.align, p.window, p.fields, p.dtype, *_keys(p))
+    return (p.sources, p.roots, p.align, p.window, p.fields, p.dtype, p.view, *_keys(p))
 
 
 def _rows(p: PipelinePlan) -> tuple[Any, ...]:
-    return (p.steps, p.model is None, p.inputs, p.slots, p.overflow)
+    return (p.steps, p.model is None, p.inputs, p.states, p.state_gap_ns, p.slots, p.overflow)
 
 
 def _shape(p: PipelinePlan) -> tuple[Any, ...]:
@@ -90,7 +99,7 @@ def compare(old: Plan, new: Plan) -> Change:
     kinds: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any], Any], ...] = (
         ("broker", old.links, new.links, _link_parts),
         ("source", old.sources, new.sources, _source_parts),
-        ("model", old.models, new.models, lambda a, b: [] if a.identity == b.identity else ["file or settings"]),
+        ("model", old.models, new.models, _model_parts),
         ("pipeline", old.pipelines, new.pipelines, _pipeline_parts),
     )
     for kind, before, after, parts_of in kinds:
@@ -116,6 +125,12 @@ def _source_parts(a: SourcePlan, b: SourcePlan) -> list[str]:
     return [] if a == b else ["settings"]
 
 
+def _model_parts(a: ModelPlan, b: ModelPlan) -> list[str]:
+    if a.identity != b.identity:
+        return ["file or settings"]
+    return [] if a.delay_ns == b.delay_ns else ["delay"]
+
+
 def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
     if a == b:
         return []
@@ -128,8 +143,7 @@ def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
         parts.append("model")
     if not is_same_shape(a, b):
         parts.append(SHAPE)
-    if a.deadline_ns != b.deadline_ns:
-        parts.append("deadline")
+    parts += [part for part, (x, y) in _alone(a, b).items() if x != y]
     parts += [
         f"publish[{i}]"
         for i in range(max(len(a.publishes), len(b.publishes)))
@@ -138,9 +152,15 @@ def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
     return parts or ["settings"]
 
 
+def _alone(a: PipelinePlan, b: PipelinePlan) -> dict[str, tuple[Any, Any]]:
+    """Units of one value."""
+    return {"gate": (a.gate, b.gate), "priority": (a.priority, b.priority), "deadline": (a.deadline_ns, b.deadline_ns)}
+
+
 def _singles(old: Plan, new: Plan) -> list[str]:
     keys = {
         "memory.budget": (old.budget, new.budget),
+        "memory.gpu_budget": (old.gpu and old.gpu.budget, new.gpu and new.gpu.budget),
         "health.interval": (old.health_interval_ns, new.health_interval_ns),
         "health.broker": (old.health_brokers, new.health_brokers),
         "spool": (old.spool, new.spool),

@@ -8,7 +8,7 @@ import numpy as np
 
 from edged.config.schema import Input
 from edged.config.words import did_you_mean, listed
-from edged.inputs import InputPlan, fit, make_constant, seen_as
+from edged.inputs import CHW, HWC, InputPlan, fit, fit_picture, make_constant, seen_as
 from edged.model.manifest import InputHints, Manifest
 from edged.model.onnx_file import TensorInfo
 from edged.plan.records import WindowPlan
@@ -26,13 +26,20 @@ def plan_inputs(
     row: Row,
     window: WindowPlan | None,
     given: tuple[int, ...],
+    picture: tuple[int, ...] = (),
 ) -> tuple[InputPlan, ...] | None:
-    """One plan for each input of the model, or None after saying what does not fit.
+    """One plan for each input of the model but its states, or None after saying what does not fit.
 
-    `given` is the shape of one window (or sample) of `row` after the steps before the model.
+    `given` is the shape of one window (or sample) of `row` after the steps before the model; `picture` is height, width and
+    colours of a sample that is a picture.
     """
-    known = {i.name: i for i in manifest.onnx.inputs}
+    own = {s.input: s.output for s in manifest.states}
+    known = {i.name: i for i in manifest.onnx.inputs if i.name not in own}
     unknown = [name for name in settings if name not in known]
+    for name in [name for name in unknown if name in own]:
+        text = f"it is filled from {own[name]} of the run before, as state of model.{manifest.name}; leave it out"
+        at.wrong(f"inputs.{name}", text, "key")
+        return None
     for name in unknown:
         inputs = ", ".join(f"{i.name}: {i}" for i in known.values())
         at.wrong(f"inputs.{name}", f"the model has no such input; it has {inputs}{did_you_mean(name, [*known])}", "key")
@@ -44,7 +51,7 @@ def plan_inputs(
             "every input of the model is a constant, so no sample would reach it: fill at least one from fields",
         )
         return None
-    planner = _Planner(at, settings, manifest, row, window, given)
+    planner = _Planner(at, settings, manifest, row, window, given, picture)
     plans = [planner.plan(info) for info in known.values()]
     return None if None in plans else tuple(plan for plan in plans if plan is not None)
 
@@ -53,6 +60,13 @@ def chosen_fields(settings: Input | None, hints: InputHints | None, row: Row) ->
     """The fields that one input takes: as configured, else as the manifest names them, else all. Raises ValueError."""
     wanted = (settings.fields if settings else None) or (hints.fields if hints else None)
     return row.fields if wanted is None else tuple(row.find(name) for name in wanted)
+
+
+def has_batch(manifest: Manifest, axes: Axes) -> bool | None:
+    """Whether the first axis counts rows: as the manifest says, else if it is open; None where it may be either."""
+    if manifest.batch_axis is not None:
+        return manifest.batch_axis == 0
+    return True if axes and not isinstance(axes[0], int) else None
 
 
 class _Planner:
@@ -64,6 +78,7 @@ class _Planner:
         row: Row,
         window: WindowPlan | None,
         given: tuple[int, ...],
+        picture: tuple[int, ...],
     ) -> None:
         self.at = at
         self.settings = settings
@@ -72,7 +87,9 @@ class _Planner:
         self.window = window
         self.given = given
         # Steps that change the shape of a window end the choice of its fields and rows.
-        self.is_plain = given == ((window.size, row.width) if window else (row.width,))
+        plain = picture or (row.width,)
+        self.is_plain = given == ((window.size, *plain) if window else plain)
+        self.picture = picture if self.is_plain else ()
 
     def plan(self, info: TensorInfo) -> InputPlan | None:
         settings = self.settings.get(info.name, Input())
@@ -93,6 +110,8 @@ class _Planner:
                 self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {error}")
             return None
         self._check_units(hints, chosen)
+        if self.picture:
+            return self._fitted_picture(info, axes, settings, hints)
         return self._fitted(info, axes, settings, hints, chosen)
 
     @property
@@ -181,7 +200,12 @@ class _Planner:
             self.at.wrong(f"inputs.{info.name}.layout", f"has no effect on {what}: there is only one order", "key")
             return None
         has_batch = self._has_batch(axes)
-        fits = fit(seen, axes, field_shape, settings.layout or hints.layout, has_batch)
+        layout = settings.layout or hints.layout
+        if layout in (HWC, CHW):
+            at = f"inputs.{info.name}.layout" if settings.layout is not None else "model"
+            self.at.wrong(at, f'"{layout}" is for pictures: a source with decode = {{ format = "image" }}')
+            return None
+        fits = fit(seen, axes, field_shape, layout, has_batch)
         key = f"inputs.{info.name}" if info.name in self.settings else "inputs" if self.settings else "model"
         assert info.dtype is not None
         if not fits:
@@ -200,11 +224,38 @@ class _Planner:
             layout=fits[0].layout,
         )
 
+    def _fitted_picture(self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints) -> InputPlan | None:
+        """A picture, or a window of some: height, width, colour in the one order that fits."""
+        size = self.window.size if self.window else None
+        rows, layout = settings.size or size, settings.layout or hints.layout
+        key = f"inputs.{info.name}" if info.name in self.settings else "inputs" if self.settings else "model"
+        if layout not in (None, HWC, CHW):
+            at = f"inputs.{info.name}.layout" if settings.layout is not None else "model"
+            self.at.wrong(at, f'{info.name} gets pictures: expected "{HWC}" or "{CHW}", found "{layout}"')
+            return None
+        fits = fit_picture(rows, self.picture, axes, layout, self._has_batch(axes))
+        height, width, channels = self.picture
+        found = f"{f'{rows} pictures' if rows else 'a picture'} of {width} x {height} pixels, {channels} colours"
+        if not fits:
+            cure = "; resize them as it wants" if channels in (info.shape or ()) else '; set decode.color ("gray" is one colour)'
+            self.at.wrong(key, f"{self._name} takes {info.name}: {info}; it gets {found}{cure}")
+            return None
+        if len(fits) > 1:
+            cure = f'say which: inputs = {{ {info.name} = {{ layout = "{CHW}" }} }}, or layout in model.toml'
+            self.at.wrong(key, f"{info.name}: {info} can take {found}, with colours first or last; {cure}")
+            return None
+        assert info.dtype is not None
+        return InputPlan(
+            info.name,
+            fits[0].shape,
+            info.dtype,
+            rows=None if rows == size else rows,
+            layout=fits[0].layout,
+            picture=self.picture,
+        )
+
     def _has_batch(self, axes: Axes) -> bool | None:
-        """Whether the first axis counts rows: as the manifest says, else if it is open; None where it may be either."""
-        if self.manifest.batch_axis is not None:
-            return self.manifest.batch_axis == 0
-        return True if axes and not isinstance(axes[0], int) else None
+        return has_batch(self.manifest, axes)
 
     def _misfit(self, info: TensorInfo, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
         shape = [n for n in seen if n is not None] if self.is_plain else list(self.given)

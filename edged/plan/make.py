@@ -9,16 +9,19 @@ from edged.config.schema import Config
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
-from edged.plan.models import plan_models, wide_sources
+from edged.plan.models import plan_models, wide_sources, with_states
 from edged.plan.pipelines import plan_pipeline
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import Machine, PipelinePlan, Plan, SourcePlan
+from edged.plan.replies import check_replies
 from edged.plan.scope import Scope
 from edged.plan.sources import plan_sources
 from edged.plan.spool import plan_spool
 from edged.plan.streams import pipeline_stream, source_stream
+from edged.plan.views import source_views
 
 
 def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machine) -> tuple[Plan | None, list[Problem]]:
@@ -27,12 +30,16 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     device = config.device.id or machine.host
     base_topic = config.device.base_topic.replace("{device}", device)
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
-    sources = plan_sources(config, device, base_topic, wide_sources(config, manifests), problems)
+    manifests = with_states(config, manifests, problems)
+    wide, views = wide_sources(config, manifests), source_views(config, manifests)
+    sources = plan_sources(config, device, base_topic, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
+    check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
     models = plan_models(config, manifests, pipelines, problems)
+    gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     memory = memory_table(machine, links, sources, models, pipelines, spool)
     if budget > machine.memory:
@@ -56,6 +63,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         spool=spool,
         cgroup=machine.cgroup,
         state_dir=machine.state_dir,
+        gpu=gpu,
     )
     return plan, problems
 
@@ -72,14 +80,18 @@ def _plan_pipelines(
     streams = {name: source_stream(source) for name, source in sources.items()}
     plans: dict[str, PipelinePlan] = {}
     left = dict(config.pipeline)
-    while ready := [name for name, p in left.items() if streams.keys() >= set(p.source)]:
+    while ready := [name for name, p in left.items() if streams.keys() >= {*p.source, *([p.gate.source] if p.gate else [])}]:
         for name in ready:
             settings = left.pop(name)
             if settings.model is not None and settings.model not in manifests:
                 continue
             mine = [streams[s] for s in settings.source]
             manifest = manifests[settings.model] if settings.model is not None else None
-            plan = plan_pipeline(Scope(f"pipeline.{name}", problems), name, config, sources, mine, manifest, known, budget)
+            gate = None
+            if settings.gate is not None:
+                by = settings.gate.source
+                gate = (streams[by], plans[by].output if by in plans else None)
+            plan = plan_pipeline(Scope(f"pipeline.{name}", problems), name, config, sources, mine, manifest, known, budget, gate)
             if plan is not None:
                 plans[name] = plan
                 streams[name] = pipeline_stream(plan, streams)

@@ -16,6 +16,7 @@ from edged.align import AlignPlan
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MOST_BYTES
+from edged.decode.plan import DecodePlan
 from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
@@ -24,6 +25,8 @@ from edged.plan.records import Machine, MemoryLine, PipelinePlan, SourcePlan
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.shape import OutputPlan
+from edged.sources.pictures import MOST_FULL, MOST_ITEMS
+from edged.sources.replies import MOST_REQUESTS
 from edged.spool.settings import MEMORY_BYTES, SpoolSettings
 from edged.transport.mqtt_settings import WAITING, LinkSettings
 
@@ -45,6 +48,14 @@ RESULT = 1 * KIB
 """Bytes of a result that `when` keeps for later."""
 INPUT = 400
 """Bytes of an input that waits beside its topic and payload: objects, receipt, its place in the queue."""
+REQUEST = 1 * KIB + 800
+"""Bytes of a request that waits for its answer: where that goes, Correlation Data, objects."""
+PILLOW = 6 * MIB
+"""What the library takes once it has decoded a picture."""
+PIXEL = 10
+"""Bytes of a pixel while it is decoded: 4 as Pillow keeps it, 6 that a progressive JPEG takes until all of it is read."""
+GATE, GATE_APART = 1 * KIB, 8 * KIB
+"""Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
 UNKNOWN_OUTPUT = 4 * KIB
 """Assumed for one row of an output whose shape the file leaves open."""
 
@@ -63,8 +74,13 @@ def memory_table(
         lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once", is_of_models=True))
     for name, model in models.items():
         lines += model_lines(name, model)
+    if any(s.decode is not None and s.decode.is_slow for s in sources.values()):
+        lines.append(MemoryLine("Pillow", PILLOW, "once, for pictures"))
     for source in sources.values():
         lines.append(_source(source))
+        if source.replies:
+            how = f"up to {MOST_REQUESTS} that wait for their answers"
+            lines.append(MemoryLine(f"source.{source.name}: requests", MOST_REQUESTS * REQUEST, how))
     for pipeline in pipelines.values():
         lines += _pipeline(pipeline, sources)
     for name, link in links.items():
@@ -157,7 +173,9 @@ def model_row_bytes(model: ModelPlan) -> int:
     inputs = {i.name: i for i in model.manifest.onnx.inputs}
     wanted = [o for o in model.manifest.onnx.outputs if model.outputs is None or o.name in model.outputs]
     given = sum(math.prod(shape) * np.dtype(inputs[n].dtype).itemsize for n, shape in model.rows.items())
-    return given + sum(_output_bytes(o) for o in wanted)
+    states = {s.output: math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in model.manifest.states}
+    turned = 2 * sum(states[s.output] for s in model.manifest.states if s.is_turned)
+    return given + turned + sum(states.get(o.name) or _output_bytes(o) for o in wanted)
 
 
 def _output_bytes(output: TensorInfo) -> int:
@@ -170,6 +188,8 @@ def _output_bytes(output: TensorInfo) -> int:
 
 def _source(source: SourcePlan) -> MemoryLine:
     keys, what = source.max_keys * KEY + freshness_bytes(source), f"source.{source.name}: read and decode"
+    if source.decode is not None and source.decode.is_slow:
+        return _pictures(source, source.decode, keys)
     said = f"{source.max_keys} keys, " if source.key_names else ""
     if isinstance(source.settings, MqttSource):
         largest = source.settings.max_bytes
@@ -181,6 +201,16 @@ def _source(source: SourcePlan) -> MemoryLine:
     # A read as text, as separators found, and as numbers; the frame that is not complete yet.
     frame = source.decode.max_bytes
     return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", f"source.{source.name}.max_bytes")
+
+
+def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:
+    """Payloads that wait to be decoded, one picture as pixels, and what pipelines see of it, made and on its way."""
+    said = f"{source.max_keys} keys, " if source.key_names else ""
+    waiting = 2 if _has_qos1(source) else MOST_FULL  # at QoS 1 those that wait are the unacknowledged inputs of the broker
+    size = waiting * decode.max_bytes + decode.max_pixels * PIXEL + 2 * source.width + MOST_ITEMS * INPUT
+    how = f"{said}{waiting} payloads of {decode.max_bytes // KIB} KiB, a picture of {decode.max_pixels / 1e6:.1f} megapixels"
+    name = f"source.{source.name}"
+    return MemoryLine(f"{name}: read and decode", keys + size, how, f"{name}.decode.max_pixels, or max_bytes")
 
 
 def freshness_bytes(source: SourcePlan) -> int:
@@ -202,7 +232,7 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         yield MemoryLine(f"{name}: windows", window_bytes(p), how, f"{max_keys}{name}.window.size")
     if p.step_bytes:
         yield MemoryLine(f"{name}: steps", p.step_bytes, ", ".join(map(step_name, p.steps)))
-    if p.model is not None:
+    if p.has_slots:
         rows = [i for i in p.inputs if i.is_row]
         shapes = " + ".join(f"{' x '.join(map(str, i.shape)) or '1'} {i.dtype}" for i in rows)
         one = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in rows)
@@ -211,7 +241,19 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
         carried = CARRIED if any(sources[s].settings.carry for s in p.roots) else 0
         yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT + carried), how, key)
+    if p.gate is not None:
+        most, each = (p.max_keys if p.gate.is_keyed else 1), GATE if p.gate.fork is not None else GATE_APART
+        how = f"{keys if p.gate.is_keyed else ''}what {p.gate.source} said"
+        yield MemoryLine(f"{name}: gate", most * each, how, f"{max_keys}{name}.gate")
+    if p.states:
+        shapes = " + ".join(f"{s.input}{list(s.shape)} {s.dtype}" for s in p.states)
+        yield MemoryLine(f"{name}: state of the model", state_bytes(p), f"{keys}{shapes}", f"{max_keys}model.{p.model}.state")
     yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
+
+
+def state_bytes(p: PipelinePlan) -> int:
+    """What `states.States` holds: a row of each state by key, and three numbers."""
+    return p.max_keys * (sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in p.states) + 3 * 36)
 
 
 def step_name(step: Step) -> str:
@@ -220,10 +262,10 @@ def step_name(step: Step) -> str:
 
 
 def window_bytes(p: PipelinePlan) -> int:
-    """What `window.WindowStage` holds: for each key twice its window, and nine numbers."""
+    """What `window.WindowStage` holds: for each key twice its window, and ten numbers."""
     if p.window is None:
         return 0
-    return p.max_keys * (2 * p.window.size * p.width * np.dtype(p.dtype).itemsize + 9 * 8)
+    return p.max_keys * (2 * p.window.size * p.width * np.dtype(p.dtype).itemsize + 10 * 8)
 
 
 def join_rows(align: AlignPlan) -> int:
@@ -256,7 +298,16 @@ def result_bytes(p: PipelinePlan) -> int:
 
 def _averaged(output: OutputPlan) -> int:
     """Numbers of a result that `smooth` averages."""
-    return {"raw": 0, "anomaly": 1, "classify": max(output.size, 2), "regress": output.size}[output.type]
+    return {"raw": 0, "anomaly": 1, "classify": max(output.size, 2), "regress": output.size, "detect": 0}[output.type]
+
+
+def _has_qos1(source: SourcePlan) -> bool:
+    return isinstance(source.settings, MqttSource) and source.settings.qos == 1
+
+
+def _held_bytes(source: SourcePlan) -> int:
+    """The most that one input holds while it is not acknowledged: as it came, or as rows."""
+    return max(mqtt_settings(source).max_bytes, source.width if source.decode is not None and source.decode.is_slow else 0)
 
 
 def _link(
@@ -271,7 +322,8 @@ def _link(
         yield MemoryLine(f"broker.{name}: inputs too many", link.max_packet + waiting * INPUT, how, f"broker.{name}.max_packet")
     # Payloads that pipelines with `overflow = "block"` may hold back unacknowledged.
     blocking = {s for p in pipelines.values() if p.overflow == "block" for s in p.sources}
-    held = [mqtt_settings(s).max_bytes for s in sources.values() if s.name in blocking and s.broker == name]
+    waiting_pictures = {s.name for s in sources.values() if s.decode is not None and s.decode.is_slow and _has_qos1(s)}
+    held = [_held_bytes(s) for s in sources.values() if s.name in blocking | waiting_pictures and s.broker == name]
     if held:
         most = link.receive_maximum * (max(held) + MESSAGE_OVERHEAD)
         how = f"{link.receive_maximum} x {max(held) // KIB} KiB"

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from edged.config.schema import Config, Model, Pipeline
+from edged.config.schema import Config, Model, Pipeline, ProviderOptions
 from edged.errors import Problem
 from edged.inputs import InputPlan, make_constant
 from edged.model.fit import fit
 from edged.model.manifest import Manifest
 from edged.model.records import ModelPlan
+from edged.model.state import plan_states
 from edged.plan.records import PipelinePlan
 from edged.plan.scope import Scope
 from edged.shape import OutputPlan
 
 EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
 """Element types that float32 carries without loss; sources of others are decoded as float64."""
+
+
+def with_states(config: Config, manifests: Mapping[str, Manifest], problems: list[Problem]) -> dict[str, Manifest]:
+    """The manifests with the states that the configuration names; without those whose states are wrong."""
+    found: dict[str, Manifest] = {}
+    for name, manifest in manifests.items():
+        at, given = Scope(f"model.{name}", problems), config.model[name].state
+        if given is None or given == manifest.state:
+            found[name] = manifest
+            continue
+        if manifest.state:
+            at.warn("state", f"wins over model.toml, which says {_toml(manifest.state)}", "key")
+        states, wrong = plan_states(manifest.onnx, given, manifest.batch_axis)
+        for text in wrong:
+            at.wrong("state", text, "key")
+        if not wrong:
+            found[name] = replace(manifest, states=states)
+    return found
+
+
+def _toml(pairs: Mapping[str, str]) -> str:
+    return f"{{ {', '.join(f'{a} = {b!r}' for a, b in pairs.items())} }}".replace("'", '"')
 
 
 def wide_sources(config: Config, manifests: Mapping[str, Manifest]) -> frozenset[str]:
@@ -27,23 +51,35 @@ def wide_sources(config: Config, manifests: Mapping[str, Manifest]) -> frozenset
 def _is_wide(pipeline: Pipeline, manifest: Manifest | None) -> bool:
     if pipeline.model is None:
         return True
-    constants = {name for name, one in pipeline.inputs.items() if one.value is not None}
-    inputs = manifest.onnx.inputs if manifest is not None else ()
-    return any(i.dtype not in EXACT_IN_FLOAT32 for i in inputs if i.name not in constants)
+    if manifest is None:
+        return False
+    others = {name for name, one in pipeline.inputs.items() if one.value is not None} | {s.input for s in manifest.states}
+    return any(i.dtype not in EXACT_IN_FLOAT32 for i in manifest.onnx.inputs if i.name not in others)
 
 
 def plan_model(settings: Model, manifest: Manifest, inputs: Sequence[InputPlan], outputs: tuple[str, ...] | None) -> ModelPlan:
     """One model as `inputs` fill it. `outputs` are those wanted, None for all."""
+    states = manifest.states
+    if outputs is not None:
+        outputs = tuple(dict.fromkeys((*outputs, *(s.output for s in states))))
     return ModelPlan(
         manifest=manifest,
-        rows={i.name: i.shape for i in inputs if i.is_row},
+        rows={i.name: i.shape for i in inputs if i.is_row} | {s.input: s.shape for s in states},
         constants={i.name: make_constant(i.value, i.shape, i.dtype) for i in inputs if not i.is_row},
         outputs=outputs,
         providers=settings.providers or "auto",
         threads=settings.threads,
         batch_max=settings.batch.max,
+        delay_ns=settings.batch.delay,
         run=settings.run,
+        provider_options=_options(settings.provider_options),
     )
+
+
+def _options(given: ProviderOptions | None) -> dict[str, dict[str, bool | int | float | str]]:
+    if given is None:
+        return {}
+    return {name: own for name, own in (("tensorrt", given.tensorrt), ("cuda", given.cuda)) if own is not None}
 
 
 def plan_models(
@@ -64,12 +100,20 @@ def plan_models(
         outputs: tuple[str, ...] | None = None
         if not any(p.postprocess for p in users):
             outputs = tuple(dict.fromkeys(t for p in users for t in wanted_outputs(p.output)))
-        if settings.labels is not None and all(p.output.type != "classify" for p in users):
+        if settings.labels is not None and all(p.output.type not in ("classify", "detect") for p in users):
             Scope(f"model.{name}", problems).warn(
                 "labels", 'no pipeline of this model has output = "classify", so nothing shows them'
             )
-        plans[name] = plan_model(settings, manifests[name], first.inputs, outputs)
-        problems += fit(plans[name])[1]
+        plan = plan_model(settings, manifests[name], first.inputs, outputs)
+        fitted, wrong = fit(plan)
+        problems += wrong
+        keys = sum(p.max_keys for p in users)
+        if plan.manifest.states and fitted is not None and fitted.batch_max > keys:
+            if settings.batch.max is not None:
+                text = f"has no effect beyond {keys}: a model with state takes one row of each key at once"
+                Scope(f"model.{name}", problems).warn("batch.max", text)
+            plan = replace(plan, batch_max=keys)
+        plans[name] = plan
     return plans
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from edged.config.schema import Output, Pipeline
 from edged.config.words import did_you_mean, listed
+from edged.detect import classes_of, fitting_heads
 from edged.inputs import InputPlan
 from edged.model.fit import cannot_bind
 from edged.model.manifest import Manifest
@@ -16,6 +17,7 @@ from edged.plan.scope import Scope
 from edged.plan.steps import make_postprocess
 from edged.records import Field
 from edged.shape import OutputPlan, ValueField, result_fields
+from edged.view import View
 
 
 def plan_output(
@@ -26,6 +28,7 @@ def plan_output(
     row: Row,
     inputs: Sequence[InputPlan],
     max_keys: int,
+    view: View | None = None,
 ) -> tuple[OutputPlan, Mapping[str, tuple[int, ...]]] | None:
     """The output's plan with the shapes of its tensors, as far as they are known; None after saying what is wrong."""
     if manifest is None:
@@ -34,7 +37,7 @@ def plan_output(
     if tensors is None:
         return None
     shapes = {t.name: shape for t in tensors if (shape := _row_shape(t)) is not None}
-    plan = _Planner(at, pipeline, manifest, labels, inputs, max_keys).plan(tensors)
+    plan = _Planner(at, pipeline, manifest, labels, inputs, max_keys, view).plan(tensors)
     return None if plan is None else (plan, shapes)
 
 
@@ -64,6 +67,7 @@ class _Planner:
         labels: tuple[str, ...] | None,
         inputs: Sequence[InputPlan],
         max_keys: int,
+        view: View | None,
     ) -> None:
         self.at = at
         self.pipeline = pipeline
@@ -72,6 +76,7 @@ class _Planner:
         self.labels = labels
         self.inputs = inputs
         self.max_keys = max_keys
+        self.view = view
 
     def plan(self, tensors: Sequence[TensorInfo]) -> OutputPlan | None:
         if self.settings.type == "raw":
@@ -95,6 +100,8 @@ class _Planner:
                 return self._regress(tensor)
             case "anomaly":
                 return self._anomaly(tensor)
+            case "detect":
+                return self._detect(tensor)
         raise ValueError(f"no such output: {self.settings.type}")
 
     def _one(self, tensors: Sequence[TensorInfo], numbers: Sequence[TensorInfo]) -> TensorInfo | None:
@@ -164,6 +171,65 @@ class _Planner:
             release=s.release,
         )
 
+    def _detect(self, tensor: TensorInfo) -> OutputPlan | None:
+        picture = next((i.picture_size for i in self.inputs if i.value is None and all(i.picture_size)), None)
+        if picture is None:
+            self.at.wrong("output", '"detect" needs a model that takes a picture: [N,3,height,width] or [N,height,width,3]')
+            return None
+        shape = tuple(a if isinstance(a, int) else None for a in (tensor.shape or ())[1:])
+        labels, given = self.labels, self.manifest.head
+        heads = fitting_heads(shape, len(labels) if labels else None, picture)
+        if given is not None and len(shape) == 2:
+            heads = [given]
+        if len(heads) != 1:
+            self._say_heads(tensor, heads)
+            return None
+        classes = classes_of(heads[0], shape)
+        if labels is not None and classes is not None and len(labels) != classes:
+            text = f"{len(labels)} labels ({listed(labels)}) for {classes} classes: {tensor.name} is {tensor}, read as {heads[0]}"
+            self.at.wrong("output", text)
+            return None
+        wanted = self._classes(labels or tuple(map(str, range(classes or 0))))
+        if wanted is None and self.settings.label is not None:
+            return None
+        s = self.settings
+        return OutputPlan(
+            "detect",
+            (tensor.name,),
+            _size(tensor) or 1,
+            self.max_keys,
+            labels,
+            above=s.above,
+            head=heads[0],
+            view=self.view,
+            picture=picture,
+            iou=s.iou,
+            most=s.max,
+            classes=wanted,
+        )
+
+    def _say_heads(self, tensor: TensorInfo, heads: Sequence[str]) -> None:
+        n = len(self.labels) if self.labels else 0
+        if heads:
+            cure = f'say in model.toml: [detect] head = "{heads[0]}"'
+            text = f"{tensor.name} is {tensor}, which may be {' or '.join(heads)}; {cure}"
+        else:
+            v8, v5 = (n + 4, n + 5) if n else ("4 + classes", "5 + classes")
+            known = f" of {n} labels" if n else ""
+            text = f"expected boxes{known} as [N,{v8},boxes], [N,boxes,{v5}] or, with NMS in the graph, [N,boxes,6]; "
+            text += f"{tensor.name} is {tensor}"
+        self.at.wrong("output", text)
+
+    def _classes(self, labels: Sequence[str]) -> tuple[int, ...] | None:
+        """The classes that `label` names; None for all, or after saying that one is not there."""
+        for name in self.settings.label or ():
+            if name not in labels:
+                there = f"the model has {listed(labels)}" if labels else "the model has no labels: set model.NAME.labels"
+                cure = there.replace("NAME", self.pipeline.model or "")
+                self.at.wrong("output.label", f'there is no label "{name}"; {cure}{did_you_mean(name, labels)}')
+                return None
+        return None if self.settings.label is None else tuple(labels.index(name) for name in self.settings.label)
+
     def _reconstructed(self) -> InputPlan | None:
         filled = [i for i in self.inputs if i.value is None]
         if len(filled) == 1:
@@ -177,7 +243,9 @@ def _tensors(at: Scope, pipeline: Pipeline, manifest: Manifest, inputs: Sequence
     """The tensors that the output may use: the model's, or what `postprocess` makes of them. Open axes that an input of the
     same name settles are settled."""
     found = tuple(_settled(o, manifest, inputs) for o in manifest.onnx.outputs)
+    states = {s.output for s in manifest.states}
     if pipeline.postprocess:
+        found = tuple(o for o in found if o.name not in states)
         made = _after_postprocess(at, pipeline, found)
         if made is None:
             return None
@@ -189,7 +257,7 @@ def _tensors(at: Scope, pipeline: Pipeline, manifest: Manifest, inputs: Sequence
             there = ", ".join(f"{o.name}: {o}" for o in found)
             at.wrong("output.tensor", f'there is no output "{name}"; there is {there}{did_you_mean(name, [*by_name])}')
             return None
-    chosen = found if wanted is None else tuple(by_name[n] for n in wanted)
+    chosen = (tuple(o for o in found if o.name not in states) or found) if wanted is None else tuple(by_name[n] for n in wanted)
     for o in chosen:
         if text := cannot_bind(o):
             Scope(f"model.{pipeline.model}", at.problems).wrong("path", text)
@@ -201,9 +269,12 @@ def _settled(output: TensorInfo, manifest: Manifest, inputs: Sequence[InputPlan]
     shapes = {i.name: i.shape for i in inputs}
     sizes: dict[str, int] = {}
     for info in manifest.onnx.inputs:
-        row = shapes[info.name]
+        row = shapes.get(info.name, ())  # a state has no open axes to settle
         axes = (info.shape or ())[-len(row) :] if row else ()
         sizes |= {a: n for a, n in zip(axes, row, strict=False) if isinstance(a, str)}
+    own = next((s for s in manifest.states if s.output == output.name), None)
+    if own is not None:
+        return TensorInfo(output.name, own.dtype, (None, *own.shape))
     if output.shape is None:
         return output
     axes = (*output.shape[:1], *(sizes.get(a, a) if isinstance(a, str) else a for a in output.shape[1:]))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from edged.align import AlignPlan
 from edged.config.schema import Config, Pipeline, Step
 from edged.config.words import listed
+from edged.gate import SAMPLES
 from edged.inputs import InputPlan
 from edged.model.fit import fit
 from edged.model.manifest import Manifest
+from edged.plan.gates import plan_gate
 from edged.plan.inputs import chosen_fields, plan_inputs
 from edged.plan.joins import Keys, plan_align, plan_keys, rate_of
 from edged.plan.memory import window_misfit
@@ -23,7 +26,8 @@ from edged.plan.records import PipelinePlan, SourcePlan, Stream
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess
-from edged.plan.windows import plan_window
+from edged.plan.views import columns_of, picture_steps, plan_view, seen
+from edged.plan.windows import plan_window, usual_gap
 from edged.preprocess import Preprocess
 from edged.shape import OutputPlan
 
@@ -40,14 +44,20 @@ def plan_pipeline(
     manifest: Manifest | None,
     known: Mapping[str, str],
     budget: int,
+    gate_stream: tuple[Stream, OutputPlan | None] | None = None,
 ) -> PipelinePlan | None:
-    """The plan of one pipeline that reads `streams`, or None after saying why there is none.
+    """The plan of one pipeline that reads `streams`, or None after saying why there is none. `gate_stream` is its gate's, with
+    what the results of that hold, if it is a pipeline.
 
     `manifest` is that of its model, if it has one. `known` has what topics may name everywhere: device, base_topic. What does
     not fit into `budget` by itself is refused before anything is made of its size.
     """
     before = len(at.problems)
     settings = config.pipeline[name]
+    view = plan_view(at, config, settings, sources, manifest)
+    if view is None and any(not p.is_warning for p in at.problems[before:]):
+        return None
+    streams = [seen(s, view) for s in streams] if view is not None else streams
     if not _are_numbers(at, streams):
         return None
     row = plan_row(streams)
@@ -60,24 +70,35 @@ def plan_pipeline(
         at.wrong("window.size", text)
         return None
     rate = rate_of(streams, settings.align)
-    steps = _steps(at, settings, manifest, row)
+    picture = view.shape if view is not None else ()
+    if view is not None and manifest is not None:
+        steps = picture_steps(at, settings, manifest, view)
+    else:
+        steps = _steps(at, settings, manifest, row)
     shape = (window.size, row.width) if window else (row.width,)
-    made = _preprocess(at, settings, steps, shape, row) if steps is not None else None
+    made = _preprocess(at, settings, steps, shape, row, picture) if steps is not None else None
     if steps is None or made is None:
         return None
-    inputs = plan_inputs(at, settings.inputs, manifest, row, window, made.output_shape) if manifest is not None else ()
+    inputs = plan_inputs(at, settings.inputs, manifest, row, window, made.output_shape, picture) if manifest is not None else ()
     if inputs is None:
         return None
     labels = _labels(at, config, settings, manifest)
-    planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most)
+    planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most, view)
     if planned is None:
         return None
     output, shapes = planned
+    if any(s.name in sources and sources[s.name].replies for s in streams):
+        output = replace(output, keeps_arrays=False)  # answers are JSON
     if manifest is None and window is not None:
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
-    _check_fractions(at, settings, sources, streams, align, inputs, manifest)
+    _check_fractions(at, settings, sources, streams, align, inputs, steps)
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
-    _check_deadline(at, settings, align)
+    gate = None
+    if settings.gate is not None and gate_stream is not None:
+        gate = plan_gate(at.below("gate"), settings.gate, *gate_stream, streams, settings.align, keys)
+    if manifest is None and gate is not None:  # what waits to be judged
+        inputs = (InputPlan(SAMPLES, shape, row.dtype),)
+    _check_deadline(at, config, settings, align)
     _check_carry(at, config, streams)
     plan = PipelinePlan(
         name=name,
@@ -102,6 +123,12 @@ def plan_pipeline(
         results=chained_fields(output, shapes),
         deadline_ns=settings.deadline,
         step_bytes=made.nbytes,
+        view=view,
+        columns=columns_of(sources[streams[0].name], view) if view is not None else None,
+        states=manifest.states if manifest is not None else (),
+        state_gap_ns=usual_gap(streams, settings.align) if manifest is not None and manifest.states and window is None else None,
+        gate=gate,
+        priority=settings.priority,
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
 
@@ -119,10 +146,12 @@ def _check_fractions(
     streams: Sequence[Stream],
     align: AlignPlan | None,
     inputs: Sequence[InputPlan],
-    manifest: Manifest | None,
+    steps: Sequence[Step],
 ) -> None:
     """Inputs of whole numbers that are filled from values that may have fractions."""
-    is_made = bool(settings.preprocess) or (manifest is not None and manifest.normalize is not None)
+    is_made = bool(steps)
+    if all(s.dtype == "uint8" for s in streams) and not is_made:
+        return  # colours of pictures are whole numbers
     is_between = align is not None and align.method == "linear"
     names = [f.name for s in streams for f in s.fields for _ in range(f.stop - f.start)]
     whole = [w for s in streams for w in _whole_columns(s, sources)]
@@ -169,7 +198,8 @@ def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -
         return settings.preprocess or ()
     if len(normalize.subtract) == 1:
         return (Step(step="normalize", mean=normalize.subtract, std=normalize.divide),)
-    filled = [i.name for i in manifest.onnx.inputs if i.name not in settings.inputs or settings.inputs[i.name].value is None]
+    others = {n for n, one in settings.inputs.items() if one.value is not None} | {s.input for s in manifest.states}
+    filled = [i.name for i in manifest.onnx.inputs if i.name not in others]
     if len(filled) != 1:
         text = "model.toml normalises by field, and the model has several inputs: say it in preprocess"
         at.wrong("model", text)
@@ -193,9 +223,11 @@ def _toml(numbers: Sequence[float]) -> str:
     return f"[{', '.join(f'{n:g}' for n in numbers)}]" if len(numbers) > 1 else f"{numbers[0]:g}"
 
 
-def _preprocess(at: Scope, settings: Pipeline, steps: Sequence[Step], shape: tuple[int, ...], row: Row) -> Preprocess | None:
+def _preprocess(
+    at: Scope, settings: Pipeline, steps: Sequence[Step], shape: tuple[int, ...], row: Row, picture: tuple[int, ...]
+) -> Preprocess | None:
     try:
-        made = make_preprocess(steps, shape, row.dtype)
+        made = make_preprocess(steps, shape, row.dtype, picture)
     except ValueError as error:
         at.wrong("preprocess" if settings.preprocess is not None else "model", str(error))
         return None
@@ -231,10 +263,12 @@ def _slots(batch: int, inputs: Sequence[InputPlan], keys: Keys) -> int:
     return max(2 * batch, keys.most if keys.names else 0, min(MOST_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
 
 
-def _check_deadline(at: Scope, settings: Pipeline, align: AlignPlan | None) -> None:
+def _check_deadline(at: Scope, config: Config, settings: Pipeline, align: AlignPlan | None) -> None:
     """Waits that are configured and alone use up the deadline."""
     if settings.deadline is None:
         return
+    if settings.model is not None and config.model[settings.model].batch.delay >= settings.deadline:
+        at.warn("deadline", f"expires while model.{settings.model}.batch.delay waits for more windows")
     wait = max((s.tolerance_ns or 0 for s in align.sources), default=0) if align is not None else 0
     if align is not None and align.method != "previous" and wait >= settings.deadline:
         at.warn("deadline", f'expires while align.method = "{align.method}" waits for the next sample, up to align.tolerance')

@@ -13,13 +13,17 @@ from edged.align import AlignPlan
 from edged.config.schema import AnySource, Publish, Step
 from edged.config.values import Function
 from edged.decode.plan import DecodePlan
+from edged.gate import GatePlan
 from edged.inputs import InputPlan
+from edged.model.gpu import Gpu
 from edged.model.records import ModelPlan
+from edged.model.state import StatePlan
 from edged.records import Field
 from edged.shape import OutputPlan
 from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter
 from edged.transport.mqtt_settings import LinkSettings
+from edged.view import View
 from edged.when import WhenPlan
 
 
@@ -27,7 +31,7 @@ from edged.when import WhenPlan
 class Machine:
     """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
     for what must outlive a restart, and the bytes that are free where the spool is to be; the limit of its control group, None
-    where the kernel enforces none."""
+    where the kernel enforces none; its GPU, None where there is none or nobody asked."""
 
     host: str
     memory: int
@@ -35,12 +39,13 @@ class Machine:
     state_dir: Path = Path("/var/lib/edged")
     disk_free: int = 0
     cgroup: int | None = None
+    gpu: Gpu | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """One source. `filters` are its subscriptions with their identifiers; `key_parts` says where each part of a key comes
-    from (a capture of the topic or a key field of the payload, by index).
+    """One source. `filters` are its subscriptions with their identifiers, `replies` where answers to requests may go; `key_parts`
+    says where each part of a key comes from (a capture of the topic or a key field of the payload, by index).
 
     Sources that a pipeline joins by key share `key_group`: their key ids mean the same keys, and `max_keys` is that of the
     whole group. It is 1 without a key.
@@ -60,6 +65,7 @@ class SourcePlan:
     key_group: str
     stale_ns: int | None
     frozen_ns: int | None = None
+    replies: tuple[TopicFilter, ...] = ()
 
     @property
     def width(self) -> int:
@@ -76,7 +82,8 @@ class Stream:
 
     `roots` are the sources behind it. `rate` samples a second of one key, said by the key `rate_key` of the file.
     `is_lossless`: it waits at its origin as long as it must. `unheld` names what cannot be made to wait at all and says what
-    to do about it; empty if it can.
+    to do about it; empty if it can. `line` are the streams from its source to it, each of which sets the pace of the next; empty
+    on a regular grid.
     """
 
     name: str
@@ -95,6 +102,7 @@ class Stream:
     """Whether its broker is told of each sample that it has been dealt with."""
     is_lossless: bool
     unheld: str
+    line: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -125,7 +133,9 @@ class PipelinePlan:
     key, `max_keys` is 1 without one. `rate` results a second of one key are to be expected (None: nobody knows).
 
     `results` are the fields that the next pipeline of a chain sees, each with its path in the body of a result.
-    `step_bytes` is what the steps keep: their constants, and one row between two of them.
+    `view` is what it sees of pictures, `columns` where that lies in the rows of its source.
+    `step_bytes` is what the steps keep: their constants, and one row between two of them. `states` are what the model remembers
+    of each key; without a window a silence of `state_gap_ns` ends that.
     """
 
     name: str
@@ -150,6 +160,12 @@ class PipelinePlan:
     results: tuple[tuple[Field, tuple[str, ...]], ...] = ()
     deadline_ns: int | None = None
     step_bytes: int = 0
+    view: View | None = None
+    columns: tuple[int, int] | None = None
+    states: tuple[StatePlan, ...] = ()
+    state_gap_ns: int | None = None
+    gate: GatePlan | None = None
+    priority: int = 0
 
     @property
     def width(self) -> int:
@@ -159,6 +175,16 @@ class PipelinePlan:
     def keeps_no_receipts(self) -> bool:
         """Whether samples are settled before the results that they are part of."""
         return self.window is not None or self.align is not None
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether rows and windows may have to wait: for the model, or for what the gate says of them."""
+        return self.model is not None or self.gate is not None
+
+    @property
+    def picture(self) -> tuple[int, ...]:
+        """Height, width and colours of a row that is a picture, else ()."""
+        return self.view.shape if self.view is not None else ()
 
     @property
     def window_shape(self) -> tuple[int, ...]:
@@ -175,6 +201,20 @@ class MemoryLine:
     how: str
     key: str = ""
     is_of_models: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPlan:
+    """What the models may take of a GPU's memory. `is_shared`: it is the machine's own."""
+
+    name: str
+    lines: tuple[MemoryLine, ...]
+    budget: int
+    is_shared: bool
+
+    @property
+    def planned_bytes(self) -> int:
+        return sum(line.bytes for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,6 +234,7 @@ class Plan:
     spool: SpoolSettings | None = None
     cgroup: int | None = None
     state_dir: Path = Path("/var/lib/edged")
+    gpu: GpuPlan | None = None
 
     @property
     def planned_bytes(self) -> int:

@@ -44,5 +44,6 @@ def plan_row(streams: Sequence[Stream]) -> Row:
             fields.append(Field(name, start + f.start, start + f.stop, f.shape, f.unit))
             owners.append(stream.name)
         start += stream.width
-    dtype = "float64" if any(s.dtype == "float64" for s in streams) else "float32"
+    dtypes = {s.dtype for s in streams}
+    dtype = "uint8" if dtypes == {"uint8"} else "float64" if "float64" in dtypes else "float32"
     return Row(tuple(fields), tuple(owners), dtype)

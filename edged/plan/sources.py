@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -16,34 +16,44 @@ from edged.decode.checksum import SIZES as CHECKSUM_BYTES
 from edged.decode.plan import DecodePlan, plan_decode
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
+from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
 from edged.signal import FIELDS as SIMULATED_FIELDS
 from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
+from edged.view import View
 
 DEFAULT_KEYS = 256
 LEAST_STALE_NS = 2 * 10**9
 SIMULATED_UNIT = "m/s2"
+NO_VIEWS: Mapping[str, tuple[View, ...]] = {}
 MOST_IDENTIFIER = 2**21 - 1
 """Three bytes on the wire. Larger ones would take four, and fewer would meet more often."""
 
 
 def plan_sources(
-    config: Config, device: str, base_topic: str, wide: frozenset[str], problems: list[Problem]
+    config: Config,
+    device: str,
+    base_topic: str,
+    wide: frozenset[str],
+    problems: list[Problem],
+    views: Mapping[str, tuple[View, ...]] = NO_VIEWS,
 ) -> dict[str, SourcePlan]:
-    """One plan for each source that can be planned. `wide` names those that must be decoded as float64."""
+    """One plan for each source that can be planned. `wide` names those that must be decoded as float64; `views` has what
+    pipelines see of the pictures of those that have pictures."""
     known = {"device": device, "base_topic": base_topic}
     plans: dict[str, SourcePlan] = {}
     taken: set[int] = set()
     for name, source in config.source.items():
         at = Scope(f"source.{name}", problems)
         filters = _filters(at, name, source, known, taken)
-        planned = _plan_source(at, name, source, filters, name in wide, config)
+        replies = plan_replies(at, source, known)
+        planned = _plan_source(at, name, source, filters, name in wide, config, views.get(name, ()))
         if planned is not None:
-            plans[name] = planned
+            plans[name] = replace(planned, replies=replies)
     _check_filters(config, plans, problems)
     _check_ports(config, problems)
-    return _in_groups(plans, key_groups(config.pipeline))
+    return _in_groups(plans, key_groups(config.pipeline, {name for name, plan in plans.items() if plan.key_names}))
 
 
 def mqtt_settings(source: SourcePlan) -> MqttSource:
@@ -57,11 +67,14 @@ def stale_ns(rate: float | None) -> int | None:
     return None if rate is None else max(LEAST_STALE_NS, int(3e9 / rate))
 
 
-def key_groups(pipelines: Mapping[str, Pipeline]) -> dict[str, str]:
-    """Sources that pipelines join, each with the name of its group: their equal keys must be equal numbers."""
+def key_groups(pipelines: Mapping[str, Pipeline], keyed: Collection[str] = ()) -> dict[str, str]:
+    """Sources that pipelines join, each with the name of its group: their equal keys must be equal numbers. So must those of a
+    gate's sources, if they are `keyed`."""
     group: dict[str, str] = {}
     for pipeline in pipelines.values():
         joined = set().union(*(_roots(stream, pipelines) for stream in pipeline.source))
+        if pipeline.gate is not None:
+            joined |= _roots(pipeline.gate.source, pipelines) & {*keyed}
         merged = {group.get(s, s) for s in joined}
         leader = min(merged)
         group.update(dict.fromkeys(joined, leader))
@@ -113,7 +126,13 @@ def _identifier(source: str, topic: TopicFilter, taken: set[int]) -> int:
 
 
 def _plan_source(
-    at: Scope, name: str, source: AnySource, filters: tuple[tuple[int, TopicFilter], ...], is_wide: bool, config: Config
+    at: Scope,
+    name: str,
+    source: AnySource,
+    filters: tuple[tuple[int, TopicFilter], ...],
+    is_wide: bool,
+    config: Config,
+    views: tuple[View, ...],
 ) -> SourcePlan | None:
     captures = _captures(at, filters)
     key_names = captures if source.key is None else source.key
@@ -126,9 +145,10 @@ def _plan_source(
     if isinstance(source, SimulateSource):
         fields = tuple(Field(n, i, i + 1, (), SIMULATED_UNIT) for i, n in enumerate(SIMULATED_FIELDS))
     else:
-        decode = _decode(at, source, key_fields, max_keys, dtype)
+        decode = _decode(at, source, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
+        dtype = decode.dtype.name
         if not isinstance(source, MqttSource):
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
@@ -154,7 +174,12 @@ def _plan_source(
 
 
 def _decode(
-    at: Scope, source: SerialSource | MqttSource | ReplaySource, key_fields: Sequence[str], max_keys: int, dtype: str
+    at: Scope,
+    source: SerialSource | MqttSource | ReplaySource,
+    key_fields: Sequence[str],
+    max_keys: int,
+    dtype: str,
+    views: tuple[View, ...],
 ) -> DecodePlan | None:
     frame, checksum = (None, None) if isinstance(source, MqttSource) else (source.frame, source.checksum)
     planned = plan_decode(
@@ -167,6 +192,7 @@ def _decode(
         dtype=dtype,
         max_keys=max_keys,
         carry=source.carry,
+        views=views,
     )
     if isinstance(planned, DecodePlan):
         return planned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from edged.config.schema import Step
@@ -11,9 +12,13 @@ from edged.config.values import Function
 from edged.preprocess import MakeStep, Postprocess, Preprocess, compose, compose_outputs, custom, detrend, normalize
 
 
-def make_preprocess(steps: Sequence[Step], shape: tuple[int, ...], dtype: DTypeLike) -> Preprocess:
-    """The steps for rows of `shape`. Raises ValueError, with a text for a person."""
-    return compose([_maker(step) for step in steps], shape, dtype)
+def make_preprocess(steps: Sequence[Step], shape: tuple[int, ...], dtype: DTypeLike, picture: tuple[int, ...] = ()) -> Preprocess:
+    """The steps for rows of `shape`. Rows of pictures are seen as `[*picture]`, or `[size, *picture]` of a window; they have been
+    resized, which is their first step, and are floats after the next. Raises ValueError, with a text for a person."""
+    makers = [_maker(step) for step in steps]
+    if picture:
+        return compose(makers, (*shape[:-1], *picture), np.float32, first=2)
+    return compose(makers, shape, dtype)
 
 
 def make_postprocess(

@@ -31,6 +31,7 @@ def source_stream(source: SourcePlan) -> Stream:
         is_acknowledged=isinstance(settings, MqttSource) and settings.qos == 1,
         is_lossless=is_lossless,
         unheld=f"source.{source.name}, which comes at QoS 0: set its qos = 1" if is_qos0 else "",
+        line=(source.name,),
     )
 
 
@@ -58,4 +59,5 @@ def pipeline_stream(plan: PipelinePlan, sources: Mapping[str, Stream]) -> Stream
         is_acknowledged=any(s.is_acknowledged for s in mine),
         is_lossless=all(s.is_lossless for s in mine) and not unheld,
         unheld=unheld,
+        line=(*sources[plan.sources[pace]].line, plan.name) if pace is not None and sources[plan.sources[pace]].line else (),
     )

@@ -22,19 +22,27 @@ def plan_window(at: Scope, streams: Sequence[Stream], align: Align | None, windo
         return None
     pace, rate = pace_of(streams, align), rate_of(streams, align)
     rate_key = "align.rate" if pace is None else streams[pace].rate_key
-    has_own_time = pace is None or streams[pace].has_own_time
     size = _samples(at, "size", window.size, rate, rate_key)
     hop = size if window.hop is None else _samples(at, "hop", window.hop, rate, rate_key)
     gap = window.gap
-    if gap is None and rate is not None:
-        gap = int(GAP_PERIODS * 1e9 / rate)
-        gap = gap if has_own_time else max(gap, LEAST_ARRIVAL_GAP_NS)
-    elif gap is not None and rate is not None and size != 1 and gap < 1e9 / rate:
+    if gap is None:
+        gap = usual_gap(streams, align)
+    elif rate is not None and size != 1 and gap < 1e9 / rate:
         text = f'"{duration(gap)}" is shorter than the time between two samples at {rate:g} a second: no window would ever fill'
         at.wrong("gap", text)
     if size is None or hop is None:
         return None
     return WindowPlan(size, hop, gap)
+
+
+def usual_gap(streams: Sequence[Stream], align: Align | None) -> int | None:
+    """The silence, in ns, after which samples do not belong together any more; None where nobody knows how often they come."""
+    pace, rate = pace_of(streams, align), rate_of(streams, align)
+    if rate is None:
+        return None
+    gap = int(GAP_PERIODS * 1e9 / rate)
+    has_own_time = pace is None or streams[pace].has_own_time
+    return gap if has_own_time else max(gap, LEAST_ARRIVAL_GAP_NS)
 
 
 def _samples(at: Scope, key: str, span: Span, rate: float | None, rate_key: str) -> int | None:

@@ -35,6 +35,27 @@ def roll_back(config: Path, model: str) -> int:
     return EX_OK
 
 
+def status(config: Path, as_json: bool) -> int:
+    """Prints what the daemon of this configuration says of itself, as its health topic does."""
+    facts = _ask(config, {"command": "status"})["status"]
+    sys.stdout.write((json.dumps(facts, indent=2) if as_json else _status_text(facts)) + "\n")
+    return EX_OK
+
+
+def _status_text(facts: dict[str, Any]) -> str:
+    memory = f"{facts['memory']['resident_mib']} of {facts['memory']['budget_mib']} MiB"
+    lines = [f"edged {facts['version']}, device {facts['device']}: {facts['state']}, up {facts['uptime_s']:.0f} s, {memory}"]
+    rows = [(kind, name, part) for kind in ("source", "pipeline", "model", "broker") for name, part in facts[f"{kind}s"].items()]
+    rows += [("spool", "", facts["spool"])] if "spool" in facts else []
+    width = max((len(name) for _, name, _ in rows), default=0)
+    for kind, name, part in rows:
+        counted = {"source": "rows", "pipeline": "published"}.get(kind)
+        said = [f"{part[counted]} {'results' if kind == 'pipeline' else counted}"] if counted else []
+        said += [part["reason"]] if part.get("reason") else []
+        lines.append(f"{kind:9} {name:{width}}  {part['state']:12} {'; '.join(said)}".rstrip())
+    return "\n".join([*lines, *(f"configuration refused: {line}" for line in facts.get("config_errors", ()))])
+
+
 def _text(answer: dict[str, Any]) -> str:
     lines = [f"{title + ':':18} {name}" for key, title in TITLES for name in answer[key]]
     lines += [f"warning: {line}" for line in answer["warnings"]]

@@ -6,7 +6,7 @@ Reads the counters of the running parts; owns none of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,19 +18,26 @@ from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.config.units import MIB
 from edged.encode import rfc3339
+from edged.model.gpu import used_bytes
+from edged.model.records import LoadReport
 from edged.plan.change import Change
+from edged.plan.records import GpuPlan
 from edged.records import Message
 from edged.runtime.availability import Availability
 from edged.runtime.relief import Relief
 from edged.runtime.states import GOOD, UP, State, states
+from edged.sources.mqtt import MqttSource
+from edged.sources.replies import Counts as RequestCounts
 from edged.spool.spool import Spool
-from edged.telemetry import Histogram, Rate
+from edged.telemetry import Histogram, PublishCounts, Rate
 
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
 """States that every part goes through at a start: no news then."""
 EXPLAIN_EVERY_NS = 10 * 10**9
 UNHEARD_NS = 30 * 10**9
 """A source that is silent from the start is no news; after so long it is told, once."""
+ENGINE_EVERY_NS = 5 * 10**9
+"""How often it is said how far an engine is."""
 BUSY_ROWS = 25
 """Rows read between two ticks, from which on much comes in."""
 MOST_ERRORS = 20
@@ -67,6 +74,10 @@ class Health:
         self._connects: dict[str, int] = {}
         self._availability = Availability(assembly)
         self._ended_in = ended_in
+        self.building: Callable[[], Mapping[str, float]] = dict
+        """How long engines have been built for models, in seconds."""
+        self._has_built = False
+        self._next_engine = 0
         self._errors: tuple[str, ...] = ()
         self._at_start: tuple[str, ...] = ()
 
@@ -85,6 +96,12 @@ class Health:
         self._unheard = {name: since for name, since in self._unheard.items() if name in assembly.sources}
         self.memory.adopt(assembly)
         self._availability.adopt(assembly)
+
+    def say_engine(self, name: str, ok: bool, **facts: Any) -> None:
+        """News of an engine that is built for a model: in the log, as an event, and in the model's topic."""
+        (log.info if ok else log.error)("engine", model=name, **facts)
+        self.event("engine", model=name, ok=ok, **facts)
+        self._next_engine = 0
 
     def say_reload(self, errors: Sequence[str], change: Change | None, why: str) -> None:
         """What became of a reload: in the log, as an event, and in health until the next one."""
@@ -133,13 +150,20 @@ class Health:
         if now >= self._next_health:
             self._next_health = now + self._plan.health_interval_ns
             self.publish()
+        if now >= self._next_engine and (self._has_built or self.building()):
+            self._next_engine = now + ENGINE_EVERY_NS
+            self._has_built = bool(self.building())  # once more when it is over
+            self._say_models()
 
     def publish(self) -> None:
         """Publishes health now, retained; and each model's topic, which changes seldom, along with it."""
         self._send("health", self.snapshot(), retain=True)
+        self._say_models()
+        self.lag.clear()
+
+    def _say_models(self) -> None:
         for name, facts in self._models():
             self._send(f"model/{name}", facts, retain=True)
-        self.lag.clear()
 
     def say_stopped(self) -> None:
         """The last words: health as it is now, and that no source is read any more."""
@@ -213,7 +237,10 @@ class Health:
         return f"{'; '.join(bad[:3])}; {memory}" if bad else f"{results} results, {memory}"
 
     def ready_facts(self) -> dict[str, Any]:
-        models = {n: f"{r.provider}, {r.run}, {r.p50_us:.0f} us" for n, r in self._assembly.reports.items()}
+        models = {
+            n: "waits for TensorRT's engine" if r.is_held else f"{r.provider}, {r.run}, {r.p50_us:.0f} us"
+            for n, r in self._assembly.reports.items()
+        }
         return {
             "device": self._plan.device,
             "resident_mib": self.memory.read() // MIB,
@@ -245,7 +272,7 @@ class Health:
             "run": self._assembly.run,
             **({"last_run_ended_in": list(self._ended_in)} if self._ended_in else {}),
             "state": "healthy" if all(s.state in GOOD for s in found.values()) else "degraded",
-            "memory": self.memory.facts(),
+            "memory": self.memory.facts() | _gpu(self._plan.gpu),
             "loop_lag": {**self.lag.summary(), "highest_ms": round(self._lag_highest / 1e6, 1)},
             **(
                 {"slow": {n: {"times": times, "longest_ms": ns // 10**6} for n, (times, ns) in self._slow.items()}}
@@ -264,7 +291,8 @@ class Health:
         return self._rates.setdefault((kind, name), Rate()).read(count, now)
 
     def _source(self, name: str, now: int) -> dict[str, Any]:
-        c = self._assembly.sources[name].counts
+        source = self._assembly.sources[name]
+        c = source.counts
         plan = self._plan.sources[name]
         table = self._assembly.keys.get(plan.key_group) if plan.key_names else None
         fresh = self._assembly.freshness.get(name)
@@ -279,6 +307,8 @@ class Health:
             "dropped": c.drops.by_reason,
             **({"keys": len(table), "max_keys": plan.max_keys} if table is not None else {}),
             **({"keys_online": int(np.count_nonzero(fresh.is_online(now)))} if table is not None and fresh is not None else {}),
+            **({"waiting": len(source.queue)} if isinstance(source, MqttSource) and source.queue is not None else {}),
+            **({"requests": _requests(source.replies.counts)} if isinstance(source, MqttSource) and source.replies else {}),
             **({"units": {f.name: f.unit for f in plan.fields if f.unit}} if any(f.unit for f in plan.fields) else {}),
         }
 
@@ -290,24 +320,14 @@ class Health:
             "due": c.due,
             "published": c.published,
             "filtered": c.filtered,
+            **({"gated": c.gated} if pipeline.gate is not None or c.gated else {}),
             "dropped": c.drops.by_reason,
             "waiting": self._assembly.waiting(name),
             "slots": pipeline.slots.count,
             "peak": pipeline.slots.peak,
             "parked": pipeline.parked,
             "age": c.age.summary(),
-            "publish": [
-                {
-                    "made": p.made,
-                    "acked": p.acked,
-                    "spooled": p.spooled,
-                    "queued": p.queued,
-                    "in_flight": p.in_flight,
-                    "filtered": p.filtered,
-                    "dropped": p.drops.by_reason,
-                }
-                for p in self._assembly.publishes[name]
-            ],
+            "publish": [{**_messages(p), "filtered": p.filtered} for p in self._assembly.publishes[name]],
         }
         if pipeline.aligner is not None:
             facts["join"] = {"dropped": pipeline.aligner.dropped, "waiting": pipeline.aligner.waiting}
@@ -318,6 +338,7 @@ class Health:
         c = model.counts
         return {
             "provider": report.provider,
+            "provider_fallback": int(_is_fallback(self._plan.models[name].providers, report)),
             "run": report.run,
             "runs": c.runs,
             "rows": c.rows,
@@ -342,8 +363,10 @@ class Health:
         }
 
     def _models(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        building = self.building()
         for name, r in self._assembly.reports.items():
             requested = self._plan.models[name].providers
+            engine = {"building": "tensorrt", "elapsed_s": round(building[name], 1)} if name in building else None
             yield (
                 name,
                 {
@@ -354,6 +377,10 @@ class Health:
                     "run": r.run,
                     "batch_max": r.batch_max,
                     "why": list(r.reasons),
+                    "batching": r.batching,
+                    **({"nodes": dict(r.nodes)} if r.nodes else {}),
+                    **({"engine": engine} if engine is not None else {}),
+                    **({"is_held": True} if r.is_held else {}),
                     "load_s": round(r.load_s, 3),
                     "weight_bytes": r.weight_bytes,
                     "array_bytes": r.array_bytes,
@@ -362,6 +389,43 @@ class Health:
                     "max_us": round(r.max_us, 1),
                 },
             )
+
+
+def _is_fallback(asked: str | tuple[str, ...], report: LoadReport) -> bool:
+    """Whether something else runs it than what was asked for first."""
+    return asked != "auto" and report.provider != asked[0]
+
+
+def _messages(p: PublishCounts) -> dict[str, Any]:
+    return {
+        "made": p.made,
+        "acked": p.acked,
+        "spooled": p.spooled,
+        "queued": p.queued,
+        "in_flight": p.in_flight,
+        "dropped": p.drops.by_reason,
+    }
+
+
+def _requests(c: RequestCounts) -> dict[str, Any]:
+    return {
+        "asked": c.asked,
+        "answered": c.answered,
+        "failed": c.failed,
+        "superseded": c.superseded,
+        "waiting": c.waiting,
+        "forbidden": c.forbidden.total,
+        "answers": _messages(c.replies),
+    }
+
+
+def _gpu(plan: GpuPlan | None) -> dict[str, Any]:
+    """`used_mib` is what all processes have of it, `null` where nobody tells."""
+    if plan is None:
+        return {}
+    used = used_bytes()
+    facts = {"name": plan.name, "is_shared": plan.is_shared, "budget_mib": plan.budget // MIB}
+    return {"gpu": {**facts, "planned_mib": plan.planned_bytes // MIB, "used_mib": used // MIB if used else None}}
 
 
 def _spool(spool: Spool) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def try_alone(manifest: Manifest, warnings: tuple[str, ...] = ()) -> Inspected:
 
 def plan_alone(manifest: Manifest) -> ModelPlan:
     """As a pipeline would use it that fills all inputs and reads all outputs that can be read."""
-    rows = {i.name: _row(i, manifest) for i in manifest.onnx.inputs}
+    rows = {i.name: _row(i, manifest) for i in manifest.onnx.inputs} | {s.input: s.shape for s in manifest.states}
     outputs = tuple(o.name for o in manifest.onnx.outputs if not cannot_bind(o))
     return ModelPlan(manifest, rows, outputs=outputs or None)
 
@@ -113,6 +113,7 @@ def facts(found: Inspected) -> dict[str, Any]:
         "opsets": opsets(m.onnx),
         "inputs": [_tensor(i) for i in m.onnx.inputs],
         "outputs": [_tensor(o) for o in m.onnx.outputs],
+        "state": {s.output: s.input for s in m.states},
         "labels": list(m.labels),
         "metadata": m.onnx.metadata,
         "weight_bytes": m.onnx.initializer_bytes,
@@ -154,6 +155,7 @@ def lines(found: Inspected) -> Iterator[str]:
         ("format", f"IR {m.onnx.ir_version}, opset {', '.join(f'{d} {v}' for d, v in opsets(m.onnx).items())}"),
         *(("input", onnx_name(i)) for i in m.onnx.inputs),
         *(("output", onnx_name(o)) for o in m.onnx.outputs),
+        *(("state", f"{s.output} is {s.input} of the next run of its key") for s in m.states),
         ("labels", f"{len(m.labels)}: {_cut(', '.join(m.labels))}" if m.labels else "none"),
         *(("metadata", f"{key} = {_cut(value)}") for key, value in m.onnx.metadata.items()),
         ("memory", f"predicted {_size(found.predicted_bytes)}{_measured(found.trial)}"),

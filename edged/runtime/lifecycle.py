@@ -151,25 +151,49 @@ class Lifecycle:
         """A reload is over: what became of it, to everybody."""
         self._health.say_reload(errors, change, why)
 
+    def say_engine(self, name: str, ok: bool, **facts: Any) -> None:
+        """News of an engine that is built for a model."""
+        self._health.say_engine(name, ok, **facts)
+
+    def leave(self, reason: str, code: int) -> None:
+        """Ends in good order: what is configured cannot be run."""
+        log.error("leaving", reason=reason)
+        self._code = code
+        self._stop.set()
+
     def reloaded(self) -> None:
         """It is over, whatever came of it."""
         self._notifier.ready(self._health.status_line())
+
+    def status(self) -> dict[str, Any]:
+        """What health says, now."""
+        return self._health.snapshot()
 
     async def _drain(self, deadline: float) -> None:
         """Runs out what was read: parked blocks, slots and the batch in progress."""
         loop = asyncio.get_running_loop()
         self._health.memory.end()
+        for model in self.assembly.models.values():
+            model.delay_ns = 0  # nothing more comes that would be worth a wait
+            model.wake()
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
+        for source in self.assembly.mqtt_sources:
+            source.abandon()
         for pipeline in self._all_pipelines:
             pipeline.abandon()  # counted, and said with that
+        for replies in self.assembly.replies:
+            replies.stop()
 
     @property
     def _all_pipelines(self) -> list[Pipeline]:
         return [*self.assembly.leaving, *self.assembly.pipelines.values()]
 
-    def _is_busy(self) -> bool:
-        return any(p.is_busy for p in self._all_pipelines)
+    def _is_busy(self, waits_for_engines: bool = False) -> bool:
+        """Whether something is under way; what waits for an engine that is being built only if `waits_for_engines`."""
+        is_decoding = any(s.queue for s in self.assembly.mqtt_sources)
+        held = [] if waits_for_engines else [m.wake for m in self.assembly.models.values() if m.loaded.report.is_held]
+        return is_decoding or any(p.is_busy and p.wake not in held for p in self._all_pipelines)
 
     async def _tick(self) -> None:
         """Measures how late the loop is, keeps health, and feeds the watchdog while every stage makes progress."""
@@ -212,7 +236,7 @@ class Lifecycle:
     async def _stop_after(self, sources: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.gather(*sources)
         spool = self.assembly.spool
-        while self._is_busy() or (spool is not None and spool.state[0] == "replaying"):  # noqa: ASYNC110
+        while self._is_busy(waits_for_engines=True) or (spool is not None and spool.state[0] == "replaying"):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # as in `_drain`: what went to disk since the broker is slower than a file goes out too
         log.info("finished", reason="every recording was played to its end")
         self.keeps_state = False  # the next time it is played from its beginning

@@ -14,7 +14,9 @@ from edged.budget import cgroup_limit, machine_bytes, resident_bytes
 from edged.config.load import Draft, read, report
 from edged.config.schema import Config
 from edged.errors import ConfigError, Problem
-from edged.model.manifest import Manifest, read_manifest
+from edged.model.engines import Engines
+from edged.model.ladder import Ladder, found_here, ladder_here, pick
+from edged.model.manifest import Manifest, hash_file, read_manifest
 from edged.model.onnx import available
 from edged.model.records import ModelRefused
 from edged.model.runner import Loaded
@@ -59,19 +61,28 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
     gc.collect()
     state = state_dir(draft.config)
     free = free_bytes(draft.config.spool.path or state)
-    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit())
+    gpu = found_here(state / "engines").gpu if _may_use_gpu(draft.config) else None
+    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit(), gpu)
     return plan_draft(draft, machine, model_store(machine) if copies_models else None, may_fall_back=True)
+
+
+def _may_use_gpu(config: Config) -> bool:
+    return any(m.providers is None or {"tensorrt", "cuda"} & set(m.providers) for m in config.model.values())
 
 
 def model_store(machine: Machine) -> Store:
     return Store(machine.state_dir / "models")
 
 
+def ladder_of(machine: Machine) -> Ladder:
+    return ladder_here(Engines(machine.state_dir / "engines"))
+
+
 def plan_draft(
     draft: Draft, machine: Machine, store: Store | None, may_fall_back: bool = False, before: Prepared | None = None
 ) -> Prepared:
     """Plans what was read, for a machine as it is or was. Raises ConfigError."""
-    models = _found(draft.config, store, may_fall_back, before)
+    models = _found(draft.config, store, model_store(machine).root, may_fall_back, before)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
@@ -81,7 +92,7 @@ def plan_draft(
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)
 
 
-def _found(config: Config, store: Store | None, may_fall_back: bool, before: Prepared | None) -> dict[str, Found]:
+def _found(config: Config, store: Store | None, root: Path, may_fall_back: bool, before: Prepared | None) -> dict[str, Found]:
     """The models of a configuration by name. What did not change since `before` is not read again."""
     found: dict[str, Found] = {}
     for name, model in config.model.items():
@@ -90,10 +101,17 @@ def _found(config: Config, store: Store | None, may_fall_back: bool, before: Pre
         if known is not None and known.mark == mark:
             found[name] = known
         elif store is None:
-            found[name] = Found(mark, *read_manifest(name, model.path))
+            manifest, problems = read_manifest(name, model.path)
+            found[name] = Found(mark, _own(manifest, root) if manifest is not None else None, problems)
         else:
             found[name] = _copied(store, name, model.path, mark, may_fall_back)
     return found
+
+
+def _own(manifest: Manifest, root: Path) -> Manifest:
+    """The same model where the daemon has it, if it does: TensorRT knows an engine by the name of the model's file."""
+    copy = root / manifest.sha256 / "model.onnx"
+    return replace(manifest, path=copy) if "tensorrt" in available() and copy.is_file() else manifest
 
 
 def _copied(store: Store, name: str, path: Path, mark: tuple[str, Mark], may_fall_back: bool) -> Found:
@@ -125,7 +143,7 @@ def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
         return plan, {}
     before = resident_bytes()
     try:
-        loaded = load_models(plan.models)
+        loaded = load_models(plan.models, pick(plan.models, ladder_of(prepared.machine)))
     except ModelRefused as error:
         raise ConfigError(report(draft, error.problems)) from error
     gc.collect()
@@ -145,3 +163,6 @@ def promote(prepared: Prepared, log: Any) -> None:
         store.promote({name: one.copy for name, one in prepared.models.items() if one.copy is not None})
     except OSError as error:
         log.warning("models not noted", path=str(store.root), reason=error.strerror, lost="rollback")
+    engines = ladder_of(prepared.machine).engines
+    if engines.root.is_dir():
+        engines.sweep({hash_file(file) for file in store.root.glob("*/model.onnx")})

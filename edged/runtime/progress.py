@@ -23,8 +23,10 @@ class Progress:
                 limit = max(STUCK_S, 3 * model.counts.time.maximum / 1e9)
                 if now - model.running_since > limit * 1e9:
                     return f"model.{name}: a run began {(now - model.running_since) / 1e9:.0f} s ago"
+        building = {name for name, report in self._assembly.reports.items() if report.is_held}  # nothing to run with yet
         for name, pipeline in self._assembly.pipelines.items():
-            waiting = 0 if pipeline.is_stalled else len(pipeline.slots)
+            has_nobody = self._assembly.plan.pipelines[name].model in building
+            waiting = 0 if pipeline.is_stalled or pipeline.is_held or has_nobody else pipeline.slots.ready
             taken = pipeline.counts.due - waiting
             before, since = self._moved.get(name, (-1, now))
             if taken != before or not waiting:

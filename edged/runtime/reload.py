@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,15 +27,19 @@ from edged.assemble import Assembly, assemble, load_models
 from edged.clock import Clock
 from edged.config.load import read, report
 from edged.config.schema import Config
-from edged.errors import ConfigError
-from edged.model.attempt import attempt, limits
-from edged.model.records import ModelRefused
+from edged.errors import EX_CONFIG, ConfigError, Problem
+from edged.model.attempt import Trial, attempt, limits
+from edged.model.build import BuildEngine, build_engine
+from edged.model.ladder import Picked, pick
+from edged.model.providers import Choice, none_ran, not_taken, slower
+from edged.model.records import ModelPlan, ModelRefused
 from edged.model.runner import Loaded
 from edged.plan.change import Change, compare
 from edged.plan.memory import FIRST_SESSION, check_budget
 from edged.plan.records import Plan
 from edged.process import trim
-from edged.runtime.prepare import Prepared, model_store, plan_draft, promote
+from edged.runtime.builds import Builds
+from edged.runtime.prepare import Prepared, ladder_of, model_store, plan_draft, promote
 from edged.runtime.watch import Watch
 from edged.transport.one_shot import in_one_shot_thread
 
@@ -73,12 +77,19 @@ class Switch(Protocol):
 
     def reloaded(self) -> None: ...
 
+    def status(self) -> dict[str, Any]: ...
+
+    def say_engine(self, name: str, ok: bool, **facts: Any) -> None: ...
+
+    def leave(self, reason: str, code: int) -> None: ...
+
 
 class Reloader:
     """`run` watches the files; `reload` may be called at any time."""
 
-    def __init__(self, prepared: Prepared, daemon: Switch, clock: Clock, logger: Any) -> None:
+    def __init__(self, prepared: Prepared, daemon: Switch, clock: Clock, logger: Any, build: BuildEngine = build_engine) -> None:
         self._running = prepared
+        self._build_engine = build
         self._daemon = daemon
         self._clock = clock
         self._log = logger
@@ -86,10 +97,13 @@ class Reloader:
         self._refused = ""  # the problems that were said last
         self._asking: asyncio.Task[Answer] | None = None
         self._is_asked_again = False
+        self.builds = Builds(self._build, self._promote, self._fail, clock)
 
     async def run(self) -> None:
-        """Applies the file whenever it was saved, and models whenever their files changed, for ever."""
+        """Applies the file whenever it was saved, and models whenever their files changed, for ever. Builds the engines that
+        models wait for."""
         try:
+            self._follow_builds()
             async for names in Watch(self._files).changes():
                 if "" in names:
                     await self.reload("the file changed", is_asked=False)
@@ -98,6 +112,7 @@ class Reloader:
         finally:
             if self._asking is not None:
                 self._asking.cancel()
+            await self.builds.close()
 
     def _files(self) -> dict[str, Path]:
         """What to watch: the configuration as "", models by name."""
@@ -130,6 +145,8 @@ class Reloader:
                 return {"ok": True}
             case "rollback":
                 return (await self._roll_back(str(request.get("model")))).facts()
+            case "status":
+                return {"ok": True, "status": self._daemon.status()}
             case other:
                 return {"ok": False, "errors": [f"no such command: {other!r}"]}
 
@@ -184,6 +201,7 @@ class Reloader:
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
+        self._follow_builds()
         self._daemon.say_reload((), change, why)
         for line in after.warnings:
             if line not in before.warnings:
@@ -196,14 +214,75 @@ class Reloader:
         running = self._daemon.assembly.loaded
         plans, old = after.plan.models, before.plan.models
         new = {n: p for n, p in plans.items() if n not in old or old[n].identity != p.identity}
+        ladder = ladder_of(after.machine)
         try:
+            picked = await in_one_shot_thread("edged-pick", partial(pick, new, ladder), lambda _: None) if new else {}
+            _check_held(picked, running)
             for name, plan in new.items():
-                if not is_trusted:
-                    await attempt(plan, limits(plan, _room(after.plan, name), self._slowest_s(name)))
-            loaded = await in_one_shot_thread("edged-load", partial(load_models, new), lambda _: None) if new else {}
+                if not is_trusted and picked[name].choice.rungs[:1] == ("cpu",):  # on a GPU it was tried just now
+                    on_cpu = replace(plan, providers=("cpu",))
+                    await attempt(on_cpu, limits(on_cpu, _room(after.plan, name), self._slowest_s(name)))
+            loaded = await in_one_shot_thread("edged-load", partial(load_models, new, picked), lambda _: None) if new else {}
         except ModelRefused as error:
             raise ConfigError(report(after.draft, error.problems)) from error
         return {name: loaded.get(name) or running[name] for name in plans}
+
+    def _follow_builds(self) -> None:
+        reports, plans = self._daemon.assembly.reports, self._running.plan.models
+        self.builds.follow({name: plans[name] for name, report in reports.items() if report.builds and name in plans})
+
+    async def _build(self, name: str, plan: ModelPlan) -> Trial:
+        self._daemon.say_engine(name, ok=True, what="is being built")
+        return await self._build_engine(plan, ladder_of(self._running.machine))
+
+    async def _promote(self, name: str, plan: ModelPlan, trial: Trial) -> None:
+        """What was built runs from the next run on, if it is still wanted, and under `auto` if it is the faster one."""
+        async with self._lock:
+            report = self._daemon.assembly.reports.get(name)
+            if report is None or not self._is_as_planned(name, plan):
+                return
+            new_us, old_us = (r.p50_us / r.batch_max for r in (trial.report, report))
+            if plan.providers == "auto" and new_us >= old_us:
+                self._keep(name, slower("tensorrt", new_us * 1e3, report.provider, old_us * 1e3, 1))
+                return
+            rest = (report.provider,) if not report.is_held else ()
+            ladder = ladder_of(self._running.machine)
+            picked = Picked(Choice(("tensorrt", *rest)), ladder.engine(plan), ladder.note(plan, "tensorrt"))
+            loaded = await in_one_shot_thread("edged-load", partial(load_models, {name: plan}, {name: picked}), lambda _: None)
+            await self._go_over({name: loaded[name]})
+            report = loaded[name].report
+            self._daemon.say_engine(
+                name, ok=report.provider == "tensorrt", what=f"runs on {report.provider}", p50_us=report.p50_us
+            )
+            del loaded
+            gc.collect()
+            await in_one_shot_thread("edged-trim", partial(_tidy, self._running, self._log), lambda _: None)
+
+    def _fail(self, name: str, plan: ModelPlan, reason: str) -> None:
+        """There will be no engine. Where TensorRT is required, there is nothing to run."""
+        if not self._is_as_planned(name, plan):
+            return
+        self._daemon.say_engine(name, ok=False, what="could not be built", reason=reason)
+        if self._daemon.assembly.reports[name].is_held:
+            text = f"model.{name}.providers: {none_ran(plan.providers, {'tensorrt': reason})}"
+            self._daemon.leave(text, EX_CONFIG)
+        else:
+            self._keep(name, not_taken("tensorrt", reason))
+
+    def _is_as_planned(self, name: str, plan: ModelPlan) -> bool:
+        now = self._running.plan.models.get(name)
+        return now is not None and now.identity == plan.identity and name in self._daemon.assembly.loaded
+
+    def _keep(self, name: str, reason: str) -> None:
+        """It stays with what runs it; the reason is known from now on."""
+        report = self._daemon.assembly.reports[name]
+        self._daemon.assembly.amend(name, replace(report, builds=False, reasons=(*report.reasons, reason)))
+
+    async def _go_over(self, loaded: dict[str, Loaded]) -> None:
+        """The same plan with other sessions."""
+        before = self._daemon.assembly
+        assembly = assemble(self._running.plan, {**before.loaded, **loaded}, self._clock, self._log, before)
+        await self._daemon.switch(assembly, self._running.draft.digest)
 
     def _slowest_s(self, name: str) -> float:
         """The longest run so far of the model that is to be replaced; of one that is new, half a second is expected."""
@@ -235,6 +314,14 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))
     return after, at_start
+
+
+def _check_held(picked: Mapping[str, Picked], running: Mapping[str, Loaded]) -> None:
+    """What gives results is not put away for what gives none until its engine is built. Raises `ModelRefused`."""
+    text = "TensorRT is required, and has no engine for this version yet; build it (edged model prepare {0}), then reload"
+    names = [name for name, one in picked.items() if one.choice.is_held and name in running and not running[name].report.is_held]
+    if names:
+        raise ModelRefused([Problem(f"model.{name}.providers", text.format(name)) for name in names])
 
 
 def _room(plan: Plan, name: str) -> int:

@@ -1,4 +1,5 @@
-"""What a planned stop leaves for the next start: windows that are not full, sequence numbers, the name of the run.
+"""What a planned stop leaves for the next start: windows that are not full, what models remember, sequence numbers, the name of
+the run.
 
 One file in the state directory, written whole when all is stopped and taken away when it is read, so that a crash can never
 bring back what is old. It is a list of records, `length, CRC32, MessagePack`: a head, one for each key of each pipeline, an end.
@@ -23,8 +24,9 @@ import structlog
 from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.config.schema import ReplaySource, SimulateSource
-from edged.plan.change import window_mark
+from edged.plan.change import state_mark, window_mark
 from edged.plan.records import PipelinePlan, Plan
+from edged.states import Saved as SavedState
 from edged.window import Saved
 
 VERSION = 1
@@ -41,7 +43,8 @@ log: Any = structlog.get_logger("edged")
 
 
 class Head(msgspec.Struct, array_like=True):
-    """`time` is UTC in ns; `seqs` the next sequence number of each pipeline, `marks` what its windows are like."""
+    """`time` is UTC in ns; `seqs` the next sequence number of each pipeline, `marks` what its windows are like, `models` what its
+    model is."""
 
     version: int
     device: str
@@ -49,10 +52,11 @@ class Head(msgspec.Struct, array_like=True):
     run: str
     seqs: dict[str, int]
     marks: dict[str, str]
+    models: dict[str, str] = {}
 
 
 class Window(msgspec.Struct, array_like=True):
-    """One key of one pipeline, as `window.Saved`; `last` is UTC, `rows` as bytes."""
+    """One key of one pipeline, as `window.Saved`; `last` is UTC, `rows` as bytes. `state` is what the model remembers."""
 
     pipeline: str
     key: tuple[str, ...]
@@ -61,6 +65,7 @@ class Window(msgspec.Struct, array_like=True):
     due: int
     last: int
     bad: int
+    state: bytes = b""
 
 
 class Unusable(Exception):
@@ -77,6 +82,7 @@ def save(a: Assembly, folder: Path, clock: Clock) -> None:
         a.run,
         {name: a.pipelines[name].counts.next_seq for name in names},
         {name: window_mark(p) for name, p in names.items()},
+        {name: mark for name, p in names.items() if (mark := state_mark(p, a.plan.models))},
     )
     new = folder / f"{NAME}.new"
     try:
@@ -100,16 +106,19 @@ def save(a: Assembly, folder: Path, clock: Clock) -> None:
 
 def _windows(a: Assembly, clock: Clock) -> Iterator[Window]:
     for name, p in a.plan.pipelines.items():
-        stage = a.pipelines[name].window
+        stage, states = a.pipelines[name].window, a.pipelines[name].states
         table = a.keys.get(p.key_group) if p.keys else None
-        if stage is None or any(isinstance(a.plan.sources[root].settings, PLAYED) for root in p.roots):
+        if any(isinstance(a.plan.sources[root].settings, PLAYED) for root in p.roots):
             continue
+        offset = clock.offset() if is_monotonic(a.plan, p) else 0
         for key in range(len(table) if table is not None else 1):
-            kept = stage.save(key)
-            if kept is not None:
-                last = kept.last + (clock.offset() if is_monotonic(a.plan, p) else 0)
-                names = table.names(key) if table is not None else ()
-                yield Window(name, names, kept.rows.tobytes(), kept.seen, kept.due, last, kept.bad)
+            names = table.names(key) if table is not None else ()
+            memory = states.save(key, stage.stretch(key) if stage is not None else None) if states is not None else None
+            state = memory.rows if memory is not None else b""
+            if stage is not None and (kept := stage.save(key)) is not None:
+                yield Window(name, names, kept.rows.tobytes(), kept.seen, kept.due, kept.last + offset, kept.bad, state)
+            elif stage is None and memory is not None:
+                yield Window(name, names, b"", 0, 0, memory.last + offset, 0, state)
 
 
 def is_monotonic(plan: Plan, p: PipelinePlan) -> bool:
@@ -183,14 +192,18 @@ def restore(a: Assembly, head: Head, windows: list[Window], clock: Clock) -> Non
         if one.pipeline not in fits:
             continue
         p = a.plan.pipelines[one.pipeline]
-        stage, table = a.pipelines[one.pipeline].window, a.keys.get(p.key_group) if p.keys else None
+        pipeline, table = a.pipelines[one.pipeline], a.keys.get(p.key_group) if p.keys else None
         key = table.id(one.key, clock.now()) if table is not None else 0
-        if stage is None or key is None:
+        if key is None:
             continue
+        stage, states = pipeline.window, pipeline.states
         last = one.last - (clock.offset() if is_monotonic(a.plan, p) else 0)
         with contextlib.suppress(ValueError):
-            rows = np.frombuffer(one.rows, p.dtype).reshape(-1, p.width)
-            stage.restore(key, Saved(rows, one.seen, one.due, last, one.bad))
+            if stage is not None:
+                rows = np.frombuffer(one.rows, p.dtype).reshape(-1, p.width)
+                stage.restore(key, Saved(rows, one.seen, one.due, last, one.bad))
+            if states is not None and one.state and head.models.get(one.pipeline) == state_mark(p, a.plan.models):
+                states.restore(key, SavedState(one.state, last), stage.stretch(key) if stage is not None else None)
             count += 1
     changed = sorted({w.pipeline for w in windows} - fits)
     log.info("state restored", run=head.run, windows=count, **({"started_over": " ".join(changed)} if changed else {}))

@@ -48,6 +48,9 @@ def check(path: Path, as_json: bool) -> int:
                 "run": x.report.run,
                 "batch_max": x.report.batch_max,
                 "p50_us": round(x.report.p50_us, 1),
+                "why": list(x.report.reasons),
+                "batching": x.report.batching,
+                "builds": x.report.builds,
             }
             for n, x in loaded.items()
         }
@@ -55,7 +58,7 @@ def check(path: Path, as_json: bool) -> int:
         return EX_OK
     for line in prepared.warnings:
         sys.stderr.write(f"warning: {line}\n")
-    models = [load_text(x.report, plan.models[n].providers == "auto") for n, x in loaded.items()]
+    models = [load_text(x.report) for x in loaded.values()]
     _print("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
     return EX_OK
 
@@ -86,9 +89,9 @@ def run(path: Path) -> int:
     prepared = replace(prepared, plan=plan)
     promote(prepared, logger)
     for name, one in loaded.items():
-        if prepared.plan.models[name].providers != "auto":  # what auto did not take is in the model's topic
-            for reason in one.report.reasons:
-                logger.info("model", model=name, note=reason)
+        for said in (*one.report.reasons, one.report.batching):
+            if said:
+                logger.info("model", model=name, note=said)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
     return on_loop(_serve(prepared, loaded, logger))
@@ -110,6 +113,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> 
         lifecycle = Lifecycle(assembly, health, notifier, clock)
         reloader = Reloader(prepared, lifecycle, clock, logger)
         lifecycle.on_hangup = reloader.ask
+        health.building = reloader.builds.elapsed_s
         async with Control(prepared.draft.path, reloader.answer):
             code = await lifecycle.serve(reloader.run())
     if lifecycle.keeps_state:

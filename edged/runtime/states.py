@@ -2,10 +2,11 @@
 
 source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
           its broker is away; bad values: something comes and no good sample; frozen: always the same values
-model     idle; hanging: a run takes many times as long as any before; failing
+model     idle; hanging: a run takes many times as long as any before; failing; building: what it must run on is not there yet
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
-          refused: its broker takes none; failing: its model fails; shedding: memory is over the budget
+          refused: its broker takes none; failing: its model fails; shedding: memory is over the budget;
+          closed: its gate is
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
@@ -17,14 +18,18 @@ from typing import NamedTuple
 
 from edged.assemble import Assembly
 from edged.model.runner import Model
+from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
 
-GOOD = {"running", "connected", "idle", "finished", "storing", "replaying"}
+GOOD = {"running", "closed", "connected", "idle", "finished", "storing", "replaying"}
 UP = ("connected", "degraded")
 """States of a broker in which messages go through."""
 LEAST_SILENCE_S = 2.0
 """No sensor and no pipeline is called silent sooner than this."""
 PERIODS = 3
+CLOSED_NS = 10 * 10**9
+"""A gate that lets nothing through for so long is called closed: one that opens and closes all the time is no news each time."""
+HELD = "TensorRT, which is required, builds its engine; no results until it is there"
 LONGEST_RUNS = 3
 """A run that takes so many times the longest one before hangs."""
 
@@ -53,6 +58,8 @@ def states(a: Assembly, now: int) -> Iterator[State]:
 def _model_state(model: Model, now: int) -> tuple[str, str]:
     if model.state == "failing":
         return "failing", model.reason
+    if model.loaded.report.is_held:
+        return "building", HELD
     hang = _hang(model, now)
     return ("hanging", hang) if hang else ("idle", "")
 
@@ -97,14 +104,21 @@ def _is_held_back(a: Assembly, name: str) -> bool:
     return any(a.pipelines[p].parked for p, plan in a.plan.pipelines.items() if name in plan.roots)
 
 
+def _slower(p: PipelinePlan) -> str:
+    return f"model {p.model}" if p.model is not None else f"gate {p.gate.source}" if p.gate is not None else "its broker"
+
+
 def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
     if pipeline.is_shed:
         return "shedding", "memory is over the budget"
     if p.model is not None and (hang := _hang(a.models[p.model], now)):
         return "stalled", f"model {p.model} hangs: {hang}"
+    if p.model is not None and a.models[p.model].loaded.report.is_held:
+        return "waiting", f"model {p.model} is building: {HELD}"
     if pipeline.parked and p.overflow == "block":
-        return "blocked", f"{pipeline.parked} blocks wait for a free slot: model {p.model} is slower than its sources"
+        full = next((f"pipeline {follower.name} takes no more" for follower in pipeline.after if follower.is_full), "")
+        return "blocked", f"{pipeline.parked} blocks wait for a free slot: {full or f'{_slower(p)} is slower than its sources'}"
     for s in p.roots:
         state, reason = source_state(a, s, now)
         if state not in GOOD:
@@ -119,12 +133,15 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
             return "refused", f"broker {publish.broker} takes no result on {counts.refusal}: check its access rules and quotas"
     if p.model is not None and a.models[p.model].state == "failing":
         return "failing", a.models[p.model].reason
-    if not pipeline.counts.last_result:
+    last_result, last_gated = pipeline.counts.last_result, pipeline.counts.last_gated
+    if pipeline.gate is not None and last_gated > last_result and (not last_result or now - last_result > CLOSED_NS):
+        return "closed", f"gate {pipeline.gate.plan.source}: {pipeline.gate.why}"
+    if not last_result and not last_gated:
         filled = (
             f": {pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window and not p.keys else ""
         )
         return "filling", f"no result yet{filled}"
-    quiet_s = (now - pipeline.counts.last_result) / 1e9
+    quiet_s = (now - max(last_result, last_gated)) / 1e9
     expected_s = 1 / p.rate if p.rate else None
     is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.roots)
     if expected_s and not is_ended and quiet_s > max(LEAST_SILENCE_S, PERIODS * expected_s):

@@ -57,6 +57,8 @@ def stamped(
         counts.reject(rows.rejects)
     if rejects:
         counts.reject(rejects)
+    for r in (*rows.rejects, *rejects) if len(receipts) > 1 or receipts[0].is_request else ():
+        receipts[r.payload].fail(r.reason, r.detail)
     if block is not None:
         counts.rows += len(block)
     return block

@@ -7,13 +7,16 @@ and settles the receipts afterwards. Nothing here waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from operator import attrgetter
 from typing import NamedTuple
 
 from edged.clock import Clock
 from edged.decode import PayloadDecoder
-from edged.records import Block, Receipt, Reject
+from edged.records import Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.pictures import PictureQueue, Waiting
+from edged.sources.replies import Ask, Replies
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
 from edged.topics import TopicFilter
@@ -38,7 +41,8 @@ class MqttSource:
     """Decodes, keys and stamps the messages of one source and pushes the block to its pipelines.
 
     `key_captures` and `key_fields` say where each part of the key comes from: the index of a capture of the topic, or of a
-    key field of the payload (in the order of the source's `key`).
+    key field of the payload (in the order of the source's `key`). `replies` has the requests that it answers, None if it
+    answers none.
     """
 
     def __init__(
@@ -53,11 +57,15 @@ class MqttSource:
         stamper: Stamper,
         counts: SourceCounts,
         clock: Clock,
+        replies: Replies | None = None,
+        queued_bytes: int | None = None,
+        wrap: Callable[[Callable[..., None]], Callable[..., None]] = lambda work: work,
     ) -> None:
         self.name = name
         self.filters = filters
         self.takes_retained = takes_retained
         self.counts = counts
+        self.replies = replies
         self.consumers: list[Callable[[Block], None]] = []
         self.is_pace = False
         """Whether other streams are joined to this one: of one read it comes after them, whose samples it may need."""
@@ -70,6 +78,9 @@ class MqttSource:
         self._payloads: list[bytes] = []
         self._receipts: list[Receipt] = []
         self._captures: list[tuple[str, ...]] = []
+        self.queue: PictureQueue | None = None
+        if queued_bytes is not None:
+            self.queue = PictureQueue(name, decoder, queued_bytes, wrap(self._take_decoded), self._drop, clock.now)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
         self._payloads.append(payload)
@@ -84,12 +95,68 @@ class MqttSource:
         counts.last_arrival = now
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
-        self._decode(payloads, captures, receipts, now)
+        if self.queue is None:
+            self._decode(payloads, captures, receipts, now)
+            return
+        for i, message in enumerate(zip(payloads, captures, receipts, strict=True)):
+            self.queue.add(Waiting(*message, now + i))  # each becomes a block by itself: no two came at the same ns
 
-    def _decode(self, payloads: list[bytes], captures: list[tuple[str, ...]], receipts: list[Receipt], now: int) -> None:
+    def leave_to(self, after: MqttSource | None) -> None:
+        """After a reload: what is not decoded yet is left to the source of the same name, if there is one whose keys mean the
+        same."""
+        for message in self.queue.leave() if self.queue is not None else ():
+            if after is not None and after.queue is not None:
+                after.queue.add(message)
+            else:
+                self._drop(message, "restart")
+            message.receipt.done()
+
+    def supersede(self, receipts: AbstractSet[Receipt]) -> None:
+        """The broker sends these inputs again: they are not decoded now."""
+        if self.queue is not None:
+            self.queue.supersede(receipts)
+
+    def expire(self, receipts: AbstractSet[Receipt]) -> None:
+        """Nobody waits for the answers to these inputs any more."""
+        if self.queue is not None:
+            self.queue.expire(receipts)
+
+    def abandon(self) -> None:
+        """At a stop: what still waits is given up. Inputs that were not acknowledged come again; the others are counted."""
+        for message in self.queue.leave() if self.queue is not None else ():
+            if message.may_be_dropped:
+                self._drop(message, "shutdown")
+
+    def _drop(self, message: Waiting, reason: str) -> None:
+        reject = Reject(reason, "it waited to be decoded", message.payload[:64])
+        self.counts.read += 1
+        self.counts.reject([reject])
+        message.receipt.fail(reason, reject.detail)
+
+    def _take_decoded(self, message: Waiting, rows: Rows | BaseException) -> None:
+        if isinstance(rows, BaseException):  # a fault of ours; what is large is not tried again on the loop
+            self.counts.read += 1
+            self.counts.reject([Reject(INTERNAL_ERROR, whereabouts(rows), message.payload[:64])])
+            message.receipt.fail(INTERNAL_ERROR, "a fault of edged, said in its log")
+            return
+        try:
+            self._decode([message.payload], [message.captures], [message.receipt], message.arrival, rows)
+        except Exception as error:  # of a pipeline; the loop calls, and nobody above has to be told
+            self.counts.read += 1  # a second time, so that the ledger shows that something is wrong, and stays exact
+            self.counts.reject([Reject(INTERNAL_ERROR, whereabouts(error), message.payload[:64])])
+
+    def _decode(
+        self,
+        payloads: list[bytes],
+        captures: list[tuple[str, ...]],
+        receipts: list[Receipt],
+        now: int,
+        rows: Rows | None = None,
+    ) -> None:
+        """`rows`: what the payloads were decoded to, if they were."""
         counts = self.counts
         try:
-            block = self._block(payloads, captures, receipts, now)
+            block = self._block(payloads, captures, receipts, now, rows)
         except Exception as error:  # a fault of ours: it costs the message that shows it, not its neighbours
             if len(payloads) > 1:
                 for i in range(len(payloads)):
@@ -97,6 +164,7 @@ class MqttSource:
                 return
             counts.read += 1
             counts.reject([Reject(INTERNAL_ERROR, whereabouts(error), payloads[0][:64])])
+            receipts[0].fail(INTERNAL_ERROR, "a fault of edged, said in its log")
             return
         if block is None:
             return
@@ -109,13 +177,23 @@ class MqttSource:
         if fault is not None:  # the other pipelines have theirs
             raise fault
 
-    def _block(self, payloads: list[bytes], captures: list[tuple[str, ...]], receipts: list[Receipt], now: int) -> Block | None:
-        rows = self._decoder.decode(payloads, None if self._keys is None else captures)
+    def _block(
+        self,
+        payloads: list[bytes],
+        captures: list[tuple[str, ...]],
+        receipts: list[Receipt],
+        now: int,
+        rows: Rows | None,
+    ) -> Block | None:
+        rows = rows or self._decoder.decode(payloads, None if self._keys is None else captures)
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
         clock = self._clock
-        return stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
+        block = stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
+        if block is not None and self.replies is not None:
+            block.has_requests = any(receipt.is_request for receipt in block.receipts)
+        return block
 
     def _key_ids(
         self,
@@ -151,12 +229,13 @@ class Router:
     def on_publishes(self, batch: Sequence[Inbound]) -> None:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
-            return
+            return self._turn_away(batch)
         now = self._clock.now()
         touched: dict[MqttSource, None] = {}
+        asks: list[Ask] = []
         fault: Exception | None = None
         routes = self._routes
-        for topic, payload, _qos, retain, identifiers, receipt, _properties in batch:
+        for topic, payload, qos, retain, identifiers, receipt, properties in batch:
             route = routes.get((topic, identifiers))
             if route is None:
                 route = self._find(topic, identifiers)
@@ -166,17 +245,41 @@ class Router:
                 if retain and not source.takes_retained:
                     source.counts.retained += 1
                     continue
-                source.add(payload, captures, receipt)
+                ask = None
+                if source.replies is not None and properties and not retain:
+                    ask = source.replies.ask(properties, receipt, qos, now)
+                if ask is None:
+                    source.add(payload, captures, receipt)
+                else:
+                    asks.append(ask)
+                    if not ask.is_open:  # refused at once
+                        continue
+                    source.add(payload, captures, ask)
                 touched[source] = None
         for source in touched if len(touched) == 1 else sorted(touched, key=attrgetter("is_pace")):
             try:
                 source.flush(now)
             except Exception as error:
                 fault = fault or error
+        for ask in asks:
+            ask.done()
         if fault is not None:  # the other sources have theirs; who called lets go of the receipts
             raise fault
         for message in batch:
             message[5].done()
+
+    def _turn_away(self, batch: Sequence[Inbound]) -> None:
+        """At a stop, whoever asks is told at once, and does not come again."""
+        now = self._clock.now()
+        for topic, _, qos, retain, identifiers, receipt, properties in batch:
+            for source, _ in self._find(topic, identifiers):
+                if source.replies is None or retain:
+                    continue
+                ask = source.replies.ask(properties, receipt, qos, now)
+                if ask is not None:
+                    ask.fail("shutdown", "edged is stopping")
+                    ask.done()
+                    receipt.done()
 
     def route_to(self, sources: Sequence[MqttSource]) -> None:
         """To these and no others from the next read on."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -24,6 +25,7 @@ from edged.flow import Flow
 from edged.recording import Header, read_header, read_records
 from edged.records import Block, Rows
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.pictures import beside
 from edged.stamp import Stamper
 
 CHUNK_BYTES = 64 * 1024
@@ -45,7 +47,9 @@ class ReplaySource:
         flow: Flow,
         counts: SourceCounts,
         clock: Clock,
+        is_slow: bool = False,
     ) -> None:
+        """`is_slow`: decoding takes too long for the loop."""
         self.name = name
         self.counts = counts
         self.state = "connecting"
@@ -56,6 +60,7 @@ class ReplaySource:
         self._stamper = stamper
         self._flow = flow
         self._clock = clock
+        self._is_slow = is_slow
 
     async def run(self, push: Callable[[Block], None]) -> None:
         """Returns at the end of the file, in the state "finished". Raises Retryable when it cannot be opened."""
@@ -100,9 +105,9 @@ class ReplaySource:
             self.counts.last_arrival = clock.now()
             if header.kind == "mqtt":
                 self.counts.messages += 1
-                rows: Rows | None = self._payloads.decode([record.data])
+                rows = await self._decoded(partial(self._payloads.decode, [record.data]))
             else:
-                rows = self._stream.feed(record.data)
+                rows = await self._decoded(partial(self._stream.feed, record.data))
             await self._push(rows, arrival, offset, push)
         await self._push(self._last_line(), arrival, offset, push)
 
@@ -112,7 +117,7 @@ class ReplaySource:
         while not is_last:
             data = file.read(CHUNK_BYTES)
             is_last = not data
-            rows = self._last_line() if is_last else self._stream.feed(data)
+            rows = self._last_line() if is_last else await self._decoded(partial(self._stream.feed, data))
             self.counts.bytes += len(data)
             self.counts.last_arrival = self._clock.now()
             if rows is None:
@@ -124,6 +129,9 @@ class ReplaySource:
                     await self._push(part, self._clock.now(), self._clock.offset(), push)
                 else:
                     await self._push(part, due, 0, push)
+
+    async def _decoded(self, work: Callable[[], Rows | None]) -> Rows | None:
+        return await beside(self.name, work) if self._is_slow else work()
 
     def _last_line(self) -> Rows | None:
         """A file may end without the end of its last line."""
@@ -195,4 +203,5 @@ def _part(rows: Rows, start: int, stop: int) -> Rows:
         None if rows.payload is None else rows.payload[start:stop],
         None if rows.degraded is None else rows.degraded[start:stop],
         rows.rejects if start == 0 else (),
+        None if rows.carried is None else rows.carried[start:stop],
     )

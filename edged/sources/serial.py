@@ -11,6 +11,7 @@ The states of its health, besides those of `transport.serial_port`:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from edged.clock import Clock
 from edged.config import schema
@@ -19,6 +20,7 @@ from edged.errors import Retryable
 from edged.flow import Flow
 from edged.records import Block, Reject
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.pictures import beside
 from edged.stamp import Stamper
 from edged.transport.serial_port import SerialPort, appeared, find, missing
 
@@ -41,7 +43,9 @@ class SerialSource:
         flow: Flow,
         counts: SourceCounts,
         clock: Clock,
+        is_slow: bool = False,
     ) -> None:
+        """`is_slow`: decoding takes too long for the loop."""
         self.name = name
         self.counts = counts
         self._settings = settings
@@ -49,6 +53,7 @@ class SerialSource:
         self._stamper = stamper
         self._flow = flow
         self._clock = clock
+        self._is_slow = is_slow
         self._state = "connecting"
         self._reason = ""
         self._heard = 0  # monotonic ns: when the port was opened or last sent something
@@ -98,7 +103,7 @@ class SerialSource:
             data = await port.read()
             arrival = self._heard = counts.last_arrival = clock.now()
             counts.bytes += len(data)
-            rows = self._decoder.feed(data)
+            rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._decoder.feed(data)
             block: Block | None = None
             rejects: Sequence[Reject] = ()
             if rows is not None:

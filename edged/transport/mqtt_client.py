@@ -367,8 +367,8 @@ class Link:
         self._leave_soon()
 
     def _leave_soon(self) -> None:
-        """The broker is not there. Unless it comes back at once, messages go to the spool."""
-        if self._backlog is not None and self._leaving is None and not self.sender.is_away:
+        """The broker is not there. Unless it comes back at once, messages go to the spool, and replies nowhere."""
+        if self._leaving is None and not self.sender.is_away:
             self._leaving = self._loop.call_later(AWAY_S, self._leave)
 
     def _leave(self) -> None:

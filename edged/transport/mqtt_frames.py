@@ -35,12 +35,13 @@ MALFORMED, PROTOCOL_ERROR, TOO_MANY, TOO_LARGE = 0x81, 0x82, 0x93, 0x95  # reaso
 # What a PUBLISH may carry: identifier -> (size in bytes, or the kind of a length-prefixed value; whether it may repeat)
 STRING, BINARY, PAIR, VARINT = -1, -2, -3, -4
 SUBSCRIPTION_IDENTIFIER, TOPIC_ALIAS = 0x0B, 0x23
+EXPIRY, RESPONSE_TOPIC, CORRELATION_DATA = 0x02, 0x08, 0x09
 PUBLISH_PROPERTIES = {
     0x01: (1, False),  # payload format indicator
-    0x02: (4, False),  # message expiry interval
+    EXPIRY: (4, False),  # message expiry interval
     0x03: (STRING, False),  # content type
-    0x08: (STRING, False),  # response topic
-    0x09: (BINARY, False),  # correlation data
+    RESPONSE_TOPIC: (STRING, False),
+    CORRELATION_DATA: (BINARY, False),
     SUBSCRIPTION_IDENTIFIER: (VARINT, True),
     TOPIC_ALIAS: (2, False),
     0x26: (PAIR, True),  # user property
@@ -49,6 +50,14 @@ PUBLISH_PROPERTIES = {
 # Topics and properties repeat: each different one is checked once. Bounded by number and by length.
 KNOWN_MAX = 4096
 KNOWN_BYTES = 128
+
+
+class Request(NamedTuple):
+    """What a PUBLISH asks for: an answer on `topic` with `correlation` (None: without), in `expiry_s` seconds (None: ever)."""
+
+    topic: bytes
+    correlation: bytes | None
+    expiry_s: int | None
 
 
 class ProtocolError(Exception):
@@ -292,6 +301,42 @@ def read_subscription_identifiers(properties: bytes) -> tuple[int, ...]:
     return tuple(identifiers)
 
 
+def read_request(properties: bytes) -> Request | None:
+    """The answer that is wanted by the sender of a PUBLISH with these properties, which have been checked; None: none is."""
+    if RESPONSE_TOPIC not in properties:  # as a byte of anything: most have not even that
+        return None
+    found: dict[int, bytes] = {}
+    at, end = 0, len(properties)
+    while at < end:
+        kind = properties[at]
+        size, start = PUBLISH_PROPERTIES[kind][0], at + 1
+        if size > 0:
+            at = start + size
+        elif size == VARINT:
+            _, at = read_varint(properties, start, end)
+        else:
+            at = _skip_value(properties, start, end, is_text=False)
+            if size == PAIR:
+                at = _skip_value(properties, at, end, is_text=False)
+        found[kind] = properties[start:at]
+    topic, correlation, expiry = (found.get(kind) for kind in (RESPONSE_TOPIC, CORRELATION_DATA, EXPIRY))
+    if topic is None:
+        return None
+    return Request(
+        topic[2:],
+        None if correlation is None else correlation[2:],
+        None if expiry is None else int.from_bytes(expiry, "big"),
+    )
+
+
+def reply_properties(correlation: bytes | None, expiry_s: int | None) -> bytes:
+    """The properties of an answer, of no more use after `expiry_s` seconds."""
+    expiry = b"" if expiry_s is None else b"%c%b" % (EXPIRY, expiry_s.to_bytes(4, "big"))
+    if correlation is None:
+        return expiry
+    return expiry + b"%c%b%b" % (CORRELATION_DATA, len(correlation).to_bytes(2, "big"), correlation)
+
+
 def _skip_value(properties: bytes, at: int, end: int, is_text: bool) -> int:
     """Steps over a value with a length of two bytes before it."""
     if at + 2 > end:
@@ -345,13 +390,15 @@ class FrameWriter:
         dup: bool = False,
         properties: bytes = b"",
     ) -> None:
-        """One PUBLISH; `mid` is used at QoS 1 only, `properties` (less than 128 bytes) under MQTT 5 only."""
+        """One PUBLISH; `mid` is used at QoS 1 only, `properties` (less than 16 KiB) under MQTT 5 only."""
         head = self._heads.get(topic)
         if head is None:
             head = self._make_head(topic)
         if properties and not self._is_v5:
             properties = b""
         size = len(head) + len(properties) + len(body)
+        if len(properties) > 127:
+            size += 1  # of their length, which takes two
         if qos:
             size += 2
             out.append(0x32 | dup << 3 | retain)
@@ -367,8 +414,11 @@ class FrameWriter:
             out += head[:-1]
             if qos:
                 out += mid.to_bytes(2, "big")
-            out.append(len(properties))
-            out += properties
+            if properties:
+                write_varint(out, len(properties))
+                out += properties
+            else:
+                out.append(0)
         else:
             out += head
             out += mid.to_bytes(2, "big")

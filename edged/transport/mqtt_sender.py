@@ -8,6 +8,7 @@
 No more is framed than the flight window and the socket take; the rest waits in the outbox, which is bounded. While the
 broker is away, or when the outbox is full, messages of QoS 1 go to the spool; without one they are dropped by policy.
 Each message lets go of its receipt exactly once: when acked, on disk, or dropped and counted.
+Replies never go to the spool: whoever asked is gone after an outage.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from edged.outbox import Outbox
+from edged.encode import encode_error
+from edged.outbox import Outbox, drop
 from edged.records import Message
 from edged.transport.mqtt_frames import FrameWriter, user_property
 
@@ -105,7 +107,10 @@ class Sender:
     def put(self, message: Message) -> None:
         """Takes a message that is to be sent."""
         backlog = self.backlog
-        if backlog is not None and message.qos and message.account is not None:
+        if message.is_reply and self.is_away:
+            drop(message, "away")
+            return
+        if backlog is not None and message.qos and message.account is not None and not message.is_reply:
             if self.is_away or (backlog.is_strict and backlog.is_behind) or self.outbox.is_full_for(message):
                 return backlog.store(message)
             if backlog.is_always:
@@ -130,14 +135,14 @@ class Sender:
 
     def leave(self) -> None:
         """The broker is away: what waits for it goes to disk, and so does what comes. What was in flight stays as well: the
-        protocol wants it sent again first, under its old id."""
+        protocol wants it sent again first, under its old id. Replies go nowhere."""
         backlog, outbox = self.backlog, self.outbox
-        if backlog is None:
-            return
         self.is_away = True
-        for _ in range(len(outbox.qos1)):
+        outbox.drop_replies("away")
+        for _ in range(len(outbox.qos1) if backlog is not None else 0):
+            assert backlog is not None
             message = outbox.take(outbox.qos1)
-            if message.account is not None and message.record is None and message.mid:
+            if message.may_be_kept and message.record is None and message.mid:
                 backlog.keep(message)
             if message.mid or message.account is None:
                 outbox.put(message)
@@ -168,14 +173,17 @@ class Sender:
                 self._frame(out, message, now)
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
-        body = message.body
-        properties = b""
+        body, properties = message.body, message.properties
         if message.replayed:
             body, properties = _replayed(message, now)
         elif message.is_json and message.arrival:
             body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
         account = message.account
         size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
+        if size > self._maximum_packet and message.is_reply:  # whoever asked waits for something
+            why = f"the result has {len(body)} bytes, and this broker takes packets of {self._maximum_packet}"
+            body = encode_error("too_large", why)
+            size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
         if size > self._maximum_packet or len(message.topic) > MAX_TOPIC:
             if account is not None:
                 account.drops.add("too_large", size=size, limit=self._maximum_packet)
@@ -238,8 +246,7 @@ class Sender:
     def again(self, out: bytearray, mid: int, now: int) -> None:
         """Frames a message anew that the broker refused for the time being, if it is still in flight."""
         if message := self.in_flight.get(mid):
-            body = message.body
-            properties = b""
+            body, properties = message.body, message.properties
             if message.replayed:
                 body, properties = _replayed(message, now)
             elif message.is_json and message.arrival:
@@ -255,10 +262,12 @@ class Sender:
         self.lost()
         if self.backlog is not None:
             self.is_away = True
-            for message in list(self.outbox.qos1):
-                self.outbox.take(self.outbox.qos1)
-                if message.account is not None or message.record is not None:
+            for _ in range(len(self.outbox.qos1)):
+                message = self.outbox.take(self.outbox.qos1)
+                if message.may_be_kept:
                     self.backlog.hand_over(message)
+                elif message.is_reply:
+                    drop(message, "shutdown")
         self.outbox.abandon()
 
 

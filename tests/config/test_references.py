@@ -51,3 +51,10 @@ def test_shapes_that_are_wrong_are_left_to_the_conversion() -> None:
 def test_what_nobody_uses_is_a_warning() -> None:
     file = {"source": {"a": {}, "b": {}}, "model": {"m": {}, "n": {}}, "pipeline": {"p": {"source": "a", "model": "m"}}}
     assert [(p.path, p.is_warning) for p in unused(file)] == [("source.b", True), ("model.n", True)]
+
+
+def test_who_answers_requests_need_not_publish() -> None:
+    file: dict[str, Any] = {"source": {"a": {"reply": "x"}, "b": {}}, "pipeline": {"p": {"source": "a", "publish": []}}}
+    assert [p.path for p in unused(file)] == ["source.b"]
+    file["source"]["a"] = {}
+    assert [p.path for p in unused(file)] == ["source.b", "pipeline.p.publish"]

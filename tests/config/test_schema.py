@@ -10,23 +10,13 @@ from edged.config.schema import SOURCE_TYPES, Config, Table
 LATER = {
     *(
         "tags",
-        "gpu_budget",
         "http",
         "homeassistant",
         "share",
-        "reply",
     ),
     *(
         "match",
         "rows",
-        "max_pixels",
-        "color",
-        "state",
-        "provider_options",
-        "delay",
-        "priority",
-        "gate",
-        "iou",
     ),
 }
 

@@ -37,9 +37,11 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models: `linear.onnx` (y[2] = x[3] @ W) and others of tests/models.py."""
     folder = tmp_path_factory.mktemp("zoo")
     models.linear(folder / "linear.onnx")
+    models.cells(folder / "cells.onnx")
     models.linear(folder / "score.onnx", width=1, out=1)
     models.two_by_two(folder / "two.onnx")
     models.identity(folder / "same.onnx", 1, width=3)
+    models.total(folder / "total.onnx")
     burner(folder / "slow.onnx")
     return folder
 

@@ -219,6 +219,7 @@ class Seen(NamedTuple):
     topic: str
     payload: bytes
     is_retained: bool
+    correlation: bytes | None = None
 
     @property
     def json(self) -> Any:
@@ -278,7 +279,8 @@ class Client:
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         with self._news:
-            self.messages.append(Seen(message.topic, message.payload, message.retain))
+            correlation = getattr(message.properties, "CorrelationData", None)
+            self.messages.append(Seen(message.topic, message.payload, message.retain, correlation))
             self._news.notify_all()
 
     def publish(self, topic: str, payload: bytes | str, qos: int = 1, retain: bool = False) -> None:
@@ -291,6 +293,18 @@ class Client:
         """All of them in one go; returns when the broker has them."""
         for info in [self._mqtt.publish(topic, payload, qos) for payload in payloads]:
             info.wait_for_publish(DEADLINE_S)
+
+    def ask(
+        self, topic: str, payload: bytes | str, answers: str, correlation: bytes | None, qos: int = 1, expiry_s: int | None = None
+    ) -> None:
+        """A request whose answer is wanted on the topic `answers`; does not wait for anything."""
+        wanted = Properties(PacketTypes.PUBLISH)
+        wanted.ResponseTopic = answers
+        if correlation is not None:
+            wanted.CorrelationData = correlation
+        if expiry_s is not None:
+            wanted.MessageExpiryInterval = expiry_s
+        self._mqtt.publish(topic, payload, qos, properties=wanted)
 
     def of(self, topic: str) -> list[Seen]:
         """What came in on one topic so far."""
@@ -390,12 +404,19 @@ def balanced(health: Any) -> bool:
     for name, s in health["sources"].items():
         assert s["rows"] + s["rejected"] == s["read"], (name, s)
         assert sum(s["dropped"].values()) == s["rejected"], (name, s)
+        if (r := s.get("requests")) is not None:
+            assert r["asked"] == r["answered"] + sum(r["failed"].values()) + r["superseded"] + r["waiting"], (name, r)
+            assert_messages_balance(name, r["answers"])
     for name, p in health["pipelines"].items():
-        rest = p["due"] - p["published"] - p["filtered"] - sum(p["dropped"].values()) - p["waiting"]
+        rest = p["due"] - p["published"] - p["filtered"] - p.get("gated", 0) - sum(p["dropped"].values()) - p["waiting"]
         assert 0 <= rest <= p["slots"], (name, p)  # what is left is in the run in progress
         for entry in p["publish"]:
-            kept = entry["spooled"] + entry["queued"] + entry["in_flight"]
-            assert entry["made"] == entry["acked"] + sum(entry["dropped"].values()) + kept, (name, entry)
+            assert_messages_balance(name, entry)
     for name, log in health.get("spool", {}).get("brokers", {}).items():
         assert log["stored"] == log["replayed_acked"] + log["waiting"] + sum(log["dropped"].values()), (name, log)
     return True
+
+
+def assert_messages_balance(name: str, entry: Any) -> None:
+    kept = entry["spooled"] + entry["queued"] + entry["in_flight"]
+    assert entry["made"] == entry["acked"] + sum(entry["dropped"].values()) + kept, (name, entry)

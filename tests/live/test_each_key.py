@@ -18,6 +18,7 @@ id = "t"
 base_topic = "edged/t"
 [memory]
 budget = "256MiB"
+gpu_budget = "2GiB"
 [log]
 level = "info"
 format = "logfmt"
@@ -57,18 +58,41 @@ frozen_after = "1h"
 on_bad = "drop"
 max_bytes = "64KiB"
 carry = "id"
+reply = "clients/a"
 decode = {{ format = "json", fields = ["v"] }}
 [source.imu]
 type = "serial"
 port = "{folder}/imu"
 baudrate = 115200
 decode = {{ format = "csv", fields = ["v"] }}
+[source.cam]
+type = "mqtt"
+broker = "main"
+topic = "in/cam"
+qos = 0
+decode = {{ format = "image", max_pixels = 10000, color = "rgb" }}
+[model.cells]
+path = "{zoo}/cells.onnx"
+[pipeline.boxes]
+source = "cam"
+model = "cells"
+preprocess = {{ step = "resize", size = [64, 64], fit = "crop" }}
+output = {{ type = "detect", above = 0.5, iou = 0.5, max = 10, label = "1" }}
+publish = {{ broker = "main", topic = "out/cam" }}
 [model.m]
 path = "{zoo}/score.onnx"
+providers = ["cpu"]
 threads = 1
 run = "auto"
-batch = {{ max = 4 }}
+batch = {{ max = 4, delay = "1ms" }}
 watch = true
+[model.summing]
+path = "{zoo}/total.onnx"
+state = {{ sum_out = "sum" }}
+[pipeline.summing]
+source = "kept"
+model = "summing"
+publish = {{ broker = "main", topic = "out/sum" }}
 [pipeline.kept_windows]
 source = "kept"
 window = {{ size = 4, hop = 4 }}
@@ -78,6 +102,8 @@ source = "in"
 model = "m"
 slots = 16
 overflow = "latest_only"
+priority = 1
+gate = {{ source = "in", of = "v", above = 0, below = 9, hold = "1s" }}
 deadline = "10s"
 output = {{ type = "raw" }}
 publish = {{ broker = "main", topic = "out/q", qos = 1, retain = false, format = "json" }}
@@ -87,6 +113,13 @@ EDITS: dict[str, tuple[str, str, str]] = {
     'id = "t"': ('id = "u"', "id = 3", "device.id"),
     'base_topic = "edged/t"': ('base_topic = "other/t"', 'base_topic = "+"', "device.base_topic"),
     'budget = "256MiB"': ('budget = "200MiB"', 'budget = "1MiB"', "memory.budget"),
+    'gpu_budget = "2GiB"': ('gpu_budget = "3GiB"', "gpu_budget = 3", ""),  # without a GPU it bounds nothing
+    'providers = ["cpu"]': ('providers = ["cuda", "cpu"]', 'providers = ["gpu"]', "model.m: file or settings"),
+    'providers = ["cpu"]\n': (
+        'providers = ["cuda", "cpu"]\nprovider_options = { cuda = { use_tf32 = false } }\n',
+        'providers = ["cuda"]\nprovider_options = { cuda = { use_tf = false } }\n',
+        "model.m: file or settings",
+    ),
     'level = "info"': ('level = "warning"', 'level = "loud"', ""),
     'format = "logfmt"': ('format = "json"', 'format = "xml"', ""),
     'mode = "offline"': ('mode = "always"', 'mode = "never"', "spool.mode"),
@@ -114,11 +147,30 @@ EDITS: dict[str, tuple[str, str, str]] = {
     'frozen_after = "1h"': ('frozen_after = "2h"', 'frozen_after = "later"', "source.in: settings"),
     'on_bad = "drop"': ('on_bad = "hold"', 'on_bad = "keep"', "source.in: settings"),
     'max_bytes = "64KiB"': ('max_bytes = "32KiB"', 'max_bytes = "-1B"', "source.in: settings"),
+    'reply = "clients/a"': ('reply = ["clients/a", "clients/b"]', 'reply = "$SYS/a"', "source.in: settings"),
     'carry = "id"': ('carry = ["id", "n"]', 'carry = ["id", "id"]', "source.in: settings"),
+    "max_pixels = 10000": ("max_pixels = 20000", "max_pixels = 0", "source.cam: settings"),
+    'color = "rgb"': ('color = "bgr"', 'color = "yuv"', "source.cam: settings"),
+    'fit = "crop"': ('fit = "stretch"', 'fit = "squash"', "pipeline.boxes: window, shape"),
+    "above = 0.5": ("above = 0.6", "above = 2", "pipeline.boxes: shape"),
+    "iou = 0.5": ("iou = 0.6", "iou = 2", "pipeline.boxes: shape"),
+    "max = 10": ("max = 20", "max = 0", "pipeline.boxes: shape"),
+    'label = "1"': ('label = "2"', 'label = "x"', "pipeline.boxes: shape"),
     "baudrate = 115200": ("baudrate = 9600", "baudrate = 1", "source.imu: settings"),
     "threads = 1": ("threads = 2", "threads = 0", "model.m: file or settings"),
     'run = "auto"': ('run = "worker"', 'run = "slow"', "model.m: file or settings"),
     "max = 4": ("max = 2", "max = 0", "model.m: file or settings"),
+    'delay = "1ms"': ('delay = "2ms"', 'delay = "1min"', "model.m: delay"),
+    "priority = 1": ("priority = -1", "priority = 1.5", "pipeline.q: priority"),
+    'source = "in", of': ('source = "kept", of', 'source = "nobody", of', "pipeline.q: gate"),
+    "above = 0, ": ("above = 1, ", "above = 9, ", "pipeline.q: gate"),
+    "below = 9": ("below = 8", 'below = "9"', "pipeline.q: gate"),
+    'hold = "1s"': ('hold = "2s"', 'hold = "-1s"', "pipeline.q: gate"),
+    'state = { sum_out = "sum" }': (
+        'state = { y = "sum" }',
+        'state = { sum_out = "total" }',
+        "model.summing: file or settings",
+    ),
     "watch = true": ("watch = false", "watch = 1", ""),
     "size = 4, hop = 4": ("size = 5, hop = 4", "size = 0, hop = 4", "pipeline.kept_windows: window"),
     "slots = 16": ("slots = 32", "slots = 0", "pipeline.q: rows"),

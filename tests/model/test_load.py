@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto as T
+from onnx import helper as h
 
 from edged import process
 
@@ -15,6 +17,7 @@ from edged.model.manifest import hash_file, read_manifest  # noqa: E402
 from edged.model.onnx import BoundSession  # noqa: E402
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow  # noqa: E402
 from tests import models  # noqa: E402
+from tests.models import value  # noqa: E402
 
 
 def load(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> tuple[BoundSession, LoadReport]:
@@ -48,6 +51,18 @@ def test_outputs_as_pipelines_see_them(tmp_path: Path) -> None:
     assert (report.outputs, report.batch_max) == ((OutputRow("found", "int64", None),), 1)
     report = load(models.text(tmp_path / "m.onnx"), {"i": ()})[1]
     assert report.outputs == (OutputRow("label", "string", ()), OutputRow("score", "float32", ()))
+
+
+def test_rows_go_together_where_that_saves_time_or_was_asked_for(tmp_path: Path) -> None:
+    report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)})[1]
+    assert (report.batch_max, report.batching.partition(":")[0]) == (16, "batches of up to 16 pay")
+    heavy, rows = models.slow(tmp_path / "slow.onnx", width=192, layers=20), {"x": (192, 192)}
+    bound, report = load(heavy, rows)
+    assert (report.batch_max, bound.batch_max) == (1, 1)
+    assert report.batching.startswith("one row a run: 16 together would save nothing: ")
+    report = load(heavy, rows, batch_max=4, run="worker")[1]
+    assert (report.batch_max, report.batching.partition(":")[0]) == (4, "batches of up to 4 do not pay, but were asked for")
+    assert load(heavy, rows, batch_max=1)[1].batching == ""
 
 
 def test_rows_that_depend_on_each_other_run_one_by_one(tmp_path: Path) -> None:
@@ -146,3 +161,21 @@ def test_a_batch_is_cut_to_what_the_loop_can_bear(tmp_path: Path) -> None:
     if report.run == "inline":  # how much is too much depends on the machine
         assert report.max_us <= 2000
         assert report.batch_max == 256 or "too long for the loop" in report.reasons[0]
+
+
+def test_a_state_must_come_out_as_it_goes_in(tmp_path: Path) -> None:
+    twice = [h.make_node("Concat", ["s", "s"], ["s_out"], axis=1), h.make_node("Add", ["x", "s"], ["y"])]
+    ins, outs = [value(n, T.FLOAT, ["n", 2]) for n in ("x", "s")], [value("y", T.FLOAT, ["n", 2]), value("s_out", T.FLOAT, None)]
+    models.save(tmp_path / "model.onnx", twice, ins, outs)
+    (tmp_path / "model.toml").write_text('state = { s_out = "s" }')
+    text = refused(tmp_path, {"x": (2,), "s": (2,)}, batch_max=4)
+    assert "s_out came out as [4, 4], s is [4, 2]; the two ends of a state must be alike" in text
+
+
+def test_an_open_end_of_a_state_is_like_the_other(tmp_path: Path) -> None:
+    ins, outs = [value(n, T.FLOAT, ["n", 2]) for n in ("x", "s")], [value("y", T.FLOAT, ["n", 2]), value("s_out", T.FLOAT, None)]
+    nodes = [h.make_node("Add", ["x", "s"], ["s_out"]), h.make_node("Identity", ["s_out"], ["y"])]
+    models.save(tmp_path / "model.onnx", nodes, ins, outs)
+    (tmp_path / "model.toml").write_text('state = { s_out = "s" }')
+    report = load(tmp_path, {"x": (2,), "s": (2,)})[1]
+    assert report.outputs == (OutputRow("y", "float32", (2,)), OutputRow("s_out", "float32", (2,)))

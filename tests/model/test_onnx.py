@@ -31,7 +31,7 @@ def bind(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> Bound
 
 def test_option_names_are_spelt_as_the_library_spells_them() -> None:
     library = b"".join(p.read_bytes() for p in (Path(onnxruntime.__file__).parent / "capi").glob("*.so*"))
-    for key in session_file.CONFIG_ENTRIES:
+    for key in (*session_file.CONFIG_ENTRIES, session_file.TELL_NODES):
         assert key.encode() + b"\0" in library
 
 
@@ -181,3 +181,47 @@ def test_messages_are_made_plain() -> None:
     text = "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Non-zero status code returned while running Gather node.\nmore"
     assert plain(Exception(text)) == "Non-zero status code returned while running Gather node."
     assert plain(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_what_it_remembers_is_rows_like_all_others(tmp_path: Path, layers: int) -> None:
+    """Whatever axis counts them: each row finds its own, in batches of any size."""
+    models.total(tmp_path / "model.onnx", layers=layers, width=3)
+    (tmp_path / "model.toml").write_text('state = { sum_out = "sum" }')
+    row = (layers, 3) if layers else (3,)
+    bound = bind(tmp_path, {"x": (3,), "sum": row}, batch_max=11)
+    assert (bound.batch_max, bound.inputs["sum"].shape) == (11, (11, *row))
+    x, before = np.arange(33, dtype=np.float32).reshape(11, 3), np.arange(11 * 3 * max(layers, 1), dtype=np.float32)
+    sums = before.reshape(11, *row)
+    added = x[:, None, :] * np.arange(1, layers + 1)[:, None] if layers else x
+    for count in (1, 2, 5, 9, 11, 2):
+        bound.inputs["x"][:count], bound.inputs["sum"][:count] = x[-count:], sums[-count:]
+        found = bound.run(count)
+        wanted = sums[-count:] + added[-count:]
+        np.testing.assert_array_equal(found["sum_out"], wanted)
+        np.testing.assert_array_equal(found["y"], wanted.sum(axis=1) if layers else wanted)
+
+
+def test_a_state_without_rows_goes_in_alone(tmp_path: Path) -> None:
+    models.total(tmp_path / "model.onnx", layers=2, batch=1)
+    (tmp_path / "model.toml").write_text('state = { sum_out = "sum" }')
+    bound = bind(tmp_path, {"x": (1,), "sum": (2, 1, 1)})
+    assert (bound.batch_max, bound.inputs["sum"].shape) == (1, (1, 2, 1, 1))
+    bound.inputs["x"][0], bound.inputs["sum"][0] = 5, [[[1]], [[2]]]
+    assert [y.tolist() for y in bound.run(1).values()] == [[[18]], [[[[6]], [[12]]]]]
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_the_memory_of_one_row_is_left_where_the_next_run_reads_it(tmp_path: Path, layers: int) -> None:
+    models.total(tmp_path / "model.onnx", layers=layers)
+    (tmp_path / "model.toml").write_text('state = { sum_out = "sum" }')
+    bound = bind(tmp_path, {"x": (1,), "sum": (layers, 1) if layers else (1,)}, batch_max=1)
+    bound.inputs["sum"][:] = 0
+    found = []
+    for number in (1, 2, 3, 4):
+        bound.inputs["x"][0] = number
+        made = bound.run(1)
+        assert bound.inputs["sum"] is made["sum_out"]
+        found.append(float(made["y"][0, 0]))
+    times = layers * (layers + 1) // 2 or 1
+    assert found == [times * total for total in (1, 3, 6, 10)]

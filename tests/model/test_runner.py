@@ -144,6 +144,58 @@ def test_runs_follow_each_other_for_a_while_in_one_turn(tmp_path: Path, monkeypa
     assert not turns.due
 
 
+class Timers:
+    """`call_later` of a loop whose time only the test moves."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.due: list[tuple[float, Callable[..., Any]]] = []
+
+    def call_later(self, delay_s: float, callback: Callable[..., Any]) -> None:
+        self.due.append((self.turns.time / 1e9 + delay_s, callback))
+
+    def ring(self) -> None:
+        at_s, callback = self.due.pop(0)
+        self.turns.time = max(self.turns.time, int(at_s * 1e9))
+        callback()
+
+
+def test_a_run_waits_for_more_rows_but_not_for_long(tmp_path: Path) -> None:
+    turns = Turns()
+    timers = Timers(turns)
+    loaded = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4)
+    m = Model("m", loaded, turns.call_soon, turns.now, Workers(turns.call_soon), None, timers.call_later)
+    m.delay_ns = 10**9
+    queue = Queue("x", 3)
+    m.attach(queue)
+
+    def put(count: int) -> None:
+        for _ in range(count):
+            queue.put(1, 1, 1)
+            m.wake()
+        turns.all()
+
+    put(1)
+    put(2)
+    assert (queue.batches, len(timers.due)) == ([], 1)
+    assert timers.due[0][0] == pytest.approx(1, abs=1e-3)
+    put(1)
+    assert queue.batches == [4]  # full: it waits no longer
+    put(1)
+    timers.ring()  # that of the batch before
+    turns.all()
+    assert (queue.batches, len(timers.due)) == ([4], 1)
+    timers.ring()
+    turns.all()
+    assert queue.batches == [4, 1]
+    put(6)
+    assert (queue.batches, queue.waiting()) == ([4, 1, 4], 2)
+    m.delay_ns = 0  # as a stop does
+    m.wake()
+    turns.all()
+    assert queue.batches == [4, 1, 4, 2]
+
+
 def test_expired_rows_leave_room_for_others(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)

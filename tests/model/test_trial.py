@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edged.model.trial import agree, probe_rows, split_buckets
+from edged.model.trial import Timing, agree, batching, probe_rows, split_buckets
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,22 @@ def test_rows_are_of_the_type_and_always_the_same() -> None:
     }
     assert all(np.array_equal(x, probe_rows(shapes, types, 4, 1)[n]) for n, x in rows.items())
     assert not any(x.any() for x in probe_rows(shapes, types, 4, 0).values())
+
+
+@pytest.mark.parametrize(
+    ("alone_us", "together_us", "pays"),
+    [
+        (5, 6, True),
+        (5, 80, True),  # the session saves nothing, but there is one run instead of 16
+        (1000, 16_000, False),
+        (1000, 8_000, True),
+        (1000, 15_500, False),  # so little is not worth it that the first row waits for the last
+        (100, 4_000, False),
+    ],
+)
+def test_whether_rows_together_are_worth_it(alone_us: int, together_us: int, pays: bool) -> None:
+    alone, together = (Timing(us * 1000, us * 1000) for us in (alone_us, together_us))
+    assert batching(alone, together, 16) == (pays, f"{together_us / 16:.1f} us a row, alone {alone_us:.1f} us")
 
 
 def test_agreement() -> None:

@@ -54,6 +54,8 @@ def test_the_same_text_changes_nothing(change: Callable[[str], Change]) -> None:
         ('"out/p"', '"out/other"', ("pipeline.p: publish[0]",)),
         ("size = 4", "size = 5", ("pipeline.p: window",)),
         ('source = "b"\n', 'source = "b"\ndeadline = "1s"\n', ("pipeline.q: deadline",)),
+        ('source = "b"\n', 'source = "b"\npriority = 1\n', ("pipeline.q: priority",)),
+        ('source = "b"\n', 'source = "b"\ngate = { source = "a", of = "v" }\n', ("pipeline.q: rows, gate",)),
         ('source = "b"\n', 'source = "b"\n[health]\ninterval = "3s"\n', ("health.interval",)),
         ('"in/b"', '"in/c"', ("broker.main: subscriptions", "source.b: settings")),
         ("localhost", "127.0.0.1", ("broker.main: connects anew",)),

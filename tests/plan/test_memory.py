@@ -72,7 +72,7 @@ def test_the_table_has_a_line_for_everybody(tmp_path: Path) -> None:
     assert found["interpreter and libraries"] == MACHINE.base
     assert found["model.m: arrays"] == 16 * (60 * 4 + 2) * 4
     assert found["pipeline.p: slots"] == 10 * (60 * 4 * 4 + 200)
-    assert found["pipeline.p: windows"] == 250 * (2 * 60 * 4 * 4 + 72)
+    assert found["pipeline.p: windows"] == 250 * (2 * 60 * 4 * 4 + 80)
     assert found["broker.main: unacknowledged inputs"] == 64 * (64 * 1024 + 600)
     assert plan.planned_bytes == sum(found.values())
 

@@ -101,6 +101,13 @@ def test_several_inputs_are_normalised_by_preprocess_only(tmp_path: Path) -> Non
     assert "model.toml normalises by field, and the model has several inputs" in line
 
 
+def test_a_wait_for_a_batch_uses_up_the_deadline(tmp_path: Path) -> None:
+    folder_model(tmp_path / "m", "", net, ROW, {"y": ["N", 1]})
+    [line] = plan(tmp_path, ACCEL, 'source = "accel"\ndeadline = "1s"', 'batch = { delay = "1s" }\n').lines
+    assert "pipeline.p.deadline: expires while model.m.batch.delay waits for more windows" in line
+    assert plan(tmp_path, ACCEL, 'source = "accel"\ndeadline = "2s"', 'batch = { delay = "1s" }\n').lines == []
+
+
 def test_what_results_to_expect(tmp_path: Path) -> None:
     folder_model(tmp_path / "m", "", net, {"x": (T.FLOAT, ["N", 8, 3])}, {"y": ["N", 1]})
     assert pipeline(plan(tmp_path, ACCEL, 'source = "accel"\nwindow = { size = 8, hop = 4 }')).rate == 250

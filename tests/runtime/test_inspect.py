@@ -65,6 +65,13 @@ def test_no_such_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == f"{tmp_path}/model.onnx is not there; there is pump.onnx\n"
 
 
+def test_what_a_model_remembers_is_tried_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models.total(tmp_path / "model.onnx", layers=2)
+    (tmp_path / "model.toml").write_text('state = { sum_out = "sum" }\n')
+    assert main(["model", "inspect", str(tmp_path)]) == 0
+    assert "us for 16 rows" in capsys.readouterr().out
+
+
 def test_axes_that_the_file_leaves_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = net(tmp_path / "model.onnx", {"x": (T.FLOAT, ["N", "t", 3])}, {"y": ["N", 1]})
     assert main(["model", "inspect", str(path)]) == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,4 +59,19 @@ async def test_a_run_that_does_not_end_is_a_hang(make: Callable[[str], Assembly]
     assert progress.stuck(clock.now()) == "model.m: a run began 21 s ago"
     model.counts.time.add(int(STUCK_S * 1e9))  # a model that is known to be slow
     assert progress.stuck(clock.now()) is None
+    a.close()
+
+
+async def test_rows_that_wait_for_an_engine_are_no_hang(make: Callable[[str], Assembly], clock: Any, tmp_path: Any) -> None:
+    a = make(CONFIG.format(path=models.linear(tmp_path / "m.onnx")))
+    a.amend("m", replace(a.reports["m"], builds=True, is_held=True))
+    progress = Progress(a)
+    a.pipelines["p"].push(0, Block(np.ones((1, 3), np.float32), np.zeros(1, np.int64), 0, clock.now()))
+    for _ in range(3):
+        assert progress.stuck(clock.now()) is None
+        clock.pass_s(STUCK_S + 1)
+    a.amend("m", replace(a.reports["m"], builds=False, is_held=False))
+    assert progress.stuck(clock.now()) is None
+    clock.pass_s(STUCK_S + 1)
+    assert progress.stuck(clock.now()) == "pipeline.p: 1 windows wait and none is taken"
     a.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from edged.assemble import Assembly
 from edged.records import Block
 from edged.runtime import saved
 from edged.runtime.saved import ASIDE, NAME, STALE_NS
+from tests.models import total
 
 TEXT = """
 [source.in]
@@ -124,3 +126,54 @@ async def test_a_folder_that_cannot_be_written_loses_only_that(make: Any, tmp_pa
     (tmp_path / "file").touch()
     saved.save(a, tmp_path / "file", clock)
     assert saved.load(tmp_path / "file", "t", clock.utc()) is None
+
+
+MODEL = """
+[source.in]
+type = "mqtt"
+topic = "in/{pump}"
+rate = 1
+decode = { format = "raw", fields = ["v"] }
+[model.m]
+path = "m"
+state = { sum_out = "sum" }
+[pipeline.p]
+source = "in"
+model = "m"
+WINDOW
+publish = []
+"""
+
+
+@pytest.mark.parametrize("window", ["", 'window = { size = 1, gap = "3s" }'])
+async def test_what_a_model_remembers_goes_on(make: Any, tmp_path: Path, clock: Any, window: str) -> None:
+    total(tmp_path / "m" / "model.onnx")
+    text = MODEL.replace("WINDOW", window)
+
+    async def run(a: Assembly, *values: float) -> list[float]:
+        got: list[Any] = []
+        a.pipelines["p"].followers = [lambda block: got.extend(block.values[:, 0].tolist())]
+        for value in values:
+            push(a, "x", value, now=clock.now())
+        while a.pipelines["p"].is_busy:  # noqa: ASYNC110 (turns of the loop)
+            await asyncio.sleep(0)
+        return got
+
+    async def again(seconds: int) -> Assembly:
+        saved.save(a, tmp_path / "state", clock)
+        clock.pass_s(seconds)
+        found = saved.load(tmp_path / "state", "t", clock.utc())
+        assert found is not None
+        b: Assembly = make(text)
+        saved.restore(b, *found, clock)
+        return b
+
+    a = make(text)
+    assert await run(a, 1, 2) == [1, 3]
+    a = await again(2)
+    assert await run(a, 3) == [6]
+    a = await again(4)  # too long a silence
+    assert await run(a, 3) == [3]
+    total(tmp_path / "m" / "model.onnx", metadata={"version": "2"})
+    a = await again(1)  # another model
+    assert await run(a, 5) == [5]

@@ -7,7 +7,7 @@ import numpy as np
 
 from edged.assemble import Assembly
 from edged.records import NONE, Block
-from edged.runtime.states import states
+from edged.runtime.states import GOOD, states
 from tests import models
 
 CONFIG = """
@@ -115,6 +115,27 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     link.state, link.reason = "lost", "the broker closed the connection"
     assert seen()["broker main"] == ("lost", "the broker closed the connection")
     assert seen()["pipeline p"][0] in ("waiting", "blocked")
+
+
+async def test_a_pipeline_whose_gate_is_closed_is_well(make: Callable[[str], Assembly], clock: Any) -> None:
+    a = make(CONFIG + 'gate = { source = "in", of = "v", above = 5 }\n')
+    a.links["main"].state = "connected"
+
+    def hear(topic: bytes, text: bytes) -> tuple[str, str]:
+        a.routers["main"].on_publishes([(topic, text, 1, False, (), NONE, b"")])
+        return next((s.state, s.reason) for s in states(a, clock.now()) if (s.kind, s.name) == ("pipeline", "q"))
+
+    assert hear(b"in/y", b"1") == ("closed", "gate in: it has said nothing of this yet")
+    hear(b"in/x", b"9")
+    assert hear(b"in/y", b"1") == ("running", "")
+    clock.pass_s(1)
+    hear(b"in/x", b"1")
+    assert hear(b"in/y", b"1") == ("running", "")  # one that opens and closes all the time is no news each time
+    clock.pass_s(10)
+    assert hear(b"in/y", b"1") == ("closed", "gate in: it is silent")
+    hear(b"in/x", b"1")
+    assert hear(b"in/y", b"1") == ("closed", "gate in: its conditions do not hold")
+    assert "closed" in GOOD
 
 
 async def test_a_run_that_takes_much_longer_than_any_before_hangs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,10 +16,12 @@ from edged.decode.plan import DecodePlan, plan_decode
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router
+from edged.sources.replies import Replies
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import parse_filter
 from edged.transport.mqtt_frames import Inbound
+from tests.fakes.outlet import Outlet
 
 
 def source(
@@ -235,3 +238,63 @@ def test_a_fault_in_stamping_costs_the_message_that_shows_it() -> None:
     assert [b.values.tolist() for b in blocks["a"]] == [[[1]], [[2]]]
     assert one.counts.drops.by_reason == {"internal_error": 1}
     assert one.counts.balance() == 0
+
+
+def asked(name: str = "a") -> tuple[MqttSource, Outlet]:
+    """A source that answers on `clients/+`, and where its answers go."""
+    one, outlet = source(name, ["in/a"]), Outlet()
+    one.replies = Replies("source.a: answers", lambda due: None)
+    one.replies.configure([parse_filter("clients/+")], outlet.send)
+    return one, outlet
+
+
+def request(payload: bytes, receipt: Receipt, topic: bytes = b"clients/a") -> Inbound:
+    return (b"in/a", payload, 1, False, (), receipt, b"\x08" + len(topic).to_bytes(2, "big") + topic)
+
+
+def test_a_request_that_is_refused_is_told_why() -> None:
+    one, outlet = asked()
+    r, blocks = router(one)
+    receipts = [Receipt(i) for i in range(4)]
+    r.on_publishes(
+        [
+            request(b"1", receipts[0]),
+            request(b"bad", receipts[1]),
+            message("in/a", b"worse", receipt=receipts[2]),
+            request(b"4", receipts[3], b"elsewhere"),
+        ]
+    )
+    (block,) = blocks["a"]
+    assert block.has_requests
+    assert [receipt.is_request for receipt in block.receipts] == [True, False]
+    codes = [msgspec.json.decode(m.body)["error"]["code"] for m in outlet.sent]
+    assert sorted(codes) == ["no_result", "not_a_number"]  # nobody held the good one
+    assert [x.owed for x in receipts] == [1, 1, 0, 0]
+    for sent in outlet.sent:
+        sent.let_go()
+    assert [x.owed for x in receipts] == [0, 0, 0, 0]
+    assert one.counts.balance() == 0
+
+
+def test_after_a_fault_everybody_is_told_and_nothing_is_kept() -> None:
+    one, outlet = asked()
+    r, _ = router(one)
+    one.consumers = [lambda block: 1 // 0]  # type: ignore[list-item]
+    receipt = Receipt(1)
+    with pytest.raises(ZeroDivisionError):
+        r.on_publishes([request(b"1", receipt)])
+    assert len(outlet.sent) == 1
+    outlet.sent[0].let_go()
+    assert receipt.owed == 1  # the link's to let go of
+
+
+def test_at_a_stop_requests_are_turned_away_and_inputs_are_left_with_the_broker() -> None:
+    one, outlet = asked()
+    r, blocks = router(one)
+    r.is_closed = True
+    asks, other = Receipt(1), Receipt(2)
+    r.on_publishes([request(b"1", asks), message("in/a", b"2", receipt=other)])
+    assert msgspec.json.decode(outlet.sent[0].body)["error"]["code"] == "shutdown"
+    outlet.sent[0].let_go()
+    assert (asks.owed, other.owed) == (0, 1)
+    assert not blocks["a"]

@@ -17,6 +17,8 @@ from edged.records import Block
 from edged.sources.counts import SourceCounts
 from edged.sources.replay import ReplaySource
 from edged.stamp import KeyTable, Stamper
+from edged.view import View
+from tests.pictures import BLUE, GREEN, RED, pixels, png
 from tests.ptys import turns
 
 AX, AY = FieldSpec(name="ax"), FieldSpec(name="ay")
@@ -27,7 +29,7 @@ S = 10**9
 class Played:
     """A source with its parts and what it pushed."""
 
-    def __init__(self, path: Path, *, decode: Decode = CSV, **keys: Any) -> None:
+    def __init__(self, path: Path, *, decode: Decode = CSV, views: tuple[View, ...] = (), **keys: Any) -> None:
         settings = Settings(path=path, decode=decode, **{"speed": 0.0, **keys})
         plan = plan_decode(
             settings.decode,
@@ -35,6 +37,7 @@ class Played:
             frame=settings.frame,
             checksum=settings.checksum,
             max_bytes=settings.max_bytes,
+            views=views,
         )
         assert isinstance(plan, DecodePlan), plan
         self.flow = Flow()
@@ -49,6 +52,7 @@ class Played:
             self.flow,
             self.counts,
             Clock(),
+            plan.is_slow,
         )
         self.blocks: list[Block] = []
 
@@ -151,6 +155,24 @@ async def test_a_recording_of_messages_needs_no_frames(tmp_path: Path) -> None:
     assert p.values == [[1, 2], [3, 4]]
     assert [np.unique(b.keys).tolist() for b in p.blocks] == [[0], [1]]
     assert (p.counts.messages, p.counts.rejected) == (3, 1)
+
+
+async def test_pictures_from_frames_and_from_a_recording(tmp_path: Path) -> None:
+    """Decoded beside the loop, in order; of each its size is carried."""
+    decode = Decode(format="image", fields=(FieldSpec(name="image"),), max_pixels=10000)
+    pictures = [png(pixels(4 * i, 4, (0, 0, 4 * i, 4, color))) for i, color in enumerate((RED, GREEN, BLUE), 1)]
+    frames = b"".join(len(p).to_bytes(4, "little") + p for p in pictures)
+    with Recorder(tmp_path / "recorded", "mqtt", "cam", Clock()) as recorder:
+        for picture in pictures:
+            recorder.add(picture, b"cam")
+    plain = write(tmp_path / "frames", frames)
+    view = View((2, 2), "stretch", "rgb")
+    for path in (plain, tmp_path / "recorded"):
+        played = Played(path, decode=decode, frame=Frame(type="length", length="uint32"), views=(view,), max_bytes=1 << 20)
+        await played.play()
+        assert [row[:3] for row in played.values] == [list(RED), list(GREEN), list(BLUE)]
+        carried = [text for block in played.blocks for text in block.carried or ()]
+        assert carried == [b'{"width":%d,"height":4}' % (4 * i) for i in (1, 2, 3)]
 
 
 async def test_with_a_speed_it_is_a_live_sensor(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from edged.transport.mqtt_frames import (
     FrameWriter,
     ProtocolError,
     read_subscription_identifiers,
+    reply_properties,
 )
 from edged.transport.mqtt_session import Session
 from edged.transport.mqtt_settings import LinkCounts
@@ -100,6 +101,18 @@ def test_what_is_written_is_read(is_v5: bool, topic: bytes, body: bytes, qos: in
     message = (topic, body, qos, retain, (), mid if qos else 0, b"")
     assert hear([bytes(out)], is_v5).publishes == [message, message]
     assert bytes(out) == publish(topic, body, qos, mid, is_v5, flags=retain | (dup << 3 if qos else 0)) * 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 124, 125, 300, 1024])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_the_properties_of_an_answer_come_with_it(size: int, qos: int) -> None:
+    out = bytearray()
+    properties = reply_properties(bytes(size), None)
+    for version in (True, False):
+        FrameWriter(version).publish(out, b"a/b", b"body", qos, mid=7, properties=properties)
+        (read,) = hear([bytes(out)], version).publishes
+        assert (read[1], read[6]) == (b"body", properties if version else b"")
+        out.clear()
 
 
 def test_pubacks() -> None:

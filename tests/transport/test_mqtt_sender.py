@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+import pytest
+
 from edged.outbox import Outbox
 from edged.records import Message
 from edged.telemetry import PublishCounts
@@ -248,3 +250,53 @@ def test_other_formats_say_so_in_user_properties() -> None:
     FrameWriter(True).publish(wanted, b"t", b"\x01\x02", 1, mid=FIRST_MID, properties=properties)
     assert framed(Message(b"t", b"\x01\x02", 1, arrival=500_000)) == wanted
     assert b"replayed" not in framed(Message(b"t", b"\x01\x02", 1, arrival=500_000), is_v5=False)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("is_always", [True, False])
+def test_a_reply_is_never_kept_for_later(qos: int, is_always: bool) -> None:
+    s = Sending(items=4, is_always=is_always)
+    replies = [Message(b"t", b"r%d" % i, qos, account=s.account, is_reply=True, properties=b"p") for i in range(6)]
+    s.account.made += 6
+    for reply in replies[:5]:
+        s.sender.put(reply)  # one more than there is room for
+    assert s.account.drops.by_reason == {"overflow": 1}
+    s.sender.leave()
+    s.sender.put(replies[5])
+    assert s.account.drops.by_reason == {"overflow": 1, "away": 5}
+    assert not s.shelf.stored
+    assert not s.shelf.kept
+    assert not s.outbox
+    s.connect()
+    s.account.made += 1
+    s.sender.put(Message(b"t", b"live", qos, account=s.account, is_reply=True))
+    s.fill()
+    s.sender.abandon()
+    assert not s.shelf.stored
+    assert s.account.balance() == 0
+
+
+def test_a_reply_in_flight_is_sent_again_and_not_kept_on_disk() -> None:
+    s = Sending()
+    s.account.made += 1
+    s.sender.put(Message(b"t", b"r", 1, account=s.account, is_reply=True))
+    assert s.fill() == ["r"]
+    s.sender.lost()
+    s.sender.leave()
+    s.connect(is_session_present=True)
+    assert s.fill() == ["r"]
+    assert not s.shelf.kept
+    s.ack()
+
+
+def test_an_answer_that_the_broker_would_not_take_is_told_of() -> None:
+    s = Sending()
+    s.sender.connected(False, 65535, 2, 300, True)
+    for body in (bytes(100), bytes(300)):
+        s.account.made += 1
+        s.sender.put(Message(b"t", body, 0, account=s.account, is_reply=True, properties=b"p"))
+    out = bytearray()
+    s.sender.fill(out, 1 << 18, 1)
+    assert b'"code":"too_large"' in out
+    assert bytes(300) not in out
+    assert (s.account.acked, s.account.balance()) == (2, 0)

@@ -1,0 +1,145 @@
+"""Payloads that take too long to decode for the loop, as pictures do: a thread decodes them, one at a time, in order.
+
+Measured on a slow core, with the resizing to 640 pixels: 10 ms for a JPEG of 1920 x 1080 pixels, 35 ms for a PNG, 1.2 ms for
+a JPEG of 640 x 480, and many times that for what `max_pixels` allows; the loop may be held for 5. To start a thread takes
+0.2 ms. So all of them go to a thread, which is simpler than two ways; it ends with its picture, and no picture is decoded
+while the one before it waits for the loop. Memory therefore holds one picture of a source as pixels, however many came in.
+
+What waited for half of the deadline of those who want it is not decoded any more: else, under overload, all time would be spent
+on pictures that are too old by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import NamedTuple
+
+from edged.decode import PayloadDecoder
+from edged.records import Receipt, Rows
+from edged.transport.one_shot import in_one_shot_thread, start_one_shot_thread
+
+MOST_FULL = 4
+MOST_ITEMS = 256
+"""Payloads at QoS 0 that may wait: so many times `max_bytes`, and so many. Those at QoS 1 have the broker's receive maximum."""
+
+
+class Waiting(NamedTuple):
+    """One message that is to be decoded. `arrival` is monotonic ns."""
+
+    payload: bytes
+    captures: tuple[str, ...]
+    receipt: Receipt
+    arrival: int
+
+    @property
+    def may_be_dropped(self) -> bool:
+        """At QoS 0: no broker has it any more, and none waits for its acknowledgement."""
+        return not self.receipt.mid
+
+
+class PictureQueue:
+    """The queue of one MQTT source. `take(message, rows)` is called on the loop for each in the order of arrival, with the error
+    where there are no rows; `drop(message, reason)` for each that is not decoded: what is too old, and at QoS 0 the oldest where
+    there is no room. It holds the receipt of what waits. `now` is monotonic ns."""
+
+    def __init__(
+        self,
+        name: str,
+        decoder: PayloadDecoder,
+        max_bytes: int,
+        take: Callable[[Waiting, Rows | BaseException], None],
+        drop: Callable[[Waiting, str], None],
+        now: Callable[[], int],
+    ) -> None:
+        self._name = name
+        self._decoder = decoder
+        self._limit = MOST_FULL * max_bytes
+        self._take = take
+        self._drop = drop
+        self._time = now
+        self.deadline = 0
+        """The longest of those who want the pictures, in ns; 0 if one of them has none."""
+        self._waiting: deque[Waiting] = deque()
+        self._now: Waiting | None = None
+        """What the thread has; None while there is none."""
+        self._is_unwanted = False
+        """What the thread has comes again, or another queue has it: its rows are nobody's."""
+
+    def __len__(self) -> int:
+        return len(self._waiting) + (self._now is not None)
+
+    def add(self, message: Waiting) -> None:
+        message.receipt.hold()
+        self._waiting.append(message)
+        self._shed()
+        self._start()
+
+    def supersede(self, receipts: AbstractSet[Receipt]) -> None:
+        """These inputs come again, so that those here are not wanted."""
+        for one in [one for one in self._waiting if one.receipt in receipts]:
+            one.receipt.done()
+        self._waiting = deque(one for one in self._waiting if one.receipt not in receipts)
+        if self._now is not None and self._now.receipt in receipts:
+            self._is_unwanted = True
+
+    def expire(self, receipts: AbstractSet[Receipt]) -> None:
+        """Nobody waits any more for what comes of these inputs."""
+        for one in [one for one in self._waiting if one.receipt in receipts]:
+            self._waiting.remove(one)
+            self._drop(one, "expired")
+            one.receipt.done()
+        if self._now is not None and not self._is_unwanted and self._now.receipt in receipts:
+            self._is_unwanted = True
+            self._drop(self._now, "expired")
+
+    def leave(self) -> list[Waiting]:
+        """Gives all that waits to whoever calls, with its receipts: nothing comes of it here any more."""
+        left = [*([self._now] if self._now is not None and not self._is_unwanted else ()), *self._waiting]
+        if self._now is not None and not self._is_unwanted:
+            self._now.receipt.hold()  # the thread's own is let go when it ends
+            self._is_unwanted = True
+        self._waiting.clear()
+        return left
+
+    def _shed(self) -> None:
+        light = [one for one in self._waiting if one.may_be_dropped]
+        size = sum(len(one.payload) for one in light)
+        while light and (size > self._limit or len(light) > MOST_ITEMS):
+            oldest = light.pop(0)
+            size -= len(oldest.payload)
+            self._waiting.remove(oldest)
+            self._drop(oldest, "overflow")
+            oldest.receipt.done()
+
+    def _start(self) -> None:
+        if self._now is not None:
+            return
+        since = self._time() - self.deadline // 2 if self.deadline else 0
+        while self._waiting and self._waiting[0].arrival < since:
+            late = self._waiting.popleft()
+            self._drop(late, "expired")
+            late.receipt.done()
+        if self._waiting:
+            one = self._waiting[0]
+            work = partial(self._decoder.decode, [one.payload])
+            done = start_one_shot_thread(f"decode-{self._name}", work, lambda _: None)
+            self._waiting.popleft()  # not before: with no thread to be had, it is tried again with the next
+            self._now, self._is_unwanted = one, False
+            done.add_done_callback(self._done)
+
+    def _done(self, decoded: asyncio.Future[Rows]) -> None:
+        one, self._now = self._now, None
+        assert one is not None
+        if not self._is_unwanted:
+            self._take(one, decoded.exception() or decoded.result())
+        one.receipt.done()
+        self._start()
+
+
+async def beside(name: str, work: Callable[[], Rows | None]) -> Rows | None:
+    """What `work` gives, made in a thread: for sources that have a task of their own, and can wait for it."""
+    return await in_one_shot_thread(f"decode-{name}", work, lambda _: None)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from edged.config import schema
+from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.view import PADDING, View
+from tests.decode.plans import reasons
+from tests.pictures import BLUE, GREEN, RED, hostile, jpeg, pixels, png
+
+SQUARE = View((32, 32), "stretch", "rgb")
+
+
+def plan(*views: View, max_pixels: int = 1 << 20, max_bytes: int = 1 << 20, frame: schema.Frame | None = None) -> DecodePlan:
+    decode = schema.Decode(format="image", fields=(schema.FieldSpec(name="image"),), max_pixels=max_pixels)
+    planned = plan_decode(decode, max_bytes=max_bytes, frame=frame, views=views)
+    assert isinstance(planned, DecodePlan)
+    return planned
+
+
+def seen(view: View, payload: bytes) -> np.ndarray:
+    rows = make_payload_decoder(plan(view)).decode([payload])
+    assert not rows.rejects, rows.rejects
+    return rows.values[0].reshape(view.shape)
+
+
+@pytest.mark.parametrize("encode", [jpeg, png])
+def test_letterbox_keeps_the_proportions_and_pads(encode: object) -> None:
+    picture = pixels(64, 32, (0, 0, 64, 32, RED), (32, 0, 64, 32, BLUE))
+    shown = seen(View((32, 32), "letterbox", "rgb"), encode(picture))  # type: ignore[operator]
+    assert (shown[:8] == PADDING).all()
+    assert (shown[24:] == PADDING).all()
+    assert np.abs(shown[8:24, :14].astype(int) - RED).max() < 6
+    assert np.abs(shown[8:24, 18:].astype(int) - BLUE).max() < 6
+
+
+def test_stretch_and_crop() -> None:
+    picture = png(pixels(64, 32, (0, 0, 16, 32, RED), (16, 0, 48, 32, GREEN), (48, 0, 64, 32, BLUE)))
+    stretched = seen(View((32, 32), "stretch", "rgb"), picture)
+    assert stretched[16, [2, 16, 30]].tolist() == [list(RED), list(GREEN), list(BLUE)]
+    cropped = seen(View((32, 32), "crop", "rgb"), picture)
+    assert (cropped == GREEN).all()
+    enlarged = seen(View((128, 128), "crop", "rgb"), picture)
+    assert (enlarged[:, 4:-4] == GREEN).all()
+
+
+def test_order_of_colours() -> None:
+    picture = png(pixels(32, 32, (0, 0, 32, 32, (200, 100, 50))))
+    assert seen(SQUARE, picture)[0, 0].tolist() == [200, 100, 50]
+    assert seen(View((32, 32), "stretch", "bgr"), picture)[0, 0].tolist() == [50, 100, 200]
+    assert seen(View((32, 32), "stretch", "gray"), picture)[0, 0].tolist() == [round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)]
+
+
+def test_several_views_lie_side_by_side() -> None:
+    views = (SQUARE, View((8, 4), "letterbox", "gray"), View((4, 4), "crop", "bgr"))
+    planned = plan(*views)
+    assert planned.width == 32 * 32 * 3 + 8 * 4 + 4 * 4 * 3
+    rows = make_payload_decoder(planned).decode([png(pixels(64, 32, (0, 0, 64, 32, RED)))] * 2)
+    assert rows.values.shape == (2, planned.width)
+    assert rows.carried == [b'{"width":64,"height":32}'] * 2
+    for field, view in zip(planned.fields, views, strict=True):
+        alone = make_payload_decoder(plan(view)).decode([png(pixels(64, 32, (0, 0, 64, 32, RED)))])
+        assert (rows.values[0, field.start : field.stop] == alone.values[0]).all()
+
+
+def test_a_picture_of_the_wanted_size_is_not_touched() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    assert (seen(SQUARE, png(picture)) == picture).all()
+    assert (seen(View((32, 32), "letterbox", "rgb"), png(picture)) == picture).all()
+    assert (seen(View((32, 32), "crop", "rgb"), png(picture)) == picture).all()
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same() -> None:
+    smooth = np.asarray(Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)).resize((800, 600)))
+    for fit in ("stretch", "letterbox", "crop"):
+        view = View((40, 40), fit, "rgb")
+        by_jpeg, by_png = (seen(view, encode(smooth)).astype(int) for encode in (jpeg, png))
+        assert np.abs(by_jpeg - by_png).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+def test_other_kinds_of_pixels_become_colours(mode: str) -> None:
+    picture = Image.fromarray(pixels(32, 32, (0, 0, 32, 32, (255, 255, 255)))).convert(mode)
+    file = io.BytesIO()
+    picture.save(file, "PNG", **({"transparency": 0} if mode == "P" else {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (seen(SQUARE, file.getvalue()) == 255).all()
+
+
+@pytest.mark.parametrize("name", hostile())
+def test_hostile_ones_are_refused_by_themselves(name: str) -> None:
+    payload, reason, words = hostile()[name]
+    good = png(pixels(8, 8, (0, 0, 8, 8, GREEN)))
+    rows = make_payload_decoder(plan(SQUARE)).decode([good, payload, good])
+    assert reasons(rows.rejects) == [reason]
+    assert words in rows.rejects[0].detail
+    assert (rows.rejects[0].payload, rows.rejects[0].data) == (1, payload[:64])
+    assert rows.payload is not None
+    assert rows.payload.tolist() == [0, 2]
+    assert (rows.values.reshape(2, 32, 32, 3) == GREEN).all()
+
+
+def test_the_limits_are_those_of_the_plan() -> None:
+    picture = png(pixels(33, 32))
+    decoder = make_payload_decoder(plan(SQUARE, max_pixels=32 * 32))
+    assert reasons(decoder.decode([picture, png(pixels(32, 32))]).rejects) == ["too_large"]
+    assert "at most 1024 are taken (max_pixels)" in decoder.decode([picture]).rejects[0].detail
+    short = make_payload_decoder(plan(SQUARE, max_bytes=len(picture) - 1))
+    assert "(max_bytes)" in short.decode([picture]).rejects[0].detail
+
+
+def test_nothing_to_decode() -> None:
+    assert make_payload_decoder(plan(SQUARE)).decode([]).values.shape == (0, SQUARE.nbytes)
+
+
+def test_frames_of_a_stream() -> None:
+    """As a camera on a serial port sends them: each with its length before it."""
+    frame = schema.Frame(type="length", length="uint32", sync=b"\xaa\x55")
+    pictures = [png(pixels(16, 16, (0, 0, 16, 16, color))) for color in (RED, GREEN, BLUE)]
+    data = b"".join(b"\xaa\x55" + len(p).to_bytes(4, "little") + p for p in [*pictures[:2], b"no picture", pictures[2]])
+    for size in (7, len(data)):
+        decoder = make_stream_decoder(plan(SQUARE, frame=frame))
+        fed = [rows for i in range(0, len(data), size) if (rows := decoder.feed(data[i : i + size])) is not None]
+        values = np.concatenate([rows.values for rows in fed])
+        assert values.reshape(-1, 32, 32, 3)[:, 0, 0].tolist() == [list(RED), list(GREEN), list(BLUE)]
+        assert reasons([r for rows in fed for r in rows.rejects]) == ["malformed"]
+        assert [text for rows in fed for text in rows.carried or ()] == [b'{"width":16,"height":16}'] * 3
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damage_is_a_picture_or_a_refusal(data: st.DataObject) -> None:
+    payload = bytearray(data.draw(st.sampled_from([jpeg(pixels(24, 24, (4, 4, 20, 20, RED))), png(pixels(24, 24))])))
+    for _ in range(data.draw(st.integers(1, 6))):
+        payload[data.draw(st.integers(0, len(payload) - 1))] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = make_payload_decoder(plan(SQUARE, max_pixels=4096)).decode([bytes(payload)])
+    assert len(rows.values) + len(rows.rejects) == 1
+
+
+def test_without_pillow_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    decode = schema.Decode(format="image", fields=(schema.FieldSpec(name="image"),))
+    [problem] = plan_decode(decode)  # type: ignore[misc]
+    assert (problem.path, problem.text) == ("decode.format", '"image" needs the package Pillow: pip install "edged[image]"')
