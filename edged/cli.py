@@ -14,6 +14,7 @@ from edged import __version__, process
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal
 
 DEFAULT_CONFIG = "/etc/edged/edged.toml"
+LONGEST_BENCH_S = 3600
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,8 +155,8 @@ def _prepare_model(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     from edged.runtime.bench import bench
 
-    if not arguments.seconds > 0:
-        print("edged bench: --seconds must be above 0", file=sys.stderr)
+    if not 0 < arguments.seconds <= LONGEST_BENCH_S:
+        print(f"edged bench: --seconds must be above 0, and at most {LONGEST_BENCH_S}", file=sys.stderr)
         return EX_USAGE
     return bench(arguments.model, arguments.config, arguments.seconds, arguments.json)
 

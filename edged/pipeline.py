@@ -168,6 +168,9 @@ class Pipeline:
             fresh = block.unseen()
             self.counts.due += len(block) - len(fresh)
             self.counts.drops.add("duplicate", len(block) - len(fresh))
+            for receipt, is_seen in zip(block.receipt_of_each(), block.seen.tolist(), strict=True) if block.has_requests else ():
+                if is_seen:
+                    receipt.fail("duplicate", "it was sent again, and the first was taken")
             block = fresh
             if not len(block):
                 return

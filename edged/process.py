@@ -1,11 +1,17 @@
-"""Settings of the whole process that must be made before numpy and onnxruntime are imported."""
+"""The process: settings that must be made before numpy and onnxruntime are imported, its standard streams."""
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import importlib
 import os
 import sys
+import urllib
+from types import ModuleType
+from typing import Any
+
+from edged.errors import Fatal
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 MALLOC = ((M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024), (M_ARENA_MAX, 1))
@@ -21,6 +27,8 @@ def set_up() -> bool:
     faulthandler.enable(file=2)  # all stacks into the journal at a crash, and at systemd's SIGABRT when the watchdog was not fed
     # structlog imports rich for its tracebacks wherever it is installed: 4 MiB that a daemon has no use for.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    # paho asks it for proxies, for sockets of its own that we never let it make; it brings http and email: 1.2 MiB.
+    _put_off(urllib, "request")
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -41,6 +49,37 @@ def _open_closed_streams() -> None:
             os.set_inheritable(number, True)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _put_off(package: ModuleType, name: str) -> None:
+    """Imports a module of a package when something in it is used, not when it is imported. (`importlib.util.LazyLoader` would
+    load it at its second import.)"""
+    full = f"{package.__name__}.{name}"
+    if full in sys.modules:
+        return
+
+    def load(wanted: str) -> Any:
+        if wanted.startswith("__"):  # what imports ask of any module
+            raise AttributeError(wanted)
+        if sys.modules.get(full) is stand_in:
+            del sys.modules[full]
+        return getattr(importlib.import_module(full), wanted)
+
+    stand_in = ModuleType(full)
+    vars(stand_in)["__getattr__"] = load
+    sys.modules[full] = stand_in
+    setattr(package, name, stand_in)
+
+
+def say(text: str) -> None:
+    """Lines on standard output. Raises Fatal when they cannot be written, as on a full disk."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`
+        raise
+    except OSError as error:
+        raise Fatal(f"cannot write to standard output: {error.strerror}") from error
 
 
 def trim() -> None:

@@ -158,7 +158,7 @@ class Block:
     def unseen(self) -> Block:
         """Without the rows that were `seen`."""
         assert self.seen is not None
-        return self.only(np.flatnonzero(~self.seen).tolist())
+        return replace(self.only(np.flatnonzero(~self.seen).tolist()), has_requests=self.has_requests)
 
     def only(self, rows: Sequence[int]) -> Block:
         """These rows as a block of their own."""

@@ -12,6 +12,8 @@ COUNTS: dict[str, tuple[int, int]] = {
     "acknowledgements": (2_000, 10_000),
     "ends of a connection": (1_000, 2_000),
     "broker restarts": (5, 100),
+    "crashes at start": (4, 20),
+    "deploys cut off": (10, 20),
     "edits": (300, 1_000),
     "half-open links": (1, 10),
     "kills": (6, 100),

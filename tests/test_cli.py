@@ -40,7 +40,8 @@ def test_a_recording_takes_some_time(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "edged record: --seconds must be above 0\n"
 
 
-def test_a_plan_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["check"], ["doctor"], ["check", "--json"]])
+def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "edged.toml"
     path.write_text(
         '[broker.main]\nurl = "mqtt://localhost"\n'
@@ -48,7 +49,7 @@ def test_a_plan_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> No
     )
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "edged.cli", "check", "-c", str(path)],
+            [sys.executable, "-m", "edged.cli", *command, "-c", str(path)],
             stdout=full,
             stderr=subprocess.PIPE,
             timeout=60,

@@ -797,6 +797,16 @@ def test_several_rows_of_one_request_are_refused() -> None:
     rig.settle()
 
 
+def test_a_request_that_came_before_is_told_so_where_the_pipeline_remembers() -> None:
+    rig = Asking(window=(1, 1), tells_again=True)
+    ask = rig.replies.ask(b"\x08" + text(b"clients/a") + reply_properties(b"1", None), NONE, 1, 0)
+    assert ask is not None
+    rig.push(1, receipts=[ask], has_requests=True, **seen(True))
+    assert rig.said == [(1, "duplicate")]
+    assert rig.counts.drops.by_reason == {"duplicate": 1}
+    rig.settle()
+
+
 def test_errors_have_an_answer(tmp_path: Path) -> None:
     (tmp_path / "steps.py").write_text(STEPS)
     rig = Asking(pre="steps.py:refuse", post="steps.py:after", folder=tmp_path, slots=8)

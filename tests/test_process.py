@@ -53,3 +53,19 @@ open({str(out)!r}, "w").write(" ".join(os.readlink(f"/proc/self/fd/{{n}}") for n
 
 def test_trim_does_no_harm() -> None:
     process.trim()
+
+
+def test_what_only_paho_names_is_imported_when_it_is_used() -> None:
+    code = """
+import sys
+from edged import process
+process.set_up()
+import paho.mqtt.client
+print("http.client" in sys.modules)
+import urllib.request
+from urllib.request import Request
+print(Request("http://a/b").host, urllib.request.Request is Request, sys.modules["urllib.request"] is urllib.request)
+"""
+    root = Path(process.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\na True True\n"

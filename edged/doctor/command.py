@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import msgspec
@@ -12,6 +11,7 @@ from edged.doctor import look
 from edged.doctor.findings import STATUS, Finding, diagnose, worst
 from edged.doctor.gather import gather, live
 from edged.doctor.wanted import wanted
+from edged.process import say
 
 
 def doctor(config: Path, is_asked_for: bool, as_json: bool, root: Path = Path("/")) -> int:
@@ -21,12 +21,13 @@ def doctor(config: Path, is_asked_for: bool, as_json: bool, root: Path = Path("/
     findings = diagnose(facts)
     if as_json:
         said = {"worst": worst(findings), "findings": [f._asdict() for f in findings], "facts": msgspec.to_builtins(facts)}
-        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+        say(json.dumps(said, indent=2))
     else:
-        sys.stdout.write("\n".join(map(line, findings)) + "\n")
+        say("\n".join(map(line, findings)))
     return STATUS[worst(findings)]
 
 
 def line(finding: Finding) -> str:
     text = f"{finding.level:4}  {finding.topic:13}  {finding.text}"
-    return f"{text}  =>  {finding.cure}" if finding.cure else text
+    text = f"{text}  =>  {finding.cure}" if finding.cure else text
+    return "".join(c if c.isprintable() else "?" for c in text)  # a program may have any name, also one that steers a terminal

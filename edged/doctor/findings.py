@@ -63,6 +63,7 @@ UNREACHED = {
     "tls": "openssl s_client -connect HOST:PORT shows the broker's certificate; ca in the configuration must have signed it",
     "files": "set ca, cert and key right",
 }
+ELSEWHERE = "start it on that machine (sudo systemctl start mosquitto), or set url right"
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -203,7 +204,9 @@ def _is_edged(f: Facts, holder: Holder) -> bool:
 def _brokers(f: Facts) -> Iterator[Finding]:
     for b in f.brokers:
         if b.failure:
-            yield Finding("bad", "broker", f"{b.name}: {b.failure}", UNREACHED.get(b.state, "see the broker's log"))
+            cure = UNREACHED.get(b.state, "see the broker's log")
+            cure = ELSEWHERE if b.state == "refused" and not b.is_local else cure
+            yield Finding("bad", "broker", f"{b.name}: {b.failure}", cure)
             continue
         text = f"{b.name}: {b.url} answers within {max(1, round(b.took_ms))} ms"
         if b.certificate_ends is None:
@@ -233,7 +236,7 @@ def _queues(f: Facts) -> Iterator[Finding]:
             yield Finding("ok", "queue", f"{text}{enough} (max_queued_messages)")
         else:
             wanted = round(q.rate * SHORT_S * 10)
-            short = f"{text}: {kept / q.rate:.0f} s at {rate_said(q.rate)}, then it drops them"
+            short = f"{text}: {kept / q.rate:.2g} s at {rate_said(q.rate)}, then it drops them"
             yield Finding("warn", "queue", short, f"max_queued_messages {wanted} in mosquitto.conf")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -177,7 +178,8 @@ def port(root: Path, path: str, who: User, source: str = "") -> Port:
 
 def holders(root: Path, device: str) -> tuple[Holder, ...]:
     """Who has it open, as far as this user may see, and who has locked it as uucp did. Not this process."""
-    pids = {pid for pid in _processes(root) for link in (root / f"proc/{pid}/fd").glob("*") if _points_to(link, device)}
+    where = _file_system(root / device.lstrip("/"))
+    pids = {pid for pid in _processes(root) for link in (root / f"proc/{pid}/fd").glob("*") if _points_to(link, device, where)}
     for folder in LOCKS:
         locked = text(root / folder / f"LCK..{Path(device).name}").split()
         if locked and locked[0].isdigit() and is_there(root / "proc" / locked[0]):
@@ -193,9 +195,18 @@ def _processes(root: Path) -> Iterator[int]:
     yield from (int(name) for name in names if name.isdigit())
 
 
-def _points_to(link: Path, device: str) -> bool:
+def _file_system(device: Path) -> int | None:
+    """Where a real device is: a container may have a /dev/pts/0 of its own."""
     try:
-        return os.readlink(link) == device
+        status = device.stat()
+    except OSError:
+        return None
+    return status.st_dev if stat.S_ISCHR(status.st_mode) else None
+
+
+def _points_to(link: Path, device: str, where: int | None) -> bool:
+    try:
+        return os.readlink(link) == device and (where is None or os.stat(link).st_dev == where)
     except OSError:
         return False
 

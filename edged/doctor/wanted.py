@@ -18,7 +18,6 @@ from edged.transport.mqtt_settings import LinkSettings
 
 CREDENTIALS = Path("/run/credentials/edged.service")
 NO_CREDENTIALS = "CREDENTIALS_DIRECTORY is not set"
-DEFAULT_KEYS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,8 @@ def _rates(config: Config) -> dict[str, float | None]:
 
 
 def _rate(source: MqttSource) -> float | None:
-    """Of all its keys together."""
-    if source.rate is None:
-        return None
+    """Of all its keys together; None as well where nobody says how many there are."""
     is_keyed = bool(source.key) or any(parse_filter(topic, {"device": "d", "base_topic": "b"}).captures for topic in source.topic)
-    return source.rate * ((source.max_keys or DEFAULT_KEYS) if is_keyed else 1)
+    if source.rate is None or (is_keyed and source.max_keys is None):
+        return None
+    return source.rate * ((source.max_keys or 1) if is_keyed else 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.errors import EX_CONFIG, EX_OK, EX_UNAVAILABLE, Fatal
+from edged.process import say
 from edged.runtime.control import ask
 
 TITLES = (("kept", "kept"), ("added", "added"), ("changed", "changed"), ("removed", "removed"), ("at_start", "at the next start"))
@@ -17,11 +18,11 @@ def reload(config: Path, waits: bool, as_json: bool) -> int:
     """Asks the daemon of this configuration to apply it; 78 if it could not be applied."""
     answer = _ask(config, {"command": "reload", "wait": waits or as_json})
     if as_json:
-        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        say(json.dumps(answer, indent=2))
     elif not answer["ok"]:
         sys.stderr.write("\n".join([*answer["errors"], "nothing was changed: what ran before still runs"]) + "\n")
     elif waits:
-        sys.stdout.write(_text(answer) + "\n")
+        say(_text(answer))
     return EX_OK if answer["ok"] else EX_CONFIG
 
 
@@ -31,14 +32,14 @@ def roll_back(config: Path, model: str) -> int:
     if not answer["ok"]:
         sys.stderr.write("\n".join(answer["errors"]) + "\n")
         return EX_CONFIG
-    sys.stdout.write("\n".join([*answer["changed"], *(f"warning: {line}" for line in answer["warnings"])]) + "\n")
+    say("\n".join([*answer["changed"], *(f"warning: {line}" for line in answer["warnings"])]))
     return EX_OK
 
 
 def status(config: Path, as_json: bool) -> int:
     """Prints what the daemon of this configuration says of itself, as its health topic does."""
     facts = _ask(config, {"command": "status"})["status"]
-    sys.stdout.write((json.dumps(facts, indent=2) if as_json else _status_text(facts)) + "\n")
+    say(json.dumps(facts, indent=2) if as_json else _status_text(facts))
     return EX_OK
 
 

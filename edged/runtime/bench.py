@@ -16,7 +16,7 @@ from typing import Any
 from edged.budget import machine_bytes
 from edged.config.units import MIB
 from edged.config.words import found_among
-from edged.errors import EX_OK, ConfigError, Problem
+from edged.errors import EX_CONFIG, EX_OK, ConfigError, Problem
 from edged.model.advice import BACK_TO_BACK, Advice, Way, advise, threads_to_try
 from edged.model.attempt import attempt_now, limits
 from edged.model.engines import Engines
@@ -25,6 +25,7 @@ from edged.model.manifest import read_manifest
 from edged.model.onnx import available, version
 from edged.model.providers import Probe, choose, missing, none_ran
 from edged.model.records import ModelPlan, ModelRefused
+from edged.process import say
 from edged.runtime.inspect import NAME, plan_alone
 from edged.runtime.prepare import prepare
 
@@ -49,16 +50,26 @@ class Benched:
 
 
 def bench(model: str, config: Path | None, seconds: float, as_json: bool) -> int:
-    """Prints what was measured. Raises ConfigError when the model cannot be run as asked for.
+    """Prints what was measured. Raises ConfigError when the model cannot be run as asked for; as JSON that is said there.
 
     `model`: a file or folder, or with `config` the name of a model in it."""
+    try:
+        found = _bench(model, config, seconds)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        say(json.dumps({"ok": False, "model": model, "errors": error.lines}, indent=2))
+        return EX_CONFIG
+    say(json.dumps(facts(found), indent=2) if as_json else "\n".join(lines(found, config is not None)))
+    return EX_OK
+
+
+def _bench(model: str, config: Path | None, seconds: float) -> Benched:
     name, plan, engine = _of_configuration(model, config) if config is not None else _of_file(Path(model))
     try:
-        found = run_ways(name, plan, seconds, engine)
+        return run_ways(name, plan, seconds, engine)
     except ModelRefused as error:
         raise ConfigError([f"{model}: {p.text}" for p in error.problems]) from error
-    sys.stdout.write((json.dumps(facts(found), indent=2) if as_json else "\n".join(lines(found, config is not None))) + "\n")
-    return EX_OK
 
 
 def _of_file(path: Path) -> tuple[str, ModelPlan, str]:
@@ -181,14 +192,14 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     cores = f"{found.cores} core{'s' if found.cores > 1 else ''}"
     yield f"{found.plan.manifest.path}, onnxruntime {version()}, {cores}"
     yield ""
-    head = ["one row a run: median / 99 % us, share of a core", *(f"{hz} a second" if hz else "back to back" for hz in CADENCES)]
-    yield from _table(head, [[t, *_paces(w)] for t, w in ways.items()])
+    paces = [f"{hz} a second" if hz else "back to back" for hz in CADENCES]
+    yield from _table("one row a run: median / 99 % us, share of a core", paces, [[t, *_paces(w)] for t, w in ways.items()])
     yield ""
     counts = sorted({b.rows for way in found.ways for b in way.measured.batches})
-    yield from _table(["rows a run: us for each", *map(str, counts)], [[t, *_batches(w, counts)] for t, w in ways.items()])
+    yield from _table("rows a run: us for each", [*map(str, counts)], [[t, *_batches(w, counts)] for t, w in ways.items()])
     yield ""
-    head = ["there and back, memory", "inline", "worker", "resident", "private", "while loading"]
-    yield from _table(head, [[t, *_rest(w)] for t, w in ways.items()])
+    rest = ["inline", "worker", "resident", "private", "while loading"]
+    yield from _table("there and back, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
     for title, reason in found.failed.items():
         yield f"{title} did not run: {reason}"
     yield ""
@@ -230,8 +241,10 @@ def _us(us: float) -> str:
     return f"{us:.1f}" if us < 100 else f"{us:.0f}"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    """The first column to the left, numbers to the right."""
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """The first column to the left, numbers to the right. The title has a line of its own: terminals are narrow."""
+    yield title
+    head = ["", *columns]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):
         yield "  ".join(f"{text:<{w}}" if i == 0 else f"{text:>{w}}" for i, (text, w) in enumerate(zip(row, widths, strict=True)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from edged.model.build import build_engine
 from edged.model.ladder import Ladder
 from edged.model.providers import none_ran, not_taken
 from edged.model.records import ModelPlan, ModelRefused
+from edged.process import say
 from edged.runtime.prepare import Prepared, ladder_of, prepare
 
 SAY_EVERY_S = 5.0
@@ -28,23 +28,23 @@ def prepare_model(config: Path, name: str) -> int:
         raise ConfigError([f"{config}: expected a model that a pipeline uses, {found_among(name, tuple(models))}"])
     plan, ladder = models[name], ladder_of(prepared.machine)
     if plan.providers != "auto" and "tensorrt" not in plan.providers:
-        _say(f"model.{name}: nothing to build: its providers do not name tensorrt")
+        say(f"model.{name}: nothing to build: its providers do not name tensorrt")
         return EX_OK
     found = ladder.probe(plan, "tensorrt")
     if found.reason and plan.providers == "auto":
-        _say(f"model.{name}: nothing to build: {found.reason}")
+        say(f"model.{name}: nothing to build: {found.reason}")
         return EX_OK
     if found.reason:
         raise _refused(prepared, plan, found.reason)
     if not found.needs_engine:
-        _say(f"model.{name}: its engine is there: {ladder.engine(plan)}")
+        say(f"model.{name}: its engine is there: {ladder.engine(plan)}")
         return EX_OK
     try:
         trial = asyncio.run(_build(name, plan, ladder))
     except ModelRefused as error:
         raise _refused(prepared, plan, "; ".join(p.text for p in error.problems)) from error
     times = f"{trial.report.p50_us:.0f} us for {trial.report.batch_max} rows, the CPU takes {trial.report.cpu_us:.0f} us"
-    _say(f"model.{name}: its engine is built: {ladder.engine(plan)}; {times}")
+    say(f"model.{name}: its engine is built: {ladder.engine(plan)}; {times}")
     return EX_OK
 
 
@@ -53,7 +53,7 @@ async def _build(name: str, plan: ModelPlan, ladder: Ladder) -> Trial:
     building = asyncio.create_task(build_engine(plan, ladder))
     try:
         while not (await asyncio.wait([building], timeout=SAY_EVERY_S))[0]:
-            _say(f"model.{name}: TensorRT builds its engine, {time.monotonic() - started:.0f} s so far")
+            say(f"model.{name}: TensorRT builds its engine, {time.monotonic() - started:.0f} s so far")
     finally:
         building.cancel()
     return await building
@@ -63,8 +63,3 @@ def _refused(prepared: Prepared, plan: ModelPlan, reason: str) -> ConfigError:
     is_required = plan.providers == ("tensorrt",)
     text = none_ran(plan.providers, {"tensorrt": reason}) if is_required else not_taken("tensorrt", reason)
     return ConfigError(report(prepared.draft, [Problem(f"model.{plan.manifest.name}.providers", text)]))
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()

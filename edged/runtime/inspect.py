@@ -18,6 +18,7 @@ from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx_file import OnnxFile, TensorInfo
 from edged.model.records import ModelPlan, ModelRefused
 from edged.plan.memory import FIRST_SESSION, model_lines
+from edged.process import say
 
 NAME = "it"
 MOST_METADATA = 60
@@ -43,9 +44,9 @@ def inspect(path: Path, as_json: bool) -> int:
         return _refused(path, errors, as_json)
     found = try_alone(manifest, tuple(p.text for p in problems))
     if as_json:
-        sys.stdout.write(json.dumps(facts(found), indent=2) + "\n")
+        say(json.dumps(facts(found), indent=2))
     else:
-        sys.stdout.write("\n".join(lines(found)) + "\n")
+        say("\n".join(lines(found)))
         for reason in found.reasons:
             sys.stderr.write(f"{path}: {reason}\n")
     return EX_OK if found.trial is not None else EX_CONFIG
@@ -53,7 +54,7 @@ def inspect(path: Path, as_json: bool) -> int:
 
 def _refused(path: Path, errors: list[str], as_json: bool) -> int:
     if as_json:
-        sys.stdout.write(json.dumps({"ok": False, "path": str(path), "errors": errors}, indent=2) + "\n")
+        say(json.dumps({"ok": False, "path": str(path), "errors": errors}, indent=2))
     else:
         sys.stderr.write("".join(f"{e if str(path) in e else f'{path}: {e}'}\n" for e in errors))
     return EX_CONFIG

@@ -20,8 +20,9 @@ from edged import __version__, log
 from edged.assemble import assemble, connect
 from edged.budget import has_memory_cgroup
 from edged.clock import Clock
-from edged.errors import EX_OK, Fatal
+from edged.errors import EX_OK
 from edged.model.runner import Loaded
+from edged.process import say
 from edged.report import load_text, plan_json, plan_text
 from edged.runtime import saved
 from edged.runtime.control import Control
@@ -54,23 +55,13 @@ def check(path: Path, as_json: bool) -> int:
             }
             for n, x in loaded.items()
         }
-        _print(json.dumps(facts, indent=2))
+        say(json.dumps(facts, indent=2))
         return EX_OK
     for line in prepared.warnings:
         sys.stderr.write(f"warning: {line}\n")
     models = [load_text(x.report) for x in loaded.values()]
-    _print("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
+    say("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
     return EX_OK
-
-
-def _print(text: str) -> None:
-    try:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head`
-        raise
-    except OSError as error:
-        raise Fatal(f"cannot write to standard output: {error.strerror}") from error
 
 
 def run(path: Path) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edged.assemble import Assembly
+from edged.config.units import KIB
 from edged.model.runner import Model
 from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
@@ -90,7 +91,10 @@ def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
         return "waiting", f"broker {plan.broker} is {link.state}"
     if not counts.last_arrival:
         topics = ", ".join(topic.mqtt for _, topic in plan.filters)
-        return "silent", f"no message yet on {topics}: does somebody publish there, and may this user read it (access rules)?"
+        text = f"no message yet on {topics}: does somebody publish there, and may this user read it (access rules)?"
+        if plan.decode is not None and plan.decode.is_slow:
+            text += f" A broker drops what is larger than max_bytes ({plan.decode.max_bytes // KIB} KiB) and tells nobody"
+        return "silent", text
     if counts.rejected and not counts.rows:
         return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
     quiet = now - counts.last_arrival

@@ -42,9 +42,9 @@ class Waiting(NamedTuple):
 
 
 class PictureQueue:
-    """The queue of one MQTT source. `take(message, rows)` is called on the loop for each in the order of arrival, with the error
-    where there are no rows; `drop(message, reason)` for each that is not decoded: what is too old, and at QoS 0 the oldest where
-    there is no room. It holds the receipt of what waits. `now` is monotonic ns."""
+    """The queue of one MQTT source. On the loop `take(message, rows)` is called for each in the order of arrival, with the error
+    where there are no rows, and `drop(message, reason)` for each that is not decoded: what is too old, and at QoS 0, where there
+    is no room, the oldest, or a request that has just come. It holds the receipt of what waits. `now` is monotonic ns."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class PictureQueue:
         self.deadline = 0
         """The longest of those who want the pictures, in ns; 0 if one of them has none."""
         self._waiting: deque[Waiting] = deque()
+        self._items = self._bytes = 0  # those of them that may be dropped
         self._now: Waiting | None = None
         """What the thread has; None while there is none."""
         self._is_unwanted = False
@@ -75,14 +76,16 @@ class PictureQueue:
     def add(self, message: Waiting) -> None:
         message.receipt.hold()
         self._waiting.append(message)
+        self._count(message, 1)
         self._shed()
         self._start()
 
     def supersede(self, receipts: AbstractSet[Receipt]) -> None:
         """These inputs come again, so that those here are not wanted."""
         for one in [one for one in self._waiting if one.receipt in receipts]:
+            self._waiting.remove(one)
+            self._count(one, -1)
             one.receipt.done()
-        self._waiting = deque(one for one in self._waiting if one.receipt not in receipts)
         if self._now is not None and self._now.receipt in receipts:
             self._is_unwanted = True
 
@@ -90,8 +93,7 @@ class PictureQueue:
         """Nobody waits any more for what comes of these inputs."""
         for one in [one for one in self._waiting if one.receipt in receipts]:
             self._waiting.remove(one)
-            self._drop(one, "expired")
-            one.receipt.done()
+            self._let_go(one, "expired")
         if self._now is not None and not self._is_unwanted and self._now.receipt in receipts:
             self._is_unwanted = True
             self._drop(self._now, "expired")
@@ -103,31 +105,43 @@ class PictureQueue:
             self._now.receipt.hold()  # the thread's own is let go when it ends
             self._is_unwanted = True
         self._waiting.clear()
+        self._items = self._bytes = 0
         return left
 
     def _shed(self) -> None:
-        light = [one for one in self._waiting if one.may_be_dropped]
-        size = sum(len(one.payload) for one in light)
-        while light and (size > self._limit or len(light) > MOST_ITEMS):
-            oldest = light.pop(0)
-            size -= len(oldest.payload)
-            self._waiting.remove(oldest)
-            self._drop(oldest, "overflow")
-            oldest.receipt.done()
+        newest = self._waiting[-1]
+        while self._bytes > self._limit or self._items > MOST_ITEMS:
+            if newest.receipt.is_request and newest.may_be_dropped:  # a request pushes nothing out
+                self._let_go(self._waiting.pop(), "busy")
+                return
+            oldest = next(i for i, one in enumerate(self._waiting) if one.may_be_dropped)
+            loser = self._waiting[oldest]
+            del self._waiting[oldest]
+            self._let_go(loser, "overflow")
+
+    def _let_go(self, one: Waiting, reason: str) -> None:
+        """What waits no more, and is not decoded."""
+        self._count(one, -1)
+        self._drop(one, reason)
+        one.receipt.done()
+
+    def _count(self, one: Waiting, sign: int) -> None:
+        if one.may_be_dropped:
+            self._items += sign
+            self._bytes += sign * len(one.payload)
 
     def _start(self) -> None:
         if self._now is not None:
             return
         since = self._time() - self.deadline // 2 if self.deadline else 0
         while self._waiting and self._waiting[0].arrival < since:
-            late = self._waiting.popleft()
-            self._drop(late, "expired")
-            late.receipt.done()
+            self._let_go(self._waiting.popleft(), "expired")
         if self._waiting:
             one = self._waiting[0]
             work = partial(self._decoder.decode, [one.payload])
             done = start_one_shot_thread(f"decode-{self._name}", work, lambda _: None)
             self._waiting.popleft()  # not before: with no thread to be had, it is tried again with the next
+            self._count(one, -1)
             self._now, self._is_unwanted = one, False
             done.add_done_callback(self._done)
 

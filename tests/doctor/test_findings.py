@@ -254,7 +254,7 @@ FAULTS = {
         "bad",
         "broker",
         "main: nothing listens",
-        "systemctl start mosquitto",
+        "on that machine (sudo systemctl start mosquitto)",
         seen={"brokers": (Broker("main", "mqtts://plant:8883", False, "refused", "nothing listens at mqtts://plant:8883"),)},
     ),
     "a certificate near its end": Fault(

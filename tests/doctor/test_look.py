@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 from edged.doctor import look
@@ -85,6 +86,19 @@ def test_who_holds_a_port(tmp_path: Path) -> None:
     write(tmp_path, {"run/lock/LCK..ttyUSB0": "901\n"})  # a lock that its process left behind
     assert look.holders(tmp_path, "/dev/ttyUSB0") == (Holder(812, "screen"),)
     assert look.holders(tmp_path, "/dev/ttyUSB1") == ()
+
+
+def test_who_holds_a_real_port() -> None:
+    master, port = os.openpty()
+    child = subprocess.Popen(["cat"], stdin=port, stdout=subprocess.DEVNULL)
+    try:
+        name = os.ttyname(port)
+        assert [h.pid for h in look.holders(Path("/"), name)] == [child.pid]
+    finally:
+        child.kill()
+        child.wait()
+        os.close(port)
+        os.close(master)
 
 
 def test_ports_by_the_name_that_stays(tmp_path: Path) -> None:

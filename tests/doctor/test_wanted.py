@@ -71,6 +71,8 @@ def test_what_a_configuration_names(tmp_path: Path) -> None:
     assert [str(link.url) for link in found.links] == ["mqtt://plant:1883", "unix:/run/mosquitto.sock"]
     assert found.folders == {"state": tmp_path / "state", "spool": tmp_path / "kept"}
     assert found.rates == {"main": 13.0, "other": None}
+    found = wanted(save(tmp_path, CONFIG.replace("max_keys = 5\n", "")), True, False, {})
+    assert found.rates["main"] is None  # how many pumps there are, nobody says
 
 
 def test_none_is_there(tmp_path: Path) -> None:

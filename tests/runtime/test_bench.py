@@ -66,9 +66,17 @@ def test_what_cannot_be_run_is_said_in_one_line(tmp_path: Path, capsys: pytest.C
     assert hostile.ALL["unknown operator"][1] in err
 
 
-def test_seconds_are_above_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", str(TINY), "--seconds", "0"]) == 64
-    assert capsys.readouterr().err == "edged bench: --seconds must be above 0\n"
+def test_as_json_an_error_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "absent.onnx")
+    assert main(["bench", path, "--json"]) == 78
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ok"], said["model"], len(said["errors"])) == (False, path, 1)
+
+
+def test_seconds_have_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    for seconds in ("0", "nan", "inf", "1e30"):
+        assert main(["bench", str(TINY), "--seconds", seconds]) == 64
+        assert capsys.readouterr().err == "edged bench: --seconds must be above 0, and at most 3600\n"
 
 
 def test_what_is_run() -> None:
@@ -92,9 +100,9 @@ def test_tables_for_people() -> None:
     found = Benched("pump", plan(), 4, (way(30_000, **slow), way(15_000, threads=2, **slow)), {"CUDA, 1 thread": "no driver"})
     text = list(lines(found, False))
     assert text[0].endswith(", 4 cores")
-    assert text[2].endswith("  back to back")
-    assert text[3].split()[:3] == ["CPU,", "1", "thread"]
-    assert "too slow" in text[3]
+    assert text[3].endswith("  back to back")
+    assert text[4].split()[:3] == ["CPU,", "1", "thread"]
+    assert "too slow" in text[4]
     assert "CUDA, 1 thread did not run: no driver" in text
     assert text[-2:] == ["[model.pump]", "threads = 2  # 15.0 ms for a row; with one thread 30.0 ms"]
     text = list(lines(Benched("pump", plan(), 4, (way(120),), {}), False))

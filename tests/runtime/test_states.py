@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from edged.assemble import Assembly
 from edged.records import NONE, Block
 from edged.runtime.states import GOOD, states
+from edged.sources.mqtt import MqttSource
 from tests import models
 
 CONFIG = """
@@ -25,6 +27,20 @@ source = "in"
 window = { size = 2, hop = 1, gap = "1h" }
 [pipeline.q]
 source = "door"
+"""
+PICTURES = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+max_bytes = "100KiB"
+decode = {{ format = "image", max_pixels = 10000 }}
+[model.m]
+path = "{path}"
+[pipeline.p]
+source = "in"
+preprocess = {{ step = "resize", size = [64, 64] }}
+model = "m"
+output = {{ type = "detect", above = 0.5 }}
 """
 MODEL = """
 [source.in]
@@ -63,6 +79,29 @@ async def test_bad_values_are_no_data_and_a_source_that_is_held_back_is_not_sile
     hear(b"in/x", b"2")
     clock.pass_s(4)
     assert (a.pipelines["p"].parked, seen("in")) == (1, ("running", ""))
+
+
+async def test_a_silent_source_of_pictures_says_what_a_broker_keeps_to_itself(
+    make: Callable[[str], Assembly], clock: Any, tmp_path: Path
+) -> None:
+    models.cells(tmp_path / "cells.onnx", metadata={"author": "Ultralytics"})
+    a = make(PICTURES.format(path=tmp_path / "cells.onnx"))
+    a.links["main"].state = "connected"
+    reason = next(s.reason for s in states(a, clock.now()) if (s.kind, s.name) == ("source", "in"))
+    assert reason.endswith("A broker drops what is larger than max_bytes (100 KiB) and tells nobody")
+
+
+async def test_pictures_wait_for_as_long_as_the_most_patient_of_their_pipelines(
+    make: Callable[[str], Assembly], clock: Any, tmp_path: Path
+) -> None:
+    models.cells(tmp_path / "cells.onnx", metadata={"author": "Ultralytics"})
+    one = PICTURES.format(path=tmp_path / "cells.onnx")
+    two = one + one[one.index("[pipeline.p]") :].replace("pipeline.p", "pipeline.q")
+    for text, deadline_s in ((one, 0), (one + 'deadline = "2s"', 2), (two + 'deadline = "2s"', 0)):
+        source = make(text).sources["in"]
+        assert isinstance(source, MqttSource)
+        assert source.queue is not None
+        assert source.queue.deadline == deadline_s * 10**9
 
 
 async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembly], clock: Any) -> None:

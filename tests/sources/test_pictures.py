@@ -100,6 +100,21 @@ async def test_at_qos_0_the_oldest_give_way_at_qos_1_none() -> None:
     assert taken.rows.count(b"owed" * 5) == 8
 
 
+async def test_a_request_pushes_nothing_out() -> None:
+    class Asked(Receipt):
+        is_request = True
+
+    taken, asked = Taken(max_bytes=10), Asked(0)
+    for i in range(1 + MOST_FULL):
+        taken.queue.add(waiting(b"%d" % i * 10))
+    taken.queue.add(waiting(b"request" * 2, asked))
+    taken.queue.add(waiting(b"request" * 2, Asked(1)))  # at QoS 1 the broker bounds them
+    assert (taken.dropped, asked.owed) == ([(b"request" * 2, "busy")], 1)
+    taken.decoder.may_go_on.set()
+    await until(lambda: not len(taken.queue))
+    assert taken.rows == [*(b"%d" % i * 10 for i in range(1 + MOST_FULL)), b"request" * 2]
+
+
 async def test_what_waited_for_half_of_the_deadline_is_not_decoded() -> None:
     """Else, when more comes than can be decoded, each would be too old once it is."""
     taken, late, timely = Taken(), Receipt(1), Receipt(2)
