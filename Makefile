@@ -11,7 +11,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test soak check fmt bench overload wear models reference requirements clean broker mosquitto libfaketime
+.PHONY: help run test test-devices soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
+	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -21,6 +22,9 @@ run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results
 
 test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
+	EDGED_DEVICES=1 $(BIN)/python -m pytest --durations=10 $(or $(TESTS),tests/devices)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
 	EDGED_SOAK=1 $(BIN)/python -m pytest $(TESTS)
@@ -45,6 +49,28 @@ overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take:
 wear: $(VENV)/.dev  ## what an outage writes to the disk, for each byte that is kept (root, a minute)
 	$(BIN)/python -m tests.bench.wear
 
+bundle: $(VENV)/.run  ## all that a device needs in one file (TARGET=pi5 CONFIG=edged.toml SYSTEM= WHEELS= SIGN=); see cross/README.md
+	@$(BIN)/python -m cross.bundle "$(TARGET)" --system "$(SYSTEM)" $(if $(CONFIG),--config "$(CONFIG)") --wheels "$(WHEELS)" --sign "$(SIGN)"
+
+# What is done to a device over ssh. SSH_OPTS are options for ssh; what stands in ~/.ssh/config holds as well.
+REMOTE = $(BIN)/python -m cross.deploy
+DEVICE = "$(HOST)" --ssh "$(SSH_OPTS)" $(if $(WATCH),--watch $(WATCH)) $(if $(READY),--ready $(READY)) $(if $(CONFIG),--config "$(CONFIG)")
+
+deploy: $(VENV)/.run ssh  ## put edged on a device and run it (HOST=user@device CONFIG=edged.toml TARGET= SSH_OPTS= WATCH=25 READY=60)
+	@$(REMOTE) deploy $(DEVICE) --target "$(TARGET)" --bundle "$(BUNDLE)" --wheels "$(WHEELS)" --sign "$(SIGN)"
+
+rollback: $(VENV)/.run ssh  ## back to the release before (HOST=user@device CONFIG=before: to the configuration before, too)
+	@$(REMOTE) rollback $(DEVICE)
+
+status: $(VENV)/.run ssh  ## what runs on a device, and how it does (HOST=user@device)
+	@$(REMOTE) status $(DEVICE)
+
+logs: $(VENV)/.run ssh  ## the log of a device (HOST=user@device LINES=100 FOLLOW=1)
+	@$(REMOTE) logs $(DEVICE) $(if $(LINES),--lines $(LINES)) $(if $(FOLLOW),--follow)
+
+undeploy: $(VENV)/.run ssh  ## take edged off a device; configuration and state stay (HOST=user@device PURGE=1: they go too)
+	@$(REMOTE) undeploy $(DEVICE) $(if $(PURGE),--purge)
+
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
 	$(BIN)/python models/build.py
 
@@ -57,6 +83,7 @@ requirements: $(VENV)/.dev  ## pin the newest versions of all packages, with the
 	$(COMPILE) --upgrade --extra cbor -o requirements/run.txt
 	$(COMPILE) --upgrade --extra cbor --extra demo -o requirements/demo.txt
 	$(COMPILE) --upgrade --extra cbor --extra demo --extra test --extra check -o requirements/dev.txt
+	printf 'pip\nsetuptools\n' | $(subst pyproject.toml,-,$(COMPILE)) --upgrade -o requirements/bundle.txt
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
@@ -101,3 +128,15 @@ mosquitto:
 
 libfaketime:
 	$(call debian,ls /usr/lib/*/faketime/libfaketime.so.1,libfaketime,with which the tests set the clock of a process)
+
+debootstrap:
+	$(call debian,command -v debootstrap,debootstrap,which makes the Debians of the tests)
+
+container:
+	$(call debian,command -v systemd-nspawn,systemd-container,which boots the device of the tests)
+
+ssh:
+	$(call debian,command -v ssh-keygen,openssh-client,the way to a device)
+
+qemu:
+	$(call debian,command -v qemu-aarch64-static,qemu-user-static,which runs programs for Arm)

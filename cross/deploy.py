@@ -1,0 +1,322 @@
+"""`make deploy`, `rollback`, `status`, `logs`, `undeploy`: the laptop's side, over plain ssh.
+
+It looks at the device, builds the bundle for it, sends what is missing there, and shows what the device says. All that changes
+the device is in `device.py`, which runs there; what is decided from a look is in `facts.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import getpass
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cross import bundle, facts
+from cross import target as targets
+from cross.target import Refused
+
+HERE = Path(__file__).parent
+ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=15")
+MIB = 1024 * 1024
+ENDING_S = 5.0
+CHUNK = 64 * 1024
+LEAST_TRIES = 5
+"""Connections that brought nothing further before it is given up; every one that did starts the count anew."""
+BOOT = (
+    "import sys;SOURCE=sys.stdin.buffer.read(int(sys.argv[1]));"
+    "exec(compile(SOURCE,'device.py','exec'),{'__name__':'__main__','SOURCE':SOURCE})"
+)
+"""Runs `device.py`, which comes first on standard input; so it needs no place on the device."""
+SSH_FAILED = 255
+
+
+class Cut(Exception):
+    """The connection ended before the device had said its last word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    host: str
+    options: tuple[str, ...]
+    password: str | None = None
+    """sudo's, if it asks for one; None: root, or it does not."""
+    is_root: bool = True
+
+    def ssh(self, command: str) -> list[str]:
+        return ["ssh", *self.options, *ALIVE, self.host, command]
+
+    def as_root(self, *words: str) -> str:
+        command = shlex.join(words)
+        if self.is_root:
+            return command
+        return f"sudo -n {command}" if self.password is None else f"sudo -k -S -p '' {command}"
+
+    @property
+    def first_words(self) -> bytes:
+        return b"" if self.password is None else f"{self.password}\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a bundle."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+def parts_of(folder: Path) -> list[Part]:
+    """What a bundle is made of, small files first. Raises Refused when it is none."""
+    try:
+        lines = (folder / "manifest").read_text("utf-8").splitlines()
+    except OSError:
+        raise Refused(f"{folder} is no bundle: it has no manifest; make bundle makes one") from None
+    names = [line[66:] for line in lines] + [name for name in ("manifest", "manifest.sig") if (folder / name).is_file()]
+    found = [Part(name, _sha256(folder / name), (folder / name).stat().st_size) for name in names]
+    return sorted(found, key=lambda part: (part.size, part.path))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        digest = hashlib.sha256()
+        while data := opened.read(MIB):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def look(host: str, options: tuple[str, ...]) -> dict[str, str]:
+    """What the device is. Raises Refused."""
+    script = (HERE / "look.sh").read_bytes()
+    done = subprocess.run(Device(host, options).ssh("sh -s"), input=script, stdout=subprocess.PIPE, check=False)
+    if done.returncode == SSH_FAILED:
+        raise Refused(f"no connection to {host}, see above: does `ssh {host}` work?")
+    try:
+        return facts.parse(done.stdout.decode("utf-8", "replace"))
+    except facts.Unread as error:
+        raise Refused(f"{host}: {error}") from None
+
+
+def connect(host: str, options: tuple[str, ...], found: dict[str, str]) -> Device:
+    """With sudo's password, if it wants one."""
+    if found["uid"] == "0":
+        return Device(host, options)
+    if found["sudo"] != "password":
+        return Device(host, options, is_root=False)
+    if not sys.stdin.isatty():
+        raise Refused(f"sudo asks {found['user']} for a password there, and nobody is here to give it: run it in a terminal")
+    asked = getpass.getpass(f"sudo's password of {found['user']} on {host}: ")
+    return verified(Device(host, options, asked, is_root=False))
+
+
+def verified(device: Device) -> Device:
+    """The same, once its password was accepted: else sudo would take the program that is sent for the next tries."""
+    command = device.ssh(device.as_root("true"))
+    done = subprocess.run(command, input=device.first_words, stderr=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise Refused(f"sudo does not let us on {device.host}: wrong password, or this user may not")
+    return device
+
+
+def order(device: Device, request: dict[str, Any], folder: Path | None = None) -> int:
+    """Has the device do something, sends what it needs for that, shows what it says. A deploy that is cut goes on where it was.
+
+    Gives back 0. Raises Refused when the device said that it failed, or when there is no connection any more."""
+    tries = LEAST_TRIES
+    while True:
+        progress = _Progress()
+        try:
+            return _converse(device, request, folder, progress)
+        except Cut as cut:
+            if request["ask"] != "deploy":  # done twice, a rollback would be undone
+                raise Refused(f"the connection to {device.host} is lost: {cut}; make status says what became of it") from None
+            tries = LEAST_TRIES if progress.sent else tries - 1
+            if not tries:
+                raise Refused(f"the connection to {device.host} is lost: {cut}; run it again, it goes on where it was") from None
+            show(f"the connection was lost ({cut}), trying again")
+            time.sleep(2.0 ** (LEAST_TRIES - tries))
+
+
+def _converse(device: Device, request: dict[str, Any], folder: Path | None, progress: _Progress) -> int:
+    source = (HERE / "device.py").read_bytes()
+    command = device.as_root("python3", "-I", "-c", BOOT, str(len(source)))
+    process = subprocess.Popen(device.ssh(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):  # what it said last stands in its output
+            process.stdin.write(device.first_words + source + json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            what = _said(line)
+            if "need" in what:
+                assert folder is not None
+                with contextlib.suppress(BrokenPipeError):
+                    _send(process.stdin, folder, request["files"], what["need"], progress)
+            elif what.get("end"):
+                raise Refused(what["say"])
+            elif what.get("say"):
+                show(what["say"])
+            if "end" in what:
+                return 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING_S)
+    finally:
+        process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        code = process.wait()
+    raise Cut(f"ssh ended with status {code}")
+
+
+def _said(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"say": line.decode("utf-8", "replace").rstrip()}
+
+
+class _Progress:
+    """What was sent in one connection, and the line that shows it."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self._shown = -1
+
+    def add(self, size: int, total: int) -> None:
+        self.sent += size
+        tenth = 10 * self.sent // max(total, 10 * MIB) if self.sent < total else 10
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r  sent {self.sent / MIB:.1f} of {total / MIB:.1f} MiB" + ("\n" if self.sent == total else ""))
+            sys.stderr.flush()
+        elif tenth != self._shown and total >= MIB:
+            self._shown = tenth
+            show(f"sent {self.sent / MIB:.1f} of {total / MIB:.1f} MiB")
+
+
+def _send(stream: Any, folder: Path, files: list[dict[str, Any]], need: dict[str, int], progress: _Progress) -> None:
+    """In the device's order: the rest of each file that it has not."""
+    by_hash = {one["sha256"]: one for one in files}
+    total = sum(by_hash[sha]["size"] - offset for sha, offset in need.items())
+    have = sum(one["size"] for one in by_hash.values()) - total
+    show(f"{total / MIB:.1f} MiB to send, {have / MIB:.1f} MiB are there already")
+    for sha, offset in need.items():
+        for data in _rest(folder / by_hash[sha]["path"], offset):
+            stream.write(data)
+            stream.flush()
+            progress.add(len(data), total)
+
+
+def _rest(file: Path, offset: int) -> Iterator[bytes]:
+    with file.open("rb") as opened:
+        opened.seek(offset)
+        while data := opened.read(CHUNK):
+            yield data
+
+
+def show(text: str) -> None:
+    for line in text.splitlines():
+        print(f"  {line}", flush=True)
+
+
+# ---- the commands ----
+
+
+def deploy(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
+    found = look(asked.host, options)
+    print(f"{asked.host}: {facts.described(found)}", flush=True)
+    now = time.time()
+    problems = facts.refusals(found, now)
+    choice = facts.choose(found, asked.target, map(targets.read, targets.names())) if not problems else ""
+    if isinstance(choice, str):
+        problems += [choice] if choice else []
+    if problems:
+        raise Refused("\n".join(problems))
+    assert not isinstance(choice, str)
+    for line in facts.warnings(found, choice.target, now):
+        show(f"warning: {line}")
+    folder = Path(asked.bundle) if asked.bundle else _build(choice, asked)
+    device = connect(asked.host, options, found)
+    files = [{"path": part.path, "sha256": part.sha256, "size": part.size} for part in parts_of(folder)]
+    show(f"bundle {folder.name}")
+    request = {"ask": "deploy", "name": folder.name, "files": files, "watch_s": asked.watch, "ready_s": asked.ready}
+    return order(device, request, folder)
+
+
+def _build(choice: facts.Choice, asked: argparse.Namespace) -> Path:
+    target = targets.read(choice.target)
+    config = Path(asked.config) if asked.config else None
+    made = bundle.build(target, target.system(choice.system), bundle.BUILD / "bundles", config, asked.wheels, asked.sign)
+    return made.with_suffix("") if made.suffix == ".tar" else made
+
+
+def simple(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
+    found = look(asked.host, options)
+    device = connect(asked.host, options, found)
+    request = {"ask": asked.command, "config": asked.config, "purge": asked.purge, "watch_s": asked.watch, "ready_s": asked.ready}
+    return order(device, request)
+
+
+def logs(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
+    device = connect(asked.host, options, look(asked.host, options))
+    words = [
+        "journalctl",
+        "--unit=edged.service",
+        f"--lines={asked.lines}",
+        "--no-pager",
+        *(["--follow"] if asked.follow else []),
+    ]
+    with subprocess.Popen(device.ssh(device.as_root(*words)), stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(device.first_words)
+        process.stdin.flush()
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            return 0
+
+
+COMMANDS = {"deploy": deploy, "rollback": simple, "status": simple, "undeploy": simple, "logs": logs}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="cross.deploy", description="edged on a device, over ssh.")
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("host", metavar="HOST", help="as ssh takes it: user@device")
+    parser.add_argument("--ssh", default="", metavar="OPTIONS", help="options for ssh")
+    parser.add_argument("--target", default="", help="; ".join(targets.names()))
+    parser.add_argument("--config", default="", metavar="FILE", help="the configuration to bring; rollback: `before`")
+    parser.add_argument("--bundle", default="", metavar="FOLDER", help="a bundle that was built before")
+    parser.add_argument("--wheels", default="", metavar="FOLDER|INDEX", help="where the GPU's wheel is")
+    parser.add_argument("--sign", default="", metavar="KEY", help="an ssh key that signs the bundle")
+    parser.add_argument("--watch", type=float, default=25, metavar="SECONDS", help="how long a release must do well")
+    parser.add_argument("--ready", type=float, default=60, metavar="SECONDS", help="how long it may take to start")
+    parser.add_argument("--lines", type=int, default=100, help="of the log")
+    parser.add_argument("--follow", action="store_true", help="the log as it goes on")
+    parser.add_argument("--purge", action="store_true", help="undeploy: configuration and state as well")
+    asked = parser.parse_args(argv)
+    if not asked.host or asked.host.startswith("-"):
+        print(f"{asked.command}: which device? HOST=user@device", file=sys.stderr)
+        return 64
+    try:
+        return COMMANDS[asked.command](asked, tuple(shlex.split(asked.ssh)))
+    except Refused as refused:
+        for line in str(refused).splitlines():
+            print(f"{asked.command}: {line}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The laptop's side of a deploy, as far as it needs no device; the rest is in tests/devices."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cross.deploy import BOOT, Device, main, parts_of
+from cross.target import Refused
+
+
+def test_small_files_are_sent_first(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / "a.whl").write_bytes(b"x" * 5000)
+    (tmp_path / "about").write_bytes(b"version=1\n")
+    names = ("about", "wheels/a.whl")
+    lines = [f"{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (tmp_path / "manifest").write_text("".join(lines))
+    parts = parts_of(tmp_path)
+    assert [part.path for part in parts] == ["about", "manifest", "wheels/a.whl"]
+    assert parts[0].sha256 == lines[0][:64]
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="is no bundle"):
+        parts_of(tmp_path)
+
+
+def test_how_root_is_asked_for() -> None:
+    words = ("python3", "-c", "print('it is')")
+    assert Device("h", ()).as_root(*words) == """python3 -c 'print('"'"'it is'"'"')'"""
+    assert Device("h", (), is_root=False).as_root("id") == "sudo -n id"
+    asked = Device("h", (), "secret", is_root=False)
+    assert asked.as_root("id") == "sudo -k -S -p '' id"
+    assert asked.first_words == b"secret\n"
+    assert "secret" not in " ".join(asked.ssh(asked.as_root("id")))  # the process list is for everybody
+
+
+def test_the_program_is_sent_before_its_input() -> None:
+    source = b"import sys\nprint(len(SOURCE), sys.stdin.buffer.readline())\n"
+    command = shlex.split(Device("h", ()).as_root(sys.executable, "-I", "-c", BOOT, str(len(source))))
+    done = subprocess.run(command, input=source + b"the rest\n", capture_output=True, check=True)
+    assert done.stdout == f"{len(source)} b'the rest\\n'\n".encode()
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=true"])
+def test_no_device(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--", host]) == 64
+    assert "which device? HOST=user@device" in capsys.readouterr().err
+
+
+def test_a_device_that_does_not_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "nobody@127.0.0.1", "--ssh", "-p 1 -F /dev/null"]) == 1
+    assert "no connection to nobody@127.0.0.1, see above: does `ssh nobody@127.0.0.1` work?" in capfd.readouterr().err
