@@ -24,7 +24,7 @@ test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real bro
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
-	EDGED_DEVICES=1 $(BIN)/python -m pytest --durations=10 $(or $(TESTS),tests/devices)
+	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
 	EDGED_SOAK=1 $(BIN)/python -m pytest $(TESTS)
@@ -80,9 +80,9 @@ reference: $(VENV)/.dev  ## write edged/config/REFERENCE.md from the schema
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml
 requirements: $(VENV)/.dev  ## pin the newest versions of all packages, with their hashes
 	$(PIP) install uv
-	$(COMPILE) --upgrade --extra cbor -o requirements/run.txt
-	$(COMPILE) --upgrade --extra cbor --extra demo -o requirements/demo.txt
-	$(COMPILE) --upgrade --extra cbor --extra demo --extra test --extra check -o requirements/dev.txt
+	$(COMPILE) --upgrade --extra cbor --extra image -o requirements/run.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra demo -o requirements/demo.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra demo --extra test --extra check -o requirements/dev.txt
 	printf 'pip\nsetuptools\n' | $(subst pyproject.toml,-,$(COMPILE)) --upgrade -o requirements/bundle.txt
 
 clean:  ## remove what the targets made
@@ -108,7 +108,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/.made
-	@echo "installing what edged needs (onnxruntime, numpy and six small ones) into $(VENV): a minute or two"
+	@echo "installing what edged needs (onnxruntime, numpy and a few smaller ones) into $(VENV): a minute or two"
 	@$(PIP) install --require-hashes -r requirements/run.txt
 	@$(PIP) install --no-deps --editable .
 	@touch $@
