@@ -196,7 +196,7 @@ publish = {{ topic = "out/p" }}
     live.write_text(head(broker) + '[source.in]\ntype = "mqtt"\ntopic = "in/x"' + common + tail)
     with Client(broker.port) as client:
         process = edged("record", "in", "-c", str(live), "-o", str(tmp_path / "run.rec"), "--seconds", "60")
-        until(lambda: "SUBSCRIBE" in broker.log and "edged-t-record" in broker.log)
+        until(lambda: "SUBACK to edged-t-record" in broker.log)
         client.publish_all("in/x", payloads)
         until(lambda: payloads[-1].encode() in (tmp_path / "run.rec").read_bytes())
         process.send_signal(signals.SIGTERM)

@@ -42,13 +42,18 @@ class Memory:
     def __init__(self) -> None:
         self.resident = LOW
         self.trims = threading.Semaphore(0)
+        self.thread: threading.Thread
         self.events: list[dict[str, Any]] = []
 
     def relief(self, a: Assembly) -> Relief:
         def event(kind: str, **facts: Any) -> None:
             self.events.append({"kind": kind, **facts})
 
-        return Relief(a, event, lambda: self.resident, self.trims.release)
+        def trim() -> None:
+            self.thread = threading.current_thread()
+            self.trims.release()
+
+        return Relief(a, event, lambda: self.resident, trim)
 
 
 @pytest.fixture
@@ -78,9 +83,7 @@ async def test_the_order_of_relief_and_the_way_back(make: Callable[[str], Assemb
         for second in range(1, 7):
             relief.look(second)
             assert memory.trims.acquire(timeout=5) if second <= 2 else True
-            for thread in threading.enumerate():  # only when it has ended may the next trim begin
-                if thread.name == "edged-trim":
-                    thread.join(5)
+            memory.thread.join(5)  # only when it has ended may the next trim begin
             seen.append((relief.facts()["relief"], relief.shed))
     assert seen == [
         (["trim"], []),
