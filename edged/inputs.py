@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,7 @@ def fit(
     Two fits mean that only `layout` can tell; given, it leaves the fits of that order. `has_batch` says whether the first axis
     counts rows (None: whatever fits).
     """
-    axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in tensor)
-    rows: list[tuple[int | None, OpenShape]] = []
-    if axes and has_batch is not False:
-        rows.append((axes[0] or ANY, axes[1:]))
-    if has_batch is not True:
-        rows.append((None, axes))
-    for batch, row in rows:
+    for batch, row in _rows(tensor, has_batch):
         for may_be_one in (False, True):
             for orders in _readings(window, field_shape, layout):
                 found = [
@@ -70,6 +64,15 @@ def fit(
     return []
 
 
+def _rows(tensor: Axes, has_batch: bool | None) -> Iterator[tuple[int | None, OpenShape]]:
+    """What the batch axis and one row of it may be, the likelier reading first."""
+    axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in tensor)
+    if axes and has_batch is not False:
+        yield axes[0] or ANY, axes[1:]
+    if has_batch is not True:
+        yield None, axes
+
+
 def fit_picture(
     size: int | None, picture: Shape, tensor: Axes, layout: str | None = None, has_batch: bool | None = None
 ) -> list[Fit]:
@@ -78,13 +81,7 @@ def fit_picture(
     height, width, channels = picture
     time = (size or 1,)
     orders = {HWC: (*time, height, width, channels), CHW: (*time, channels, height, width)}
-    axes = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in tensor)
-    rows: list[tuple[int | None, OpenShape]] = []
-    if axes and has_batch is not False:
-        rows.append((axes[0] or ANY, axes[1:]))
-    if has_batch is not True:
-        rows.append((None, axes))
-    for batch, row in rows:
+    for batch, row in _rows(tensor, has_batch):
         for may_be_one in (False, True):
             found = [
                 Fit(order, shape, batch)

@@ -11,6 +11,12 @@ H = 60 * MIN
 D = 24 * H
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
+
+def in_mib(size: int) -> str:
+    """In whole MiB, rounded up."""
+    return f"{-(-size // MIB)} MiB"
+
+
 DURATION_UNITS = {"ns": NS, "us": US, "ms": MS, "s": S, "min": MIN, "h": H, "d": D}
 SIZE_UNITS = {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}
 RATE_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 import edged
-from edged.config.units import MIB
+from edged.config.units import MIB, in_mib
 from edged.errors import Problem
 from edged.model.advice import Measured
 from edged.model.child import NICE, PASSED_ON, WORDS_OF_MEMORY, Job, Said
@@ -250,7 +250,7 @@ class _Child:
         """On a GPU most of it is the driver's, which the daemon has once."""
         took, room = trial.report.resident_bytes, self._allowed.room_bytes
         if room is not None and took > room and trial.report.provider == "cpu":
-            text = f"it took {_mib(took)} when it was tried, {_mib(room)} are left for it"
+            text = f"it took {in_mib(took)} when it was tried, {in_mib(room)} are left for it"
             raise self._refused(f"{text}; {CURE}")
         return trial
 
@@ -307,7 +307,3 @@ class _Child:
                 return f"its first run did not end within {allowed.run_s:g} s: it loops for ever, or is too slow for this machine"
             case _:
                 return f"its trial runs did not end within {self._rest_s:.0f} s: it is too slow for this machine"
-
-
-def _mib(size: int) -> str:
-    return f"{(size + MIB - 1) // MIB} MiB"

@@ -16,12 +16,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.config.units import MIB
+from edged.config.units import MIB, in_mib
+from edged.durable import NEW, sync
 from edged.model.gpu import Gpu
 from edged.model.providers import options
 from edged.model.records import ModelPlan
 
-NEW = ".new"
 MODEL_DIGITS, REST_DIGITS = 32, 16
 PER_MODEL = 2
 """Engines that stay of one model, the newest: whoever goes back to the options of before shall not wait again."""
@@ -59,7 +59,7 @@ class Engines:
         status = os.statvfs(self.root)
         free, need = status.f_bavail * status.f_frsize, WEIGHTS * weight_bytes + SPARE_BYTES
         if need > free:
-            raise NoRoom(f"no room for an engine in {self.root}: it needs {need // MIB} MiB, {free // MIB} MiB are free")
+            raise NoRoom(f"no room for an engine in {self.root}: it needs {in_mib(need)}, {in_mib(free)} are free")
         new = self.root / f"{id}.{os.getpid()}{NEW}"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -68,12 +68,12 @@ class Engines:
     def keep(self, new: Path) -> Path:
         """What was built is whole: from now on it is found. Raises `OSError`."""
         for file in new.rglob("*"):
-            _sync(file)
-        _sync(new)
+            sync(file)
+        sync(new)
         folder = new.with_name(new.name.partition(".")[0])
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(new, folder)
-        _sync(self.root)
+        sync(self.root)
         return folder
 
     def drop(self, new: Path) -> None:
@@ -101,11 +101,3 @@ class Engines:
             kept[model] = kept.get(model, 0) + 1
             if kept[model] > PER_MODEL:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -24,14 +24,14 @@ from pathlib import Path
 
 import msgspec
 
-from edged.config.units import MIB
+from edged.config.units import MIB, in_mib
+from edged.durable import NEW, replaced, sync
 from edged.errors import Problem
 from edged.model.manifest import Manifest, read_manifest
 from edged.model.records import ModelRefused
 
 BLOCK = 1 << 20
 COPY = re.compile(r"[0-9a-f]{64}")
-NEW = ".new"
 SPARE_BYTES = 4 * MIB
 """Left free on the disk: a log and a saved state must still find room."""
 
@@ -149,13 +149,8 @@ class Store:
         return None
 
     def _point(self, name: str, pointer: Pointer) -> None:
-        file = self._file(name)
-        new = file.with_suffix(NEW)
-        with _created(new, 0o600) as fd:
-            os.write(fd, msgspec.json.encode(pointer) + b"\n")
-            os.fsync(fd)
-        os.replace(new, file)
-        _sync(self.root)
+        with replaced(self._file(name)) as file:
+            file.write(msgspec.json.encode(pointer) + b"\n")
 
     def _file(self, name: str) -> Path:
         return self.root / f"{name}.json"
@@ -178,7 +173,7 @@ class Store:
         size = sum(f.path.stat().st_size for f in files.values())
         free = _free(self.root)
         if size + SPARE_BYTES > free:
-            text = f"no room for a copy of it in {self.root}: it needs {_mib(size + SPARE_BYTES)}, {_mib(free)} are free"
+            text = f"no room for a copy of it in {self.root}: it needs {in_mib(size + SPARE_BYTES)}, {in_mib(free)} are free"
             raise _refused(name, text)
         new = copy.path.with_name(copy.id + NEW)
         shutil.rmtree(new, ignore_errors=True)
@@ -190,9 +185,9 @@ class Store:
                 text = f"{files['model.onnx'].path} changes while it is read: it is still being written"
                 raise Unfinished([Problem(f"model.{name}.path", text)])
             for folder in (*(p for p in new.rglob("*") if p.is_dir()), new):
-                _sync(folder)
+                sync(folder)
             os.rename(new, copy.path)
-            _sync(self.root)
+            sync(self.root)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
@@ -280,21 +275,9 @@ def _created(path: Path, mode: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _sync(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _free(folder: Path) -> int:
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
-
-
-def _mib(size: int) -> str:
-    return f"{(size + MIB - 1) // MIB} MiB"
 
 
 def _refused(name: str, text: str) -> ModelRefused:

@@ -10,7 +10,6 @@ made in another way now starts them anew.
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ import structlog
 from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.config.schema import ReplaySource, SimulateSource
+from edged.durable import replaced
 from edged.plan.change import state_mark, window_mark
 from edged.plan.records import PipelinePlan, Plan
 from edged.states import Saved as SavedState
@@ -84,22 +84,15 @@ def save(a: Assembly, folder: Path, clock: Clock) -> None:
         {name: window_mark(p) for name, p in names.items()},
         {name: mark for name, p in names.items() if (mark := state_mark(p, a.plan.models))},
     )
-    new = folder / f"{NAME}.new"
+    count = 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        count = 0
-        with new.open("wb") as file:
+        with replaced(folder / NAME) as file:
             for record in [head, *_windows(a, clock), None]:
                 body = msgspec.msgpack.encode(record)
                 file.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
                 count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(folder / NAME)
     except OSError as error:
-        log.warning("state not saved", path=str(new), reason=error.strerror, lost="windows that were not full")
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
+        log.warning("state not saved", path=str(folder / NAME), reason=error.strerror, lost="windows that were not full")
         return
     log.info("state saved", windows=count - 2)
 

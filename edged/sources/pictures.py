@@ -139,8 +139,11 @@ class PictureQueue:
         if self._waiting:
             one = self._waiting[0]
             work = partial(self._decoder.decode, [one.payload])
-            done = start_one_shot_thread(f"decode-{self._name}", work, lambda _: None)
-            self._waiting.popleft()  # not before: with no thread to be had, it is tried again with the next
+            try:
+                done = start_one_shot_thread(f"decode-{self._name}", work, lambda _: None)
+            except RuntimeError:  # no thread can be had: it is tried again with the next message
+                return
+            self._waiting.popleft()
             self._count(one, -1)
             self._now, self._is_unwanted = one, False
             done.add_done_callback(self._done)

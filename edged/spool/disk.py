@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from edged.durable import sync
 from edged.spool.store import SyncFailed
 
 
@@ -76,7 +77,7 @@ class FileDisk:
             os.close(fd)
         if is_new:
             try:
-                _sync_folder(path.parent)
+                sync(path.parent)
             except OSError as error:
                 raise SyncFailed(error.errno, error.strerror) from error
         return size
@@ -94,11 +95,11 @@ class FileDisk:
             path.unlink(missing_ok=True)
             folders.add(path.parent)
         for folder in folders:
-            _sync_folder(folder)
+            sync(folder)
 
     def rename(self, name: str, new: str) -> None:
         os.replace(self.root / name, self.root / new)
-        _sync_folder((self.root / new).parent)
+        sync((self.root / new).parent)
 
     def _claim(self) -> None:
         if self._lock >= 0:
@@ -115,7 +116,7 @@ class FileDisk:
         if not folder.is_dir():
             folder.mkdir(parents=True, mode=0o700, exist_ok=True)
             for parent in (folder.parent, folder.parent.parent):
-                _sync_folder(parent)
+                sync(parent)
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:
@@ -123,11 +124,3 @@ def _write_all(fd: int, data: bytes, offset: int) -> None:
     while view:
         count = os.pwrite(fd, view, offset)
         view, offset = view[count:], offset + count
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -8,12 +8,12 @@ unsubscribed on the next connect.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from edged.durable import replaced
 from edged.topics import TopicError, parse_filter
 
 MOST_BYTES = 1 << 20
@@ -66,14 +66,9 @@ class KnownFilters:
                 self._replace(text)
 
     def _replace(self, text: str) -> None:
-        new = self._path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
+            with replaced(self._path) as file:
+                file.write(text.encode())
         except OSError as error:
             if not self._is_failing:
                 self._is_failing = True

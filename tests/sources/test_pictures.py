@@ -156,11 +156,18 @@ async def test_with_no_thread_to_be_had_it_is_tried_again_with_the_next(monkeypa
 
     with monkeypatch.context() as m:
         m.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
-            taken.queue.add(waiting(b"a", first))
+        taken.queue.add(waiting(b"a", first))
+    assert (len(taken.queue), first.owed) == (1, 2)
+    taken.decoder.may_go_on.clear()
     taken.queue.add(waiting(b"b"))
+    await until(lambda: taken.decoder.begun)
+    with monkeypatch.context() as m:
+        m.setattr(threading.Thread, "start", refuse)
+        taken.decoder.may_go_on.set()
+        await until(lambda: taken.rows)  # nor after one that was decoded
+    taken.queue.add(waiting(b"c"))
     await until(lambda: not len(taken.queue))
-    assert (taken.rows, first.owed) == ([b"a", b"b"], 1)
+    assert (taken.rows, first.owed) == ([b"a", b"b", b"c"], 1)
 
 
 async def test_what_comes_again_is_not_decoded_now() -> None:
