@@ -53,7 +53,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for n, s in plan.sources.items()
         },
         "models": {
-            n: {"path": str(m.manifest.path), "sha256": m.manifest.sha256, "version": m.manifest.version}
+            n: {"path": str(m.manifest.origin), "sha256": m.manifest.sha256, "version": m.manifest.version}
             for n, m in plan.models.items()
         },
         "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},

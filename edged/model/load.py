@@ -46,7 +46,7 @@ def load_session(
     fitted, problems = fit(plan)
     if fitted is None:
         raise ModelRefused(problems)
-    golden = _read_golden(plan)
+    golden = _read_golden(plan, None if tell is not None else fitted.fixed or fitted.batch_max)
     rung, opened, reasons = _climb(plan, fitted, golden, tell, choice, engine)
     bound, more = _settle_batch(opened, plan, fitted)
     more += _check_golden(bound, plan, golden)
@@ -276,15 +276,16 @@ def _has_different_rows(samples: Arrays, bound: BoundSession) -> bool:
     return any(bool(np.any(samples[n] != samples[n][:1])) for n in bound.inputs)
 
 
-def _read_golden(plan: ModelPlan) -> Arrays:
-    """Raises `ModelRefused` if the file is no longer what the manifest was read with."""
+def _read_golden(plan: ModelPlan, most: int | None) -> Arrays:
+    """All samples in a trial; beside other work the first ones, of which there is room for a batch. Raises `ModelRefused`."""
     golden = plan.manifest.golden
     if golden is None:
         return {}
     try:
-        return golden.read()
+        return golden.read(most)
     except (OSError, ValueError) as e:
-        raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", f"{golden.path}: {e}")]) from None
+        text = f"golden samples in {golden.path.name}: {getattr(e, 'strerror', None) or e}"
+        raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)]) from None
 
 
 def _golden_rows(plan: ModelPlan, golden: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> Arrays | None:

@@ -43,24 +43,24 @@ import ast
 import hashlib
 import json
 import math
-import zipfile
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edged.config.document import SyntaxProblem, parse
 from edged.detect import HEADS
 from edged.errors import Problem
 from edged.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
-from edged.model.onnx_file import OnnxFile, read_onnx
+from edged.model.golden import Golden
+from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
 from edged.model.state import StatePlan, plan_states
+from edged.plain_file import UnfitFile, opened_plain
 
 MAX_MANIFEST = 1 << 20
-MAX_GOLDEN = 64 << 20
+BLOCK = 1 << 20
+HIDDEN = "it is a link to a file elsewhere, and something in that is wrong; put the file itself here to see what"
 LAYOUTS = (TIME_FIELD, FIELD_TIME, HWC, CHW)
 COLORS = ("rgb", "bgr", "gray")
 KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "state", "detect", "golden")
@@ -84,34 +84,11 @@ class InputHints:
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
-    """Where samples with known answers are, and how far the answers may be off: `|a - b| <= atol + rtol * |b|`."""
-
-    path: Path
-    rtol: float = 1e-3
-    atol: float = 1e-4
-
-    def read(self) -> dict[str, NDArray[Any]]:
-        """Raises `OSError` or `ValueError`."""
-        if self.path.exists() and not self.path.is_file():
-            raise ValueError("this is no plain file")
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                total = sum(i.file_size for i in archive.infolist())
-            if total > MAX_GOLDEN:
-                raise ValueError(f"{total} bytes unpacked; {MAX_GOLDEN} is the most")
-            with np.load(self.path, allow_pickle=False) as arrays:
-                return {n: arrays[n] for n in arrays.files}
-        except zipfile.BadZipFile as e:
-            raise ValueError(f"no .npz file: {e}") from None
-
-
-@dataclass(frozen=True, slots=True)
 class Manifest:
     """`name` is the configuration's. `path` is the .onnx file, `sha256` the hash of it and of its weights' files
     (64 hex digits). `batch_axis` is 0, None
     when the file itself must tell, or -1 when there is none. `states` is what `state` comes to, the configuration's in its place
-    where that has one."""
+    where that has one. `origin`: the file that `path` is a copy of."""
 
     name: str
     path: Path
@@ -127,13 +104,15 @@ class Manifest:
     head: str | None = None
     state: dict[str, str] = field(default_factory=dict)
     states: tuple[StatePlan, ...] = ()
+    origin: Path | None = None
 
 
-def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]]:
-    """Reads model `name` from a folder or a bare .onnx: the manifest (None if it cannot be used) and what is wrong."""
+def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | None, list[Problem]]:
+    """Reads model `name` from a folder or a bare .onnx: the manifest (None if it cannot be used) and what is wrong. `sha256`: of
+    the files that `path` is a copy of, else it is computed."""
     toml = _Toml(f"model.{name}.path", path / "model.toml" if path.is_dir() else None)
     file = path / "model.onnx" if path.is_dir() else path
-    onnx, sha256 = toml.onnx(file)
+    onnx, sha256 = toml.onnx(file, sha256)
     table = toml.load()
     if onnx is None:
         return None, toml.problems
@@ -157,6 +136,7 @@ def read_manifest(name: str, path: Path) -> tuple[Manifest | None, list[Problem]
         head=toml.head(table),
         state=state,
         states=states,
+        origin=file,
     )
     toml.text(table, "name")
     wanted = toml.text(table, "sha256").lower()
@@ -169,8 +149,8 @@ def hash_file(*paths: Path) -> str:
     """SHA-256 of the files one after the other, as 64 hex digits."""
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb", buffering=0) as file:
-            while block := file.read(1 << 20):
+        with opened_plain(path, MAX_WEIGHTS) as (fd, _):
+            while block := os.read(fd, BLOCK):
                 digest.update(block)
     return digest.hexdigest()
 
@@ -199,20 +179,27 @@ def _by_index(value: Any) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Toml:
-    """Reads `model.toml` strictly and collects what is wrong. `file` is None for a bare .onnx."""
+    """Reads `model.toml` strictly and collects what is wrong. `file` is None for a bare .onnx.
+
+    `is_elsewhere`: it is a link to a file outside the model's folder. Whoever put it there may not be allowed to read that one,
+    so none of its words is shown.
+    """
 
     path: str
     file: Path | None
     problems: list[Problem] = field(default_factory=list)
+    is_elsewhere: bool = False
 
     def wrong(self, key: str, text: str) -> None:
+        if self.is_elsewhere:
+            key, text = "", HIDDEN
         where = f"{self.file}: {key}" if self.file and key else str(self.file or "")
         self.problems.append(Problem(self.path, f"{where}: {text}" if where else text))
 
-    def onnx(self, file: Path) -> tuple[OnnxFile | None, str]:
+    def onnx(self, file: Path, sha256: str) -> tuple[OnnxFile | None, str]:
         try:
             onnx = read_onnx(file)
-            return onnx, hash_file(file, *onnx.external_files)
+            return onnx, sha256 or hash_file(file, *onnx.external_files)
         except FileNotFoundError:
             folder = file.parent
             found = sorted(p.name for p in folder.glob("*.onnx"))[:5] if folder.is_dir() else []
@@ -225,17 +212,23 @@ class _Toml:
         return None, ""
 
     def load(self) -> dict[str, Any]:
-        if self.file is None or not self.file.exists():
+        if self.file is None:
             return {}
         try:
-            data = self.file.read_bytes()
-            if len(data) > MAX_MANIFEST:
-                raise ValueError(f"{len(data)} bytes; {MAX_MANIFEST} is the most")
-            return parse(data.decode()).values
+            with opened_plain(self.file, MAX_MANIFEST) as (fd, status), open(fd, "rb", closefd=False) as file:
+                really = Path(os.readlink(f"/proc/self/fd/{fd}"))
+                self.is_elsewhere = status.st_nlink > 1 or not really.is_relative_to(self.file.parent.resolve())
+                return parse(file.read(MAX_MANIFEST).decode()).values
+        except FileNotFoundError:
+            if self.file.is_symlink():
+                self.wrong("", "it is a link to a file that is not there")
         except OSError as e:
             self.wrong("", e.strerror or str(e))
+        except UnfitFile as e:
+            self.wrong("", str(e))
         except SyntaxProblem as e:
-            self.problems.append(Problem(self.path, f"{self.file}:{e.line}:{e.column}: {e.text}"))
+            text = HIDDEN if self.is_elsewhere else e.text
+            self.problems.append(Problem(self.path, f"{self.file}:{e.line}:{e.column}: {text}"))
         except ValueError as e:
             self.wrong("", f"TOML: {e}")
         return {}
@@ -359,14 +352,14 @@ class _Toml:
             return None
         golden = Golden(folder / file, 1e-3 if rtol is None else rtol, 1e-4 if atol is None else atol)
         try:
-            arrays = golden.read()
+            shapes = golden.shapes()
         except (OSError, ValueError) as e:
             self.wrong("golden", f"{golden.path.name}: {e}")
             return None
-        if len({a.shape[:1] for a in arrays.values()} - {(0,)}) != 1 or any(a.ndim == 0 for a in arrays.values()):
+        if len({shape[:1] for shape in shapes.values()} - {(0,)}) != 1 or () in shapes.values():
             self.wrong("golden", f"{golden.path.name}: expected the same number of samples, along the first axis, in every array")
             return None
-        names, inputs, outputs = arrays.keys(), {i.name for i in onnx.inputs}, {o.name for o in onnx.outputs}
+        names, inputs, outputs = shapes.keys(), {i.name for i in onnx.inputs}, {o.name for o in onnx.outputs}
         if not inputs <= names or not names & outputs or names - inputs - outputs:
             expected = (
                 f"expected arrays for all inputs ({', '.join(sorted(inputs))}) and some outputs ({', '.join(sorted(outputs))})"

@@ -8,19 +8,23 @@ checked against its surroundings, nesting is bounded, and `ValueError` says what
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from edged.model.protobuf import Wire
+from edged.plain_file import opened_plain
+
 MAX_DEPTH = 24  # subgraphs within subgraphs; real models need four
 MAX_MESSAGES = 1_000_000
-MAX_TEXT = 1 << 20  # one name or metadata value
-MAX_TEXTS = 32 << 20  # all of them
 MAX_CALL_DEPTH = 500  # onnxruntime inlines local functions by recursion and dies of a few thousand
 MAX_FILE = (2 << 30) - 1  # protobuf's own limit
 MAX_WEIGHTS = 16 << 30  # one file beside it: a file with holes could seem to have any size
-BLOCK = 1 << 16
+NAME = re.compile(r"[\w .,:+=@()\[\]#%&~-]+")  # a part of the name of such a file
+OUTSIDE = 1  # TensorProto.DataLocation.EXTERNAL
+COMPILED = "EPContext"  # an operator that holds what a compiler made, or the path of a file with it
 
 NUMPY_TYPES = {  # TensorProto.DataType -> numpy's name, for the types that numpy has
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string",
@@ -63,7 +67,8 @@ class TensorInfo:
 class OnnxFile:
     """`initializer_bytes` is what the weights need in memory, Constant nodes and external files included.
 
-    `external_files` lie in the model's own folder: others are refused by `read_onnx`.
+    `external` has the files of weights by the names that the model has for them. They lie in its own folder: others are refused
+    by `read_onnx`.
     """
 
     ir_version: int
@@ -71,30 +76,33 @@ class OnnxFile:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     initializer_bytes: int
-    external_files: tuple[Path, ...]
+    external: Mapping[str, Path]
     metadata: dict[str, str]
+
+    @property
+    def external_files(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(self.external.values()))
 
 
 def read_onnx(path: Path) -> OnnxFile:
     """Raises `OSError` if the file cannot be read, `ValueError` if it is not an ONNX model or names files outside its folder."""
-    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("this is no plain file")
+    with opened_plain(path, MAX_WEIGHTS) as (fd, status):
         size = status.st_size
         if size > MAX_FILE:
             raise ValueError(f"{size >> 20} MiB; an ONNX file has at most 2048 MiB, larger weights lie in files beside it")
         if size == 0:
             raise ValueError("the file is empty")
-        if file.read(8)[4:] == b"ORTM":
+        if os.pread(fd, 8, 0)[4:] == b"ORTM":
             raise ValueError("this is an .ort file; edged loads .onnx")
-        scan = _Scan(_Wire(file.fileno(), size))
+        scan = _Scan(Wire(fd, size))
         try:
             scan.model(0, size)
         except ValueError as e:
             raise ValueError(f"not an ONNX model, or a damaged one: {e}") from None
     if scan.graphs == 0:
         raise ValueError(f"not an ONNX model: {size} bytes without a graph")
+    if scan.is_compiled:
+        raise ValueError(f"it holds what an accelerator's compiler made (the operator {COMPILED}); export the model itself")
     if (calls := _call_depth(scan.functions)) > MAX_CALL_DEPTH:
         raise ValueError(
             f"local functions call each other {calls} deep; onnxruntime dies of that, so {MAX_CALL_DEPTH} is the most"
@@ -105,35 +113,34 @@ def read_onnx(path: Path) -> OnnxFile:
         inputs=tuple(i for i in scan.inputs if i.name not in scan.initializers),
         outputs=tuple(scan.outputs),
         initializer_bytes=scan.weight_bits // 8,
-        external_files=tuple(_inside(path, name) for name in sorted(scan.external)),
+        external={name: _inside(path, name) for name in sorted(scan.external)},
         metadata=scan.metadata,
     )
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # to open a pipe would wait for its writer, for ever
 
 
 def _inside(model: Path, location: str) -> Path:
     """The external data file, if it is a plain file within the model's own folder and nowhere else."""
     relative = PurePosixPath(location)
-    if not location or "\0" in location or relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(f"its weights lie in {location!r}; only files within the model's own folder are read")
+    said = f"its weights lie in {location!r}"
+    if not relative.parts or "\0" in location or relative.is_absolute() or ".." in relative.parts:
+        raise ValueError(f"{said}; only files within the model's own folder are read")
+    if not all(NAME.fullmatch(part) for part in relative.parts):  # onnxruntime has names that are no files: */_ORT_MEM_ADDR_/*
+        raise ValueError(f"{said}; only letters, digits, spaces and _ . , : + = @ - ( ) [ ] # % & ~ are taken in its name")
     path = model.parent
-    for part in relative.parts:
-        path = path / part
-        if path.is_symlink():
-            raise ValueError(f"its weights lie in {location!r}, which is a symbolic link; put the file itself there")
-    if not path.is_file():
-        raise ValueError(f"its weights lie in {location!r}, which is not there; copy that file beside {model.name}")
-    if path.stat().st_size > MAX_WEIGHTS:
-        raise ValueError(
-            f"its weights lie in {location!r}, which has {path.stat().st_size >> 20} MiB; {MAX_WEIGHTS >> 20} is the most"
-        )
-    if path.stat().st_nlink > 1:
-        raise ValueError(
-            f"its weights lie in {location!r}, which is a hard link to a file elsewhere; put a copy of the file there"
-        )
+    try:
+        for part in relative.parts:
+            path = path / part
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                raise ValueError(f"{said}, which is a symbolic link; put the file itself there")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{said}, which is not there; copy that file beside {model.name}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{said}, which is no plain file; put the file itself there")
+    if status.st_size > MAX_WEIGHTS:
+        raise ValueError(f"{said}, which has {status.st_size >> 20} MiB; {MAX_WEIGHTS >> 20} is the most")
+    if status.st_nlink > 1:
+        raise ValueError(f"{said}, which is a hard link to a file elsewhere; put a copy of the file there")
     return path
 
 
@@ -160,73 +167,11 @@ def _call_depth(functions: dict[str, set[str]]) -> int:
     return max(depth.values(), default=0)
 
 
-class _Wire:
-    """Protobuf's wire format over a file, read in blocks."""
-
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self._size = size
-        self._block = b""
-        self._base = 0
-        self._text_bytes = 0
-
-    def read(self, start: int, end: int) -> bytes:
-        data = os.pread(self._fd, end - start, start)
-        if len(data) != end - start:
-            raise ValueError("it became shorter while it was read")
-        return data
-
-    def text(self, start: int, end: int) -> str:
-        self._text_bytes += end - start
-        if end - start > MAX_TEXT or self._text_bytes > MAX_TEXTS:
-            raise ValueError(f"a text of {end - start} bytes at byte {start}")
-        return self.read(start, end).decode("utf-8", "replace")
-
-    def varint(self, at: int, end: int) -> tuple[int, int]:
-        """The number at `at` and the place after it."""
-        i = at - self._base
-        if not 0 <= i <= len(self._block) - 10:
-            self._block = os.pread(self._fd, BLOCK, at)
-            self._base, i = at, 0
-        block = self._block
-        limit = min(len(block), end - self._base)
-        value = shift = 0
-        while i < limit and shift < 70:
-            byte = block[i]
-            i += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & 0xFFFF_FFFF_FFFF_FFFF, self._base + i
-            shift += 7
-        raise ValueError(f"cut off, or no protobuf, at byte {at}")
-
-    def fields(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """(number, wire type, a, b) of each field: a = value of a number, or a:b = place of bytes (wire type 2)."""
-        at = start
-        while at < end:
-            tag, at = self.varint(at, end)
-            number, wire = tag >> 3, tag & 7
-            if wire == 0:
-                value, at = self.varint(at, end)
-                yield number, 0, value, 0
-                continue
-            if wire == 2:
-                length, at = self.varint(at, end)
-            elif wire in (1, 5):
-                length = 8 if wire == 1 else 4
-            else:
-                raise ValueError(f"no protobuf at byte {at}")
-            if number == 0 or length > end - at:
-                raise ValueError(f"cut off, or no protobuf, at byte {at}")
-            yield number, wire, at, at + length
-            at += length
-
-
 @dataclass(slots=True)
 class _Scan:
     """Walks ModelProto and collects; numbers are the field numbers of onnx.proto."""
 
-    wire: _Wire
+    wire: Wire
     ir_version: int = 0
     opsets: dict[str, int] = field(default_factory=dict)
     inputs: list[TensorInfo] = field(default_factory=list)
@@ -238,6 +183,7 @@ class _Scan:
     functions: dict[str, set[str]] = field(default_factory=dict)
     graphs: int = 0
     messages: int = 0
+    is_compiled: bool = False
 
     def model(self, start: int, end: int) -> None:
         for number, wire, a, b in self.wire.fields(start, end):
@@ -252,8 +198,15 @@ class _Scan:
                 case 14, 2:
                     key, value = self._entry(a, b)
                     self.metadata[key] = value
+                case 20, 2:
+                    self._training(a, b)
                 case 25, 2:
                     self.function(a, b)
+
+    def _training(self, start: int, end: int) -> None:
+        for number, wire, a, b in self.wire.fields(start, end):
+            if number in (1, 2) and wire == 2:
+                self.graph(a, b, 1)
 
     def graph(self, start: int, end: int, depth: int) -> None:
         self._count(depth)
@@ -285,6 +238,8 @@ class _Scan:
                     domain = self.wire.text(a, b)
                 case 7, 2:
                     self.node(a, b, 1, calls)
+                case 11, 2:
+                    self._attribute(a, b, 1)
         self.functions[f"{domain}:{name}"] = calls
 
     def node(self, start: int, end: int, depth: int, calls: set[str] | None) -> None:
@@ -294,10 +249,11 @@ class _Scan:
             match number, wire:
                 case 5, 2:
                     self._attribute(a, b, depth)
-                case 4, 2 if calls is not None:
+                case 4, 2:
                     op = self.wire.text(a, b)
                 case 7, 2 if calls is not None:
                     domain = self.wire.text(a, b)
+        self.is_compiled = self.is_compiled or op == COMPILED
         if calls is not None:
             calls.add(f"{domain}:{op}")
 
@@ -314,7 +270,7 @@ class _Scan:
     def tensor(self, start: int, end: int) -> str:
         """Counts a TensorProto and notes where its data lies; returns its name."""
         self._count(0)
-        name, kind, count = "", 0, 1
+        name, kind, count, where = "", 0, 1, 0
         external: dict[str, str] = {}
         for number, wire, a, b in self.wire.fields(start, end):
             match number, wire:
@@ -329,10 +285,12 @@ class _Scan:
                 case 13, 2:
                     key, value = self._entry(a, b)
                     external[key] = value
+                case 14, 0:
+                    where = a
         if count >= 1 << 48:
             raise ValueError(f"weights {name!r} claim {count} elements")
         self.weight_bits += count * BITS.get(kind, 32)
-        if external:
+        if where == OUTSIDE:
             self.external.add(external.get("location", ""))
         return name
 

@@ -1,36 +1,46 @@
 """The private copies of models in the state directory: only they are ever loaded.
 
     models/<id>/        model.onnx, model.toml, golden samples, files of weights: read-only, complete, synced
+    models/<id>/copied  what they were copied from, and the SHA-256 of each
     models/<name>.json  which copy the model `name` runs with, and which it ran with before
 
 onnxruntime maps what it loads: whoever shortened the original would end the process, whoever overwrote it would change its
-answers. `<id>` is the SHA-256 of the one file, or of what `sha256sum` prints for several, so that equal models are one copy.
+answers; and it reads more into odd bytes than they say, so model.onnx is written anew (`model/onnx_copy.py`). `<id>` is the
+SHA-256 of the one file that was copied, or of what `sha256sum` prints for several, so that equal models are one copy.
 A copy is made beside and renamed when it is whole; a pointer is replaced in one step. Everything here blocks: call it in a
 one-shot thread, one call at a time.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
-import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from edged.config.units import MIB, in_mib
 from edged.durable import NEW, replaced, sync
 from edged.errors import Problem
-from edged.model.manifest import Manifest, read_manifest
+from edged.model.manifest import Manifest, hash_file, read_manifest
+from edged.model.onnx_copy import Weights, written
+from edged.model.onnx_file import MAX_WEIGHTS
 from edged.model.records import ModelRefused
+from edged.plain_file import UnfitFile, opened_plain, read_plain
 
 BLOCK = 1 << 20
+MODEL = "model.onnx"
+NOTE, MAX_NOTE = "copied", 1 << 20
 COPY = re.compile(r"[0-9a-f]{64}")
 SPARE_BYTES = 4 * MIB
 """Left free on the disk: a log and a saved state must still find room."""
@@ -42,10 +52,11 @@ class Unfinished(ModelRefused):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A private copy: `id` names its contents, `path` is its folder."""
+    """A private copy: `id` names what it was made of, `path` is its folder. `warnings`: what was found when it was taken."""
 
     id: str
     path: Path
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,13 @@ class _File:
 
     path: Path
     within: Path | None = None
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a copy was made of: `sha256` as a manifest has it. `files`: the SHA-256 of each file in the copy."""
+
+    sha256: str
+    files: dict[str, str]
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -65,34 +83,55 @@ class Pointer(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """`root`: the folder `models` of the state directory."""
+    """`root`: the folder `models` of the state directory, or one that is gone when the process ends (`scratch`). `lender`: where
+    a copy may be already."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, lender: Store | None = None) -> None:
         self.root = root
+        self._lender = lender
 
     def take(self, name: str, path: Path) -> tuple[Copy, Manifest]:
         """Copies the model at `path`, a folder or a bare .onnx, and reads the copy. What is there already is not copied again.
 
         Raises `ModelRefused` with everything that is wrong with it, `Unfinished` while it is being written.
         """
-        source = _read(name, path)
+        source, warnings = _read(name, path)
         files = _files(source, path)
         try:
-            copy = Copy(_name(_hashes(files)), self.root)
-            copy = replace(copy, path=self.root / copy.id)
-            if not self._is_whole(copy):
-                self._copy(name, files, copy)
-            manifest, _ = read_manifest(name, copy.path)
+            id = _name({n: _hash(f) for n, f in files.items()})
+            copy = self._whole(id) or (self._lender._whole(id) if self._lender is not None else None)
+            if copy is None:
+                copy = Copy(id, self.root / id)
+                self._copy(source, files, copy)
+            copy = replace(copy, warnings=tuple(warnings))
+            manifest = self.manifest(name, copy)
+        except UnfitFile as error:
+            raise _refused(name, f"{path} cannot be copied to {self.root}: {error}") from None
         except OSError as error:
             raise _refused(name, f"{path} cannot be copied to {self.root}: {error.strerror or error}") from None
         if manifest is None or manifest.sha256 != source.sha256:
-            raise Unfinished([Problem(f"model.{name}.path", f"{path} changes while it is read: it is still being written")])
-        return copy, manifest
+            raise _unfinished(name, path)
+        return copy, replace(manifest, origin=source.path)
+
+    def manifest(self, name: str, copy: Copy) -> Manifest | None:
+        """What a copy says of itself, for the model `name`; None if it can be read no more."""
+        note = _note(copy.path)
+        return read_manifest(name, copy.path, note.sha256)[0] if note is not None else None
+
+    def digests(self) -> set[str]:
+        """The SHA-256 of every model of which there is a copy, as manifests have it."""
+        notes = (_note(file.parent) for file in self.root.glob(f"*/{NOTE}"))
+        return {note.sha256 for note in notes if note is not None}
 
     def current(self, name: str) -> Copy | None:
         """What `name` runs with, if it is whole; a damaged copy is as good as none."""
         pointer = self._pointer(name)
         return self._whole(pointer.current) if pointer is not None else None
+
+    def current_id(self, name: str) -> str | None:
+        """What `name` ran with last, be it whole or not."""
+        pointer = self._pointer(name)
+        return pointer.current if pointer is not None else None
 
     def previous(self, name: str) -> Copy:
         """What a rollback of `name` would load. Raises `ModelRefused` if there is nothing."""
@@ -156,34 +195,36 @@ class Store:
         return self.root / f"{name}.json"
 
     def _whole(self, id: str) -> Copy | None:
+        """The copy, if it is there and still what was written: a bad card must not change what a model answers."""
         copy = Copy(id, self.root / id)
-        return copy if self._is_whole(copy) else None
-
-    def _is_whole(self, copy: Copy) -> bool:
-        """Whether it is there and still what its name says: a bad card must not change what a model answers."""
+        note = _note(copy.path)
+        if note is None:
+            return None
         try:
-            files = {p.relative_to(copy.path).as_posix(): _File(p) for p in copy.path.rglob("*") if p.is_file()}
-            return bool(files) and _name(_hashes(files)) == copy.id
-        except OSError:
-            return False
+            found = {p.relative_to(copy.path).as_posix() for p in copy.path.rglob("*") if not p.is_dir()} - {NOTE}
+            is_whole = found == note.files.keys() and all(hash_file(copy.path / n) == note.files[n] for n in found)
+            return copy if is_whole else None
+        except (OSError, ValueError):
+            return None
 
-    def _copy(self, name: str, files: dict[str, _File], copy: Copy) -> None:
+    def _copy(self, source: Manifest, files: dict[str, _File], copy: Copy) -> None:
         """Raises `OSError`, `Unfinished` if it is no longer what it was when it was hashed."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         size = sum(f.path.stat().st_size for f in files.values())
         free = _free(self.root)
         if size + SPARE_BYTES > free:
             text = f"no room for a copy of it in {self.root}: it needs {in_mib(size + SPARE_BYTES)}, {in_mib(free)} are free"
-            raise _refused(name, text)
+            raise _refused(source.name, text)
         new = copy.path.with_name(copy.id + NEW)
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(copy.path, ignore_errors=True)  # damaged, or it would have been taken
         try:
             new.mkdir(mode=0o700)
-            hashes = {n: _copy_file(f, new / n) for n, f in files.items()}
-            if _name(hashes) != copy.id:
-                text = f"{files['model.onnx'].path} changes while it is read: it is still being written"
-                raise Unfinished([Problem(f"model.{name}.path", text)])
+            hashes = {n: _write(_blocks(f), new / n) for n, f in files.items() if n != MODEL}
+            anew = _write(_model_blocks(source), new / MODEL)
+            if _name(hashes | {MODEL: _hash(files[MODEL])}) != copy.id:
+                raise _unfinished(source.name, source.path)
+            _write([msgspec.json.encode(Note(source.sha256, hashes | {MODEL: anew}))], new / NOTE)
             for folder in (*(p for p in new.rglob("*") if p.is_dir()), new):
                 sync(folder)
             os.rename(new, copy.path)
@@ -193,31 +234,54 @@ class Store:
             raise
 
 
-def _read(name: str, path: Path) -> Manifest:
+@cache
+def scratch() -> Path:
+    """A folder, made when it is needed, for copies that nobody wants when this process has ended."""
+    large = Path("/var/tmp")  # on a disk, where /tmp may be memory
+    is_chosen = "TMPDIR" in os.environ or not os.access(large, os.W_OK)
+    folder = Path(tempfile.gettempdir() if is_chosen else large) / f"edged-{secrets.token_hex(8)}"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _read(name: str, path: Path) -> tuple[Manifest, list[Problem]]:
     manifest, problems = read_manifest(name, path)
     if manifest is None:
         raise ModelRefused([p for p in problems if not p.is_warning])
-    return manifest
+    return manifest, problems
+
+
+def _note(folder: Path) -> Note | None:
+    """None of a copy of an earlier edged, too: it was not written anew."""
+    with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_plain(folder / NOTE, MAX_NOTE), type=Note)
+    return None
 
 
 def _files(manifest: Manifest, path: Path) -> dict[str, _File]:
     """All files of a model, by their names in a copy. Raises `ModelRefused` if two would be one."""
     folder = manifest.path.parent
-    files = {"model.onnx": _File(manifest.path)}
+    files = {MODEL: _File(manifest.path)}
     more = {p.relative_to(folder).as_posix(): _File(p, folder) for p in manifest.onnx.external_files}
     if path.is_dir() and (path / "model.toml").exists():
         files["model.toml"] = _File(path / "model.toml")
     if manifest.golden is not None:
         more[manifest.golden.path.name] = _File(manifest.golden.path)
-    if taken := {"model.onnx", "model.toml"} & more.keys():
+    if taken := {MODEL, "model.toml", NOTE} & more.keys():
         raise _refused(
             manifest.name, f"its weights lie in {taken.pop()!r}, which is the name of another file; give them one of their own"
         )
     return files | more
 
 
-def _hashes(files: dict[str, _File]) -> dict[str, str]:
-    return {name: _hash(file) for name, file in files.items()}
+def _model_blocks(source: Manifest) -> Iterator[bytes]:
+    """Raises `OSError`, `ModelRefused` for what cannot be written anew."""
+    weights = {n: Weights(str(PurePosixPath(n)), p.stat().st_size) for n, p in source.onnx.external.items()}
+    with opened_plain(source.path, MAX_WEIGHTS) as (fd, status):
+        try:
+            yield from written(fd, status.st_size, weights)
+        except ValueError as error:
+            raise _refused(source.name, f"{source.path}: not an ONNX model, or a damaged one: {error}") from None
 
 
 def _name(hashes: dict[str, str]) -> str:
@@ -234,12 +298,12 @@ def _hash(file: _File) -> str:
     return digest.hexdigest()
 
 
-def _copy_file(source: _File, target: Path) -> str:
+def _write(blocks: Iterable[bytes], target: Path) -> str:
     """Its SHA-256. Synced."""
     digest = hashlib.sha256()
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _created(target, 0o400) as fd:
-        for block in _blocks(source):
+        for block in blocks:
             digest.update(block)
             view = memoryview(block)
             while view:
@@ -249,20 +313,16 @@ def _copy_file(source: _File, target: Path) -> str:
 
 
 def _blocks(file: _File) -> Iterator[bytes]:
-    """The bytes of a plain file. Raises `OSError`, for anything else too: a pipe would never end."""
-    fd = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, f"{file.path} is no plain file")
+    """The bytes of a plain file. Raises `OSError`, `ValueError`."""
+    with opened_plain(file.path, MAX_WEIGHTS) as (fd, status):
         if file.within is not None:  # looked at before, by its name; what was opened by that name now is what counts
             expected = file.within.resolve() / file.path.relative_to(file.within)
             if status.st_nlink > 1 or os.readlink(f"/proc/self/fd/{fd}") != str(expected):
                 raise OSError(errno.ELOOP, f"{file.path} is a link")
-        while block := os.read(fd, BLOCK):
+        left = status.st_size
+        while left and (block := os.read(fd, min(BLOCK, left))):
             yield block
-    finally:
-        os.close(fd)
+            left -= len(block)
 
 
 @contextlib.contextmanager
@@ -278,6 +338,10 @@ def _created(path: Path, mode: int) -> Iterator[int]:
 def _free(folder: Path) -> int:
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize
+
+
+def _unfinished(name: str, path: Path) -> Unfinished:
+    return Unfinished([Problem(f"model.{name}.path", f"{path} changes while it is read: it is still being written")])
 
 
 def _refused(name: str, text: str) -> ModelRefused:

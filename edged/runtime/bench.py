@@ -21,10 +21,10 @@ from edged.model.advice import BACK_TO_BACK, Advice, Way, advise, threads_to_try
 from edged.model.attempt import attempt_now, limits
 from edged.model.engines import Engines
 from edged.model.ladder import ladder_here
-from edged.model.manifest import read_manifest
 from edged.model.onnx import available, version
 from edged.model.providers import Probe, choose, missing, none_ran
 from edged.model.records import ModelPlan, ModelRefused
+from edged.model.store import Store, scratch
 from edged.process import say
 from edged.runtime.inspect import NAME, plan_alone
 from edged.runtime.prepare import prepare
@@ -73,9 +73,10 @@ def _bench(model: str, config: Path | None, seconds: float) -> Benched:
 
 
 def _of_file(path: Path) -> tuple[str, ModelPlan, str]:
-    manifest, problems = read_manifest(NAME, path)
-    if manifest is None:
-        raise ConfigError([p.text if str(path) in p.text else f"{path}: {p.text}" for p in problems if not p.is_warning])
+    try:
+        manifest = Store(scratch()).take(NAME, path)[1]
+    except ModelRefused as error:
+        raise ConfigError([p.text if str(path) in p.text else f"{path}: {p.text}" for p in error.problems]) from None
     name = re.sub(r"[^A-Za-z0-9_-]", "_", path.absolute().name if path.is_dir() else path.stem)[:64]
     return name, plan_alone(manifest), ""
 
@@ -161,7 +162,7 @@ def facts(found: Benched) -> dict[str, Any]:
     return {
         "ok": True,
         "model": found.name,
-        "path": str(manifest.path),
+        "path": str(manifest.origin),
         "sha256": manifest.sha256,
         "cores": found.cores,
         "onnxruntime": version(),
@@ -190,7 +191,7 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     """For people: tables with a line for each way, and the lines to paste."""
     ways = {_title(way.report.provider, way.threads): way for way in found.ways}
     cores = f"{found.cores} core{'s' if found.cores > 1 else ''}"
-    yield f"{found.plan.manifest.path}, onnxruntime {version()}, {cores}"
+    yield f"{found.plan.manifest.origin}, onnxruntime {version()}, {cores}"
     yield ""
     paces = [f"{hz} a second" if hz else "back to back" for hz in CADENCES]
     yield from _table("one row a run: median / 99 % us, share of a core", paces, [[t, *_paces(w)] for t, w in ways.items()])

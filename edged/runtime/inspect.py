@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edged.model.fit import cannot_bind, onnx_name
 from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx_file import OnnxFile, TensorInfo
 from edged.model.records import ModelPlan, ModelRefused
+from edged.model.store import Store, scratch
 from edged.plan.memory import FIRST_SESSION, model_lines
 from edged.process import say
 
@@ -42,7 +43,11 @@ def inspect(path: Path, as_json: bool) -> int:
     errors = [p.text for p in problems if not p.is_warning]
     if manifest is None:
         return _refused(path, errors, as_json)
-    found = try_alone(manifest, tuple(p.text for p in problems))
+    try:
+        copied = Store(scratch()).take(NAME, path)[1]
+    except ModelRefused as error:
+        return _refused(path, [p.text for p in error.problems], as_json)
+    found = replace(try_alone(copied, tuple(p.text for p in problems)), manifest=manifest)
     if as_json:
         say(json.dumps(facts(found), indent=2))
     else:

@@ -14,15 +14,17 @@ from edged.budget import cgroup_limit, machine_bytes, resident_bytes
 from edged.config.load import Draft, read, report
 from edged.config.schema import Config
 from edged.errors import ConfigError, Problem
+from edged.model.attempt import attempt_now, limits
 from edged.model.engines import Engines
 from edged.model.ladder import Ladder, found_here, ladder_here, pick
-from edged.model.manifest import Manifest, hash_file, read_manifest
+from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx import available
+from edged.model.providers import rungs
 from edged.model.records import ModelRefused
 from edged.model.runner import Loaded
-from edged.model.store import Copy, Store
+from edged.model.store import Copy, Store, scratch
 from edged.plan.make import make_plan
-from edged.plan.memory import check_budget, check_cgroup, with_measured
+from edged.plan.memory import FIRST_SESSION, check_budget, check_cgroup, with_measured
 from edged.plan.records import Machine, Plan
 from edged.process import trim
 from edged.runtime.outside import free_bytes, look_outside, state_dir
@@ -53,8 +55,8 @@ class Prepared:
 def prepare(path: Path, copies_models: bool = False) -> Prepared:
     """Reads, checks and plans a configuration. Raises ConfigError with every problem of the file and of its models.
 
-    `copies_models`: as the daemon does, into the state directory. Where that cannot be done, and where a file is refused of which
-    an earlier version is there, that is a warning: a device must start."""
+    Models are copied, and only the copies are loaded. `copies_models`: as the daemon does, into the state directory, where what
+    an earlier start copied is taken instead of a file that is refused: a device must start. Else for this process alone."""
     draft = read(path)
     if draft.config.model:
         available()  # onnxruntime itself belongs to the base that the plan starts from
@@ -63,7 +65,8 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
     free = free_bytes(draft.config.spool.path or state)
     gpu = found_here(state / "engines").gpu if _may_use_gpu(draft.config) else None
     machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit(), gpu)
-    return plan_draft(draft, machine, model_store(machine) if copies_models else None, may_fall_back=True)
+    store = model_store(machine) if copies_models else Store(scratch(), lender=model_store(machine))
+    return plan_draft(draft, machine, store, may_fall_back=copies_models)
 
 
 def _may_use_gpu(config: Config) -> bool:
@@ -81,8 +84,8 @@ def ladder_of(machine: Machine) -> Ladder:
 def plan_draft(
     draft: Draft, machine: Machine, store: Store | None, may_fall_back: bool = False, before: Prepared | None = None
 ) -> Prepared:
-    """Plans what was read, for a machine as it is or was. Raises ConfigError."""
-    models = _found(draft.config, store, model_store(machine).root, may_fall_back, before)
+    """Plans what was read, for a machine as it is or was. Without a `store` nothing of it can be loaded. Raises ConfigError."""
+    models = _found(draft.config, store, may_fall_back, before)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
@@ -92,7 +95,7 @@ def plan_draft(
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)
 
 
-def _found(config: Config, store: Store | None, root: Path, may_fall_back: bool, before: Prepared | None) -> dict[str, Found]:
+def _found(config: Config, store: Store | None, may_fall_back: bool, before: Prepared | None) -> dict[str, Found]:
     """The models of a configuration by name. What did not change since `before` is not read again."""
     found: dict[str, Found] = {}
     for name, model in config.model.items():
@@ -101,17 +104,10 @@ def _found(config: Config, store: Store | None, root: Path, may_fall_back: bool,
         if known is not None and known.mark == mark:
             found[name] = known
         elif store is None:
-            manifest, problems = read_manifest(name, model.path)
-            found[name] = Found(mark, _own(manifest, root) if manifest is not None else None, problems)
+            found[name] = Found(mark, *read_manifest(name, model.path))
         else:
             found[name] = _copied(store, name, model.path, mark, may_fall_back)
     return found
-
-
-def _own(manifest: Manifest, root: Path) -> Manifest:
-    """The same model where the daemon has it, if it does: TensorRT knows an engine by the name of the model's file."""
-    copy = root / manifest.sha256 / "model.onnx"
-    return replace(manifest, path=copy) if "tensorrt" in available() and copy.is_file() else manifest
 
 
 def _copied(store: Store, name: str, path: Path, mark: tuple[str, Mark], may_fall_back: bool) -> Found:
@@ -119,33 +115,104 @@ def _copied(store: Store, name: str, path: Path, mark: tuple[str, Mark], may_fal
     try:
         copy, manifest = store.take(name, path)
         if not store.is_held(name, copy):
-            return Found(mark, manifest, read_manifest(name, path)[1], copy)
+            return Found(mark, manifest, list(copy.warnings), copy)
         text = f"{path} is the version from which a rollback went away; the one before is used until the file changes"
         problems = [Problem(f"model.{name}.path", text, is_warning=True)]
     except ModelRefused as error:
         if not may_fall_back:
             return Found(mark, None, error.problems)
-        problems = [replace(p, is_warning=True) for p in error.problems]
+        problems = error.problems
+    return _ran_before(store, name, mark, problems) or _copied_elsewhere(name, path, mark, problems)
+
+
+def _ran_before(store: Store, name: str, mark: tuple[str, Mark], problems: list[Problem]) -> Found | None:
+    """The version that ran before, where the one that is there cannot be taken."""
     current = store.current(name)
-    if current is not None:
-        said = [replace(p, text=f"{p.text}; the version that ran before is used") for p in problems]
-        return Found(mark, read_manifest(name, current.path)[0], said, current)
-    own, wrong = read_manifest(name, path)
-    where = "it is loaded where it is: do not write to it while edged runs"
-    return Found(mark, own, wrong if own is None else [*wrong, *(replace(p, text=f"{p.text}; {where}") for p in problems)])
+    if current is None:
+        return None
+    said = [replace(p, text=f"{p.text}; the version that ran before is used", is_warning=True) for p in problems]
+    return Found(mark, store.manifest(name, current), said, current)
+
+
+def _copied_elsewhere(name: str, path: Path, mark: tuple[str, Mark], problems: list[Problem]) -> Found:
+    """A copy for this process alone, where there is no room in the state directory or it cannot be written."""
+    store = Store(scratch())
+    try:
+        copy, manifest = store.take(name, path)
+    except ModelRefused as error:
+        return Found(mark, None, error.problems)
+    said = [replace(p, text=f"{p.text}; its copy is in {store.root}", is_warning=True) for p in problems]
+    return Found(mark, manifest, [*copy.warnings, *said])
 
 
 def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
     """Loads and tries the models of the plan; the plan with what they really took. Raises ConfigError when one cannot be run as
     configured, or when they do not fit into the budget."""
+    try:
+        return _load(prepared)
+    except ModelRefused as error:
+        raise ConfigError(report(prepared.draft, error.problems)) from error
+
+
+def load_or_fall_back(prepared: Prepared) -> tuple[Prepared, dict[str, Loaded]]:
+    """As a daemon starts: a version of a model that never ran here is tried elsewhere first, where something is to be gained by
+    it, and gives way to the one that ran before where it is refused. Raises ConfigError."""
+    try:
+        _try_new(prepared)
+        plan, loaded = _load(prepared)
+    except ModelRefused as error:
+        before = _before(prepared, error.problems)
+        if before is None:
+            raise ConfigError(report(prepared.draft, error.problems)) from error
+        prepared = before
+        plan, loaded = load(prepared)
+    return replace(prepared, plan=plan), loaded
+
+
+def _try_new(prepared: Prepared) -> None:
+    """Raises `ModelRefused` with what is wrong with them. What is there to gain: another version that can take its place, and
+    golden samples, which only a trial reads whole."""
+    store = model_store(prepared.machine)
+    problems: list[Problem] = []
+    for name, plan in prepared.plan.models.items():
+        copy, current = prepared.models[name].copy, store.current_id(name)
+        is_tried = copy is not None and copy.id == current
+        on_cpu = replace(plan, providers=("cpu",))
+        if is_tried or "cpu" not in rungs(plan.providers) or (current is None and plan.manifest.golden is None):
+            continue
+        try:
+            attempt_now(on_cpu, limits(on_cpu, room_for(prepared.plan, name)))
+        except ModelRefused as error:
+            problems += error.problems
+    if problems:
+        raise ModelRefused(problems)
+
+
+def _before(prepared: Prepared, problems: list[Problem]) -> Prepared | None:
+    """The same with the versions that ran before of the models that have `problems`; None if one of them has none."""
+    store, models = model_store(prepared.machine), dict(prepared.models)
+    for name in {p.path.split(".")[1] for p in problems}:
+        found, own = models[name], [p for p in problems if p.path.startswith(f"model.{name}.")]
+        ran = _ran_before(store, name, found.mark, [*found.problems, *own])
+        if ran is None or ran.copy == found.copy:
+            return None
+        models[name] = ran
+    return plan_draft(prepared.draft, prepared.machine, store, True, replace(prepared, models=models))
+
+
+def room_for(plan: Plan, name: str) -> int:
+    """What the budget leaves for one model, in bytes, with the pages that a first session takes."""
+    own = sum(line.bytes for line in plan.memory if line.what.startswith(f"model.{name}:"))
+    return max(0, plan.budget - plan.planned_bytes + own) + FIRST_SESSION
+
+
+def _load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
+    """Raises ModelRefused, ConfigError."""
     plan, draft = prepared.plan, prepared.draft
     if not plan.models:
         return plan, {}
     before = resident_bytes()
-    try:
-        loaded = load_models(plan.models, pick(plan.models, ladder_of(prepared.machine)))
-    except ModelRefused as error:
-        raise ConfigError(report(draft, error.problems)) from error
+    loaded = load_models(plan.models, pick(plan.models, ladder_of(prepared.machine)))
     gc.collect()
     trim()
     plan = replace(plan, memory=with_measured(plan.memory, resident_bytes() - before))
@@ -165,4 +232,4 @@ def promote(prepared: Prepared, log: Any) -> None:
         log.warning("models not noted", path=str(store.root), reason=error.strerror, lost="rollback")
     engines = ladder_of(prepared.machine).engines
     if engines.root.is_dir():
-        engines.sweep({hash_file(file) for file in store.root.glob("*/model.onnx")})
+        engines.sweep(store.digests())

@@ -35,11 +35,10 @@ from edged.model.providers import Choice, none_ran, not_taken, slower
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.runner import Loaded
 from edged.plan.change import Change, compare
-from edged.plan.memory import FIRST_SESSION, check_budget
-from edged.plan.records import Plan
+from edged.plan.memory import check_budget
 from edged.process import trim
 from edged.runtime.builds import Builds
-from edged.runtime.prepare import Prepared, ladder_of, model_store, plan_draft, promote
+from edged.runtime.prepare import Prepared, ladder_of, model_store, plan_draft, promote, room_for
 from edged.runtime.watch import Watch
 from edged.transport.one_shot import in_one_shot_thread
 
@@ -221,7 +220,7 @@ class Reloader:
             for name, plan in new.items():
                 if not is_trusted and picked[name].choice.rungs[:1] == ("cpu",):  # on a GPU it was tried just now
                     on_cpu = replace(plan, providers=("cpu",))
-                    await attempt(on_cpu, limits(on_cpu, _room(after.plan, name), self._slowest_s(name)))
+                    await attempt(on_cpu, limits(on_cpu, room_for(after.plan, name), self._slowest_s(name)))
             loaded = await in_one_shot_thread("edged-load", partial(load_models, new, picked), lambda _: None) if new else {}
         except ModelRefused as error:
             raise ConfigError(report(after.draft, error.problems)) from error
@@ -322,12 +321,6 @@ def _check_held(picked: Mapping[str, Picked], running: Mapping[str, Loaded]) -> 
     names = [name for name, one in picked.items() if one.choice.is_held and name in running and not running[name].report.is_held]
     if names:
         raise ModelRefused([Problem(f"model.{name}.providers", text.format(name)) for name in names])
-
-
-def _room(plan: Plan, name: str) -> int:
-    """What the budget leaves for one model, in bytes, with the pages that a first session takes."""
-    own = sum(line.bytes for line in plan.memory if line.what.startswith(f"model.{name}:"))
-    return max(0, plan.budget - plan.planned_bytes + own) + FIRST_SESSION
 
 
 def _tidy(after: Prepared, logger: Any) -> None:

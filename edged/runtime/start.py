@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +28,7 @@ from edged.runtime.control import Control
 from edged.runtime.health import Health
 from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
-from edged.runtime.prepare import Prepared, load, prepare, promote
+from edged.runtime.prepare import Prepared, load, load_or_fall_back, prepare, promote
 from edged.runtime.reload import Reloader
 from edged.stages import Stages
 
@@ -76,8 +75,11 @@ def run(path: Path) -> int:
         logger.warning("configuration", problem=line)
     if not has_memory_cgroup():
         logger.warning("memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself")
-    plan, loaded = load(prepared)
-    prepared = replace(prepared, plan=plan)
+    warned = prepared.warnings
+    prepared, loaded = load_or_fall_back(prepared)
+    for line in prepared.warnings:
+        if line not in warned:
+            logger.warning("configuration", problem=line)
     promote(prepared, logger)
     for name, one in loaded.items():
         for said in (*one.report.reasons, one.report.batching):
