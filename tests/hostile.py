@@ -16,7 +16,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests import models
+from tests import models, mutants
 from tests.models import save, value
 
 INPUTS = [value("x", T.FLOAT, ["n", 3])]
@@ -113,6 +113,78 @@ def wrong_digest(folder: Path) -> None:
     (folder / "model.toml").write_text(f'sha256 = "{"0" * 64}"\n')
 
 
+def memory_address(folder: Path) -> None:
+    """To onnxruntime this name is the memory of its own process."""
+    _elsewhere(folder, mutants.MEMORY).replace(_made(folder / mutants.MEMORY))
+
+
+def hidden_weights(folder: Path) -> None:
+    """Their place stands in a field whose number has more bits than onnxruntime 1.23 looks at."""
+    models.linear(folder / "model.onnx")
+    fields = mutants.tree(onnx.load(str(folder / "model.onnx")))
+    tensor = next(m for m in mutants.messages("ModelProto", fields) if m.name == "TensorProto")
+    entry = [mutants.Field(1, 2, b"location"), mutants.Field(2, 2, str(_made(folder.parent / "secret.bin")).encode())]
+    tensor.fields += [mutants.Field(13, 2, entry, more_bits=1), mutants.Field(14, 0, 1)]
+    (folder / "model.onnx").write_bytes(mutants.encoded(fields))
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(24))
+    return path
+
+
+def weights_in_a_pipe(folder: Path) -> None:
+    models.external(folder / "model.onnx", "w.bin")
+    (folder / "w.bin").unlink()
+    os.mkfifo(folder / "w.bin")
+
+
+def manifest_in_a_pipe(folder: Path) -> None:
+    models.linear(folder / "model.onnx")
+    os.mkfifo(folder / "model.toml")
+
+
+def endless_manifest(folder: Path) -> None:
+    models.linear(folder / "model.onnx")
+    (folder / "model.toml").symlink_to("/dev/zero")
+
+
+def large_manifest(folder: Path) -> None:
+    models.linear(folder / "model.onnx")
+    (folder / "model.toml").touch()
+    os.truncate(folder / "model.toml", 300 << 20)
+
+
+def manifest_elsewhere(folder: Path) -> None:
+    models.linear(folder / "model.onnx")
+    secret = folder.parent / "secret.toml"
+    secret.write_text('version = 1\npassword = "hunter2"\n')
+    (folder / "model.toml").symlink_to(secret)
+
+
+def golden_in_a_pipe(folder: Path) -> None:
+    models.linear(folder / "model.onnx")
+    (folder / "model.toml").write_text('golden = "golden.npz"\n')
+    os.mkfifo(folder / "golden.npz")
+
+
+def damaged_golden(folder: Path) -> None:
+    """In its data: nothing is to be seen of it before that is read."""
+    models.linear(folder / "model.onnx")
+    (folder / "model.toml").write_text('golden = "golden.npz"\n')
+    y = np.full((3000, 2), [6, 9], np.float32)
+    y[-1] = 7
+    np.savez(folder / "golden.npz", x=np.ones((3000, 3), np.float32), y=y)
+    data = (folder / "golden.npz").read_bytes()
+    (folder / "golden.npz").write_bytes(data.replace(y[-1].tobytes(), y[0].tobytes()))
+
+
+def only_nan(folder: Path) -> None:
+    nodes = [h.make_node("MatMul", ["x", "w"], ["y"])]
+    save(folder / "model.onnx", nodes, INPUTS, OUTPUTS, [nh.from_array(np.full((3, 2), np.nan, np.float32), "w")])
+
+
 ALL: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncated, "not an ONNX model, or a damaged one"),
     "empty": (empty, "the file is empty"),
@@ -127,6 +199,16 @@ ALL: dict[str, tuple[Callable[[Path], None], str]] = {
         hard_link,
         "its weights lie in 'w.bin', which is a hard link to a file elsewhere; put a copy of the file there",
     ),
+    "memory address": (memory_address, "its weights lie in '*/_ORT_MEM_ADDR_/*'; only letters, digits, spaces and"),
+    "hidden weights": (hidden_weights, "its tag has more than 32 bits"),
+    "weights in a pipe": (weights_in_a_pipe, "its weights lie in 'w.bin', which is no plain file"),
+    "manifest in a pipe": (manifest_in_a_pipe, "model.toml: expected a plain file, found a pipe"),
+    "endless manifest": (endless_manifest, "model.toml: expected a plain file, found a device"),
+    "large manifest": (large_manifest, "model.toml: expected at most 1.0 MiB, found 300.0 MiB"),
+    "manifest elsewhere": (manifest_elsewhere, "model.toml: it is a link to a file elsewhere, and something in that is wrong"),
+    "golden in a pipe": (golden_in_a_pipe, "golden: golden.npz: expected a plain file, found a pipe"),
+    "damaged golden": (damaged_golden, "golden samples in golden.npz: no .npz file: Bad CRC-32 for file 'y.npy'"),
+    "only NaN": (only_nan, "the model does not run: all that it gives is no number (NaN)"),
     "wrong digest": (wrong_digest, "the two files do not belong together"),
 }
 """How to make each in a folder (which must be there), and what is said of it."""

@@ -18,6 +18,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "half-open links": (1, 10),
     "kills": (6, 100),
     "messages": (100_000, 1_000_000),
+    "model files": (1_000, 100_000),
     "outage results": (6_000, 400_000),
     "outage seconds": (5, 300),
     "outage spool MiB": (1, 64),

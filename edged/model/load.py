@@ -29,15 +29,20 @@ Tell = Callable[[str], object]
 INLINE_NS = 2_000_000
 TIMED_RUNS = 25
 TIMED_NS = 100_000_000
+LARGE = (1, 30, 1000)  # how far the numbers spread in the last attempts to get something else than NaN out of a model
+ONLY_NAN = (
+    "all that it gives is no number (NaN), for zeros, for random, positive and large values; was it exported with its weights?"
+)
 
 
 def load_session(
-    plan: ModelPlan, tell: Tell | None = None, choice: Choice | None = None, engine: str = ""
+    plan: ModelPlan, tell: Tell | None = None, choice: Choice | None = None, engine: str = "", all_golden: bool = True
 ) -> tuple[BoundSession, LoadReport]:
     """Opens, binds, tries and times the model. Takes milliseconds to minutes: not on the loop.
 
     `tell`, for a trial, hears what comes next: `open` the file, `run` a single row of it, `measure` all the rest. `choice`: who
-    is to run it, where that is known; else the plan's providers are tried here. `engine`: the folder of TensorRT's.
+    is to run it, where that is known; else the plan's providers are tried here. `engine`: the folder of TensorRT's. `all_golden`
+    False: what passed a trial is checked with the first samples only, of which there is room for a batch.
 
     Raises `ModelRefused` when it does not fit, no allowed provider runs it, or its golden samples come out otherwise.
     """
@@ -46,7 +51,7 @@ def load_session(
     fitted, problems = fit(plan)
     if fitted is None:
         raise ModelRefused(problems)
-    golden = _read_golden(plan, None if tell is not None else fitted.fixed or fitted.batch_max)
+    golden = _read_golden(plan, None if all_golden else fitted.fixed or fitted.batch_max)
     rung, opened, reasons = _climb(plan, fitted, golden, tell, choice, engine)
     bound, more = _settle_batch(opened, plan, fitted)
     more += _check_golden(bound, plan, golden)
@@ -139,10 +144,12 @@ def _look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays)
     shapes: dict[str, set[tuple[int, tuple[int, ...]]]] = {n: set() for n in names}
     kept: list[Arrays] = []
     failure: Exception | None = None
+    is_only_nan = True
     for samples in _samples(plan, fitted, golden, counts[0]):
         try:
             for count in counts:
                 found = run_unbound(session, names, _cut(samples, fitted, count) | _constants(plan))
+                is_only_nan = is_only_nan and all(map(_is_only_nan, found))
                 for name, y in zip(names, found, strict=True):
                     if name in states:
                         _check_ends(states[name], y.shape, count)
@@ -154,6 +161,8 @@ def _look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays)
         kept.append(samples)
     if not kept:
         raise RunFailed(plain(failure) if failure else "nothing to try it on")
+    if is_only_nan and not _gives_numbers(session, plan, fitted, counts[0]):
+        raise RunFailed(ONLY_NAN)
     has_axis = any(s[:1] == (-1,) for s in fitted.shapes.values())
     is_batched = has_axis and all(shape[:1] == (count,) for seen in shapes.values() for count, shape in seen)
     declared = {o.name: (o.shape, o.type) for o in session.get_outputs()}
@@ -165,6 +174,23 @@ def _look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays)
         for n in names
     )
     return _Opened(rung, session, outputs, is_batched, kept)
+
+
+def _is_only_nan(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.size > 0 and value.dtype.kind == "f" and bool(np.isnan(value).all())
+
+
+def _gives_numbers(session: Any, plan: ModelPlan, fitted: Fit, count: int) -> bool:
+    """Whether it gives a number for rows that are large, or above zero: measured values, where it takes them as they come."""
+    types = {i.name: str(i.dtype) for i in plan.manifest.onnx.inputs}
+    shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
+    for scale in LARGE:
+        rows = {n: np.abs(x) if x.dtype.kind == "f" else x for n, x in probe_rows(shapes, types, count, scale).items()}
+        with contextlib.suppress(Exception):
+            found = run_unbound(session, list(fitted.outputs), _cut(rows, fitted, count) | _constants(plan))
+            if not all(map(_is_only_nan, found)):
+                return True
+    return False
 
 
 def _check_ends(state: StatePlan, shape: tuple[int, ...], count: int) -> None:
@@ -277,7 +303,7 @@ def _has_different_rows(samples: Arrays, bound: BoundSession) -> bool:
 
 
 def _read_golden(plan: ModelPlan, most: int | None) -> Arrays:
-    """All samples in a trial; beside other work the first ones, of which there is room for a batch. Raises `ModelRefused`."""
+    """Raises `ModelRefused`."""
     golden = plan.manifest.golden
     if golden is None:
         return {}

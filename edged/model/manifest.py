@@ -192,6 +192,8 @@ class _Toml:
 
     def wrong(self, key: str, text: str) -> None:
         if self.is_elsewhere:
+            if any(HIDDEN in p.text for p in self.problems):
+                return  # how much is wrong is not shown either
             key, text = "", HIDDEN
         where = f"{self.file}: {key}" if self.file and key else str(self.file or "")
         self.problems.append(Problem(self.path, f"{where}: {text}" if where else text))
@@ -227,8 +229,10 @@ class _Toml:
         except UnfitFile as e:
             self.wrong("", str(e))
         except SyntaxProblem as e:
-            text = HIDDEN if self.is_elsewhere else e.text
-            self.problems.append(Problem(self.path, f"{self.file}:{e.line}:{e.column}: {text}"))
+            if self.is_elsewhere:
+                self.wrong("", "")
+            else:
+                self.problems.append(Problem(self.path, f"{self.file}:{e.line}:{e.column}: {e.text}"))
         except ValueError as e:
             self.wrong("", f"TOML: {e}")
         return {}

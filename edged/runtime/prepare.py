@@ -145,11 +145,11 @@ def _copied_elsewhere(name: str, path: Path, mark: tuple[str, Mark], problems: l
     return Found(mark, manifest, [*copy.warnings, *said])
 
 
-def load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
+def load(prepared: Prepared, all_golden: bool = True) -> tuple[Plan, dict[str, Loaded]]:
     """Loads and tries the models of the plan; the plan with what they really took. Raises ConfigError when one cannot be run as
-    configured, or when they do not fit into the budget."""
+    configured, or when they do not fit into the budget. `all_golden` False: beside other work, the first golden samples do."""
     try:
-        return _load(prepared)
+        return _load(prepared, all_golden)
     except ModelRefused as error:
         raise ConfigError(report(prepared.draft, error.problems)) from error
 
@@ -159,13 +159,13 @@ def load_or_fall_back(prepared: Prepared) -> tuple[Prepared, dict[str, Loaded]]:
     it, and gives way to the one that ran before where it is refused. Raises ConfigError."""
     try:
         _try_new(prepared)
-        plan, loaded = _load(prepared)
+        plan, loaded = _load(prepared, all_golden=False)
     except ModelRefused as error:
         before = _before(prepared, error.problems)
         if before is None:
             raise ConfigError(report(prepared.draft, error.problems)) from error
         prepared = before
-        plan, loaded = load(prepared)
+        plan, loaded = load(prepared, all_golden=False)
     return replace(prepared, plan=plan), loaded
 
 
@@ -206,13 +206,13 @@ def room_for(plan: Plan, name: str) -> int:
     return max(0, plan.budget - plan.planned_bytes + own) + FIRST_SESSION
 
 
-def _load(prepared: Prepared) -> tuple[Plan, dict[str, Loaded]]:
+def _load(prepared: Prepared, all_golden: bool) -> tuple[Plan, dict[str, Loaded]]:
     """Raises ModelRefused, ConfigError."""
     plan, draft = prepared.plan, prepared.draft
     if not plan.models:
         return plan, {}
     before = resident_bytes()
-    loaded = load_models(plan.models, pick(plan.models, ladder_of(prepared.machine)))
+    loaded = load_models(plan.models, pick(plan.models, ladder_of(prepared.machine)), all_golden)
     gc.collect()
     trim()
     plan = replace(plan, memory=with_measured(plan.memory, resident_bytes() - before))

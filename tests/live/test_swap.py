@@ -132,6 +132,36 @@ def test_s07_a_bad_file_leaves_the_old_one_serving(stage: Stage, name: str) -> N
     assert stage.answer()[0] == 15
 
 
+@pytest.mark.parametrize("name", ["damaged golden", "only NaN", "unknown operator", "manifest in a pipe", "64 GiB"])
+def test_a_start_goes_back_to_the_version_that_ran_before(stage: Stage, name: str) -> None:
+    before = stage.answer()
+    stage.daemon.stop()
+    shutil.rmtree(stage.folder / "model")
+    hostile.build(name, stage.folder / "model")
+    stage.daemon.start()
+    stage.client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+    assert stage.answer() == before
+    assert hostile.ALL[name][1] in stage.daemon.log
+    assert "the version that ran before is used" in stage.daemon.log
+    shutil.rmtree(stage.folder / "model")
+    (stage.folder / "model").mkdir()
+    stage.put(5)
+    stage.wait_event(1, ok=True)
+    assert stage.answer()[0] == 15
+
+
+def test_a_start_without_a_version_from_before_says_what_is_wrong(tmp_path: Path) -> None:
+    hostile.build("damaged golden", tmp_path / "model")
+    (tmp_path / "edged.toml").write_text(TEXT.format(port=1))
+    for command in ("run", "check"):
+        code, _, errors = said(
+            edged(command, "-c", "edged.toml", cwd=tmp_path, environ={"STATE_DIRECTORY": str(tmp_path / "state")})
+        )
+        assert code == 78
+        assert f"edged.toml:13:8: model.m.path: {hostile.ALL['damaged golden'][1]}" in errors
+        assert "Traceback" not in errors
+
+
 def test_s07_a_slow_copy_is_taken_when_it_is_whole(stage: Stage) -> None:
     data = times(stage.folder / "new.onnx", 7).read_bytes()
     target = stage.folder / "model" / "model.onnx"

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 from onnx import helper as h
+from onnx import numpy_helper as nh
 
 from edged import process
 
 process.set_up()
 
-from edged.model.load import load_session  # noqa: E402
+from edged.model.load import ONLY_NAN, load_session  # noqa: E402
 from edged.model.manifest import hash_file, read_manifest  # noqa: E402
 from edged.model.onnx import BoundSession  # noqa: E402
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow  # noqa: E402
@@ -179,3 +180,58 @@ def test_an_open_end_of_a_state_is_like_the_other(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text('state = { s_out = "s" }')
     report = load(tmp_path, {"x": (2,), "s": (2,)})[1]
     assert report.outputs == (OutputRow("y", "float32", (2,)), OutputRow("s_out", "float32", (2,)))
+
+
+def elementwise(path: Path, *nodes: Any) -> Path:
+    return models.save(
+        path,
+        list(nodes),
+        [models.value("x", T.FLOAT, ["n", 2])],
+        [models.value("y", T.FLOAT, ["n", 2])],
+        [nh.from_array(np.array(20, np.float32), "c")],
+    )
+
+
+def test_a_model_that_gives_only_nan_is_refused(tmp_path: Path) -> None:
+    path = elementwise(tmp_path / "m.onnx", h.make_node("Sub", ["x", "x"], ["z"]), h.make_node("Div", ["z", "z"], ["y"]))
+    assert refused(path, {"x": (2,)}) == f"model.m.path: the model does not run: {ONLY_NAN}"
+
+
+def test_a_model_that_gives_numbers_for_some_values_is_not_refused(tmp_path: Path) -> None:
+    """The square root of x - 20: of what is measured that may well be above zero."""
+    path = elementwise(tmp_path / "m.onnx", h.make_node("Sub", ["x", "c"], ["z"]), h.make_node("Sqrt", ["z"], ["y"]))
+    bound, _ = load(path, {"x": (2,)})
+    bound.inputs["x"][0] = [29, 24]
+    np.testing.assert_array_equal(bound.run(1)["y"], [[3, 2]])
+
+
+def test_an_output_without_numbers_is_not_only_nan(tmp_path: Path) -> None:
+    """What a detector gives that sees nothing."""
+    nodes = [
+        h.make_node("Div", ["x", "x"], ["nan"]),
+        h.make_node("Greater", ["x", "c"], ["is_large"]),
+        h.make_node("NonZero", ["is_large"], ["y"]),
+    ]
+    path = models.save(
+        tmp_path / "m.onnx",
+        nodes,
+        [models.value("x", T.FLOAT, [1, 2])],
+        [models.value("y", T.INT64, [2, "found"])],
+        [nh.from_array(np.array(20, np.float32), "c")],
+    )
+    load(path, {"x": (2,)})
+
+
+def test_beside_other_work_the_first_golden_samples_are_run(tmp_path: Path) -> None:
+    x = np.ones((40, 3), np.float32)
+    y = np.array([[6, 9]] * 39 + [[6, 10]], np.float32)
+    manifest, _ = read_manifest("m", golden(tmp_path, x=x, y=y))
+    assert manifest is not None
+    plan = ModelPlan(manifest, {"x": (3,)}, providers=("cpu",))
+    assert load_session(plan, all_golden=False)[1].reasons == ()
+    with pytest.raises(ModelRefused, match="golden sample 39 of golden"):
+        load_session(plan)
+    y[0] = 0
+    golden(tmp_path, x=x, y=y)
+    with pytest.raises(ModelRefused, match="golden sample 0 of golden"):
+        load_session(plan, all_golden=False)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edged.errors import Problem
-from edged.model.manifest import InputHints, Manifest, Normalize, hash_file, metadata_labels, read_manifest
+from edged.model.manifest import HIDDEN, InputHints, Manifest, Normalize, hash_file, metadata_labels, read_manifest
 from tests import models
 
 WHOLE = """
@@ -143,3 +144,38 @@ def test_unreadable_labels_are_a_warning(tmp_path: Path) -> None:
     manifest, problems = read_manifest("m", tmp_path)
     assert manifest is not None
     assert [p.is_warning for p in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        'password = "hunter2"',
+        "root:hunter2:19000:0:99999:7:::",
+        "hunter2",
+        'version = "hunter2',
+        'labels = "hunter2"',
+        "\xff\xfe",
+    ],
+)
+@pytest.mark.parametrize("is_hard", [False, True])
+def test_a_link_to_a_file_elsewhere_shows_none_of_its_words(tmp_path: Path, secret: str, is_hard: bool) -> None:
+    models.linear(tmp_path / "m" / "model.onnx", metadata={"labels": "[1"})  # a warning comes with it
+    other = tmp_path / "other"
+    other.write_bytes(secret.encode("latin-1"))
+    (os.link if is_hard else os.symlink)(other, tmp_path / "m" / "model.toml")
+    manifest, problems = read_manifest("m", tmp_path / "m")
+    assert manifest is None
+    errors = [p.text for p in problems if not p.is_warning]
+    assert errors == [f"{tmp_path / 'm' / 'model.toml'}: {HIDDEN}"]
+
+
+def test_a_link_within_the_folder_is_as_good_as_the_file(tmp_path: Path) -> None:
+    """As a ConfigMap of Kubernetes looks."""
+    models.linear(tmp_path / "model.onnx")
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026" / "model.toml").write_text('version = "3"')
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "model.toml").symlink_to("..data/model.toml")
+    assert read_manifest("m", tmp_path)[1] == []
+    (tmp_path / "..2026" / "model.toml").write_text("version = 3")
+    assert "version: expected a text, found 3" in read_manifest("m", tmp_path)[1][0].text
