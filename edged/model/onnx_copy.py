@@ -29,8 +29,8 @@ NUMBER = re.compile(rb"[0-9]{1,18}")
 
 INT, DATA, FLOAT = (VARINT,), (BYTES,), (FIXED32,)
 INTS, FLOATS, DOUBLES = (VARINT, BYTES), (FIXED32, BYTES), (FIXED64, BYTES)  # one by one, or packed
-Kind = tuple[int, ...] | str
-"""The wire types that a field may have, or the name of its message."""
+Kind = tuple[int, ...] | str | range
+"""The wire types that a field may have, or the name of its message, or the numbers of an enumeration."""
 
 ENTRY = "StringStringEntry"
 MESSAGES: dict[str, dict[int, Kind]] = {  # onnx.proto
@@ -47,7 +47,7 @@ MESSAGES: dict[str, dict[int, Kind]] = {  # onnx.proto
     },
     "Attribute": {
         1: DATA, 2: FLOAT, 3: INT, 4: DATA, 5: "Tensor", 6: "Graph", 7: FLOATS, 8: INTS, 9: DATA, 10: "Tensor", 11: "Graph",
-        13: DATA, 14: "Type", 15: "Type", 20: INT, 21: DATA, 22: "SparseTensor", 23: "SparseTensor",
+        13: DATA, 14: "Type", 15: "Type", 20: range(15), 21: DATA, 22: "SparseTensor", 23: "SparseTensor",
     },
     "Function": {
         1: DATA, 2: INT, 4: DATA, 5: DATA, 6: DATA, 7: "Node", 8: DATA, 9: "OperatorSet", 10: DATA, 11: "Attribute",
@@ -55,7 +55,7 @@ MESSAGES: dict[str, dict[int, Kind]] = {  # onnx.proto
     },
     "Tensor": {
         1: INTS, 2: INT, 3: "Segment", 4: FLOATS, 5: INTS, 6: DATA, 7: INTS, 8: DATA, 9: DATA, 10: DOUBLES, 11: INTS, 12: DATA,
-        14: INT, 16: ENTRY,
+        14: range(2), 16: ENTRY,
     },
     "Segment": {1: INT, 2: INT},
     "SparseTensor": {1: "Tensor", 2: "Tensor", 3: INTS},
@@ -168,7 +168,7 @@ class _Writer:
                     inner = self.message(kind, a, b, depth + 1)
                     out.add(tag(number, BYTES) + varint(inner.size))
                     out.add_all(inner)
-            elif wire in kind:
+            elif a in kind and wire == VARINT if isinstance(kind, range) else wire in kind:
                 self._value(out, number, wire, a, b)
         return out
 

@@ -79,6 +79,18 @@ def test_numbers_come_out_in_their_shortest_form(tmp_path: Path) -> None:
     assert copied(path) == whole
 
 
+def test_values_that_an_enumeration_does_not_have_are_dropped(tmp_path: Path) -> None:
+    path = models.two_by_two(tmp_path / "m.onnx")
+    fields = mutants.tree(onnx.load(str(path)))
+    attributes = [m for m in mutants.messages("ModelProto", fields) if m.name == "AttributeProto"]
+    assert attributes
+    for one in attributes:
+        one.fields.append(mutants.Field(20, 0, 99))
+    whole = path.read_bytes()
+    path.write_bytes(mutants.encoded(fields))
+    assert copied(path) == whole
+
+
 @pytest.mark.parametrize("more_bits", [1, 1 << 20, (1 << 32) - 1])
 def test_a_tag_of_more_than_32_bits_is_refused(tmp_path: Path, more_bits: int) -> None:
     """onnxruntime 1.23 keeps the lower 32: what stands there is the place of the weights to it, and nothing to others."""
