@@ -28,7 +28,7 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     head = "yolov8"                        # "yolov8": [4 + classes, boxes], "yolov5": [boxes, 5 + classes], or
                                            # "nms": [boxes, 6], each left, top, right, bottom, score, class
 
-    [golden]                               # or golden = "golden.npz"; run at every load
+    [golden]                               # or golden = "golden.npz"; all run at a trial, the first at every load
     file = "golden.npz"                    # arrays named like inputs and outputs, samples along the first axis
     rtol = 1e-3
     atol = 1e-4
