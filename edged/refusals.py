@@ -25,10 +25,17 @@ class Refusals:
     """The rejects of one call. `is_one`: the payloads are pieces of one whole, as the lines of a read are, and count as one."""
 
     def __init__(self, is_one: bool = False) -> None:
-        self.records: list[Reject] = []
         self._is_one = is_one
+        self._records: list[Reject] = []
         self._said: dict[tuple[str, int], int] = {}  # records that stand alone
-        self._rest: dict[tuple[str, int], int] = {}  # where the record of the others is
+        self._rest: dict[tuple[str, int], list[int]] = {}  # where the record of the others is, and how many those are
+
+    @property
+    def records(self) -> list[Reject]:
+        records = self._records.copy()
+        for at, times in self._rest.values():
+            records[at] = records[at]._replace(times=times)
+        return records
 
     def says(self, reason: str, payload: int = 0) -> bool:
         """Whether the next one will be seen. If not, its words need not be made."""
@@ -36,16 +43,14 @@ class Refusals:
 
     def add(self, reject: Reject) -> None:
         of = (reject.reason, 0 if self._is_one else reject.payload)
-        said = self._said.get(of, 0)
-        if said < MOST_RECORDS:
-            self._said[of] = said + 1
-        elif (at := self._rest.get(of)) is not None:
-            rest = self.records[at]
-            self.records[at] = rest._replace(times=rest.times + reject.times)
+        rest = self._rest.get(of)
+        if rest is not None:
+            rest[1] += reject.times
             return
-        else:
-            self._rest[of] = len(self.records)
-        self.records.append(reject)
+        said = self._said[of] = self._said.get(of, 0) + 1
+        if said > MOST_RECORDS:
+            self._rest[of] = [len(self._records), reject.times]
+        self._records.append(reject)
 
     def add_all(self, payloads: Sequence[int] | NDArray[Any], words: Callable[[int], Reject]) -> None:
         """One of one reason for each of `payloads`; `words(i)` makes the i-th, and is asked only for those that are seen."""

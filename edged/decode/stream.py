@@ -87,8 +87,8 @@ class _CsvLines(_Lines):
             blob = b"".join(line + b"\n" for line in good)
         refusals = Refusals(is_one=True)
         rows = self._screen.rows(self._csv.decode_lines(blob, refusals), refusals)
-        if refusals.records or rejects:
-            found = refusals.records
+        found = refusals.records
+        if found or rejects:
             if kept is not None:
                 found = [reject._replace(payload=kept[reject.payload]) for reject in found]
             pieces = lines.blob.split(self._end)[:-1]
