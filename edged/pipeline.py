@@ -25,6 +25,7 @@ from edged.encode import Encoder
 from edged.gate import FAR, SAMPLES, Gate
 from edged.inputs import AnyFiller
 from edged.model.records import RunFailed
+from edged.parked import Parked
 from edged.preprocess import Postprocess, Preprocess, StepError
 from edged.publish import Publish, next_due
 from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
@@ -145,7 +146,8 @@ class Pipeline:
         self._taken: list[Slot] = []  # for the run in progress
         self._is_finishing = False
         self._run_ns = 0
-        self._parked: deque[tuple[int | None, Block]] = deque()
+        self._parked: deque[Parked] = deque()
+        self._is_in_ring = False  # what is parked does not enter a ring while that is at work
         self._is_holding = False
         self._is_last_call = False
         self._carried: bytes | None = None
@@ -283,7 +285,7 @@ class Pipeline:
     def pending_since(self) -> int:
         """Arrival of the oldest that is parked, waits or runs here; `FAR` if nothing does."""
         running = self._taken if self.counts.running or self._is_finishing else ()
-        waiting = [*(block.arrival for _, block in self._parked), *(slot.arrival for slot in running)]
+        waiting = [*(parked.arrival for parked in self._parked), *(slot.arrival for slot in running)]
         if (oldest := self.slots.oldest) is not None:
             waiting.append(oldest)
         return min(waiting, default=FAR)
@@ -304,6 +306,7 @@ class Pipeline:
                     self._park(None, joined)
                 else:
                     self._rows(joined)
+                    self._unpark()
         for publish in self.publishes:
             publish.offer_due(now)
         self._set_alarm()
@@ -344,14 +347,30 @@ class Pipeline:
         self.counts.drops.add("preprocess" if is_step else INTERNAL_ERROR, detail=str(error) if is_step else whereabouts(error))
 
     def _rows(self, block: Block) -> None:
-        if self._waits and not self._is_last_call:
-            # A row can complete a window only every `hop` rows of one key; with keys, each row might.
-            room = self._room() * (self._hop if isinstance(block.keys, int) else 1)
-            if len(block) > room:
-                self._park(None, block.part(room, len(block)), first=True)
-                if not room:
-                    return
-                block = block.part(0, room)
+        """Takes the rows in, as far as there is room for what they complete; the others are parked, before all that is."""
+        if self._waits and not self._is_last_call and len(block) > (room := self._room()):
+            fitting = self._fitting(block.part(0, room * self._hop), room)
+            if fitting < len(block):
+                self._park(None, block, first=True)
+                self._take_parked(fitting)
+                return
+        self._take_in(block)
+
+    def _fitting(self, first: Block, room: int) -> int:
+        """How many of these rows may come in now: the first `room` times the hop, which is what it would be for one key."""
+        return len(first) if self.window is None else self.window.fitting(first, room)
+
+    def _take_parked(self, count: int) -> None:
+        """The next rows of what is parked first, and has come as far as the rings."""
+        parked = self._parked[0]
+        block = parked.take(count)
+        if not parked:
+            self._parked.popleft()
+        if len(block):
+            self._take_in(block)
+        parked.settle()
+
+    def _take_in(self, block: Block) -> None:
         if self.window is None:
             self._rows_due(block)
         elif block.carried is None:
@@ -365,6 +384,7 @@ class Pipeline:
         window = self.window
         assert window is not None
         keys, taken = block.keys, window.taken(block.keys)
+        self._is_in_ring = True
         try:
             window.push(block, self._window_due)
         except Exception as error:
@@ -377,14 +397,15 @@ class Pipeline:
                     self._into_window(row)
 
             self._one_by_one(block, error, take)
+        finally:
+            self._is_in_ring = False
 
     def _park(self, source: int | None, block: Block, first: bool = False) -> None:
-        for receipt in block.receipts:
-            receipt.hold()
+        parked = Parked(source, block)
         if first:
-            self._parked.appendleft((source, block))
+            self._parked.appendleft(parked)
         else:
-            self._parked.append((source, block))
+            self._parked.append(parked)
         if self._blocks and not self._is_holding:
             self._is_holding = True
             self._hold_sources(True)
@@ -411,17 +432,21 @@ class Pipeline:
             self.wake()
 
     def _unpark(self) -> None:
-        while self._parked and not (self.is_shed and self._blocks) and self._room():
+        while self._parked and not self._is_in_ring and not (self.is_shed and self._blocks) and self._room():
             self._enter_parked()
         self._let_go()
 
     def _enter_parked(self, is_last_call: bool = False) -> None:
-        source, block = self._parked.popleft()
+        parked = self._parked[0]
+        if parked.source is None:
+            room = self._room()
+            self._take_parked(len(parked) if is_last_call else self._fitting(parked.first(room * self._hop), room))
+            return
+        self._parked.popleft()
         self._is_last_call = is_last_call
-        self._enter(source, block)
+        self._enter(parked.source, parked.take(len(parked)))
         self._is_last_call = False
-        for receipt in block.receipts:
-            receipt.done()
+        parked.settle()
 
     # ---- due: windows and rows on their way to the model ----
 
@@ -800,8 +825,8 @@ class Pipeline:
         leaves out the second instead."""
         if self._tells_again:
             return
-        kept = deque((source, block) for source, block in self._parked if not receipts >= set(block.receipts))
-        parked = (sum(len(block) for _, block in self._parked) - sum(len(block) for _, block in kept)) // self._hop
+        kept = deque(parked for parked in self._parked if not receipts >= parked.receipts)
+        parked = (sum(map(len, self._parked)) - sum(map(len, kept))) // self._hop
         self._parked = kept
         self.counts.due += parked
         if lost := parked + self.slots.supersede(receipts):
@@ -835,7 +860,7 @@ class Pipeline:
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were. Receipts are kept:
         inputs that were not acknowledged come again."""
         lost = self.slots.forget(settles=False)
-        parked = sum(len(block) for _, block in self._parked) // self._hop
+        parked = sum(map(len, self._parked)) // self._hop
         self._parked.clear()
         self.counts.due += parked
         if lost + parked:

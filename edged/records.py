@@ -36,7 +36,8 @@ class Field(NamedTuple):
 
 class Reject(NamedTuple):
     """One frame or payload that was refused by itself. `reason` is a counter's name, `offset` the place in `data` (or in the
-    stream, for frames), `detail` what was expected; `data` holds its first 64 bytes at most."""
+    stream, for frames), `detail` what was expected; `data` holds its first 64 bytes at most. It is the first of
+    `times` such."""
 
     reason: str
     detail: str
@@ -44,6 +45,7 @@ class Reject(NamedTuple):
     offset: int = 0
     payload: int = 0
     """Index of the payload within the call that decoded it."""
+    times: int = 1
 
 
 @dataclass(slots=True)

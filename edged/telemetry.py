@@ -115,7 +115,7 @@ class Drops:
 
     def add_rejects(self, rejects: Iterable[Reject]) -> None:
         for r in rejects:
-            self.add(r.reason, detail=r.detail, offset=r.offset, data=r.data[:64])
+            self.add(r.reason, r.times, detail=r.detail, offset=r.offset, data=r.data[:64])
 
 
 class PublishCounts:

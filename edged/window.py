@@ -109,6 +109,30 @@ class WindowStage:
         """The window of `key` begins anew."""
         self._start_over(key)
 
+    def fitting(self, block: Block, most: int) -> int:
+        """How many rows of `block`, from the first on, complete no more than `most` windows."""
+        count = len(block)
+        if isinstance(block.keys, int) and self.gap_ns is None and block.keys not in block.restarts:
+            return min(count, self._due.item(block.keys) - self._seen.item(block.keys) - 1 + most * self.hop)
+        keys = np.full(count, block.keys, np.intp) if isinstance(block.keys, int) else block.keys.astype(np.intp)
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        begins = np.ones(count, np.bool_)  # the rows of a key, or those after a silence, in the order of keys
+        np.not_equal(keys[1:], keys[:-1], out=begins[1:])
+        starts_over = np.isin(keys, block.restarts) & begins
+        if self.gap_ns is not None:
+            times = block.time[order]
+            before = np.where(begins, self._last[keys], np.concatenate((times[:1], times[:-1])))
+            starts_over |= times - before > self.gap_ns
+            begins |= starts_over
+        first = np.flatnonzero(begins)
+        rows = np.diff(first, append=count)
+        is_anew = starts_over[first]
+        left = np.where(is_anew, self.size, self._due[keys[first]] - self._seen[keys[first]])  # to the next window
+        beyond = np.arange(1, count + 1) - np.repeat(first + left, rows)
+        ends = np.sort(order[(beyond >= 0) & (beyond % self.hop == 0)])
+        return count if len(ends) <= most else int(ends[most])
+
     def push(self, block: Block, emit: Emit) -> None:
         """Takes a block in; calls `emit` for every window that it completes, in order for each key."""
         for key in block.restarts:

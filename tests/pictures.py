@@ -59,6 +59,46 @@ def rotated() -> bytes:
     return jpeg(pixels(16, 8), exif=exif)
 
 
+def tiff(*entries: tuple[int, int, int, int], order: str = "<", more: bytes = b"") -> bytes:
+    """EXIF data with these entries (tag, type, count, value or its place), and what they point at."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    return head + b"".join(struct.pack(f"{order}HHII", *entry) for entry in entries) + bytes(4) + more
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def jpeg_with(*segments: bytes) -> bytes:
+    """A green JPEG with these before its own parts."""
+    good = jpeg(pixels(16, 16, (0, 0, 16, 16, GREEN)))
+    return good[:2] + b"".join(segments) + good[2:]
+
+
+def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A green PNG with these before its pixels."""
+    return png_of(16, 16, 8, 2, zlib.compress((b"\0" + bytes(GREEN) * 16) * 16), *chunks)
+
+
+def laden() -> dict[str, bytes]:
+    """Green pictures with parts that a library would choke on, and that no pixel needs."""
+    region = tiff(*((0x1000 + i, 1, 2_900_000, 8) for i in range(1200)), more=bytes(2_900_000))
+    broken = [(i + 1, 7, 60_000, 8) for i in range(5000)]
+    bomb = zlib.compress(bytes(1_040_000), 9)
+    photoshop = b"Photoshop 3.0\0" + b"".join(b"8BIM" + struct.pack(">HHI", i, 0, 0) for i in range(5400))
+    return {
+        "1,200 tags over one region": png_with((b"eXIf", region)),
+        "65,535 broken tags": png_with((b"eXIf", tiff(*((i + 1, 2, 1000, 0x7FFFFFFF) for i in range(65_535))))),
+        "5,000 broken tags in a JPEG": jpeg_with(segment(0xE1, b"Exif\0\0" + tiff(*broken))),
+        "a broken index of pictures": jpeg_with(segment(0xE2, b"MPF\0" + tiff(*broken))),
+        "packed colour profiles": png_with(*[(b"iCCP", b"x\0\0" + bomb)] * 900),
+        "colour profiles": jpeg_with(*(segment(0xE2, b"ICC_PROFILE\0" + bytes([i, 60]) + bytes(65_000)) for i in range(60))),
+        "texts": png_with(*[(b"zTXt", b"Raw profile type exif\0\0" + bomb)] * 900),
+        "Photoshop's resources": jpeg_with(*[segment(0xED, photoshop)] * 50),
+        "a broken colour": png_with((b"tRNS", b"\0"), (b"gAMA", b""), (b"cHRM", b"\0" * 3), (b"pHYs", b""), (b"sBIT", b"")),
+    }
+
+
 def hostile() -> dict[str, tuple[bytes, str, str]]:
     """By name: the payload, the reason of its refusal, and words of what is said of it."""
     good = jpeg(pixels(64, 48, (8, 8, 40, 40, RED)))
@@ -83,6 +123,8 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
         "many segments": (good[:2] + b"\xff\xe5\x00\x02" * 2000 + good[2:], "malformed", "more than 1000 segments"),
         "fill bytes": (good[:2] + b"\xff" * 2000 + good[2:], "malformed", "more than 1000 segments"),
         "many chunks": (png_of(4, 4, 8, 2, b"", *((b"abCd", b""),) * 2000), "malformed", "more than 1000 chunks"),
+        "many tables": (jpeg_with(*[segment(0xDB, (b"\0" + b"\1" * 64) * 1000)] * 12), "malformed", "65536 bytes of tables"),
+        "a long side": (png_of(1, 70_000, 8, 6, zlib.compress(bytes(5 * 70_000))), "too_large", "at most 65535 pixels a side"),
         "large texts": (png_of(4, 4, 8, 2, b"", *((b"zTXt", b"k\0\0" + text),) * 8), "malformed", ""),
         "animated": (encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]), "unsupported", "3 frames, one is taken"),
         "several in one JPEG": (encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]), "unsupported", "frames"),
@@ -90,4 +132,5 @@ def hostile() -> dict[str, tuple[bytes, str, str]]:
         "16 bit gray": (png(np.zeros((16, 16), np.uint16)), "unsupported", "16 bits a channel"),
         "16 bit": (png_of(1, 1, 16, 2, zlib.compress(bytes(7))), "unsupported", "16 bits a channel"),
         "turned": (rotated(), "unsupported", "send it upright"),
+        "a turned PNG": (png_with((b"eXIf", tiff((0x0112, 3, 1, 8)))), "unsupported", "send it upright"),
     }

@@ -30,6 +30,7 @@ from edged.transport.mqtt_frames import reply_properties
 from edged.when import Condition, When, WhenPlan
 from edged.window import WindowStage
 from tests.fakes.outlet import Outlet
+from tests.test_parked import Counted
 from tests.transport.mqtt_peer import text
 
 STEPS = """
@@ -245,6 +246,47 @@ def test_a_burst_in_one_read_is_no_overload(overflow: str, window: tuple[int, in
         pass
     assert [value[-1] for value in rig.values] == [*range(0 if window is None else 1, 50)]
     assert (rig.counts.drops.total, rig.held) == (0, [])
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "block"])
+@pytest.mark.parametrize("hop", [4, 100])
+def test_a_read_of_many_samples_costs_each_message_once(overflow: str, hop: int) -> None:
+    """Two rooms of audio, 100 messages of 40 samples in a read: all windows are run, and no message is touched a sample."""
+    rig = Rig(window=(100, hop), slots=2, keys=2, overflow=overflow)
+    receipts = [Counted(i) for i in range(100)]
+    rooms = [i // 40 % 2 for i in range(4000)]
+    rig.pipeline.push(
+        0,
+        Block(
+            np.arange(4000, dtype=np.float32).reshape(-1, 1),
+            np.arange(4000) * 10**6,
+            0,
+            Clock().now(),
+            np.array(rooms, np.int32),
+            [receipts[i // 40] for i in range(4000)],
+        ),
+    )
+    while rig.pipeline.has_waiting:
+        assert rig.run(2)
+    assert rig.counts.drops.total == 0
+    newest = [value[-1] for value in rig.values]
+    for room in (0, 1):
+        samples = [i for i in range(4000) if rooms[i] == room]
+        assert [v for v in newest if rooms[int(v)] == room] == samples[99::hop]
+    assert [(r.owed, r.touched) for r in receipts] == [(1, receipts[i].touched) for i in range(100)]
+    assert max(r.touched for r in receipts) <= 4
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
+def test_samples_of_keys_that_complete_no_window_need_no_slot(overflow: str) -> None:
+    rig = Rig(window=(8, 8), slots=1, keys=2, overflow=overflow)
+    rig.push(*range(14), key=[0, 1] * 7)
+    assert (rig.pipeline.parked, len(rig.slots), rig.held[-1:]) == (0, 0, [False] if overflow == "block" else [])
+    rig.push(14, 15, key=[0, 1])
+    assert (rig.pipeline.parked, len(rig.slots)) == (1, 1)  # the second window has no place yet
+    while rig.run():
+        pass
+    assert rig.values == [list(range(0, 16, 2)), list(range(1, 16, 2))]
 
 
 def test_a_window_settles_its_samples_at_once() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gc
 import tracemalloc
 from itertools import pairwise
@@ -191,3 +192,26 @@ def test_steady_pushing_leaves_nothing_allocated() -> None:
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert after - before < 2048
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_what_fits_is_what_completes_as_many_windows(data: st.DataObject) -> None:
+    size, hop, gap_ns = data.draw(st.tuples(st.integers(1, 4), st.integers(1, 6), st.sampled_from([None, 3])))
+    entry = st.tuples(st.integers(0, 2), st.integers(0, 6), st.just(False))
+    stage, most, time = WindowStage(size, hop, gap_ns, 2, 3), data.draw(st.integers(0, 5)), 0
+    for restarts in ((), data.draw(st.sampled_from([(), (1,), (0, 2)]))):
+        rows = []
+        for key, step, degraded in data.draw(st.lists(entry, min_size=1, max_size=40)):
+            time += step
+            rows.append((key, time, degraded))
+        block = make_block(rows, 0, data.draw(st.booleans()), restarts)
+        fitting = stage.fitting(block, most)
+        before = copy.deepcopy(stage)
+        assert len(collect(stage, block.part(0, fitting))) <= most
+        if fitting < len(block):  # one more row is one window more
+            assert len(collect(before, block.part(0, fitting + 1))) == most + 1
+        if fitting:
+            collect(stage, block.part(fitting, len(block)))
+        else:
+            collect(stage, block)

@@ -9,8 +9,10 @@ there the good lines give what they give on the fast path.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,8 +24,9 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.times import BadTime, ns_of_array, ns_of_text
 from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
 from edged.records import Reject
+from edged.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 
-_FEW_LINES = 4
+_FEW_LINES = 32
 """So few lines are looked at one by one as soon as something is off."""
 
 _FLOATS = msgspec.json.Decoder(list[float])
@@ -53,13 +56,15 @@ class Csv:
         self._time_format = plan.time_format or ""
         self._layout = None if plan.header else self._declared()
         self._wants_header = plan.header
+        self._wanted = {field.name: field for field in plan.fields if field.name != "_"}
+        self._named = [name.encode() for name in self._wanted]
         self._texts = [constant_texts(field) for field in plan.value_fields for _ in range(field.count)]
 
     def reset(self) -> None:
         """The stream begins anew: its first line may be a header. A sensor that says it only at power-on keeps its old one."""
         self._wants_header = self._plan.header
 
-    def decode(self, payloads: Sequence[bytes]) -> Table:
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Payloads of one line or several; each bad line is refused by itself."""
         lines: list[bytes] = []
         owners: list[int] = []
@@ -68,63 +73,84 @@ class Csv:
             body = payload[:-1] if payload.endswith(b"\n") else payload
             if b"\r" in body:
                 body = body.replace(b"\r\n", b"\n").removesuffix(b"\r")
-            if self._plan.header:
+            part = body.split(b"\n")
+            if len(part) > MOST_ROWS:
+                refusals.add(Reject("too_many_rows", f"{len(part)} lines: {TOO_MANY_ROWS}", payload=index))
+            elif self._plan.header:
                 self._wants_header, self._layout = True, None
-                part = body.split(b"\n")
-                tables.append(_of_payloads(self.decode_lines(body + b"\n"), part, [index] * len(part)))
-            elif b"\n" in body:
-                part = body.split(b"\n")
+                tables.append(self._decode(_Text(body + b"\n", refusals, part, [index] * len(part))))
+            else:
                 lines += part
                 owners += [index] * len(part)
-            else:
-                lines.append(body)
-                owners.append(index)
         if self._plan.header:
             return _joined(tables, len(self._texts))
-        table = self.decode_lines(b"\n".join(lines) + b"\n")
-        return table if len(lines) == len(payloads) else _of_payloads(table, lines, owners)
+        if not lines:
+            return self._empty()
+        is_one_each = owners == list(range(len(payloads)))
+        return self._decode(_Text(b"\n".join(lines) + b"\n", refusals, lines, None if is_one_each else owners))
 
-    def decode_lines(self, blob: bytes) -> Table:
+    def decode_lines(self, blob: bytes, refusals: Refusals) -> Table:
         """Complete lines, each ended by one line feed. `origin` and `payload` count lines."""
-        count = blob.count(b"\n")
-        skipped, rejects = 0, []
-        while self._wants_header and skipped < count:
-            line, _, blob = blob.partition(b"\n")
-            reject = self._read_header(line, skipped)
-            if reject is None and self._wants_header:  # no header, but the columns are known from before
-                blob = line + b"\n" + blob
-                self._wants_header = False
-                break
-            if reject is not None:
-                rejects.append(reject)
-            skipped += 1
-        if skipped == count or self._layout is None:
-            return Table(np.empty((0, len(self._texts))), *self._nothing(), np.empty(0, np.int32), None, rejects)
-        table = self._table(blob, self._layout, count - skipped)
-        if skipped:
-            origin = np.arange(count - skipped, dtype=np.int32) if table.origin is None else table.origin
-            table.origin = origin + np.int32(skipped)
-            table.rejects = rejects + [reject._replace(payload=reject.payload + skipped) for reject in table.rejects]
+        return self._decode(_Text(blob, refusals))
+
+    def _decode(self, text: _Text) -> Table:
+        begin = self._skip_header(text) if self._wants_header else 0
+        if self._layout is None or begin == text.count:
+            return self._empty()
+        table = self._table(text, self._layout, begin)
+        if text.owners is not None:
+            origin = np.arange(text.count) if table.origin is None else table.origin
+            table.origin = np.array(text.owners, np.int32)[origin]
         return table
 
-    def _nothing(self) -> tuple[NDArray[np.int64] | None, list[tuple[str, ...]] | None]:
-        return (np.empty(0, np.int64) if self._time_format else None), ([] if self._plan.key_fields else None)
+    def _empty(self) -> Table:
+        times = np.empty(0, np.int64) if self._time_format else None
+        return Table(np.empty((0, len(self._texts))), times, [] if self._plan.key_fields else None, np.empty(0, np.int32))
 
-    def _table(self, blob: bytes, layout: _Layout, count: int) -> Table:
-        """All lines at once if nothing is off; else each half by itself, so that a bad line slows down few others."""
-        table = self._numbers(blob, layout, count) or self._columns(blob, layout, count)
+    def _table(self, text: _Text, layout: _Layout, begin: int) -> Table:
+        """All lines at once if nothing is off. Else without those of the wrong number of columns, and the others in runs: a bad
+        line slows down few others, and after it the runs grow again."""
+        blob = text.blob if not begin else b"".join(line + b"\n" for line in text.lines[begin:])
+        table = self._at_once(blob, layout, text.count - begin)
         if table is not None:
+            table.origin = np.arange(begin, text.count, dtype=np.int32) if begin else None
             return table
-        lines = blob[:-1].split(b"\n")
-        if count <= _FEW_LINES:
-            return self._line_by_line(lines, layout)
-        parts = []
-        for begin, end in ((0, count // 2), (count // 2, count)):
-            part = self._table(b"\n".join(lines[begin:end]) + b"\n", layout, end - begin)
-            part.origin = (np.arange(end - begin, dtype=np.int32) if part.origin is None else part.origin) + np.int32(begin)
-            part.rejects = [reject._replace(payload=reject.payload + begin) for reject in part.rejects]
-            parts.append(part)
-        return _joined(parts, len(layout.value_columns))
+        which, tables, careful = self._of_the_right_width(text, layout, begin), [self._empty()], list[int]()
+        at, size = 0, _FEW_LINES
+        while at < len(which):
+            run = which[at : at + size]
+            table = self._at_once(b"".join([text.lines[i] + b"\n" for i in run]), layout, len(run))
+            if table is None and size > _FEW_LINES:
+                size = _FEW_LINES
+                continue
+            if table is None:
+                careful += run
+            else:
+                table.origin = np.array(run, np.int32)
+                tables.append(table)
+                size *= 2
+            at += len(run)
+        if careful:
+            tables.append(self._line_by_line(text, layout, careful))
+        return _joined(tables, len(layout.value_columns))
+
+    def _of_the_right_width(self, text: _Text, layout: _Layout, begin: int) -> list[int]:
+        """The lines that have as many columns as they must; refuses the others."""
+        lines, separator, wanted = text.lines, self._separator, layout.columns - 1
+        found = [line.count(separator) for line in lines]
+        for kind, wrong in (
+            ("short", [i for i in range(begin, text.count) if found[i] < wanted]),
+            ("long", [i for i in range(begin, text.count) if found[i] > wanted]),
+        ):
+
+            def words(i: int, kind: str = kind, wrong: list[int] = wrong) -> Reject:
+                return text.reject(kind, f"expected {layout.columns} columns, found {found[wrong[i]] + 1}", wrong[i])
+
+            text.refusals.add_all(text.payloads(wrong), words)
+        return [i for i in range(begin, text.count) if found[i] == wanted]
+
+    def _at_once(self, blob: bytes, layout: _Layout, count: int) -> Table | None:
+        return self._numbers(blob, layout, count) or self._columns(blob, layout, count)
 
     def _numbers(self, blob: bytes, layout: _Layout, count: int) -> Table | None:
         """Every column is a number and nothing is off."""
@@ -178,38 +204,34 @@ class Csv:
     def _times(self, cells: list[bytes]) -> NDArray[np.int64]:
         return np.array([ns_of_text(cell.decode(), self._time_format) for cell in cells], np.int64)
 
-    def _line_by_line(self, lines: list[bytes], layout: _Layout) -> Table:
-        """The careful path: the good lines, and why each of the others is none."""
-        rows: list[list[float]] = []
-        absent: list[list[bool]] = []
+    def _line_by_line(self, text: _Text, layout: _Layout, which: list[int]) -> Table:
+        """The careful path: the good ones of these lines, and why each of the others is none."""
+        numbers: list[float] = []
+        absent: list[bool] = []
         times: list[int] = []
         keys: list[tuple[str, ...]] = []
         origin: list[int] = []
-        rejects: list[Reject] = []
-        for index, line in enumerate(lines):
-            cells = line.split(self._separator)
+        columns, key_columns, time_column = tuple(enumerate(layout.value_columns)), layout.key_columns, layout.time_column
+        for index in which:
+            cells = text.lines[index].split(self._separator)
             try:
-                if len(cells) != layout.columns:
-                    kind = "short" if len(cells) < layout.columns else "long"
-                    raise BadPayload(kind, f"expected {layout.columns} columns, found {len(cells)}")
-                row = [self._number(j, cells[column], layout) for j, column in enumerate(layout.value_columns)]
-                key = tuple(key_of_bytes(cells[column]) for column in layout.key_columns)
-                if layout.time_column is not None:
-                    times.append(ns_of_text(cells[layout.time_column].decode("utf-8", "replace"), self._time_format))
+                row = [self._number(j, cells[column], layout) for j, column in columns]
+                key = tuple([key_of_bytes(cells[column]) for column in key_columns]) if key_columns else ()
+                if time_column is not None:
+                    times.append(ns_of_text(cells[time_column].decode("utf-8", "replace"), self._time_format))
             except (BadPayload, BadTime) as bad:
-                rejects.append(Reject(bad.reason, bad.detail, payload=index))
+                text.refusals.add(text.reject(bad.reason, bad.detail, index))
                 continue
-            rows.append(row)
-            absent.append([not cells[column].strip() for column in layout.value_columns])
+            numbers += row
+            absent += [not cells[column].strip() for column in layout.value_columns]
             keys.append(key)
             origin.append(index)
         return Table(
-            np.array(rows, np.float64).reshape(len(rows), len(layout.value_columns)),
-            np.array(times, np.int64) if layout.time_column is not None else None,
-            keys if layout.key_columns else None,
+            np.array(numbers, np.float64).reshape(len(origin), len(columns)),
+            np.array(times, np.int64) if time_column is not None else None,
+            keys if key_columns else None,
             np.array(origin, np.int32),
-            np.array(absent, np.bool_).reshape(len(rows), len(layout.value_columns)),
-            rejects,
+            np.array(absent, np.bool_).reshape(len(origin), len(columns)),
         )
 
     def _number(self, j: int, cell: bytes, layout: _Layout) -> float:
@@ -218,6 +240,8 @@ class Csv:
         Raises:
             BadPayload: when it holds something else.
         """
+        if not cell:
+            return math.nan
         stripped = cell.strip(b" \t")
         if stripped in self._texts[j]:
             return self._texts[j][stripped]
@@ -254,21 +278,71 @@ class Csv:
             [at for _, at, _ in values] == list(range(len(columns))),
         )
 
-    def _read_header(self, line: bytes, index: int) -> Reject | None:
-        """Take the columns from `line`, if it names every field."""
+    def _skip_header(self, text: _Text) -> int:
+        """Takes the columns from the first line that names every field; the number of lines up to there. Before any was seen, the
+        others are refused; the columns may be known from before, and then the first line may be none."""
+        index = 0
+        for index, line in enumerate(text.lines):
+            if all(name in line for name in self._named):
+                found = self._names(line)
+                first = {name: found.index(name) for name in self._wanted if name in found}
+                if len(first) == len(self._wanted):
+                    columns = [self._wanted[name] if first.get(name) == at else None for at, name in enumerate(found)]
+                    self._layout = self._layout_of(columns)
+                    self._wants_header = False
+                    break
+            if self._layout is not None:
+                self._wants_header = False
+                return index
+        else:
+            index = text.count
+
+        def words(i: int) -> Reject:
+            return text.reject("missing", self._not_in_header(self._names(text.lines[i])), i)
+
+        text.refusals.add_all(text.payloads(list(range(index))), words)
+        return min(index + 1, text.count)
+
+    def _names(self, line: bytes) -> list[str]:
         text = line.decode("utf-8", "replace").removeprefix("\ufeff")
-        found = [cell.strip().removeprefix('"').removesuffix('"').strip() for cell in text.split(self._plan.separator)]
-        wanted = {field.name: field for field in self._plan.fields if field.name != "_"}
-        missing = [name for name in wanted if name not in found]
-        if not missing:
-            first = {name: found.index(name) for name in wanted}
-            self._layout = self._layout_of([wanted[name] if first.get(name) == at else None for at, name in enumerate(found)])
-            self._wants_header = False
-        elif self._layout is None:
-            near = difflib.get_close_matches(missing[0], found[:64], 1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            return Reject("missing", f'"{missing[0]}" is not in the header: {", ".join(found)[:200]}{hint}', payload=index)
-        return None
+        return [cell.strip().removeprefix('"').removesuffix('"').strip() for cell in text.split(self._plan.separator)]
+
+    def _not_in_header(self, found: list[str]) -> str:
+        name = next(name for name in self._wanted if name not in found)
+        near = difflib.get_close_matches(name, found[:64], 1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        return f'"{name}" is not in the header: {", ".join(found)[:200]}{hint}'
+
+
+class _Text:
+    """Lines: together, each ended by a line feed, and one by one once that is asked for. `owners[i]` is the payload of line i;
+    None: each is one."""
+
+    def __init__(
+        self, blob: bytes, refusals: Refusals, lines: list[bytes] | None = None, owners: list[int] | None = None
+    ) -> None:
+        self.blob = blob
+        self.refusals = refusals
+        self.owners = owners
+        self.count = blob.count(b"\n") if lines is None else len(lines)
+        self._lines = lines
+
+    @property
+    def lines(self) -> list[bytes]:
+        if self._lines is None:
+            self._lines = self.blob[:-1].split(b"\n")
+        return self._lines
+
+    def payloads(self, which: list[int]) -> list[int]:
+        return which if self.owners is None else [self.owners[i] for i in which]
+
+    def reject(self, reason: str, detail: str, index: int) -> Reject:
+        """Where there are owners with the line, and its place in its payload."""
+        if self.owners is None or not self.refusals.says(reason, self.owners[index]):
+            return Reject(reason, detail, payload=index if self.owners is None else self.owners[index])
+        owner = self.owners[index]
+        start = sum(len(line) + 1 for line in self.lines[bisect_left(self.owners, owner) : index])
+        return Reject(reason, detail, self.lines[index][:64], start, owner)
 
 
 def _parse(text: bytes) -> NDArray[np.float64] | None:
@@ -284,33 +358,18 @@ def _parse(text: bytes) -> NDArray[np.float64] | None:
     return np.frombuffer(struct.pack(f"{len(numbers)}d", *numbers), np.float64)
 
 
-def _of_payloads(table: Table, lines: list[bytes], owners: list[int]) -> Table:
-    """The same table, its lines numbered by payload."""
-    owner = np.array(owners, np.int32)
-    table.origin = owner[: len(table.raw)] if table.origin is None else owner[table.origin]
-    starts = [0] * len(lines)
-    for index in range(1, len(lines)):
-        if owners[index] == owners[index - 1]:
-            starts[index] = starts[index - 1] + len(lines[index - 1]) + 1
-    table.rejects = [
-        reject._replace(payload=owners[reject.payload], data=lines[reject.payload][:64], offset=starts[reject.payload])
-        for reject in table.rejects
-    ]
-    return table
-
-
 def _joined(tables: list[Table], width: int) -> Table:
-    """The tables of several payloads as one."""
+    """Parts of a table, or those of several payloads, in the order of their lines."""
     has_absent = any(table.absent is not None for table in tables)
     times = [table.times for table in tables if table.times is not None]
-    keys = [table.keys for table in tables if table.keys is not None]
+    keys = [key for table in tables for key in table.keys or ()]
+    origin = np.concatenate([np.empty(0, np.int32), *(table.origin for table in tables if table.origin is not None)])
+    order = np.argsort(origin, kind="stable")
+    flags = [np.zeros(table.raw.shape, np.bool_) if table.absent is None else table.absent for table in tables]
     return Table(
-        np.concatenate([np.empty((0, width)), *(table.raw for table in tables)]),
-        np.concatenate(times) if times else None,
-        [key for part in keys for key in part] if keys else None,
-        np.concatenate([np.empty(0, np.int32), *(table.origin for table in tables if table.origin is not None)]),
-        np.concatenate([np.zeros(table.raw.shape, np.bool_) if table.absent is None else table.absent for table in tables])
-        if has_absent
-        else None,
-        [reject for table in tables for reject in table.rejects],
+        np.concatenate([np.empty((0, width)), *(table.raw for table in tables)])[order],
+        np.concatenate(times)[order] if times else None,
+        [keys[i] for i in order.tolist()] if any(table.keys is not None for table in tables) else None,
+        origin[order],
+        np.concatenate(flags)[order] if has_absent else None,
     )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edged.decode.checksum import Checksum
 from edged.records import Reject
+from edged.refusals import Refusals
 
 if TYPE_CHECKING:
     from edged.config import schema
@@ -89,19 +90,19 @@ class LineFramer:
     def _split_large(self, blob: bytes, start: int) -> tuple[list[Lines], list[Reject]]:
         if len(blob) <= self._max_bytes or max(map(len, blob.split(self._end))) <= self._max_bytes:
             return ([Lines(blob, start)] if blob else []), []
-        lines, rejects = [], []
+        lines, refusals = [], Refusals(is_one=True)
         begin = at = 0
         for line in blob.split(self._end)[:-1]:
             after = at + len(line) + len(self._end)
             if len(line.removesuffix(b"\r")) > self._max_bytes:
                 if at > begin:
                     lines.append(Lines(blob[begin:at], start + begin))
-                rejects.append(self._too_large(line, start + at))
+                refusals.add(self._too_large(line, start + at))
                 begin = after
             at = after
         if at > begin:
             lines.append(Lines(blob[begin:at], start + begin))
-        return lines, rejects
+        return lines, refusals.records
 
     def _too_large(self, line: bytes, start: int) -> Reject:
         detail = f"no line end ({self._end!r}) in {self._max_bytes} bytes: wrong baudrate or wrong frame?"
@@ -150,7 +151,7 @@ class FrameScanner:
         """The frames that `data` completes, and a Reject for each bad one and each stretch without one."""
         self._buffer += data
         frames: list[Frame] = []
-        rejects: list[Reject] = []
+        refusals = Refusals(is_one=True)
         at = 0
         while True:
             spans = self._follow(at)
@@ -160,7 +161,7 @@ class FrameScanner:
                 self._is_lost, self._has_begun = False, True
             if good < len(spans):
                 start, stop = spans[good]
-                rejects += self._bad(start, stop)
+                self._bad(start, stop, refusals)
                 at = self._search(start + 1)
                 self._run = 1
                 continue
@@ -170,11 +171,12 @@ class FrameScanner:
             if size == 0 or at + size > len(self._buffer):
                 break
             if size < 0:
-                rejects += self._garbage(at)
+                for reject in self._garbage(at):
+                    refusals.add(reject)
                 at = self._search(at + 1)
         self._buffer = self._buffer[at:]
         self._position += at
-        return frames, rejects
+        return frames, refusals.records
 
     def _follow(self, at: int) -> list[tuple[int, int]]:
         """Frames that follow each other from `at` on, if their checksums are right. After an error only one, then two, four:
@@ -223,18 +225,20 @@ class FrameScanner:
             payload = self._buffer[head : start + self._field] + payload
         return Frame(payload, self._position + start)
 
-    def _bad(self, start: int, stop: int) -> list[Reject]:
+    def _bad(self, start: int, stop: int, refusals: Refusals) -> None:
         self._is_lost = True
         if self._position + start < self._counted_to:
-            return []
+            return
         self._counted_to = self._position + stop
         frame = self._buffer[start:stop]
+        if not refusals.says("checksum"):
+            return refusals.add(Reject("checksum", ""))
         carried, wanted = self._checksum.carried(frame), self._checksum.of(frame)
         digits = 2 * self._checksum.size
         detail = f"{self._checksum.name} is 0x{wanted:0{digits}x}, the frame says 0x{carried:0{digits}x}"
         if not self._has_begun:
             detail += self._checksum.cure(frame, (0, len(self._sync), self._body))
-        return [Reject("checksum", detail, frame[:64], self._position + start)]
+        refusals.add(Reject("checksum", detail, frame[:64], self._position + start))
 
     def _garbage(self, at: int) -> list[Reject]:
         if self._is_lost:

@@ -1,8 +1,9 @@
 """Pictures (JPEG, PNG) to rows: each is brought to the sizes that models want, side by side in one row of bytes.
 
 The one file that knows Pillow, which is an extra: it is imported with the first picture source, not before. A picture comes
-from outside and may be made to hurt. So its header is read first, which costs nothing however large it claims to be, and what
-is too large, has several frames or is of another kind is refused before a pixel is decoded. One picture is decoded at a time.
+from outside and may be made to hurt. So Pillow sees only what its pixels need (`picture_file`), of which the header is read
+first: that costs nothing however large it claims to be, and what is too large, has several frames or is of another kind is
+refused before a pixel is decoded. One picture is decoded at a time.
 
 A large JPEG is decoded at a half, a quarter or an eighth of its size where every model wants it at least twice smaller than
 that: the transform in the file gives that for less work.
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import importlib
 import io
+import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.picture_file import UPRIGHT, PictureFile, picture_file
 from edged.decode.plan import DecodePlan
 from edged.decode.values import BadPayload, excerpts
 from edged.records import Reject, Rows
@@ -26,16 +29,10 @@ from edged.view import PADDING, Size, View, place, sent
 FORMATS = ("JPEG", "PNG")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow's names of what has at most 8 bits a channel and is gray or RGB."""
-ORIENTATION = 0x0112  # of EXIF
-UPRIGHT = 1
 PNG_DEPTH = 24
 """Where a PNG says how many bits a channel has."""
-MOST_PARTS = 1000
-"""Segments before the pixels of a JPEG, or chunks of a PNG for each MiB of it: more make a library busy with nothing."""
-MOST_SCANS = 64
-"""Passes over the pixels of a progressive JPEG, which usually has ten: each goes over all of them, however short it is."""
-MOST_TEXT = 1024 * 1024
-"""Bytes of text in a PNG, unpacked: a small file may hold a great deal of it."""
+MOST_SIDE = 65_535
+"""Pixels of the longer side, as in a JPEG: each row costs memory beside its pixels."""
 ENOUGH = 2
 """A JPEG is decoded at no less than so many times the size that is wanted, so that nothing can be seen of it."""
 WHOLE = 1.0
@@ -69,28 +66,22 @@ class Pictures:
         """Writes the views of one picture into `row`; returns the size that it was sent in."""
         if len(payload) > self._plan.max_bytes:
             raise BadPayload("too_large", f"{len(payload)} bytes, at most {self._plan.max_bytes} are taken (max_bytes)")
-        if (parts := _too_many_parts(payload)) is not None:
-            raise BadPayload("malformed", parts)
+        file = picture_file(payload)
         try:
-            picture = self._image.open(io.BytesIO(payload), formats=FORMATS)  # reads the header only
+            picture = self._image.open(io.BytesIO(file.data), formats=FORMATS)  # reads the header only
         except Exception as error:  # whatever a library says of bytes that are no picture
-            raise BadPayload("malformed", f"expected a whole JPEG or PNG, found {_begin(payload)}") from error
+            raise BadPayload("malformed", f"expected a whole JPEG or PNG, found only the begin of one: {error}") from error
         size: Size = picture.size
-        self._check(picture, payload)
+        self._check(picture, file)
         try:
-            if "exif" in picture.info:
-                self._check_upright(picture)
             self._draft(picture, size)
             picture.load()
-            self._check_upright(picture)  # a PNG may say it after its pixels
-        except BadPayload:
-            raise
         except Exception as error:
             raise BadPayload("malformed", f"{_name(picture)} {_said(size)}: {error or type(error).__name__}") from error
         self._fill(picture, size, row)
         return size
 
-    def _check(self, picture: Any, payload: bytes) -> None:
+    def _check(self, picture: Any, file: PictureFile) -> None:
         """Refuses by the header what must not, or cannot, be decoded."""
         width, height = picture.size
         if not width * height:
@@ -98,15 +89,15 @@ class Pictures:
         limit, name = self._plan.max_pixels, f"{_name(picture)} {_said(picture.size)}"
         if width * height > limit:
             raise BadPayload("too_large", f"{name}: {width * height} pixels, at most {limit} are taken (max_pixels)")
-        if getattr(picture, "is_animated", False):
-            raise BadPayload("unsupported", f"{name}: it has {picture.n_frames} frames, one is taken")
-        is_deep = picture.format == "PNG" and payload[PNG_DEPTH] > 8
+        if max(width, height) > MOST_SIDE:
+            raise BadPayload("too_large", f"{name}: at most {MOST_SIDE} pixels a side are taken")
+        if file.frames > 1:
+            raise BadPayload("unsupported", f"{name}: it has {file.frames} frames, one is taken")
+        is_deep = picture.format == "PNG" and file.data[PNG_DEPTH] > 8
         if picture.mode not in MODES or is_deep:
             found = "16 bits a channel" if is_deep else picture.mode
             raise BadPayload("unsupported", f"{name}: expected gray or RGB with 8 bits a channel, found {found}")
-
-    def _check_upright(self, picture: Any) -> None:
-        if picture.getexif().get(ORIENTATION, UPRIGHT) != UPRIGHT:
+        if file.orientation != UPRIGHT:
             text = "its EXIF data says that it is to be turned: send it upright, since boxes are in pixels of what was sent"
             raise BadPayload("unsupported", f"{_name(picture)}: {text}")
 
@@ -119,7 +110,6 @@ class Pictures:
 
     def _fill(self, picture: Any, size: Size, row: NDArray[np.uint8]) -> None:
         made: dict[str, Any] = {}
-        picture.info.pop("transparency", None)  # alpha is left out; Pillow would warn that it is
         start = 0
         for view in self._plan.views:
             mode = "L" if view.color == "gray" else "RGB"
@@ -147,33 +137,11 @@ class Pictures:
 
 
 def _pillow() -> Any:
-    """Pillow with its own bounds set by ours: it warns of what is large, which is refused by then."""
-    image, png, _ = (importlib.import_module(f"PIL.{name}") for name in ("Image", "PngImagePlugin", "JpegImagePlugin"))
+    """Pillow with its bound on pixels set by ours, and without its warnings: no log has them, and each text is kept for ever."""
+    image, *_ = (importlib.import_module(f"PIL.{name}") for name in ("Image", "PngImagePlugin", "JpegImagePlugin"))
     vars(image)["MAX_IMAGE_PIXELS"] = None
-    vars(png)["MAX_TEXT_MEMORY"] = MOST_TEXT
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     return image
-
-
-def _too_many_parts(payload: bytes) -> str | None:
-    """What a library would be busy with for long, however small the picture; None in all other cases, whatever else is wrong."""
-    if payload.startswith(b"\xff\xd8"):
-        at = 2
-        for _ in range(MOST_PARTS):
-            marker = payload[at + 1 : at + 2]
-            if marker in (b"\xda", b""):
-                scans = payload.count(b"\xff\xda", at)
-                return f"a JPEG of {scans} scans, at most {MOST_SCANS} are taken" if scans > MOST_SCANS else None
-            has_length = marker != b"\xff" and not 0xD0 <= marker[0] <= 0xD9
-            at += 2 + int.from_bytes(payload[at + 2 : at + 4], "big") if has_length else 1
-        return f"a JPEG with more than {MOST_PARTS} segments before its pixels"
-    if payload.startswith(b"\x89PNG"):
-        at, most = 8, MOST_PARTS * (1 + (len(payload) >> 20))
-        for _ in range(most):
-            if at >= len(payload):
-                return None
-            at += 12 + int.from_bytes(payload[at : at + 4], "big")
-        return f"a PNG with more than {most} chunks"
-    return None
 
 
 def _name(picture: Any) -> str:
@@ -182,7 +150,3 @@ def _name(picture: Any) -> str:
 
 def _said(size: Size) -> str:
     return f"of {size[0]} x {size[1]} pixels"
-
-
-def _begin(payload: bytes) -> str:
-    return f"a payload that begins with {payload[:8].hex(' ')}" if payload else "nothing"

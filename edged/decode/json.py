@@ -17,11 +17,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan, PathParts
 from edged.decode.times import BadTime, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
 from edged.records import Reject
+from edged.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 
 MAX_DEPTH = 64
 """Arrays and objects within each other."""
@@ -39,11 +41,15 @@ class _Rows:
 
     def __init__(self) -> None:
         self.numbers = bytearray()
-        self.absent: list[tuple[int, int]] = []
+        self.absent = bytearray()  # a flag for each number, once one is absent
         self.times: list[int] = []
         self.keys: list[tuple[str, ...]] = []
         self.origin: list[int] = []
-        self.rejects: list[Reject] = []
+
+    def absent_to_here(self) -> bytearray:
+        """The flags, those of all numbers so far."""
+        self.absent += bytes(len(self.numbers) // 8 - len(self.absent))
+        return self.absent
 
 
 def _check(payload: bytes) -> None:
@@ -82,7 +88,7 @@ class Tree:
         self._has_more = bool(others)
         self._pack = struct.Struct(f"{plan.width}d").pack  # a message at a time: floats that die young cost half
 
-    def decode(self, payloads: Sequence[bytes]) -> Table:
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload is good or refused by itself."""
         rows, read = _Rows(), self._read
         for index, payload in enumerate(payloads):
@@ -95,20 +101,18 @@ class Tree:
                 if read is None or not self._take(read, rows, index, payload):
                     self._walk(rows, index, payload)
             except (BadPayload, BadTime) as bad:
-                rows.rejects.append(Reject(bad.reason, bad.detail, payload=index))
+                refusals.add(Reject(bad.reason, bad.detail, payload=index))
         count = len(rows.origin)
         numbers = np.frombuffer(rows.numbers).reshape(count, self._plan.width)
         absent = None
         if rows.absent:
-            absent = np.zeros(numbers.shape, np.bool_)
-            absent[tuple(np.array(rows.absent).T)] = True
+            absent = np.frombuffer(rows.absent_to_here(), np.bool_).reshape(numbers.shape)
         return Table(
             numbers,
             np.array(rows.times, np.int64) if self._time is not None else None,
             rows.keys if self._keys else None,
             None if rows.origin == list(range(len(payloads))) else np.array(rows.origin, np.int32),
             absent,
-            rows.rejects,
         )
 
     def _take(self, read: Callable[[bytes], Any], rows: _Rows, index: int, payload: bytes) -> bool:
@@ -158,21 +162,20 @@ class Tree:
         leaves = [_find(tree, field.path) for field in self._values]
         count = _samples(self._values, leaves)
         matrix = np.empty((count or 1, self._plan.width))
-        absent: list[tuple[int, int]] = []
+        absent: NDArray[np.bool_] | None = None
         for field, leaf in zip(self._values, leaves, strict=True):
             numbers = _spread(field, leaf, count)
             if None in numbers:
-                absent += [
-                    (len(rows.origin) + at // field.count, field.start + at % field.count)
-                    for at, number in enumerate(numbers)
-                    if number is None
-                ]
+                absent = np.zeros(matrix.shape, np.bool_) if absent is None else absent
+                is_none = np.array([number is None for number in numbers])
+                absent[:, field.start : field.stop] = is_none.reshape(len(matrix), field.count)
                 numbers = [math.nan if number is None else number for number in numbers]
             matrix[:, field.start : field.stop] = np.array(numbers, np.float64).reshape(len(matrix), field.count)
         keys = tuple(key_text(_find(tree, field.path)) for field in self._keys)
         rows.times += self._walk_times(payload, tree, len(matrix))
         # nothing is refused from here on
-        rows.absent += absent
+        if absent is not None:
+            rows.absent = rows.absent_to_here() + absent.tobytes()
         rows.numbers += matrix.tobytes()
         rows.keys += [keys] * len(matrix)
         rows.origin += [index] * len(matrix)
@@ -333,6 +336,8 @@ def _samples(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> int:
     if not arrays:
         return 0
     if len(arrays) == len(present) and arrays.count(arrays[0]) == len(arrays) and arrays[0]:
+        if arrays[0] > MOST_ROWS:
+            raise BadPayload("too_many_rows", f"an array of {arrays[0]}: {TOO_MANY_ROWS}")
         return arrays[0]
     found = ", ".join(
         f"{field.name}: {'an array of ' + str(len(leaf)) if isinstance(leaf, list) else _kind(leaf)}"

@@ -15,12 +15,13 @@ from edged.decode.plan import DecodePlan
 from edged.decode.struct import Records
 from edged.decode.values import Screen, Table, excerpts
 from edged.records import Reject, Rows
+from edged.refusals import Refusals
 
 
 class Format(Protocol):
     """What knows one format."""
 
-    def decode(self, payloads: Sequence[bytes]) -> Table: ...
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table: ...
 
 
 FORMATS: dict[str, Callable[[DecodePlan], Format]] = {
@@ -36,7 +37,7 @@ class PayloadDecoder(Protocol):
     """Payloads to rows, each payload by itself: what is wrong with one touches no other."""
 
     def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
-        """The rows of all payloads, in order, and a Reject for each that was refused.
+        """The rows of all payloads, in order, and a Reject for each that was refused (of many one, with their number).
 
         `sensors[i]` names whose payload i is (the captures of its topic): with on_bad "hold" it gets its own last values.
         `values` may be a read-only view of the joined payloads.
@@ -46,8 +47,9 @@ class PayloadDecoder(Protocol):
 class _Numbers:
     """Of every format whose rows are numbers, which may be bad one by one."""
 
-    def __init__(self, plan: DecodePlan) -> None:
+    def __init__(self, plan: DecodePlan, is_one: bool) -> None:
         self._plan = plan
+        self._is_one = is_one
         self._format = FORMATS[plan.format](plan)
         self._screen = Screen(plan)
         self._carry = make_carry(plan.format, plan.carry) if plan.carry else None
@@ -62,7 +64,9 @@ class _Numbers:
         if refused:
             rows = self._without(refused, payloads, sensors)
         else:
-            rows = self._screen.rows(self._format.decode(payloads), sensors)
+            refusals = Refusals(self._is_one)
+            rows = self._screen.rows(self._format.decode(payloads, refusals), refusals, sensors)
+            rows.rejects = refusals.records
         rows.carried = carried
         if rows.rejects:
             rows.rejects = excerpts(rows.rejects, payloads)
@@ -90,6 +94,7 @@ class _Numbers:
         return rest
 
 
-def make_payload_decoder(plan: DecodePlan) -> PayloadDecoder:
-    """The decoder of one source's payloads. It has state only where bad values are held."""
-    return Pictures(plan) if plan.format == "image" else _Numbers(plan)
+def make_payload_decoder(plan: DecodePlan, is_one: bool = False) -> PayloadDecoder:
+    """The decoder of one source's payloads; `is_one`: they are pieces of one read, and what is refused is said of it as a whole.
+    It has state only where bad values are held."""
+    return Pictures(plan) if plan.format == "image" else _Numbers(plan, is_one)

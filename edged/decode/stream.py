@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
+from edged.refusals import Refusals
 
 
 class StreamDecoder(Protocol):
@@ -83,12 +85,15 @@ class _CsvLines(_Lines):
         if self._has_checksum:
             good, kept, rejects = _with_nmea(blob[:-1].split(b"\n"))
             blob = b"".join(line + b"\n" for line in good)
-        rows = self._screen.rows(self._csv.decode_lines(blob))
-        if rows.rejects or rejects:
+        refusals = Refusals(is_one=True)
+        rows = self._screen.rows(self._csv.decode_lines(blob, refusals), refusals)
+        found = refusals.records
+        if found or rejects:
             if kept is not None:
-                rows.rejects = [reject._replace(payload=kept[reject.payload]) for reject in rows.rejects]
+                found = [reject._replace(payload=kept[reject.payload]) for reject in found]
             pieces = lines.blob.split(self._end)[:-1]
-            rows.rejects = excerpts([*rejects, *rows.rejects], pieces, _starts(lines, pieces, self._end))
+            found = sorted([*rejects, *found], key=attrgetter("payload"))
+            rows.rejects = excerpts(found, pieces, _starts(lines, pieces, self._end))
         rows.payload = None
         return rows
 
@@ -98,7 +103,7 @@ class _TextLines(_Lines):
 
     def __init__(self, plan: DecodePlan) -> None:
         super().__init__(plan)
-        self._decoder = make_payload_decoder(plan)
+        self._decoder = make_payload_decoder(plan, is_one=True)
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
@@ -122,7 +127,7 @@ class _BinaryFrames:
         settings = plan.checksum
         checksum = Checksum("none") if settings is None else Checksum(settings.type, settings.start or 0, settings.endian)
         self._scanner = FrameScanner(plan.frame, checksum, plan.max_bytes)
-        self._decoder = make_payload_decoder(plan)
+        self._decoder = make_payload_decoder(plan, is_one=True)
 
     @property
     def pending(self) -> int:
@@ -158,15 +163,15 @@ def _normal(blob: bytes, end: bytes) -> bytes:
 
 def _with_nmea(lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
     """The bodies of the lines whose checksum is right, which lines those are, and the others."""
-    bodies, kept, rejects = [], [], []
+    bodies, kept, refusals = [], [], Refusals(is_one=True)
     for index, line in enumerate(lines):
         body = nmea_body(line)
         if body is None:
-            rejects.append(Reject("checksum", "expected * and two hex digits, the exclusive-or of what is before", payload=index))
+            refusals.add(Reject("checksum", "expected * and two hex digits, the exclusive-or of what is before", payload=index))
         else:
             bodies.append(body)
             kept.append(index)
-    return bodies, kept, rejects
+    return bodies, kept, refusals.records
 
 
 def _starts(lines: Lines, pieces: Sequence[bytes], end: bytes) -> list[int]:

@@ -12,6 +12,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
 from edged.records import Reject
+from edged.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 
 _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
@@ -28,23 +29,24 @@ class Records:
         self._uniform = wire.pop() if is_uniform else None
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
 
-    def decode(self, payloads: Sequence[bytes]) -> Table:
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload must be a whole number of records, and at least one."""
         size = self._dtype.itemsize
         if set(map(len, payloads)) == {size}:
-            return self._table(b"".join(payloads), None, [])
-        rejects, good, counts = [], [], []
+            return self._table(b"".join(payloads), None, refusals)
+        good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
-            if rest or not count:
-                kind = "long" if count else "short"
-                rejects.append(
-                    Reject(kind, f"a payload of {len(payload)} bytes is not a whole number of {self._unit()}", payload=index)
-                )
+            if rest or not 0 < count <= MOST_ROWS:
+                kind, text = ("long" if count else "short"), f"is not a whole number of {self._unit()}"
+                if not rest and count:
+                    kind, text = "too_many_rows", f"has {count} samples: {TOO_MANY_ROWS}"
+                refusals.add(Reject(kind, f"a payload of {len(payload)} bytes {text}", payload=index))
+                count = 0
             else:
                 good.append(payload)
-            counts.append(0 if rest else count)
-        return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), rejects)
+            counts.append(count)
+        return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
 
     def _unit(self) -> str:
         dtypes = [field.dtype for field in self._plan.fields if field.dtype is not None]
@@ -53,10 +55,10 @@ class Records:
             return f"{dtypes[0].name}" if items == 1 else f"rows of {items} {dtypes[0].name} ({self._dtype.itemsize} bytes)"
         return f"records of {self._dtype.itemsize} bytes"
 
-    def _table(self, data: bytes, origin: NDArray[np.int32] | None, rejects: list[Reject]) -> Table:
+    def _table(self, data: bytes, origin: NDArray[np.int32] | None, refusals: Refusals) -> Table:
         plan = self._plan
         if self._uniform is not None and not self._is_bool[0]:
-            return Table(_as_float(np.frombuffer(data, self._uniform)).reshape(-1, plan.width), None, None, origin, None, rejects)
+            return Table(_as_float(np.frombuffer(data, self._uniform)).reshape(-1, plan.width), None, None, origin)
         records = np.frombuffer(data, self._dtype)
         # float64 where it is needed: integers of 32 bits and more, and float64 itself
         wide = any(
@@ -67,10 +69,10 @@ class Records:
             if field.is_value:
                 column = records[f"f{i}"].reshape(len(records), field.count)
                 raw[:, field.start : field.stop] = column != 0 if self._is_bool[i] else column
-        table = Table(raw, None, None, origin, None, rejects)
-        return self._stamped(table, records) if plan.time_field is not None or plan.key_fields else table
+        table = Table(raw, None, None, origin)
+        return self._stamped(table, records, refusals) if plan.time_field is not None or plan.key_fields else table
 
-    def _stamped(self, table: Table, records: NDArray[Any]) -> Table:
+    def _stamped(self, table: Table, records: NDArray[Any], refusals: Refusals) -> Table:
         """The table with its times and keys, without the records whose own are no good."""
         names = [field.name for field in self._plan.fields]
         format = self._plan.time_format
@@ -87,7 +89,7 @@ class Records:
             except (BadPayload, BadTime) as bad:
                 del ns[len(kept) :]
                 payload = row if table.origin is None else int(table.origin[row])
-                table.rejects.append(Reject(bad.reason, bad.detail, payload=payload))
+                refusals.add(Reject(bad.reason, bad.detail, payload=payload))
         if times is None and stamps is not None:
             times = np.array(ns, np.int64)
         elif times is not None:
@@ -95,7 +97,7 @@ class Records:
         origin = table.origin
         if len(kept) < len(records):
             origin = np.array(kept, np.int32) if origin is None else origin[kept]
-        return Table(table.raw[kept], times, keys if columns else None, origin, None, table.rejects)
+        return Table(table.raw[kept], times, keys if columns else None, origin)
 
 
 def _wire(field: FieldPlan) -> np.dtype[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.records import Flags, Reject, Rows, Times
+from edged.refusals import Refusals
 
 KEY_CHARACTERS = 64
 """The longest key that a payload may give."""
@@ -39,7 +40,6 @@ class Table:
     keys: list[tuple[str, ...]] | None = None
     origin: NDArray[np.int32] | None = None
     absent: Flags | None = None
-    rejects: list[Reject] = field(default_factory=list)
 
 
 class BadPayload(Exception):
@@ -140,6 +140,7 @@ class Screen:
             scale[columns] = one.scale
             offset[columns] = one.offset
         self._fields = fields
+        self._has_range = np.repeat([one.valid is not None for one in fields], [one.count for one in fields])
         self._dtype = plan.dtype
         # compared in the type of the values: 0.1 on the wire as float32 is within a range that ends at 0.1
         narrow = [np.clip(bound, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) for bound in (low, high)]
@@ -150,16 +151,16 @@ class Screen:
         self._max_keys = plan.max_keys
         self._last: dict[Hashable, NDArray[np.float64]] = {}
 
-    def rows(self, table: Table, sensors: Sequence[Hashable] | None = None) -> Rows:
+    def rows(self, table: Table, refusals: Refusals, sensors: Sequence[Hashable] | None = None) -> Rows:
         """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys)."""
         values = table.raw if self._scale is None and self._offset is None else self._scaled(table.raw)
         allowed = self._ranges[values.dtype.itemsize]
         is_good = allowed.holds_all(values)
         if is_good and self._on_bad != "hold":
-            return Rows(values.astype(self._dtype, copy=False), table.times, table.keys, table.origin, None, table.rejects)
+            return Rows(values.astype(self._dtype, copy=False), table.times, table.keys, table.origin)
         bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
-            return self._treat(table, np.array(values, np.float64), bad, sensors)
+            return self._treat(table, np.array(values, np.float64), bad, refusals, sensors)
 
     def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
         values = raw
@@ -170,18 +171,26 @@ class Screen:
                 values = np.add(values, self._offset, dtype=np.float64)
         return values
 
-    def _treat(self, table: Table, values: NDArray[np.float64], bad: Flags, sensors: Sequence[Hashable] | None) -> Rows:
-        rejects = list(table.rejects)
+    def _treat(
+        self,
+        table: Table,
+        values: NDArray[np.float64],
+        bad: Flags,
+        refusals: Refusals,
+        sensors: Sequence[Hashable] | None,
+    ) -> Rows:
         degraded = np.asarray(bad.any(axis=1), np.bool_)
         drop = degraded.copy() if self._on_bad == "drop" else np.zeros(len(values), np.bool_)
         if self._on_bad == "hold":
-            for row in range(len(values)):
-                drop[row] = not self._hold(self._sensor(table, sensors, row), values[row], bad[row])
-        rejects += [self._reject(table, values, bad, row) for row in np.flatnonzero(drop).tolist()]
+            for sensor, rows in self._by_sensor(table, sensors).items():
+                held, is_lost = self._held(sensor, values[rows], bad[rows])
+                values[rows] = np.where(is_lost[:, None], values[rows], held)
+                drop[rows] = is_lost
         degraded &= ~drop
         marks = degraded if degraded.any() else None
         if not drop.any():
-            return Rows(values.astype(self._dtype), table.times, table.keys, table.origin, marks, rejects)
+            return Rows(values.astype(self._dtype), table.times, table.keys, table.origin, marks)
+        self._refuse(table, values, bad, np.flatnonzero(drop), refusals)
         kept = np.flatnonzero(~drop)
         origin = kept.astype(np.int32) if table.origin is None else table.origin[kept]
         return Rows(
@@ -190,38 +199,57 @@ class Screen:
             None if table.keys is None else [table.keys[row] for row in kept.tolist()],
             origin,
             None if marks is None else marks[kept],
-            rejects,
         )
 
-    def _hold(self, sensor: Hashable, values: NDArray[np.float64], bad: Flags) -> bool:
-        """Fill the bad values of one row in place; False when one was never good. The good ones are remembered either way."""
+    def _held(self, sensor: Hashable, values: NDArray[np.float64], bad: Flags) -> tuple[NDArray[np.float64], Flags]:
+        """Rows of one sensor with each bad value replaced by the last good one, and which of them have none to be replaced by.
+        The good ones are remembered either way."""
         last = self._last.pop(sensor, None)
         if last is None:
-            last = np.full(len(values), np.nan)
+            last = np.full(values.shape[1], np.nan)
             if len(self._last) >= self._max_keys:
                 del self._last[next(iter(self._last))]
-        self._last[sensor] = last  # the one heard longest ago comes first
-        np.copyto(last, values, where=~bad)
-        held = last[bad]
-        if np.isnan(held).any():
-            return False
-        values[bad] = held
-        return True
+        with_last = np.concatenate((last[None], values))
+        good = np.arange(1, len(with_last))[:, None] * ~bad  # the row there that a value comes from; 0: from before
+        held = np.take_along_axis(with_last, np.maximum.accumulate(good, axis=0), axis=0)
+        self._last[sensor] = held[-1].copy()  # the one heard longest ago comes first
+        return held, np.asarray(np.isnan(held).any(axis=1), np.bool_)
 
     @staticmethod
-    def _sensor(table: Table, sensors: Sequence[Hashable] | None, row: int) -> Hashable:
-        keys = None if table.keys is None else table.keys[row]
-        if sensors is None:
-            return keys
-        return sensors[row if table.origin is None else int(table.origin[row])], keys
+    def _by_sensor(table: Table, sensors: Sequence[Hashable] | None) -> Mapping[Hashable, Any]:
+        """The rows of each sensor, the one heard last at the end."""
+        if sensors is None and table.keys is None:
+            return {None: slice(None)} if len(table.raw) else {}
+        found: dict[Hashable, list[int]] = {}
+        for row in range(len(table.raw)):
+            keys = None if table.keys is None else table.keys[row]
+            whose = keys if sensors is None else (sensors[row if table.origin is None else int(table.origin[row])], keys)
+            rows = found.pop(whose, [])
+            rows.append(row)
+            found[whose] = rows
+        return found
 
-    def _reject(self, table: Table, values: NDArray[np.float64], bad: Flags, row: int) -> Reject:
-        column = int(np.flatnonzero(bad[row])[0])
+    def _refuse(self, table: Table, values: NDArray[np.float64], bad: Flags, rows: NDArray[np.intp], refusals: Refusals) -> None:
+        """Says of each row what its first bad value is."""
+        columns = bad[rows].argmax(axis=1)
+        is_absent = np.zeros(len(rows), np.bool_) if table.absent is None else table.absent[rows, columns]
+        is_out = np.isfinite(values[rows, columns]) & self._has_range[columns] & ~is_absent
+        payloads = rows if table.origin is None else table.origin[rows]
+        for those in (is_absent, ~is_absent & ~is_out, is_out):
+            at = np.flatnonzero(those)
+
+            def words(i: int, at: NDArray[np.intp] = at) -> Reject:
+                one = at.item(i)
+                row, column = rows.item(one), columns.item(one)
+                is_missing = bool(is_absent[one])
+                return self._reject(values.item(row, column), column, is_missing, payloads.item(one))
+
+            refusals.add_all(payloads[at], words)
+
+    def _reject(self, value: float, column: int, is_absent: bool, payload: int) -> Reject:
         one = next(field for field in self._fields if field.start <= column < field.stop)
         name = one.name if not one.shape else f"{one.name}[{column - one.start}]"
-        value = float(values[row, column])
-        payload = row if table.origin is None else int(table.origin[row])
-        if table.absent is not None and table.absent[row, column]:
+        if is_absent:
             return Reject("missing", f"{name}: absent or null", payload=payload)
         if value - value != 0 or one.valid is None:
             return Reject("not_finite", f"{name}: expected a finite number, found {value:g}", payload=payload)

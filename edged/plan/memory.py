@@ -16,6 +16,7 @@ from edged.align import AlignPlan
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MOST_BYTES
+from edged.decode.image import MOST_SIDE
 from edged.decode.plan import DecodePlan
 from edged.errors import Problem
 from edged.model.fit import fit
@@ -53,7 +54,12 @@ REQUEST = 1 * KIB + 800
 PILLOW = 6 * MIB
 """What the library takes once it has decoded a picture."""
 PIXEL = 10
-"""Bytes of a pixel while it is decoded: 4 as Pillow keeps it, 6 that a progressive JPEG takes until all of it is read."""
+"""Bytes of a pixel while it is decoded: 4 as Pillow keeps it, 6 that a progressive JPEG takes until all of it is read. After that
+one with alpha takes 9: 4 as it came, 4 without alpha, 1 in gray."""
+PICTURE_ROW = 3 * 8
+"""Bytes of a row beside its pixels: where it lies, in each of those three."""
+VIEW_PIXEL = 18
+"""Bytes of a pixel of what a pipeline sees, while it is made: resized in one direction and in both, then as bytes, twice."""
 GATE, GATE_APART = 1 * KIB, 8 * KIB
 """Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
 UNKNOWN_OUTPUT = 4 * KIB
@@ -207,10 +213,17 @@ def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:
     """Payloads that wait to be decoded, one picture as pixels, and what pipelines see of it, made and on its way."""
     said = f"{source.max_keys} keys, " if source.key_names else ""
     waiting = 2 if _has_qos1(source) else MOST_FULL  # at QoS 1 those that wait are the unacknowledged inputs of the broker
-    size = waiting * decode.max_bytes + decode.max_pixels * PIXEL + 2 * source.width + MOST_ITEMS * INPUT
+    size = waiting * decode.max_bytes + picture_bytes(decode) + 2 * source.width + MOST_ITEMS * INPUT
     how = f"{said}{waiting} payloads of {decode.max_bytes // KIB} KiB, a picture of {decode.max_pixels / 1e6:.1f} megapixels"
     name = f"source.{source.name}"
     return MemoryLine(f"{name}: read and decode", keys + size, how, f"{name}.decode.max_pixels, or max_bytes")
+
+
+def picture_bytes(decode: DecodePlan) -> int:
+    """What `image.Pictures` takes while it decodes one, beside its payload and its row: a copy of the payload, without what is
+    not needed, and pixels."""
+    largest = max((view.size[0] * view.size[1] for view in decode.views), default=0)
+    return decode.max_bytes + decode.max_pixels * PIXEL + MOST_SIDE * PICTURE_ROW + largest * VIEW_PIXEL
 
 
 def freshness_bytes(source: SourcePlan) -> int:

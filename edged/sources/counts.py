@@ -29,12 +29,17 @@ class SourceCounts:
         self.drops = Drops(f"source.{name}")
 
     def reject(self, rejects: Sequence[Reject]) -> None:
-        self.rejected += len(rejects)
+        self.rejected += times(rejects)
         self.drops.add_rejects(rejects)
 
     def balance(self) -> int:
         """Zero, always."""
         return self.read - self.rows - self.rejected
+
+
+def times(rejects: Sequence[Reject]) -> int:
+    """How many were refused."""
+    return sum(reject.times for reject in rejects)
 
 
 def stamped(
@@ -52,7 +57,7 @@ def stamped(
     rejects: list[Reject] = []
     if len(rows.values):
         block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
-    counts.read += len(rows.values) + len(rows.rejects)  # not before: a fault on the way leaves nothing half counted
+    counts.read += len(rows.values) + times(rows.rejects)  # not before: a fault on the way leaves nothing half counted
     if rows.rejects:
         counts.reject(rows.rejects)
     if rejects:

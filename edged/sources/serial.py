@@ -153,7 +153,7 @@ class _Hunt:
         self._bytes += len(data)
         for reject in rejects:
             if reject.reason not in ("too_large", "no_frame"):  # these say that no frame was found at all
-                self._frames += 1
+                self._frames += reject.times
                 self._last = reject
         return now - self._since >= NO_FRAME_NS
 

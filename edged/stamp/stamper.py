@@ -5,13 +5,14 @@ Knows no clock of its own; `arrival` (monotonic ns) and UTC come in as arguments
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Block, Receipt, Reject, Rows, Times
+from edged.refusals import Refusals
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import KeyTable
 
@@ -61,25 +62,24 @@ class Stamper:
         `key_ids`: one a row (None: the table refused it) or one for all; None: from `rows.keys`, if the stream is keyed.
         `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
         """
-        rejects: list[Reject] = []
+        refusals = Refusals(is_one=len(receipts) == 1)
         batch = _Batch(rows)
         keys: NDArray[np.int32] | int = 0
         if batch.count and self._keys is not None:
-            keys = self._ids(batch, key_ids, arrival, rejects)
+            keys = self._ids(batch, key_ids, arrival, refusals)
             self._take_recycled()
         if batch.count and self._is_utc and is_synced:
-            keys = self._drop_future(batch, keys, now_utc, rejects)
+            keys = self._drop_future(batch, keys, now_utc, refusals)
         if not batch.count:
-            return None, rejects
+            return None, refusals.records
         times, kept, seen = self._times(batch, keys, receipts, arrival)
         if kept is not None:
-            gone = np.flatnonzero(~kept).tolist()
-            rejects += [Reject("late", self._late(keys, i), payload=batch.payload_of(i)) for i in gone]
+            self._refuse(batch, np.flatnonzero(~kept), "late", lambda i: self._late(keys, i), refusals)
             batch.keep(kept)
             times, keys = times[kept], _of_kept(keys, kept)
             seen = None if seen is None else seen[kept]
             if not batch.count:
-                return None, rejects
+                return None, refusals.records
         restarts: tuple[int, ...] = ()
         if self._clock.restarts:  # also of earlier calls, all of whose rows were refused
             restarts = tuple(dict.fromkeys(self._clock.restarts))
@@ -89,7 +89,9 @@ class Stamper:
         if rows.carried is not None:
             carried = batch.of_each(rows.carried)
             carried = carried if len(carried) == batch.count else [*carried] * batch.count
-        return Block(batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen), rejects
+        return Block(
+            batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen
+        ), refusals.records
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int
@@ -120,7 +122,7 @@ class Stamper:
         self._keys.recycled.clear()
 
     def _ids(
-        self, batch: _Batch, key_ids: int | Sequence[int | None] | None, arrival: int, rejects: list[Reject]
+        self, batch: _Batch, key_ids: int | Sequence[int | None] | None, arrival: int, refusals: Refusals
     ) -> NDArray[np.int32] | int:
         """The key ids of the rows; drops those that have none from the batch."""
         assert self._keys is not None
@@ -133,29 +135,39 @@ class Stamper:
             key_ids = [self._keys.id(n, arrival) for n in names]
         if None not in key_ids:
             return np.array(key_ids, np.int32)
-        for i, key in enumerate(key_ids):
-            if key is None:
-                rejects.append(self._refused(names[i] if names is not None else None, batch.payload_of(i)))
-        batch.keep(np.array([key is not None for key in key_ids]))
+        has_id = np.array([key is not None for key in key_ids])
+        gone = np.flatnonzero(~has_id)
+        self._refuse(batch, gone, "too_many_keys", lambda i: self._too_many(None if names is None else names[i]), refusals)
+        batch.keep(has_id)
         return np.array([key for key in key_ids if key is not None], np.int32)
 
-    def _refused(self, names: tuple[str, ...] | None, payload: int) -> Reject:
+    @staticmethod
+    def _refuse(batch: _Batch, rows: NDArray[np.intp], reason: str, detail: Callable[[int], str], refusals: Refusals) -> None:
+        def words(i: int) -> Reject:
+            row = rows.item(i)
+            return Reject(reason, detail(row), payload=batch.payload_of(row))
+
+        refusals.add_all([batch.payload_of(row) for row in rows.tolist()], words)
+
+    def _too_many(self, names: tuple[str, ...] | None) -> str:
         assert self._keys is not None
         shown = "" if names is None else " " + repr("/".join(names)[:64])
-        detail = f"new key{shown}: all {self._keys.max_keys} keys are in use and none is stale: raise max_keys"
-        return Reject("too_many_keys", detail, payload=payload)
+        return f"new key{shown}: all {self._keys.max_keys} keys are in use and none is stale: raise max_keys"
 
     def _drop_future(
-        self, batch: _Batch, keys: NDArray[np.int32] | int, now_utc: int, rejects: list[Reject]
+        self, batch: _Batch, keys: NDArray[np.int32] | int, now_utc: int, refusals: Refusals
     ) -> NDArray[np.int32] | int:
         assert batch.time is not None
         limit = now_utc + FUTURE_NS
         if int(batch.time.max()) <= limit:
             return keys
         kept = batch.time <= limit
-        for i in np.flatnonzero(~kept).tolist():
-            detail = future_detail(int(batch.time[i]), self._format or "", now_utc, self._name(keys, i))
-            rejects.append(Reject("future", detail, payload=batch.payload_of(i)))
+        times, format = batch.time, self._format or ""
+
+        def detail(row: int) -> str:
+            return future_detail(times.item(row), format, now_utc, self._name(keys, row))
+
+        self._refuse(batch, np.flatnonzero(~kept), "future", detail, refusals)
         batch.keep(kept)
         return _of_kept(keys, kept)
 

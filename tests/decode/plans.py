@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +45,14 @@ def rows_of(planned: DecodePlan, data: bytes) -> list[list[float]]:
 def chopped(data: bytes, cuts: list[int]) -> list[bytes]:
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[begin:end] for begin, end in pairwise(places)]
+
+
+def refused(rejects: Any) -> Counter[str]:
+    """How many by reason."""
+    counts: Counter[str] = Counter()
+    for reject in rejects:
+        counts[reject.reason] += reject.times
+    return counts
 
 
 def reasons(rejects: Any) -> list[str]:

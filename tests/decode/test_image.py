@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gc
 import io
+import subprocess
 import sys
+import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +16,10 @@ from PIL import Image
 
 from edged.config import schema
 from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.plan.memory import picture_bytes
 from edged.view import PADDING, View
 from tests.decode.plans import reasons
-from tests.pictures import BLUE, GREEN, RED, hostile, jpeg, pixels, png
+from tests.pictures import BLUE, GREEN, RED, encoded, hostile, jpeg, laden, pixels, png, png_with, tiff
 
 SQUARE = View((32, 32), "stretch", "rgb")
 
@@ -107,6 +112,93 @@ def test_hostile_ones_are_refused_by_themselves(name: str) -> None:
     assert rows.payload is not None
     assert rows.payload.tolist() == [0, 2]
     assert (rows.values.reshape(2, 32, 32, 3) == GREEN).all()
+
+
+@pytest.mark.parametrize("name", laden())
+def test_what_no_pixel_needs_costs_nothing(name: str) -> None:
+    rows = make_payload_decoder(plan(SQUARE, max_bytes=8 << 20)).decode([laden()[name]])
+    assert not rows.rejects, rows.rejects
+    assert np.abs(rows.values[0].reshape(32, 32, 3).astype(int) - GREEN).max() < 6
+
+
+MEASURE = """
+import ctypes, sys
+from pathlib import Path
+from edged.decode import make_payload_decoder
+from tests.decode.test_image import plan, views_of
+from tests.pictures import pixels, png
+
+payload = Path(sys.argv[1]).read_bytes()
+decoder = make_payload_decoder(plan(*views_of(sys.argv[2]), max_pixels=1 << 21, max_bytes=4 << 20))
+decoder.decode([png(pixels(8, 8))])
+ctypes.CDLL(None).malloc_trim(0)
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+
+def kib(name):
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+
+before = kib("VmRSS:")
+rows = decoder.decode([payload])
+print(kib("VmHWM:") - before, len(rows.values), len(rows.rejects))
+"""
+
+
+def views_of(name: str) -> tuple[View, ...]:
+    """`small`: much smaller than the picture; `large`: about as large, in colour and gray."""
+    if name == "small":
+        return (SQUARE,)
+    return View((640, 640), "letterbox", "rgb"), View((640, 512), "stretch", "gray")
+
+
+KINDS = {
+    **{mode: ("PNG", {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
+    "JPEG": ("JPEG", {"quality": 60, "subsampling": 0}),
+    "progressive": ("JPEG", {"quality": 60, "subsampling": 0, "progressive": True}),
+    "tall": ("PNG", {}),
+    "laden": ("PNG", {}),
+}
+
+
+@pytest.mark.parametrize("views", ["small", "large"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_kind_of_picture_takes_more_than_is_planned(kind: str, views: str, tmp_path: Path) -> None:
+    format, options = KINDS[kind]
+    width, height = (32, 65_535) if kind == "tall" else (2048, 1024)
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    mode = {"tall": "RGBA", "laden": "RGB"}.get(kind, "RGB" if format == "JPEG" else kind)
+    if format == "PNG":
+        noise[:] = 0  # of a file of few bytes
+    payload = encoded(Image.fromarray(noise).convert(mode), format, **options)
+    if kind == "laden":
+        payload = laden()["1,200 tags over one region"]
+    (tmp_path / "picture").write_bytes(payload)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, tmp_path / "picture", views], capture_output=True, text=True, check=True
+    )
+    taken, rows, rejects = map(int, done.stdout.split())
+    assert (rows, rejects, done.stderr) == (1, 0, "")
+    planned = plan(*views_of(views), max_pixels=1 << 21, max_bytes=4 << 20)
+    assert taken * 1024 <= picture_bytes(planned) + planned.width
+    assert taken < 40_000
+
+
+def test_nothing_is_left_of_a_picture() -> None:
+    """A library that warns keeps each text for ever; one that is never shown what is wrong has nothing to say."""
+    decoder = make_payload_decoder(plan(SQUARE))
+
+    def decode(start: int) -> int:
+        for i in range(start, start + 200):
+            broken = tiff(*((tag, 2, 1000 + i, 0x7FFFFFFF - i) for tag in range(1, 20)))
+            assert not decoder.decode([png_with((b"eXIf", broken), (b"tRNS", b"%d" % i))]).rejects
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = decode(0)
+        assert decode(200) - before < 200 * 150  # the interpreter's own caches, which have an end
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_limits_are_those_of_the_plan() -> None:

@@ -1,5 +1,6 @@
 import random
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from edged.config.schema import Frame
 from edged.decode import DecodePlan, make_stream_decoder
 from edged.decode.checksum import Checksum
 from edged.records import Reject
-from tests.decode.plans import chopped, fed, field, plan, reasons
+from edged.refusals import MOST_RECORDS
+from tests.decode.plans import chopped, fed, field, plan, reasons, refused
 
 CUTS = st.lists(st.integers(0, 100_000), max_size=15)
 
@@ -219,3 +221,28 @@ def test_json_lines_with_times() -> None:
     assert rows.time.tolist() == [5_000_000, 6_000_000, 6_000_000]
     assert rows.payload is None
     assert [(reject.reason, reject.offset) for reject in rows.rejects] == [("malformed", 15)]
+
+
+@pytest.mark.parametrize(
+    ("planned", "data", "good", "counts"),
+    [
+        (plan("csv", "a", "b"), b"\n" * 60_000, b"1,2\n", {"short": 60_000}),
+        (plan("csv", "a"), b"x\n" * 30_000, b"1\n", {"not_a_number": 30_000}),
+        (plan("json", "a"), b"\n" * 60_000, b'{"a":1}\n', {"malformed": 60_000}),
+        (plan("csv", "a", checksum=ChecksumTable(type="nmea")), b"\n" * 60_000, b"$1*31\n", {"checksum": 60_000}),
+        (plan("csv", "a", max_bytes=1), b"xx\n" * 20_000, b"1\n", {"too_large": 20_000}),
+        (
+            plan("raw", field("a", dtype="float16"), frame=Frame(type="length", sync=b"\xaa", length="uint8")),
+            b"\xaa\x02\x00\x7e" * 16_000,
+            b"\xaa\x02\x00\x3c",
+            {"not_finite": 16_000},
+        ),
+    ],
+)
+def test_a_storm_in_one_read_is_told_in_few_words(planned: Any, data: bytes, good: bytes, counts: dict[str, int]) -> None:
+    decoder = make_stream_decoder(planned)
+    rows = decoder.feed(data + good)
+    assert rows is not None
+    assert [row[0] for row in rows.values.tolist()] == [1]
+    assert refused(rows.rejects) == counts
+    assert len(rows.rejects) == MOST_RECORDS + 1

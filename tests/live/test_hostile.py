@@ -175,6 +175,30 @@ def test_bad_payloads_are_refused_one_by_one(stage: tuple[Daemon, Client], name:
     assert daemon.process.poll() is None
 
 
+def test_storms_hold_nobody_up(stage: tuple[Daemon, Client]) -> None:
+    """64 KiB of nothing, in each format, eight times: all of it is counted, and a neighbour is answered."""
+    daemon, client = stage
+    client.forget()
+    before = client.health()["sources"]
+    nils = b"\x82\xa1a\xdd\0\0\x7d\0" + b"\xc0" * 32_000 + b"\xa1b\xdd\0\0\x7d\0" + b"\xc0" * 32_000
+    storms = {
+        "csv": (b"\n" * 65_536, "short", 65_536),
+        "msgpack": (nils, "missing", 32_000),
+        "raw": (struct.pack("<2f", float("nan"), 1) * 8000, "not_finite", 8000),
+        "json": (b'{"a":[%b],"b":[%b]}' % ((b",".join([b"null"] * 1500),) * 2), "missing", 1500),
+    }
+    for name, (payload, _, _) in storms.items():
+        client.publish_all(f"in/{name}", [payload] * 8)
+    client.publish("in/json", b'{"a":4,"b":2}')
+    assert client.wait("out/json")[0].json["outputs"] == {"a": 4, "b": 2}
+    for name, (_, reason, count) in storms.items():
+        wanted = before[name]["rejected"] + 8 * count
+        after = client.health(lambda h, name=name, wanted=wanted: h["sources"][name]["rejected"] >= wanted)["sources"][name]
+        assert after["rejected"] == wanted
+        assert after["dropped"][reason] == before[name]["dropped"].get(reason, 0) + 8 * count
+    assert daemon.resident_kib < 200 * 1024
+
+
 def test_nasty_topics_stay_below_the_configured_one(stage: tuple[Daemon, Client]) -> None:
     daemon, client = stage
     client.forget()

@@ -6,7 +6,11 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
+from onnx import TensorProto
+
 from tests.broker import Broker
+from tests.deployments import net
 from tests.live.conftest import burner
 from tests.live.daemon import Client, Daemon, Sensor, balanced
 from tests.scale import scale
@@ -115,3 +119,41 @@ def test_a_slow_model_costs_the_others_nothing(tmp_path: Path) -> None:
 def _run_s(client: Client) -> float:
     """What one run takes, as measured at load."""
     return float(client.wait("edged/t/model/slow")[0].json["p50_us"]) / 1e6
+
+
+def test_a_backlog_of_sound_of_two_rooms_is_windowed_in_turn(broker: Broker, tmp_path: Path) -> None:
+    """16 kHz, a second of each room, messages of 10 ms at QoS 1, few slots: all windows come, all inputs are acknowledged."""
+    net(tmp_path / "loud" / "model.onnx", {"x": (TensorProto.FLOAT, ["N", 1600])}, {"y": ["N", 1]})
+    text = (
+        HEAD.replace("PORT", str(broker.port)).format(port=broker.port)
+        + """
+[source.sound]
+type = "mqtt"
+topic = "rooms/{room}/sound"
+qos = 1
+max_keys = 2
+decode = { format = "raw", fields = [{ name = "v", dtype = "int16" }] }
+[model.loud]
+path = "loud"
+[pipeline.loud]
+source = "sound"
+window = { size = 1600, hop = 800 }
+slots = 4
+model = "loud"
+publish = { topic = "out/{room}" }
+"""
+    )
+    with Client(broker.port) as client:
+        with Daemon(tmp_path, text):
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        for room in ("a", "b"):  # it is away, and the broker keeps them
+            client.publish_all(f"rooms/{room}/sound", [np.full(160, i, np.int16).tobytes() for i in range(100)])
+        with Daemon(tmp_path, text):
+            found = {room: client.wait(f"out/{room}", 19) for room in ("a", "b")}
+            health = client.health(lambda h: h["pipelines"]["loud"]["published"] == 38 and not h["brokers"]["main"]["unacked"])
+    assert balanced(health)
+    assert health["sources"]["sound"]["rows"] == 32_000
+    assert health["pipelines"]["loud"]["dropped"] == {}
+    for messages in found.values():
+        assert [m.json["seq"] for m in messages] == sorted(m.json["seq"] for m in messages)
+        assert len(messages) == 19

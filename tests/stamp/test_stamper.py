@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.records import NONE, Block, Receipt, Rows
+from edged.refusals import MOST_RECORDS
 from edged.stamp import KeyTable, Stamper
 from edged.stamp.stamper import future_detail
 
@@ -141,7 +142,9 @@ class TestUtc:
             block, rejects = stamp(whole, rows(len(read), stamps), ids=ids)
             alone = [stamp(single, rows(1, [t]), ids=[k]) for k, t in zip(ids, stamps, strict=True)]
             assert ([] if block is None else block.time.tolist()) == [b.time[0] for b, _ in alone if b is not None]
-            assert [r.payload for r in rejects] == [i for i, (b, _) in enumerate(alone) if b is None]
+            gone = [i for i, (b, _) in enumerate(alone) if b is None]
+            assert [r.payload for r in rejects] == gone[: MOST_RECORDS + 1]
+            assert sum(reject.times for reject in rejects) == len(gone)
 
 
 class TestElapsed:
