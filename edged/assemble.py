@@ -212,7 +212,7 @@ def assemble(
             pipelines[name], publishes[name], envelopes[name] = old.pipeline, a.publishes[name], a.envelopes[name]
             continue
         envelope = a.envelopes[name] if old is not None else Envelope(plan.device, name, None, a.run, _names(table))
-        counts = a.pipelines[name].counts if name in a.pipelines else PipelineCounts(f"pipeline.{name}")
+        counts = a.pipelines[name].counts if name in a.pipelines else PipelineCounts(f"pipeline.{name}", clock.now_s)
         accounts = a.publishes.get(name, ())
         entries = [
             old.pipeline.publishes[i]
@@ -224,7 +224,7 @@ def assemble(
                 envelope,
                 table,
                 links[x.broker],
-                accounts[i] if i < len(accounts) else PublishCounts(f"pipeline.{name}.publish[{i}]"),
+                accounts[i] if i < len(accounts) else PublishCounts(f"pipeline.{name}.publish[{i}]", clock.now_s),
             )
             for i, x in enumerate(p.publishes)
         ]
@@ -369,6 +369,8 @@ def _rename(a: Assembly, model: str, is_other: bool) -> None:
             if pipeline.states is not None and pipeline.wake == a.models[model].wake:
                 pipeline.states.forget_all()
     for name, p in a.plan.pipelines.items():
+        if p.model == model and is_other:
+            a.pipelines[name].counts.drops.forgive()
         if p.model == model:
             a.envelopes[name].model = f"{model}@{a.loaded[model].report.sha256[:8]}"
 
@@ -435,7 +437,7 @@ def _sources(
         if a.plan.sources.get(name) == p and (keys is None or keys is a.keys.get(p.key_group)):
             sources[name] = a.sources[name]
             continue
-        counts = a.sources[name].counts if name in a.sources else SourceCounts(name)
+        counts = a.sources[name].counts if name in a.sources else SourceCounts(name, clock.now_s)
         stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
         if isinstance(p.settings, schema.MqttSource):
             sources[name] = _mqtt_source(p, keys, stamper, counts, clock, _replies(p, a, clock), a.stages)

@@ -103,12 +103,16 @@ class SerialSource:
             data = await port.read()
             arrival = self._heard = counts.last_arrival = clock.now()
             counts.bytes += len(data)
-            rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._decoder.feed(data)
             block: Block | None = None
             rejects: Sequence[Reject] = ()
-            if rows is not None:
-                rejects = rows.rejects
-                block = stamped(rows, self._stamper, counts, arrival, clock.offset(), clock.is_synced())
+            try:
+                rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._decoder.feed(data)
+                if rows is not None:
+                    rejects = rows.rejects
+                    block = stamped(rows, self._stamper, counts, arrival, clock.offset(), clock.is_synced())
+            except Exception as error:  # a fault of ours costs this read
+                counts.lose(error, data)
+                self._decoder.reset()
             if block is not None:
                 hunt.begin(arrival)
                 if self._state != "running":
