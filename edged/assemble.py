@@ -67,7 +67,7 @@ Consumers = list[Callable[[Block], None]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
-    """The running parts, by name. `freshness` has the sources of which it is known when they are stale or frozen."""
+    """The running parts, by name. `freshness` has the sources of which it can be told that they are stale or frozen."""
 
     plan: Plan
     run: str
@@ -420,9 +420,9 @@ def _freshness(plan: Plan, a: Assembly) -> dict[str, Freshness]:
     return {
         name: a.freshness[name]
         if name in a.freshness and a.plan.sources[name] == p
-        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype)
+        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
         for name, p in plan.sources.items()
-        if p.stale_ns is not None or p.frozen_ns is not None
+        if p.stale_ns is not None or p.frozen_ns is not None or p.learns_pace
     }
 
 

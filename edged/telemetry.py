@@ -114,8 +114,8 @@ class Losses:
         goes_on = self.rows >= self.ROWS and self.latest - self.since >= self.LONG_S
         if not is_enough and not goes_on:
             return ""
-        which = f"nothing came of the last {self.rows}, of the very last" if self.rows > 1 else "nothing came of the last one"
-        return f"{which} because of {self.reason}" + (f": {self.detail}" if self.detail else "")
+        which = f"the last {self.rows} came to nothing, the newest" if self.rows > 1 else "the last one came to nothing,"
+        return f"{which} as {self.reason}" + (f": {self.detail}" if self.detail else "")
 
 
 class Drops:

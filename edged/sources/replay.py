@@ -67,6 +67,7 @@ class ReplaySource:
         file, header = self._open()
         with file:
             self.counts.opens += 1
+            self.counts.opened = self._clock.now()
             self.state, self.reason = "running", ""
             self._stream.reset()
             self._stamper.reset()
