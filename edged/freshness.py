@@ -87,17 +87,17 @@ class Freshness:
             online &= now - self.last_good <= self._paces.limits
         return online
 
-    def state(self, now: int, heard: int = 0) -> tuple[str, str]:
+    def state(self, now: int, heard: int = 0, opened: int = 0) -> tuple[str, str]:
         """`running`, `silent`, `bad values` or `frozen`, with a reason, for a source that something comes from: what holds for
-        all of its keys. `heard`: when it was opened, or anything last came from it, good or bad."""
+        all of its keys. `heard`: when anything last came from it, good or bad; `opened`: since when it could."""
         known = self.last_good > 0
         if not known.any():
             return ("bad values", "no good sample yet") if self._has_seen else ("running", "")
         limit = self.limit
-        if limit is not None and self._paces is not None and heard and now - heard > limit:
+        if limit is not None and self._paces is not None and heard and (quiet := now - max(heard, opened)) > limit:
             learned = f"it came so regularly before that it may take {limit / 1e9:.3g} s at most (learned)"
-            return "silent", f"nothing has come in for {(now - heard) / 1e9:.0f} s, and {learned}"
-        quiet = now - int(self.last_good.max())
+            return "silent", f"nothing has come in for {quiet / 1e9:.0f} s, and {learned}"
+        quiet = now - max(int(self.last_good.max()), opened)
         if limit is not None and quiet > limit:
             return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see what it counts as dropped"
         count, online = int(np.count_nonzero(known)), int(np.count_nonzero(self.is_online(now)))

@@ -118,6 +118,7 @@ def test_a_pace_that_was_learned_tells_silence() -> None:
     assert fresh.state(late, at) == ("silent", said)
     assert fresh.is_online(late).tolist() == [False]
     assert fresh.state(late, late - S) == ("bad values", "no good sample for 31 s: see what it counts as dropped")
+    assert fresh.state(late, at, opened=late - S)[0] == "running"  # its port was away meanwhile
     fresh.see(block([1], at=late))
     assert fresh.state(late, late) == ("running", "")
 

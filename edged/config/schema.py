@@ -636,7 +636,7 @@ class Align(Table, frozen=True, kw_only=True):
         Period | None,
         Key(
             "an older value is bad (`on_bad` of its source)",
-            default="`stale_after` of the joined source; required if that is never",
+            default="`stale_after` of the joined source; required if that is `never`, or neither set nor told by `rate`",
         ),
     ] = None
 

@@ -86,7 +86,7 @@ def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
     if state != "running" or name not in a.freshness or _is_held_back(a, name):
         return state, reason
-    return a.freshness[name].state(now, max(source.counts.last_arrival, source.counts.opened))
+    return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
 
 
 def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edged.assemble import Assembly
-from edged.records import NONE, Block
+from edged.records import NONE, Block, Receipt
 from edged.runtime.states import GOOD, states
 from edged.sources.mqtt import MqttSource
 from tests import models
@@ -176,6 +176,27 @@ async def test_what_reads_a_pipeline_that_fails_waits_for_it(hear: Any, clock: A
         await say("-1", after_s=5)
     assert seen()[0] == "failing"
     assert seen("next") == ("waiting", f"pipeline p is failing: {seen()[1]}")
+    a.close()
+
+
+async def test_where_every_request_fails_the_pipeline_does(hear: Any, clock: Any, tmp_path: Path) -> None:
+    text = ROOT.format(rate='reply = "answers"', more='output = "regress"\npublish = []')
+    a, _, seen = hear(text.format(k="{k}", path=models.root(tmp_path / "m.onnx")))
+    properties = b"\x08" + len(b"answers").to_bytes(2, "big") + b"answers"
+
+    async def ask(payload: bytes) -> tuple[str, str]:
+        clock.pass_s(1)
+        a.routers["main"].on_publishes([(b"in/a", payload, 0, False, (), Receipt(0), properties)])
+        await until(lambda: not any(p.has_waiting or p.counts.running for p in a.pipelines.values()))
+        return seen()
+
+    assert await ask(b"4") == ("running", "")
+    for payload in (b"-1", b"-4", b"-9"):
+        found = await ask(payload)
+    why = "the last 3 came to nothing, the newest as not_finite: an output of the model is NaN or infinite"
+    assert found == ("failing", why)
+    assert a.replies[0].counts.failed == {"not_finite": 3}
+    assert await ask(b"9") == ("running", "")
     a.close()
 
 
