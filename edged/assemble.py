@@ -67,7 +67,7 @@ Consumers = list[Callable[[Block], None]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assembly:
-    """The running parts, by name. `freshness` has the sources of which it is known when they are stale or frozen."""
+    """The running parts, by name. `freshness` has the sources of which it can be told that they are stale or frozen."""
 
     plan: Plan
     run: str
@@ -214,7 +214,7 @@ def assemble(
             pipelines[name], publishes[name], envelopes[name] = old.pipeline, a.publishes[name], a.envelopes[name]
             continue
         envelope = a.envelopes[name] if old is not None else Envelope(plan.device, name, None, a.run, _names(table))
-        counts = a.pipelines[name].counts if name in a.pipelines else PipelineCounts(f"pipeline.{name}")
+        counts = a.pipelines[name].counts if name in a.pipelines else PipelineCounts(f"pipeline.{name}", clock.now_s)
         accounts = a.publishes.get(name, ())
         entries = [
             old.pipeline.publishes[i]
@@ -226,7 +226,7 @@ def assemble(
                 envelope,
                 table,
                 links[x.broker],
-                accounts[i] if i < len(accounts) else PublishCounts(f"pipeline.{name}.publish[{i}]"),
+                accounts[i] if i < len(accounts) else PublishCounts(f"pipeline.{name}.publish[{i}]", clock.now_s),
             )
             for i, x in enumerate(p.publishes)
         ]
@@ -371,6 +371,8 @@ def _rename(a: Assembly, model: str, is_other: bool) -> None:
             if pipeline.states is not None and pipeline.wake == a.models[model].wake:
                 pipeline.states.forget_all()
     for name, p in a.plan.pipelines.items():
+        if p.model == model and is_other:
+            a.pipelines[name].counts.drops.forgive()
         if p.model == model:
             a.envelopes[name].model = f"{model}@{a.loaded[model].report.sha256[:8]}"
 
@@ -420,9 +422,9 @@ def _freshness(plan: Plan, a: Assembly) -> dict[str, Freshness]:
     return {
         name: a.freshness[name]
         if name in a.freshness and a.plan.sources[name] == p
-        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype)
+        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
         for name, p in plan.sources.items()
-        if p.stale_ns is not None or p.frozen_ns is not None
+        if p.stale_ns is not None or p.frozen_ns is not None or p.learns_pace
     }
 
 
@@ -437,7 +439,7 @@ def _sources(
         if a.plan.sources.get(name) == p and (keys is None or keys is a.keys.get(p.key_group)):
             sources[name] = a.sources[name]
             continue
-        counts = a.sources[name].counts if name in a.sources else SourceCounts(name)
+        counts = a.sources[name].counts if name in a.sources else SourceCounts(name, clock.now_s)
         stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
         if isinstance(p.settings, schema.MqttSource):
             sources[name] = _mqtt_source(p, keys, stamper, counts, clock, _replies(p, a, clock), a.stages)

@@ -22,6 +22,10 @@ class Clock:
         self._is_synced = True
         self._asked = -ASK_EVERY_NS
 
+    def now_s(self) -> float:
+        """`now` in seconds."""
+        return self.now() / 1e9
+
     def offset(self) -> int:
         """What to add to monotonic ns to get UTC ns, at this moment."""
         return self.utc() - self.now()

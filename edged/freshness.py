@@ -2,7 +2,7 @@
 
 Sees every block before the pipelines do, and marks the rows of frozen sensors as degraded. Knows no clock: silence counts
 from `Block.arrival` (monotonic ns), frozen values by the times of the samples, so that a recording gives the same results
-every time.
+every time. A pace that is learned changes states only, and no result.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from edged.pace import NEVER, Paces
 from edged.records import Block, Flags
 
 
 class Freshness:
-    """Keys are 0 to `max_keys - 1`. `stale_ns` without a good sample: a key is silent (None: never). `frozen_ns` of time with
-    the same values, bit by bit: it is frozen (None: never). `width` numbers of `dtype` are a row.
+    """Keys are 0 to `max_keys - 1`. `stale_ns` without a good sample: a key is silent (None: never, or, if it `learns`, as the
+    pace of each tells). `frozen_ns` of time with the same values, bit by bit: it is frozen (None: never). `width` numbers of
+    `dtype` are a row.
 
     A row in which a value was held or passed (`degraded`) is no good sample.
     """
 
-    def __init__(self, stale_ns: int | None, frozen_ns: int | None, width: int, max_keys: int, dtype: DTypeLike) -> None:
+    def __init__(
+        self, stale_ns: int | None, frozen_ns: int | None, width: int, max_keys: int, dtype: DTypeLike, learns: bool = False
+    ) -> None:
         self.stale_ns = stale_ns
         self.frozen_ns = frozen_ns
         self.last_good = np.zeros(max_keys, np.int64)
@@ -28,6 +32,7 @@ class Freshness:
         self.is_frozen = np.zeros(max_keys, np.bool_)
         self.renewed: set[int] = set()
         """Keys that began anew, which may mean that they are other sensors now; emptied by whoever asks."""
+        self._paces = Paces(max_keys) if learns else None
         self._has_seen = False
         kept = max_keys if frozen_ns is not None else 0
         self._bits = f"i{np.dtype(dtype).itemsize}"
@@ -38,7 +43,21 @@ class Freshness:
     @property
     def nbytes(self) -> int:
         arrays = (self.last_good, self.is_frozen, self._last, self._changed_at, self._is_known)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in arrays) + (self._paces.nbytes if self._paces is not None else 0)
+
+    @property
+    def limit(self) -> int | None:
+        """How long the source as a whole may be silent, ns: as configured, or as long as the slowest key of a known pace."""
+        if self._paces is None:
+            return self.stale_ns
+        return self._paces.longest if self._paces.longest < NEVER else None
+
+    @property
+    def is_judged(self) -> Flags:
+        """Of which keys it can be told that they are silent or frozen."""
+        if self._paces is not None and self.frozen_ns is None:
+            return self._paces.limits < NEVER
+        return np.full(len(self.last_good), True)
 
     def see(self, block: Block) -> None:
         """Takes a block in; marks those of its rows that repeat old values."""
@@ -46,6 +65,8 @@ class Freshness:
         for key in block.restarts:
             self._forget(key)
         keys, degraded = block.keys, block.degraded
+        if self._paces is not None:
+            self._learn(self._paces, block)
         if degraded is None:
             self.last_good[keys] = block.arrival
         elif not isinstance(keys, int):
@@ -62,25 +83,43 @@ class Freshness:
         online = (self.last_good > 0) & ~self.is_frozen
         if self.stale_ns is not None:
             online &= now - self.last_good <= self.stale_ns
+        elif self._paces is not None:
+            online &= now - self.last_good <= self._paces.limits
         return online
 
-    def state(self, now: int) -> tuple[str, str]:
-        """`running`, `bad values` or `frozen`, with a reason, for a source that something comes from: what holds for all of its
-        keys."""
+    def state(self, now: int, heard: int = 0, opened: int = 0) -> tuple[str, str]:
+        """`running`, `silent`, `bad values` or `frozen`, with a reason, for a source that something comes from: what holds for
+        all of its keys. `heard`: when anything last came from it, good or bad; `opened`: since when it could."""
         known = self.last_good > 0
         if not known.any():
             return ("bad values", "no good sample yet") if self._has_seen else ("running", "")
-        quiet = now - int(self.last_good.max())
-        if self.stale_ns is not None and quiet > self.stale_ns:
+        limit = self.limit
+        if limit is not None and self._paces is not None and heard and (quiet := now - max(heard, opened)) > limit:
+            learned = f"it came so regularly before that it may take {limit / 1e9:.3g} s at most (learned)"
+            return "silent", f"nothing has come in for {quiet / 1e9:.0f} s, and {learned}"
+        quiet = now - max(int(self.last_good.max()), opened)
+        if limit is not None and quiet > limit:
             return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see what it counts as dropped"
         count, online = int(np.count_nonzero(known)), int(np.count_nonzero(self.is_online(now)))
         if not online and (known & self.is_frozen).any():
-            limit = f"for more than {(self.frozen_ns or 0) / 1e9:g} s"
-            return "frozen", f"the same values {limit}" + (f" from all {count} keys" if count > 1 else "")
+            frozen = f"for more than {(self.frozen_ns or 0) / 1e9:g} s"
+            return "frozen", f"the same values {frozen}" + (f" from all {count} keys" if count > 1 else "")
         return "running", f"{count - online} of {count} keys are silent or frozen" if online < count else ""
+
+    @staticmethod
+    def _learn(paces: Paces, block: Block) -> None:
+        keys, degraded = block.keys, block.degraded
+        if isinstance(keys, int):
+            if degraded is None or not degraded.all():
+                paces.see(keys, block.arrival)
+            return
+        for key in set((keys if degraded is None else keys[~degraded]).tolist()):
+            paces.see(key, block.arrival)
 
     def _forget(self, key: int) -> None:
         self.renewed.add(key)
+        if self._paces is not None:
+            self._paces.forget(key)
         self.last_good[key] = 0
         self.is_frozen[key] = False
         if self.frozen_ns is not None:

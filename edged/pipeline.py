@@ -10,6 +10,7 @@ Everything here is plain calls inside one turn of the loop. What waits, waits in
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from edged.align import Aligner
 from edged.clock import Clock
 from edged.encode import Encoder
+from edged.fan_out import fan_out
 from edged.gate import FAR, SAMPLES, Gate
 from edged.inputs import AnyFiller
 from edged.model.records import RunFailed
@@ -29,7 +31,7 @@ from edged.parked import Parked
 from edged.preprocess import Postprocess, Preprocess, StepError
 from edged.publish import Publish, next_due
 from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
-from edged.shape import Shape, value_at
+from edged.shape import Shape, is_hollow, value_at
 from edged.slots import GATED, TOO_OLD, Slots
 from edged.states import States
 from edged.telemetry import INTERNAL_ERROR, Drops, Histogram, whereabouts
@@ -39,6 +41,11 @@ Arrays = dict[str, NDArray[Any]]
 
 RUN_HERE = 64
 NOT_FINITE = "an output of the model is NaN or infinite"
+HOLLOW = "all outputs are NaN or infinite; raw results show them as null"
+UNJOINED = {
+    "stale_join": "a joined value was older than its tolerance (align.tolerance, or stale_after of its source)",
+    "no_value": "a joined source has said nothing yet",
+}
 RETIRED = 1 << 30
 """Above every priority that can be configured: what is older goes first."""
 MOST_RUN = 7 / 8
@@ -50,14 +57,17 @@ SENDING = 1 / 32
 class PipelineCounts:
     """The pipeline ledger, in windows (or rows, without a window): `due == published + filtered + gated + dropped + waiting`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is monotonic, in seconds."""
         self.due = 0
         self.published = 0
         self.filtered = 0
+        self.hollow = 0
+        """Of the results those of raw outputs in which nothing is finite."""
         self.gated = 0
         self.last_gated = 0
         self.running = 0
-        self.drops = Drops(name)
+        self.drops = Drops(name, now, lambda: self.published + self.filtered - self.hollow)
         self.age = Histogram()
         self.last_result = 0
         self.next_seq = 1
@@ -162,8 +172,40 @@ class Pipeline:
         With `overflow = "block"` it may be parked, in order, and the sources held. With `drop_oldest` and `drop_newest` the
         rows of one read that find no slot wait for the runs before the next read: a burst is no overload yet.
         """
-        self._push(source, block)
+        self._guard(self._push_or_each, source, block)
         self._got_on()
+
+    def _push_or_each(self, source: int, block: Block) -> None:
+        """After a fault that came before anything was done, the rows that are not to blame are taken, each alone."""
+        before = self.counts.due, len(self._parked)
+        try:
+            self._push(source, block)
+        except Exception:
+            if len(block) == 1 or before != (self.counts.due, len(self._parked)):
+                raise
+            for i in range(len(block)):
+                self._guard(self._push, source, block.part(i, i + 1))
+
+    def lose(self, error: Exception) -> None:
+        """Counts a fault of somebody who takes what is made here: a row that was due, and came to nothing."""
+        self.counts.due += 1
+        self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+
+    def _guard(self, work: Callable[..., object], *what: Any) -> None:
+        """Calls `work`. After a fault of ours, what was due and is nowhere any more is counted: it costs those rows, and neither
+        whoever called nor the rows that come next."""
+        owed = self._owed
+        try:
+            work(*what)
+        except Exception as error:
+            lost = self._owed - owed
+            if lost < 1:
+                self.counts.due += 1 - lost
+            self.counts.drops.add(INTERNAL_ERROR, max(1, lost), detail=whereabouts(error))
+
+    @property
+    def _owed(self) -> int:
+        return self.counts.balance(len(self.slots))
 
     def _push(self, source: int, block: Block) -> None:
         if block.seen is not None and self._tells_again:  # without a memory it is answered again: the result may have been lost
@@ -291,14 +333,17 @@ class Pipeline:
         return min(waiting, default=FAR)
 
     def _got_on(self) -> None:
-        for judge in self.judges:
-            judge()
+        if self.judges:
+            fan_out(self.judges, self.lose)
 
     def tick(self) -> None:
         """Lets go what waited for time to pass: rows of a join, results held back by `min_interval`."""
         if self._is_retired:
             return
-        now = self._clock.now()
+        self._guard(self._let_time_pass, self._clock.now())
+        self._set_alarm()
+
+    def _let_time_pass(self, now: int) -> None:
         if self.aligner is not None:
             joined = self.aligner.flush(now + self._clock.offset(), now)
             if joined is not None:
@@ -309,7 +354,6 @@ class Pipeline:
                     self._unpark()
         for publish in self.publishes:
             publish.offer_due(now)
-        self._set_alarm()
 
     def _enter(self, source: int | None, block: Block) -> None:
         if self.followers:
@@ -325,12 +369,22 @@ class Pipeline:
             self._rows(block)
             return
         try:
-            joined = self.aligner.push(source, block)
+            joined = self._join(self.aligner, source, block)
         except Exception as error:
             return self._one_by_one(block, error, lambda row: self._enter(source, row))
         if joined is not None:
             self._rows(joined)
         self._set_alarm()
+
+    def _join(self, aligner: Aligner, source: int, block: Block) -> Block | None:
+        """Rows that never come to be have a ledger of their own; here they are only noted as lost."""
+        before = aligner.dropped.copy()
+        joined = aligner.push(source, block)
+        if aligner.dropped != before:
+            for reason, count in aligner.dropped.items():
+                if lost := count - before[reason]:
+                    self.counts.drops.note(reason, lost, UNJOINED.get(reason, ""))
+        return joined
 
     def _one_by_one(self, block: Block, error: Exception, take: Callable[[Block], None]) -> None:
         """After a fault: the rows that are not to blame, each alone; one that is goes, and is counted."""
@@ -367,7 +421,7 @@ class Pipeline:
         if not parked:
             self._parked.popleft()
         if len(block):
-            self._take_in(block)
+            self._guard(self._take_in, block)
         parked.settle()
 
     def _take_in(self, block: Block) -> None:
@@ -444,7 +498,7 @@ class Pipeline:
             return
         self._parked.popleft()
         self._is_last_call = is_last_call
-        self._enter(parked.source, parked.take(len(parked)))
+        self._guard(self._enter, parked.source, parked.take(len(parked)))
         self._is_last_call = False
         parked.settle()
 
@@ -558,6 +612,9 @@ class Pipeline:
         gate = self.gate
         if gate is None or self.slots.ready == len(self.slots):
             return
+        self._guard(self._judge, gate)
+
+    def _judge(self, gate: Gate) -> None:
         since = gate.since()
         opened, refused = self.slots.judge(
             lambda slot: gate.verdict(slot.key, slot.arrival, slot.time, since), max(gate.newest, since - 1)
@@ -671,19 +728,24 @@ class Pipeline:
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
         self._is_finishing = True
-        try:
-            self._finish(slots, outputs, inputs)
-        finally:
-            self._is_finishing = False
+        self._guard(self._finish_all, slots, outputs, inputs)
+        self._is_finishing = False
         if self._is_holding and not self.is_full:
             for pipeline in self.before:
                 pipeline.resume()
         self._got_on()
 
-    def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
-        if self.states is not None:
-            self.states.keep(slots, outputs)
+    def _finish_all(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
+        left = self.counts.running - len(slots)
         try:
+            self._finish(slots, outputs, inputs)
+        finally:
+            self.counts.running = left  # whatever became of these rows, they run no more
+
+    def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
+        try:
+            if self.states is not None:
+                self.states.keep(slots, outputs)
             slots, bodies, refused = self._bodies(slots, outputs, inputs)
         except Exception as error:
             if len(slots) == 1:
@@ -701,39 +763,48 @@ class Pipeline:
             slots, bodies = self._in_time(slots, bodies, now)
             if not slots:
                 return
-        for slot, body in zip(slots, bodies, strict=True):
-            counts.running -= 1
-            if body is None:
-                counts.drops.add("not_finite", detail=NOT_FINITE)
-                slot.receipt.fail("not_finite", NOT_FINITE)
-                if self.states is not None:
-                    self.states.forget(slot.key)  # else it would stay so for ever
-            else:
-                result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded, slot.carried)
-                counts.next_seq += 1
-                for tell in self.tellers:
-                    tell(result, now)
-                if slot.receipt.is_request:
-                    counts.published += 1
-                    self._reply(result, slot.receipt, now)
-                    continue
-                sent = not self.publishes
-                for publish in self.publishes:
-                    sent |= publish.offer(result, slot.receipt, now)
-                if sent:
-                    counts.published += 1
-                else:
-                    counts.filtered += 1
         try:
+            made = [slot for slot, body in zip(slots, bodies, strict=True) if self._result(slot, body, now)]
             if self.followers:
                 self._pass_on(slots, bodies)
         finally:
             for slot in slots:
                 slot.receipt.done()
-        counts.last_result = now
-        counts.age.add(now - slots[-1].arrival, len(slots))
+        if made:
+            counts.last_result = now
+            counts.age.add(now - made[-1].arrival, len(made))
         if next_due(self.publishes) is not None:
             self._set_alarm()
+
+    def _result(self, slot: Slot, body: dict[str, Any] | None, now: int) -> bool:
+        """What was run becomes a result, for whoever asked or for every `publish`; False where there is none."""
+        counts = self.counts
+        counts.running -= 1
+        if body is None:
+            counts.drops.add("not_finite", detail=NOT_FINITE)
+            slot.receipt.fail("not_finite", NOT_FINITE)
+            if self.states is not None:
+                self.states.forget(slot.key)  # else it would stay so for ever
+            return False
+        result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded, slot.carried)
+        counts.next_seq += 1
+        if self.tellers:
+            fan_out(self.tellers, self.lose, result, now)
+        if slot.receipt.is_request:
+            counts.published += 1
+            self._reply(result, slot.receipt, now)
+            return True
+        sent = not self.publishes
+        for publish in self.publishes:
+            sent |= publish.offer(result, slot.receipt, now)
+        if sent:
+            counts.published += 1
+        else:
+            counts.filtered += 1
+        if not slot.degraded and is_hollow(body):
+            counts.hollow += 1
+            counts.drops.note("not_finite", 1, HOLLOW)
+        return True
 
     def _reply(self, result: Result, request: Receipt, now: int) -> None:
         assert self._answer is not None
@@ -783,8 +854,7 @@ class Pipeline:
             [slot.carried for slot, _ in made] if any(slot.carried is not None for slot, _ in made) else None,
         )
         self._restarts.clear()
-        for push in self.followers:
-            push(block)
+        fan_out(self.followers, self.lose, block)
 
     def _bodies(
         self, slots: list[Slot], outputs: Arrays, inputs: Arrays
@@ -838,6 +908,7 @@ class Pipeline:
         """After a reload: goes on with what the pipeline of the same name was doing. `has_its_samples`: blocks that it had parked
         are such as this one takes; else they are left to it, to be run out."""
         before.retire()
+        self.counts.drops.forgive()
         self._run_ns = before._run_ns
         self._restarts |= before._restarts
         if has_its_samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
@@ -10,6 +10,7 @@ from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
 from edged.graph import gate_said, graph_json, graph_text
 from edged.model.records import LoadReport
+from edged.pace import GAPS, LEAST_SILENCE_NS, SILENT_GAPS
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
@@ -29,6 +30,7 @@ def plan_text(plan: Plan) -> str:
         lines.append("")
     if plan.spool is not None:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
+    lines += _silences(plan.sources)
     lines += _memory(plan.memory, plan.planned_bytes, plan.budget)
     if plan.gpu is not None:
         whose = "the same memory as above" if plan.gpu.is_shared else "its own memory"
@@ -48,6 +50,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "keys": list(s.key_names),
                 "max_keys": s.max_keys,
                 "rate": s.rate,
+                "stale_after_ns": s.stale_ns,
+                "learns_pace": s.learns_pace,
                 "reply": [f.text for f in s.replies],
             }
             for n, s in plan.sources.items()
@@ -134,6 +138,22 @@ def _source(s: SourcePlan) -> str:
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
     return f"source.{s.name}: {where}{rate}{keys}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
+
+
+def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
+    """The sources of which nobody said how long they may be silent."""
+    learning = [f"source.{n}" for n, s in sources.items() if s.learns_pace]
+    never = [f"source.{n}" for n, s in sources.items() if s.stale_ns is None and not s.learns_pace]
+    lines = []
+    if learning:
+        lines += [
+            f"no limit of silence: {', '.join(learning)}; neither rate nor stale_after is set",
+            f"  where {GAPS} gaps are regular edged learns the pace, and reports silent after {SILENT_GAPS} of them, at least "
+            f"{LEAST_SILENCE_NS // 10**9} s; where they are not (a door contact), it never does: set stale_after if it should",
+        ]
+    if never:
+        lines.append(f'silence is never reported: {", ".join(never)}; stale_after = "never"')
+    return [*lines, ""] if lines else []
 
 
 def _spool(spool: SpoolSettings, rate: float | None) -> str:

@@ -150,6 +150,22 @@ class Shape(Protocol):
         """Forgets what is remembered of a key."""
 
 
+def is_hollow(body: Body) -> bool:
+    """Whether a raw result holds values, and no number among them that is finite."""
+    outputs = body.get("outputs")
+    if not outputs:
+        return False
+    return not any(map(_says_something, outputs.values()))
+
+
+def _says_something(value: Any) -> bool:
+    if isinstance(value, list):
+        return not value or any(map(_says_something, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or not value.size or _all_finite(value) or bool(np.isfinite(value).any())
+    return value is not None
+
+
 def make_shape(plan: OutputPlan) -> Shape:
     return _shape_of(plan)(plan)
 

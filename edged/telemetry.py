@@ -84,27 +84,65 @@ class Rate:
         return round((count - first_count) * 1e9 / elapsed, 3) if elapsed > 0 else 0.0
 
 
+class Losses:
+    """What was dropped, one after the other, since anything came through: whether nothing else comes of what comes in.
+
+    `came` is how much had come through by then. What the broker sends again, what asks for too much and what comes too late is
+    dropped as it should be, and counts only when it goes on. What gave its place to another (`overflow`) is not noted: the other
+    comes through, or is lost itself.
+    """
+
+    EXPECTED = frozenset({"busy", "duplicate", "expired", "memory", "restart", "several_rows", "shutdown", "superseded"})
+    ROWS, WAIT_S, LONG_S = 3, 2.0, 10.0
+
+    __slots__ = ("came", "detail", "faults", "latest", "reason", "rows", "since")
+
+    def __init__(self, came: int, now: float) -> None:
+        self.came = came
+        self.since = self.latest = now
+        self.rows = self.faults = 0
+        self.reason = self.detail = ""
+
+    def add(self, reason: str, times: int, detail: str, now: float) -> None:
+        self.rows += times
+        self.faults += times * (reason not in self.EXPECTED)
+        self.latest, self.reason, self.detail = now, reason, detail
+
+    def verdict(self, now: float) -> str:
+        """A sentence, if nothing comes through; empty while it may be chance. One row is enough where nothing ever did."""
+        is_enough = self.faults >= (self.ROWS if self.came else 1) and now - self.since >= self.WAIT_S
+        goes_on = self.rows >= self.ROWS and self.latest - self.since >= self.LONG_S
+        if not is_enough and not goes_on:
+            return ""
+        which = f"the last {self.rows} came to nothing, the newest" if self.rows > 1 else "the last one came to nothing,"
+        return f"{which} as {self.reason}" + (f": {self.detail}" if self.detail else "")
+
+
 class Drops:
-    """Counts by reason, and a log line for each reason once in a while, with what was left unsaid in between."""
+    """Counts by reason, and a log line for each reason once in a while, with what was left unsaid in between.
 
-    __slots__ = ("_last", "_log", "_name", "_now", "_unsaid", "by_reason")
+    `came` says how much came through so far, where that is known.
+    """
 
-    def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
+    __slots__ = ("_came", "_last", "_log", "_losses", "_name", "_now", "_unsaid", "by_reason", "total")
+
+    def __init__(self, name: str, now: Callable[[], float] = time.monotonic, came: Callable[[], int] | None = None) -> None:
         self.by_reason: dict[str, int] = {}
+        self.total = 0
+        self._came = came
+        self._losses: Losses | None = None
         self._name = name
         self._log: Any = structlog.get_logger("edged")
         self._now = now
         self._last: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
 
-    @property
-    def total(self) -> int:
-        return sum(self.by_reason.values())
-
     def add(self, reason: str, times: int = 1, **details: Any) -> None:
         """Counts `times` under `reason`; logs the first and then at most one line every 10 s for each reason."""
         self.by_reason[reason] = self.by_reason.get(reason, 0) + times
+        self.total += times
         now = self._now()
+        self.note(reason, times, details.get("detail", ""), now)
         if now - self._last.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
             self._unsaid[reason] = self._unsaid.get(reason, 0) + times
             return
@@ -112,6 +150,27 @@ class Drops:
         if more := self._unsaid.pop(reason, 0):
             details["more_since"] = more
         self._log.warning("dropped", where=self._name, reason=reason, count=times, **details)
+
+    def note(self, reason: str, times: int, detail: str = "", now: float | None = None) -> None:
+        """Something was lost that is counted elsewhere."""
+        if self._came is None or reason == "overflow" or not times:
+            return
+        now = self._now() if now is None else now
+        losses = self.losses
+        if losses is None:
+            losses = self._losses = Losses(self._came(), now)
+        losses.add(reason, times, detail, now)
+
+    @property
+    def losses(self) -> Losses | None:
+        """What was lost since anything came through; None if nothing was."""
+        if self._losses is not None and self._came is not None and self._losses.came != self._came():
+            self._losses = None
+        return self._losses
+
+    def forgive(self) -> None:
+        """From here on things are done in another way: what was lost before says nothing of that."""
+        self._losses = None
 
     def add_rejects(self, rejects: Iterable[Reject]) -> None:
         for r in rejects:
@@ -125,7 +184,7 @@ class PublishCounts:
 
     __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued", "refusal", "spooled")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
         self.made = 0
         self.acked = 0
         self.spooled = 0
@@ -134,7 +193,7 @@ class PublishCounts:
         self.filtered = 0
         self.refusal = ""
         """The topic, and why the broker refused what was last sent there; empty when it took it."""
-        self.drops = Drops(name)
+        self.drops = Drops(name, now, lambda: self.acked + self.spooled)
 
     def balance(self) -> int:
         """Zero, always."""

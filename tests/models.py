@@ -62,6 +62,11 @@ def identity(path: Path, kind: int, *, batch: int | str | None = "n", width: int
     return save(path, [h.make_node("Identity", ["x"], ["y"])], [value("x", kind, axes)], [value("y", kind, axes)])
 
 
+def root(path: Path) -> Path:
+    """y = sqrt(x), which is no number below 0."""
+    return save(path, [h.make_node("Sqrt", ["x"], ["y"])], [value("x", T.FLOAT, ["n", 1])], [value("y", T.FLOAT, ["n", 1])])
+
+
 def no_batch(path: Path) -> Path:
     """y[5] = relu(x[5])."""
     return save(path, [h.make_node("Relu", ["x"], ["y"])], [value("x", T.FLOAT, [5])], [value("y", T.FLOAT, [5])])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.freshness import Freshness
+from edged.pace import GAPS
 from edged.records import Block
 
 S = 10**9
@@ -94,6 +95,62 @@ def test_a_key_that_began_anew_is_another_sensor() -> None:
     assert fresh.renewed == {1}
     fresh.see(block([5], [0], restarts=(1,)))
     assert fresh.is_online(S).tolist() == [True, False, False]
+
+
+def learned(fresh: Freshness, gap_s: int = 1, keys: int | list[int] = 0, values: int = 1) -> int:
+    """Samples at a pace for as long as it takes to learn that; when the last one came."""
+    at = S
+    for _ in range(GAPS + 1):
+        fresh.see(block([1] * values, keys, at=at))
+        at += gap_s * S
+    return at - gap_s * S
+
+
+def test_a_pace_that_was_learned_tells_silence() -> None:
+    fresh = Freshness(None, None, 1, 1, np.float32, learns=True)
+    assert (fresh.limit, fresh.is_judged.tolist()) == (None, [False])
+    at = learned(fresh)
+    assert (fresh.limit, fresh.is_judged.tolist()) == (30 * S, [True])
+    assert fresh.state(at + 30 * S, at) == ("running", "")
+    assert fresh.is_online(at + 30 * S).tolist() == [True]
+    late = at + 31 * S
+    said = "nothing has come in for 31 s, and it came so regularly before that it may take 30 s at most (learned)"
+    assert fresh.state(late, at) == ("silent", said)
+    assert fresh.is_online(late).tolist() == [False]
+    assert fresh.state(late, late - S) == ("bad values", "no good sample for 31 s: see what it counts as dropped")
+    assert fresh.state(late, at, opened=late - S)[0] == "running"  # its port was away meanwhile
+    fresh.see(block([1], at=late))
+    assert fresh.state(late, late) == ("running", "")
+
+
+def test_a_bad_sample_has_no_pace() -> None:
+    fresh = Freshness(None, None, 1, 1, np.float32, learns=True)
+    for second in range(1, 2 * GAPS):
+        fresh.see(block([1, 1], at=second * S, degraded=np.array([True, True])))
+    assert fresh.limit is None
+    fresh = Freshness(None, None, 1, 3, np.float32, learns=True)
+    for second in range(1, 2 * GAPS):
+        fresh.see(block([1, 1], [0, 1], at=second * S, degraded=np.array([True, False])))
+    assert fresh.is_judged.tolist() == [False, True, False]
+
+
+def test_each_key_has_a_pace_of_its_own_and_the_source_that_of_the_slowest() -> None:
+    fresh = Freshness(None, None, 1, 3, np.float32, learns=True)
+    at = learned(fresh, keys=[0, 1], gap_s=1, values=2)
+    at = learned(fresh, keys=[2], gap_s=60)
+    assert fresh.limit == 600 * S
+    assert fresh.is_online(at + 31 * S).tolist() == [False, False, True]
+    assert fresh.state(at + 31 * S, at) == ("running", "2 of 3 keys are silent or frozen")
+    assert fresh.state(at + 601 * S, at)[0] == "silent"
+    fresh.see(block([1], [2], at=at + 601 * S, restarts=(2,)))
+    assert fresh.is_judged.tolist() == [True, True, False]
+
+
+def test_without_learning_no_pace_is_known() -> None:
+    fresh = make(None)
+    at = learned(fresh)
+    assert fresh.limit is None
+    assert fresh.state(at + 10**6 * S, at) == ("running", "")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -658,6 +658,85 @@ def test_a_fault_in_a_stage_costs_the_row_that_shows_it(faulty: str, window: tup
     assert [r.owed for r in receipts] == [0] * 5
 
 
+@pytest.mark.parametrize("model", [True, False])
+@pytest.mark.parametrize("place", ["entry", "teller", "follower", "judge"])
+def test_a_fault_beside_the_stages_ends_nothing_and_is_counted(place: str, model: bool) -> None:
+    """Of whatever a row meets here: it costs that row at most, and neither the next one nor whoever called."""
+    rig = Rig(model=model, slots=8)
+    pipeline: Any = rig.pipeline
+    fault = Faulty(lambda *_: None, lambda *what: getattr(what[0], "values", 13) if what else 13)
+    match place:
+        case "entry":
+            fault = pipeline._enter = Faulty(pipeline._enter, lambda _, block: block.values)
+        case "teller":
+            pipeline.tellers = [fault]
+        case "follower":
+            pipeline._results = [(Field("v", 0, 1), ("outputs", "y" if model else "v"))]
+            pipeline.followers = [fault]
+        case "judge":
+            pipeline.judges = [fault]
+    receipts = [Receipt(i) for i in range(5)]
+    rig.push(11, 12, 13, 14, 15, receipts=receipts)
+    rig.run()
+    rig.push(16)
+    rig.run()
+    assert [v for [v] in rig.values] == [11, 12, *([] if place == "entry" else [13]), 14, 15, 16]
+    assert set(rig.counts.drops.by_reason) == {"internal_error"}
+    assert fault.failures >= 1
+    rig.check()
+    for message in rig.sent:
+        message.receipt.done()
+    assert [r.owed for r in receipts] == [0] * 5
+
+
+def test_a_fault_in_what_was_parked_lets_go_of_it() -> None:
+    rig = Rig(slots=1, overflow="block")
+    receipts = [Receipt(i) for i in range(3)]
+    rig.push(1, receipts=receipts[:1])
+    rig.push(13, receipts=receipts[1:2])
+    rig.push(2, receipts=receipts[2:])
+    pipeline: Any = rig.pipeline
+    pipeline._enter = Faulty(pipeline._enter, lambda _, block: block.values)
+    while rig.run():
+        pass
+    for message in rig.sent:
+        message.receipt.done()
+    assert [v for [v] in rig.values] == [1, 2]
+    assert rig.counts.drops.by_reason == {"internal_error": 1}
+    assert [r.owed for r in receipts] == [0] * 3
+    assert not rig.pipeline.is_busy
+
+
+def test_the_last_result_is_the_last_that_was_made(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    rig = Rig(post="steps.py:after", folder=tmp_path)
+    rig.push(1)
+    rig.run()
+    since = rig.counts.last_result
+    assert since
+    assert rig.counts.age.total == 1
+    for _ in range(3):
+        rig.push(60)
+        rig.run()
+    assert rig.counts.drops.by_reason == {"postprocess": 3}
+    assert (rig.counts.last_result, rig.counts.age.total) == (since, 1)
+    rig.push(60, 2)
+    rig.run()
+    assert rig.counts.last_result > since
+
+
+def test_results_in_which_nothing_is_finite_are_as_good_as_none() -> None:
+    rig = Rig(width=2)
+    for values in ((1, 2), (float("nan"), 2), (float("nan"), float("inf"))):
+        rows = np.array([values], np.float32)
+        rig.pipeline.push(0, Block(rows, np.zeros(1, np.int64), 0, Clock().now()))
+        rig.run()
+    losses = rig.counts.drops.losses
+    assert losses is not None
+    assert (rig.counts.published, rig.counts.hollow, losses.rows, losses.reason) == (3, 1, 1, "not_finite")
+    assert rig.values == [[1, 2], [None, 2], [None, None]]
+
+
 @pytest.mark.parametrize("key", [0, [0, 1, 2, 3, 0, 1, 2, 3], [0, 1, 0, 1, 2, 2, 3, 3]])
 def test_a_fault_in_a_window_costs_the_sample_that_shows_it(key: int | list[int]) -> None:
     rig = Rig(faulty="window", window=(2, 2), slots=8)

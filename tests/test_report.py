@@ -109,3 +109,36 @@ def test_a_gpu_has_a_table_of_its_own(tmp_path: Path) -> None:
     assert lines[-1].split()[:4] == ["sum", "464.00", "of", "2048"]
     assert plan_json(plan)["gpu"]["budget_bytes"] == 2048 * MIB
     assert plan_json(planned(tmp_path, text).whole)["gpu"] is None
+
+
+DOORS = """
+[source.door]
+type = "mqtt"
+topic = "door"
+decode = { format = "csv", fields = ["v"] }
+[source.key]
+type = "mqtt"
+topic = "key"
+stale_after = "never"
+decode = { format = "csv", fields = ["v"] }
+[pipeline.a]
+source = "door"
+[pipeline.b]
+source = "key"
+[pipeline.c]
+source = "accel"
+"""
+
+
+def test_sources_without_a_limit_of_silence_are_named(tmp_path: Path) -> None:
+    plan = planned(tmp_path, MAIN + ACCEL + DOORS).whole
+    lines = plan_text(plan).splitlines()
+    at = lines.index("no limit of silence: source.door; neither rate nor stale_after is set")
+    assert lines[at + 1].startswith(
+        "  where 50 gaps are regular edged learns the pace, and reports silent after 10 of them, at least 30 s;"
+    )
+    assert lines[at + 2] == 'silence is never reported: source.key; stale_after = "never"'
+    found = {name: (s["stale_after_ns"], s["learns_pace"]) for name, s in plan_json(plan)["sources"].items()}
+    assert found == {"accel": (2 * 10**9, False), "door": (None, True), "key": (None, False)}
+    only = planned(tmp_path, MAIN + ACCEL + '[pipeline.c]\nsource = "accel"\n').whole
+    assert not any("silence" in line for line in plan_text(only).splitlines()[:8])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.shape import OutputPlan, ValueField, default_of, make_shape, result_fields, value_at
+from edged.shape import OutputPlan, ValueField, default_of, is_hollow, make_shape, result_fields, value_at
 from edged.view import View, sent
 
 LABELS = ("healthy", "imbalance", "bearing")
@@ -244,3 +244,12 @@ class TestDetect:
     def test_without_labels_classes_are_numbers(self) -> None:
         found = results(replace(self.PLAN, labels=None), [self.ROW])[0]["detections"]
         assert [d["label"] for d in found] == ["1", "0"]
+
+
+def test_a_raw_result_is_hollow_if_no_number_in_it_is_finite() -> None:
+    none: Any = {"outputs": {"a": [[None, None]], "b": np.array([np.nan, np.inf])}}
+    assert is_hollow(none)
+    for value in ([[None, 1.0]], 0.0, [], [[], []], ["text"], np.zeros((0, 4)), np.array([np.nan, 1]), np.array([7])):
+        assert not is_hollow({"outputs": {**none["outputs"], "c": value}}), value
+    assert not is_hollow({"outputs": {}})
+    assert not is_hollow({"score": 1.0})

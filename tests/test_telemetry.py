@@ -56,6 +56,45 @@ def test_drops_are_counted_all_and_said_now_and_then() -> None:
     assert all(e["where"] == "source.a" and e["log_level"] == "warning" for e in logs)
 
 
+def lost(*drops: tuple[float, str], came: int = 0, at: float = 0.0) -> str:
+    """What is said at `at` of these drops, before which so much had come through."""
+    now = [0.0]
+    counted = Drops("x", lambda: now[0], lambda: came)
+    for now[0], reason in drops:
+        counted.add(reason, detail="why")
+    assert counted.losses is not None
+    return counted.losses.verdict(at)
+
+
+def test_where_nothing_comes_through_it_is_said_why() -> None:
+    assert lost((1, "preprocess"), at=2.9) == ""
+    assert lost((1, "preprocess"), at=3) == "the last one came to nothing, as preprocess: why"
+    assert lost((1, "preprocess"), (2, "preprocess"), came=1, at=9) == ""  # may be chance
+    found = lost((1, "preprocess"), (2, "postprocess"), (3, "not_finite"), came=1, at=3)
+    assert found == "the last 3 came to nothing, the newest as not_finite: why"
+
+
+def test_what_is_dropped_as_it_should_be_is_said_when_it_goes_on() -> None:
+    again = [(float(second), "duplicate") for second in range(11)]
+    assert lost(*again[:10], at=100) == ""
+    assert lost(*again, at=10) == "the last 11 came to nothing, the newest as duplicate: why"
+
+
+def test_losses_end_with_what_comes_through() -> None:
+    came = [0]
+    drops = Drops("x", lambda: 0.0, lambda: came[0])
+    drops.add("overflow", 5)  # another took its place
+    assert drops.losses is None
+    drops.note("stale_join", 5, "too old")
+    assert drops.losses is not None
+    assert (drops.losses.rows, drops.total) == (5, 5)
+    came[0] = 1
+    assert drops.losses is None
+    drops.add("not_finite", 3)
+    drops.forgive()
+    assert drops.losses is None
+
+
 def test_rejects_are_shown_with_their_place() -> None:
     with capture_logs() as logs:
         drops = Drops("source.a")

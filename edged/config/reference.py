@@ -58,8 +58,8 @@ def _sources(attribute: Attribute) -> list[str]:
         "## `[source.NAME]`",
         "",
         "Of every type; simulate has only `rate` (required) and `on_bad`. Whether a source is well is said, retained, on",
-        "`{base_topic}/source/NAME`: `online` or `offline`; of each key, where `stale_after` is known or `frozen_after` is set,",
-        "on `{base_topic}/source/NAME/KEY`.",
+        "`{base_topic}/source/NAME`: `online` or `offline`; of each key, where `stale_after` is known or its pace is learned or",
+        "`frozen_after` is set, on `{base_topic}/source/NAME/KEY`.",
         "",
     ]
     lines += _table(attributes(DecodedSource).values())

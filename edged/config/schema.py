@@ -49,6 +49,7 @@ from edged.config.values import (
     Samples,
     Secret,
     Share,
+    Silence,
     Size,
     Span,
     Speed,
@@ -436,11 +437,12 @@ class DecodedSource(Source, frozen=True, kw_only=True):
         ),
     ] = ()
     stale_after: Annotated[
-        Period | None,
+        Silence | None,
         Key(
             "no good sample (of a key) for longer: `silent`, and its availability topic says `offline`. A join takes no older "
             "value; a full table of keys gives the place away",
-            default="3 periods, at least 2s; without `rate` never",
+            default="3 periods of `rate`, at least 2s; without `rate` `silent` after 10 gaps, at least 30s, once 50 gaps (of a "
+            "key) were regular; joins and tables of keys do not follow that",
         ),
     ] = None
     frozen_after: Annotated[
@@ -634,7 +636,7 @@ class Align(Table, frozen=True, kw_only=True):
         Period | None,
         Key(
             "an older value is bad (`on_bad` of its source)",
-            default="`stale_after` of the joined source; required if that is never",
+            default="`stale_after` of the joined source; required if that is `never`, or neither set nor told by `rate`",
         ),
     ] = None
 

@@ -38,6 +38,8 @@ DTYPE_SLIPS = {
     **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
+NEVER = 0
+"""What "never" is as a duration; no other is 0."""
 LONGEST = 36500 * D
 """Times of hundreds of years are slips, and do not fit into 64 bits of ns."""
 MOST = 2**31 - 1
@@ -271,6 +273,16 @@ def period(raw: object, around: Surroundings) -> int:
     if length <= 0:
         raise ValueError(f'expected a duration longer than nothing, such as "5s", found {shown(raw)}')
     return length
+
+
+def silence(raw: object, around: Surroundings) -> int:
+    """How long something may say nothing."""
+    if raw == "never":
+        return NEVER
+    try:
+        return period(raw, around)
+    except ValueError as error:
+        raise ValueError(f'{error}; for no limit: "never"') from None
 
 
 def keepalive(raw: object, around: Surroundings) -> int:
@@ -570,6 +582,7 @@ Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
 Duration = Annotated[int, Value("duration", duration)]
 Period = Annotated[int, Value("duration", period)]
+Silence = Annotated[int, Value("duration or `never`", silence)]
 Keepalive = Annotated[int, Value("duration", keepalive)]
 Delay = Annotated[int, Value("duration", delay)]
 Speed = Annotated[float, Value("number", speed)]

@@ -74,7 +74,8 @@ def plan_align(at: Scope, streams: Sequence[Stream], align: Align | None, keys: 
         if i != pace:
             tolerance = (align.tolerance if align is not None else None) or stream.stale_ns
             if tolerance is None:
-                text = f"required, since {stream.rate_key} is not set: how old may a value of {stream.name} be, "
+                why = f"{stream.rate_key} is not set" if stream.rate is None else f'source.{stream.name}.stale_after is "never"'
+                text = f"required, since {why}: how old may a value of {stream.name} be, "
                 at.wrong("align.tolerance", f'{text}such as align = {{ tolerance = "30s" }}', "table")
                 return None
             if method == "previous" and stream.rate is not None and tolerance < 1e9 / stream.rate:

@@ -22,6 +22,7 @@ from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
+from edged.pace import KEY_BYTES as PACE_BYTES
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, SourcePlan
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -227,9 +228,10 @@ def picture_bytes(decode: DecodePlan) -> int:
 
 
 def freshness_bytes(source: SourcePlan) -> int:
-    """What `freshness.Freshness` holds: the last good time of each key, and its last row if it may be frozen."""
+    """What `freshness.Freshness` holds: the last good time of each key, its pace if that is learned, and its last row if it may
+    be frozen."""
     row = source.width * np.dtype(source.dtype).itemsize + 9 if source.frozen_ns is not None else 0
-    return source.max_keys * (row + 9)
+    return source.max_keys * (row + 9 + (PACE_BYTES if source.learns_pace else 0))
 
 
 def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[MemoryLine]:

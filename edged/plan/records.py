@@ -65,6 +65,8 @@ class SourcePlan:
     key_group: str
     stale_ns: int | None
     frozen_ns: int | None = None
+    learns_pace: bool = False
+    """Whether only its own regularity tells how long it may be silent."""
     replies: tuple[TopicFilter, ...] = ()
 
     @property

@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
+from edged.config.values import NEVER
 from edged.config.words import counted
 from edged.decode.checksum import SIZES as CHECKSUM_BYTES
 from edged.decode.plan import DecodePlan, plan_decode
@@ -168,8 +169,9 @@ def _plan_source(
         key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
         max_keys=max_keys,
         key_group=name,
-        stale_ns=source.stale_after or stale_ns(source.rate),
+        stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
+        learns_pace=source.stale_after is None and source.rate is None,
     )
 
 

@@ -1,8 +1,8 @@
 """One retained topic for each source, and for each of its keys: `online` or `offline`.
 
     {base_topic}/source/NAME        the source is `running` or `finished`
-    {base_topic}/source/NAME/KEY    of a keyed source of which it is known when it is stale: this key is neither silent nor
-                                    frozen, and the source is well
+    {base_topic}/source/NAME/KEY    of a key of which it can be told, by what is configured or by a pace that was learned: it
+                                    is neither silent nor frozen, and the source is well
 
 Said on a change and anew on every connect, a few at a time, so that a source of many keys does not fill an outbox. The topic of
 a key whose place another one took is removed. A crash leaves them as they were: then the device's status says `offline`.
@@ -104,12 +104,14 @@ class Availability:
             return codes
         fresh = self._assembly.freshness[name]
         of_keys = np.where(fresh.is_online(now) & is_well, ONLINE, OFFLINE)
-        of_keys[fresh.last_good == 0] = 0
+        of_keys[(fresh.last_good == 0) | ~fresh.is_judged] = 0
         return np.concatenate((codes, of_keys)).astype(np.int8)
 
     def _say(self, listener: _Listener, wanted: Mapping[str, Codes], limit: int | None) -> None:
         for name, codes in wanted.items():
             said = listener.said[name]
+            for i in np.flatnonzero((codes == 0) & (said > 0)).tolist():  # its pace turned out to be none
+                self._remove(name, i - 1)
             due = np.flatnonzero((codes != said) & (codes > 0)).tolist()[:limit]
             for i in due:
                 listener.send(self._topic(name, self._parts(name, i - 1) if i else ()), WORDS[int(codes[i])])

@@ -296,6 +296,7 @@ class Health:
         plan = self._plan.sources[name]
         table = self._assembly.keys.get(plan.key_group) if plan.key_names else None
         fresh = self._assembly.freshness.get(name)
+        is_judged = table is not None and fresh is not None and bool(fresh.is_judged.any())
         return {
             "rate": self._rate("source", name, c.rows, now),
             "age_s": round((now - c.last_arrival) / 1e9, 3) if c.last_arrival else None,
@@ -306,7 +307,8 @@ class Health:
             "rejected": c.rejected,
             "dropped": c.drops.by_reason,
             **({"keys": len(table), "max_keys": plan.max_keys} if table is not None else {}),
-            **({"keys_online": int(np.count_nonzero(fresh.is_online(now)))} if table is not None and fresh is not None else {}),
+            **({"silent_after_s": round(fresh.limit / 1e9, 3)} if fresh is not None and plan.learns_pace and fresh.limit else {}),
+            **({"keys_online": int(np.count_nonzero(fresh.is_online(now)))} if is_judged and fresh is not None else {}),
             **({"waiting": len(source.queue)} if isinstance(source, MqttSource) and source.queue is not None else {}),
             **({"requests": _requests(source.replies.counts)} if isinstance(source, MqttSource) and source.replies else {}),
             **({"units": {f.name: f.unit for f in plan.fields if f.unit}} if any(f.unit for f in plan.fields) else {}),

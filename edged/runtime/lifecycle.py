@@ -18,6 +18,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -25,9 +26,9 @@ import structlog
 from edged.assemble import Assembly, connect, release
 from edged.clock import Clock
 from edged.errors import EX_OK, EX_SOFTWARE
+from edged.fan_out import fan_out
 from edged.pipeline import Pipeline
 from edged.plan.change import Change
-from edged.records import Block
 from edged.runtime.health import Health
 from edged.runtime.notify import Notifier
 from edged.runtime.progress import Progress
@@ -110,7 +111,8 @@ class Lifecycle:
                 self._links[name] = self._task(f"link:{name}", link.run())
         for name, reader in assembly.readers.items():
             if name not in self._sources:
-                push = assembly.stages.wrap(f"source.{name}", _fan_out(assembly.consumers[name]))
+                hand_out = partial(fan_out, assembly.consumers[name], reader.counts.lose)
+                push = assembly.stages.wrap(f"source.{name}", hand_out)
                 work = supervise(reader, push, self._clock)
                 self._sources[name] = (reader, self._task(f"source:{name}", work))
         if self._end is not None:
@@ -268,14 +270,6 @@ class Lifecycle:
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)
         self._stop.set()
-
-
-def _fan_out(consumers: list[Callable[[Block], None]]) -> Callable[[Block], None]:
-    def push(block: Block) -> None:
-        for consume in consumers:
-            consume(block)
-
-    return push
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -5,8 +5,8 @@ source    its own states (connecting, missing, busy, unplugged, silent, running,
 model     idle; hanging: a run takes many times as long as any before; failing; building: what it must run on is not there yet
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
-          refused: its broker takes none; failing: its model fails; shedding: memory is over the budget;
-          closed: its gate is
+          refused: its broker takes none; failing: its model fails, or every row is dropped; shedding: memory is over the
+          budget; closed: its gate is
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
@@ -21,6 +21,7 @@ from edged.config.units import KIB
 from edged.model.runner import Model
 from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
+from edged.telemetry import Drops
 
 GOOD = {"running", "closed", "connected", "idle", "finished", "storing", "replaying"}
 UP = ("connected", "degraded")
@@ -30,6 +31,10 @@ LEAST_SILENCE_S = 2.0
 PERIODS = 3
 CLOSED_NS = 10 * 10**9
 """A gate that lets nothing through for so long is called closed: one that opens and closes all the time is no news each time."""
+SILENCING = ("failing", "stalled", "shedding")
+"""States of a pipeline in which the next ones of a chain get no samples from it."""
+WHILE_AWAY = ("shutdown", "spool_full")
+"""What an outage costs results says nothing of those to come."""
 HELD = "TensorRT, which is required, builds its engine; no results until it is there"
 LONGEST_RUNS = 3
 """A run that takes so many times the longest one before hangs."""
@@ -81,7 +86,7 @@ def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
     if state != "running" or name not in a.freshness or _is_held_back(a, name):
         return state, reason
-    return a.freshness[name].state(now)
+    return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
 
 
 def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
@@ -97,6 +102,8 @@ def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
         return "silent", text
     if counts.rejected and not counts.rows:
         return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
+    if plan.stale_ns is None and (lost := _lost(counts.drops, now)):
+        return "bad values", lost
     quiet = now - counts.last_arrival
     if plan.stale_ns is not None and quiet > plan.stale_ns and not _is_held_back(a, source.name):
         return "silent", f"nothing has come in for {quiet / 1e9:.0f} s"
@@ -110,6 +117,35 @@ def _is_held_back(a: Assembly, name: str) -> bool:
 
 def _slower(p: PipelinePlan) -> str:
     return f"model {p.model}" if p.model is not None else f"gate {p.gate.source}" if p.gate is not None else "its broker"
+
+
+def _lost(drops: Drops, now: int) -> str:
+    """Why nothing comes of what comes in, if it is so."""
+    losses = drops.losses
+    return losses.verdict(now / 1e9) if losses is not None else ""
+
+
+def _withheld(a: Assembly, stream: str, now: int) -> str:
+    """Why a pipeline whose results are samples here gives none; empty if it does, or is none."""
+    if stream not in a.pipelines:
+        return ""
+    state, reason = _pipeline_state(a, stream, now)
+    return f"pipeline {stream} is {state}: {reason}" if state in SILENCING else ""
+
+
+def _outlet_state(a: Assembly, p: PipelinePlan, now: int) -> tuple[str, str]:
+    """Whether results can leave."""
+    for publish, counts in zip(p.publishes, a.publishes[p.name], strict=True):
+        link = a.links[publish.broker]
+        if link.state not in UP:
+            if publish.settings.qos and a.spool is not None and a.spool.state[0] != "failing":
+                return "storing", f"output {publish.broker} is {link.state}: results go to disk"
+            return "blocked", f"output {publish.broker} is {link.state}"
+        if counts.refusal:
+            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}: check its access rules and quotas"
+        if (losses := counts.drops.losses) is not None and losses.reason not in WHILE_AWAY and (why := losses.verdict(now / 1e9)):
+            return "failing", f"no result leaves for {publish.broker}: {why}"
+    return "running", ""
 
 
 def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
@@ -127,18 +163,22 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
         state, reason = source_state(a, s, now)
         if state not in GOOD:
             return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
-    for publish, counts in zip(p.publishes, a.publishes[name], strict=True):
-        link = a.links[publish.broker]
-        if link.state not in UP:
-            if publish.settings.qos and a.spool is not None and a.spool.state[0] != "failing":
-                return "storing", f"output {publish.broker} is {link.state}: results go to disk"
-            return "blocked", f"output {publish.broker} is {link.state}"
-        if counts.refusal:
-            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}: check its access rules and quotas"
+    for s in p.sources:
+        if why := _withheld(a, s, now):
+            return "waiting", why
+    outlet = _outlet_state(a, p, now)
+    if outlet[0] not in GOOD:
+        return outlet
     if p.model is not None and a.models[p.model].state == "failing":
         return "failing", a.models[p.model].reason
+    if lost := _lost(pipeline.counts.drops, now):
+        return "failing", lost
+    if outlet[0] != "running":
+        return outlet
     last_result, last_gated = pipeline.counts.last_result, pipeline.counts.last_gated
     if pipeline.gate is not None and last_gated > last_result and (not last_result or now - last_result > CLOSED_NS):
+        if why := _withheld(a, pipeline.gate.plan.source, now):
+            return "waiting", f"its gate is closed: {why}"
         return "closed", f"gate {pipeline.gate.plan.source}: {pipeline.gate.why}"
     if not last_result and not last_gated:
         filled = (

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.stamp import Stamper
-from edged.telemetry import Drops
+from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
 
 
 class SourceCounts:
     """`read` rows came in, good or bad, in `messages` (MQTT) or `bytes`; `last_arrival` is monotonic ns, 0 before the first.
 
-    `opens` counts how often the port or file was opened, `retained` the messages left out because they were old.
+    `opens` counts how often the port or file was opened, `opened` (monotonic ns) is when it last was, `retained` counts the
+    messages left out because they were old.
     """
 
-    __slots__ = ("bytes", "drops", "last_arrival", "messages", "opens", "read", "rejected", "retained", "rows")
+    __slots__ = ("bytes", "drops", "last_arrival", "messages", "opened", "opens", "read", "rejected", "retained", "rows")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` is monotonic, in seconds."""
         self.bytes = 0
         self.messages = 0
         self.retained = 0
@@ -25,12 +28,19 @@ class SourceCounts:
         self.rows = 0
         self.rejected = 0
         self.opens = 0
+        self.opened = 0
         self.last_arrival = 0
-        self.drops = Drops(f"source.{name}")
+        self.drops = Drops(f"source.{name}", now, lambda: self.rows)
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         self.rejected += times(rejects)
         self.drops.add_rejects(rejects)
+
+    def lose(self, error: BaseException, data: bytes = b"") -> None:
+        """A fault of ours: one read that gave nothing. Of a fault behind the source, whose rows were counted already, it is one
+        more than there were: so the ledger shows it, and stays exact."""
+        self.read += 1
+        self.reject([Reject(INTERNAL_ERROR, whereabouts(error), data[:64])])
 
     def balance(self) -> int:
         """Zero, always."""

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from edged.clock import Clock
 from edged.decode import PayloadDecoder
+from edged.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.pictures import PictureQueue, Waiting
 from edged.sources.replies import Ask, Replies
 from edged.stamp import KeyTable, Stamper
-from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
+from edged.telemetry import INTERNAL_ERROR, Drops
 from edged.topics import TopicFilter
 from edged.transport.mqtt_frames import Inbound
 
@@ -135,15 +136,10 @@ class MqttSource:
 
     def _take_decoded(self, message: Waiting, rows: Rows | BaseException) -> None:
         if isinstance(rows, BaseException):  # a fault of ours; what is large is not tried again on the loop
-            self.counts.read += 1
-            self.counts.reject([Reject(INTERNAL_ERROR, whereabouts(rows), message.payload[:64])])
+            self.counts.lose(rows, message.payload)
             message.receipt.fail(INTERNAL_ERROR, "a fault of edged, said in its log")
             return
-        try:
-            self._decode([message.payload], [message.captures], [message.receipt], message.arrival, rows)
-        except Exception as error:  # of a pipeline; the loop calls, and nobody above has to be told
-            self.counts.read += 1  # a second time, so that the ledger shows that something is wrong, and stays exact
-            self.counts.reject([Reject(INTERNAL_ERROR, whereabouts(error), message.payload[:64])])
+        self._decode([message.payload], [message.captures], [message.receipt], message.arrival, rows)
 
     def _decode(
         self,
@@ -162,20 +158,11 @@ class MqttSource:
                 for i in range(len(payloads)):
                     self._decode(payloads[i : i + 1], captures[i : i + 1], receipts[i : i + 1], now)
                 return
-            counts.read += 1
-            counts.reject([Reject(INTERNAL_ERROR, whereabouts(error), payloads[0][:64])])
+            counts.lose(error, payloads[0])
             receipts[0].fail(INTERNAL_ERROR, "a fault of edged, said in its log")
             return
-        if block is None:
-            return
-        fault: Exception | None = None
-        for consume in self.consumers:
-            try:
-                consume(block)
-            except Exception as error:
-                fault = fault or error
-        if fault is not None:  # the other pipelines have theirs
-            raise fault
+        if block is not None:
+            fan_out(self.consumers, counts.lose, block)
 
     def _block(
         self,

@@ -67,6 +67,7 @@ class ReplaySource:
         file, header = self._open()
         with file:
             self.counts.opens += 1
+            self.counts.opened = self._clock.now()
             self.state, self.reason = "running", ""
             self._stream.reset()
             self._stamper.reset()
@@ -131,7 +132,12 @@ class ReplaySource:
                     await self._push(part, due, 0, push)
 
     async def _decoded(self, work: Callable[[], Rows | None]) -> Rows | None:
-        return await beside(self.name, work) if self._is_slow else work()
+        try:
+            return await beside(self.name, work) if self._is_slow else work()
+        except Exception as error:  # a fault of ours costs this record, or piece of a file
+            self.counts.lose(error)
+            self._stream.reset()
+            return None
 
     def _last_line(self) -> Rows | None:
         """A file may end without the end of its last line."""
@@ -142,7 +148,11 @@ class ReplaySource:
     async def _push(self, rows: Rows | None, arrival: int, offset: int, push: Callable[[Block], None]) -> None:
         """Stamps as of `arrival` and pushes; then lets others run, and waits while a pipeline is full."""
         if rows is not None:
-            block = stamped(rows, self._stamper, self.counts, arrival, offset, is_synced=False)
+            try:
+                block = stamped(rows, self._stamper, self.counts, arrival, offset, is_synced=False)
+            except Exception as error:
+                self.counts.lose(error)
+                block = None
             if block is not None:
                 block.arrival = self._clock.now()
                 push(block)

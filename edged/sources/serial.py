@@ -15,6 +15,7 @@ from functools import partial
 
 from edged.clock import Clock
 from edged.config import schema
+from edged.config.values import NEVER
 from edged.decode import StreamDecoder
 from edged.errors import Retryable
 from edged.flow import Flow
@@ -96,19 +97,23 @@ class SerialSource:
         counts.opens += 1
         self._decoder.reset()
         self._stamper.reset()
-        self._heard = clock.now()
+        self._heard = counts.opened = clock.now()
         hunt.begin(self._heard)
         self._turn("running", "")
         while True:
             data = await port.read()
             arrival = self._heard = counts.last_arrival = clock.now()
             counts.bytes += len(data)
-            rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._decoder.feed(data)
             block: Block | None = None
             rejects: Sequence[Reject] = ()
-            if rows is not None:
-                rejects = rows.rejects
-                block = stamped(rows, self._stamper, counts, arrival, clock.offset(), clock.is_synced())
+            try:
+                rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._decoder.feed(data)
+                if rows is not None:
+                    rejects = rows.rejects
+                    block = stamped(rows, self._stamper, counts, arrival, clock.offset(), clock.is_synced())
+            except Exception as error:  # a fault of ours costs this read
+                counts.lose(error, data)
+                self._decoder.reset()
             if block is not None:
                 hunt.begin(arrival)
                 if self._state != "running":
@@ -124,9 +129,11 @@ class SerialSource:
             return False
         rate = self._settings.rate
         limit: float | None = self._settings.stale_after
-        if limit is None and rate:
+        if limit == NEVER:
+            limit = None
+        elif limit is None and rate:
             limit = max(SILENT_LEAST_NS, SILENT_PERIODS * 1e9 / rate)
-        elif limit is None and not self.counts.last_arrival:
+        if limit is None and not self.counts.last_arrival:
             limit = SILENT_NS
         return limit is not None and self._flow.is_open and self._clock.now() - self._heard > limit
 

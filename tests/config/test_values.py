@@ -50,6 +50,13 @@ def test_what_is_no_duration(raw: Any, said: str) -> None:
     assert refusal(values.duration, raw) == said
 
 
+def test_a_silence_may_have_no_limit() -> None:
+    assert values.silence("never", AROUND) == values.NEVER
+    assert values.silence("5s", AROUND) == 5 * 10**9
+    assert refusal(values.silence, "Never") == ('expected a duration such as "5s", found "Never"; for no limit: "never"')
+    assert refusal(values.silence, "0s").endswith('found "0s"; for no limit: "never"')
+
+
 @given(st.integers(0, 36500), st.sampled_from(sorted(values.DURATION_UNITS)))
 def test_whole_durations_are_exact(amount: int, unit: str) -> None:
     assert values.duration(f"{amount}{unit}", AROUND) == amount * values.DURATION_UNITS[unit]

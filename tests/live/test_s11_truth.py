@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
@@ -199,3 +200,134 @@ def set_rules(broker: Broker, file: Path, rules: str) -> None:
     file.write_text(rules)
     broker.process.send_signal(signal.SIGHUP)
     until(lambda: broker.log.count("Reloading config") > read, what="the broker to read its rules")
+
+
+EVERY_ROW = """
+[source.imu]
+type = "serial"
+port = "{tty}"
+{rate}
+decode = {{ format = "csv", fields = ["v"] }}
+[model.m]
+path = "{path}"
+[pipeline.nan]
+source = "imu"
+model = "m"
+output = "regress"
+[pipeline.raw]
+source = "imu"
+model = "m"
+[pipeline.windows]
+source = "imu"
+window = {{ size = 2, gap = "1h" }}
+preprocess = "steps.py:before"
+[pipeline.after]
+source = "imu"
+model = "m"
+postprocess = "steps.py:after"
+[pipeline.next]
+source = "after"
+[pipeline.well]
+source = "imu"
+publish = {{ topic = "out/well" }}
+"""
+ALWAYS = """
+def before(window):
+    if window.max() < -1:
+        raise ValueError("never again")
+    return window
+
+def after(outputs):
+    if outputs["y"].max() != 0:
+        raise ValueError("never again")
+    return outputs
+"""
+
+
+@pytest.mark.parametrize("rate", ["", "rate = 5"])
+def test_where_every_row_is_dropped(broker: Broker, tmp_path: Path, rate: str) -> None:
+    """By a model that answers only NaN, by steps that always raise, with and without a rate: said within seconds, and why."""
+    (tmp_path / "steps.py").write_text(ALWAYS)
+    models.root(tmp_path / "m.onnx")
+    text = HEAD.format(port=broker.port) + EVERY_ROW.format(tty=tmp_path / "imu", rate=rate, path=tmp_path / "m.onnx")
+    with Client(broker.port) as client, Sensor(tmp_path / "imu") as sensor, Daemon(tmp_path, text):
+
+        def speaking(value: str, condition: Callable[[Any], object]) -> Callable[[Any], object]:
+            def look(found: Any) -> object:
+                sensor.write(f"{value}\n")
+                return condition(found)
+
+            return look
+
+        client.health(speaking("0", lambda found: all(p["state"] == "running" for p in found["pipelines"].values())))
+        since = time.monotonic()
+        bad = ("nan", "raw", "windows", "after")
+        found = turns(
+            client, speaking("-4", lambda found: all(found["pipelines"][p]["state"] == "failing" for p in bad)), since, LEAST_S
+        )
+        reasons = {name: found["pipelines"][name]["reason"].partition("the newest as ")[2] for name in bad}
+        assert reasons == {
+            "nan": "not_finite: an output of the model is NaN or infinite",
+            "raw": "not_finite: all outputs are NaN or infinite; raw results show them as null",
+            "windows": "preprocess: steps.py:before: ValueError: never again (line 4 of steps.py)",
+            "after": "postprocess: steps.py:after: ValueError: never again (line 9 of steps.py)",
+        }
+        assert found["state"] == "degraded"
+        assert found["pipelines"]["well"]["state"] == "running"
+        assert found["pipelines"]["next"]["state"] == "waiting"
+        assert found["pipelines"]["next"]["reason"].startswith("pipeline after is failing: ")
+        client.health(speaking("0", lambda found: found["state"] == "healthy"))
+        assert balanced(healthy(client))
+
+
+FAULTY = """
+from edged.pipeline import Pipeline
+
+push = Pipeline._push
+
+def fail(self, source, block):
+    if self.name == "bad" and (block.values == 13).any():
+        raise ZeroDivisionError("a fault of edged, put in by a test")
+    push(self, source, block)
+
+Pipeline._push = fail
+
+def same(row):
+    return row
+"""
+CONSUMERS = """
+[source.imu]
+type = "serial"
+port = "{tty}"
+decode = {{ format = "csv", fields = ["v"] }}
+[pipeline.bad]
+source = "imu"
+preprocess = "steps.py:same"
+publish = {{ topic = "out/bad" }}
+[pipeline.good]
+source = "imu"
+publish = {{ topic = "out/good" }}
+"""
+
+
+def test_a_consumer_with_a_fault_costs_its_own_row(broker: Broker, tmp_path: Path) -> None:
+    """The first of a serial source: its neighbour has every row, the process goes on, and the fault is told."""
+    (tmp_path / "steps.py").write_text(FAULTY)
+    text = HEAD.format(port=broker.port) + CONSUMERS.format(tty=tmp_path / "imu")
+    with Client(broker.port) as client, Sensor(tmp_path / "imu") as sensor, Daemon(tmp_path, text) as daemon:
+        client.health(lambda found: found["brokers"]["main"]["state"] == "connected")
+        sensor.write("".join(f"{value}\n" for value in (11, 12, 13, 14, 15)))
+        good, bad = (client.wait(f"out/{name}", count) for name, count in (("good", 5), ("bad", 4)))
+        assert [m.json["outputs"]["v"] for m in good] == [11, 12, 13, 14, 15]
+        assert [m.json["outputs"]["v"] for m in bad] == [11, 12, 14, 15]
+        for _ in range(3):
+            sensor.write("13\n")
+        found = client.health(lambda found: found["pipelines"]["bad"]["state"] == "failing")
+        assert "internal_error: ZeroDivisionError('a fault of edged, put in by a test')" in found["pipelines"]["bad"]["reason"]
+        assert found["pipelines"]["bad"]["dropped"] == {"internal_error": 4}
+        assert found["pipelines"]["good"]["state"] == "running"
+        assert balanced(found)
+        sensor.write("16\n")
+        client.wait("out/bad", 5)
+        client.health(lambda found: found["pipelines"]["bad"]["state"] == "running")
+        assert "please report it" in daemon.log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from edged.pace import GAPS
 from tests.broker import Broker
 from tests.live.daemon import Client, Daemon, Sensor, balanced, until
 
@@ -241,3 +243,83 @@ def test_s15_under_overload_what_is_published_is_younger_than_the_deadline(
     assert ages[int(len(ages) * 0.99)] < 250
     assert counts["dropped"].keys() <= {"expired", "overflow"}
     assert counts["published"] > health["models"]["m"]["rows"] / 2  # the runs are not spent on what expires in them
+
+
+PACES = """
+[source.imu]
+type = "serial"
+port = "{tty}"
+decode = {{ format = "csv", fields = ["v"] }}
+[source.pump]
+type = "mqtt"
+topic = "in/{{pump}}"
+max_keys = 4
+decode = {{ format = "json", fields = ["v"] }}
+[source.door]
+type = "mqtt"
+topic = "door"
+decode = {{ format = "json", fields = ["v"] }}
+[source.quiet]
+type = "mqtt"
+topic = "quiet"
+stale_after = "never"
+decode = {{ format = "json", fields = ["v"] }}
+[pipeline.of_imu]
+source = "imu"
+[pipeline.of_pump]
+source = "pump"
+publish = {{ topic = "out/{{pump}}" }}
+[pipeline.of_door]
+source = "door"
+[pipeline.of_quiet]
+source = "quiet"
+publish = {{ topic = "out/quiet" }}
+"""
+REGULAR_S = 0.1
+LEARNED_S = 30.0
+
+
+def test_the_silence_of_a_regular_sensor_is_noticed_though_nobody_said_how_often_it_speaks(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """It outlives a reload. A door has no pace, and one that may be silent is never said to be."""
+    text = HEAD.format(port=broker.port) + PACES.format(tty=tmp_path / "imu")
+    door = random.Random(7)
+    with Client(broker.port) as client, Sensor(tmp_path / "imu") as sensor, Daemon(tmp_path, text) as daemon:
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected" and h["sources"]["imu"]["state"] == "running")
+        numbers, start = samples(), time.monotonic()
+        regular = [(i * REGULAR_S, topic) for i in range(GAPS + 10) for topic in ("", "in/a", "in/b", "quiet")]
+        irregular = itertools.accumulate(door.expovariate(1 / REGULAR_S) for _ in range(2 * GAPS))
+        for due_s, topic in sorted([*regular, *((at, "door") for at in irregular)]):
+            until(lambda: time.monotonic() >= start + due_s)  # noqa: B023
+            if topic:
+                client.publish(topic, next(numbers), qos=0)
+            else:
+                sensor.write("1\n")
+        health = client.health(lambda h: "silent_after_s" in h["sources"]["imu"] and "silent_after_s" in h["sources"]["pump"])
+        assert health["state"] == "healthy"
+        assert [h.get("silent_after_s") for h in health["sources"].values()] == [LEARNED_S, LEARNED_S, None, None]
+        wait_word(client, "pump/a", b"online")
+        daemon.config.write_text(text.replace("out/quiet", "out/other"))
+        daemon.wait_log("event=reloaded")
+        health = client.health()
+        assert [h.get("silent_after_s") for h in health["sources"].values()] == [LEARNED_S, LEARNED_S, None, None]
+
+        def is_missed() -> bool:
+            client.publish("in/b", next(numbers), qos=0)
+            return word(client, "imu") == word(client, "pump/a") == b"offline"
+
+        until(is_missed, 2 * LEARNED_S)
+        assert word(client, "pump/b") == b"online"
+        health = client.health(lambda h: h["sources"]["imu"]["state"] == "silent")
+        said = "and it came so regularly before that it may take 30 s at most (learned)"
+        assert health["sources"]["imu"]["reason"].endswith(said)
+        assert (health["state"], health["pipelines"]["of_imu"]["state"]) == ("degraded", "waiting")
+        assert health["sources"]["pump"]["reason"] == "1 of 2 keys are silent or frozen"
+        for name in ("door", "quiet"):
+            assert (health["sources"][name]["state"], health["pipelines"][f"of_{name}"]["state"]) == ("running", "running")
+        sensor.write("1\n")
+        client.publish("in/a", next(numbers))
+        wait_word(client, "imu", b"online")
+        wait_word(client, "pump/a", b"online")
+        client.health(lambda h: h["state"] == "healthy")

@@ -134,9 +134,11 @@ def with_limit(folder: Path, limit: int, budget: str = "") -> list[str]:
 
 
 def test_what_tells_frozen_values_is_counted_to_the_byte(tmp_path: Path) -> None:
-    for more in ("", 'frozen_after = "1min"\n'):
-        source = planned(tmp_path, MAIN + PUMPS + more + '[pipeline.p]\nsource = "pumps"\n').whole.sources["pumps"]
-        fresh = Freshness(source.stale_ns, source.frozen_ns, source.width, source.max_keys, source.dtype)
+    for rate, more in (("rate = 1", ""), ("rate = 1", 'frozen_after = "1min"\n'), ("", ""), ("", 'stale_after = "never"\n')):
+        text = MAIN + PUMPS.replace("rate = 1", rate) + more + '[pipeline.p]\nsource = "pumps"\n'
+        source = planned(tmp_path, text).whole.sources["pumps"]
+        assert source.learns_pace == (not rate and not more)
+        fresh = Freshness(source.stale_ns, source.frozen_ns, source.width, source.max_keys, source.dtype, source.learns_pace)
         assert freshness_bytes(source) == fresh.nbytes
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.assemble import Assembly
+from edged.pace import GAPS
 from edged.records import NONE
 from edged.runtime.availability import AT_ONCE, Availability
 from edged.runtime.states import states
@@ -29,8 +30,8 @@ publish = { topic = "out/{key}" }
 
 
 class Rig:
-    def __init__(self, make: Callable[[str], Assembly], clock: Any, keys: int = 2) -> None:
-        self.a = make(CONFIG.replace("KEYS", str(keys)))
+    def __init__(self, make: Callable[[str], Assembly], clock: Any, keys: int = 2, config: str = CONFIG) -> None:
+        self.a = make(config.replace("KEYS", str(keys)))
         self.clock = clock
         self.link = self.a.links["main"]
         self.link.state = "connected"
@@ -112,6 +113,28 @@ async def test_the_topic_of_a_key_that_gave_way_is_removed(make: Callable[[str],
     rig.clock.pass_s(11)
     rig.hear("pump/1/a")
     assert rig.look() == {"pump/1/b": "", "pump/1/a": "online", "pump/1/c": "offline"}
+
+
+async def test_of_a_key_without_a_limit_nothing_is_said_before_its_pace_is_learned(
+    make: Callable[[str], Assembly], clock: Any
+) -> None:
+    rig = Rig(make, clock, 3, CONFIG.replace('stale_after = "10s"\nfrozen_after = "20s"\n', ""))
+    for second in range(GAPS + 1):
+        rig.hear("pump/1/a")
+        if second in (0, 3, 4, 20):
+            rig.hear("pump/1/door")
+        assert rig.look(1) in ({}, {"door": "offline", "pump": "online"}, {"pump/1/a": "online"})
+    assert rig.look(30) == {"pump": "offline", "pump/1/a": "offline"}
+    rig.hear("pump/1/door")
+    assert rig.look() == {"pump": "online"}
+    rig.hear("pump/1/a")
+    assert rig.look() == {"pump/1/a": "online"}
+    rig.clock.pass_s(60)
+    rig.hear("pump/1/door")
+    assert rig.look() == {"pump/1/a": "offline"}
+    rig.hear("pump/1/a")  # twice in a row it was silent for longer: it has no pace
+    assert rig.look() == {"pump/1/a": ""}
+    assert rig.look(10**6) == {}
 
 
 async def test_many_keys_are_said_a_few_at_a_time(make: Callable[[str], Assembly], clock: Any) -> None:

@@ -110,11 +110,25 @@ async def test_a_run_that_never_returns_ends_the_process_in_good_order(make: Any
 async def test_a_bug_ends_the_process_with_its_own_status(make: Any, tmp_path: Path) -> None:
     a = make(SIMULATE, Clock())
 
+    async def broken(push: Any) -> None:
+        raise ZeroDivisionError
+
+    a.readers["in"].run = broken  # type: ignore[method-assign]
+    assert await lived(a) == (EX_SOFTWARE, ["ready", "stopping"])
+
+
+async def test_a_consumer_that_fails_costs_nobody_else_anything(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_text("1\n2\n3\n")
+    a = make(REPLAY.format(path=tmp_path / "run.csv") + '[pipeline.q]\nsource = "in"\npublish = []\n', Clock())
+
     def broken(block: Any) -> None:
         raise ZeroDivisionError
 
-    next(iter(a.consumers.values())).append(broken)
-    assert await lived(a) == (EX_SOFTWARE, ["ready", "stopping"])
+    a.consumers["in"].insert(0, broken)
+    assert await lived(a) == (EX_OK, ["ready", "stopping"])
+    assert [a.pipelines[name].counts.due for name in ("p", "q")] == [3, 3]
+    counts = a.sources["in"].counts
+    assert (set(counts.drops.by_reason), counts.balance(), counts.rows) == ({"internal_error"}, 0, 3)
 
 
 async def test_a_bug_in_a_callback_too(make: Any) -> None:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edged.assemble import Assembly
-from edged.records import NONE, Block
+from edged.records import NONE, Block, Receipt
 from edged.runtime.states import GOOD, states
 from edged.sources.mqtt import MqttSource
 from tests import models
+from tests.ptys import until
 
 CONFIG = """
 [source.in]
@@ -53,6 +55,173 @@ path = "{path}"
 source = "in"
 model = "m"
 """
+
+ROOT = """
+[source.in]
+type = "mqtt"
+topic = "in/{{k}}"
+{rate}
+decode = {{{{ format = "csv", fields = ["v"] }}}}
+[model.m]
+path = "{{path}}"
+run = "inline"
+[pipeline.p]
+source = "in"
+model = "m"
+{more}
+"""
+STEPS = """
+def before(row):
+    if row.max() > 99:
+        raise ValueError("too much")
+    return row
+
+def after(outputs):
+    if outputs["y"].max() > 9:
+        raise ValueError("too much")
+    return outputs
+"""
+JOIN = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+decode = { format = "csv", fields = ["v"] }
+[source.other]
+type = "mqtt"
+topic = "other"
+decode = { format = "csv", fields = ["w"] }
+[pipeline.p]
+source = ["in", "other"]
+align = { tolerance = "5s" }
+"""
+Hear = Callable[..., Any]
+
+
+@pytest.fixture
+def hear(make: Callable[[str], Assembly], clock: Any) -> Callable[[str], tuple[Assembly, Hear, Hear]]:
+    """Of a configuration: its parts, what sends a message to them, and what says the state of a pipeline."""
+
+    def build(text: str) -> tuple[Assembly, Hear, Hear]:
+        a = make(text)
+        a.links["main"].state = "connected"
+
+        async def say(payload: str, topic: str = "in/a", after_s: float = 0.0) -> tuple[str, str]:
+            clock.pass_s(after_s)
+            a.routers["main"].on_publishes([(topic.encode(), payload.encode(), 1, False, (), NONE, b"")])
+            await until(lambda: not any(p.has_waiting or p.counts.running for p in a.pipelines.values()))
+            return seen()
+
+        def seen(name: str = "p", kind: str = "pipeline") -> tuple[str, str]:
+            return next((s.state, s.reason) for s in states(a, clock.now()) if (s.kind, s.name) == (kind, name))
+
+        return a, say, seen
+
+    return build
+
+
+@pytest.mark.parametrize("rate", ["", "rate = 1"])
+@pytest.mark.parametrize(
+    ("bad", "more", "reason"),
+    [
+        ("-1", 'output = "regress"', "not_finite: an output of the model is NaN or infinite"),
+        ("-1", "", "not_finite: all outputs are NaN or infinite; raw results show them as null"),
+        ("-1", 'output = "regress"\nwindow = { size = 1, gap = "1h" }', "not_finite: an output of the model is NaN or infinite"),
+        ("100", 'preprocess = "steps.py:before"', "preprocess: steps.py:before: ValueError: too much (line 4 of steps.py)"),
+        ("100", 'postprocess = "steps.py:after"', "postprocess: steps.py:after: ValueError: too much (line 9 of steps.py)"),
+    ],
+)
+async def test_where_every_row_is_dropped_the_pipeline_fails(
+    hear: Any, clock: Any, tmp_path: Path, rate: str, bad: str, more: str, reason: str
+) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    text = ROOT.format(rate=rate, more=more.replace("{", "{{").replace("}", "}}")).format(
+        k="{k}", path=models.root(tmp_path / "m.onnx")
+    )
+    a, say, seen = hear(text)
+    assert (await say(bad))[0] == ("running" if "null" in reason else "filling")
+    clock.pass_s(2)
+    assert seen() == ("failing", f"the last one came to nothing, as {reason}")
+    assert (await say("4", after_s=1))[0] == "running"
+    since = a.pipelines["p"].counts.last_result
+    assert (await say(bad, after_s=1))[0] == "running"  # one may be chance
+    await say(bad, after_s=1)
+    assert (await say(bad, after_s=1)) == ("failing", f"the last 3 came to nothing, the newest as {reason}")
+    if "null" not in reason:
+        assert a.pipelines["p"].counts.last_result == since
+    assert (await say("4", after_s=1)) == ("running", "")
+    a.close()
+
+
+async def test_a_join_that_fits_nothing_fails(hear: Any) -> None:
+    _, say, _ = hear(JOIN)
+    await say("1", "other")
+    assert (await say("1", "in/x", after_s=1)) == ("running", "")
+    for _ in range(3):
+        found = await say("1", "in/x", after_s=6)
+    reason = "a joined value was older than its tolerance (align.tolerance, or stale_after of its source)"
+    assert found == ("failing", f"the last 3 came to nothing, the newest as stale_join: {reason}")
+    await say("1", "other")
+    assert (await say("1", "in/x", after_s=1)) == ("running", "")
+
+
+async def test_what_reads_a_pipeline_that_fails_waits_for_it(hear: Any, clock: Any, tmp_path: Path) -> None:
+    chained = (
+        '[pipeline.next]\nsource = "p"\n[pipeline.gated]\nsource = "in"\ngate = { source = "p", of = "values.y0", above = 1 }\n'
+    )
+    text = ROOT.format(rate="", more='output = "regress"').format(k="{k}", path=models.root(tmp_path / "m.onnx")) + chained
+    a, say, seen = hear(text)
+    await say("4")
+    assert {seen(name) for name in ("p", "next", "gated")} == {("running", "")}
+    for _ in range(3):
+        await say("-1", after_s=5)
+    assert seen()[0] == "failing"
+    assert seen("next") == ("waiting", f"pipeline p is failing: {seen()[1]}")
+    a.close()
+
+
+async def test_where_every_request_fails_the_pipeline_does(hear: Any, clock: Any, tmp_path: Path) -> None:
+    text = ROOT.format(rate='reply = "answers"', more='output = "regress"\npublish = []')
+    a, _, seen = hear(text.format(k="{k}", path=models.root(tmp_path / "m.onnx")))
+    properties = b"\x08" + len(b"answers").to_bytes(2, "big") + b"answers"
+
+    async def ask(payload: bytes) -> tuple[str, str]:
+        clock.pass_s(1)
+        a.routers["main"].on_publishes([(b"in/a", payload, 0, False, (), Receipt(0), properties)])
+        await until(lambda: not any(p.has_waiting or p.counts.running for p in a.pipelines.values()))
+        return seen()
+
+    assert await ask(b"4") == ("running", "")
+    for payload in (b"-1", b"-4", b"-9"):
+        found = await ask(payload)
+    why = "the last 3 came to nothing, the newest as not_finite: an output of the model is NaN or infinite"
+    assert found == ("failing", why)
+    assert a.replies[0].counts.failed == {"not_finite": 3}
+    assert await ask(b"9") == ("running", "")
+    a.close()
+
+
+async def test_a_closed_gate_is_no_failure(hear: Any, clock: Any) -> None:
+    _, say, seen = hear(CONFIG + 'gate = { source = "in", of = "v", above = 5 }\n')
+    await say("9", "in/x")
+    await say("1", "in/y")
+    await say("1", "in/x")
+    for _ in range(20):
+        await say("1", "in/x")
+        await say("1", "in/y", after_s=1)
+    assert seen("q") == ("closed", "gate in: its conditions do not hold")
+
+
+async def test_bad_values_only_are_said_without_a_limit_too(hear: Any, clock: Any) -> None:
+    _, say, seen = hear(CONFIG)
+    await say("1", "in/y")
+    for _ in range(3):
+        assert seen("door", "source") == ("running", "")
+        await say("nan", "in/y", after_s=1)
+    state, reason = seen("door", "source")
+    assert state == "bad values"
+    assert reason.startswith("the last 3 came to nothing, the newest as not_finite")
+    await say("1", "in/y", after_s=1)
+    assert seen("door", "source") == ("running", "")
 
 
 async def test_bad_values_are_no_data_and_a_source_that_is_held_back_is_not_silent(

@@ -15,7 +15,7 @@ from edged.flow import Flow
 from edged.recording import MAGIC, Recorder
 from edged.records import Block
 from edged.sources.counts import SourceCounts
-from edged.sources.replay import ReplaySource
+from edged.sources.replay import CHUNK_BYTES, ReplaySource
 from edged.stamp import KeyTable, Stamper
 from edged.view import View
 from tests.pictures import BLUE, GREEN, RED, pixels, png
@@ -256,3 +256,22 @@ async def test_an_empty_file_is_finished_at_once(tmp_path: Path) -> None:
     p = Played(write(tmp_path / "empty.csv", b""))
     await p.play()
     assert p.blocks == []
+
+
+async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
+    class Faulty:
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.reset, self.pending = inner, inner.reset, 0
+            self.pieces = 0
+
+        def feed(self, data: bytes) -> Any:
+            self.pieces += 1
+            if self.pieces == 2:
+                raise ZeroDivisionError("13")
+            return self.inner.feed(data)
+
+    path = write(tmp_path / "run.csv", b"1,2\n" * (3 * CHUNK_BYTES // 4))
+    replay = Played(path, rate=100.0)
+    replay.source._stream = Faulty(replay.source._stream)  # type: ignore[assignment]
+    await replay.play()
+    assert (len(replay.values), replay.counts.drops.by_reason) == (2 * CHUNK_BYTES // 4, {"internal_error": 1})

@@ -11,6 +11,7 @@ import pytest
 from edged.clock import Clock
 from edged.config.schema import Decode, FieldSpec, Frame
 from edged.config.schema import SerialSource as Settings
+from edged.config.values import NEVER
 from edged.decode import DecodePlan, make_stream_decoder, plan_decode
 from edged.errors import Retryable
 from edged.flow import Flow
@@ -279,3 +280,49 @@ async def test_stopping_leaves_the_port_free() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
     pty.hang_up()
+
+
+class Faulty:
+    """A decoder with a fault of ours: it fails at a line that says 13."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.reset = inner.reset
+
+    def feed(self, data: bytes) -> Any:
+        if b"13" in data:
+            raise ZeroDivisionError("13")
+        return self.inner.feed(data)
+
+
+def test_a_fault_in_a_decoder_costs_its_read(run: Callable[..., None]) -> None:
+    async def main() -> None:
+        pty = Pty()
+        sensor = Sensor(pty.path)
+        sensor.source._decoder = Faulty(sensor.source._decoder)
+        async with sensor.running() as task:
+            for read, seen in ((b"1,2\n", 1), (b"13,2\n", 2), (b"3,4\n", 3)):
+                pty.write(read)
+                await until(lambda seen=seen: sensor.counts.read == seen)
+            assert sensor.values == [[1, 2], [3, 4]]
+            assert not task.done()
+            assert sensor.counts.drops.by_reason == {"internal_error": 1}
+            assert sensor.counts.balance() == 0
+        pty.hang_up()
+
+    run(main())
+
+
+def test_a_source_that_may_be_silent_is_not_called_so(run: Callable[..., None]) -> None:
+    async def main() -> None:
+        for stale_after, state in ((NEVER, "running"), (None, "silent")):
+            pty = Pty()
+            sensor = Sensor(pty.path, rate=1.0, stale_after=stale_after)
+            async with sensor.running():
+                pty.write(b"1,2\n")
+                await until(lambda sensor=sensor: sensor.blocks)
+                sensor.clock.skew = 3600 * 10**9
+                assert sensor.source.state == state
+            pty.hang_up()
+
+    run(main())
