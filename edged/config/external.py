@@ -85,7 +85,7 @@ def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) ->
     host = found[1].strip("[]")
     port = int(found[2]) if found[2] else None
     if port is not None and not 1 <= port <= 65535:
-        raise ValueError(f"expected a port from 1 to 65535, found {port}")
+        raise ValueError("expected a port from 1 to 65535" + (f", found {port}" if is_shown else ""))
     return host, port
 
 
@@ -146,8 +146,9 @@ def _external(raw: object, around: Surroundings) -> str:
     if not isinstance(raw, dict):
         raise ValueError(f"expected a text, {EXT_FORMS}, found {kind(raw)}")
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
-        keys = ", ".join(raw) if raw else "nothing"
-        cure = did_you_mean(keys, ("credential", "env", "file"))
+        known = ("credential", "env", "file")
+        keys = " and ".join(key if key in known else "a key that is none of these" for key in raw) or "nothing"
+        cure = did_you_mean(next(iter(raw)), known) if len(raw) == 1 else ""
         raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{cure}")
     ((where, called),) = raw.items()
     if not isinstance(called, str) or not called:

@@ -32,7 +32,7 @@ def plan_links(
         if other != name:
             at.wrong(
                 "client_id",
-                f'"{client_id}" is that of broker.{other} at the same address: the broker would end one connection for the other',
+                f"this name is that of broker.{other} at the same address: the broker would end one connection for the other",
             )
         mine = [s for s in sources.values() if s.broker == name]
         _check_packet(at, broker, mine)

@@ -70,9 +70,10 @@ def test_text_comes_from_the_file_the_environment_a_file_or_a_credential(tmp_pat
         ({"credential": "absent"}, "is LoadCredential=absent:/path in the unit?"),
         ({"credential": "../mqtt"}, "expected the name of a credential"),
         ({}, "found a table with nothing"),
-        ({"env": "A", "file": "b"}, "found a table with env, file"),
+        ({"env": "A", "file": "b"}, "found a table with env and file"),
         ({"env": 5}, "found a number for env"),
-        ({"path": "b"}, "found a table with path"),
+        ({"hunter2": "b"}, "found a table with a key that is none of these"),
+        ({"fil": "b"}, 'found a table with a key that is none of these; did you mean "file"?'),
         (12345678, "found a number"),
         ("", "found an empty one"),
     ],
@@ -85,6 +86,7 @@ def test_what_is_no_text(tmp_path: Path, raw: Any, said: str) -> None:
         external.ext(raw, around)
     assert said in str(caught.value)
     assert "12345678" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_without_systemd_a_credential_names_the_cure() -> None:
