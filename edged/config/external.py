@@ -13,6 +13,7 @@ from typing import Annotated
 
 from edged.config.values import BrokerUrl, Secret, Surroundings, Value
 from edged.config.words import did_you_mean, kind, nearest, shown
+from edged.rights import others_may_read
 
 
 def client_id(raw: object, around: Surroundings) -> str:
@@ -106,6 +107,8 @@ def secret(raw: object, around: Surroundings) -> Secret:
             'a secret in the file can be read by whoever reads the file; better { credential = "name" }, '
             '{ env = "NAME" } or { file = "path" }'
         )
+    elif isinstance(raw, dict) and "file" in raw and others_may_read(file := around.folder / raw["file"]):
+        around.warnings.append(f"every user of this machine may read {file}; chmod o= {file}")
     return plain
 
 
@@ -114,6 +117,8 @@ def private_key(raw: object, around: Surroundings) -> Secret:
     if "-----BEGIN " not in plain:
         cure = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
         raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{cure}")
+    if PASS_PHRASE.search(plain.reveal()):
+        raise ValueError(f"expected a key without a pass phrase, found one with: {NO_PASS_PHRASE}")
     return plain
 
 
@@ -137,6 +142,8 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
     return tuple(str(one) for one in names)
 
 
+PASS_PHRASE = re.compile(r"-----BEGIN ENCRYPTED|^Proc-Type:.*ENCRYPTED", re.MULTILINE)
+NO_PASS_PHRASE = "nobody is there to type it; openssl pkey -in key.pem -out plain.pem writes it without, for edged's eyes only"
 EXT_FORMS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -115,3 +117,31 @@ def test_a_device_id_is_one_level_of_a_topic() -> None:
     for text in ("a/b", "a+", "#"):
         with pytest.raises(ValueError, match="without / "):
             external.device_id(text, NOWHERE)
+
+
+@pytest.mark.parametrize("parse", [external.secret, external.private_key])
+def test_a_secret_in_a_file_that_everybody_may_read_is_warned_of(parse: Any, tmp_path: Path) -> None:
+    """Pytest's own folders are closed to others."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = folder / "secret"
+        file.write_text("-----BEGIN PRIVATE KEY-----\nhunter2\n")
+        for mode, warnings in ((0o644, [f"every user of this machine may read {file}; chmod o= {file}"]), (0o640, [])):
+            file.chmod(mode)
+            around = Surroundings(folder, {})
+            parse({"file": "secret"}, around)
+            assert around.warnings == warnings
+        file.chmod(0o644)
+        folder.chmod(0o700)
+        around = Surroundings(folder, {})
+        parse({"file": "secret"}, around)
+        assert around.warnings == []
+
+
+@pytest.mark.parametrize("form", [["-aes256"], ["-aes256", "-traditional"]])
+def test_a_key_with_a_pass_phrase_is_refused(form: list[str], tmp_path: Path) -> None:
+    command = ["openssl", "genrsa", *form, "-passout", "pass:hunter2", "-out", str(tmp_path / "key.pem"), "2048"]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(ValueError, match="expected a key without a pass phrase, found one with: nobody is there to type it"):
+        external.private_key({"file": "key.pem"}, Surroundings(tmp_path, {}))
