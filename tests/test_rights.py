@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,12 +15,11 @@ NOBODY = pwd.getpwnam("nobody")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Open on the whole way, which pytest's own folders are not."""
-    for one in (tmp_path, *tmp_path.parents):
-        if one.owner() == tmp_path.owner() and one != Path("/"):
-            one.chmod(0o755 if not one.stat().st_mode & 0o1000 else 0o1777)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """Pytest's own are closed to others."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def test_a_file_that_others_may_read(folder: Path) -> None:
