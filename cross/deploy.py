@@ -249,7 +249,14 @@ def deploy(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
     device = connect(asked.host, options, found)
     files = [{"path": part.path, "sha256": part.sha256, "size": part.size} for part in parts_of(folder)]
     show(f"bundle {folder.name}")
-    request = {"ask": "deploy", "name": folder.name, "files": files, "watch_s": asked.watch, "ready_s": asked.ready}
+    request = {
+        "ask": "deploy",
+        "name": folder.name,
+        "files": files,
+        "verify": (HERE / "verify").read_text(),
+        "watch_s": asked.watch,
+        "ready_s": asked.ready,
+    }
     return order(device, request, folder)
 
 
