@@ -26,6 +26,7 @@ from cross.target import Refused, System, Target
 from edged import __version__
 from edged.config.document import SyntaxProblem, parse
 from edged.model.onnx_file import read_onnx
+from edged.process import complain, say
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
@@ -94,7 +95,7 @@ def of_configuration(config: Path) -> dict[str, Path]:
     files = {"edged.toml": config}
     for key, named in sorted(named_files(values)):
         if PurePosixPath(named).is_absolute():
-            print(f"not in the bundle, must be on the device: {named} ({key})", file=sys.stderr)
+            complain(f"not in the bundle, must be on the device: {named} ({key})")
         elif ".." in PurePosixPath(named).parts:
             raise Refused(
                 f"{config}: {key}: {named} lies outside the configuration's folder: move it there, or give its whole path"
@@ -267,9 +268,9 @@ def main(argv: list[str] | None = None) -> int:
         target = targets.read(asked.target)
         made = build(target, target.system(asked.system), asked.out, asked.config, asked.wheels, asked.sign)
     except Refused as refused:
-        print(f"bundle: {refused}", file=sys.stderr)
+        complain(f"bundle: {refused}")
         return 1
-    print(made)
+    say(str(made))
     return 0
 
 

@@ -93,7 +93,25 @@ def put_a_pipe(made: Path) -> None:
     os.mkfifo(made / "wheels" / "a.whl")
 
 
-HARMS = [damage, lose, add, link, empty_the_list, lose_the_list, lose_the_verifier, link_what_is_listed, put_a_pipe]
+def steer_the_terminal(made: Path) -> None:
+    """By the names of files, one of which is listed."""
+    (made / "wheels" / "\x1b[2J.whl").write_bytes(b"b")
+    with (made / "manifest").open("a") as manifest:
+        manifest.write(f"{'0' * 64}  \x1b]0;owned\x07\n")
+
+
+HARMS = [
+    steer_the_terminal,
+    damage,
+    lose,
+    add,
+    link,
+    empty_the_list,
+    lose_the_list,
+    lose_the_verifier,
+    link_what_is_listed,
+    put_a_pipe,
+]
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -103,6 +121,7 @@ def test_a_bundle_that_is_not_whole_is_refused(harm: Callable[[Path], None], tmp
     status, out, err = install(made)
     assert (status, out) == (DAMAGED, "")
     assert "unpack or copy it again" in err
+    assert all(c.isprintable() or c == "\n" for c in err)
 
 
 @pytest.mark.parametrize(
