@@ -46,8 +46,8 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
     problems: list[Problem] = []
     for key, file in files.items():
         if (who := who_may_write(file)) is not None:
-            text = f"edged runs as root, and {who}: what is written there runs as root too; give it to root alone, or use a user"
-            Scope(key, problems).warn("", text)
+            cure = "what is written there runs as root too; give it to root alone, or run edged as a user of its own"
+            Scope(key, problems).warn("", f"edged runs as root, and {who}: {cure}")
     return problems
 
 
