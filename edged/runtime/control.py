@@ -149,7 +149,7 @@ class Control:
 
 
 def _request(line: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):  # of brackets without end
         found = json.loads(line)
         if isinstance(found, dict):
             return found

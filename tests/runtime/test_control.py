@@ -39,6 +39,10 @@ async def test_a_line_in_and_a_line_out(environ: Path) -> None:
         writer.write(b"no json\n")
         assert await reader.readline() == b'{"ok": true, "heard": {}}\n'
         writer.close()
+        reader, writer = await asyncio.open_unix_connection(str(environ / socket_name(config)))
+        writer.write(b"[" * 60_000 + b"\n")
+        assert await reader.readline() == b'{"ok": true, "heard": {}}\n'
+        writer.close()
     assert not (environ / socket_name(config)).exists()
     with pytest.raises(FileNotFoundError, match="no edged runs with"):
         ask(config, ASKED)
