@@ -17,9 +17,10 @@ from edged.errors import Fatal
 from edged.readable import readable_lines
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
+MALLOC = ((M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024), (M_ARENA_MAX, 1))
+
 _was_closed: set[int] = set()
 """Numbers of the standard streams that the parent had closed."""
-MALLOC = ((M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024), (M_ARENA_MAX, 1))
 
 
 def set_up() -> bool:
