@@ -73,6 +73,9 @@ def _url_cure(address: str, scheme: str, authority: str) -> str:
 def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) -> tuple[str, int | None]:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]?#]+)(?::(\d{1,5}))?/?", authority)
     if found is None:
+        name, colon, rest = authority.partition(":")
+        if name and colon and not re.match(r"\d*(/|$)|[0-9A-Fa-f]*:", rest):  # the host may be missing: mqtt://user:password
+            raise ValueError(f"expected {wanted}, found something else than a port after the host, not shown here")
         cure = ""
         if authority.count(":") > 1:
             cure = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"

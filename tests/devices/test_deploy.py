@@ -191,7 +191,7 @@ def test_nobody_else_reads_the_configuration(device: Device) -> None:
     )
     assert found.splitlines() == ["-rw-r----- root:edged f", "drwxr-x--- root:edged d", "drwx------ root d"]
     found = device.root(
-        f"su -s /bin/sh -c 'grep -rl ^username /etc/edged* /opt/edged /tmp /var/lib/edged 2>/dev/null || true' {USER}"
+        f"su -s /bin/sh -c 'grep -rl in/seldom /etc/edged* /opt/edged /tmp /var/lib/edged 2>/dev/null || true' {USER}"
     )
     assert found == ""
 
