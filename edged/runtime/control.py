@@ -26,8 +26,9 @@ import structlog
 MOST_BYTES = 64 * 1024
 MOST_CLIENTS = 8
 """Who waits for an answer at a time."""
-MOST_SILENT = 8
-"""Who has not asked yet at a time; of more, the one that has been silent longest goes."""
+MOST_SILENT = 32
+"""Who has not asked yet at a time; of more, the one that has been silent longest goes. Room for many that come in one turn of the
+loop, whose requests are still on their way."""
 SILENT_S = 2.0
 """For a request to come, and for an answer to be taken."""
 MOST_ANSWER = 16 * 1024 * 1024
