@@ -26,6 +26,7 @@ from cross.target import Refused, System, Target
 from edged import __version__
 from edged.config.document import SyntaxProblem, parse
 from edged.model.onnx_file import read_onnx
+from edged.process import complain, say
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"
@@ -34,6 +35,7 @@ SPARE_MIB = 24
 
 FILE_KEYS = (("model", "path"), ("model", "labels"), ("source", "path"), ("broker", "ca"), ("broker", "cert"))
 """Where in `[kind.name]` a configuration names files that it needs at its start, besides steps (`file.py:function`)."""
+PROGRAMS = ("install", "verify")
 STEP = re.compile(r"(.+\.py):\w+")
 
 Files = dict[str, Path | bytes]
@@ -55,7 +57,7 @@ def build(target: Target, system: System, out: Path, config: Path | None = None,
     pip = [wheel for wheel in wheels.tool_wheels(cache) if wheel.name.startswith("pip-")]
     files: Files = {f"wheels/{wheel.name}": wheel for wheel in (*brought, *pip)}
     files["requirements.txt"] = "".join(f"{wheels.pin(wheel)}\n" for wheel in sorted(brought)).encode()
-    files["install"] = ROOT / "cross" / "install"
+    files |= {name: ROOT / "cross" / name for name in PROGRAMS}
     files |= {f"systemd/{name}": file for name, file in _below(ROOT / "systemd")}
     if config is not None:
         files |= {f"config/{name}": file for name, file in of_configuration(config).items()}
@@ -93,13 +95,17 @@ def of_configuration(config: Path) -> dict[str, Path]:
     files = {"edged.toml": config}
     for key, named in sorted(named_files(values)):
         if PurePosixPath(named).is_absolute():
-            print(f"not in the bundle, must be on the device: {named} ({key})", file=sys.stderr)
+            complain(f"not in the bundle, must be on the device: {named} ({key})")
         elif ".." in PurePosixPath(named).parts:
             raise Refused(
                 f"{config}: {key}: {named} lies outside the configuration's folder: move it there, or give its whole path"
             )
         elif not (config.parent / named).exists():
             raise Refused(f"{config}: {key}: {config.parent / named} is not there: correct the path or bring the file")
+        elif not (config.parent / named).resolve().is_relative_to(config.parent.resolve()):
+            raise Refused(
+                f"{config}: {key}: {named} leads out of the configuration's folder by a link: put the file itself there"
+            )
         else:
             files |= _whole(config.parent / named, named)
     return files
@@ -137,21 +143,33 @@ def _whole(path: Path, named: str) -> dict[str, Path]:
     place = PurePosixPath(named)
     if path.is_dir():
         return {str(place / name): file for name, file in _below(path)}
+    _plain(path.resolve())
     beside: tuple[Path, ...] = ()
     if path.suffix == ".onnx":
         try:
             beside = read_onnx(path).external_files
         except ValueError as error:
             raise Refused(f"{path}: {error}") from None
-    return {str(place): path} | {str(place.parent / file.relative_to(path.parent).as_posix()): file for file in beside}
+    return {str(place): path} | {str(place.parent / file.relative_to(path.parent).as_posix()): _plain(file) for file in beside}
 
 
 def _below(folder: Path) -> Iterator[tuple[str, Path]]:
     """The files of a folder, without hidden ones and what Python leaves."""
     for file in sorted(folder.rglob("*")):
         place = file.relative_to(folder)
-        if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in place.parts):
-            yield place.as_posix(), file
+        if not any(part.startswith(".") or part == "__pycache__" for part in place.parts) and not _is_folder(file):
+            yield place.as_posix(), _plain(file)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _plain(file: Path) -> Path:
+    """The file itself: a link in a model that somebody else made could bring any file of this machine along."""
+    if file.is_symlink() or not file.is_file():
+        raise Refused(f"{file} is {'a link' if file.is_symlink() else 'no plain file'}: put the file itself there, or remove it")
+    return file
 
 
 # Writing it
@@ -168,10 +186,13 @@ def write(files: Files, stem: str, out: Path, sign: str = "") -> Path:
             (new / place).parent.mkdir(parents=True, exist_ok=True)
             (new / place).write_bytes(_bytes(part))
             (new / place).chmod(_mode(place))
+        for folder in _closed_folders(files):
+            (new / folder).chmod(CLOSED_FOLDER)
         if sign:
             _sign(new / "manifest", sign)
         packed = Path(work) / f"{name}.tar"
         pack(new, packed)
+        packed.chmod(0o640)
         shutil.rmtree(out / name, ignore_errors=True)
         new.rename(out / name)
         return packed.rename(out / f"{name}.tar")
@@ -191,15 +212,32 @@ def pack(folder: Path, packed: Path) -> None:
     """A tar that depends on names and contents only."""
     with tarfile.open(packed, "w", format=tarfile.GNU_FORMAT) as tar:
         for file in sorted(folder.rglob("*")):
+            place = file.relative_to(folder).as_posix()
+            entry = tarfile.TarInfo(f"{folder.name}/{place}")
+            entry.mtime = 315532800
             if file.is_file():
-                entry = tarfile.TarInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}")
                 data = file.read_bytes()
-                entry.size, entry.mode, entry.mtime = len(data), _mode(file.name), 315532800
+                entry.size, entry.mode = len(data), _mode(place)
                 tar.addfile(entry, io.BytesIO(data))
+            elif _is_closed(place):
+                entry.type, entry.mode = tarfile.DIRTYPE, CLOSED_FOLDER
+                tar.addfile(entry)
+
+
+CLOSED_FOLDER = 0o750
+
+
+def _is_closed(place: str) -> bool:
+    """The configuration: there may be passwords in it."""
+    return PurePosixPath(place).parts[0] == "config"
+
+
+def _closed_folders(files: Files) -> set[str]:
+    return {str(folder) for place in files if _is_closed(place) for folder in PurePosixPath(place).parents if str(folder) != "."}
 
 
 def _mode(place: str) -> int:
-    return 0o755 if place == "install" else 0o644
+    return 0o755 if place in PROGRAMS else 0o640 if _is_closed(place) else 0o644
 
 
 def _bytes(part: Path | bytes) -> bytes:
@@ -230,9 +268,9 @@ def main(argv: list[str] | None = None) -> int:
         target = targets.read(asked.target)
         made = build(target, target.system(asked.system), asked.out, asked.config, asked.wheels, asked.sign)
     except Refused as refused:
-        print(f"bundle: {refused}", file=sys.stderr)
+        complain(f"bundle: {refused}")
         return 1
-    print(made)
+    say(str(made))
     return 0
 
 

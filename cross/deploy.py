@@ -14,6 +14,7 @@ import json
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from typing import Any
 from cross import bundle, facts
 from cross import target as targets
 from cross.target import Refused
+from edged.errors import Fatal
+from edged.process import complain, say
+from edged.readable import readable
 
 HERE = Path(__file__).parent
 ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=15")
@@ -96,7 +100,9 @@ def _sha256(file: Path) -> str:
 def look(host: str, options: tuple[str, ...]) -> dict[str, str]:
     """What the device is. Raises Refused."""
     script = (HERE / "look.sh").read_bytes()
-    done = subprocess.run(Device(host, options).ssh("sh -s"), input=script, stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(Device(host, options).ssh("sh -s"), input=script, capture_output=True, check=False)
+    if done.stderr:
+        complain(_text(done.stderr))
     if done.returncode == SSH_FAILED:
         raise Refused(f"no connection to {host}, see above: does `ssh {host}` work?")
     try:
@@ -113,7 +119,7 @@ def connect(host: str, options: tuple[str, ...], found: dict[str, str]) -> Devic
         return Device(host, options, is_root=False)
     if not sys.stdin.isatty():
         raise Refused(f"sudo asks {found['user']} for a password there, and nobody is here to give it: run it in a terminal")
-    asked = getpass.getpass(f"sudo's password of {found['user']} on {host}: ")
+    asked = getpass.getpass(readable(f"sudo's password of {found['user']} on {host}: "))
     return verified(Device(host, options, asked, is_root=False))
 
 
@@ -148,9 +154,10 @@ def order(device: Device, request: dict[str, Any], folder: Path | None = None) -
 def _converse(device: Device, request: dict[str, Any], folder: Path | None, progress: _Progress) -> int:
     source = (HERE / "device.py").read_bytes()
     command = device.as_root("python3", "-I", "-c", BOOT, str(len(source)))
-    process = subprocess.Popen(device.ssh(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(device.ssh(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
+    relay = _relay(process.stderr)
     try:
         with contextlib.suppress(BrokenPipeError):  # what it said last stands in its output
             process.stdin.write(device.first_words + source + json.dumps(request).encode() + b"\n")
@@ -175,6 +182,7 @@ def _converse(device: Device, request: dict[str, Any], folder: Path | None, prog
             process.stdin.close()
         process.stdout.close()
         code = process.wait()
+        relay.join(ENDING_S)  # a connection that ssh keeps for later may hold it open
     raise Cut(f"ssh ended with status {code}")
 
 
@@ -183,7 +191,24 @@ def _said(line: bytes) -> dict[str, Any]:
         found = json.loads(line)
     except ValueError:
         found = None
-    return found if isinstance(found, dict) else {"say": line.decode("utf-8", "replace").rstrip()}
+    return found if isinstance(found, dict) else {"say": _text(line)}
+
+
+def _text(said: bytes) -> str:
+    return said.decode("utf-8", "replace").rstrip()
+
+
+def _relay(errors: Any) -> threading.Thread:
+    """Passes on what ssh and the device say on standard error, as a terminal may be shown it."""
+
+    def relay() -> None:
+        with errors:
+            for line in errors:
+                complain(_text(line))
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    return thread
 
 
 class _Progress:
@@ -226,7 +251,7 @@ def _rest(file: Path, offset: int) -> Iterator[bytes]:
 
 def show(text: str) -> None:
     for line in text.splitlines():
-        print(f"  {line}", flush=True)
+        say(f"  {line}")
 
 
 # ---- the commands ----
@@ -234,7 +259,7 @@ def show(text: str) -> None:
 
 def deploy(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
     found = look(asked.host, options)
-    print(f"{asked.host}: {facts.described(found)}", flush=True)
+    say(f"{asked.host}: {facts.described(found)}")
     now = time.time()
     problems = facts.refusals(found, now)
     choice = facts.choose(found, asked.target, map(targets.read, targets.names())) if not problems else ""
@@ -249,7 +274,14 @@ def deploy(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
     device = connect(asked.host, options, found)
     files = [{"path": part.path, "sha256": part.sha256, "size": part.size} for part in parts_of(folder)]
     show(f"bundle {folder.name}")
-    request = {"ask": "deploy", "name": folder.name, "files": files, "watch_s": asked.watch, "ready_s": asked.ready}
+    request = {
+        "ask": "deploy",
+        "name": folder.name,
+        "files": files,
+        "verify": (HERE / "verify").read_text(),
+        "watch_s": asked.watch,
+        "ready_s": asked.ready,
+    }
     return order(device, request, folder)
 
 
@@ -276,14 +308,24 @@ def logs(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
         "--no-pager",
         *(["--follow"] if asked.follow else []),
     ]
-    with subprocess.Popen(device.ssh(device.as_root(*words)), stdin=subprocess.PIPE) as process:
+    command = device.ssh(device.as_root(*words))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stdin is not None
-        process.stdin.write(device.first_words)
-        process.stdin.flush()
+        assert process.stdout is not None
+        relay = _relay(process.stderr)
         try:
+            process.stdin.write(device.first_words)
+            process.stdin.flush()
+            for line in process.stdout:
+                say(_text(line))
+            relay.join(ENDING_S)
             return process.wait()
         except KeyboardInterrupt:
             return 0
+        except BaseException:
+            process.kill()
+            raise
 
 
 COMMANDS = {"deploy": deploy, "rollback": simple, "status": simple, "undeploy": simple, "logs": logs}
@@ -306,15 +348,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--purge", action="store_true", help="undeploy: configuration and state as well")
     asked = parser.parse_args(argv)
     if not asked.host or asked.host.startswith("-"):
-        print(f"{asked.command}: which device? HOST=user@device", file=sys.stderr)
+        complain(f"{asked.command}: which device? HOST=user@device")
         return 64
     try:
         return COMMANDS[asked.command](asked, tuple(shlex.split(asked.ssh)))
     except Refused as refused:
         for line in str(refused).splitlines():
-            print(f"{asked.command}: {line}", file=sys.stderr)
+            complain(f"{asked.command}: {line}")
         return 1
-    except KeyboardInterrupt:
+    except Fatal as fatal:
+        complain(f"{asked.command}: {fatal}")
+        return fatal.code
+    except (KeyboardInterrupt, BrokenPipeError):
         return 1
 
 

@@ -1,6 +1,7 @@
 """The device's side of a deploy: it runs there as root, with the device's own Python and nothing else. `deploy.py` sends it.
 
     receive   what is missing of a bundle, into a cache by hash; what was cut off goes on where it ended
+    verify    all of it, by the verifier that is on the device, before anything of it runs
     install   the bundle's own `install`, into a release folder of its own
     check     the configuration and its models, with the new release, in a sandbox like the service's
     switch    stop, one rename, start, watch; back to the release before if it does not do well
@@ -36,6 +37,7 @@ RELEASES = PREFIX / "releases"
 CURRENT = PREFIX / "current"
 BEFORE = PREFIX / "before"
 WORK = PREFIX / "deploy"
+VERIFY = PREFIX / "verify"
 CACHE = WORK / "cache"
 JOURNAL = WORK / "switch.json"
 SAID = WORK / "switch.log"
@@ -177,6 +179,7 @@ def must(*command: str) -> str:
 def lock() -> Iterator[None]:
     """One deploy at a time. One whose ssh was cut off ends within seconds."""
     WORK.mkdir(parents=True, exist_ok=True)
+    WORK.chmod(0o700)  # configurations pass through, and passwords may be in them
     with (WORK / "lock").open("a+") as file:
         deadline, said = time.monotonic() + BUSY_S, False
         while True:
@@ -247,14 +250,24 @@ def put_together(name: str, files: list[dict[str, Any]]) -> Path:
         place = folder / one["path"]
         place.parent.mkdir(parents=True, exist_ok=True)
         os.link(CACHE / one["sha256"], place)
-    (folder / "install").chmod(0o755)
     return folder
+
+
+def verify(folder: Path, program: str) -> None:
+    """Before anything of it runs. `program` is the verifier for a device that has none yet: it comes from whoever deploys, like
+    this file, and not from the bundle."""
+    if not VERIFY.exists():
+        write(VERIFY, program, 0o755)
+    done = run("sh", str(VERIFY), str(folder))
+    if done.returncode:
+        shutil.rmtree(WORK / "bundle", ignore_errors=True)
+        raise Refused(f"nothing of the bundle was run: {done.stderr.strip() or f'status {done.returncode}'}")
 
 
 def install(folder: Path, child: list[subprocess.Popen[str]]) -> str:
     """The release's id. `child` holds the process while it runs, for whoever has to end it."""
     done = subprocess.Popen(
-        [str(folder / "install"), "--prefix", str(PREFIX)],
+        ["sh", str(folder / "install"), "--prefix", str(PREFIX)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -281,6 +294,9 @@ def make_ready(release: Path) -> None:
         raise Refused(f"there is a unit {UNIT} that no deploy made: remove it first, with systemctl disable --now edged")
     must("systemd-sysusers", str(release / "systemd" / "sysusers.conf"))
     must("systemd-tmpfiles", "--create", str(release / "systemd" / "tmpfiles.conf"))
+    for config in RELEASES.glob("*/config"):  # also those of releases that were installed before there was a group
+        must("chmod", "-R", "u=rwX,g=rX,o=", str(config))
+        must("chgrp", "-R", "edged", str(config))
     text = (release / "systemd" / "edged-switch.service").read_text()
     if not SWITCH_UNIT.exists() or SWITCH_UNIT.read_text() != text:
         write(SWITCH_UNIT, text)
@@ -662,7 +678,9 @@ def deploy(request: dict[str, Any], source: bytes, stream: Any) -> int:
         receive(request["files"], stream)
         child: list[subprocess.Popen[str]] = []
         threading.Thread(target=_end_when_cut, args=(stream, child), daemon=True).start()
-        name = install(put_together(request["name"], request["files"]), child)
+        folder = put_together(request["name"], request["files"])
+        verify(folder, request["verify"])
+        name = install(folder, child)
         release = RELEASES / name
         make_ready(release)
         config = (release / "config").is_dir() and stage_config(release)

@@ -6,6 +6,7 @@ Heavy libraries are imported by the command that needs them, after the settings 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -20,20 +21,28 @@ LONGEST_BENCH_S = 3600
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0; 64 for a command line, 69 when no daemon answers, 78 for a configuration that cannot be run; 70 for a bug
     or a failure outside. `edged doctor`: 1 for warnings, 69 for worse."""
-    arguments = _parser().parse_args(argv)
     process.set_up()
     try:
-        code: int = arguments.command(arguments)
+        return _command(argv)
     except ConfigError as error:
-        print("\n".join(error.lines), file=sys.stderr)
+        process.complain("\n".join(error.lines))
         return EX_CONFIG
     except Fatal as error:
-        print(f"edged: {error}", file=sys.stderr)
+        process.complain(f"edged: {error}")
         return error.code
     except KeyboardInterrupt:
         return EX_SOFTWARE
     except BrokenPipeError:
         return EX_OK
+    finally:
+        with contextlib.suppress(Fatal, BrokenPipeError):  # there is something else to say
+            process.flush()
+
+
+def _command(argv: list[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    code: int = arguments.command(arguments)
+    process.flush()  # a step of the user's may have printed
     return code
 
 
@@ -41,6 +50,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """argparse's own hides what cannot be written."""
+        (process.say if file is sys.stdout else process.complain)(message.rstrip("\n"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -156,7 +169,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from edged.runtime.bench import bench
 
     if not 0 < arguments.seconds <= LONGEST_BENCH_S:
-        print(f"edged bench: --seconds must be above 0, and at most {LONGEST_BENCH_S}", file=sys.stderr)
+        process.complain(f"edged bench: --seconds must be above 0, and at most {LONGEST_BENCH_S}")
         return EX_USAGE
     return bench(arguments.model, arguments.config, arguments.seconds, arguments.json)
 
@@ -171,7 +184,7 @@ def _record(arguments: argparse.Namespace) -> int:
     from edged.runtime.record import record
 
     if arguments.seconds is not None and not arguments.seconds > 0:
-        print("edged record: --seconds must be above 0", file=sys.stderr)
+        process.complain("edged record: --seconds must be above 0")
         return EX_USAGE
     return record(arguments.config, arguments.source, arguments.output, arguments.seconds)
 

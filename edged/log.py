@@ -12,6 +12,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from edged.readable import readable, readable_lines
+
 _processors: list[Any] = []
 """Shared by every logger from its first line on; what `configure` puts in later is theirs too."""
 
@@ -123,6 +125,7 @@ def _choose(level: str, form: str, writer: Writer) -> None:
         writer.tell_lost,
         _readable,
         structlog.processors.format_exc_info,
+        _readable_trace,
         renderers[form](),
     ]
 
@@ -133,5 +136,12 @@ def _readable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mu
         if isinstance(value, bytes):
             value = value.decode("utf-8", "backslashreplace")
         if isinstance(value, str):
-            event[key] = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)[:2000]
+            event[key] = readable(value)[:2000]
+    return event
+
+
+def _readable_trace(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The trace of an exception, whose text may be from outside too."""
+    if "exception" in event:
+        event["exception"] = readable_lines(str(event["exception"]))
     return event

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import importlib
 import os
 import sys
 import urllib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 from edged.errors import Fatal
+from edged.readable import readable_lines
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 MALLOC = ((M_MMAP_THRESHOLD, 128 * 1024), (M_TRIM_THRESHOLD, 128 * 1024), (M_ARENA_MAX, 1))
+
+_was_closed: set[int] = set()
+"""Numbers of the standard streams that the parent had closed."""
 
 
 def set_up() -> bool:
@@ -47,6 +53,7 @@ def _open_closed_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
             os.set_inheritable(number, True)
+            _was_closed.add(number)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
@@ -72,14 +79,45 @@ def _put_off(package: ModuleType, name: str) -> None:
 
 
 def say(text: str) -> None:
-    """Lines on standard output. Raises Fatal when they cannot be written, as on a full disk."""
-    try:
-        sys.stdout.write(text + "\n")
+    """Lines on standard output, as a terminal may be shown them. Raises as `flush` does, and Fatal when it was closed."""
+    if 1 in _was_closed:
+        raise Fatal("cannot write to standard output: it is closed")
+    with _written():
+        sys.stdout.write(readable_lines(text) + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head`
-        raise
+
+
+def flush() -> None:
+    """What was printed is written. Raises Fatal when it cannot be, as on a full disk, BrokenPipeError when nobody reads it."""
+    with _written():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
+        give_up(1)
+        if isinstance(error, BrokenPipeError):  # `| head`
+            raise
         raise Fatal(f"cannot write to standard output: {error.strerror}") from error
+
+
+def complain(text: str) -> None:
+    """Lines on standard error, as a terminal may be shown them. Where that cannot be written there is nobody to be told."""
+    try:
+        sys.stderr.write(readable_lines(text) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        give_up(2)
+
+
+def give_up(number: int) -> None:
+    """What a stream still holds goes nowhere: else the interpreter tries again at its end, complains, and leaves with 120."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 def trim() -> None:

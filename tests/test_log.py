@@ -107,3 +107,14 @@ def test_a_log_that_nobody_reads_costs_lines_and_no_time() -> None:
     (told,) = [line for line in lines if "lines_lost" in line]
     assert told.endswith(f"event=again lines_lost={5000 - len(numbers)}")
     assert lines[-1].endswith("event=last")
+
+
+@pytest.mark.parametrize("form", ["logfmt", "json", "console"])
+def test_the_text_of_an_exception_cannot_steer_the_terminal_either(form: str) -> None:
+    try:
+        raise ValueError("\x1b[2J\x9b31mred\r\x07 and plain")
+    except ValueError as error:
+        text = written(form, exc_info=error)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "and plain" in text
+    assert "x1b[2J" in text

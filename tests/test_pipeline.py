@@ -696,7 +696,7 @@ def test_a_fault_in_what_was_parked_lets_go_of_it() -> None:
     rig.push(13, receipts=receipts[1:2])
     rig.push(2, receipts=receipts[2:])
     pipeline: Any = rig.pipeline
-    pipeline._enter = Faulty(pipeline._enter, lambda _, block: block.values)
+    pipeline._take_in = Faulty(pipeline._take_in, lambda block: block.values)
     while rig.run():
         pass
     for message in rig.sent:

@@ -1,6 +1,9 @@
 """Reads TOML: text to plain values and positions, or one friendly line about the first place where it is no TOML.
 
 The only importer of tomli. What a syntax error most probably comes from is a table at the end of this file.
+
+Where the text is no TOML nobody can tell a value from the rest of it, and a value may be a password without quotes: so no
+message quotes what it found, only names that were read as names of keys and tables.
 """
 
 from __future__ import annotations
@@ -60,6 +63,10 @@ class _Failure:
         return self.text[self.at :].split("\n", 1)[0].strip()
 
     @property
+    def end(self) -> str:
+        return "" if self.word else ", found the end of the line"
+
+    @property
     def line_before(self) -> str:
         return self.text[: self.at].rsplit("\n", 1)[-1]
 
@@ -77,7 +84,7 @@ def _explain(text: str, message: str, at: int) -> SyntaxProblem:
         if said is not None:
             break
     else:
-        said = failure.at, f"TOML: {message[:1].lower()}{message[1:]}"
+        said = failure.at, "TOML: what begins here is none"
     offset, words = said
     line, column = Positions(text, {}).line_column(offset)
     return SyntaxProblem(line, column, words)
@@ -103,8 +110,16 @@ def _header_path(failure: _Failure) -> KeyPath:
     return tuple(part.strip().strip("\"'") for part in inside.split("."))
 
 
+def _is_header(failure: _Failure) -> bool:
+    """Whether the line is the header of a table: one that begins with a bracket may also be in the midst of a value."""
+    before = Scanner(failure.text[: failure.at - len(failure.line_before)])
+    before.run()
+    is_outside = before.at >= len(before.text) and not before.open_brackets
+    return is_outside and failure.line_before.lstrip().startswith("[")
+
+
 def _given_twice(failure: _Failure, _: re.Match[str]) -> Said:
-    if failure.line_before.lstrip().startswith("["):
+    if _is_header(failure):
         path = _header_path(failure)
         for end in range(1, len(path) + 1):
             place = failure.scanner.places.get(path[:end])
@@ -137,15 +152,14 @@ def _not_closed(failure: _Failure, _: re.Match[str]) -> Said:
     if line == failure.line_of(failure.at) and failure.word:
         column = opened - failure.text.rfind("\n", 0, opened)
         closing = "}" if what == "brace" else "]"
-        found = f"found {_quote(failure.word)} (the {what} opened at column {column} is not closed)"
-        return failure.at, f"TOML: expected a comma or {closing}, {found}"
+        return failure.at, f"TOML: expected a comma or {closing}; the {what} opened at column {column} is not closed"
     return failure.at, f"TOML: the {what} opened at line {line} is not closed, or a comma is missing before this"
 
 
 def _no_key(failure: _Failure, found: re.Match[str]) -> Said:
     if failure.scanner.open_brackets:
         return _not_closed(failure, found)
-    return failure.at, f"TOML: expected a name, found {_quote(failure.word)}"
+    return failure.at, f"TOML: expected a name{failure.end}"
 
 
 def _no_value(failure: _Failure, _: re.Match[str]) -> Said:
@@ -153,14 +167,14 @@ def _no_value(failure: _Failure, _: re.Match[str]) -> Said:
     if not word:
         return failure.at, "TOML: expected a value after =, found the end of the line"
     if word.lower() in ("true", "yes", "on", "false", "no", "off"):
-        return failure.at, f"TOML: write {'true' if word.lower() in ('true', 'yes', 'on') else 'false'}, found {word}"
+        return failure.at, f"TOML: write {'true' if word.lower() in ('true', 'yes', 'on') else 'false'} instead"
     if word[0] in "“”„‟«‘’":
-        return failure.at, f'TOML: these are quotes of a word processor; write "...", found {word}'
+        return failure.at, 'TOML: these are quotes of a word processor; write "..."'
     if re.fullmatch(r"[+-]?\.\d+", word):
-        return failure.at, f"TOML: a number needs a digit before the point: {word.replace('.', '0.')}"
+        return failure.at, "TOML: a number needs a digit before the point, such as 0.5"
     if word[0] in "=,":
         return failure.at, f"TOML: expected a value, found {word[0]}"
-    return failure.at, f'TOML: expected a value; a text needs quotes: "{word[:40]}"'
+    return failure.at, 'TOML: expected a value; a text needs quotes: "..."'
 
 
 def _end_expected(failure: _Failure, _: re.Match[str]) -> Said:
@@ -170,12 +184,12 @@ def _end_expected(failure: _Failure, _: re.Match[str]) -> Said:
     if failure.word.startswith(","):
         return failure.at, "TOML: expected the end of the line, found a comma; outside of braces and brackets there is none"
     if re.fullmatch(r"[+-]?0", value) and word[:1].isdigit():
-        return failure.at - 1, f"TOML: a number does not begin with 0: {(value + word).lstrip('0') or '0'}"
+        return failure.at - 1, "TOML: a number does not begin with 0"
     if re.fullmatch(r"[+-]?[\d._]+", value) and word and not word[0].isspace() and failure.text[failure.at] == word[0]:
-        return failure.at - len(value), f'TOML: a value with a unit is a text: "{value}{word}"'
+        return failure.at - len(value), 'TOML: a value with a unit is a text, in quotes, such as "8MiB"'
     if failure.line_before.strip().startswith("["):
-        return failure.at, f"TOML: expected the end of the line after a table's name, found {_quote(failure.word)}"
-    return failure.at, f"TOML: expected the end of the line, found {_quote(failure.word)}"
+        return failure.at, "TOML: expected the end of the line after a table's name"
+    return failure.at, "TOML: expected the end of the line after a value"
 
 
 def _backslash(failure: _Failure, _: re.Match[str]) -> Said:
@@ -202,32 +216,34 @@ def _quote_expected(failure: _Failure, found: re.Match[str]) -> Said:
 def _no_equals(failure: _Failure, _: re.Match[str]) -> Said:
     if failure.word.startswith(":"):
         return failure.at, "TOML: write key = value, found a colon"
-    return failure.at, f"TOML: expected = after a key, found {_quote(failure.word)}"
+    return (
+        failure.at,
+        f"TOML: expected = after a key{failure.end or '; a name needs quotes if it has more than letters, digits, _ and -'}",
+    )
 
 
 def _header_open(failure: _Failure, found: re.Match[str]) -> Said:
-    return failure.at, f"TOML: expected {found[1]} after the name of a table, found {_quote(failure.word)}"
+    return failure.at, f"TOML: expected {found[1]} after the name of a table{failure.end}"
 
 
 def _no_statement(failure: _Failure, _: re.Match[str]) -> Said:
     cure = "; this is TOML, not JSON" if failure.word.startswith("{") else ""
-    return failure.at, f"TOML: expected key = value or [table], found {_quote(failure.word)}{cure}"
+    return failure.at, f"TOML: expected key = value or [table]{cure}"
 
 
-def _quote(word: str) -> str:
-    if not word:
-        return "the end of the line"
-    return word if len(word) <= 40 else word[:36] + "..."
+def _no_date(failure: _Failure, _: re.Match[str]) -> Said:
+    return failure.at, "TOML: there is no such date or time; a text needs quotes"
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[_Failure, re.Match[str]], Said]], ...] = (
     (r"Cannot declare", _declared_twice),
     (r"Cannot overwrite", _given_twice),
     (r"Duplicate inline table key", _given_twice),
-    (r"Cannot (?:mutate immutable|extend).*?\((.*)\)", _closed),
+    (r"Cannot (?:mutate immutable|redefine|extend).*?\((.*)\)", _closed),
     (r"Unclosed (?:inline table|array)", _not_closed),
     (r"Invalid initial character", _no_key),
     (r"Invalid value", _no_value),
+    (r"Invalid date", _no_date),
     (r"Expected newline or end of document", _end_expected),
     (r"Unescaped|Invalid hex value|Escaped character", _backslash),
     (r"Illegal character", _text_not_closed),

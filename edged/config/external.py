@@ -13,6 +13,7 @@ from typing import Annotated
 
 from edged.config.values import BrokerUrl, Secret, Surroundings, Value
 from edged.config.words import did_you_mean, kind, nearest, shown
+from edged.rights import others_may_read
 
 
 def client_id(raw: object, around: Surroundings) -> str:
@@ -72,6 +73,9 @@ def _url_cure(address: str, scheme: str, authority: str) -> str:
 def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) -> tuple[str, int | None]:
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]?#]+)(?::(\d{1,5}))?/?", authority)
     if found is None:
+        name, colon, rest = authority.partition(":")
+        if name and colon and not re.match(r"\d*(/|$)|[0-9A-Fa-f]*:", rest):  # the host may be missing: mqtt://user:password
+            raise ValueError(f"expected {wanted}, found something else than a port after the host, not shown here")
         cure = ""
         if authority.count(":") > 1:
             cure = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"
@@ -85,7 +89,7 @@ def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) ->
     host = found[1].strip("[]")
     port = int(found[2]) if found[2] else None
     if port is not None and not 1 <= port <= 65535:
-        raise ValueError(f"expected a port from 1 to 65535, found {port}")
+        raise ValueError("expected a port from 1 to 65535" + (f", found {port}" if is_shown else ""))
     return host, port
 
 
@@ -106,6 +110,8 @@ def secret(raw: object, around: Surroundings) -> Secret:
             'a secret in the file can be read by whoever reads the file; better { credential = "name" }, '
             '{ env = "NAME" } or { file = "path" }'
         )
+    elif isinstance(raw, dict) and "file" in raw and others_may_read(file := around.folder / raw["file"]):
+        around.warnings.append(f"every user of this machine may read {file}; chmod o= {file}")
     return plain
 
 
@@ -114,6 +120,8 @@ def private_key(raw: object, around: Surroundings) -> Secret:
     if "-----BEGIN " not in plain:
         cure = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
         raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{cure}")
+    if PASS_PHRASE.search(plain.reveal()):
+        raise ValueError(f"expected a key without a pass phrase, found one with: {NO_PASS_PHRASE}")
     return plain
 
 
@@ -137,6 +145,8 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
     return tuple(str(one) for one in names)
 
 
+PASS_PHRASE = re.compile(r"-----BEGIN ENCRYPTED|^Proc-Type:.*ENCRYPTED", re.MULTILINE)
+NO_PASS_PHRASE = "nobody is there to type it; openssl pkey -in key.pem -out plain.pem writes it without, for edged's eyes only"
 EXT_FORMS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
 
 
@@ -146,8 +156,9 @@ def _external(raw: object, around: Surroundings) -> str:
     if not isinstance(raw, dict):
         raise ValueError(f"expected a text, {EXT_FORMS}, found {kind(raw)}")
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
-        keys = ", ".join(raw) if raw else "nothing"
-        cure = did_you_mean(keys, ("credential", "env", "file"))
+        known = ("credential", "env", "file")
+        keys = " and ".join(key if key in known else "a key that is none of these" for key in raw) or "nothing"
+        cure = did_you_mean(next(iter(raw)), known) if len(raw) == 1 else ""
         raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{cure}")
     ((where, called),) = raw.items()
     if not isinstance(called, str) or not called:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from edged.config.positions import KeyPath, Positions, parse_path, written
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
 from edged.config.values import Surroundings
+from edged.config.words import without_user
 from edged.errors import ConfigError, Problem
 
 
@@ -81,8 +83,14 @@ def report(draft: Draft, problems: Iterable[Problem]) -> list[str]:
         path = _as_in_file(parse_path(problem.path), draft.positions)
         line, column = draft.positions.locate(path, problem.at)
         key = f"{written(path)}: " if path else ""
-        lines.append((line, column, f"{draft.path}:{line}:{column}: {key}{problem.text}"))
+        lines.append((line, column, f"{draft.path}:{line}:{column}: {key}{without_user(problem.text)}"))
     return [text for _, _, text in sorted(lines, key=lambda one: one[:2])]
+
+
+def place_of(line: str) -> str:
+    """The `file:line:column` of a line that `report` made; whole where there is none, since then nothing in a file is meant."""
+    found = re.match(r"(.*?:\d+:\d+): ", line, re.DOTALL)
+    return found[1] if found else line
 
 
 def _as_in_file(path: KeyPath, positions: Positions) -> KeyPath:

@@ -33,7 +33,7 @@ Made from the schema by `python -m edged.config.reference`; do not edit.
 - topic: in a subscription `+` and `#` are MQTT's; `{name}` matches one level and captures it, `{name...}` (last) the rest.
   In a publish: `{pipeline}`, `{key}` and the captures of the source. `{device}` and `{base_topic}` are filled in everywhere.
 - ext, external text: a text, or `{ credential = "name" }` (systemd), `{ env = "NAME" }`, `{ file = "path" }`. A secret may
-  stand in the file and is warned of.
+  stand in the file and is warned of, as is a file of one that every user may read.
 """
 
 

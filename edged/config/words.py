@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -17,11 +18,16 @@ def shown(raw: object) -> str:
     if isinstance(raw, int | float):
         return f"the number {raw}"
     if isinstance(raw, str):
-        text = '"' + raw.replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0") + '"'
+        text = '"' + without_user(raw).replace("\n", "\\n").replace("\r", "\\r").replace("\0", "\\0") + '"'
         return text if len(text) <= 80 else text[:76] + '..."'
     if isinstance(raw, list):
         return "an empty list" if not raw else "a list"
     return "a table" if isinstance(raw, dict) else "a date or time"
+
+
+def without_user(text: str) -> str:
+    """An address is shown without its user and password, wherever in a text it stands and however long they are."""
+    return re.sub(r"//.*@", "//...@", text, flags=re.DOTALL)
 
 
 def kind(raw: object) -> str:

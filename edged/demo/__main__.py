@@ -28,6 +28,8 @@ from edged.demo.broker import NoBroker, broker, find
 from edged.demo.child import child, stop
 from edged.demo.screen import Screen
 from edged.demo.sensor import Sensor
+from edged.errors import EX_SOFTWARE
+from edged.process import complain, give_up
 
 CONFIG = Path(__file__).resolve().parents[2] / "models" / "demo.toml"
 STOP_S = 12.0
@@ -50,11 +52,15 @@ def main() -> int:
     try:
         code = _demonstrate(screen, events, arguments.broker, arguments.seconds)
     except NoBroker as error:
-        print(f"make run: {error}", file=sys.stderr)
+        complain(f"make run: {error}")
         return 1
     except BrokenPipeError:  # `make run | head`: nobody looks any more
         code = 0 if screen.results else 1
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it at exit)
+        give_up(1)
+    except OSError as error:
+        complain(f"make run: {error}")
+        give_up(1)
+        return EX_SOFTWARE
     return code
 
 
@@ -96,10 +102,10 @@ def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, d
         code = daemon.wait() if what == "ended" else _stop(screen, events, daemon)
     screen.summary()
     if code and what != "signal":  # who presses Ctrl-C early or twice asks for a hard end
-        print(f"make run: the daemon ended with status {code}", file=sys.stderr)
+        complain(f"make run: the daemon ended with status {code}")
         return 1
     if not screen.results:
-        print("make run: no result arrived", file=sys.stderr)
+        complain("make run: no result arrived")
         return 1
     return 0
 

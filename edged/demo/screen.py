@@ -8,6 +8,8 @@ import re
 import shutil
 from typing import Any, TextIO
 
+from edged.readable import readable
+
 TIME, CONDITION, SCORE, BAR, LATENCY, MEMORY = 10, 12, 6, 22, 11, 17
 """Widths of the columns. In a narrow terminal the bar goes first, then the memory, then the time."""
 
@@ -105,6 +107,6 @@ class Screen:
         return shutil.get_terminal_size().columns if self._is_terminal else 1000
 
     def _line(self, text: str, colour: str = "") -> None:
-        text = text.rstrip()[: self._width()]
+        text = readable(text.rstrip())[: self._width()]
         self._stream.write(f"{colour}{text}{PLAIN}\n" if colour and self._has_colours else f"{text}\n")
         self._stream.flush()

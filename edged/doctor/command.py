@@ -12,6 +12,7 @@ from edged.doctor.findings import STATUS, Finding, diagnose, worst
 from edged.doctor.gather import gather, live
 from edged.doctor.wanted import wanted
 from edged.process import say
+from edged.readable import readable
 
 
 def doctor(config: Path, is_asked_for: bool, as_json: bool, root: Path = Path("/")) -> int:
@@ -29,5 +30,4 @@ def doctor(config: Path, is_asked_for: bool, as_json: bool, root: Path = Path("/
 
 def line(finding: Finding) -> str:
     text = f"{finding.level:4}  {finding.topic:13}  {finding.text}"
-    text = f"{text}  =>  {finding.cure}" if finding.cure else text
-    return "".join(c if c.isprintable() else "?" for c in text)  # a program may have any name, also one that steers a terminal
+    return readable(f"{text}  =>  {finding.cure}" if finding.cure else text)  # one line, whatever a program calls itself

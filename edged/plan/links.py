@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 
 from edged.config.schema import Broker, Config
@@ -32,12 +33,23 @@ def plan_links(
         if other != name:
             at.wrong(
                 "client_id",
-                f'"{client_id}" is that of broker.{other} at the same address: the broker would end one connection for the other',
+                f"this name is that of broker.{other} at the same address: the broker would end one connection for the other",
             )
+        if broker.password is not None and broker.url.scheme == "mqtt" and not _is_here(broker.url.host):
+            text = f"it goes to {broker.url.host} as plain text, and whoever is on the way can read it; use mqtts://"
+            at.warn("password", text)
         mine = [s for s in sources.values() if s.broker == name]
         _check_packet(at, broker, mine)
         links[name] = _link(name, broker, client_id, f"{base_topic}/status", mine)
     return links
+
+
+def _is_here(host: str) -> bool:
+    """Whether what goes there stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _check_packet(at: Scope, broker: Broker, sources: Sequence[SourcePlan]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from edged.errors import EX_CONFIG, EX_OK, EX_UNAVAILABLE, Fatal
-from edged.process import say
+from edged.process import complain, say
 from edged.runtime.control import ask
 
 TITLES = (("kept", "kept"), ("added", "added"), ("changed", "changed"), ("removed", "removed"), ("at_start", "at the next start"))
@@ -20,7 +19,7 @@ def reload(config: Path, waits: bool, as_json: bool) -> int:
     if as_json:
         say(json.dumps(answer, indent=2))
     elif not answer["ok"]:
-        sys.stderr.write("\n".join([*answer["errors"], "nothing was changed: what ran before still runs"]) + "\n")
+        complain("\n".join([*answer["errors"], "nothing was changed: what ran before still runs"]))
     elif waits:
         say(_text(answer))
     return EX_OK if answer["ok"] else EX_CONFIG
@@ -30,7 +29,7 @@ def roll_back(config: Path, model: str) -> int:
     """Asks the daemon to go back to the version of a model that ran before; 78 if it cannot."""
     answer = _ask(config, {"command": "rollback", "model": model})
     if not answer["ok"]:
-        sys.stderr.write("\n".join(answer["errors"]) + "\n")
+        complain("\n".join(answer["errors"]))
         return EX_CONFIG
     say("\n".join([*answer["changed"], *(f"warning: {line}" for line in answer["warnings"])]))
     return EX_OK

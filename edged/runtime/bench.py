@@ -25,7 +25,7 @@ from edged.model.onnx import available, version
 from edged.model.providers import Probe, choose, missing, none_ran
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
-from edged.process import say
+from edged.process import complain, say
 from edged.runtime.inspect import NAME, plan_alone
 from edged.runtime.prepare import prepare
 
@@ -103,7 +103,7 @@ def run_ways(name: str, plan: ModelPlan, seconds: float, engine: str = "") -> Be
         key = (one.providers[0], one.threads)
         share = max(LEAST_S, (end - time.monotonic()) / (len(plans) - i))
         if sys.stderr.isatty():
-            sys.stderr.write(f"{_title(*key)}: {share:.0f} s\n")
+            complain(f"{_title(*key)}: {share:.0f} s")
         try:
             ways[key] = _run(one, share, engine)
         except ModelRefused as error:

@@ -2,6 +2,9 @@
 
 It lies in the runtime directory under a name that follows from the path of the configuration, so that several daemons can
 run side by side and a command finds the one of its file, also when that file cannot be read just now.
+
+A command believes only a daemon of root, of its own user, or of the user to whom root gave the runtime directory. Whoever
+connects and says nothing, or does not take its answer, costs a place for a moment and keeps nobody out.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import hashlib
 import json
 import os
 import socket
+import stat
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,13 @@ import structlog
 
 MOST_BYTES = 64 * 1024
 MOST_CLIENTS = 8
+"""Who waits for an answer at a time."""
+MOST_SILENT = 32
+"""Who has not asked yet at a time; of more, the one that has been silent longest goes. Room for many that come in one turn of the
+loop, whose requests are still on their way."""
+SILENT_S = 2.0
+"""For a request to come, and for an answer to be taken."""
+MOST_ANSWER = 16 * 1024 * 1024
 MODE = 0o660
 ANSWER_S = 120.0
 """For an answer: a model may take that long to load and to be tried."""
@@ -46,9 +58,24 @@ def socket_path(config: Path, environ: Mapping[str, str] = os.environ) -> Path:
             return folder / socket_name(config)
     folder = folders(environ)[-1]
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
-    return folder / socket_name(config)
+    path = folder / socket_name(config)
+    trusted_uids(path)
+    return path
+
+
+def trusted_uids(path: Path) -> set[int]:
+    """Users whose socket may lie there. Raises OSError where others can put theirs."""
+    folder, above = path.parent.lstat(), path.parent.parent.stat()
+    trusted = {0, os.getuid()}
+    if above.st_uid == 0 and not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        trusted.add(folder.st_uid)  # root made it, as systemd makes /run/edged, and gave it to the daemon's user
+    if not stat.S_ISDIR(folder.st_mode):
+        raise OSError(f"{path.parent} is no folder: whoever put it there is not to be trusted; remove it")
+    if folder.st_uid not in trusted:
+        raise OSError(f"{path.parent} belongs to another user (uid {folder.st_uid}), who is not to be trusted; remove it")
+    if folder.st_mode & stat.S_IWOTH:
+        raise OSError(f"everybody may write to {path.parent}: chmod o-w {path.parent}")
+    return trusted
 
 
 class Control:
@@ -60,6 +87,8 @@ class Control:
         self._path: Path | None = None
         self._server: asyncio.Server | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._silent: dict[asyncio.Task[None], None] = {}
+        self._answering = 0
 
     async def __aenter__(self) -> Control:
         try:
@@ -88,22 +117,40 @@ class Control:
         assert task is not None
         self._clients.add(task)
         try:
-            if len(self._clients) > MOST_CLIENTS:
-                answer: dict[str, Any] = {"ok": False, "errors": [f"{MOST_CLIENTS} others wait for an answer already"]}
-            else:
-                answer = await self._answer(_request(await reader.readline()))
+            answer = await self._answer_to(await self._heard(reader, task))
+            writer.transport.set_write_buffer_limits(0)  # what is drained is taken
             writer.write(json.dumps(answer).encode() + b"\n")
-            with contextlib.suppress(ConnectionError):
-                await writer.drain()
-        except (ConnectionError, ValueError, asyncio.CancelledError):  # ValueError: a line without an end
-            pass
+            await asyncio.wait_for(writer.drain(), SILENT_S)
+        except (ConnectionError, ValueError, asyncio.TimeoutError, asyncio.CancelledError):  # ValueError: a line without an end
+            writer.transport.abort()
         finally:
             self._clients.discard(task)
             writer.close()
 
+    async def _heard(self, reader: asyncio.StreamReader, task: asyncio.Task[None]) -> bytes:
+        """The request of a client, if it comes soon."""
+        if len(self._silent) >= MOST_SILENT:
+            longest = next(iter(self._silent))
+            del self._silent[longest]
+            longest.cancel()
+        self._silent[task] = None
+        try:
+            return await asyncio.wait_for(reader.readline(), SILENT_S)
+        finally:
+            self._silent.pop(task, None)
+
+    async def _answer_to(self, line: bytes) -> dict[str, Any]:
+        if self._answering >= MOST_CLIENTS:
+            return {"ok": False, "errors": [f"{MOST_CLIENTS} others wait for an answer already"]}
+        self._answering += 1
+        try:
+            return await self._answer(_request(line))
+        finally:
+            self._answering -= 1
+
 
 def _request(line: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):  # of brackets without end
         found = json.loads(line)
         if isinstance(found, dict):
             return found
@@ -116,22 +163,22 @@ def _is_served(path: Path) -> bool:
 
 
 def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Asks the daemon that runs with `config`. Raises OSError when there is none, or it does not answer."""
+    """Asks the daemon that runs with `config`. Raises OSError when there is none that can be trusted, or it does not answer."""
     denied: OSError | None = None
     for folder in folders(environ):
         path = folder / socket_name(config)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             one.settimeout(ANSWER_S)
             try:
-                one.connect(str(path))
-            except PermissionError as error:
-                denied = error
+                _connect(one, path)
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
                 continue
-            except OSError:
+            except OSError as error:
+                denied = denied or error
                 continue
             one.sendall(json.dumps(request).encode() + b"\n")
             with one.makefile("rb") as file:
-                line = file.readline()
+                line = file.readline(MOST_ANSWER)
             if not line:
                 raise ConnectionResetError("the daemon ended before it answered")
             answer = json.loads(line)
@@ -140,3 +187,15 @@ def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.e
     if denied is not None:
         raise denied
     raise FileNotFoundError(f"no edged runs with {config}")
+
+
+def _connect(one: socket.socket, path: Path) -> None:
+    """Raises OSError, also when what listens there may be somebody else's."""
+    found = path.lstat()
+    trusted = trusted_uids(path)
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in trusted:
+        raise OSError(f"{path} is no socket of a daemon to be trusted (uid {found.st_uid}); remove it")
+    one.connect(str(path))
+    _, uid, _ = struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if uid not in trusted:
+        raise OSError(f"what listens at {path} is a process of another user (uid {uid}), who is not to be trusted")

@@ -16,6 +16,7 @@ import structlog
 from edged import __version__
 from edged.assemble import Assembly
 from edged.clock import Clock
+from edged.config.load import place_of
 from edged.config.units import MIB
 from edged.encode import rfc3339
 from edged.model.gpu import used_bytes
@@ -110,7 +111,7 @@ class Health:
             for line in errors:
                 log.error("configuration", problem=line)
             log.error("reload refused", why=why, problems=len(errors), kept="what ran before")
-            self.event("reload", ok=False, why=why, errors=list(errors[:MOST_ERRORS]))
+            self.event("reload", ok=False, why=why, errors=self._places())
         elif change is not None:
             self._at_start = change.at_start
             facts = {"added": change.added, "changed": change.changed, "removed": change.removed, "at_start": change.at_start}
@@ -157,9 +158,16 @@ class Health:
 
     def publish(self) -> None:
         """Publishes health now, retained; and each model's topic, which changes seldom, along with it."""
-        self._send("health", self.snapshot(), retain=True)
+        facts = self.snapshot()
+        if self._errors:
+            facts["config_errors"] = self._places()
+        self._send("health", facts, retain=True)
         self._say_models()
         self.lag.clear()
+
+    def _places(self) -> list[str]:
+        """What the network learns of the file's errors: their words may be those of the file, and everybody reads the topics."""
+        return [place_of(line) for line in self._errors[:MOST_ERRORS]]
 
     def _say_models(self) -> None:
         for name, facts in self._models():
@@ -258,7 +266,7 @@ class Health:
         }
 
     def snapshot(self) -> dict[str, Any]:
-        """The health topic."""
+        """What `edged status` says; the health topic has the errors of the file without their words."""
         now = self._clock.now()
         found = {(s.kind, s.name): s for s in states(self._assembly, now)}
         return {

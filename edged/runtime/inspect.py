@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from edged.model.onnx_file import OnnxFile, TensorInfo
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
 from edged.plan.memory import FIRST_SESSION, model_lines
-from edged.process import say
+from edged.process import complain, say
 
 NAME = "it"
 MOST_METADATA = 60
@@ -53,7 +52,7 @@ def inspect(path: Path, as_json: bool) -> int:
     else:
         say("\n".join(lines(found)))
         for reason in found.reasons:
-            sys.stderr.write(f"{path}: {reason}\n")
+            complain(f"{path}: {reason}")
     return EX_OK if found.trial is not None else EX_CONFIG
 
 
@@ -61,7 +60,7 @@ def _refused(path: Path, errors: list[str], as_json: bool) -> int:
     if as_json:
         say(json.dumps({"ok": False, "path": str(path), "errors": errors}, indent=2))
     else:
-        sys.stderr.write("".join(f"{e if str(path) in e else f'{path}: {e}'}\n" for e in errors))
+        complain("\n".join(e if str(path) in e else f"{path}: {e}" for e in errors))
     return EX_CONFIG
 
 

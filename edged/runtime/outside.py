@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from edged.config.schema import Config, ReplaySource, SerialSource
+from edged.config.schema import Config, Function, ReplaySource, SerialSource
 from edged.config.words import did_you_mean, listed
 from edged.errors import Problem
 from edged.plan.scope import Scope
 from edged.recording import read_header
+from edged.rights import who_may_write
 from edged.transport.port_faults import is_no_port, missing
 from edged.transport.serial_port import find, port_name, ports_here
 
@@ -30,6 +31,23 @@ def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here
         elif isinstance(source, ReplaySource):
             _look_at_recording(at, source)
     _look_for_orphans(config, problems)
+    return problems
+
+
+def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
+    """Warnings for a daemon of root: whoever may write what it runs, or what tells it what to run, is root with it."""
+    if uid != 0:
+        return []
+    files = {"": path}
+    for name, pipeline in config.pipeline.items():
+        steps = [step.step for step in pipeline.preprocess or ()]
+        for key, functions in (("preprocess", steps), ("postprocess", pipeline.postprocess or ())):
+            files |= {f"pipeline.{name}.{key}[{i}]": f.path for i, f in enumerate(functions) if isinstance(f, Function)}
+    problems: list[Problem] = []
+    for key, file in files.items():
+        if (who := who_may_write(file)) is not None:
+            cure = "what is written there runs as root too; give it to root alone, or run edged as a user of its own"
+            Scope(key, problems).warn("", f"edged runs as root, and {who}: {cure}")
     return problems
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from edged.plan.make import make_plan
 from edged.plan.memory import FIRST_SESSION, check_budget, check_cgroup, with_measured
 from edged.plan.records import Machine, Plan
 from edged.process import trim
-from edged.runtime.outside import free_bytes, look_outside, state_dir
+from edged.runtime.outside import free_bytes, look_at_rights, look_outside, state_dir
 from edged.runtime.watch import Mark, mark_of
 
 
@@ -89,7 +90,7 @@ def plan_draft(
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
-    problems += [*more, *look_outside(draft.config)]
+    problems += [*more, *look_outside(draft.config), *look_at_rights(draft.path, draft.config, os.geteuid())]
     if plan is None or any(not p.is_warning for p in problems):
         raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from edged.config.schema import MqttSource, SerialSource
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
+from edged.process import complain
 from edged.recording import Recorder
 from edged.runtime.start import on_loop
 from edged.transport.mqtt_client import Link
@@ -43,7 +43,7 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
         with Recorder(output, kind, name, Clock()) as recorder:
             work = _serial(source, recorder) if isinstance(source, SerialSource) else _mqtt(draft, name, recorder)
             on_loop(_until_stopped(work, recorder, seconds))
-            sys.stderr.write(f"{output}: {recorder.count} {'reads' if kind == 'serial' else 'messages'}, {recorder.size} bytes\n")
+            complain(f"{output}: {recorder.count} {'reads' if kind == 'serial' else 'messages'}, {recorder.size} bytes")
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
     return EX_OK
@@ -81,7 +81,7 @@ async def _serial(source: SerialSource, recorder: Recorder) -> None:
                 while True:
                     recorder.add(await port.read())
         except Retryable as error:
-            sys.stderr.write(f"{error.state}: {error.reason}; waiting\n")
+            complain(f"{error.state}: {error.reason}; waiting")
             await appeared(source.port)
             await asyncio.sleep(0.5)
 

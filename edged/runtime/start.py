@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import signal
-import sys
 from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -21,7 +20,7 @@ from edged.budget import has_memory_cgroup
 from edged.clock import Clock
 from edged.errors import EX_OK
 from edged.model.runner import Loaded
-from edged.process import say
+from edged.process import complain, say
 from edged.report import load_text, plan_json, plan_text
 from edged.runtime import saved
 from edged.runtime.control import Control
@@ -57,7 +56,7 @@ def check(path: Path, as_json: bool) -> int:
         say(json.dumps(facts, indent=2))
         return EX_OK
     for line in prepared.warnings:
-        sys.stderr.write(f"warning: {line}\n")
+        complain(f"warning: {line}")
     models = [load_text(x.report) for x in loaded.values()]
     say("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
     return EX_OK

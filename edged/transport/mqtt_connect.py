@@ -15,6 +15,7 @@ import ssl
 from datetime import datetime, timezone
 from typing import Any
 
+from edged.config.external import NO_PASS_PHRASE
 from edged.errors import Retryable
 from edged.transport.mqtt_settings import LinkSettings
 from edged.transport.one_shot import start_one_shot_thread
@@ -170,9 +171,14 @@ def load_client_certificate(context: ssl.SSLContext, cert: str, key: str) -> Non
     fd = os.memfd_create("edged-key", os.MFD_CLOEXEC)
     try:
         os.write(fd, key.encode())
-        context.load_cert_chain(cert, f"/proc/self/fd/{fd}")
+        context.load_cert_chain(cert, f"/proc/self/fd/{fd}", _no_pass_phrase)
     finally:
         os.close(fd)
+
+
+def _no_pass_phrase() -> str:
+    """Else OpenSSL asks for it on the terminal, and waits there for ever."""
+    raise ValueError(f"key has a pass phrase, and {NO_PASS_PHRASE}")
 
 
 async def connect(sock: socket.socket, address: SocketAddress, deadline: float, where: str) -> None:

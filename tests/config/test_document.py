@@ -94,3 +94,41 @@ WORDS = (
 @given(st.lists(st.sampled_from(WORDS), max_size=14).map("".join))
 def test_broken_toml_is_refused_with_a_place_in_it(text: str) -> None:
     assert is_in(text, place_of_first_error(text))
+
+
+SECRET = "hunter2"
+UNCLOSED = (
+    "= hunter2",
+    '= "hunter2',
+    "= 'hunter2",
+    "= [hunter2",
+    '= [\n["hunter2"',
+    "= {a = hunter2",
+    '= """\n[hunter2',
+    "= “hunter2”",
+)
+CLOSED = ('= "hunter2"', "= ['hunter2']", '= [\n["hunter2"]]', '= """\n[hunter2]"""', "= {a = 'hunter2'}")
+SHORT = tuple(word for word in WORDS if "'" not in word and '"' not in word)
+
+
+def refusal(text: str) -> str:
+    try:
+        parse(text)
+    except SyntaxProblem as problem:
+        return problem.text
+    return ""
+
+
+@pytest.mark.parametrize("key", ["password", "[broker.main]\npassword", "[a]\nb.c = 1\nb", "a = 1\na", "a.b = 1\na"])
+@pytest.mark.parametrize(
+    "value", [*UNCLOSED, *CLOSED, "= 0hunter2", "= .hunter2", "= 12hunter2", ": hunter2", "hunter2", "= a, hunter2"]
+)
+@pytest.mark.parametrize("after", ["", "\n", " hunter2", ", hunter2", "\n[hunter2", "]", '\\hunter2"', " = hunter2"])
+def test_what_is_refused_is_not_quoted(key: str, value: str, after: str) -> None:
+    """It may be a password without quotes."""
+    assert SECRET not in refusal(f"{key} {value}{after}\n")
+
+
+@given(st.lists(st.sampled_from((*SHORT, *UNCLOSED, *CLOSED)), max_size=10).map("".join))
+def test_no_value_is_quoted_however_broken_the_rest_is(text: str) -> None:
+    assert SECRET not in refusal(text)

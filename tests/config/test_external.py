@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -37,7 +39,11 @@ def test_addresses(text: str, url: BrokerUrl) -> None:
         ("host:1883", "write mqtt://host:1883"),
         ("ssl://host", "write mqtts://host"),
         ("mqtt://host:0", "port from 1 to 65535"),
-        ("mqtt://host:port", "expected an address"),
+        ("mqtt://host:port", "found something else than a port after the host, not shown here"),
+        ("mqtt://me:p4ss", "not shown here"),
+        ("mqtt://me:p4ss/word", "not shown here"),
+        ("mqtt://fe80::1", "an IPv6 address stands in brackets"),
+        ("mqtt://host:1883/path", "without a path: mqtt://host:1883"),
         ("mqtt://host/path", "without a path: mqtt://host"),
         ("unix:relative", "an absolute path"),
     ],
@@ -70,9 +76,10 @@ def test_text_comes_from_the_file_the_environment_a_file_or_a_credential(tmp_pat
         ({"credential": "absent"}, "is LoadCredential=absent:/path in the unit?"),
         ({"credential": "../mqtt"}, "expected the name of a credential"),
         ({}, "found a table with nothing"),
-        ({"env": "A", "file": "b"}, "found a table with env, file"),
+        ({"env": "A", "file": "b"}, "found a table with env and file"),
         ({"env": 5}, "found a number for env"),
-        ({"path": "b"}, "found a table with path"),
+        ({"hunter2": "b"}, "found a table with a key that is none of these"),
+        ({"fil": "b"}, 'found a table with a key that is none of these; did you mean "file"?'),
         (12345678, "found a number"),
         ("", "found an empty one"),
     ],
@@ -85,6 +92,7 @@ def test_what_is_no_text(tmp_path: Path, raw: Any, said: str) -> None:
         external.ext(raw, around)
     assert said in str(caught.value)
     assert "12345678" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_without_systemd_a_credential_names_the_cure() -> None:
@@ -113,3 +121,31 @@ def test_a_device_id_is_one_level_of_a_topic() -> None:
     for text in ("a/b", "a+", "#"):
         with pytest.raises(ValueError, match="without / "):
             external.device_id(text, NOWHERE)
+
+
+@pytest.mark.parametrize("parse", [external.secret, external.private_key])
+def test_a_secret_in_a_file_that_everybody_may_read_is_warned_of(parse: Any, tmp_path: Path) -> None:
+    """Pytest's own folders are closed to others."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = folder / "secret"
+        file.write_text("-----BEGIN PRIVATE KEY-----\nhunter2\n")
+        for mode, warnings in ((0o644, [f"every user of this machine may read {file}; chmod o= {file}"]), (0o640, [])):
+            file.chmod(mode)
+            around = Surroundings(folder, {})
+            parse({"file": "secret"}, around)
+            assert around.warnings == warnings
+        file.chmod(0o644)
+        folder.chmod(0o700)
+        around = Surroundings(folder, {})
+        parse({"file": "secret"}, around)
+        assert around.warnings == []
+
+
+@pytest.mark.parametrize("form", [["-aes256"], ["-aes256", "-traditional"]])
+def test_a_key_with_a_pass_phrase_is_refused(form: list[str], tmp_path: Path) -> None:
+    command = ["openssl", "genrsa", *form, "-passout", "pass:hunter2", "-out", str(tmp_path / "key.pem"), "2048"]
+    subprocess.run(command, check=True, capture_output=True)
+    with pytest.raises(ValueError, match="expected a key without a pass phrase, found one with: nobody is there to type it"):
+        external.private_key({"file": "key.pem"}, Surroundings(tmp_path, {}))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.load import Draft, read, report
+from edged.config.load import Draft, place_of, read, report
 from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
 from edged.config.values import BrokerUrl
 from edged.errors import ConfigError, Problem
@@ -225,3 +225,32 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
     )
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert list(load(path).config.source) == ["a"]
+
+
+@pytest.mark.parametrize("password", ["p4ss", "p4ss w/rd", 'p4ss"q', "p4ss" * 50, "p4ss@p4ss"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[broker.main]\nurl = "{0}"\n',
+        '[broker.main]\nurl = {{ env = "URL" }}\n',
+        '[broker.main]\nurl = "mqtt://localhost"\nclient_id = ["{0}"]\nversion = "{0}"\n',
+        '[source.a]\ntype = "mqtt"\nbroker = "{0}"\ntopic = "{0}/#/"\ndecode = {{ format = "{0}", fields = ["v"] }}\n',
+        '[source.a]\ntype = "serial"\nport = "{0}"\nbaudrate = "{0}"\ndecode = "{0}"\n',
+        '[health]\ninterval = "{0}"\nbroker = "{0}"\n[broker]\nmain = "{0}"\n[memory]\nbudget = "{0}"\n',
+    ],
+)
+def test_no_error_shows_the_password_of_an_address(text: str, password: str, tmp_path: Path) -> None:
+    url = f"mqtt://me:{password}@host"
+    path = written(tmp_path, text.format(url.replace('"', '\\"')))
+    try:
+        draft = read(path, {"URL": url})
+        lines = report(draft, draft.problems)
+    except ConfigError as error:
+        lines = error.lines
+    assert lines
+    assert not any("p4ss" in line for line in lines), lines
+
+
+def test_a_line_without_its_words() -> None:
+    assert place_of("/etc/edged/edged.toml:3:14: broker.main.url: found x:1:1: y") == "/etc/edged/edged.toml:3:14"
+    assert place_of("edged.toml: there is no such file") == "edged.toml: there is no such file"

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,69 @@ def test_a_file_that_cannot_go_along_is_said(folder: Path, path: str, says: str)
         of_configuration(folder / "laptop.toml")
 
 
+def link_in_a_model(folder: Path) -> str:
+    (folder / "models/motor/x.bin").symlink_to("/etc/shadow")
+    return "models/motor/x.bin is a link: put the file itself there, or remove it"
+
+
+def link_to_a_folder(folder: Path) -> str:
+    (folder / "models/motor/more").symlink_to("/etc")
+    return "models/motor/more is a link"
+
+
+def link_to_the_file_beside(folder: Path) -> str:
+    (folder / "models/motor/y.onnx").symlink_to("model.onnx")
+    return "models/motor/y.onnx is a link"
+
+
+def link_that_leads_nowhere(folder: Path) -> str:
+    (folder / "models/motor/x.bin").symlink_to("gone")
+    return "models/motor/x.bin is a link"
+
+
+def link_as_the_model(folder: Path) -> str:
+    (folder / "models/motor").rename(folder.parent / "elsewhere")
+    (folder / "models/motor").symlink_to(folder.parent / "elsewhere")
+    return "models/motor leads out of the configuration's folder by a link: put the file itself there"
+
+
+def link_as_a_step(folder: Path) -> str:
+    (folder / "steps.py").unlink()
+    (folder / "steps.py").symlink_to("/etc/passwd")
+    return "steps.py leads out of the configuration's folder"
+
+
+def pipe_in_a_model(folder: Path) -> str:
+    os.mkfifo(folder / "models/motor/pipe")
+    return "models/motor/pipe is no plain file"
+
+
+def pipe_as_a_recording(folder: Path) -> str:
+    (folder / "recordings/run7.rec").unlink()
+    os.mkfifo(folder / "recordings/run7.rec")
+    return "recordings/run7.rec is no plain file"
+
+
+LINKS = [
+    *(link_in_a_model, link_to_a_folder, link_to_the_file_beside, link_that_leads_nowhere, link_as_the_model, link_as_a_step),
+    *(pipe_in_a_model, pipe_as_a_recording),
+]
+
+
+@pytest.mark.parametrize("put", LINKS)
+def test_what_is_no_file_of_the_folder_does_not_go_along(put: Callable[[Path], str], folder: Path) -> None:
+    says = put(folder)
+    with pytest.raises(Refused, match=re.escape(says)):
+        of_configuration(folder / "laptop.toml")
+
+
+def test_a_link_within_the_folder_may_name_the_model(folder: Path) -> None:
+    (folder / "models/motor").rename(folder / "models/v3")
+    (folder / "models/motor").symlink_to("v3")
+    files = of_configuration(folder / "laptop.toml")
+    assert files["models/motor/model.onnx"].read_text() == "models/motor/model.onnx"
+
+
 def test_a_configuration_that_cannot_be_read_is_said(folder: Path) -> None:
     (folder / "laptop.toml").write_text("[device\n")
     with pytest.raises(Refused, match=r"laptop\.toml:1:8: "):
@@ -114,6 +178,7 @@ def test_the_same_files_make_the_same_bundle(tmp_path: Path) -> None:
                 (source / name).write_text(name)
                 os.utime(source / name, (number, number))
             files: dict[str, Path | bytes] = {"wheels/" + "x" * 120: source / "a", "install": source / "b", "about": b"c"}
+            files["config/m/install"] = b"d"
             made.append(write(dict(sorted(files.items(), reverse=bool(number))), "edged-1-t", tmp_path / f"out{number}"))
         finally:
             os.umask(before)
@@ -123,10 +188,16 @@ def test_the_same_files_make_the_same_bundle(tmp_path: Path) -> None:
         assert {(e.uid, e.gid, e.uname, e.mtime) for e in tar} == {(0, 0, "", 315532800)}
         assert {e.name.partition("/")[2]: e.mode for e in tar if "wheels" not in e.name} == {
             "about": 0o644,
+            "config": 0o750,
+            "config/m": 0o750,
+            "config/m/install": 0o640,
             "install": 0o755,
             "manifest": 0o644,
         }
-    folder = made[0].with_suffix("")
+    assert {one.stat().st_mode & 0o777 for one in made} == {0o640}
+    for folder in (one.with_suffix("") for one in made):
+        places = (folder / "config", folder / "config/m", folder / "config/m/install", folder / "install")
+        assert [place.stat().st_mode & 0o777 for place in places] == [0o750, 0o750, 0o640, 0o755]
     assert (
         subprocess.run(["sha256sum", "--check", "--strict", "manifest"], cwd=folder, capture_output=True, check=False).returncode
         == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cross.bundle import ROOT
 from cross.deploy import BOOT, Device, main, parts_of
 from cross.target import Refused
 
@@ -57,3 +60,50 @@ def test_no_device(host: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_device_that_does_not_answer(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "nobody@127.0.0.1", "--ssh", "-p 1 -F /dev/null"]) == 1
     assert "no connection to nobody@127.0.0.1, see above: does `ssh nobody@127.0.0.1` work?" in capfd.readouterr().err
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+SSH = """#!/bin/sh
+printf 'Warning: {0}\\n' >&2
+for command; do :; done
+case $command in
+    'sh -s') sed 's/^say os .*/say os "{0}"/' | sh ;;
+    *journalctl*) printf 'a line {0}\\n' ;;
+    *) printf 'no JSON {0}\\n'; printf '%s\\n' '{1}' ;;
+esac
+"""
+
+
+@pytest.fixture
+def hostile_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ssh to a device that would like to have our terminal."""
+    last = json.dumps({"say": f"service {HOSTILE}"}) + "\n" + json.dumps({"end": 1, "say": f"ended {HOSTILE}"})
+    (tmp_path / "ssh").write_text(SSH.format(HOSTILE, last))
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("hostile_device")
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [("status", ["no JSON", "service", "ended", "Warning:"]), ("logs", ["a line", "Warning:"]), ("deploy", ["Warning:"])],
+)
+def test_a_device_cannot_steer_the_terminal(command: str, wanted: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    main([command, "device", "--bundle", "/nowhere"])
+    found = capfd.readouterr()
+    said = found.out + found.err
+    for word in wanted:
+        assert f"{word} \\x1b]0;owned\\x07\\x1b[2J\\x9b31m" in said
+    assert all(c.isprintable() or c == "\n" for c in said)
+
+
+@pytest.mark.usefixtures("hostile_device")
+def test_where_nobody_reads_the_log_it_ends(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "cross.deploy", "logs", "device"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, timeout=60, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr

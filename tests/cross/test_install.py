@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cross import device
 from cross.bundle import ROOT, Files, write
+from cross.device import Refused
 
 USAGE, DAMAGED, UNFIT, UNWRITABLE = 64, 65, 69, 73
 PYTHON = subprocess.run(
@@ -31,6 +33,7 @@ def bundle(folder: Path, sign: str = "", **about: str) -> Path:
     files: Files = {
         "about": facts.encode(),
         "install": ROOT / "cross" / "install",
+        "verify": ROOT / "cross" / "verify",
         "wheels/a.whl": b"a",
         "config/edged.toml": b"c",
     }
@@ -75,13 +78,50 @@ def lose_the_list(made: Path) -> None:
     (made / "manifest").unlink()
 
 
-@pytest.mark.parametrize("harm", [damage, lose, add, link, empty_the_list, lose_the_list])
+def lose_the_verifier(made: Path) -> None:
+    (made / "verify").unlink()
+
+
+def link_what_is_listed(made: Path) -> None:
+    """Its content is right, today."""
+    (made / "wheels" / "a.whl").rename(made.parent / "a.whl")
+    (made / "wheels" / "a.whl").symlink_to(made.parent / "a.whl")
+
+
+def put_a_pipe(made: Path) -> None:
+    (made / "wheels" / "a.whl").unlink()
+    os.mkfifo(made / "wheels" / "a.whl")
+
+
+def steer_the_terminal(made: Path) -> None:
+    """By the names of files, one of which is listed."""
+    (made / "wheels" / "\x1b[2J.whl").write_bytes(b"b")
+    with (made / "manifest").open("a") as manifest:
+        manifest.write(f"{'0' * 64}  \x1b]0;owned\x07\n")
+
+
+HARMS = [
+    steer_the_terminal,
+    damage,
+    lose,
+    add,
+    link,
+    empty_the_list,
+    lose_the_list,
+    lose_the_verifier,
+    link_what_is_listed,
+    put_a_pipe,
+]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_bundle_that_is_not_whole_is_refused(harm: Callable[[Path], None], tmp_path: Path) -> None:
     made = bundle(tmp_path)
     harm(made)
     status, out, err = install(made)
     assert (status, out) == (DAMAGED, "")
     assert "unpack or copy it again" in err
+    assert all(c.isprintable() or c == "\n" for c in err)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +168,36 @@ def test_where_signers_are_listed_the_signature_must_be_of_one_of_them(tmp_path:
     (changed / "manifest").write_text("".join(sorted(text.splitlines(keepends=True), reverse=True)))
     status, _, err = install(changed, *asked)
     assert (status, "the manifest was changed" in err) == (DAMAGED, True)
+
+
+def test_an_altered_install_is_refused_by_the_verifier_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device, where the verifier lies from the first bundle on; with a signature not even a manifest that fits helps."""
+    for name in ("PREFIX", "WORK", "VERIFY"):
+        monkeypatch.setattr(device, name, tmp_path / "opt" / getattr(device, name).relative_to("/opt/edged"))
+    verifier = (ROOT / "cross" / "verify").read_text()
+    device.verify(bundle(tmp_path), verifier)
+    assert device.VERIFY.read_text() == verifier
+    assert device.VERIFY.stat().st_mode & 0o777 == 0o755
+
+    trace = tmp_path / "it ran"
+    altered = bundle(tmp_path / "altered")
+    (altered / "install").write_text(f"touch '{trace}'\n")
+    (altered / "verify").write_text(f"touch '{trace}'\n")
+    with pytest.raises(Refused, match=r"nothing of the bundle was run: (?s:.*)verify: damaged or incomplete"):
+        device.verify(altered, f"touch '{trace}'\n")  # the one that is there is asked
+
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "ours")], check=True)
+    signers = tmp_path / "signers"
+    signers.write_text(f"edged {(tmp_path / 'ours.pub').read_text()}")
+    signed = bundle(tmp_path / "signed", str(tmp_path / "ours"))
+    asked = ["sh", str(device.VERIFY), "--signers", str(signers), str(signed)]
+    assert subprocess.run(asked, check=False).returncode == 0
+    (signed / "install").write_text(f"touch '{trace}'\n")
+    listed = subprocess.run(["sha256sum", *LISTED], cwd=signed, capture_output=True, check=True).stdout
+    (signed / "manifest").write_bytes(listed)
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, "the manifest was changed" in done.stderr) == (DAMAGED, True)
+    assert not trace.exists()
+
+
+LISTED = ("about", "config/edged.toml", "install", "verify", "wheels/a.whl")

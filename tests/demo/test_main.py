@@ -85,3 +85,18 @@ def test_nobody_reads_it() -> None:
     assert demo.wait(timeout=60) == 0
     assert demo.stderr.read() == ""
     demo.stderr.close()
+
+
+def test_what_it_cannot_print_ends_it_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edged.demo", "--seconds", "3"],
+            cwd=ROOT,
+            env={"PATH": PATH, "HOME": os.environ.get("HOME", "/")},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (70, "make run: [Errno 28] No space left on device\n")

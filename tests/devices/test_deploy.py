@@ -183,6 +183,30 @@ def _with_ssh_cut(deploying: subprocess.Popen[str]) -> str:
     return "".join(said)
 
 
+def test_nobody_else_reads_the_configuration(device: Device) -> None:
+    """Wherever it has passed through: where the service reads it, in its release, in the cache."""
+    found = device.root(
+        "find /etc/edged /opt/edged/releases/*/config ! -path '*/credentials*' -printf '%M %u:%g %y\\n' | sort -u; "
+        "find /opt/edged/deploy -maxdepth 0 -printf '%M %u %y\\n'"
+    )
+    assert found.splitlines() == ["-rw-r----- root:edged f", "drwxr-x--- root:edged d", "drwx------ root d"]
+    found = device.root(
+        f"su -s /bin/sh -c 'grep -rl in/seldom /etc/edged* /opt/edged /tmp /var/lib/edged 2>/dev/null || true' {USER}"
+    )
+    assert found == ""
+
+
+def test_an_altered_install_is_not_run(device: Device, shop: Shop, client: Client) -> None:
+    release = device.release
+    altered = Path(shop.bundle())
+    (altered / "install").write_text("#!/bin/sh\ntouch /root/it-ran\n")
+    code, said = device.make("deploy", f"BUNDLE={altered}", *QUICK)
+    assert code
+    assert "nothing of the bundle was run: verify: damaged or incomplete" in said
+    assert device.root("ls /root/it-ran 2>/dev/null || true") == ""
+    runs(device, client, release)
+
+
 def test_the_service_is_confined(device: Device) -> None:
     pid = device.shown("MainPID")
     status = dict(line.split(":", 1) for line in device.root(f"cat /proc/{pid}/status").splitlines())

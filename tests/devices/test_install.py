@@ -63,6 +63,13 @@ def test_it_is_installed_without_network_and_left_alone_when_it_is_there(packed:
     )
     assert checked.returncode == 0, checked.stderr
 
+    modes = {str(one.relative_to(release)): one.stat().st_mode & 0o777 for one in (release / "config").rglob("*")}
+    assert modes["config/edged.toml"] == 0o640
+    assert {mode for name, mode in modes.items() if (release / name).is_dir()} == {0o750}
+    assert {mode for name, mode in modes.items() if (release / name).is_file()} == {0o640}
+    assert (release / "config").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "verify").read_bytes() == (ROOT / "cross" / "verify").read_bytes()
+
     before = (release / "complete").stat()
     again = install(packed, tmp_path)
     assert (again.returncode, again.stdout) == (0, done.stdout)
@@ -101,6 +108,7 @@ def test_what_pip_refuses_is_no_release(packed: Path, tmp_path: Path) -> None:
     files: dict[str, Path | bytes] = {
         "about": "".join(f"{key}={value}\n" for key, value in ABOUT.items()).encode(),
         "install": ROOT / "cross" / "install",
+        "verify": ROOT / "cross" / "verify",
         "requirements.txt": f"edged==0.1.0 --hash=sha256:{'0' * 64}\n".encode(),
         f"wheels/{pip.name}": pip,
         "systemd/edged.service": b"",

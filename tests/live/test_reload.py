@@ -136,12 +136,12 @@ def test_a_file_that_is_wrong_changes_nothing(stage: Stage) -> None:
     errors = client.health(lambda h: h.get("config_errors"))["config_errors"]
     assert errors == event["errors"]
     until(lambda: any("configuration refused" in n for n in stage.daemon.notices))
-    assert all(line.replace('"', '\\"') in stage.daemon.log for line in errors)
+    assert all(f"{place}: " in stage.daemon.log for place in errors)
     client.publish("in/b", '{"v": 1}')
     client.wait("out/edited")
     code, _, err = reload(stage.daemon, "--wait")
     assert code == EX_CONFIG
-    assert err.splitlines()[:-1] == errors
+    assert [line[: len(place)] for line, place in zip(err.splitlines()[:-1], errors, strict=True)] == errors
     stage.save(good)
     client.health(lambda h: "config_errors" not in h)
 

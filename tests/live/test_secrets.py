@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.broker import Broker
-from tests.live.daemon import Client, Daemon
+from tests.live.daemon import Client, Daemon, edged, said
 
 PASSWORD = "canary-7f3a91"
 WRONG = "canary-000000"
@@ -74,3 +77,35 @@ def test_a_password_is_nowhere_to_be_read(broker: Broker, tmp_path: Path) -> Non
     for place, text in places.items():
         for word in (PASSWORD, WRONG):
             assert word.encode() not in text, f"{word} in {place}"
+
+
+WRONG_LINES = {
+    "bare": f"= {PASSWORD}",
+    "open quote": f'= "{PASSWORD}',
+    "open bracket": f"= [{PASSWORD}",
+    "no equals": PASSWORD,
+    "as a key": f'= {{ {PASSWORD} = "x" }}',
+    "open quote, an address": f'= "mqtt://me:{PASSWORD}@h',
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_LINES)
+def test_a_password_without_quotes_in_the_running_file_is_nowhere_either(wrong: str, broker: Broker, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("another\n")
+    text = CONFIG.format(port=broker.port, open=broker.port, secret=secret)
+    line = f'password = {{ file = "{secret}" }}'
+    with Client(broker.port, "#") as client, Daemon(tmp_path, text) as daemon:
+        whole = daemon.config.read_text()
+        number = whole.splitlines().index(line) + 1
+        daemon.config.write_text(whole.replace(line, f"password {WRONG_LINES[wrong]}"))
+        errors = client.health(lambda h: h.get("config_errors"))["config_errors"]
+        assert errors[0].startswith(f"{daemon.config}:{number}:")
+        assert all(re.fullmatch(r".*\.toml:\d+:\d+", error) for error in errors)
+        code, _, answer = said(edged("reload", "--wait", "-c", str(daemon.config)))
+        assert code == 78
+        places = {**everything(daemon), "reload": answer.encode()}
+        daemon.stop()
+        places["messages"] = b"\n".join(m.topic.encode() + m.payload for m in client.messages)
+    for place, found in places.items():
+        assert PASSWORD.encode() not in found, place

@@ -119,8 +119,9 @@ def test_s07_a_bad_file_leaves_the_old_one_serving(stage: Stage, name: str) -> N
     before, pid = stage.answer(), stage.daemon.process.pid
     shutil.rmtree(stage.folder / "model")
     hostile.build(name, stage.folder / "model")
-    [error] = stage.wait_event(1, ok=False)["errors"]
-    assert hostile.ALL[name][1] in error
+    [place] = stage.wait_event(1, ok=False)["errors"]
+    error = next(line for line in stage.daemon.log.splitlines() if f"{place}: " in line)
+    assert hostile.ALL[name][1] in error.replace('\\"', '"')
     assert stage.answer() == before
     assert stage.daemon.process.pid == pid
     assert stage.daemon.process.poll() is None

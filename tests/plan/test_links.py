@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edged.transport.mqtt_settings import KEPT_ALWAYS, KEPT_NEVER
 from tests.plan.planning import MAIN, PUMPS, planned
 
@@ -36,3 +38,26 @@ def test_a_packet_too_small_for_the_greeting_is_refused(tmp_path: Path) -> None:
     main = MAIN + 'max_packet = "1B"\n'
     lines = planned(tmp_path, main + PUMPS + PIPELINE.replace("BROKER", "main")).lines
     assert any('broker.main.max_packet: expected at least "512B", found "1B"' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_warned"),
+    [
+        ("mqtt://10.0.0.1", True),
+        ("mqtt://broker.example", True),
+        ("mqtt://[fe80::1]", True),
+        ("mqtts://10.0.0.1", False),
+        ("mqtt://localhost", False),
+        ("mqtt://127.0.0.2", False),
+        ("mqtt://[::1]", False),
+        ("unix:/run/mosquitto.sock", False),
+    ],
+)
+def test_a_password_in_plain_text_over_a_network_is_warned_of(url: str, is_warned: bool, tmp_path: Path) -> None:
+    broker = f'[broker.main]\nurl = "{url}"\nusername = "me"\npassword = "hunter2"\n'
+    text = broker + PUMPS + PIPELINE.replace("BROKER", "main")
+    lines = planned(tmp_path, text).lines
+    said = [line for line in lines if "broker.main.password: it goes to" in line]
+    assert len(said) == is_warned
+    assert all("as plain text, and whoever is on the way can read it; use mqtts://" in line for line in said)
+    assert "hunter2" not in str(lines)

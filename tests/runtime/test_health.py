@@ -104,3 +104,22 @@ async def test_a_source_that_never_heard_anything_is_told_once(make: Callable[[s
                     ("in", "no message yet on in/+: d")
                 ]
         assert len([e for e in logs if e["event"] == "unheard"]) == 1
+
+
+async def test_the_network_learns_where_a_file_is_wrong_and_none_of_its_words(
+    make: Callable[[str], Assembly], clock: Any
+) -> None:
+    a = make(CONFIG)
+    a.links["main"].state = "connected"
+    health = Health(a, clock, "")
+    lines = ["/etc/edged/edged.toml:3:12: broker.main.url: hunter2", "/etc/edged/edged.toml: there is no such file"]
+    with capture_logs() as logs:
+        health.say_reload(lines, None, "the file changed")
+        health.publish()
+    messages = sent(a)
+    places = ["/etc/edged/edged.toml:3:12", lines[1]]
+    assert [facts["errors"] for topic, facts, _ in messages if topic == "edged/t/event"] == [places]
+    assert [facts["config_errors"] for topic, facts, _ in messages if topic == "edged/t/health"] == [places]
+    assert "hunter2" not in str(messages)
+    assert [e["problem"] for e in logs if e["event"] == "configuration"] == lines
+    assert list(health.snapshot()["config_errors"]) == lines  # for `edged status`, on the machine itself

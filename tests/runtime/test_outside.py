@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from edged.config.load import read
 from edged.errors import Problem
-from edged.runtime.outside import free_bytes, look_outside, state_dir
+from edged.runtime.outside import free_bytes, look_at_rights, look_outside, state_dir
 
 REPLAY = """
 [source.accel]
@@ -95,3 +96,41 @@ def test_where_state_is_kept(tmp_path: Path) -> None:
 def test_free_room_where_a_folder_would_be_made(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "a" / "b") == pytest.approx(free_bytes(tmp_path), rel=0.01)
     assert free_bytes(tmp_path) > 0
+
+
+STEPS = """
+[source.a]
+type = "simulate"
+signal = "sine"
+rate = 10
+[model.m]
+path = "m.onnx"
+[pipeline.p]
+source = "a"
+model = "m"
+preprocess = ["detrend", "steps.py:one"]
+postprocess = "more/steps.py:two"
+publish = []
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_what_others_may_write_is_told_to_a_daemon_of_root(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    path = tmp_path / "edged.toml"
+    path.write_text(STEPS)
+    for place in ("steps.py", "more/steps.py"):
+        (tmp_path / place).write_text("def one(x): return x\ndef two(outputs): return outputs\n")
+    config = read(path, {}).config
+    assert look_at_rights(path, config, uid=0) == []
+    (tmp_path / "steps.py").chmod(0o666)
+    (tmp_path / "more").chmod(0o777)
+    os.chown(path, 65534, 0)
+    assert look_at_rights(path, config, uid=1000) == []
+    problems = look_at_rights(path, config, uid=0)
+    assert all(p.is_warning for p in problems)
+    assert [(p.path, p.text.partition(":")[0]) for p in problems] == [
+        ("", f"edged runs as root, and {path} belongs to {path.owner()}"),
+        ("pipeline.p.preprocess[1]", f"edged runs as root, and everybody may write to {tmp_path / 'steps.py'}"),
+        ("pipeline.p.postprocess[0]", f"edged runs as root, and everybody may write to {tmp_path / 'more'}"),
+    ]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import socket
 import ssl
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +76,35 @@ async def test_nothing_listens_and_no_socket_is_left() -> None:
             await Connector(settings(taken.getsockname()[1])).open(5)
     assert caught.value.state == "refused"
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("form", [["-aes256"], ["-aes256", "-traditional"]])
+def test_a_key_with_a_pass_phrase_is_a_message_and_never_a_prompt(form: list[str], tmp_path: Path) -> None:
+    """With a terminal at hand, where OpenSSL would ask, and wait through every signal."""
+    make_certificates(tmp_path, client=True)
+    command = ["openssl", "pkey", *form, "-in", "client.key", "-passout", "pass:hunter2", "-out", "locked.key"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    program = (
+        "from pathlib import Path; from edged.config.values import Secret\n"
+        "from edged.transport.mqtt_connect import make_context\n"
+        "from tests.transport.mqtt_peer import settings\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        "key = Secret((folder / 'locked.key').read_text())\n"
+        "try: make_context(settings(8883, scheme='mqtts', ca=folder / 'ca.pem', cert=folder / 'client.pem', key=key))\n"
+        "except Exception as error: print(error)\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", program])
+    said = b""
+    try:
+        while select.select([terminal], [], [], 30)[0] and (data := os.read(terminal, 4096)):
+            said += data
+    except OSError:  # its end
+        pass
+    finally:
+        os.close(terminal)  # what still waits there gets a hangup
+        assert os.waitpid(pid, 0)[1] == 0
+    assert said.decode().startswith("files: cannot use the TLS files of broker main")
+    assert "key has a pass phrase, and nobody is there to type it" in said.decode()
+    assert "Enter PEM" not in said.decode()
