@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edged.records import Block, Receipt, Reject, Rows, Times
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
-from edged.stamp.keys import KeyTable
+from edged.stamp.keys import UNFIT, KeyTable
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Stamper:
     ) -> tuple[Block | None, list[Reject]]:
         """The block of what came in at `arrival`, and the rows refused here (`rows.rejects` are the caller's).
 
-        `key_ids`: one a row (None: the table refused it) or one for all; None: from `rows.keys`, if the stream is keyed.
+        `key_ids`: one a row (None, UNFIT: the table refused it) or one for all; None: from `rows.keys`, if the stream is keyed.
         `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
         """
         rejects: list[Reject] = []
@@ -131,17 +131,23 @@ class Stamper:
             if names is None:
                 return 0
             key_ids = [self._keys.id(n, arrival) for n in names]
-        if None not in key_ids:
+        if None not in key_ids and UNFIT not in key_ids:
             return np.array(key_ids, np.int32)
         for i, key in enumerate(key_ids):
-            if key is None:
-                rejects.append(self._refused(names[i] if names is not None else None, batch.payload_of(i)))
-        batch.keep(np.array([key is not None for key in key_ids]))
-        return np.array([key for key in key_ids if key is not None], np.int32)
+            if key is None or key == UNFIT:
+                rejects.append(self._refused(key, names[i] if names is not None else None, batch.payload_of(i)))
+        taken = [key is not None and key != UNFIT for key in key_ids]
+        batch.keep(np.array(taken))
+        return np.array([key for key, is_taken in zip(key_ids, taken, strict=True) if is_taken], np.int32)
 
-    def _refused(self, names: tuple[str, ...] | None, payload: int) -> Reject:
+    def _refused(self, key: int | None, names: tuple[str, ...] | None, payload: int) -> Reject:
         assert self._keys is not None
         shown = "" if names is None else " " + repr("/".join(names)[:64])
+        if key == UNFIT:
+            detail = (
+                f"key{shown}: a control character or a non-character cannot stand in a topic: brokers end the connection over it"
+            )
+            return Reject("bad_key", detail, payload=payload)
         detail = f"new key{shown}: all {self._keys.max_keys} keys are in use and none is stale: raise max_keys"
         return Reject("too_many_keys", detail, payload=payload)
 
