@@ -6,7 +6,7 @@ import inspect
 
 import paho.mqtt.client as paho
 
-from edged.transport.mqtt_session import Connected, Malformed, Refused, Session, Silent
+from edged.transport.mqtt_session import Connected, Malformed, Pinged, Refused, Session, Silent
 from edged.transport.mqtt_settings import LinkCounts
 from tests.transport.mqtt_peer import connack, packet, settings
 
@@ -60,7 +60,7 @@ def test_ping_that_is_not_answered(monkeypatch) -> None:
     assert counts.pings == 1
     now[0] += 10.5
     assert session.tick(True) == []
-    assert session.feed(packet(0xD0, b"")) == []
+    assert session.feed(packet(0xD0, b"")) == [Pinged()]
     now[0] += 10.5
     assert session.tick(False) == []
     now[0] += 10.5
