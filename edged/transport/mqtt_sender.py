@@ -248,6 +248,10 @@ class Sender:
         self._ends = self._suspects = 0
         for message in self.in_flight.values():
             message.ends = 0
+        for message in self.outbox.qos1:  # those that were in flight come first
+            if not message.ends:
+                break
+            message.ends = 0
 
     def answered(self) -> None:
         """The broker has answered all pings, and so has handled all that was sent before them."""
