@@ -11,6 +11,7 @@ from typing import Protocol
 from edged.encode import Encoder
 from edged.records import NONE, Message, Receipt, Result
 from edged.telemetry import INTERNAL_ERROR, PublishCounts, whereabouts
+from edged.topics import TopicError
 from edged.when import When
 
 USUAL_BYTES = 1024
@@ -105,6 +106,10 @@ class Publish:
     def _publish(self, result: Result, receipt: Receipt, now: int) -> None:
         try:
             message = self._message(result, receipt, now)
+        except TopicError as error:
+            self.counts.made += 1
+            self.counts.drops.add("bad_key", detail=str(error))
+            return
         except Exception as error:
             self._lose(error)
             return

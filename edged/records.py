@@ -263,7 +263,8 @@ class Message:
     With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
     that the age is the age at sending. `account` counts what becomes of it, if anybody does.
     `record` is what the spool keeps of it; `replayed`: it comes from there. `is_reply`: somebody waits for it now, so that it is
-    never kept for later. `properties` are those of MQTT 5 that it is sent with, framed.
+    never kept for later. `properties` are those of MQTT 5 that it is sent with, framed. `ends`: so many connections in a row were
+    ended by the broker while it had not said that it has this message.
     """
 
     topic: bytes
@@ -275,6 +276,7 @@ class Message:
     receipt: Receipt = NONE
     account: Account | None = None
     mid: int = field(default=0, compare=False)
+    ends: int = field(default=0, compare=False)
     record: Kept | None = None
     replayed: bool = False
     is_reply: bool = False

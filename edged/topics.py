@@ -2,7 +2,7 @@
 
 A filter (`plant/{line}/{pump}/telemetry`) is what a source subscribes to; a template (`plant/{line}/{pump}/health`) is
 where results go. Pure: knows no broker and no configuration table. Every function that parses raises TopicError with
-a text for a person; matching and filling never do, except that `fill` refuses a topic longer than MQTT can carry.
+a text for a person; matching and filling never do, except that `fill` refuses what no broker takes as a topic.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from difflib import get_close_matches
 
 MAX_BYTES = 65535
 NOT_CAPTURED = ("device", "base_topic", "pipeline", "key")
+
+_NO_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+_UNFIT = re.compile(f"[\0-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NO_CHARACTERS}]")
+"""What MQTT lets a broker refuse in a topic, or forbids: control characters, half pairs, non-characters. Many brokers end the
+connection over it, and what was sent is then sent again on the next one."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -56,11 +61,21 @@ class Template:
     names: tuple[str, ...]
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The topic. `values` has a text for every name. Raises TopicError when it comes to more than 65535 bytes."""
+        """The topic. `values` has a text for every name. Raises TopicError when no broker takes it."""
         topic = self.literals[0] + "".join(values[n] + text for n, text in zip(self.names, self.literals[1:], strict=True))
         if len(topic) > MAX_BYTES // 4 and len(topic.encode()) > MAX_BYTES:
             raise TopicError("the topic comes to more than 65535 bytes")
+        if found := unfit(topic):
+            raise TopicError(f"the topic has {found}, which brokers refuse")
+        if topic.startswith("$"):
+            raise TopicError("the topic begins with $, as the broker's own do")
         return topic
+
+
+def unfit(text: str) -> str:
+    """The first character that brokers refuse in a topic, such as U+0001; empty if there is none."""
+    found = _UNFIT.search(text)
+    return f"U+{ord(found[0]):04X}" if found else ""
 
 
 def parse_filter(text: str, fixed: Mapping[str, str] | None = None) -> TopicFilter:
@@ -149,8 +164,8 @@ def matches(a: TopicFilter, template: Template, deep: Collection[str] = ("key", 
 def _check_text(text: str) -> None:
     if not text:
         raise TopicError("expected a topic, found an empty text")
-    if "\0" in text:
-        raise TopicError("expected a topic without NUL")
+    if found := unfit(text):
+        raise TopicError(f"expected a topic without control characters and non-characters, which brokers refuse; found {found}")
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise TopicError("expected a topic of at most 65535 bytes")
 

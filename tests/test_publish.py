@@ -9,6 +9,7 @@ from edged.publish import Publish, next_due
 from edged.records import NONE, Message, Receipt, Result
 from edged.shape import OutputPlan, result_fields
 from edged.telemetry import PublishCounts
+from edged.topics import parse_template
 from edged.when import Condition, When, WhenPlan
 from tests.fakes.outlet import Outlet
 
@@ -47,6 +48,18 @@ def test_a_result_becomes_a_message_on_the_topic_of_its_key() -> None:
     assert body["score"] == 0.25
     assert entry.counts.made == 2
     assert first.account is entry.counts
+
+
+def test_a_key_that_no_broker_takes_in_a_topic_costs_its_result_alone() -> None:
+    outbox, receipt = Outlet(), Receipt(7)
+    entry = publish(outbox)
+    fill = parse_template("{key}/out", {}, ("key",)).fill
+    entry._topic = lambda key: fill({"key": ("$a", "b")[key]}).encode()
+    for key in (0, 1, 0):
+        assert entry.offer(result(0.25, key), receipt, 0)
+    assert [m.topic for m in outbox.sent] == [b"b/out"]
+    assert entry.counts.drops.by_reason == {"bad_key": 2}
+    assert (entry.counts.made, receipt.owed) == (3, 2)  # the one that was sent holds it
 
 
 def test_other_formats_are_whole() -> None:

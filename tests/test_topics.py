@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.topics import TopicError, matches, overlaps, parse_filter, parse_template
+from edged.topics import TopicError, matches, overlaps, parse_filter, parse_template, unfit
 
 FIXED = {"device": "pi4", "base_topic": "edged/pi4"}
 
@@ -77,7 +79,8 @@ def test_wildcards_of_its_own_are_known() -> None:
     ("text", "said"),
     [
         ("", "empty"),
-        ("a\0b", "NUL"),
+        ("a\0b", "U+0000"),
+        ("a/\x85", "U+0085"),
         ("a" * 65536, "65535"),
         ("é" * 32768, "65535"),
         ("a/b+/c", '"b+": + and # stand for whole levels'),
@@ -113,6 +116,33 @@ def test_a_topic_that_is_too_long_is_refused_when_filled() -> None:
         template.fill({"key": "é" * 32767})
 
 
+def test_what_brokers_refuse_in_a_topic() -> None:
+    """The classes of MQTT 5, 1.5.4, each with its neighbours. tests/transport asks mosquitto about the same."""
+    refused = [*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), *range(0xFDD0, 0xFDF0)]
+    refused += [plane << 16 | low for plane in range(17) for low in (0xFFFE, 0xFFFF)]
+    assert [code for code in range(0x110000) if unfit(chr(code))] == sorted(refused)
+    assert unfit("pump\x01\x02") == "U+0001"
+    assert unfit("pump 7/\u2028\ufeff\ue000") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "said"),
+    [
+        ("a/{key}", "b\x01", "U+0001"),
+        ("a/{key}", "b/\x9f/c", "U+009F"),
+        ("{key}/a", "\ufdd0", "U+FDD0"),
+        ("{key}/a", "$SYS/b", "begins with $"),
+    ],
+)
+def test_what_no_broker_takes_is_refused_when_filled(text: str, key: str, said: str) -> None:
+    with pytest.raises(TopicError, match=re.escape(said)):
+        parse_template(text, {}, ("key",)).fill({"key": key})
+
+
+def test_a_dollar_sign_is_the_brokers_only_at_the_front() -> None:
+    assert parse_template("a/{key}", {}, ("key",)).fill({"key": "$SYS/b"}) == "a/$SYS/b"
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(TopicError) as caught:
         parse_template("plant/{pumps}", {"device": "d", "pipeline": "p", "base_topic": "b"}, ("line", "pump", "key"))
@@ -130,7 +160,8 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ("$SYS/a", "belong to the broker"),
         ("a/{key", "a brace is not closed"),
         ("a/key}", "a brace is not closed"),
-        ("a\0", "NUL"),
+        ("a\0", "U+0000"),
+        ("a/\U0001ffff/b", "U+1FFFF"),
     ],
 )
 def test_refuses_templates(text: str, said: str) -> None:

@@ -14,12 +14,15 @@ from typing import Annotated
 from edged.config.values import BrokerUrl, Secret, Surroundings, Value
 from edged.config.words import did_you_mean, kind, nearest, shown
 from edged.rights import others_may_read
+from edged.topics import unfit
 
 
 def client_id(raw: object, around: Surroundings) -> str:
     plain = ext(raw, around)
     if len(plain.encode()) > 65535:
         raise ValueError("expected at most 65535 bytes, found more")
+    if found := unfit(plain):
+        raise ValueError(f"expected a name without control characters and non-characters, which brokers refuse; found {found}")
     return plain
 
 
@@ -28,6 +31,8 @@ def device_id(raw: object, around: Surroundings) -> str:
     plain = ext(raw, around)
     if any(c in plain for c in "/+#{}"):
         raise ValueError(f"expected a name without / + # and braces, since it stands in topics, found {_said(plain, raw)}")
+    if found := unfit(plain) or ("$ as its first character" if plain.startswith("$") else ""):
+        raise ValueError(f"expected a name that may stand in topics; brokers refuse those with {found}")
     return plain
 
 

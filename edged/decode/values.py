@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.records import Flags, Reject, Rows, Times
 from edged.refusals import Refusals
+from edged.topics import unfit
 
 KEY_CHARACTERS = 64
 """The longest key that a payload may give."""
 
-_FORBIDDEN = frozenset("/+#\0")
+_FORBIDDEN = frozenset("/+#")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _FLOAT64_MAX = float(np.finfo(np.float64).max)
 
@@ -69,7 +70,9 @@ def key_text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadPayload("bad_key", f"key: expected text or a number, found {type(value).__name__}")
     if not 0 < len(value) <= KEY_CHARACTERS or not _FORBIDDEN.isdisjoint(value):
-        raise BadPayload("bad_key", f"key: expected 1 to {KEY_CHARACTERS} characters without / + # and NUL, found {value[:40]!r}")
+        raise BadPayload("bad_key", f"key: expected 1 to {KEY_CHARACTERS} characters without / + and #, found {value[:40]!r}")
+    if found := unfit(value):
+        raise BadPayload("bad_key", f"key: {found} in {value!r} cannot stand in a topic: brokers end the connection over it")
     return value
 
 

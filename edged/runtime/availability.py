@@ -40,8 +40,8 @@ class _Listener:
         self._seen = (0, 0)
 
     def forget_if_lost(self) -> None:
-        """All is said again after a connect, and when the outbox had to drop some of it."""
-        seen = (self.link.counts.connects, self.counts.drops.total)
+        """All is said again after a connect, and when the outbox had to drop some of it. What the broker does not take is not."""
+        seen = (self.link.counts.connects, self.counts.drops.by_reason.get("overflow", 0))
         if seen != self._seen:
             self._seen = seen
             for codes in self.said.values():

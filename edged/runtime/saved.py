@@ -26,6 +26,7 @@ from edged.config.schema import ReplaySource, SimulateSource
 from edged.durable import replaced
 from edged.plan.change import state_mark, window_mark
 from edged.plan.records import PipelinePlan, Plan
+from edged.stamp import UNFIT
 from edged.states import Saved as SavedState
 from edged.window import Saved
 
@@ -187,7 +188,7 @@ def restore(a: Assembly, head: Head, windows: list[Window], clock: Clock) -> Non
         p = a.plan.pipelines[one.pipeline]
         pipeline, table = a.pipelines[one.pipeline], a.keys.get(p.key_group) if p.keys else None
         key = table.id(one.key, clock.now()) if table is not None else 0
-        if key is None:
+        if key is None or key == UNFIT:
             continue
         stage, states = pipeline.window, pipeline.states
         last = one.last - (clock.offset() if is_monotonic(a.plan, p) else 0)

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from edged.encode import encode_error
 from edged.records import Message, Receipt
 from edged.telemetry import Drops, PublishCounts
-from edged.topics import TopicFilter
+from edged.topics import TopicFilter, unfit
 from edged.transport.mqtt_frames import Request, read_request, reply_properties
 
 MOST_REQUESTS = 512
@@ -192,6 +192,8 @@ class Replies:
             return "the Response Topic is empty"
         if "+" in topic or "#" in topic:
             return "the Response Topic has a wildcard"
+        if found := unfit(topic):
+            return f"the Response Topic has {found}, which brokers refuse"
         if topic.startswith("$"):
             return "topics that begin with $ belong to the broker"
         if not any(f.match(topic) is not None for f in self._filters):

@@ -5,7 +5,7 @@ clocks   the three ways a row gets its time: by arrival, by its own UTC stamp, b
 stamper  puts them together
 """
 
-from edged.stamp.keys import KeyTable
+from edged.stamp.keys import UNFIT, KeyTable
 from edged.stamp.stamper import Stamper
 
-__all__ = ["KeyTable", "Stamper"]
+__all__ = ["UNFIT", "KeyTable", "Stamper"]

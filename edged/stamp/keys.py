@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from edged.topics import unfit
+
+UNFIT = -1
+"""The id of what can be no key: it would become part of topics, and brokers refuse it there."""
+
 
 class KeyTable:
     """The keys of one stream as small ids, `0..max_keys-1`.
@@ -26,11 +31,13 @@ class KeyTable:
         return self._names[key]
 
     def id(self, names: tuple[str, ...], now: int) -> int | None:
-        """The id of a key seen now (monotonic ns); None: all ids are taken and none is stale."""
+        """The id of a key seen now (monotonic ns), or `UNFIT`; None: all ids are taken and none is stale."""
         key = self._ids.get(names)
         if key is not None:
             self._seen[key] = now
             return key
+        if any(map(unfit, names)):
+            return UNFIT
         if len(self._names) < self.max_keys:
             key = len(self._names)
             self._names.append(names)

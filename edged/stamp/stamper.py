@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edged.records import Block, Receipt, Reject, Rows, Times
 from edged.refusals import Refusals
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
-from edged.stamp.keys import KeyTable
+from edged.stamp.keys import UNFIT, KeyTable
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Stamper:
     ) -> tuple[Block | None, list[Reject]]:
         """The block of what came in at `arrival`, and the rows refused here (`rows.rejects` are the caller's).
 
-        `key_ids`: one a row (None: the table refused it) or one for all; None: from `rows.keys`, if the stream is keyed.
+        `key_ids`: one a row (None, UNFIT: the table refused it) or one for all; None: from `rows.keys`, if the stream is keyed.
         `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
         """
         refusals = Refusals(is_one=len(receipts) == 1)
@@ -133,13 +133,19 @@ class Stamper:
             if names is None:
                 return 0
             key_ids = [self._keys.id(n, arrival) for n in names]
-        if None not in key_ids:
+        if None not in key_ids and UNFIT not in key_ids:
             return np.array(key_ids, np.int32)
-        has_id = np.array([key is not None for key in key_ids])
-        gone = np.flatnonzero(~has_id)
-        self._refuse(batch, gone, "too_many_keys", lambda i: self._too_many(None if names is None else names[i]), refusals)
-        batch.keep(has_id)
-        return np.array([key for key in key_ids if key is not None], np.int32)
+        is_taken = np.array([key is not None and key != UNFIT for key in key_ids])
+
+        def shown(row: int) -> str:
+            return "" if names is None else " " + repr("/".join(names[row])[:64])
+
+        too_many = np.array([i for i, key in enumerate(key_ids) if key is None], np.intp)
+        unfit = np.array([i for i, key in enumerate(key_ids) if key == UNFIT], np.intp)
+        self._refuse(batch, too_many, "too_many_keys", lambda row: self._too_many(shown(row)), refusals)
+        self._refuse(batch, unfit, "bad_key", lambda row: _unfit(shown(row)), refusals)
+        batch.keep(is_taken)
+        return np.array([key for key, taken in zip(key_ids, is_taken.tolist(), strict=True) if taken], np.int32)
 
     @staticmethod
     def _refuse(batch: _Batch, rows: NDArray[np.intp], reason: str, detail: Callable[[int], str], refusals: Refusals) -> None:
@@ -149,9 +155,8 @@ class Stamper:
 
         refusals.add_all([batch.payload_of(row) for row in rows.tolist()], words)
 
-    def _too_many(self, names: tuple[str, ...] | None) -> str:
+    def _too_many(self, shown: str) -> str:
         assert self._keys is not None
-        shown = "" if names is None else " " + repr("/".join(names)[:64])
         return f"new key{shown}: all {self._keys.max_keys} keys are in use and none is stale: raise max_keys"
 
     def _drop_future(
@@ -182,6 +187,10 @@ class Stamper:
         if self._keys is None or not len(self._keys):
             return ""
         return "/".join(self._keys.names(keys if isinstance(keys, int) else int(keys[row])))
+
+
+def _unfit(shown: str) -> str:
+    return f"key{shown}: a control character or a non-character cannot stand in a topic: brokers end the connection over it"
 
 
 def future_detail(time: int, time_format: str, now_utc: int, key: str = "") -> str:

@@ -6,8 +6,11 @@ Owns the socket's file descriptor: removes reader and writer and closes it, in t
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Callable
 
 from edged.errors import Retryable
@@ -16,6 +19,11 @@ from edged.transport.mqtt_settings import LinkCounts
 
 TLS_ALERT = b"\x15\x03"  # how a TLS server answers what is no TLS
 READ_BYTES = 1 << 18  # one wake-up reads at most so much, then others have their turn
+HANG_UPS = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
+
+
+class HungUp(Retryable):
+    """The peer ended the connection: by an end of file or a reset, for a reason of its own."""
 
 
 class Channel:
@@ -23,7 +31,7 @@ class Channel:
     when `flush` had to wait for the kernel and all of `out` has left since. None of them may raise."""
 
     __slots__ = (
-        *("_has_heard", "is_closed", "is_stuck", "out"),
+        *("_has_heard", "_is_held", "is_closed", "is_stuck", "out"),
         *("_counts", "_fd", "_loop", "_on_bytes", "_on_lost", "_on_writable", "_read", "_sock", "_view"),
     )
 
@@ -38,6 +46,7 @@ class Channel:
         self.out = bytearray()
         self.is_stuck = False
         self._has_heard = False
+        self._is_held = False
         self.is_closed = False
         self._sock = sock
         self._counts = counts
@@ -56,6 +65,26 @@ class Channel:
         """To be called now and then: when the last bytes and a reset come in one wake-up, uvloop tells of the bytes alone, and
         never again of anything."""
         self._readable()
+
+    def hold(self, is_held: bool) -> None:
+        """Whether reading is to wait: what was read is still being handled."""
+        if is_held == self._is_held or self.is_closed:
+            return
+        self._is_held = is_held
+        if is_held:
+            self._loop.remove_reader(self._fd)
+        else:
+            self._loop.add_reader(self._fd, self._readable)
+            self._loop.call_soon(self._readable)  # what OpenSSL holds would never wake the loop
+
+    @property
+    def delivered(self) -> int:
+        """Bytes that the peer's kernel has taken, of all that the link ever sent."""
+        try:
+            left = fcntl.ioctl(self._fd, termios.TIOCOUTQ, b"\0" * 4)
+        except OSError:
+            return self._counts.bytes_out
+        return self._counts.bytes_out - int.from_bytes(left, sys.byteorder)
 
     def close(self) -> None:
         if self.is_closed:
@@ -80,13 +109,13 @@ class Channel:
         except OSError as error:
             self.is_stuck = True
             out.clear()
-            self._loop.call_soon(self._lose_after_reading, error.strerror or str(error))
+            self._loop.call_soon(self._lose_after_reading, error)
 
-    def _lose_after_reading(self, why: str) -> None:
+    def _lose_after_reading(self, error: OSError) -> None:
         """The peer may have said why it ended the connection before it did."""
         self._readable()
         if not self.is_closed:
-            self._lose(why)
+            self._lose(error.strerror or str(error), isinstance(error, HANG_UPS))
 
     def _writable(self) -> None:
         if self.is_closed:
@@ -98,18 +127,18 @@ class Channel:
             self._on_writable()
 
     def _readable(self) -> None:
-        if self.is_closed:
+        if self.is_closed or self._is_held:
             return
         try:
             size = self._read()
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except ssl.SSLError as error:  # a TLS 1.3 server says only now that it does not like our certificate
-            return self._lose(f"TLS: {explain_tls(error)}")
+            return self._lose(f"TLS: {explain_tls(error)}", isinstance(error, HANG_UPS))
         except OSError as error:
-            return self._lose(error.strerror or str(error))
+            return self._lose(error.strerror or str(error), isinstance(error, HANG_UPS))
         if not size:
-            return self._lose("the broker closed the connection" + ("" if self._has_heard else self._silent_cure()))
+            return self._lose("the broker closed the connection" + ("" if self._has_heard else self._silent_cure()), True)
         if not self._has_heard:
             self._has_heard = True
             if self._read == self._read_plain and self._view[:2] == TLS_ALERT:
@@ -145,6 +174,6 @@ class Channel:
             self._loop.call_soon(self._readable)  # what came before the error first
         return size
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str, by_peer: bool = False) -> None:
         self.close()
-        self._on_lost(Retryable("lost", f"connection lost: {why}"))
+        self._on_lost((HungUp if by_peer else Retryable)("lost", f"connection lost: {why}"))

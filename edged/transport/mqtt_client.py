@@ -6,7 +6,8 @@
     Receiver, Sender, Session -> one buffer -> one send a turn -> Channel
 
 The backlog is the Sender's, the debts are the Receiver's, the housekeeping is paho's; the Link decides when. The socket is
-always read, also when output is stuck, because acknowledgements come down it. A turn ends with the acknowledgements that
+always read, also when output is stuck, because acknowledgements come down it; but for the turns that it takes to handle a
+storm of packets that was read. A turn ends with the acknowledgements that
 are due, then messages; when the kernel does not take them, no more than `BUFFER_BYTES` are framed and the rest waits in
 the outbox.
 """
@@ -25,13 +26,25 @@ from edged.clock import Clock
 from edged.errors import Retryable
 from edged.outbox import Outbox
 from edged.records import Message, Receipt
-from edged.transport.mqtt_channel import Channel
+from edged.transport.mqtt_channel import Channel, HungUp
 from edged.transport.mqtt_connect import Connector, Refusal
 from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.transport.mqtt_known import KnownFilters
 from edged.transport.mqtt_receiver import Receiver
-from edged.transport.mqtt_sender import Backlog, Sender
-from edged.transport.mqtt_session import Connected, Ended, Event, Malformed, Refused, Session, Silent, Subscribed, Unsubscribed
+from edged.transport.mqtt_sender import ENDS_CONNECTION, Backlog, Sender
+from edged.transport.mqtt_session import (
+    Connected,
+    Ended,
+    Event,
+    Malformed,
+    Pinged,
+    Refused,
+    Session,
+    Silent,
+    Subscribed,
+    Unasked,
+    Unsubscribed,
+)
 from edged.transport.mqtt_settings import LinkCounts, LinkSettings, Subscription
 
 __all__ = ["Inbound", "Link", "LinkCounts", "LinkSettings", "Subscription"]
@@ -45,8 +58,16 @@ AWAY_S = 0.25  # so long messages wait for the broker in memory: a blip, or a st
 SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
 AGAIN_S = 0.05  # before a connection that we ended ourselves to be sent what was left with the broker
 GOOD_SERVICE_S = 60.0
+CAREFUL_S = 30.0  # for messages at QoS 0 that follow each other slowly to pass one at a time
+PATIENCE_S = 2.0  # a broker that ends the connection over a message does so at once
+UNACKNOWLEDGED_S = 30.0  # at least; else twice the keepalive
+UNASKED_MOST = 4096  # answers to nothing between two ticks
 BAD_LOGIN = (0x86, 0x87, 0x8C)  # bad user name or password, not authorised, bad authentication method
 TAKEN_OVER = 0x8E
+# Reasons of a DISCONNECT that may be one message: unspecified, malformed, protocol error, implementation specific, not
+# authorised, topic, alias, size, payload, retain, QoS. The others speak of the server, of us or of a pace.
+OVER_A_MESSAGE = (0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x94, 0x95, 0x99, 0x9A, 0x9B)
+ACKNOWLEDGEMENTS = ""  # among the faults of a connection, where the others are those of filters
 
 
 class Again(Retryable):
@@ -57,6 +78,14 @@ class Unanswered(Retryable):
     """We ended the connection, since the broker did not answer: another client has no part in that."""
 
 
+class Unacknowledged(Unanswered):
+    """We ended the connection, since the broker acknowledged nothing. `has_begun`: it had, before, on that connection."""
+
+    def __init__(self, reason: str, has_begun: bool) -> None:
+        super().__init__("unacknowledged", reason)
+        self.has_begun = has_begun
+
+
 class Ladders:
     """How long to wait before the next attempt, by how the last ones ended. `short_lives` counts connections that ended
     within seconds, since one that served well: most often two clients of one name that end each other."""
@@ -65,12 +94,17 @@ class Ladders:
         first, cap = settings.refused_retry_s
         self._usual = Backoff(settings.retry_s, settings.retry_s)
         self._refused = Backoff(first, cap, first)
+        self._unacknowledged = Backoff(first, cap, first)
         self.short_lives = 0
 
     def next_s(self, error: Retryable, lived_s: float) -> float:
         """`lived_s` counts from CONNACK; 0 if there was none."""
         if isinstance(error, Again):
             return AGAIN_S
+        if isinstance(error, Unacknowledged):
+            if error.has_begun:
+                self._unacknowledged.reset()
+            return self._unacknowledged.next_s()
         if lived_s >= GOOD_SERVICE_S:
             self._refused.reset()
             self.short_lives = 0
@@ -93,6 +127,19 @@ class Connection:
     bytes_seen: int = 0
     is_leaving: bool = False
     faults: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, Backoff] = field(default_factory=dict)
+    """When to subscribe again to what was refused, by filter."""
+    unasked: int = 0
+    """Answers to nothing since the last tick."""
+    is_owed: bool = False
+    owed_since: float = 0.0
+    """When the broker last acknowledged something, or owed no acknowledgement, or took in what it is to acknowledge."""
+    owed_bytes: int = 0
+    """What it is to acknowledge ends here, in bytes of the link."""
+    delivered: int = 0
+    has_acknowledged: bool = False
+    patience: asyncio.TimerHandle | None = None
+    """For the answer to a ping."""
 
     @property
     def is_connected(self) -> bool:
@@ -113,8 +160,8 @@ class Link:
     `send`, and calls `done` for each receipt, unless it raises. `on_superseded`, if set, is called at a CONNACK of a broker
     that kept our session with the receipts of the inputs that it will send again, though they still wait somewhere. `state`
     is one of connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
-    lost, stopped; `reason` is a sentence for a person, empty when all is well. `known` is the list of what the broker may have
-    subscribed for us, None to do without. `backlog` is where messages of QoS 1 wait
+    unacknowledged, lost, stopped; `reason` is a sentence for a person, empty when all is well. `known` is the list of what the
+    broker may have subscribed for us, None to do without. `backlog` is where messages of QoS 1 wait
     while the broker is away, None without a spool.
     """
 
@@ -145,6 +192,10 @@ class Link:
         self._connector = Connector(settings)
         self._ladders = Ladders(settings)
         self._takeovers: deque[float] = deque(maxlen=100)
+        self._unacknowledged = ""
+        """Why the last connection was given up, until something is acknowledged."""
+        self._culprit: str | None = None
+        """The topic of the message that the last connection was ended over."""
         self._connection: Connection | None = None
         self._is_flush_due = True  # True also while not connected or waiting for the kernel: somebody else will flush
         self._is_settle_due = False
@@ -228,13 +279,14 @@ class Link:
         for gone in before:
             if gone.filter not in wanted:
                 connection.session.unsubscribe(gone.filter)
-                connection.faults.pop(gone.filter, None)
+                for known in (connection.faults, connection.refused):
+                    known.pop(gone.filter, None)
         if self._known is not None:
             self._known.add(wanted)
         for subscription in self.settings.subscriptions:
             if subscription not in before:
                 connection.session.subscribe(subscription)
-        self._say(*(("degraded", "; ".join(connection.faults.values())) if connection.faults else ("connected", "")))
+        self._say_faults(connection)
         self._flush_soon()
 
     def drop_caches(self) -> None:
@@ -259,7 +311,14 @@ class Link:
                 wait_s = self._ladders.next_s(error, lived_s)
                 reason = error.reason
                 is_ended = error.state == "lost" and not isinstance(error, Unanswered)
-                if lived_s and is_ended and self._ladders.short_lives >= SHORT_LIVES:  # older brokers do not say why
+                if self._culprit is not None:
+                    reason += f", as it does over a message to {self._culprit}: that is dropped"
+                    self._culprit, self._ladders.short_lives = None, 0
+                elif self.sender.is_careful:
+                    reason += (
+                        ", again with messages on their way: they go one at a time, to find the one that the broker does not take"
+                    )
+                elif lived_s and is_ended and self._ladders.short_lives >= SHORT_LIVES:  # older brokers do not say why
                     reason += f", {self._ladders.short_lives} times soon after connecting: does another client have the name "
                     reason += f"{self.settings.client_id}? Then set device.id or client_id apart"
                 self._say(error.state, reason, retry_s=round(wait_s, 3))
@@ -361,7 +420,11 @@ class Link:
         self._is_flush_due = True
         connection.channel.close()
         self.receiver.lost()
-        self.sender.lost()
+        error = connection.ended.result() if connection.ended.done() and not connection.ended.cancelled() else None
+        culprit = self.sender.lost(isinstance(error, HungUp), self._clock.now())
+        self._culprit = None if culprit is None else culprit.topic.decode(errors="replace")
+        if culprit is not None:
+            self._log.error("message refused", topic=self._culprit, qos=culprit.qos, body=culprit.body[:64], why=ENDS_CONNECTION)
         if self._backlog is not None:
             self._backlog.pause()
         self._leave_soon()
@@ -408,18 +471,42 @@ class Link:
                     return
             if connection.parser.error:
                 raise connection.parser.error
+            if connection.unasked > UNASKED_MOST:
+                raise ProtocolError(f"{connection.unasked} answers to nothing that was asked", PROTOCOL_ERROR)
         except ProtocolError as error:
             return self._break_off(connection, error)
         except Exception as error:
             return self._fault(error)
+        connection.channel.hold(connection.parser.is_behind)
+        if connection.parser.is_behind:
+            self._loop.call_soon(self._on_rest, connection)
         if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill or self._is_closing:
             self._flush_soon()
 
+    def _on_rest(self, connection: Connection) -> None:
+        """Goes on with what was read."""
+        if connection is self._connection and not connection.ended.done():
+            self._on_bytes(b"")
+
     def _take_acks(self, connection: Connection, acks: list[tuple[int, int]]) -> None:
-        acknowledge = self.sender.acknowledge
+        sender = self.sender
+        strays = sender.stray_acks
+        acknowledge = sender.acknowledge
         for mid, code in acks:
             if acknowledge(mid, code):
                 self._loop.call_later(RESEND_S, self._resend, connection, mid)
+        strays = sender.stray_acks - strays
+        connection.unasked += strays
+        if strays < len(acks):
+            connection.has_acknowledged, connection.is_owed = True, False
+            if self._unacknowledged:
+                self._forgive(connection)
+
+    def _forgive(self, connection: Connection) -> None:
+        """The broker acknowledges again, or owes nothing any more."""
+        self._unacknowledged = ""
+        connection.faults.pop(ACKNOWLEDGEMENTS, None)
+        self._say_faults(connection)
 
     def _take_publishes(self, connection: Connection, publishes: list[Inbound]) -> None:
         if not connection.is_connected:
@@ -456,6 +543,8 @@ class Link:
                 self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
             except Exception as error:
                 return self._fault(error)
+            if self.sender.pings_due:
+                self._ping(connection)
         if channel.out:
             channel.flush()
         if channel.is_stuck or connection.ended.done():
@@ -470,6 +559,20 @@ class Link:
         if ledger.unacked and not self._is_settle_due:
             self._is_settle_due = True
             self._loop.call_later(SETTLE_S, self._look_for_settled)
+
+    def _ping(self, connection: Connection) -> None:
+        """Asks whether the broker has taken what it was sent, and takes silence for a yes after a while."""
+        for _ in range(self.sender.pings_due):
+            connection.session.ping()
+        self.sender.pings_due = 0
+        if connection.patience is not None:
+            connection.patience.cancel()
+        connection.patience = self._loop.call_later(PATIENCE_S, self._on_answered, connection)
+
+    def _on_answered(self, connection: Connection) -> None:
+        if connection is self._connection and not connection.ended.done():
+            self.sender.answered()
+            self._flush_soon()
 
     def _look_for_settled(self) -> None:
         self._is_settle_due = False
@@ -496,12 +599,19 @@ class Link:
         connection.channel.look()
         if not connection.is_connected or connection.ended.done():
             return
+        connection.unasked = 0
         is_heard, connection.bytes_seen = self.counts.bytes_in > connection.bytes_seen, self.counts.bytes_in
         for event in connection.session.tick(is_heard):
             self._on_event(connection, event)
         if connection.ended.done():
             return
-        if self._loop.time() - connection.connected_at > self.settings.connect_timeout_s:
+        lived_s = self._loop.time() - connection.connected_at
+        if lived_s > (CAREFUL_S if self.sender.is_careful else GOOD_SERVICE_S):
+            self.sender.trust()
+        self._look_for_acks(connection)
+        if connection.ended.done():
+            return
+        if lived_s > self.settings.connect_timeout_s:
             for subscription in connection.session.unanswered:
                 if subscription.filter not in connection.faults:
                     self._degrade(
@@ -509,6 +619,29 @@ class Link:
                     )
         if connection.channel.out:
             self._flush_soon()
+
+    def _look_for_acks(self, connection: Connection) -> None:
+        """A broker may answer pings and acknowledge nothing, for ever: a quota, a full disk behind it. What it has not been given
+        yet, on a thin line, it cannot acknowledge."""
+        now, channel, was_owed = self._loop.time(), connection.channel, connection.is_owed
+        before, connection.delivered = connection.delivered, channel.delivered
+        connection.is_owed = self.sender.is_owed
+        if self._unacknowledged and self.sender.is_empty:
+            self._forgive(connection)
+        if not (was_owed and connection.is_owed):
+            connection.owed_since, connection.owed_bytes = now, self.counts.bytes_out + len(channel.out)
+        elif before < connection.owed_bytes and connection.delivered > before:
+            connection.owed_since = now
+        waited_s = now - connection.owed_since
+        if waited_s >= max(UNACKNOWLEDGED_S, 2 * self.settings.keepalive_s):
+            owed = max(1, len(self.sender.in_flight))
+            owed = max(1, len(self.sender.in_flight))
+            many = f"{owed} messages" if owed > 1 else "1 message"
+            reason = (
+                f"the broker has acknowledged nothing for {waited_s:.0f} s and owes that for {many}: see its log, quotas and disk"
+            )
+            self._unacknowledged = reason
+            self._end(Unacknowledged(reason, connection.has_acknowledged))
 
     # What the broker says
 
@@ -522,6 +655,10 @@ class Link:
                 self._end(Refusal(state, f"the broker refuses us as {self.settings.client_id!r}: {text}{cure}"))
             case Subscribed(subscription, code, text):
                 self._on_subscribed(connection, subscription, code, text)
+            case Pinged():
+                self._on_answered(connection)
+            case Unasked():
+                connection.unasked += 1
             case Unsubscribed(name):
                 if self._known is not None and name not in {s.filter for s in self.settings.subscriptions}:
                     self._known.remove(name)
@@ -554,7 +691,9 @@ class Link:
             connection.session.subscribe(subscription)
         if settings.status_topic:
             self.sender.write_status(connection.channel.out, settings.status_topic, b"online")
-        self._say("connected", "", session_present=event.is_session_present)
+        if self._unacknowledged:
+            connection.faults[ACKNOWLEDGEMENTS] = self._unacknowledged
+        self._say_faults(connection, session_present=event.is_session_present)
         self._is_flush_due = False
         self._leave_later()
         if self._backlog is not None and not self._is_closing:
@@ -570,18 +709,36 @@ class Link:
         name = subscription.filter
         if code >= 0x80:
             self._degrade(connection, name, f"the broker refuses the subscription to {name!r}: {text}: check its access rules")
-        elif code < subscription.qos:
+            first, cap = self.settings.refused_retry_s
+            backoff = connection.refused.setdefault(name, Backoff(first, cap, first))
+            self._loop.call_later(backoff.next_s(), self._subscribe_again, connection, subscription)
+            return
+        connection.refused.pop(name, None)
+        if code < subscription.qos:
             self._degrade(connection, name, f"the broker grants only QoS {code} for {name!r}")
-        elif connection.faults.pop(name, None) and not connection.faults:
-            self._say("connected", "")
+        elif connection.faults.pop(name, None):
+            self._say_faults(connection)
+
+    def _subscribe_again(self, connection: Connection, subscription: Subscription) -> None:
+        """The broker refused it; its access rules may have been changed since."""
+        is_over = connection is not self._connection or connection.ended.done() or connection.is_leaving
+        if not is_over and subscription in self.settings.subscriptions and subscription.filter in connection.refused:
+            connection.session.subscribe(subscription)
+            self._flush_soon()
 
     def _degrade(self, connection: Connection, name: str, reason: str) -> None:
         connection.faults[name] = reason
-        self._say("degraded", "; ".join(connection.faults.values()))
+        self._say_faults(connection)
+
+    def _say_faults(self, connection: Connection, **details: Any) -> None:
+        """The state of a connection that is there."""
+        faults = connection.faults
+        self._say("degraded" if faults else "connected", "; ".join(faults.values()), **details)
 
     def _explain_end(self, code: int, text: str) -> Retryable:
         if code != TAKEN_OVER:
-            return Retryable("lost", f"the broker ended the connection: {text}")
+            kind = HungUp if code in OVER_A_MESSAGE else Retryable
+            return kind("lost", f"the broker ended the connection: {text}")
         now = self._loop.time()
         self._takeovers.append(now)
         times = sum(t > now - 60.0 for t in self._takeovers)

@@ -28,7 +28,11 @@ DUP_HEAD = 0x38
 PUBACK_HEAD = 0x40
 CONTROL_HEADS = {0x20: "CONNACK", 0x90: "SUBACK", 0xB0: "UNSUBACK", 0xD0: "PINGRESP"}
 CONTROL_HEADS_V5 = {**CONTROL_HEADS, 0xE0: "DISCONNECT", 0xF0: "AUTH"}
-CONTROL_MAX = 1 << 16  # bytes of one other packet: 65,535 reason codes in a SUBACK would still fit
+CONTROL_MAX = 1 << 11
+"""Bytes of one other packet, which has one code and perhaps a reason. Paho takes 75 us for each 5 bytes of properties."""
+AT_ONCE = 256
+"""PUBACKs and other packets given out by one call, so that a storm of them does not hold the loop; large ones count for more."""
+PINGREQ, PINGRESP = b"\xc0\x00", 0xD0
 
 MALFORMED, PROTOCOL_ERROR, TOO_MANY, TOO_LARGE = 0x81, 0x82, 0x93, 0x95  # reason codes of a DISCONNECT
 
@@ -80,11 +84,12 @@ class Batch(NamedTuple):
 class FrameParser:
     """Turns reads into batches. One for each connection; QoS 1 messages are entered in `ledger` as they come.
 
-    `error` is set at the first malformed packet; from then on nothing more comes out.
+    `error` is set at the first malformed packet; from then on nothing more comes out. `is_behind`: what was read holds more
+    packets than one call may give; to be called again, with nothing, before more is read.
     """
 
     __slots__ = (
-        *("error", "ledger", "_is_v5", "_max_packet", "_heads"),
+        *("error", "is_behind", "ledger", "_is_v5", "_max_packet", "_heads"),
         *("_parts", "_pending", "_needed", "_known_topics", "_known_properties"),
     )
 
@@ -97,13 +102,16 @@ class FrameParser:
         self._parts: list[bytes] = []
         self._pending = 0
         self._needed = 0
+        self.is_behind = False
         self._known_topics: dict[bytes, bytes] = {}
         self._known_properties: dict[bytes, tuple[int, ...]] = {}
 
     def feed(self, data: bytes) -> list[Batch]:
         """All whole packets in what was read so far, in order; the rest is kept until more comes."""
+        self.is_behind = False
         if self._pending:
-            self._parts.append(data)
+            if data:
+                self._parts.append(data)
             self._pending += len(data)
             if self._pending < self._needed:
                 return []
@@ -129,10 +137,11 @@ class FrameParser:
         position, end = 0, len(data)
         is_v5, max_packet, by_head, ledger = self._is_v5, self._max_packet, BY_HEAD, self.ledger
         known_topics, known_properties = self._known_topics, self._known_properties
+        room = AT_ONCE
         batch = Batch([], [])
         batches.append(batch)
         add = batch.publishes.append
-        while end - position >= 2:
+        while end - position >= 2 and room > 0:
             head = data[position]
             length = data[position + 1]
             start = position + 2
@@ -192,13 +201,16 @@ class FrameParser:
                 add((topic, data[at:stop], qos, retain, identifiers, receipt, properties))
             elif head == PUBACK_HEAD:
                 batch.acks.append(read_puback(data, start, stop, is_v5))
+                room -= 1
             else:
                 self._check_head(head, length)
+                room -= 1 + (length >> 3)
                 batches[-1] = batch._replace(control=data[position:stop])
                 batch = Batch([], [])
                 batches.append(batch)
                 add = batch.publishes.append
             position = stop
+        self.is_behind = room <= 0 and end - position >= 2
         self._needed = 2
         return position
 

@@ -9,12 +9,18 @@ No more is framed than the flight window and the socket take; the rest waits in 
 broker is away, or when the outbox is full, messages of QoS 1 go to the spool; without one they are dropped by policy.
 Each message lets go of its receipt exactly once: when acked, on disk, or dropped and counted.
 Replies never go to the spool: whoever asked is gone after an outage.
+
+A broker may end the connection over a message that it does not take, and then would for ever, since that goes first on the next
+one. So after two ends in a row with messages on their way the sender `is_careful`: one message at a time, at QoS 0 with a ping
+behind it, and the first one once the connection has carried some pings and their answers by itself. The message that is alone
+on its way at an end, and was on its way at those before, is dropped. What passes is innocent; when all that was under suspicion
+has passed, all is as before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from edged.encode import encode_error
 from edged.outbox import Outbox, drop
@@ -27,6 +33,13 @@ TRIES = 3
 MAX_PACKET, MAX_TOPIC = 268_435_455, 65_535  # what length fields can say
 NO_BOUND = 1 << 30
 MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
+SUSPICIOUS_ENDS, CERTAIN_ENDS = 2, 3
+PROOF_PINGS = 1024
+"""2 KiB each way, more than most messages have: on a line that breaks after some bytes, or soon, no message is to blame."""
+ENDS_CONNECTION = "the broker ends the connection whenever it is sent"
+BARRED_MAX = 64
+BARRED_NS, BARRED_MOST_NS = 60 * 10**9, 3600 * 10**9
+"""A topic that twice ended connections is not sent for so long, twice as long after each further time, and at most."""
 
 
 class Backlog(Protocol):
@@ -71,18 +84,40 @@ class Sender:
         self._is_session_present = False
         self._mid = FIRST_MID - 1
         self._tries: dict[int, int] = {}
+        self.is_careful = False
+        self.pings_due = 0
+        """So many pings are to follow what was framed; `answered` is to be called when all are answered."""
+        self._ends = 0
+        self._alone: Message | None = None
+        """Of QoS 0, on its way by itself."""
+        self._is_waiting = False
+        """For the answer to that ping."""
+        self._is_unproven = False
+        """Something of QoS 0 was sent, and the broker has said nothing since from which to tell that it took it."""
+        self._suspects = 0
+        self._was_qos1 = False
+        self._barred: dict[bytes, tuple[int, int]] = {}
+        """By topic: how many of its messages ended connections, and until when (monotonic ns) none is sent."""
 
     def configure(self, is_v5: bool) -> None:
         """What is framed from now on is for a connection of this version."""
         self._writer = FrameWriter(is_v5)
+        self._barred.clear()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.in_flight or self.outbox.qos0 or self.outbox.qos1)
+        return not (self.in_flight or self._alone or self.outbox.qos0 or self.outbox.qos1)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the broker owes an answer to something that was sent."""
+        return bool(self.in_flight) or self._is_waiting
 
     @property
     def can_fill(self) -> bool:
         """Whether something waits that the flight window lets go."""
+        if self.is_careful and self.is_owed:
+            return False
         if self.outbox.qos0:
             return True
         return len(self.in_flight) < self._window if self.outbox.qos1 else self._may_replay
@@ -103,6 +138,9 @@ class Sender:
         self._maximum_qos = maximum_qos
         self._maximum_packet = maximum_packet or MAX_PACKET
         self._may_retain = may_retain
+        self._is_unproven = False
+        self._is_waiting = self.is_careful
+        self.pings_due = PROOF_PINGS if self.is_careful else 0
 
     def put(self, message: Message) -> None:
         """Takes a message that is to be sent."""
@@ -149,11 +187,87 @@ class Sender:
             else:
                 backlog.hand_over(message)
 
-    def lost(self) -> None:
-        """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts."""
+    def lost(self, by_broker: bool = False, now: int = 0) -> Message | None:
+        """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts.
+        `by_broker`: it ended it, and may have done so over a message; that message is dropped and returned once it is certain."""
+        culprit = self._judge(by_broker)
+        if culprit is not None:
+            self._condemn(culprit, now)
+        elif self._alone is not None:
+            self._end_alone()
         self.outbox.put_back(self.in_flight.values())
         self.in_flight.clear()
         self._tries.clear()
+        self._is_waiting = False
+        self.pings_due = 0
+        return culprit
+
+    def _judge(self, by_broker: bool) -> Message | None:
+        """Whom an end of the connection speaks against; None as long as it may be several."""
+        if not by_broker or not (self.in_flight or self._alone or self._is_unproven):
+            self.trust()
+            return None
+        self._ends += 1
+        for message in self.in_flight.values():
+            message.ends += 1
+        if self.is_careful:
+            if self._alone is not None:
+                return self._alone
+            if len(self.in_flight) == 1 and (last := next(iter(self.in_flight.values()))).ends >= CERTAIN_ENDS:
+                return last
+        is_one_of_qos0 = self._is_unproven and self._ends >= SUSPICIOUS_ENDS
+        if is_one_of_qos0 or any(message.ends >= SUSPICIOUS_ENDS for message in self.in_flight.values()):
+            self.is_careful = True
+            self._suspects = NO_BOUND if is_one_of_qos0 else len(self.in_flight)
+        return None
+
+    def _condemn(self, message: Message, now: int) -> None:
+        account = message.account
+        if account is not None:
+            account.in_flight -= 1
+        self._alone = None
+        self.in_flight.pop(message.mid, None)
+        times = self._barred.pop(message.topic, (0, 0))[0] + 1
+        if len(self._barred) >= BARRED_MAX:
+            del self._barred[next(iter(self._barred))]
+        self._barred[message.topic] = (times, now + min(BARRED_MOST_NS, BARRED_NS << min(times - 2, 10)) if times > 1 else 0)
+        self._refuse(message, ENDS_CONNECTION)
+        self.trust()
+
+    def _refuse(self, message: Message, why: str, **details: Any) -> None:
+        """Drops a message that the broker does not take."""
+        account, topic = message.account, message.topic.decode(errors="replace")
+        if account is not None:
+            account.refusal = f"{topic} ({why})"
+            account.drops.add("refused", why=why, topic=topic, body=message.body[:256], **details)
+        _settle(message, "refused")
+
+    def trust(self) -> None:
+        """Nothing is under suspicion (any more)."""
+        self.is_careful = self._is_waiting = False
+        self._ends = self._suspects = 0
+        for message in self.in_flight.values():
+            message.ends = 0
+        for message in self.outbox.qos1:  # those that were in flight come first
+            if not message.ends:
+                break
+            message.ends = 0
+
+    def answered(self) -> None:
+        """The broker has answered all pings, and so has handled all that was sent before them."""
+        self._is_waiting = self._is_unproven = False
+        if self._alone is not None:
+            self._end_alone()
+
+    def _end_alone(self) -> None:
+        """As far as QoS 0 can tell, it arrived."""
+        message, self._alone = self._alone, None
+        assert message is not None
+        if message.account is not None:
+            message.account.in_flight -= 1
+            message.account.acked += 1
+            message.account.refusal = ""
+        _settle(message, None)
 
     def write_status(self, out: bytearray, topic: str, status: bytes) -> None:
         """Frames a retained message at QoS 0, before all that waits."""
@@ -162,6 +276,8 @@ class Sender:
     def fill(self, out: bytearray, limit: int, now: int) -> None:
         """Frames messages into `out` until it holds `limit` bytes, the window is full or nothing waits. `now`: monotonic ns."""
         outbox = self.outbox
+        if self.is_careful:
+            return self._fill_one(out, now)
         while outbox.qos1 and len(self.in_flight) < self._window and len(out) < limit:
             self._frame(out, outbox.take(outbox.qos1), now)
         while outbox.qos0 and len(out) < limit:
@@ -172,7 +288,20 @@ class Sender:
             if message is not None:
                 self._frame(out, message, now)
 
+    def _fill_one(self, out: bytearray, now: int) -> None:
+        """Frames one message, if the broker has taken the last one; of both kinds by turns."""
+        outbox = self.outbox
+        while not self.is_owed and self.can_fill:
+            queue = outbox.qos0 if outbox.qos0 and (self._was_qos1 or not outbox.qos1) else outbox.qos1
+            self._was_qos1 = queue is outbox.qos1
+            if queue:
+                self._frame(out, outbox.take(queue), now)
+            elif self.backlog is not None and (message := self.backlog.take(now)) is not None:
+                self._frame(out, message, now)
+
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
+        if self._barred and self._barred.get(message.topic, (0, 0))[1] > now:
+            return self._refuse(message, f"{ENDS_CONNECTION}; its topic is tried again later")
         body, properties = message.body, message.properties
         if message.replayed:
             body, properties = _replayed(message, now)
@@ -193,8 +322,16 @@ class Sender:
         retain = message.retain and self._may_retain
         if not message.qos or not self._maximum_qos:
             self._writer.publish(out, message.topic, body, 0, retain, properties=properties)
+            if self.is_careful:
+                self._alone = message
+                self._is_waiting, self.pings_due = True, 1
+                if account is not None:
+                    account.in_flight += 1
+                return
+            self._is_unproven = True
             if account is not None:
                 account.acked += 1
+                account.refusal = ""
             _settle(message, None)
             return
         is_again = message.mid != 0 and self._is_session_present
@@ -227,6 +364,10 @@ class Sender:
             if code not in REFUSED_FOR_GOOD and tries < TRIES:
                 return True
         del self.in_flight[mid]
+        if self.is_careful:
+            self._suspects -= 1
+            if self._suspects <= 0:
+                self.trust()
         if self._tries:
             self._tries.pop(mid, None)
         if account is not None:

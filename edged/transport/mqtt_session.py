@@ -17,10 +17,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edged.transport.mqtt_frames import PINGREQ, PINGRESP
 from edged.transport.mqtt_settings import LinkCounts, LinkSettings, Subscription
 
-CONNACK = 0x20
-PINGREQ, PINGRESP = b"\xc0\x00", 0xD0
+CONNACK, SUBACK, UNSUBACK = 0x20, 0x90, 0xB0
+LAST_MID = 8191
+"""The ids above are those of PUBLISH packets (`mqtt_sender.FIRST_MID`)."""
 WRONG_VERSION = 0x84
 WRONG_VERSION_311 = 1
 
@@ -62,6 +64,16 @@ class Unsubscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pinged:
+    """All pings are answered: the broker has handled what was sent before the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """The answer to something that was not asked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The broker's DISCONNECT, with its reason."""
 
@@ -81,7 +93,7 @@ class Silent:
     """A ping was not answered for a keepalive."""
 
 
-Event = Connected | Refused | Subscribed | Unsubscribed | Ended | Malformed | Silent
+Event = Connected | Refused | Subscribed | Unsubscribed | Pinged | Unasked | Ended | Malformed | Silent
 
 
 class _Wire:
@@ -93,7 +105,8 @@ class _Wire:
         self.packet = b""
         self.position = 0
         self.is_closed = False
-        self.is_pinging = False
+        self.pings = 0
+        """That have not been answered."""
 
     def recv(self, size: int) -> bytes:
         if self.position >= len(self.packet):
@@ -105,7 +118,7 @@ class _Wire:
     def send(self, data: bytes | bytearray) -> int:
         if data == PINGREQ:
             self.counts.pings += 1
-            self.is_pinging = True
+            self.pings += 1
         self.out += data
         return len(data)
 
@@ -123,12 +136,17 @@ class _Wire:
 
 
 class _Client(paho.Client):
-    """paho with the one private method overridden that makes its socket."""
+    """paho with two private methods overridden: the one that makes its socket, and the one that counts its packets, which
+    would in time come to ids of ours."""
 
     wire: _Wire
 
     def _create_socket(self) -> Any:
         return self.wire
+
+    def _mid_generate(self) -> int:
+        self._last_mid = self._last_mid % LAST_MID + 1
+        return self._last_mid
 
 
 class Session:
@@ -186,10 +204,15 @@ class Session:
         """Hands paho one whole control packet; returns what it meant."""
         if self._is_version_refused(packet):
             return [Refused(WRONG_VERSION, "the broker does not speak this version of MQTT")]
+        if self._is_unasked(packet):
+            return [Unasked()]
         wire = self._wire
         wire.packet, wire.position = packet, 0
-        if packet[0] == PINGRESP:
-            wire.is_pinging = False
+        if packet[0] == PINGRESP and len(packet) == 2:
+            wire.pings -= 1
+            if wire.pings:
+                return []
+            self._events.append(Pinged())
         try:
             self._client.loop_read()
             if self._client.want_write():
@@ -204,10 +227,14 @@ class Session:
         """Keepalive; to be called every half second. Sends PINGREQ after a keepalive without control packets, and gives up
         when another passes without an answer: a dead link is noticed within twice the keepalive. While anything `is_heard`
         the link is not dead: on a slow one the answer stands in line behind messages."""
-        if is_heard and self._wire.is_pinging:
+        if is_heard and self._wire.pings:
             return []
         self._client.loop_misc()
         return [Silent()] if self._wire.is_closed else self._take_events()
+
+    def ping(self) -> None:
+        """Writes PINGREQ: the answer says that all before it has been handled."""
+        self._wire.send(PINGREQ)
 
     def unsubscribe(self, topic: str) -> None:
         """Writes one UNSUBSCRIBE."""
@@ -239,6 +266,17 @@ class Session:
     def _is_version_refused(self, packet: bytes) -> bool:
         """A broker without our version answers in its own: CONNACK of two bytes with code 1, which paho takes for garbage."""
         return len(packet) == 4 and packet[0] == CONNACK and packet[3] == WRONG_VERSION_311
+
+    def _is_unasked(self, packet: bytes) -> bool:
+        """Paho, which takes its time, would look at it all the same."""
+        head = packet[0]
+        if head == PINGRESP:
+            return len(packet) == 2 and not self._wire.pings
+        if head in (SUBACK, UNSUBACK) and len(packet) >= 4:
+            at = 2 if packet[1] < 128 else 3  # of no more than 2 KiB
+            mid = int.from_bytes(packet[at : at + 2], "big")
+            return mid not in (self._asked if head == SUBACK else self._asked_not)
+        return False
 
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []

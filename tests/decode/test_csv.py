@@ -168,6 +168,8 @@ def test_bad_times_and_keys_reject_their_line() -> None:
         b"+,1,1",
         b"#,1,1",
         b"a\0,1,1",
+        b"a\x01b,1,1",
+        b"b\xc2\x85b,1,1",
         b",1,1",
         b" ,1,1",
         b"k" * 65 + b",1,1",
@@ -177,10 +179,10 @@ def test_bad_times_and_keys_reject_their_line() -> None:
     times = [b"k,x,1", b"k,,1", b"k,nan,1", b"k,1795214931000,1"]
     rows = make_payload_decoder(planned).decode([b"ok,1,1", *lines, *times, b"ok,2,2"])
     assert rows.values.tolist() == [[1], [2]]
-    assert reasons(rows.rejects) == ["bad_key"] * 8 + ["not_utf8"] + ["not_a_number"] * 3 + ["future"]
-    assert [reject.payload for reject in rows.rejects] == list(range(1, 14))
+    assert reasons(rows.rejects) == ["bad_key"] * 10 + ["not_utf8"] + ["not_a_number"] * 3 + ["future"]
+    assert [reject.payload for reject in rows.rejects] == list(range(1, 16))
     assert rows.payload is not None
-    assert rows.payload.tolist() == [0, 14]
+    assert rows.payload.tolist() == [0, 16]
 
 
 def test_texts_that_stand_for_numbers() -> None:

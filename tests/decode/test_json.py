@@ -226,7 +226,10 @@ def test_rfc3339() -> None:
     assert len(rows.rejects) == 1
 
 
-@pytest.mark.parametrize("text", ["a/b", "+", "#", "a\0", "", "x" * 65, "/", "$SYS/#"])
+@pytest.mark.parametrize(
+    "text",
+    [*("a/b", "+", "#", "a\0", "", "x" * 65, "/", "$SYS/#"), *("a\x01b", "\n", "\x7f", "\x9f", "\ufdd0", "\uffff", "\U0001fffe")],
+)
 def test_keys_that_could_change_a_topic(text: str) -> None:
     rows = make_payload_decoder(plan("json", "x", key_fields=("k",))).decode([msgspec.json.encode({"x": 1, "k": text})])
     assert reasons(rows.rejects) == ["bad_key"]

@@ -229,10 +229,10 @@ class Seen(NamedTuple):
 class Client:
     """A client at the broker that keeps everything it is sent, `edged/#` and `out/#` unless told otherwise.
 
-    With `session_s` the broker keeps for so long what the client may miss.
+    With `session_s` the broker keeps for so long what the client may miss. `user` is name and password.
     """
 
-    def __init__(self, port: int, *filters: str, name: str = "", session_s: int = 0) -> None:
+    def __init__(self, port: int, *filters: str, name: str = "", session_s: int = 0, user: tuple[str, str] | None = None) -> None:
         self.port = port
         self._session_s = session_s
         self.messages: list[Seen] = []
@@ -240,6 +240,8 @@ class Client:
         self._news = threading.Condition()
         self._is_subscribed = False
         self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=MQTTProtocolVersion.MQTTv5)
+        if user is not None:
+            self._mqtt.username_pw_set(*user)
         self._mqtt.max_queued_messages_set(0)
         self._mqtt.max_inflight_messages_set(1000)
         self._mqtt.reconnect_delay_set(0.02, 0.02)  # type: ignore[arg-type]

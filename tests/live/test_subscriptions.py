@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.broker import Broker
 from tests.live.daemon import Client, Daemon, until
+
+DYNAMIC_SECURITY = next(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"), None)
+"""mosquitto's own access rules never refuse a subscription; those of its plugin do."""
 
 HEAD = """
 [device]
@@ -74,3 +79,40 @@ def test_a_subscription_that_is_granted_and_never_served(tmp_path: Path) -> None
         assert "no message yet on in/gone" in sources["gone"]["reason"]
         assert "may this user read it" in sources["gone"]["reason"]
         assert client.health()["state"] == "degraded"
+
+
+@pytest.mark.skipif(DYNAMIC_SECURITY is None, reason="mosquitto has no dynamic security plugin here")
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_a_refused_subscription_is_made_once_the_rules_allow_it(tmp_path: Path, version: str) -> None:
+    """On the connection that there is: nobody has to restart anything."""
+    rules = tmp_path / "rules.json"
+    subprocess.run(["mosquitto_ctrl", "dynsec", "init", rules, "admin", "pw"], check=True, capture_output=True)
+    options = [f"plugin {DYNAMIC_SECURITY}", f"plugin_opt_config_file {rules}", "allow_anonymous false"]
+    with (
+        Broker(tmp_path, *options) as broker,
+        Client(broker.port, "$CONTROL/#", user=("admin", "pw")) as admin,
+    ):
+
+        def command(**said: object) -> None:
+            admin.publish("$CONTROL/dynamic-security/v1", json.dumps({"commands": [said]}))
+            admin.wait("$CONTROL/dynamic-security/v1/response")
+
+        def may_subscribe(allow: bool) -> None:
+            kinds = ["publishClientSend", "publishClientReceive"]
+            acls = [{"acltype": kind, "allow": True} for kind in kinds] + [{"acltype": "subscribe", "allow": allow}]
+            command(command="setDefaultACLAccess", acls=acls)
+
+        command(command="createClient", username="edged", password="pw")
+        may_subscribe(False)
+        login = HEAD.replace("{version}", version).format(port=broker.port) + 'username = "edged"\npassword = "pw"\n'
+        with Daemon(tmp_path, login + SOURCE.format(name="pump")) as daemon:
+            daemon.wait_log("refuses the subscription to 'in/pump'")
+            asked = broker.log.count("Received SUBSCRIBE from edged-t")
+            until(lambda: broker.log.count("Received SUBSCRIBE from edged-t") > asked)
+            may_subscribe(True)
+            with Client(broker.port, user=("edged", "pw")) as client:
+                health = client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+                client.publish("in/pump", '{"v": 1}')
+                assert client.wait("out/pump")[0].json["outputs"] == {"v": 1.0}
+            assert health["brokers"]["main"]["connects"] == 1
+            assert health["brokers"]["main"].get("reason") is None

@@ -78,6 +78,14 @@ async def test_said_on_a_change_and_again_on_every_connect(make: Callable[[str],
     assert rig.said() == {"door": "offline", "pump": "offline", "pump/1/a": "offline", "pump/1/b": "offline"}
 
 
+async def test_what_the_broker_does_not_take_is_not_said_again_and_again(make: Callable[[str], Assembly], clock: Any) -> None:
+    rig = Rig(make, clock)
+    assert rig.look() == {"door": "offline", "pump": "offline"}
+    (listener,) = rig.availability._listeners
+    listener.counts.drops.add("refused")
+    assert rig.look(1) == {}
+
+
 async def test_bad_and_frozen_values_are_no_sign_of_life(make: Callable[[str], Assembly], clock: Any) -> None:
     rig = Rig(make, clock)
     rig.hear("pump/1/a")

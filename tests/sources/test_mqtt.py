@@ -132,6 +132,16 @@ def test_keys_come_from_topic_and_payload_in_the_order_asked_for() -> None:
     assert [table.names(i) for i in range(2)] == [("p1", "n"), ("p1", "s")]
 
 
+def test_levels_that_no_broker_takes_are_no_keys() -> None:
+    """A lax broker lets them through; the one that the results go to may not."""
+    a = source("a", ["in/{k}"])
+    r, blocks = router(a)
+    r.on_publishes([message(f"in/{key}", b"1") for key in ("a", "b\x01", "\x9f", "a", "\ufdd0")])
+    assert blocks["a"][0].keys.tolist() == [0, 0]
+    assert a.counts.drops.by_reason == {"bad_key": 3}
+    assert a.counts.balance() == 0
+
+
 def test_more_keys_than_there_may_be_are_refused() -> None:
     a = source("a", ["in/{k}"])
     r, blocks = router(a)

@@ -108,6 +108,8 @@ def test_nobody_waits_in_vain() -> None:
         ("", "the Response Topic is empty"),
         ("clients/+/answers", "the Response Topic has a wildcard"),
         ("clients/#", "the Response Topic has a wildcard"),
+        ("clients/\x01/answers", "the Response Topic has U+0001, which brokers refuse"),
+        ("clients/\ufdd0/answers", "the Response Topic has U+FDD0, which brokers refuse"),
         ("$SYS/clients", "topics that begin with $ belong to the broker"),
         ("clients/7/other", "reply does not allow this Response Topic"),
         (f"clients/{'x' * MOST_BYTES}/answers", f"Response Topic and Correlation Data are more than {MOST_BYTES} bytes"),

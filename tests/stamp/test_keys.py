@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.stamp import KeyTable
+from edged.stamp import UNFIT, KeyTable
 
 
 class TestKeyTable:
@@ -17,6 +17,12 @@ class TestKeyTable:
         table = KeyTable(2, 10)
         assert [table.id(("a",), 0), table.id(("b",), 5), table.id(("c",), 9)] == [0, 1, None]
         assert table.recycled == []
+
+    def test_what_cannot_stand_in_a_topic_is_no_key_and_takes_no_place(self) -> None:
+        table = KeyTable(1, None)
+        assert [table.id(names, 0) for names in (("a\x01",), ("a", "\x9f"), ("\ufdd0",))] == [UNFIT] * 3
+        assert len(table) == 0
+        assert table.id(("a",), 0) == 0
 
     def test_the_key_silent_longest_gives_way(self) -> None:
         table = KeyTable(2, 10)

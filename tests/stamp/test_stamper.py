@@ -209,6 +209,13 @@ class TestKeysAndReceipts:
         assert block.keys.tolist() == [0, 1, 0]
         assert block.values[:, 0].tolist() == [0, 2, 3]
 
+    def test_a_key_that_cannot_stand_in_a_topic_costs_its_row_only(self) -> None:
+        given = rows(3, keys=[("a",), ("b\x01",), ("a",)])
+        block, rejects = stamp(Stamper(None, None, KeyTable(1, None)), given, receipts=[Receipt(m) for m in range(3)])
+        assert block.keys.tolist() == [0, 0]
+        assert [r.mid for r in block.receipts] == [0, 2]
+        assert [(r.reason, r.payload) for r in rejects] == [("bad_key", 1)]
+
     def test_a_refused_key_costs_its_row_only(self) -> None:
         degraded = np.array([False, True, True])
         given = rows(3, keys=[("a",), ("b",), ("a",)], degraded=degraded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import socket
 import threading
 from pathlib import Path
 
@@ -12,10 +13,25 @@ import pytest
 
 from edged.config.external import BrokerUrl, Secret
 from edged.records import Receipt
+from edged.topics import unfit
 from edged.transport.mqtt_client import Inbound, Link, Subscription
 from tests.broker import Broker, free_port
 from tests.ptys import IDLE_THREADS
-from tests.transport.mqtt_peer import Subject, make_certificates, on_both_loops, on_uvloop, running, settings, until
+from tests.transport.mqtt_peer import (
+    DEADLINE_S,
+    Subject,
+    make_certificates,
+    on_both_loops,
+    on_uvloop,
+    packet,
+    running,
+    settings,
+    text,
+    until,
+)
+from tests.transport.mqtt_peer import (
+    publish as publish_packet,
+)
 
 
 @pytest.fixture
@@ -47,6 +63,28 @@ async def test_round_trip(broker: Broker, version: str) -> None:
         await until(lambda: not subject.link.ledger.unacked)
         assert subject.link.counts.received == 600
     assert subject.link.state == "stopped"
+
+
+def test_what_is_no_topic_is_what_mosquitto_ends_the_connection_over(broker: Broker) -> None:
+    """Every character of the first 256, and the last and first ones around each class further up."""
+    edges = [0xD7FF, 0xE000, 0xFDCF, 0xFDD0, 0xFDEF, 0xFDF0, 0xFFFD, 0xFFFE, 0xFFFF, 0x1FFFD, 0x1FFFE, 0x10FFFF, 0x2028, 0xFEFF]
+    hello = packet(0x10, text(b"MQTT") + b"\x05\x02\x00\x3c" + b"\x00" + text(b"asks"))
+    sock: socket.socket | None = None
+    for code in [*range(256), *edges]:
+        if chr(code) in "+#":
+            continue
+        if sock is None:
+            sock = socket.create_connection(("127.0.0.1", broker.port), DEADLINE_S)
+            sock.sendall(hello)
+            assert sock.recv(100)[0] == 0x20
+        sock.sendall(publish_packet(f"a/{chr(code)}b".encode(), b"x", 1, 7))
+        is_refused = sock.recv(100)[0] == 0xE0
+        assert is_refused == bool(unfit(chr(code))), hex(code)
+        if is_refused:
+            sock.close()
+            sock = None
+    assert sock is not None
+    sock.close()
 
 
 @on_uvloop

@@ -8,16 +8,18 @@ import socket
 import ssl
 import struct
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edged.errors import Retryable
 from edged.records import Message, Receipt
 from edged.transport import mqtt_client, mqtt_connect
-from edged.transport.mqtt_client import BUFFER_BYTES, Ladders, Subscription
+from edged.transport.mqtt_client import BUFFER_BYTES, UNASKED_MOST, Ladders, Subscription, Unacknowledged
 from edged.transport.mqtt_connect import Refusal
-from edged.transport.mqtt_frames import Inbound
+from edged.transport.mqtt_frames import AT_ONCE, Batch, FrameParser, Inbound
 from tests.broker import free_port
 from tests.transport import mqtt_packets
 from tests.transport.mqtt_peer import (
@@ -32,6 +34,7 @@ from tests.transport.mqtt_peer import (
     make_certificates,
     on_both_loops,
     on_uvloop,
+    packet,
     puback,
     publish,
     publish_parts,
@@ -384,7 +387,225 @@ async def test_receipts_of_an_older_connection_acknowledge_nothing() -> None:
     assert acks == [b"\x00\x05"]
 
 
+# Messages that the broker ends the connection over
+
+
+class Picky:
+    """A broker that ends the connection at a topic that begins with `bad`, in its own way, and takes the others."""
+
+    def __init__(self, is_v5: bool, says: bytes = b"") -> None:
+        self.got: list[bytes] = []
+        self.bad = 0
+        self.most_in_a_read = 0
+        self._is_v5 = is_v5
+        self._says = says
+
+    async def __call__(self, peer: Peer) -> None:
+        await peer.welcome(is_v5=self._is_v5)
+        while True:
+            head, body = await peer.read()
+            if head >> 4 == 12:
+                peer.write(b"\xd0\0")
+            elif head >> 4 == 3:
+                topic, mid, payload = publish_parts(head, body, self._is_v5)
+                if topic.startswith(b"bad"):
+                    self.bad += 1
+                    peer.write(self._says)
+                    return
+                self.got.append(payload)
+                if mid:
+                    peer.write(puback(mid))
+
+
+@pytest.mark.parametrize(("version", "says"), [("5", b"\xe0\x01\x81"), ("5", b"\xe0\x01\x90"), ("5", b""), ("3.1.1", b"")])
+@on_uvloop
+async def test_a_message_that_ends_the_connection_is_found_among_others(version: str, says: bytes) -> None:
+    """At QoS 1 it would be sent again for ever: it alone is dropped, counted and named, and nobody else is blamed."""
+    broker = Picky(version == "5", says)
+    receipts = [Receipt(i) for i in range(100)]
+    async with Server(broker) as server:
+        subject = Subject(settings(server.port, version=version, inflight=16))
+        with capture_logs() as logs:
+            async with running(subject):
+                for i, receipt in enumerate(receipts):
+                    subject.send("bad/\u00e9" if i == 30 else "out", b"%d" % i, 1, receipt=receipt)
+                await until(lambda: subject.account.acked == 99)
+                assert subject.account.drops.by_reason == {"refused": 1}
+                assert subject.link.state == "connected"
+    assert list(dict.fromkeys(broker.got)) == [b"%d" % i for i in range(100) if i != 30]
+    assert broker.bad == 3
+    assert server.connections == 4
+    assert not any(receipt.owed for receipt in receipts)
+    (named,) = [line for line in logs if line["event"] == "message refused"]
+    assert (named["topic"], named["body"]) == ("bad/\u00e9", b"30")
+    assert not any("another client" in line.get("reason", "") for line in logs)
+
+
+@on_uvloop
+async def test_messages_of_qos_0_that_end_the_connection() -> None:
+    """They are not sent again, but others of the same kind follow: each costs itself; the good ones behind it get through."""
+    broker = Picky(True)
+    async with Server(broker) as server:
+        subject = Subject(settings(server.port))
+        with capture_logs() as logs:
+            async with running(subject):
+                for i in range(40):
+                    connects = subject.link.counts.connects
+                    subject.send("bad" if i < 30 else "out", b"%d" % i)
+                    await until(
+                        lambda connects=connects, i=i: (
+                            subject.link.counts.connects > connects or b"%d" % i in broker.got or not subject.link.outbox.items
+                        )
+                    )
+                await until(lambda: broker.got[-1:] == [b"39"])
+    assert broker.got == [b"%d" % i for i in range(30, 40)]
+    assert subject.account.drops.by_reason["refused"] >= 2
+    assert broker.bad < 30  # a topic that did it twice is not sent for a while
+    assert "bad" in [line.get("topic") for line in logs if line["event"] == "message refused"]
+    assert not any("another client" in line.get("reason", "") for line in logs)
+
+
+@pytest.mark.parametrize("at", [1, 8, 12])
+@on_uvloop
+async def test_a_broker_that_ends_connections_over_nothing_costs_no_message(at: int) -> None:
+    """It ends them at once, at the subscription or at the first ping, whatever is on its way."""
+    good = Picky(True)
+
+    async def script(peer: Peer) -> None:
+        if server.connections > 12:
+            return await good(peer)
+        await peer.welcome()
+        if at > 1:
+            await peer.read_kind(at)
+
+    async with Server(script) as server:
+        limits = {"retry_s": 0.0, "refused_retry_s": (0.0, 0.01), "subscriptions": SUBSCRIPTION}
+        subject = Subject(settings(server.port, keepalive_s=1, **limits))
+        async with running(subject):
+            for i in range(100):
+                subject.send("out", b"%d" % i, 1)
+            await until(lambda: subject.account.acked == 100, 20.0)
+    assert subject.account.drops.total == 0
+    assert list(dict.fromkeys(good.got)) == [b"%d" % i for i in range(100)]
+
+
+@on_uvloop
+async def test_a_broker_that_goes_with_messages_on_their_way_costs_none() -> None:
+    """Each connection takes some of them and ends in the midst of others: nothing is in flight at three ends in a row."""
+    got: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        for _ in range(5):
+            head, body = await peer.read_kind(3)
+            _, mid, payload = publish_parts(head, body)
+            got.append(payload)
+            peer.write(puback(mid))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, retry_s=0.0, refused_retry_s=(0.0, 0.0), inflight=3))
+        async with running(subject):
+            for i in range(100):
+                subject.send("out", b"%d" % i, 1)
+            await until(lambda: subject.account.acked == 100, 20.0)
+    assert subject.account.drops.total == 0
+    assert server.connections >= 20
+
+
+# Acknowledgements that never come
+
+
+@on_uvloop
+async def test_a_broker_that_acknowledges_nothing_is_left_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers pings and takes messages: only the acknowledgements are missing. On each connection until they come."""
+    monkeypatch.setattr(mqtt_client, "UNACKNOWLEDGED_S", 0.0)
+    monkeypatch.setattr(mqtt_client, "TICK_S", 0.02)
+    states: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        states.append(subject.link.state)
+        while True:
+            head, body = await peer.read()
+            if head >> 4 == 12:
+                peer.write(b"\xd0\0")
+            elif head >> 4 == 3 and server.connections > 3:
+                peer.write(puback(publish_parts(head, body)[1]))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, keepalive_s=0))
+        async with running(subject):
+            subject.send("out", b"x", 1)
+            await until(lambda: subject.link.state == "degraded")
+            assert "acknowledged nothing for" in subject.link.reason
+            assert "1 message" in subject.link.reason
+            await until(lambda: subject.account.acked == 1)
+            await until(lambda: subject.link.state == "connected")
+            assert server.connections == 4
+    assert subject.account.drops.total == 0
+
+
+@on_uvloop
+async def test_acknowledgements_that_come_slowly_are_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt_client, "UNACKNOWLEDGED_S", 0.4)
+    monkeypatch.setattr(mqtt_client, "TICK_S", 0.02)
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        while True:
+            head, body = await peer.read_kind(3)
+            await asyncio.sleep(0.1)
+            peer.write(puback(publish_parts(head, body)[1]))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, keepalive_s=0, inflight=16))
+        async with running(subject):
+            for i in range(16):
+                subject.send("out", b"%d" % i, 1)
+            await until(lambda: subject.account.acked == 16)
+            assert server.connections == 1
+
+
+def test_the_ladder_of_a_broker_that_acknowledges_nothing() -> None:
+    """1 to 60 s, however long each connection lived; anew once something was acknowledged."""
+    ladders = Ladders(settings(1, refused_retry_s=(1.0, 60.0)))
+    silent, late = Unacknowledged("", False), Unacknowledged("", True)
+    waits = [ladders.next_s(silent, 61.0) for _ in range(300)]
+    assert waits[0] == 1.0
+    assert all(1.0 <= wait <= 60.0 for wait in waits)
+    assert max(waits) > 50.0
+    assert ladders.next_s(late, 61.0) == 1.0
+
+
 # Subscriptions
+
+
+@on_uvloop
+async def test_a_refused_subscription_is_asked_for_again() -> None:
+    """On the same connection, until the broker's rules allow it; one that went meanwhile is not."""
+    asked: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        while True:
+            head, body = await peer.read()
+            if head >> 4 == 8:
+                asked.append(body[5:-1].lstrip(b"\0"))
+                mine = body.count(b"mine")
+                peer.write(suback(body[:2], 0x01 if mine and sum(b"mine" in a for a in asked) > 3 else 0x87))
+            elif head >> 4 == 10:
+                peer.write(packet(0xB0, body[:2] + b"\0\0"))
+
+    async with Server(script) as server:
+        mine, gone = Subscription("mine", 1, 1), Subscription("gone", 1, 2)
+        wanted = settings(server.port, subscriptions=(mine, gone))
+        subject = Subject(wanted)
+        async with running(subject):
+            await until(lambda: subject.link.state == "degraded" and "'gone'" in subject.link.reason)
+            subject.link.configure(replace(wanted, subscriptions=(mine,)))
+            await until(lambda: subject.link.state == "connected")
+            assert sum(b"mine" in a for a in asked) == 4
+            assert server.connections == 1
 
 
 @on_uvloop
@@ -568,6 +789,82 @@ def test_takeovers_of_two_clients_calm_down() -> None:
         for mine in connects:
             assert sum(t < 60.0 for t in mine) <= 11
             assert sum(t > 300.0 for t in mine) <= 10
+
+
+# Storms
+
+
+STORMS = {
+    "PINGRESP": b"\xd0\x00" * 131_072,
+    "SUBACK": suback(b"\x00\x77", 0) * 43_690,
+    "UNSUBACK": packet(0xB0, b"\x00\x77\x00\x00") * 43_690,
+    "PUBACK": puback(b"\x00\x77") * 65_536,
+    "of all": (b"\xd0\x00" + puback(b"\x30\x01") + suback(b"\x00\x77", 0)) * 20_000,
+}
+
+
+@pytest.mark.parametrize("storm", STORMS.values(), ids=STORMS.keys())
+@on_uvloop
+async def test_a_storm_of_packets_leaves_turns_to_others(storm: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred a turn; what answers nothing ends the connection, and a good one serves afterwards."""
+    turns = 0
+    most = 0
+    seen = 0
+
+    def count(at_once: int) -> None:
+        nonlocal most, seen
+        most, seen = max(most, at_once), seen + at_once
+
+    feed = FrameParser.feed
+
+    def counted(parser: FrameParser, data: bytes) -> list[Batch]:
+        batches = feed(parser, data)
+        count(sum(len(batch.acks) + bool(batch.control) for batch in batches))
+        return batches
+
+    monkeypatch.setattr(FrameParser, "feed", counted)
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        if server.connections == 1:
+            peer.write(publish(b"a", b"before") + storm)
+        else:
+            peer.write(publish(b"a", b"good"))
+        await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port))
+        async with running(subject):
+            while subject.payloads[-1:] != [b"good"]:
+                turns += 1
+                await asyncio.sleep(0)
+            assert subject.payloads == [b"before", b"good"]
+            assert subject.link.counts.protocol_errors == 1
+    assert most <= AT_ONCE
+    assert UNASKED_MOST < seen < UNASKED_MOST + 2 * AT_ONCE
+    assert turns > UNASKED_MOST // AT_ONCE
+
+
+@on_uvloop
+async def test_many_acknowledgements_in_one_read_are_all_taken() -> None:
+    """More than a turn takes, and a message behind them, in order; nothing of it waits for more to come."""
+    mids: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        while len(mids) < 2000:
+            mids.append(publish_parts(*await peer.read_kind(3))[1])
+        peer.write(b"".join(map(puback, mids)) + publish(b"a", b"last"))
+        await forever(peer)
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, inflight=2000, outbox_items=3000, outbox_bytes=1 << 22))
+        async with running(subject):
+            for i in range(2000):
+                subject.send("out", b"%d" % i, 1)
+            await until(lambda: subject.payloads == [b"last"])
+            assert subject.account.acked == 2000
+            assert server.connections == 1
 
 
 # TLS

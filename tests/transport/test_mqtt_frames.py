@@ -208,6 +208,7 @@ def test_bad_properties(properties: bytes) -> None:
         (b"\xe0\x00", False, "0xe0"),
         (b"\x00\x00", True, "0x00"),
         (b"\x90\xff\xff\x7f", True, "a SUBACK of"),
+        (b"\x90\x81\x10", True, "a SUBACK of 2049 bytes"),
     ],
 )
 def test_malformed(data: bytes, is_v5: bool, reason: str) -> None:
@@ -228,6 +229,19 @@ def test_too_large_is_refused_from_its_length_field(is_v5: bool) -> None:
     limit = publish(b"a", bytes(1000 - 6 - is_v5), is_v5=is_v5)
     assert len(limit) == 1000
     assert len(hear([limit], is_v5, 1000).publishes) == 1
+
+
+def test_one_call_gives_a_bounded_number_of_acknowledgements_and_others() -> None:
+    """All come in the end, in order, with nothing more to read; large ones count for more."""
+    acks, pings, large = b"".join(b"\x40\x02" + i.to_bytes(2, "big") for i in range(1, 1001)), b"\xd0\0" * 1000, bytes(1000)
+    parser = FrameParser(True, MAX_PACKET, Ledger())
+    calls = [parser.feed(acks + pings + b"\xb0\xe8\x07" + large + b"\xb0\xe8\x07" + large + b"\xb0\xe8\x07" + large + b"\xd0")]
+    while parser.is_behind:
+        calls.append(parser.feed(b""))
+    counts = [sum(len(batch.acks) + bool(batch.control) for batch in call) for call in calls]
+    assert counts == [256] * 7 + [209, 2]
+    assert [mid for call in calls for batch in call for mid, _ in batch.acks] == list(range(1, 1001))
+    assert parser.feed(b"\0")[0].control == b"\xd0\0"  # half of it waited for the rest
 
 
 def test_codes_tell_malformed_from_forbidden() -> None:

@@ -11,7 +11,7 @@ from edged.outbox import Outbox
 from edged.records import Message
 from edged.telemetry import PublishCounts
 from edged.transport.mqtt_frames import FrameWriter, user_property
-from edged.transport.mqtt_sender import FIRST_MID, Sender
+from edged.transport.mqtt_sender import BARRED_NS, FIRST_MID, PROOF_PINGS, Sender
 
 WINDOW = 8
 
@@ -218,6 +218,127 @@ def test_a_refusal_is_remembered_until_something_is_taken() -> None:
     assert s.account.refusal == "t (code 0x97)"
     s.sender.acknowledge(third, 0)
     assert s.account.refusal == ""
+
+
+def lose(sending: Sending, times: int, now: int = 0) -> list[str]:
+    """The topics that so many ends by the broker were put down to, one a connection that answered its pings."""
+    guilty = []
+    for _ in range(times):
+        sending.sender.answered()
+        sending.fill()
+        message = sending.sender.lost(by_broker=True, now=now)
+        guilty.append("" if message is None else message.body.decode())
+        sending.connect()
+    return guilty
+
+
+def test_the_message_that_is_alone_at_the_third_end_in_a_row_is_dropped() -> None:
+    """It begins with all of them on their way, and each that passes is innocent."""
+    sending = Sending()
+    sending.put(*names(5))
+    assert lose(sending, 2) == ["", ""]
+    assert sending.fill() == []  # the connection has not shown yet that it carries anything
+    assert sending.sender.pings_due == PROOF_PINGS
+    sending.sender.answered()
+    assert sending.fill() == ["m0"]
+    assert sending.fill() == []
+    sending.ack()
+    assert sending.fill() == ["m1"]
+    assert sending.sender.lost(by_broker=True).body == b"m1"
+    assert sending.account.drops.by_reason == {"refused": 1}
+    assert "t (the broker ends the connection" in sending.account.refusal
+    sending.connect()
+    assert sending.fill() == ["m2", "m3", "m4"]
+    sending.ack()
+    assert sending.sender.is_empty
+
+
+def test_only_ends_in_a_row_count_and_only_those_by_the_broker() -> None:
+    sending = Sending()
+    sending.put("m0")
+    for by_broker in (True, False, True, False, True, False):
+        sending.fill()
+        assert sending.sender.lost(by_broker) is None
+        sending.connect()
+        assert not sending.sender.is_careful
+    assert lose(sending, 3) == ["", "", "m0"]
+
+
+def test_a_connection_that_ends_by_itself_clears_those_that_wait() -> None:
+    """Before it answered a ping, with nothing of ours on its way."""
+    sending = Sending()
+    sending.put("m0")
+    for _ in range(20):
+        lose(sending, 2)
+        sending.fill()
+        assert sending.sender.lost(by_broker=True) is None
+        sending.connect()
+        assert not sending.sender.is_careful
+    assert sending.account.drops.total == 0
+
+
+def test_what_passed_under_suspicion_restores_the_flight_window() -> None:
+    sending = Sending()
+    sending.put(*names(20))
+    lose(sending, 2)
+    sending.sender.answered()
+    for name in names(WINDOW):
+        assert sending.fill() == [name]
+        sending.ack()
+    assert sending.fill() == names(20)[WINDOW : 2 * WINDOW]
+
+
+def test_a_topic_that_did_it_twice_is_not_sent_for_a_while() -> None:
+    """Else each message of it would cost three connections, for ever. The others go on, and later it is tried again."""
+    sending, now = Sending(), 10**9
+    for name in ("m0", "m1"):
+        sending.put(name)
+        assert lose(sending, 3, now) == ["", "", name]
+    sending.put("m2")
+    sending.sender.put(Message(b"other", b"good", 1))
+    out = bytearray()
+    sending.sender.fill(out, 1 << 18, now + BARRED_NS - 1)
+    assert [m.body for m in sending.sender.in_flight.values()] == [b"good"]
+    assert sending.account.drops.by_reason == {"refused": 3}
+    sending.put("m3")
+    sending.sender.fill(out, 1 << 18, now + BARRED_NS)
+    assert [m.body for m in sending.sender.in_flight.values()] == [b"good", b"m3"]
+    sending.ack()
+
+
+def test_at_qos_0_the_one_that_is_alone_is_lost_and_named() -> None:
+    sending = Sending()
+    for _ in range(2):
+        sending.put("m0", qos=0)
+        assert lose(sending, 1) == [""]
+    sending.put("m1", "m2", qos=0)
+    sending.sender.answered()
+    sending.fill()
+    assert (sending.account.in_flight, sending.account.queued) == (1, 1)
+    assert sending.account.balance() == 0
+    assert sending.sender.lost(by_broker=True).body == b"m1"
+    assert sending.account.drops.by_reason == {"refused": 1}
+    sending.connect()
+    sending.fill()
+    assert (sending.account.acked, sending.account.in_flight) == (3, 0)
+
+
+def test_a_replayed_message_that_ends_the_connection_ends_its_record() -> None:
+    """So that it is not sent again after a restart."""
+    sending = Sending()
+    sending.sender.leave()
+    sending.put("m0")
+    sending.connect()
+    records = []
+    for _ in range(3):
+        sending.sender.answered()
+        sending.sender.fill(bytearray(), 1 << 18, 1)
+        records += [m.record for m in sending.sender.in_flight.values()]
+        sending.sender.lost(by_broker=True)
+        sending.connect()
+    assert len(set(map(id, records))) == 1
+    assert records[0].ends == ["refused"]
+    assert sending.sender.is_empty
 
 
 def test_at_stop_everything_goes_to_the_spool() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 
 import paho.mqtt.client as paho
+import pytest
 
-from edged.transport.mqtt_session import Connected, Malformed, Refused, Session, Silent
-from edged.transport.mqtt_settings import LinkCounts
-from tests.transport.mqtt_peer import connack, packet, settings
+from edged.transport.mqtt_sender import FIRST_MID
+from edged.transport.mqtt_session import Connected, Malformed, Pinged, Refused, Session, Silent, Subscribed, Unasked
+from edged.transport.mqtt_settings import LinkCounts, Subscription
+from tests.transport.mqtt_peer import connack, packet, settings, suback
 
 
 def make(**more: object) -> tuple[Session, bytearray, LinkCounts]:
@@ -46,6 +48,38 @@ def test_malformed() -> None:
     assert isinstance(session.feed(packet(0x20, b"\x00"))[0], Malformed)
 
 
+def test_the_ids_of_subscriptions_stay_below_those_of_messages() -> None:
+    """However often a refused one is asked for again: ids are shared by both in a session."""
+    session, _, _ = make()
+    session.connect()
+    session.feed(connack())
+    for _ in range(2 * FIRST_MID):
+        session.subscribe(Subscription("a"))
+    assert max(session._asked) == FIRST_MID - 1
+    assert min(session._asked) == 1
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_answers_to_nothing(version: str) -> None:
+    is_v5 = version == "5"
+    session, out, _ = make(version=version)
+    session.connect()
+    session.feed(connack(is_v5))
+    unsuback = packet(0xB0, b"\0\x77\0\0" if is_v5 else b"\0\x77")
+    assert [session.feed(p) for p in (b"\xd0\0", suback(b"\0\x77", 0, is_v5), unsuback)] == [[Unasked()]] * 3
+    out.clear()
+    one = Subscription("a")
+    session.subscribe(one)
+    mid = bytes(out[2:4])
+    (answer,) = session.feed(suback(mid, 1, is_v5))
+    assert isinstance(answer, Subscribed)
+    assert (answer.subscription, answer.code) == (one, 1)
+    assert session.feed(suback(mid, 1, is_v5)) == [Unasked()]
+    session.ping()
+    session.ping()
+    assert [session.feed(b"\xd0\0") for _ in range(3)] == [[], [Pinged()], [Unasked()]]
+
+
 def test_ping_that_is_not_answered(monkeypatch) -> None:
     """Pings after a keepalive of silence; gives up after another, but not while anything is heard."""
     now = [1000.0]
@@ -60,7 +94,7 @@ def test_ping_that_is_not_answered(monkeypatch) -> None:
     assert counts.pings == 1
     now[0] += 10.5
     assert session.tick(True) == []
-    assert session.feed(packet(0xD0, b"")) == []
+    assert session.feed(packet(0xD0, b"")) == [Pinged()]
     now[0] += 10.5
     assert session.tick(False) == []
     now[0] += 10.5
