@@ -35,6 +35,7 @@ from edged.model.worker import Workers
 from edged.pipeline import Pipeline, PipelineCounts
 from edged.plan.change import is_same_publish, is_same_rows, is_same_shape, is_same_window
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.results import message_bytes
 from edged.plan.steps import make_postprocess, make_preprocess
 from edged.preprocess import Postprocess
 from edged.publish import Publish
@@ -555,6 +556,7 @@ def _publish(
         qos=settings.qos,
         retain=settings.retain,
         deadline=pipeline.deadline_ns or 0,
+        size=message_bytes(pipeline, p),
     )
 
 

@@ -9,12 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edged.encode import Encoder
-from edged.records import NONE, Message, Receipt, Result
+from edged.records import NONE, USUAL_BYTES, Message, Receipt, Result
 from edged.telemetry import INTERNAL_ERROR, PublishCounts, whereabouts
 from edged.when import When
-
-USUAL_BYTES = 1024
-"""Taken for the size of a message before there was one."""
 
 
 class Outlet(Protocol):
@@ -36,7 +33,8 @@ class Outlet(Protocol):
 class Publish:
     """`topic(key)` is the topic in UTF-8 for a key id; messages go to `outlet`, the broker's link.
 
-    `deadline` (ns, 0: none) is for what was held back; the pipeline judges the others.
+    `deadline` (ns, 0: none) is for what was held back; the pipeline judges the others. `size` is that of the largest message
+    to be expected, in bytes: what is taken for its size before there was one.
     """
 
     def __init__(
@@ -49,6 +47,7 @@ class Publish:
         qos: int,
         retain: bool,
         deadline: int = 0,
+        size: int = USUAL_BYTES,
     ) -> None:
         self.counts = counts
         self._encoder = encoder
@@ -56,7 +55,7 @@ class Publish:
         self._topic = topic
         self.outlet = outlet
         self._send = outlet.send
-        self._size = USUAL_BYTES
+        self._size = size
         self._qos = qos
         self._retain = retain
         self._deadline = deadline
@@ -87,7 +86,7 @@ class Publish:
                 self._publish(result, NONE, now)
 
     def room(self) -> int:
-        """How many more results of the size of the last one may be offered so that none gives way to another."""
+        """How many more results of the size of the last ones may be offered so that none gives way to another."""
         return self.outlet.room(self._size)
 
     def next_due(self) -> int | None:
@@ -129,7 +128,7 @@ class Publish:
         message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)
         receipt.hold()
         self.counts.made += 1
-        self._size = message.size
+        self._size = max(message.size, self._size - self._size // 8)  # sizes differ: the larger of the last few
         return message
 
 

@@ -226,6 +226,8 @@ class Result:
 
 MESSAGE_OVERHEAD = 600
 """Bytes charged for a queued message besides its topic and body: objects, receipt, its place in the queue."""
+USUAL_BYTES = 1024
+"""The size of a message around the numbers of its result."""
 
 
 class DropCount(Protocol):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edged.config.schema import Config
-from edged.config.units import MIB
+from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.plan.records import Machine, PipelinePlan, SourcePlan
+from edged.plan.results import largest
 from edged.plan.scope import Scope
 from edged.spool.settings import SpoolSettings, default_max_bytes
 from edged.transport.mqtt_settings import LinkSettings
@@ -39,6 +40,8 @@ def plan_spool(
         at.wrong("max_bytes", f"{max_bytes} bytes are too few: at least 1MiB")
     elif max_bytes > machine.disk_free:
         at.warn("max_bytes", f"{max_bytes // MIB} MiB, and {machine.disk_free // MIB} MiB are free on that disk")
+    if LEAST_BYTES <= max_bytes < (size := largest(pipelines.values())):
+        at.warn("max_bytes", f"{max_bytes // KIB} KiB, and a result may have {size // KIB} KiB: such a one is not kept")
     return SpoolSettings(
         path=spool.path or machine.state_dir / "spool",
         max_bytes=max_bytes,

@@ -134,7 +134,7 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
                 return "storing", f"output {publish.broker} is {link.state}: results go to disk"
             return "blocked", f"output {publish.broker} is {link.state}"
         if counts.refusal:
-            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}: check its access rules and quotas"
+            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}"
     if p.model is not None and a.models[p.model].state == "failing":
         return "failing", a.models[p.model].reason
     last_result, last_gated = pipeline.counts.last_result, pipeline.counts.last_gated

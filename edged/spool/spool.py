@@ -180,16 +180,22 @@ class Spool:
         self._say()
         for backlog in self._backlogs.values():
             backlog.look()
+            if backlog.on_room is not None:
+                backlog.on_room()
 
     def _refuse(self, entry: Entry, reason: str) -> None:
-        """The spool does not take a message after all. Its input is not settled: it will come again."""
+        """The spool does not take a message after all. While its broker is away the input is not settled: it will come again. A
+        broker that is there has no reason to send anything again: unsettled, such inputs would stop all others."""
         message, entry.message = entry.message, None
         assert message is not None
         if entry.is_copy:
             message.record = None
-        elif message.account is not None:
+            return
+        if message.account is not None:
             message.account.queued -= 1
             message.account.drops.add(reason, topic=message.topic.decode(errors="replace"))
+        if entry.log.is_wanted:
+            message.let_go()
 
     def _say(self) -> None:
         """Logs it when the disk begins or ceases to refuse."""
@@ -205,13 +211,15 @@ class Spool:
 
 
 class Backlog:
-    """The spool as one link sees it. `is_ready`: `take` would give something now; `on_ready` is called when that begins."""
+    """The spool as one link sees it. `is_ready`: `take` would give something now; `on_ready` is called when that begins, and
+    `on_room` when the disk has taken something."""
 
     def __init__(self, spool: Spool, log: Log, settings: SpoolSettings, clock: Clock) -> None:
         self.log = log
         self.is_always = settings.is_always
         self.is_ready = False
         self.on_ready: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
         self._spool = spool
         self._clock = clock
         self.configure(settings)
@@ -226,6 +234,20 @@ class Backlog:
     def is_behind(self) -> bool:
         """Whether something is kept that has not been taken yet."""
         return self.log.is_behind
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the disk takes nothing."""
+        return bool(self._spool.store.fault)
+
+    @property
+    def has_room(self) -> bool:
+        """See `Store.has_room`."""
+        return self._spool.store.has_room
+
+    def room(self, size: int) -> int:
+        """See `Store.room`."""
+        return self._spool.store.room(size)
 
     def store(self, message: Message) -> None:
         """Takes a message over: it is `queued` on its account until it is on disk, then `spooled`, and the account is closed."""

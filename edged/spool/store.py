@@ -152,8 +152,10 @@ class Store:
     # Messages
 
     def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool) -> Entry | None:
-        """Takes a message, or None: the spool is full and keeps the oldest. May drop others for it."""
+        """Takes a message, or None: the spool is full and keeps the oldest, or could never hold it. May drop others for it."""
         need = RECORD_BYTES + len(message.topic) + len(message.body)
+        if need + HEAD_BYTES > self.max_bytes:
+            return None
         while self.bytes + self.bytes_to_come + need > self.max_bytes:
             if self.drops_newest or not self._make_room():
                 if self.drops_newest or self.pending_bytes > TAIL_BYTES // 2:
@@ -161,6 +163,17 @@ class Store:
                 break
         self._is_quiet = False
         return log.put(message, utc_offset, is_copy)
+
+    def room(self, size: int) -> int:
+        """How many more messages of `size` bytes may be put by somebody who can wait, so that none is lost: half of the memory
+        for those that the disk has yet to take is theirs, and one has room where none waits."""
+        pending = self.pending_bytes
+        return max((TAIL_BYTES // 2 - pending) // size, int(not pending))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether somebody who waited for room may go on."""
+        return self.pending_bytes <= TAIL_BYTES // 4
 
     def _make_room(self) -> bool:
         """Gives up the oldest file; those that were set aside first."""
@@ -179,9 +192,9 @@ class Store:
         return True
 
     def overflowing(self) -> list[Entry]:
-        """Messages that no longer fit into memory while the disk takes nothing, oldest first."""
+        """Messages that no longer fit into memory while the disk takes nothing, oldest first. One always fits."""
         lost = []
-        while self.pending_bytes > TAIL_BYTES:
+        while self.pending_bytes > TAIL_BYTES and sum(len(log.pending) for log in self.logs.values()) > 1:
             log = max((log for log in self.logs.values() if log.pending), key=lambda log: log.pending_bytes)
             lost.append(log.drop_pending())
         return lost

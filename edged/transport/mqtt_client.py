@@ -17,7 +17,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edged.backoff import Backoff
@@ -142,6 +142,8 @@ class Link:
         self._waiters: dict[Callable[[], None], None] = {}
         self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
         self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
+        if backlog is not None:
+            backlog.on_room = self._tell_waiters
         self._connector = Connector(settings)
         self._ladders = Ladders(settings)
         self._takeovers: deque[float] = deque(maxlen=100)
@@ -184,8 +186,8 @@ class Link:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether nothing leaves: the broker is away and there is no spool."""
-        return not self.is_connected and self._backlog is None
+        """Whether nothing leaves: the broker is away, and there is no spool, or its disk takes nothing."""
+        return not self.is_connected and (self._backlog is None or self._backlog.is_failing)
 
     def _tell_waiters(self) -> None:
         if self._waiters and self.sender.has_room:
@@ -200,13 +202,14 @@ class Link:
             self._flush_soon()
 
     def configure(self, settings: LinkSettings) -> None:
-        """Goes on with other settings. What is subscribed changes on the connection there is; for anything else there is a new
-        one, and what waits, or was not acknowledged, is sent on that."""
+        """Goes on with other settings. What is subscribed, and how much may wait, changes on the connection there is; for
+        anything else there is a new one, and what waits, or was not acknowledged, is sent on that."""
         before, self.settings = self.settings, settings
         if settings == before:
             return
         connection = self._connection
-        if replace(before, subscriptions=settings.subscriptions) == settings:
+        self.outbox.max_items, self.outbox.max_bytes = settings.outbox_items, settings.outbox_bytes
+        if settings.is_same_connection(before):
             if connection is not None and connection.is_connected:
                 self._resubscribe(connection, before.subscriptions)
             return
@@ -314,7 +317,7 @@ class Link:
             return Retryable("unreachable", f"cannot open a socket: {error}"), 0.0
         if sock is None:
             return None, 0.0
-        if replace(settings, subscriptions=self.settings.subscriptions) != self.settings:
+        if not settings.is_same_connection(self.settings):
             sock.close()
             return Again("lost", "its settings were changed"), 0.0
         connection = self._make_connection(sock)
@@ -412,7 +415,8 @@ class Link:
             return self._break_off(connection, error)
         except Exception as error:
             return self._fault(error)
-        if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill or self._is_closing:
+        has_more = self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
+        if has_more or self._waiters or self._is_closing:
             self._flush_soon()
 
     def _take_acks(self, connection: Connection, acks: list[tuple[int, int]]) -> None:
@@ -456,6 +460,8 @@ class Link:
                 self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
             except Exception as error:
                 return self._fault(error)
+            if self.sender.unsayable:
+                self._say_unsayable(connection)
         if channel.out:
             channel.flush()
         if channel.is_stuck or connection.ended.done():
@@ -470,6 +476,13 @@ class Link:
         if ledger.unacked and not self._is_settle_due:
             self._is_settle_due = True
             self._loop.call_later(SETTLE_S, self._look_for_settled)
+
+    def _say_unsayable(self, connection: Connection) -> None:
+        """What edged says of itself is too large for this broker: whoever watches it there sees old news, or none."""
+        said, self.sender.unsayable = self.sender.unsayable, {}
+        for topic, why in said.items():
+            if topic not in connection.faults:
+                self._degrade(connection, topic, f"the broker does not take what edged says of itself on {why}")
 
     def _look_for_settled(self) -> None:
         self._is_settle_due = False

@@ -160,6 +160,53 @@ async def test_a_disk_without_room() -> None:
         assert [number(m) for m in await drain(backlog)] == list(range(lost, 3000))
 
 
+async def test_what_is_refused_while_the_broker_is_there_is_settled() -> None:
+    """The broker has no reason to send these inputs again: unsettled, they would stop all that come after them."""
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        backlog.begin()
+        sent = [message(n, 100, account, True) for n in range(3000)]
+        receipts = [m.receipt for m in sent]
+        for one in sent:
+            account.made += 1
+            backlog.store(one)
+        lost = account.drops.by_reason["spool_full"]
+        assert lost > 1000
+        assert [r.owed for r in receipts] == [0] * lost + [1] * (3000 - lost)
+        assert account.balance() == 0
+
+
+async def test_room_for_those_who_can_wait() -> None:
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    told: list[bool] = []
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        backlog.on_room = lambda: told.append(backlog.has_room)
+        assert backlog.room(10 << 20) == 1  # nothing waits: one goes, however large
+        assert backlog.room(1000) == 524
+        send(backlog, account, range(1), size=2 << 20)  # more than what may wait
+        assert backlog.room(1) < 1
+        await until(lambda: backlog.is_failing)
+        assert account.drops.total == 0
+        disk.room = None
+        await until(lambda: account.spooled == 1)
+        assert told[-1]
+        assert backlog.room(1000) == 524
+
+
+async def test_what_the_spool_could_never_hold_costs_nothing_else() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        spool.store.max_bytes = 1 << 20
+        backlog = spool.backlog("main")
+        send(backlog, account, range(10))
+        await until(lambda: account.spooled == 10)
+        send(backlog, account, range(10, 11), size=1 << 20)
+        assert account.drops.by_reason == {"overflow": 1}
+        assert [number(m) for m in await drain(backlog)] == list(range(10))
+
+
 async def test_without_room_what_waits_goes_out_from_memory() -> None:
     disk, account = FakeDisk(room=0), PublishCounts("p")
     async with running(disk) as spool:
