@@ -324,6 +324,13 @@ def connect(a: Assembly, before: Assembly | None = None) -> None:
             pipeline.take_over(old, is_same_window(before.plan.pipelines[name], p))
     for pipeline in (*a.pipelines.values(), *a.leaving):
         pipeline.judge()
+    for old in before.pipelines.values() if before is not None else ():
+        old.say_last(_publishes(a))
+
+
+def _publishes(a: Assembly) -> list[Publish]:
+    """Every entry of the plan."""
+    return [publish for pipeline in a.pipelines.values() for publish in pipeline.publishes]
 
 
 def _pass_on_undecoded(a: Assembly, before: Assembly) -> None:
@@ -344,6 +351,7 @@ def release(a: Assembly) -> None:
         a.leaving[:] = [p for p in a.leaving if p not in done]
         _feed(a)
     for pipeline in done:
+        pipeline.say_last(_publishes(a))
         pipeline.close()
 
 

@@ -21,7 +21,7 @@ from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
-from edged.plan.records import Machine, MemoryLine, PipelinePlan, SourcePlan
+from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -310,9 +310,15 @@ def join_bytes(align: AlignPlan) -> int:
 def result_bytes(p: PipelinePlan) -> int:
     """The last results of each key where they are averaged, and one result a key where an interval may hold it back."""
     averaged = _averaged(p.output) * 8 * (p.output.smooth - 1)
-    kept = sum((when.min_interval or when.max_interval) is not None for x in p.publishes if (when := x.when) is not None)
+    keeping = [x for x in p.publishes if x.when is not None and (x.when.min_interval or x.when.max_interval) is not None]
     each = made if (made := making_bytes(p, 1)) >= LARGE else RESULT
-    return p.max_keys * (averaged + 16 + kept * (each + 32))
+    kept = sum(each + 32 + (message_bytes(p, x) if _is_copied(x) else 0) for x in keeping)
+    return p.max_keys * (averaged + 16 + kept)
+
+
+def _is_copied(x: PublishPlan) -> bool:
+    """Whether what it holds back is made a message at once, with a copy in the spool."""
+    return x.settings.qos == 1 and x.when is not None and x.when.min_interval is not None
 
 
 def _averaged(output: OutputPlan) -> int:

@@ -28,6 +28,7 @@ def plan_spool(
     """The spool; None where it is off, or nothing is published at QoS 1."""
     spool, at = config.spool, Scope("spool", problems)
     if spool.mode == "off":
+        _warn_of_held(pipelines, problems)
         return None
     if not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
         if spool != Config().spool and len(pipelines) == len(config.pipeline):
@@ -51,6 +52,16 @@ def plan_spool(
         replay_rate=spool.replay_rate,
         receive_maximum=min((link.receive_maximum for link in links.values()), default=64),
     )
+
+
+def _warn_of_held(pipelines: Mapping[str, PipelinePlan], problems: list[Problem]) -> None:
+    """Results that are to be acknowledged, and wait in memory alone."""
+    text = "what it holds back is in memory alone, and a crash loses it, though its input is acknowledged"
+    for name, p in pipelines.items():
+        for i, x in enumerate(p.publishes):
+            if x.settings.qos and x.when is not None and x.when.min_interval is not None:
+                here = Scope(f"pipeline.{name}.publish[{i}]", problems)
+                here.warn("when.min_interval", f'{text}: spool.mode is "off"')
 
 
 def results_a_second(pipelines: Mapping[str, PipelinePlan], sources: Mapping[str, SourcePlan]) -> float | None:

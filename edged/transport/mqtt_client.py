@@ -189,6 +189,26 @@ class Link:
         """Whether nothing leaves: the broker is away, and there is no spool, or its disk takes nothing."""
         return not self.is_connected and (self._backlog is None or self._backlog.is_failing)
 
+    @property
+    def can_hold(self) -> bool:
+        """Whether what is held back outlives a crash."""
+        return self._backlog is not None
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        """Keeps on disk what is held back until `due` (monotonic ns) and `send` then, in the place of the one `before`."""
+        assert self._backlog is not None
+        self._backlog.hold(message, due, before)
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        """Nothing is held back for the topic any more: neither what was `before`, nor what a crash left."""
+        assert self._backlog is not None
+        self._backlog.supersede(topic, before)
+
+    def send_left(self) -> None:
+        """At a stop: what a crash left of what was held back goes now, as all that is."""
+        for message in self._backlog.take_left() if self._backlog is not None and self.is_connected else ():
+            self.send(message)
+
     def _tell_waiters(self) -> None:
         if self._waiters and self.sender.has_room:
             waiters, self._waiters = self._waiters, {}

@@ -19,6 +19,8 @@ WINDOW = 8
 class Record:
     """What the spool keeps of a message."""
 
+    not_before = 0
+
     def __init__(self) -> None:
         self.ends: list[str | None] = []
 
@@ -46,6 +48,15 @@ class Shelf:
 
     def room(self, size: int) -> int:
         return 1000 // size
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        raise NotImplementedError
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        raise NotImplementedError
+
+    def take_left(self) -> list[Message]:
+        return []
 
     def store(self, message: Message) -> None:
         message.account.spooled += 1
