@@ -35,6 +35,7 @@ from edged.model.worker import Workers
 from edged.pipeline import Pipeline, PipelineCounts
 from edged.plan.change import is_same_publish, is_same_rows, is_same_shape, is_same_window
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.results import message_bytes
 from edged.plan.steps import make_postprocess, make_preprocess
 from edged.preprocess import Postprocess
 from edged.publish import Publish
@@ -325,6 +326,13 @@ def connect(a: Assembly, before: Assembly | None = None) -> None:
             pipeline.take_over(old, is_same_window(before.plan.pipelines[name], p))
     for pipeline in (*a.pipelines.values(), *a.leaving):
         pipeline.judge()
+    for old in before.pipelines.values() if before is not None else ():
+        old.say_last(_publishes(a))
+
+
+def _publishes(a: Assembly) -> list[Publish]:
+    """Every entry of the plan."""
+    return [publish for pipeline in a.pipelines.values() for publish in pipeline.publishes]
 
 
 def _pass_on_undecoded(a: Assembly, before: Assembly) -> None:
@@ -345,6 +353,7 @@ def release(a: Assembly) -> None:
         a.leaving[:] = [p for p in a.leaving if p not in done]
         _feed(a)
     for pipeline in done:
+        pipeline.say_last(_publishes(a))
         pipeline.close()
 
 
@@ -559,6 +568,7 @@ def _publish(
         qos=settings.qos,
         retain=settings.retain,
         deadline=pipeline.deadline_ns or 0,
+        size=message_bytes(pipeline, p),
     )
 
 

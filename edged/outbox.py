@@ -1,7 +1,7 @@
 """Messages waiting for one link, bounded in items and in bytes.
 
 When full, the oldest QoS 0 message gives way, then the oldest of QoS 1; each is counted on its account as `overflow`, or
-handed over to the spool where there is one.
+handed over to the spool where there is one. One message always has its place, however large: else nothing would ever leave.
 Two queues, so that QoS 1 messages waiting for the broker's acknowledgements do not hold up the others. A `publish` has
 one QoS, so its messages keep their order.
 """
@@ -16,9 +16,15 @@ from edged.records import MESSAGE_OVERHEAD, Message
 
 class Outbox:
     """`max_items` and `max_bytes` (of `Message.size`) bound both queues together. A message that is put is `queued` on its
-    account until it is taken or dropped. `hand_over` takes QoS 1 messages that would be dropped."""
+    account until it is taken or dropped. `hand_over` takes QoS 1 messages that would be dropped.
 
-    __slots__ = ("bytes_queued", "hand_over", "items", "max_bytes", "max_items", "peak_bytes", "peak_items", "qos0", "qos1")
+    `bytes_flying`: of messages that were taken and that the broker has yet to acknowledge. The sender keeps that number;
+    they are in memory too, so `max_bytes` bounds them together with those that wait."""
+
+    __slots__ = (
+        *("bytes_flying", "bytes_queued", "hand_over", "items", "max_bytes", "max_items"),
+        *("peak_bytes", "peak_items", "qos0", "qos1"),
+    )
 
     def __init__(self, max_items: int, max_bytes: int, hand_over: Callable[[Message], None] | None = None) -> None:
         self.hand_over = hand_over
@@ -28,26 +34,34 @@ class Outbox:
         self.qos1: deque[Message] = deque()
         self.items = 0
         self.bytes_queued = 0
+        self.bytes_flying = 0
         self.peak_items = 0
         self.peak_bytes = 0
 
     def __len__(self) -> int:
         return self.items
 
+    @property
+    def bytes_held(self) -> int:
+        """Of all messages that wait or fly."""
+        return self.bytes_queued + self.bytes_flying
+
     def is_full_for(self, message: Message) -> bool:
         """Whether a message that can go elsewhere, to the spool, had better: a quarter is left to those of QoS 0, which
         cannot, and would all give way while acknowledgements are slow."""
-        return 4 * self.items >= 3 * self.max_items or 4 * (self.bytes_queued + message.size) > 3 * self.max_bytes
+        if not self.items:
+            return False
+        return 4 * self.items >= 3 * self.max_items or 4 * (self.bytes_held + message.size) > 3 * self.max_bytes
 
     def put(self, message: Message) -> None:
-        """Takes a message. Never refuses: the oldest give way, and what is larger than `max_bytes` is itself dropped."""
+        """Takes a message. Never refuses: the oldest give way; what is larger than `max_bytes` waits alone."""
         account = message.account
         if account is not None:
             account.queued += 1
         (self.qos1 if message.qos else self.qos0).append(message)
         self.items += 1
         self.bytes_queued += len(message.topic) + len(message.body) + MESSAGE_OVERHEAD  # Message.size, without a call
-        while self.items > self.max_items or self.bytes_queued > self.max_bytes:
+        while self.items > 1 and (self.items > self.max_items or self.bytes_queued + self.bytes_flying > self.max_bytes):
             self.drop_oldest("overflow")
         if self.items > self.peak_items:
             self.peak_items = self.items

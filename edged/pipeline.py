@@ -938,6 +938,13 @@ class Pipeline:
             self.counts.drops.add("shutdown", lost + parked)
         return lost + parked
 
+    def say_last(self, but: Sequence[Publish] = ()) -> None:
+        """Publishes what `min_interval` holds back, at a stop or where a reload ends an entry. Those of `but` go on elsewhere."""
+        now = self._clock.now()
+        for publish in self.publishes:
+            if publish not in but:
+                publish.flush(now)
+
     def retire(self) -> None:
         """No block comes any more, after a reload: what waits is run out, before what waits for others."""
         self._is_retired = True

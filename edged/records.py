@@ -228,6 +228,8 @@ class Result:
 
 MESSAGE_OVERHEAD = 600
 """Bytes charged for a queued message besides its topic and body: objects, receipt, its place in the queue."""
+USUAL_BYTES = 1024
+"""The size of a message around the numbers of its result."""
 
 
 class DropCount(Protocol):
@@ -251,6 +253,7 @@ class Kept(Protocol):
     """What the spool keeps of a message; `spool.log.Entry` is it."""
 
     is_stored: bool
+    not_before: int
 
     def done(self, reason: str | None = None) -> None: ...
     def release(self) -> None: ...
@@ -291,6 +294,12 @@ class Message:
     def may_be_kept(self) -> bool:
         """Whether the spool takes it while it cannot be sent."""
         return self.qos > 0 and (self.account is not None or self.record is not None) and not self.is_reply
+
+    def end(self, reason: str | None = None) -> None:
+        """The broker has it (None), or it ends for `reason`: nothing of it need be kept, and its input is settled."""
+        if self.record is not None:
+            self.record.done(reason)
+        self.let_go()
 
     def let_go(self) -> None:
         """Its input is settled as far as this message goes; a second call does nothing."""

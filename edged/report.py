@@ -26,7 +26,7 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"pipeline.{name}")
         lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]
         lines += [f"    --> {text}" for text in _stages(p)]
-        lines += [f"    --> {_publish(x)}" for x in p.publishes]
+        lines += [f"    --> {_publish(x, plan.spool)}" for x in p.publishes]
         lines.append("")
     if plan.spool is not None:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
@@ -221,10 +221,12 @@ def _output(o: OutputPlan) -> str:
     return f"raw: {listed(o.tensors)}"
 
 
-def _publish(x: PublishPlan) -> str:
+def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:
     s = x.settings
     what = f"{s.format}{' of ' + listed(s.fields) if s.fields else ''}, QoS {s.qos}{', retained' if s.retain else ''}"
-    return f"{x.broker}: {x.topic.text} ({what}{_when(s.when)})"
+    is_lost = s.when.min_interval is not None and (not s.qos or spool is None)
+    crash = "; what that holds back is in memory alone, and a crash loses it" if is_lost else ""
+    return f"{x.broker}: {x.topic.text} ({what}{_when(s.when)}{crash})"
 
 
 def _when(w: When) -> str:

@@ -153,7 +153,8 @@ class When:
         self._sent: list[int | None] = [None] * max_keys  # when this entry last published the key
         self._since: list[int | None] = [None] * max_keys  # the same, else its first result: where max_interval counts from
         self._value: list[Any] = [None] * max_keys  # what was published then, of `change_of`
-        self._kept: dict[int, tuple[Result, int, Any]] = {}  # by key: when it is due, and its value of `change_of`
+        # By key: when it is due, its value of `change_of`, and whether `min_interval` alone holds it back.
+        self._kept: dict[int, tuple[Result, int, Any, bool]] = {}
         self._next: int | None = None  # not later than any time in `_kept`
 
     def decide(self, result: Result, now: int) -> Result | None:
@@ -177,7 +178,7 @@ class When:
         if due <= now:
             self._published(key, value, now)
             return result
-        self._kept[key] = (result, due, value)
+        self._kept[key] = (result, due, value, is_wanted)
         if self._next is None or due < self._next:
             self._next = due
         return None
@@ -186,12 +187,28 @@ class When:
         """What was kept and is to be published now."""
         if self._next is None or now < self._next:
             return []
-        ready = [(result, value) for result, due, value in self._kept.values() if due <= now]
-        for result, value in ready:
-            del self._kept[result.key]
+        return self._release(now, [result for result, due, _, _ in self._kept.values() if due <= now])
+
+    def flush(self, now: int) -> list[Result]:
+        """What `min_interval` holds back: it is to be published now, since nothing else will be."""
+        return self._release(now, [result for result, _, _, is_held in self._kept.values() if is_held])
+
+    def _release(self, now: int, ready: list[Result]) -> list[Result]:
+        for result in ready:
+            value = self._kept.pop(result.key)[2]
             self._published(result.key, value, now)
-        self._next = min((due for _, due, _ in self._kept.values()), default=None)
-        return [result for result, _ in ready]
+        self._next = min((due for _, due, _, _ in self._kept.values()), default=None)
+        return ready
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether it has a `min_interval`."""
+        return self._plan.min_interval is not None
+
+    def held_until(self, key: int) -> int | None:
+        """When the result of a key may go that `min_interval` holds back; None if there is none."""
+        kept = self._kept.get(key)
+        return kept[1] if kept is not None and kept[3] else None
 
     def next_due(self) -> int | None:
         """When to call `due` (it may then have nothing), None while nothing is kept."""

@@ -44,10 +44,30 @@ def test_bytes() -> None:
         put(outbox, account, f"{i}", 1, 1000)
     assert names(outbox) == ["7", "8", "9"]
     assert outbox.bytes_queued == 3 * 1601 <= outbox.peak_bytes <= 5000
-    assert put(outbox, account, "huge", 1, 6000).owed == 0
-    assert names(outbox) == []
-    assert outbox.bytes_queued == 0
     assert account.balance() == 0
+
+
+def test_one_message_always_has_its_place() -> None:
+    outbox, account = Outbox(100, 5000), PublishCounts("p")
+    huge = Message(b"huge", bytes(6000), 1, account=account)
+    assert not outbox.is_full_for(huge)
+    for name in ("small", "huge", "next"):
+        receipt = put(outbox, account, name, 1, 6000 * (name == "huge"))
+        assert names(outbox)[-1] == name
+        assert receipt.owed == 1
+    assert names(outbox) == ["next"]
+    assert account.drops.by_reason == {"overflow": 2}
+    assert outbox.is_full_for(huge)
+    assert account.balance() == 0
+
+
+def test_what_flies_counts_too() -> None:
+    outbox, account = Outbox(100, 5000), PublishCounts("p")
+    outbox.bytes_flying = 3000
+    for name in "abc":
+        put(outbox, account, name, 1, 400)
+    assert names(outbox) == ["c"]  # 1001 bytes each
+    assert outbox.bytes_held == 4001
 
 
 def test_put_back_goes_first() -> None:

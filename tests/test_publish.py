@@ -152,3 +152,73 @@ def test_a_fault_costs_the_result_that_shows_it() -> None:
     assert len(outbox.sent) == 2
     assert [r.owed for r in receipts] == [1, 0, 1]
     assert (entry.counts.made, entry.counts.drops.by_reason) == (3, {"internal_error": 1})
+
+
+def held(outbox: Outlet) -> dict[str, tuple[int, int]]:
+    """By topic: which result is on disk, and when it may go."""
+    return {t.decode(): (msgspec.json.decode(m.body + b"}")["seq"], due) for t, (m, due) in outbox.held.items()}
+
+
+def test_what_is_held_back_is_on_disk_with_its_receipt_and_superseded_by_the_next() -> None:
+    outbox = Outlet(can_hold=True)
+    entry = publish(outbox, when=WhenPlan(min_interval=100))
+    receipts = [Receipt(i) for i in range(5)]
+    for seq, now in ((0, 0), (1, 10), (2, 20)):
+        entry.offer(result(0.1, seq=seq), receipts[seq], now)
+        receipts[seq].done()
+    entry.offer(result(0.1, key=1, seq=3), receipts[3], 30)
+    assert held(outbox) == {"out/a": (2, 100)}
+    assert receipts[2].owed == 1
+    assert (entry.counts.made, entry.counts.filtered) == (2, 2)
+    outbox.sent.clear()
+    entry.offer_due(100)
+    assert outbox.sent == [outbox.held[b"out/a"][0]]  # the message that is on disk, which goes on keeping its receipt
+    assert outbox.sent[0].retain
+    assert (entry.counts.made, receipts[2].owed) == (3, 1)
+
+
+def test_what_is_held_back_ends_where_the_conditions_no_longer_hold() -> None:
+    outbox = Outlet(can_hold=True)
+    entry = publish(outbox, when=WhenPlan(change_of=("anomaly",), min_interval=100))
+    for now, score in ((0, 0.1), (10, 0.9)):
+        entry.offer(result(score, seq=now), NONE, now)
+    assert held(outbox) == {"out/a": (10, 100)}
+    entry.offer(result(0.2), NONE, 20)  # changed back
+    assert held(outbox) == {}
+    entry.flush(30)
+    assert len(outbox.sent) == 1
+
+
+def test_only_what_min_interval_holds_back_at_qos_1_is_put_on_disk() -> None:
+    outbox = Outlet(can_hold=True)
+    for when, qos in ((WhenPlan(change_of=("anomaly",), max_interval=100), 1), (WhenPlan(min_interval=100), 0)):
+        entry = publish(outbox, when=when, qos=qos)
+        entry.offer(result(0.1), NONE, 0)
+        entry.offer(result(0.1), NONE, 1)
+        assert held(outbox) == {}
+        assert entry.next_due() == 100
+        outbox.sent.clear()
+        entry.flush(50)
+        assert len(outbox.sent) == (0 if when.min_interval is None else 1)
+
+
+def test_what_expires_while_it_is_held_back_ends_on_disk_too() -> None:
+    outbox, receipt = Outlet(can_hold=True), Receipt(1)
+    entry = publish(outbox, when=WhenPlan(min_interval=100), deadline=50)
+    entry.offer(result(0.1), NONE, 5_000_000)
+    entry.offer(result(0.1), receipt, 5_000_000)
+    entry.offer_due(5_000_100)
+    assert (entry.counts.made, entry.counts.drops.by_reason, receipt.owed) == (2, {"expired": 1}, 1)
+
+
+def test_a_key_that_is_given_to_another_sensor_leaves_its_last_word() -> None:
+    for can_hold in (True, False):
+        outbox = Outlet(can_hold=can_hold)
+        entry = publish(outbox, when=WhenPlan(min_interval=100))
+        for seq in (1, 2):
+            entry.offer(result(0.1, seq=seq), NONE, 0)
+        entry.reset(0)
+        assert len(outbox.sent) == (2 if can_hold else 1)
+        assert entry.counts.drops.by_reason == ({} if can_hold else {"restart": 1})
+        assert entry.counts.made == 2
+        assert entry.next_due() is None

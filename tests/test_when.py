@@ -226,3 +226,16 @@ def test_like_the_rules_by_rote(change: bool, low: int | None, high: int | None,
     assert out == naive.sent
     if low is not None:
         assert all(b - a >= low for (a, _), (b, _) in pairwise(out))
+
+
+def test_what_is_held_back_is_told_from_what_waits_for_max_interval() -> None:
+    when = When(planned(CLASSIFY, change=0.0, min_interval=60, max_interval=600), 2)
+    for key in (0, 1):
+        assert when.decide(label("ok", key=key), 0)
+    assert when.decide(label("bad"), 10) is None
+    assert when.decide(label("ok", key=1), 10) is None
+    assert (when.held_until(0), when.held_until(1)) == (60, None)
+    assert [r.key for r in when.flush(20)] == [0]
+    assert when.held_until(0) is None
+    assert when.decide(label("bad"), 30) is None  # it was said
+    assert when.next_due() == 600

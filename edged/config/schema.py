@@ -773,7 +773,7 @@ class When(Table, frozen=True, kw_only=True):
         Period | None,
         Key(
             "at most one in this time. The newest held back is kept (one a key) and sent when it may be, if the conditions "
-            "still hold"
+            "still hold, and at a stop; at QoS 1 in the spool, so that a crash does not lose it"
         ),
     ] = None
     max_interval: Annotated[

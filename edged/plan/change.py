@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edged.model.records import ModelPlan
@@ -37,11 +37,6 @@ class Change:
     @property
     def is_empty(self) -> bool:
         return not (self.added or self.changed or self.removed)
-
-
-def is_same_connection(a: LinkSettings, b: LinkSettings) -> bool:
-    """Whether the connection can stay: all but what is subscribed is equal."""
-    return replace(a, subscriptions=()) == replace(b, subscriptions=())
 
 
 def is_same_window(a: PipelinePlan, b: PipelinePlan) -> bool:
@@ -116,9 +111,10 @@ def compare(old: Plan, new: Plan) -> Change:
 
 
 def _link_parts(a: LinkSettings, b: LinkSettings) -> list[str]:
-    if not is_same_connection(a, b):
+    if not a.is_same_connection(b):
         return ["connects anew"]
-    return [] if a.subscriptions == b.subscriptions else ["subscriptions"]
+    parts = {"subscriptions": (a.subscriptions, b.subscriptions), "outbox": (a.outbox_bytes, b.outbox_bytes)}
+    return [part for part, (x, y) in parts.items() if x != y]
 
 
 def _source_parts(a: SourcePlan, b: SourcePlan) -> list[str]:

@@ -17,6 +17,7 @@ from edged.plan.pipelines import plan_pipeline
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import Machine, PipelinePlan, Plan, SourcePlan
 from edged.plan.replies import check_replies
+from edged.plan.results import with_room
 from edged.plan.scope import Scope
 from edged.plan.sources import plan_sources
 from edged.plan.spool import plan_spool
@@ -38,6 +39,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
+    links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)

@@ -23,7 +23,8 @@ from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
 from edged.pace import KEY_BYTES as PACE_BYTES
-from edged.plan.records import Machine, MemoryLine, PipelinePlan, SourcePlan
+from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
+from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.shape import OutputPlan
@@ -47,7 +48,9 @@ SLOT = 200
 CARRIED = MOST_BYTES + 40
 """What a slot keeps of its input for the result, if it does."""
 RESULT = 1 * KIB
-"""Bytes of a result that `when` keeps for later."""
+"""Bytes of a result that `when` keeps for later, at least."""
+LARGE = 256 * KIB
+"""Results smaller than this have their place in the slack."""
 INPUT = 400
 """Bytes of an input that waits beside its topic and payload: objects, receipt, its place in the queue."""
 REQUEST = 1 * KIB + 800
@@ -90,11 +93,14 @@ def memory_table(
             lines.append(MemoryLine(f"source.{source.name}: requests", MOST_REQUESTS * REQUEST, how))
     for pipeline in pipelines.values():
         lines += _pipeline(pipeline, sources)
+        lines += _making(pipeline, models.get(pipeline.model or ""), links)
     for name, link in links.items():
         lines += _link(name, link, sources, pipelines)
     if spool is not None:
+        size = largest(pipelines.values())
         how = "messages on their way to disk, a file being replayed"
-        lines.append(MemoryLine("spool", MEMORY_BYTES, how, "spool.mode"))
+        size, how = (3 * size, f"{how}, each of a result of up to {size // KIB} KiB") if size >= LARGE else (0, how)
+        lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
 
@@ -266,6 +272,18 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
     yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
 
 
+def _making(p: PipelinePlan, model: ModelPlan | None, links: Mapping[str, LinkSettings]) -> Iterator[MemoryLine]:
+    """Results on their way from the model to the outbox, where that is worth a line."""
+    fitted = fit(model)[0] if model is not None else None
+    batch = fitted.batch_max if fitted is not None else 1
+    if p.overflow == "block":  # no more are run than find room
+        room = (links[x.broker].outbox_bytes // 2 // message_bytes(p, x) for x in p.publishes if x.broker in links)
+        batch = min([batch, *room])
+    if (size := making_bytes(p, batch)) >= LARGE:
+        name = f"pipeline.{p.name}"
+        yield MemoryLine(f"{name}: results", size, f"{batch} at a time, {largest([p]) // KIB} KiB each", f"{name}.publish")
+
+
 def state_bytes(p: PipelinePlan) -> int:
     """What `states.States` holds: a row of each state by key, and three numbers."""
     return p.max_keys * (sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in p.states) + 3 * 36)
@@ -307,8 +325,15 @@ def join_bytes(align: AlignPlan) -> int:
 def result_bytes(p: PipelinePlan) -> int:
     """The last results of each key where they are averaged, and one result a key where an interval may hold it back."""
     averaged = _averaged(p.output) * 8 * (p.output.smooth - 1)
-    kept = sum((when.min_interval or when.max_interval) is not None for x in p.publishes if (when := x.when) is not None)
-    return p.max_keys * (averaged + 16 + kept * (RESULT + 32))
+    keeping = [x for x in p.publishes if x.when is not None and (x.when.min_interval or x.when.max_interval) is not None]
+    each = made if (made := making_bytes(p, 1)) >= LARGE else RESULT
+    kept = sum(each + 32 + (message_bytes(p, x) if _is_copied(x) else 0) for x in keeping)
+    return p.max_keys * (averaged + 16 + kept)
+
+
+def _is_copied(x: PublishPlan) -> bool:
+    """Whether what it holds back is made a message at once, with a copy in the spool."""
+    return x.settings.qos == 1 and x.when is not None and x.when.min_interval is not None
 
 
 def _averaged(output: OutputPlan) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edged.config.schema import Config
-from edged.config.units import MIB
+from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.plan.records import Machine, PipelinePlan, SourcePlan
+from edged.plan.results import largest
 from edged.plan.scope import Scope
 from edged.spool.settings import SpoolSettings, default_max_bytes
 from edged.transport.mqtt_settings import LinkSettings
@@ -27,6 +28,7 @@ def plan_spool(
     """The spool; None where it is off, or nothing is published at QoS 1."""
     spool, at = config.spool, Scope("spool", problems)
     if spool.mode == "off":
+        _warn_of_held(pipelines, problems)
         return None
     if not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
         if spool != Config().spool and len(pipelines) == len(config.pipeline):
@@ -39,6 +41,8 @@ def plan_spool(
         at.wrong("max_bytes", f"{max_bytes} bytes are too few: at least 1MiB")
     elif max_bytes > machine.disk_free:
         at.warn("max_bytes", f"{max_bytes // MIB} MiB, and {machine.disk_free // MIB} MiB are free on that disk")
+    if LEAST_BYTES <= max_bytes < (size := largest(pipelines.values())):
+        at.warn("max_bytes", f"{max_bytes // KIB} KiB, and a result may have {size // KIB} KiB: such a one is not kept")
     return SpoolSettings(
         path=spool.path or machine.state_dir / "spool",
         max_bytes=max_bytes,
@@ -48,6 +52,16 @@ def plan_spool(
         replay_rate=spool.replay_rate,
         receive_maximum=min((link.receive_maximum for link in links.values()), default=64),
     )
+
+
+def _warn_of_held(pipelines: Mapping[str, PipelinePlan], problems: list[Problem]) -> None:
+    """Results that are to be acknowledged, and wait in memory alone."""
+    text = "what it holds back is in memory alone, and a crash loses it, though its input is acknowledged"
+    for name, p in pipelines.items():
+        for i, x in enumerate(p.publishes):
+            if x.settings.qos and x.when is not None and x.when.min_interval is not None:
+                here = Scope(f"pipeline.{name}.publish[{i}]", problems)
+                here.warn("when.min_interval", f'{text}: spool.mode is "off"')
 
 
 def results_a_second(pipelines: Mapping[str, PipelinePlan], sources: Mapping[str, SourcePlan]) -> float | None:

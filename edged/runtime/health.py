@@ -30,6 +30,7 @@ from edged.runtime.states import GOOD, UP, State, states
 from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Counts as RequestCounts
 from edged.spool.spool import Spool
+from edged.spool.store import HOLDING
 from edged.telemetry import Histogram, PublishCounts, Rate
 
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
@@ -454,6 +455,18 @@ def _spool(spool: Spool) -> dict[str, Any]:
                 "dropped": log.drops.by_reason,
             }
             for name, log in store.logs.items()
+            if not log.is_holding
+        },
+        "held": {
+            name.removesuffix(HOLDING): {
+                "stored": log.stored,
+                "sent": log.acked,
+                "superseded": log.superseded,
+                "waiting": log.waiting,
+                "dropped": log.drops.by_reason,
+            }
+            for name, log in store.logs.items()
+            if log.is_holding and log.stored
         },
     }
 

@@ -184,6 +184,9 @@ class Lifecycle:
             source.abandon()
         for pipeline in self._all_pipelines:
             pipeline.abandon()  # counted, and said with that
+            pipeline.say_last()
+        for link in self.assembly.links.values():
+            link.send_left()
         for replies in self.assembly.replies:
             replies.stop()
 

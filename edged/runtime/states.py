@@ -142,7 +142,7 @@ def _outlet_state(a: Assembly, p: PipelinePlan, now: int) -> tuple[str, str]:
                 return "storing", f"output {publish.broker} is {link.state}: results go to disk"
             return "blocked", f"output {publish.broker} is {link.state}"
         if counts.refusal:
-            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}: check its access rules and quotas"
+            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}"
         if (losses := counts.drops.losses) is not None and losses.reason not in WHILE_AWAY and (why := losses.verdict(now / 1e9)):
             return "failing", f"no result leaves for {publish.broker}: {why}"
     return "running", ""

@@ -3,8 +3,11 @@
     put -> pending -> next_write -> wrote: stored -> take -> held -> done: acked, or dropped with a reason
                           ^-- failed: waits again        `------> release: to be taken again
 
+A broker has a second log that `is_holding`: copies of results that `min_interval` holds back, one a topic, since the next takes
+its place. They wait in memory too, so nothing of it is read but at the start, after a crash.
+
 Pure: it says what is to be written and read and is told what came of it. Ledger, in records on disk, exact at all times:
-`stored == acked + dropped (by reason) + waiting`.
+`stored == acked + superseded + dropped (by reason) + waiting`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from edged.spool.runs import Runs
 from edged.spool.segment import HEAD_BYTES, RECORD_BYTES, Head, Record, find_record, write_head, write_record
 from edged.telemetry import Drops
 
+SUPERSEDED = "superseded"
+"""Why a record of a result that is held back ends: the next one takes its place, or another record has it now."""
 EXTENT = 64 * KIB
 """Files grow by so much, in zeros."""
 JOURNAL = 20 * KIB
@@ -28,15 +33,17 @@ class Entry:
     """One message in the care of a log; `Message.record` of a message on its way. `seq` is 0 until it is being written.
 
     `is_copy`: the message itself waits elsewhere as well, which keeps its account. `is_done`: nothing is owed any more.
+    `not_before`: UTC ns before which it is not sent, 0 unless it is held back.
     """
 
-    __slots__ = ("arrival_utc", "is_copy", "is_done", "is_stored", "log", "message", "reason", "seq")
+    __slots__ = ("arrival_utc", "is_copy", "is_done", "is_stored", "log", "message", "not_before", "reason", "seq")
 
-    def __init__(self, log: Log, message: Message | None, arrival_utc: int, is_copy: bool) -> None:
+    def __init__(self, log: Log, message: Message | None, arrival_utc: int, is_copy: bool, not_before: int = 0) -> None:
         self.log = log
         self.message = message
         self.arrival_utc = arrival_utc
         self.is_copy = is_copy
+        self.not_before = not_before
         self.is_done = False
         self.is_stored = False
         self.reason: str | None = None
@@ -49,6 +56,14 @@ class Entry:
     def release(self) -> None:
         """The message no longer waits elsewhere: this is all that there is of it."""
         self.log.release(self)
+
+    @property
+    def record(self) -> Record:
+        """What is to be written."""
+        m = self.message
+        assert m is not None
+        retain = m.retain and self.log.is_holding
+        return Record(self.seq, m.topic, m.body, m.is_json, m.arrival, self.arrival_utc, retain, self.not_before)
 
 
 @dataclass(slots=True)
@@ -108,6 +123,7 @@ class Log:
     broker: str
     boot: bytes
     segment_bytes: int
+    is_holding: bool = False
     segments: list[Segment] = field(default_factory=list)
     active: Segment | None = None
     runs: Runs = field(default_factory=Runs)
@@ -132,6 +148,7 @@ class Log:
     """Files whose end was cut off in the middle of a record: it had not been synced, so nobody was promised it."""
     stored: int = 0
     acked: int = 0
+    superseded: int = 0
     waiting: int = 0
     drops: Drops = field(init=False)
 
@@ -155,17 +172,28 @@ class Log:
 
     def balance(self) -> int:
         """Zero, always."""
-        return self.stored - self.acked - self.drops.total - self.waiting
+        return self.stored - self.acked - self.superseded - self.drops.total - self.waiting
 
     # Writing
 
-    def put(self, message: Message, utc_offset: int, is_copy: bool) -> Entry:
+    def put(self, message: Message, utc_offset: int, is_copy: bool, not_before: int = 0) -> Entry:
         """Takes a message to be written. `utc_offset`: what makes UTC of its monotonic arrival."""
-        entry = Entry(self, message, message.arrival + utc_offset if message.arrival else 0, is_copy)
+        entry = Entry(self, message, message.arrival + utc_offset if message.arrival else 0, is_copy, not_before)
         self.pending.append(entry)
         self.alone += not is_copy
         self.pending_bytes += charge(message)
         return entry
+
+    def exchange(self, entry: Entry, message: Message, utc_offset: int, not_before: int) -> bool:
+        """Puts a message in the place of one that it supersedes, if that is not on its way to the disk yet: however fast they
+        come, one waits."""
+        before = entry.message
+        if before is None or entry.seq or entry.is_done:
+            return False
+        self.pending_bytes += charge(message) - charge(before)
+        entry.message, entry.not_before = message, not_before
+        entry.arrival_utc = message.arrival + utc_offset if message.arrival else 0
+        return True
 
     def drop_pending(self) -> Entry:
         """Gives up the oldest message that is not written yet."""
@@ -210,8 +238,7 @@ class Log:
                 continue
             entry.seq = self.next_seq
             self.next_seq += 1
-            m = entry.message
-            parts.append(write_record(Record(entry.seq, m.topic, m.body, m.is_json, m.arrival, entry.arrival_utc)))
+            parts.append(write_record(entry.record))
             size += len(parts[-1])
             entries.append(entry)
         is_large = size - segment.filled >= JOURNAL  # then zeros would cost more
@@ -255,6 +282,7 @@ class Log:
         write, self.writing = self.writing, None
         for entry in reversed(write.entries):
             assert entry.message is not None
+            entry.seq = 0
             self.pending.appendleft(entry)
             self.pending_bytes += charge(entry.message)
         self.next_seq -= len(write.entries)
@@ -297,6 +325,8 @@ class Log:
         self.waiting -= count
         if reason is None:
             self.acked += count
+        elif reason == SUPERSEDED:
+            self.superseded += count
         elif count:
             self.drops.add(reason, count)
 
@@ -363,10 +393,18 @@ class Log:
         arrival = record.arrival
         if arrival and segment.head.boot != self.boot:  # the monotonic clock began anew since: go by UTC
             arrival = now - max(0, now_utc - record.arrival_utc) or 1
-        entry = Entry(self, None, record.arrival_utc, is_copy=True)
+        entry = Entry(self, None, record.arrival_utc, is_copy=True, not_before=record.not_before)
         entry.seq, entry.is_stored = record.seq, True
         return Message(
-            record.topic, record.body, qos=1, is_json=record.is_json, arrival=arrival, receipt=NONE, record=entry, replayed=True
+            record.topic,
+            record.body,
+            qos=1,
+            retain=record.retain,
+            is_json=record.is_json,
+            arrival=arrival,
+            receipt=NONE,
+            record=entry,
+            replayed=not self.is_holding,  # what was only held back is no replay
         )
 
     # Files that are no longer needed
@@ -407,5 +445,4 @@ def charge(message: Message) -> int:
 
 
 def record_size(entry: Entry) -> int:
-    assert entry.message is not None
-    return RECORD_BYTES + len(entry.message.topic) + len(entry.message.body)
+    return entry.record.size

@@ -1,7 +1,7 @@
 """The bytes of a segment: one file of a log.
 
     head      magic, version, boot id, first sequence number, that of the file before, creation time, broker, CRC-32 of these
-    record    marker, CRC-32 of what follows, size, sequence number, arrival on two clocks, flags, topic, body
+    record    marker, CRC-32 of what follows, size, sequence number, arrival on two clocks, flags, [not before], topic, body
     record    ...
     zeros     room for more
 
@@ -24,7 +24,8 @@ HEAD_BYTES = _HEAD.size
 RECORD_BYTES = _RECORD.size
 """Bytes of a record around topic and body."""
 _CHECKED = 8  # the CRC covers a record from here on
-_IS_JSON, _HAS_ARRIVAL = 1, 2
+_IS_JSON, _HAS_ARRIVAL, _IS_RETAINED, _IS_HELD = 1, 2, 4, 8
+_DUE = struct.Struct("<q")
 
 
 class BadHead(Exception):
@@ -48,7 +49,7 @@ class Head(NamedTuple):
 
 class Record(NamedTuple):
     """One message. `arrival` is monotonic ns of its boot and `arrival_utc` the same moment in UTC, both 0 if unknown.
-    `is_json`: the body lacks its last brace (see `records.Message`)."""
+    `is_json`: the body lacks its last brace (see `records.Message`). `not_before`: UTC ns before which it is not sent, 0: now."""
 
     seq: int
     topic: bytes
@@ -56,6 +57,13 @@ class Record(NamedTuple):
     is_json: bool
     arrival: int
     arrival_utc: int
+    retain: bool = False
+    not_before: int = 0
+
+    @property
+    def size(self) -> int:
+        """Its bytes in a file."""
+        return RECORD_BYTES + _DUE.size * (self.not_before != 0) + len(self.topic) + len(self.body)
 
 
 def write_head(head: Head) -> bytes:
@@ -77,10 +85,11 @@ def read_head(data: bytes) -> Head:
 
 
 def write_record(record: Record) -> bytes:
-    flags = _IS_JSON * record.is_json | _HAS_ARRIVAL * (record.arrival != 0)
-    size = RECORD_BYTES + len(record.topic) + len(record.body)
-    head = _RECORD.pack(MARKER, 0, size, record.seq, record.arrival, record.arrival_utc, flags, len(record.topic))
-    checked = head[_CHECKED:] + record.topic + record.body
+    is_held = record.not_before != 0
+    flags = _IS_JSON * record.is_json | _HAS_ARRIVAL * (record.arrival != 0) | _IS_RETAINED * record.retain | _IS_HELD * is_held
+    head = _RECORD.pack(MARKER, 0, record.size, record.seq, record.arrival, record.arrival_utc, flags, len(record.topic))
+    due = _DUE.pack(record.not_before) if is_held else b""
+    checked = head[_CHECKED:] + due + record.topic + record.body
     return MARKER + crc32(checked).to_bytes(4, "little") + checked
 
 
@@ -90,14 +99,18 @@ def read_record(data: bytes, at: int) -> tuple[Record, int] | None:
         return None
     marker, crc, size, seq, arrival, arrival_utc, flags, topic_size = _RECORD.unpack_from(data, at)
     stop = at + size
-    if marker != MARKER or size < RECORD_BYTES + topic_size or stop > len(data):
+    is_held = bool(flags & _IS_HELD)
+    begin = at + RECORD_BYTES + _DUE.size * is_held
+    if marker != MARKER or stop > len(data) or begin + topic_size > stop:
         return None
     if crc != crc32(memoryview(data)[at + _CHECKED : stop]):
         return None
-    body = at + RECORD_BYTES + topic_size
+    body = begin + topic_size
     has_arrival = bool(flags & _HAS_ARRIVAL)
-    times = (arrival, arrival_utc) if has_arrival else (0, 0)
-    return Record(seq, data[body - topic_size : body], data[body:stop], bool(flags & _IS_JSON), *times), stop
+    arrival, arrival_utc = (arrival, arrival_utc) if has_arrival else (0, 0)
+    not_before = _DUE.unpack_from(data, at + RECORD_BYTES)[0] if is_held else 0
+    is_json, retain = bool(flags & _IS_JSON), bool(flags & _IS_RETAINED)
+    return Record(seq, data[begin:body], data[body:stop], is_json, arrival, arrival_utc, retain, not_before), stop
 
 
 def find_record(data: bytes, at: int) -> tuple[Record, int] | None:

@@ -16,9 +16,9 @@ from typing import Any
 from edged.clock import Clock
 from edged.config.units import KIB
 from edged.records import NONE, Message
-from edged.spool.log import Entry, Log
+from edged.spool.log import SUPERSEDED, Entry, Log
 from edged.spool.settings import SpoolSettings
-from edged.spool.store import Disk, Job, Store
+from edged.spool.store import HOLDING, Disk, Job, Store
 from edged.transport.one_shot import in_one_shot_thread
 
 COMMIT_BYTES = 64 * KIB
@@ -39,6 +39,7 @@ class Spool:
         self._clock = clock
         self._log = log
         self._backlogs: dict[str, Backlog] = {}
+        self._left: dict[str, dict[bytes, Message]] = {}
         self._work = asyncio.Event()
         self._is_commit_due = False
         self._latest = 0.0
@@ -64,11 +65,25 @@ class Spool:
         for log in self.store.logs.values():
             if log.waiting or log.torn:
                 self._log.info("spool", broker=log.broker, waiting=log.waiting, bytes=log.bytes, torn=log.torn)
+            if log.is_holding:
+                left = self.store.read_held(self._disk, log, self._clock.now(), self._clock.utc())
+                self._left.setdefault(log.broker, {}).update(left)
         self._say()
 
     def backlog(self, broker: str) -> Backlog:
         """What the link to `broker` works with."""
-        return self._backlogs.setdefault(broker, Backlog(self, self.store.log(broker), self.settings, self._clock))
+        held = f"{broker}{HOLDING}"
+        return self._backlogs.setdefault(
+            broker,
+            Backlog(
+                self,
+                self.store.log(broker),
+                self.store.log(held),
+                self._left.setdefault(held, {}),
+                self.settings,
+                self._clock,
+            ),
+        )
 
     async def run(self) -> None:
         """Does what is to be done, until `close`."""
@@ -105,14 +120,14 @@ class Spool:
         """`idle`: nothing is kept; `storing`: more comes than goes; `replaying`: a broker is back; `failing`: with the reason."""
         if self.store.fault:
             return "failing", f"{self.settings.path}: {self.store.fault}"
-        kept = [log for log in self.store.logs.values() if not log.is_empty]
+        kept = [log for log in self.store.logs.values() if not log.is_empty and not log.is_holding]
         if any(log.is_wanted for log in kept):
             return "replaying", ""
         return ("storing" if kept else "idle"), ""
 
-    def put(self, log: Log, message: Message, is_copy: bool) -> Entry | None:
+    def put(self, log: Log, message: Message, is_copy: bool, not_before: int = 0) -> Entry | None:
         """See `Store.put`."""
-        entry = self.store.put(log, message, self._clock.offset(), is_copy)
+        entry = self.store.put(log, message, self._clock.offset(), is_copy, not_before)
         for lost in self.store.overflowing():
             self._refuse(lost, "spool_full")
         if entry is None or entry.is_done:
@@ -127,6 +142,10 @@ class Spool:
     def work(self) -> None:
         """There is something to write or to read."""
         self._work.set()
+
+    def plan_commit(self, message: Message) -> None:
+        """A message took the place of another that was still to be written."""
+        self._plan_commit(message.receipt is not NONE)
 
     def _plan_commit(self, is_waited_for: bool) -> None:
         """A message has come, or is still to be written; `is_waited_for`: by its input."""
@@ -172,24 +191,43 @@ class Spool:
             message, entry.message = entry.message, None
             assert message is not None
             message.let_go()
-            if not entry.is_copy and message.account is not None:
+            if entry.is_copy:
+                continue
+            if message.record is not None and message.record is not entry:  # it was held back when its broker went away
+                message.record.done(SUPERSEDED)
+            if message.account is not None:
                 message.account.queued -= 1
                 message.account.spooled += 1
+        if self.store.fault:  # what is held back waits in memory as well: no input need wait for a disk that takes nothing
+            for log in self.store.logs.values():
+                for held in log.pending if log.is_holding else ():
+                    assert held.message is not None
+                    held.message.let_go()
+        if self._is_closing and job.writes:
+            self.store.tick()  # what became of records by that is noted too
         for lost in self.store.overflowing():
             self._refuse(lost, "spool_full")
         self._say()
         for backlog in self._backlogs.values():
             backlog.look()
+            if backlog.on_room is not None:
+                backlog.on_room()
 
     def _refuse(self, entry: Entry, reason: str) -> None:
-        """The spool does not take a message after all. Its input is not settled: it will come again."""
+        """The spool does not take a message after all. While its broker is away the input is not settled: it will come again. A
+        broker that is there has no reason to send anything again: unsettled, such inputs would stop all others."""
         message, entry.message = entry.message, None
         assert message is not None
         if entry.is_copy:
             message.record = None
-        elif message.account is not None:
+            if entry.log.is_holding:  # it goes on waiting in memory
+                message.let_go()
+            return
+        if message.account is not None:
             message.account.queued -= 1
             message.account.drops.add(reason, topic=message.topic.decode(errors="replace"))
+        if entry.log.is_wanted:
+            message.end(reason)
 
     def _say(self) -> None:
         """Logs it when the disk begins or ceases to refuse."""
@@ -205,18 +243,28 @@ class Spool:
 
 
 class Backlog:
-    """The spool as one link sees it. `is_ready`: `take` would give something now; `on_ready` is called when that begins."""
+    """The spool as one link sees it. `is_ready`: `take` would give something now; `on_ready` is called when that begins, and
+    `on_room` when the disk has taken something.
 
-    def __init__(self, spool: Spool, log: Log, settings: SpoolSettings, clock: Clock) -> None:
+    `held` is the log of what `min_interval` holds back, `left` what a crash left of that, by topic, the first to go first: each
+    goes out when its time has come, unless a newer result supersedes it."""
+
+    def __init__(
+        self, spool: Spool, log: Log, held: Log, left: dict[bytes, Message], settings: SpoolSettings, clock: Clock
+    ) -> None:
         self.log = log
+        self.held = held
+        self.left = left
         self.is_always = settings.is_always
         self.is_ready = False
         self.on_ready: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
         self._spool = spool
         self._clock = clock
         self.configure(settings)
         self._next_at = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     def configure(self, settings: SpoolSettings) -> None:
         self.is_strict = settings.is_strict
@@ -227,17 +275,30 @@ class Backlog:
         """Whether something is kept that has not been taken yet."""
         return self.log.is_behind
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the disk takes nothing."""
+        return bool(self._spool.store.fault)
+
+    @property
+    def has_room(self) -> bool:
+        """See `Store.has_room`."""
+        return self._spool.store.has_room
+
+    def room(self, size: int) -> int:
+        """See `Store.room`."""
+        return self._spool.store.room(size)
+
     def store(self, message: Message) -> None:
         """Takes a message over: it is `queued` on its account until it is on disk, then `spooled`, and the account is closed."""
         account = message.account
         if account is not None:
             account.queued += 1
-        message.record = None
         if self._spool.put(self.log, message, is_copy=False) is None:
             if account is not None:
                 account.queued -= 1
                 account.drops.add("overflow", topic=message.topic.decode(errors="replace"))
-            message.let_go()
+            message.end("overflow")
         self.look()
 
     def keep(self, message: Message) -> None:
@@ -245,16 +306,74 @@ class Backlog:
         message.record = self._spool.put(self.log, message, is_copy=True)
 
     def hand_over(self, message: Message) -> None:
-        """Takes a message that waited elsewhere until now, where it is counted no more."""
+        """Takes a message that waited elsewhere until now, where it is counted no more. One that was held back is no longer, only
+        its broker is away: it becomes a record like others. What a crash left of such is on disk, and waits again."""
         entry, account = message.record, message.account
-        if entry is None:
+        if entry is None or (entry.not_before and account is not None):
             self.store(message)
+            return
+        if entry.not_before:
+            self.left = {message.topic: message, **self.left}
             return
         entry.release()
         if account is not None and entry.is_stored:
             account.spooled += 1
         elif account is not None:
             account.queued += 1
+        self.look()
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        """Keeps a copy of a message that is held back until `due` (monotonic ns), in the place of the one `before` that it
+        supersedes. Its input is settled when the copy is on disk, or when no disk takes it: then it waits in memory alone."""
+        self._supersede_left(message.topic)
+        offset = self._clock.offset()
+        entry = before.record if before is not None else None
+        if isinstance(entry, Entry) and self.held.exchange(entry, message, offset, due + offset):
+            assert before is not None
+            message.record, before.record = entry, None
+            self._spool.plan_commit(message)
+        else:
+            message.record = self._spool.put(self.held, message, is_copy=True, not_before=due + offset)
+        if message.record is None or self.is_failing:
+            message.let_go()
+        if before is not None:
+            before.end(SUPERSEDED)
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        """A newer result of this topic is there, and nothing is held back any more."""
+        self._supersede_left(topic)
+        if before is not None:
+            before.end(SUPERSEDED)
+
+    def _supersede_left(self, topic: bytes) -> None:
+        if self.left and (message := self.left.pop(topic, None)) is not None:
+            message.end(SUPERSEDED)
+
+    def take_left(self) -> list[Message]:
+        """All that a crash left of what was held back, whether or not its time has come."""
+        messages = list(self.left.values())
+        self.left.clear()
+        return messages
+
+    def _wait_ns(self, message: Message) -> int:
+        """How long what a crash left has still to wait: never longer than when it was written, whatever the clock says."""
+        entry = message.record
+        assert isinstance(entry, Entry)
+        return max(0, min(entry.not_before - self._clock.utc(), entry.not_before - entry.arrival_utc))
+
+    def _next_left(self) -> Message | None:
+        """What a crash left and may go now; else an alarm is set for the first that may."""
+        if not self.left:
+            return None
+        message = next(iter(self.left.values()))
+        if wait_ns := self._wait_ns(message):
+            if self._alarm is None:
+                self._alarm = asyncio.get_running_loop().call_later(wait_ns / 1e9, self._ring)
+            return None
+        return message
+
+    def _ring(self) -> None:
+        self._alarm = None
         self.look()
 
     def begin(self) -> None:
@@ -265,14 +384,15 @@ class Backlog:
     def pause(self) -> None:
         """The broker is gone."""
         self.log.is_wanted = self.is_ready = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._alarm = None
 
     def look(self) -> None:
         """Something may have come: is there anything to take?"""
         self._timer = None
-        if self.log.is_wanted and not self.is_ready and self.log.is_behind:
+        if self.log.is_wanted and not self.is_ready and (self.log.is_behind or self._next_left() is not None):
             self.is_ready = True
             if self.on_ready is not None:
                 self.on_ready()
@@ -284,7 +404,11 @@ class Backlog:
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later((self._next_at - now) / 1e9, self.look)
             return None
-        message = self.log.take(now, self._clock.utc())
+        message = self._next_left()
+        if message is not None:
+            del self.left[message.topic]
+        else:
+            message = self.log.take(now, self._clock.utc())
         if message is None:
             message = self.log.take_pending()
             if message is None:

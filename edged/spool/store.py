@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Protocol
@@ -18,7 +19,7 @@ from zlib import crc32
 
 from edged.config.units import MIB
 from edged.records import NONE, Message
-from edged.spool.log import EXTENT, Entry, Log, Read, Segment, Write
+from edged.spool.log import EXTENT, SUPERSEDED, Entry, Log, Read, Segment, Write
 from edged.spool.runs import Runs
 from edged.spool.segment import HEAD_BYTES, RECORD_BYTES, VERSION, BadHead, Head, find_record, read_head
 from edged.telemetry import Drops
@@ -28,8 +29,14 @@ TAIL_BYTES = MIB
 """Memory for messages that wait to be written, of all logs together."""
 TAIL_READ = 4 * EXTENT
 DONE = "done"
+HOLDING = ".held"
+"""Ends the name of the log that holds results back; no broker's name has a dot."""
 _DONE_HEAD = struct.Struct("<QqI")
 _RUN = struct.Struct("<QQ")
+
+
+Held = dict[bytes, Message]
+"""Messages by topic."""
 
 
 class SyncFailed(OSError):
@@ -146,21 +153,36 @@ class Store:
         return not (self._removes or self._renames or any(not log.is_empty or log.segments for log in self.logs.values()))
 
     def log(self, broker: str) -> Log:
-        segment_bytes = min(SEGMENT_BYTES, max(EXTENT, self.max_bytes // 16))
-        return self.logs.setdefault(broker, Log(broker, self.boot, segment_bytes))
+        is_holding = broker.endswith(HOLDING)
+        # What is held back is soon done with: small files, so that the last one in each is not long in coming.
+        segment_bytes = EXTENT if is_holding else min(SEGMENT_BYTES, max(EXTENT, self.max_bytes // 16))
+        return self.logs.setdefault(broker, Log(broker, self.boot, segment_bytes, is_holding))
 
     # Messages
 
-    def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool) -> Entry | None:
-        """Takes a message, or None: the spool is full and keeps the oldest. May drop others for it."""
+    def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool, not_before: int = 0) -> Entry | None:
+        """Takes a message, or None: the spool is full and keeps the oldest, or could never hold it. May drop others for it."""
         need = RECORD_BYTES + len(message.topic) + len(message.body)
+        if need + HEAD_BYTES > self.max_bytes:
+            return None
         while self.bytes + self.bytes_to_come + need > self.max_bytes:
             if self.drops_newest or not self._make_room():
                 if self.drops_newest or self.pending_bytes > TAIL_BYTES // 2:
                     return None
                 break
         self._is_quiet = False
-        return log.put(message, utc_offset, is_copy)
+        return log.put(message, utc_offset, is_copy, not_before)
+
+    def room(self, size: int) -> int:
+        """How many more messages of `size` bytes may be put by somebody who can wait, so that none is lost: half of the memory
+        for those that the disk has yet to take is theirs, and one has room where none waits."""
+        pending = self.pending_bytes
+        return max((TAIL_BYTES // 2 - pending) // size, int(not pending))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether somebody who waited for room may go on."""
+        return self.pending_bytes <= TAIL_BYTES // 4
 
     def _make_room(self) -> bool:
         """Gives up the oldest file; those that were set aside first."""
@@ -179,9 +201,9 @@ class Store:
         return True
 
     def overflowing(self) -> list[Entry]:
-        """Messages that no longer fit into memory while the disk takes nothing, oldest first."""
+        """Messages that no longer fit into memory while the disk takes nothing, oldest first. One always fits."""
         lost = []
-        while self.pending_bytes > TAIL_BYTES:
+        while self.pending_bytes > TAIL_BYTES and sum(len(log.pending) for log in self.logs.values()) > 1:
             log = max((log for log in self.logs.values() if log.pending), key=lambda log: log.pending_bytes)
             lost.append(log.drop_pending())
         return lost
@@ -279,6 +301,21 @@ class Store:
             log.bytes = sum(s.size for s in segments)
             self._measure(disk, log)
             self._restore(disk, log, files)
+
+    def read_held(self, disk: Disk, log: Log, now: int, now_utc: int) -> Held:
+        """What a crash left of results that were held back, by topic, the first to go first. Of several of one topic the newest
+        counts, which superseded the others. Blocks."""
+        left: Held = {}
+        while (read := log.next_read()) is not None:
+            with suppress(OSError):  # then it is lost, and counted as damaged
+                read.data = disk.read(f"{log.broker}/{read.segment.name}", read.offset, read.stop - read.offset)
+            log.have_read(read)
+            while (message := log.take(now, now_utc)) is not None:
+                before = left.pop(message.topic, None)
+                if before is not None:
+                    before.end(SUPERSEDED)
+                left[message.topic] = message
+        return dict(sorted(left.items(), key=lambda item: item[1].record.not_before if item[1].record is not None else 0))
 
     def _adopt(self, disk: Disk, log: Log, files: dict[str, int]) -> None:
         """What an older edged set aside since it could not read it is ours again; whatever else is aside counts."""

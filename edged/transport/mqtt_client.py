@@ -18,7 +18,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edged.backoff import Backoff
@@ -189,6 +189,8 @@ class Link:
         self._waiters: dict[Callable[[], None], None] = {}
         self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
         self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
+        if backlog is not None:
+            backlog.on_room = self._tell_waiters
         self._connector = Connector(settings)
         self._ladders = Ladders(settings)
         self._takeovers: deque[float] = deque(maxlen=100)
@@ -235,8 +237,28 @@ class Link:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether nothing leaves: the broker is away and there is no spool."""
-        return not self.is_connected and self._backlog is None
+        """Whether nothing leaves: the broker is away, and there is no spool, or its disk takes nothing."""
+        return not self.is_connected and (self._backlog is None or self._backlog.is_failing)
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether what is held back outlives a crash."""
+        return self._backlog is not None
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        """Keeps on disk what is held back until `due` (monotonic ns) and `send` then, in the place of the one `before`."""
+        assert self._backlog is not None
+        self._backlog.hold(message, due, before)
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        """Nothing is held back for the topic any more: neither what was `before`, nor what a crash left."""
+        assert self._backlog is not None
+        self._backlog.supersede(topic, before)
+
+    def send_left(self) -> None:
+        """At a stop: what a crash left of what was held back goes now, as all that is."""
+        for message in self._backlog.take_left() if self._backlog is not None and self.is_connected else ():
+            self.send(message)
 
     def _tell_waiters(self) -> None:
         if self._waiters and self.sender.has_room:
@@ -251,13 +273,14 @@ class Link:
             self._flush_soon()
 
     def configure(self, settings: LinkSettings) -> None:
-        """Goes on with other settings. What is subscribed changes on the connection there is; for anything else there is a new
-        one, and what waits, or was not acknowledged, is sent on that."""
+        """Goes on with other settings. What is subscribed, and how much may wait, changes on the connection there is; for
+        anything else there is a new one, and what waits, or was not acknowledged, is sent on that."""
         before, self.settings = self.settings, settings
         if settings == before:
             return
         connection = self._connection
-        if replace(before, subscriptions=settings.subscriptions) == settings:
+        self.outbox.max_items, self.outbox.max_bytes = settings.outbox_items, settings.outbox_bytes
+        if settings.is_same_connection(before):
             if connection is not None and connection.is_connected:
                 self._resubscribe(connection, before.subscriptions)
             return
@@ -373,7 +396,7 @@ class Link:
             return Retryable("unreachable", f"cannot open a socket: {error}"), 0.0
         if sock is None:
             return None, 0.0
-        if replace(settings, subscriptions=self.settings.subscriptions) != self.settings:
+        if not settings.is_same_connection(self.settings):
             sock.close()
             return Again("lost", "its settings were changed"), 0.0
         connection = self._make_connection(sock)
@@ -480,7 +503,8 @@ class Link:
         connection.channel.hold(connection.parser.is_behind)
         if connection.parser.is_behind:
             self._loop.call_soon(self._on_rest, connection)
-        if self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill or self._is_closing:
+        has_more = self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
+        if has_more or self._waiters or self._is_closing:
             self._flush_soon()
 
     def _on_rest(self, connection: Connection) -> None:
@@ -545,6 +569,8 @@ class Link:
                 return self._fault(error)
             if self.sender.pings_due:
                 self._ping(connection)
+            if self.sender.unsayable:
+                self._say_unsayable(connection)
         if channel.out:
             channel.flush()
         if channel.is_stuck or connection.ended.done():
@@ -573,6 +599,13 @@ class Link:
         if connection is self._connection and not connection.ended.done():
             self.sender.answered()
             self._flush_soon()
+
+    def _say_unsayable(self, connection: Connection) -> None:
+        """What edged says of itself is too large for this broker: whoever watches it there sees old news, or none."""
+        said, self.sender.unsayable = self.sender.unsayable, {}
+        for topic, why in said.items():
+            if topic not in connection.faults:
+                self._degrade(connection, topic, f"the broker does not take what edged says of itself on {why}")
 
     def _look_for_settled(self) -> None:
         self._is_settle_due = False

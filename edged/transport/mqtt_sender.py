@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from edged.encode import encode_error
 from edged.outbox import Outbox, drop
-from edged.records import Message
+from edged.records import MESSAGE_OVERHEAD, Message
 from edged.transport.mqtt_frames import FrameWriter, user_property
 
 FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
@@ -50,10 +50,18 @@ class Backlog(Protocol):
     is_strict: bool
     is_ready: bool
     on_ready: Callable[[], None] | None
+    on_room: Callable[[], None] | None
 
     @property
     def is_behind(self) -> bool: ...
-    def store(self, message: Message) -> None: ...
+    @property
+    def is_failing(self) -> bool: ...
+    @property
+    def has_room(self) -> bool: ...
+    def room(self, size: int) -> int: ...
+    def hold(self, message: Message, due: int, before: Message | None) -> None: ...
+    def supersede(self, topic: bytes, before: Message | None) -> None: ...
+    def take_left(self) -> list[Message]: ...
     def keep(self, message: Message) -> None: ...
     def hand_over(self, message: Message) -> None: ...
     def begin(self) -> None: ...
@@ -65,12 +73,14 @@ class Sender:
     """Outgoing messages of one link. Pure: the caller owns the buffer, the clock and the socket.
 
     `is_away`: the broker has been gone for a while, so that messages of QoS 1 need not wait for it in memory.
+    `unsayable`: what edged last had to say of itself and this broker does not take, by its topic.
     """
 
     def __init__(self, outbox: Outbox, inflight: int, is_v5: bool, backlog: Backlog | None = None) -> None:
         self.outbox = outbox
         self.backlog = backlog
         self.is_away = False
+        self.unsayable: dict[str, str] = {}
         self.in_flight: dict[int, Message] = {}
         self.sent = 0
         self.acked = 0
@@ -124,9 +134,15 @@ class Sender:
 
     @property
     def _may_replay(self) -> bool:
-        """Replay leaves a quarter of the flight window to live messages, and lets them go first."""
-        backlog = self.backlog
-        return backlog is not None and backlog.is_ready and 4 * len(self.in_flight) < 3 * self._window and not self.outbox.qos1
+        """Replay leaves a quarter of the flight window, and of the outbox, to live messages, and lets them go first."""
+        backlog, outbox = self.backlog, self.outbox
+        return (
+            backlog is not None
+            and backlog.is_ready
+            and not outbox.qos1
+            and 4 * len(self.in_flight) < 3 * self._window
+            and 4 * outbox.bytes_flying < 3 * outbox.max_bytes
+        )
 
     def connected(
         self, is_session_present: bool, receive_maximum: int, maximum_qos: int, maximum_packet: int, may_retain: bool
@@ -150,26 +166,28 @@ class Sender:
             return
         if backlog is not None and message.qos and message.account is not None and not message.is_reply:
             if self.is_away or (backlog.is_strict and backlog.is_behind) or self.outbox.is_full_for(message):
-                return backlog.store(message)
-            if backlog.is_always:
+                return backlog.hand_over(message)
+            if backlog.is_always and message.record is None:
                 backlog.keep(message)
         self.outbox.put(message)
 
     def room(self, size: int) -> int:
         """How many more messages of `size` bytes may be put by somebody who can wait, so that none gives way: half of the
-        outbox is theirs, the other half for those who cannot. Without end while what comes goes to disk."""
+        outbox is theirs, the other half for those who cannot, and one message has room where nothing is. While what comes
+        goes to disk, as many as the disk takes."""
         if self.is_away and self.backlog is not None:
-            return NO_BOUND
+            return self.backlog.room(size)
         outbox = self.outbox
-        return min(outbox.max_items // 2 - outbox.items, (outbox.max_bytes // 2 - outbox.bytes_queued) // size)
+        room = min(outbox.max_items // 2 - outbox.items, (outbox.max_bytes // 2 - outbox.bytes_held) // size)
+        return max(room, int(self.is_empty))
 
     @property
     def has_room(self) -> bool:
         """Whether somebody who waited for room may go on: with a quarter of the outbox free for him, not for one message."""
         outbox = self.outbox
         if self.is_away and self.backlog is not None:
-            return True
-        return outbox.items <= outbox.max_items // 4 and outbox.bytes_queued <= outbox.max_bytes // 4
+            return self.backlog.has_room
+        return self.is_empty or (outbox.items <= outbox.max_items // 4 and outbox.bytes_held <= outbox.max_bytes // 4)
 
     def leave(self) -> None:
         """The broker is away: what waits for it goes to disk, and so does what comes. What was in flight stays as well: the
@@ -196,6 +214,7 @@ class Sender:
         elif self._alone is not None:
             self._end_alone()
         self.outbox.put_back(self.in_flight.values())
+        self.outbox.bytes_flying = 0
         self.in_flight.clear()
         self._tries.clear()
         self._is_waiting = False
@@ -314,9 +333,7 @@ class Sender:
             body = encode_error("too_large", why)
             size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
         if size > self._maximum_packet or len(message.topic) > MAX_TOPIC:
-            if account is not None:
-                account.drops.add("too_large", size=size, limit=self._maximum_packet)
-            _settle(message, "too_large")
+            self._drop_too_large(message, size)
             return
         self.sent += 1
         retain = message.retain and self._may_retain
@@ -338,9 +355,25 @@ class Sender:
         mid = message.mid if is_again else self._next_mid()
         message.mid = mid
         self.in_flight[mid] = message
+        self.outbox.bytes_flying += len(message.topic) + len(message.body) + MESSAGE_OVERHEAD
         if account is not None:
             account.in_flight += 1
         self._writer.publish(out, message.topic, body, 1, retain, mid, is_again, properties)
+
+    def _drop_too_large(self, message: Message, size: int) -> None:
+        """Neither this broker nor the protocol takes it: counted, its input settled, and said where it can be seen."""
+        topic = message.topic[:256].decode(errors="replace")
+        if len(message.topic) > MAX_TOPIC:
+            why = f"{topic}... (a topic of {len(message.topic)} bytes, at most {MAX_TOPIC})"
+        else:
+            cure = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
+            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._maximum_packet}): {cure}"
+        if message.account is not None:
+            message.account.refusal = why
+            message.account.drops.add("too_large", size=size, limit=self._maximum_packet, topic=topic)
+        elif message.record is None:
+            self.unsayable[topic] = why
+        _settle(message, "too_large")
 
     def _next_mid(self) -> int:
         mid = self._mid
@@ -359,7 +392,8 @@ class Sender:
         account = message.account
         if code >= 0x80:
             if account is not None:
-                account.refusal = f"{message.topic.decode(errors='replace')} ({REFUSED_FOR_GOOD.get(code, f'code 0x{code:02x}')})"
+                said = REFUSED_FOR_GOOD.get(code, f"code 0x{code:02x}")
+                account.refusal = f"{message.topic.decode(errors='replace')} ({said}): check its access rules and quotas"
             tries = self._tries[mid] = self._tries.get(mid, 0) + 1
             if code not in REFUSED_FOR_GOOD and tries < TRIES:
                 return True
@@ -368,6 +402,7 @@ class Sender:
             self._suspects -= 1
             if self._suspects <= 0:
                 self.trust()
+        self.outbox.bytes_flying -= len(message.topic) + len(message.body) + MESSAGE_OVERHEAD
         if self._tries:
             self._tries.pop(mid, None)
         if account is not None:

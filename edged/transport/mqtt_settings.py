@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edged.config.values import BrokerUrl, Secret
@@ -59,6 +59,12 @@ class LinkSettings:
     @property
     def is_v5(self) -> bool:
         return self.version == "5"
+
+    def is_same_connection(self, other: LinkSettings) -> bool:
+        """Whether a connection made for one can stay for the other: what is subscribed, and how much may wait, changes on the
+        live one."""
+        subscriptions, items, size = self.subscriptions, self.outbox_items, self.outbox_bytes
+        return replace(other, subscriptions=subscriptions, outbox_items=items, outbox_bytes=size) == self
 
     @property
     def is_clean(self) -> bool:

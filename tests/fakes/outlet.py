@@ -8,17 +8,28 @@ from edged.records import Message
 
 
 class Outlet:
-    """`free`: room for so many messages; `give` makes more and calls whoever waits for it."""
+    """`free`: room for so many messages; `give` makes more and calls whoever waits for it. `held`: what is held back, as on a
+    disk, by topic, with the time when it may go."""
 
-    def __init__(self, free: int = 1 << 30) -> None:
+    def __init__(self, free: int = 1 << 30, *, can_hold: bool = False) -> None:
         self.sent: list[Message] = []
         self.free = free
         self.is_stalled = False
+        self.can_hold = can_hold
+        self.held: dict[bytes, tuple[Message, int]] = {}
         self._waiters: dict[Callable[[], None], None] = {}
 
     def send(self, message: Message) -> None:
         self.sent.append(message)
         self.free -= 1
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        self.supersede(message.topic, before)
+        self.held[message.topic] = (message, due)
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        kept = self.held.pop(topic, None)
+        assert (kept and kept[0]) is before
 
     def room(self, size: int) -> int:
         return self.free

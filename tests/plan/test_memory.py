@@ -83,7 +83,8 @@ def test_averages_and_kept_results_cost_memory(tmp_path: Path) -> None:
     plain = lines(planned(tmp_path, MAIN + PUMPS + text.replace("SMOOTH", "")).whole)["pipeline.p: state of results"]
     text = text.replace("SMOOTH", ", smooth = 5") + 'publish = { when = { min_interval = "1s" } }\n'
     more = lines(planned(tmp_path, MAIN + PUMPS + text).whole)["pipeline.p: state of results"]
-    assert more - plain == 250 * (4 * 8 * 8 + 1024 + 32)
+    message = 1024 + 25 + len("score")
+    assert more - plain == 250 * (4 * 8 * 8 + 1024 + 32 + message)
 
 
 def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:

@@ -63,3 +63,15 @@ def test_says_how_long_an_outage_it_covers(tmp_path: Path) -> None:
     unknown = planned(tmp_path, MAIN + ACCEL.replace("rate = 1000\n", "") + P, HERE).whole
     assert results_a_second(unknown.pipelines, unknown.sources) is None
     assert "about 671088 results of 400 bytes\n" in plan_text(unknown)
+
+
+def test_what_is_held_back_in_memory_alone_is_warned_of(tmp_path: Path) -> None:
+    held = 'publish = [{ when = { min_interval = "1s" } }, { topic = "b", qos = 0, when = { min_interval = "1s" } }]\n'
+    text = MAIN + ACCEL + '[pipeline.p]\nsource = "accel"\n' + held
+    off = planned(tmp_path, text + '[spool]\nmode = "off"\n')
+    (line,) = off.lines
+    assert "pipeline.p.publish[0].when.min_interval: what it holds back is in memory alone, and a crash loses it" in line
+    assert plan_text(off.whole).count("a crash loses it") == 2
+    on = planned(tmp_path, text)
+    assert on.lines == []
+    assert plan_text(on.whole).count("a crash loses it") == 1  # at QoS 0

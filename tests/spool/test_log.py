@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edged.spool.log import EXTENT, JOURNAL
+from edged.spool.log import EXTENT, JOURNAL, SUPERSEDED
 from edged.spool.segment import HEAD_BYTES, VERSION, find_record
 from tests.fakes.disk import FakeDisk
 from tests.spool.shelf import BOOT, CAP, fill, make, message, number, take_all, tidy, work
@@ -360,3 +360,35 @@ def test_any_one_file_damaged_and_a_start_that_goes_on(hurt: Callable[[bytearray
 
 def test_boot_is_what_it_was() -> None:
     assert len(BOOT) == 16
+
+
+def test_what_is_held_back_is_superseded_in_its_place_until_it_is_on_its_way() -> None:
+    disk = FakeDisk()
+    store, _ = make(disk)
+    log = store.log("main.held")
+    entry = store.put(log, message(1), 0, True, 9)
+    assert entry is not None
+    size = log.pending_bytes
+    assert log.exchange(entry, message(2, 200), 0, 10)
+    assert (len(log.pending), log.pending_bytes, entry.not_before) == (1, size + 100, 10)
+    work(store, disk)
+    assert entry.is_stored
+    entry.message = None  # as the spool does
+    assert not log.exchange(entry, message(3), 0, 11)
+    entry.done(SUPERSEDED)
+    assert (log.stored, log.superseded, log.waiting, log.balance()) == (1, 1, 0, 0)
+    assert log.drops.by_reason == {}
+
+
+def test_a_failed_write_leaves_what_is_held_back_to_be_superseded() -> None:
+    disk = FakeDisk()
+    disk.bad_writes = 1
+    store, _ = make(disk)
+    log = store.log("main.held")
+    entry = store.put(log, message(1), 0, True, 9)
+    assert entry is not None
+    job = store.next_job(1, True)
+    assert job is not None
+    job.perform(disk)
+    assert store.finish(job) == []
+    assert log.exchange(entry, message(2), 0, 10)

@@ -22,7 +22,8 @@ from edged.spool.segment import (
 
 HEAD = Head(bytes(range(16)), 7, 3, 123456789, "main")
 numbers = st.integers(0, 2**63 - 1)
-records = st.builds(Record, numbers, st.binary(max_size=50), st.binary(max_size=200), st.booleans(), st.just(0), st.just(0))
+texts = (st.binary(max_size=50), st.binary(max_size=200))
+records = st.builds(Record, numbers, *texts, st.booleans(), st.just(0), st.just(0), st.booleans(), st.just(0) | numbers)
 
 
 def test_head() -> None:

@@ -160,6 +160,53 @@ async def test_a_disk_without_room() -> None:
         assert [number(m) for m in await drain(backlog)] == list(range(lost, 3000))
 
 
+async def test_what_is_refused_while_the_broker_is_there_is_settled() -> None:
+    """The broker has no reason to send these inputs again: unsettled, they would stop all that come after them."""
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        backlog.begin()
+        sent = [message(n, 100, account, True) for n in range(3000)]
+        receipts = [m.receipt for m in sent]
+        for one in sent:
+            account.made += 1
+            backlog.store(one)
+        lost = account.drops.by_reason["spool_full"]
+        assert lost > 1000
+        assert [r.owed for r in receipts] == [0] * lost + [1] * (3000 - lost)
+        assert account.balance() == 0
+
+
+async def test_room_for_those_who_can_wait() -> None:
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    told: list[bool] = []
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        backlog.on_room = lambda: told.append(backlog.has_room)
+        assert backlog.room(10 << 20) == 1  # nothing waits: one goes, however large
+        assert backlog.room(1000) == 524
+        send(backlog, account, range(1), size=2 << 20)  # more than what may wait
+        assert backlog.room(1) < 1
+        await until(lambda: backlog.is_failing)
+        assert account.drops.total == 0
+        disk.room = None
+        await until(lambda: account.spooled == 1)
+        assert told[-1]
+        assert backlog.room(1000) == 524
+
+
+async def test_what_the_spool_could_never_hold_costs_nothing_else() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        spool.store.max_bytes = 1 << 20
+        backlog = spool.backlog("main")
+        send(backlog, account, range(10))
+        await until(lambda: account.spooled == 10)
+        send(backlog, account, range(10, 11), size=1 << 20)
+        assert account.drops.by_reason == {"overflow": 1}
+        assert [number(m) for m in await drain(backlog)] == list(range(10))
+
+
 async def test_without_room_what_waits_goes_out_from_memory() -> None:
     disk, account = FakeDisk(room=0), PublishCounts("p")
     async with running(disk) as spool:
@@ -249,3 +296,105 @@ async def test_nothing_is_read_while_the_broker_is_away() -> None:
 def test_boot_id() -> None:
     assert len(boot_id()) == 16
     assert boot_id() == boot_id()
+
+
+def hold(backlog: Backlog, account: PublishCounts, n: int, before: Message | None = None, wait_s: float = 3600.0) -> Message:
+    one = message(n, 100, account, receipt=True)
+    one.arrival = Clock.now()
+    one.retain = True
+    backlog.hold(one, Clock.now() + int(wait_s * 1e9), before)
+    return one
+
+
+async def test_the_input_of_what_is_held_back_is_settled_by_the_disk_or_by_the_next() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        backlog.begin()
+        first = hold(backlog, account, 1)
+        owed = first.receipt
+        second = hold(backlog, account, 2, first)
+        last = second.receipt
+        assert (owed.owed, last.owed) == (0, 1)
+        await until(lambda: last.owed == 0)
+        assert (backlog.held.stored, backlog.held.superseded) == (1, 0)  # what was superseded in memory was never written
+        assert not backlog.is_ready
+        assert spool.state == ("idle", "")
+        third = hold(backlog, account, 3, second)
+        await until(lambda: backlog.held.stored == 2)
+        assert (backlog.held.superseded, backlog.held.waiting) == (1, 1)
+        third.end()
+        assert (backlog.held.acked, backlog.held.waiting, backlog.held.balance()) == (1, 0, 0)
+
+
+async def test_a_disk_that_takes_nothing_holds_no_input_of_what_is_held_back() -> None:
+    disk, account = FakeDisk(room=0), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        first = hold(backlog, account, 1)
+        owed = first.receipt
+        await until(lambda: spool.state[0] == "failing")
+        assert owed.owed == 0
+        last = message(2, receipt=True)
+        owed = last.receipt
+        backlog.hold(last, Clock.now(), first)
+        assert owed.owed == 0
+
+
+async def test_what_a_crash_left_goes_when_its_time_has_come_and_is_no_replay() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        hold(spool.backlog("main"), account, 1, wait_s=0.3)
+        await until(lambda: spool.backlog("main").held.stored)
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        assert len(backlog.left) == 1
+        (one,) = await asyncio.wait_for(_taken(backlog, 1), DEADLINE_S)
+        assert (number(one), one.retain, one.replayed) == (1, True, False)
+        assert Clock.now() - one.arrival >= 300_000_000
+    async with running(disk) as spool:
+        assert not spool.backlog("main").left
+
+
+async def test_what_a_crash_left_is_superseded_by_a_newer_result() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        hold(spool.backlog("main"), account, 1)
+        await until(lambda: spool.backlog("main").held.stored)
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        backlog.supersede(b"other", None)
+        assert len(backlog.left) == 1
+        hold(backlog, account, 2)
+        assert not backlog.left
+        await until(lambda: backlog.held.stored == 2)
+        assert (backlog.held.superseded, backlog.held.waiting) == (1, 1)
+
+
+async def test_what_was_held_back_when_its_broker_went_is_a_record_like_others() -> None:
+    disk, account = FakeDisk(), PublishCounts("p")
+    async with running(disk) as spool:
+        backlog = spool.backlog("main")
+        one = hold(backlog, account, 1)
+        await until(lambda: backlog.held.stored)
+        account.made += 1
+        backlog.hand_over(one)
+        await until(lambda: account.spooled == 1)
+        assert (backlog.held.superseded, backlog.held.waiting, account.balance()) == (1, 0, 0)
+        (again,) = await drain(backlog)
+        assert (number(again), again.retain, again.replayed) == (1, False, True)
+
+
+async def _taken(backlog: Backlog, count: int) -> list[Message]:
+    """So many messages, acknowledged, as soon as they may go."""
+    taken: list[Message] = []
+    ready = asyncio.Event()
+    backlog.on_ready = ready.set
+    backlog.begin()
+    while len(taken) < count:
+        await ready.wait()
+        ready.clear()
+        while backlog.is_ready and (one := backlog.take(Clock.now())) is not None:
+            one.end()
+            taken.append(one)
+    return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -309,3 +310,23 @@ def test_a_start_on_an_empty_disk_writes_nothing() -> None:
     assert isinstance(store, Store)
     assert list(disk.list()) == []
     assert disk.written == 0
+
+
+def test_after_a_crash_the_newest_of_each_topic_is_what_is_held_back() -> None:
+    disk = FakeDisk()
+    store, _ = make(disk)
+    log = store.log("main.held")
+    for n, topic, due in ((1, b"a", 90), (2, b"b", 70), (3, b"a", 80)):
+        one = replace(message(n), topic=topic, retain=topic == b"a")
+        assert store.put(log, one, 0, True, due) is not None
+        work(store, disk)
+    after, _ = make(disk)
+    again = after.log("main.held")
+    left = after.read_held(disk, again, 5000, 9000)
+    assert [(t, number(m), m.retain, m.replayed) for t, m in left.items()] == [(b"b", 2, False, False), (b"a", 3, True, False)]
+    assert [m.record is not None and m.record.not_before for m in left.values()] == [70, 80]
+    assert (again.waiting, again.superseded, again.balance()) == (2, 1, 0)
+    for one in left.values():
+        one.end()
+    tidy(after, disk)
+    assert [name for name, _ in disk.list() if name.endswith(".log")] == []

@@ -19,6 +19,8 @@ WINDOW = 8
 class Record:
     """What the spool keeps of a message."""
 
+    not_before = 0
+
     def __init__(self) -> None:
         self.ends: list[str | None] = []
 
@@ -33,13 +35,28 @@ class Shelf:
         self.is_always = is_always
         self.is_strict = is_strict
         self.is_ready = False
+        self.is_failing = False
+        self.has_room = True
         self.on_ready: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
         self.stored: deque[Message] = deque()
         self.kept: list[Message] = []
 
     @property
     def is_behind(self) -> bool:
         return bool(self.stored)
+
+    def room(self, size: int) -> int:
+        return 1000 // size
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        raise NotImplementedError
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        raise NotImplementedError
+
+    def take_left(self) -> list[Message]:
+        return []
 
     def store(self, message: Message) -> None:
         message.account.spooled += 1
@@ -213,9 +230,9 @@ def test_a_refusal_is_remembered_until_something_is_taken() -> None:
     s.fill()
     first, second, third = list(s.sender.in_flight)
     assert not s.sender.acknowledge(first, 0x87)
-    assert s.account.refusal == "t (not authorised)"
+    assert s.account.refusal == "t (not authorised): check its access rules and quotas"
     assert s.sender.acknowledge(second, 0x97)  # to be sent again
-    assert s.account.refusal == "t (code 0x97)"
+    assert s.account.refusal == "t (code 0x97): check its access rules and quotas"
     s.sender.acknowledge(third, 0)
     assert s.account.refusal == ""
 
@@ -339,6 +356,56 @@ def test_a_replayed_message_that_ends_the_connection_ends_its_record() -> None:
     assert len(set(map(id, records))) == 1
     assert records[0].ends == ["refused"]
     assert sending.sender.is_empty
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_is_too_large_is_remembered_until_something_is_taken(qos: int) -> None:
+    s = Sending()
+    s.sender.connected(False, 65535, 2, 100, True)
+    s.put("x" * 200, qos=qos)
+    s.fill()
+    assert s.account.refusal.startswith("t (too large: 217 bytes, it takes packets of at most 100): raise its limit")
+    assert s.account.drops.by_reason == {"too_large": 1}
+    s.put("small", qos=qos)
+    s.fill()
+    s.ack()
+    assert s.account.refusal == ""
+
+
+def test_what_edged_says_of_itself_and_is_too_large_is_told_by_its_topic() -> None:
+    s = Sending()
+    s.sender.connected(False, 65535, 2, 100, True)
+    s.sender.put(Message(b"edged/t/health", bytes(200)))
+    s.fill()
+    assert s.sender.unsayable["edged/t/health"].startswith("edged/t/health (too large: 230 bytes")
+
+
+def test_room_for_those_who_can_wait_counts_bytes_and_what_flies() -> None:
+    s = Sending()
+    assert s.sender.room(100) == 50  # half of the items
+    assert s.sender.room(100_000) == 5  # half of the bytes
+    assert s.sender.room(10_000_000) == 1  # nothing is there: one goes, however large
+    s.put("x" * 300_000)
+    assert s.fill() == ["x" * 300_000]
+    assert (s.outbox.bytes_queued, s.outbox.bytes_flying) == (0, 300_601)
+    assert (s.sender.room(100_000), s.sender.room(10_000_000), s.sender.has_room) == (2, 0, False)
+    s.ack()
+    assert (s.outbox.bytes_flying, s.sender.has_room) == (0, True)
+    s.sender.leave()
+    assert s.sender.room(100) == 10  # what the disk takes
+
+
+def test_bytes_in_flight_are_those_of_the_connection() -> None:
+    s = Sending()
+    s.put("m0", "m1")
+    s.fill()
+    assert s.outbox.bytes_flying == 2 * (1 + 2 + 600)
+    s.sender.lost()
+    assert (s.outbox.bytes_flying, s.outbox.bytes_queued) == (0, 2 * 603)
+    s.connect()
+    s.fill()
+    s.ack()
+    assert s.outbox.bytes_held == 0
 
 
 def test_at_stop_everything_goes_to_the_spool() -> None:
