@@ -216,10 +216,9 @@ class Lifecycle:
     async def _tick(self) -> None:
         """Measures how late the loop is, keeps health, and feeds the watchdog while every stage makes progress."""
         loop = asyncio.get_running_loop()
-        watchdog_s = self._notifier.watchdog_s or WATCHDOG_S
-        feed_every = watchdog_s / 3
+        feed_every = (self._notifier.watchdog_s or 10.0) / 3
         next_feed = next_look = 0.0
-        self._put_off(self._patience_s(watchdog_s))
+        self._put_off(self._patience_s())
         while True:
             period_s = FINE_TICK_S if self._health.is_busy else TICK_S
             due = loop.time() + period_s
@@ -229,7 +228,7 @@ class Lifecycle:
             if now < next_look:
                 continue
             next_look = now + TICK_S - FINE_TICK_S / 2
-            self._put_off(self._patience_s(watchdog_s))
+            self._put_off(self._patience_s())
             self._health.tick()
             if self.assembly.leaving:
                 release(self.assembly)
@@ -243,10 +242,11 @@ class Lifecycle:
                     self._on_stuck(stuck)
                 self._notifier.status(self._health.status_line())
 
-    def _patience_s(self, watchdog_s: float) -> float:
-        """How long the loop may stand still: a run of a model on it is known to take so long."""
-        longest = max((model.counts.time.maximum for model in self.assembly.models.values()), default=0)
-        return max(watchdog_s, LEAST_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
+    def _patience_s(self) -> float:
+        """How long the loop may stand still: as long as systemd would wait, or more, where a run on it is known to take long."""
+        models = [model for model in self.assembly.models.values() if model.loaded.report.run == "inline"]
+        longest = max((model.counts.time.maximum for model in models), default=0)
+        return max(self._notifier.watchdog_s or WATCHDOG_S, LEAST_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
 
     def _on_stuck(self, stage: str) -> None:
         """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""

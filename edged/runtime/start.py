@@ -107,8 +107,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
         lifecycle = Lifecycle(assembly, health, notifier, clock, Deadman().put_off)
         reloader = Reloader(prepared, lifecycle, clock, logger, bound_memory=bound_memory)
         lifecycle.on_hangup = reloader.ask
-        if early.is_reload_asked:
-            asyncio.get_running_loop().call_soon(reloader.ask)
+        asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
         async with Control(prepared.draft.path, reloader.answer):
             code = await lifecycle.serve(reloader.run())
