@@ -53,8 +53,10 @@ from edged.spool.spool import Spool, boot_id
 from edged.stages import Stages
 from edged.stamp import KeyTable, Stamper
 from edged.states import States
+from edged.suspects import PATIENCE, Suspects
 from edged.telemetry import Drops, PublishCounts
 from edged.transport.mqtt_client import Link
+from edged.transport.mqtt_frames import Inbound
 from edged.transport.mqtt_known import KnownFilters
 from edged.transport.one_shot import start_one_shot_thread
 from edged.when import When
@@ -86,6 +88,7 @@ class Assembly:
     envelopes: Mapping[str, Envelope]
     workers: Workers
     stages: Stages
+    suspects: Suspects
     spool: Spool | None
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
@@ -199,6 +202,8 @@ def assemble(
             log,
             spool.backlog(name) if spool is not None else None,
             KnownFilters(plan.state_dir / "subscriptions" / f"{name}.json", settings.client_id, log, _in_thread),
+            a.suspects,
+            partial(_drop_poison, routers[name], a.suspects),
         )
         for name, settings in plan.links.items()
     }
@@ -256,6 +261,7 @@ def assemble(
         envelopes=envelopes,
         workers=a.workers,
         stages=a.stages,
+        suspects=a.suspects,
         spool=spool,
         leaving=[p for p in (*a.leaving, *a.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
@@ -265,11 +271,19 @@ def _in_thread(work: Callable[[], None]) -> None:
     start_one_shot_thread("edged-note", work, lambda _: None)
 
 
+def _drop_poison(router: Router, suspects: Suspects, message: Inbound) -> None:
+    topic = message[0].decode(errors="replace")
+    detail = f"{topic}: {PATIENCE + 1} runs of edged ended with it, in {suspects.stage}"
+    router.refuse(message, "poison", detail)
+    suspects.tell(topic, suspects.stage)
+
+
 def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
     """What runs before anything does."""
     empty = replace(plan, links={}, sources={}, models={}, pipelines={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
-    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, None)
+    suspects = Suspects(stages, [n for n, link in plan.links.items() if any(s.qos for s in link.subscriptions)])
+    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, None)
 
 
 class _Old(NamedTuple):

@@ -7,6 +7,7 @@ group allows is looked up once, since the kernel ends whoever exceeds it.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,17 @@ def cgroup_limit(proc: Path = Path("/proc/self")) -> int | None:
     around it. None where there is none, or no memory controller."""
     machine = machine_bytes()
     return min((limit for limit in _limits(proc) if limit < machine), default=None)
+
+
+def bound_private(room: int | None) -> None:
+    """Lets the private memory of this process grow by `room` bytes from here, and no further; None: as far as it likes. Where a
+    kernel has no memory controller, this is what stands between one run of a model and the whole machine."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = hard
+    if room is not None:
+        limit = int(Path("/proc/self/statm").read_text().split()[5]) * PAGE + room
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def has_memory_cgroup(proc: Path = Path("/proc/self")) -> bool:

@@ -124,9 +124,12 @@ def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from edged.runtime.signals import Early
+
+    early = Early().take()  # before seconds of imports
     from edged.runtime.start import run
 
-    return run(arguments.config)
+    return run(arguments.config, early)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,10 @@ Shape = tuple[int, ...]
 Outputs = dict[str, Array]
 
 
+RAISED = BaseException
+"""What is caught of a user's code: all of it. `sys.exit()` in a step is a fault of the step; it must not end the daemon."""
+
+
 class StepError(Exception):
     """A user's step could not take row `row` of a batch: that row is to be rejected, the others are not to blame."""
 
@@ -174,7 +178,7 @@ def custom(name: str, folder: Path) -> MakeStep:
         function = load_function(name, folder)
         try:
             trial = _as_numbers(function(np.zeros(shape, dtype)))
-        except Exception as error:  # whatever a user's code raises
+        except RAISED as error:
             raise ValueError(f"{name} failed for zeros of shape {list(shape)}: {_said(error)}") from error
         expected = trial.shape
 
@@ -184,7 +188,7 @@ def custom(name: str, folder: Path) -> MakeStep:
                 try:
                     answer = _as_numbers(function(values.astype(dtype)))  # a copy, since it may write into it
                     _check_shape(answer, expected)
-                except Exception as error:
+                except RAISED as error:
                     raise StepError(row, f"{name}: {_said(error)}") from error
                 out[row] = answer
             return out
@@ -209,7 +213,7 @@ class Postprocess:
             for name, function in self.functions:
                 try:
                     one = _as_outputs(function(one))
-                except Exception as error:
+                except RAISED as error:
                     raise StepError(row, f"{name}: {_said(error)}") from error
             last = self.functions[-1][0] if self.functions else ""
             if one.keys() != new.keys():
@@ -234,7 +238,7 @@ def compose_outputs(names: Sequence[str], folder: Path, outputs: Mapping[str, tu
         given = ", ".join(f"{key} {list(value.shape)}" for key, value in one.items())
         try:
             one = _as_outputs(function(one))
-        except Exception as error:
+        except RAISED as error:
             raise ValueError(f"{name} failed for zeros of {given}: {_said(error)}") from error
     return Postprocess(functions, {name: (value.shape, value.dtype) for name, value in one.items()})
 
@@ -253,9 +257,9 @@ def load_function(name: str, folder: Path) -> Callable[[Any], Any]:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
-    except (Exception, SystemExit) as error:
+    except RAISED as error:
         raise ValueError(f"{path}: {_said(error)}") from error
-    function = getattr(module, function_name, None)
+    function = vars(module).get(function_name)
     if not callable(function):
         own = (key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__)
         known = ", ".join(own)
@@ -299,4 +303,8 @@ def _said(error: BaseException) -> str:
         if name != __file__ and name == (file or name):  # the frames of that file, not of the libraries it called
             file, where = name, f" (line {trace.tb_lineno} of {Path(name).name})"
         trace = trace.tb_next
-    return f"{type(error).__name__}{': ' if str(error) else ''}{error}{where}"
+    try:
+        text = str(error)
+    except RAISED:  # of a class of the user's
+        text = ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}{where}"

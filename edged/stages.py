@@ -1,7 +1,14 @@
 """Which stage has the loop, or the worker, right now: for whoever must say afterwards where it hung.
 
 The number of the stage is a byte in a mapped file, which outlives any end of the process: the next start reads it. A stage
-that holds the loop for more than 50 ms is told to `on_slow`, by name.
+that holds the loop for more than 50 ms is told to `on_slow`, by name. The file:
+
+    0        the stage that has the loop: a number of the table below, 0: none
+    1        the stage that has the worker
+    2        `ends`: how many runs in a row ended in the stage `names[0]`, without a word and before they got any further
+    16..31   hash of the input that is handled alone right now (`suspects.py`); zeros: none
+    32..255  hashes of inputs that are known to end the process, the newest last; zeros: none
+    256..    the table: its length (4 bytes, little-endian), then the names as a JSON list
 """
 
 from __future__ import annotations
@@ -11,22 +18,38 @@ import json
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SLOW_NS = 50_000_000
 LOOP, WORKER = 0, 1
 """Places in the file: the stage that has the loop, and the model that has the worker."""
-_NAMES_AT = 64
+_ENDS, _ALONE, _POISON, _NAMES = 2, 16, 32, 256
+HASH = 16
+"""Bytes of an input's hash."""
 _SIZE = 16 * 1024
 MOST = 255
 """Stages that have a number of their own; what comes later shares the last."""
 
 
+class Last(NamedTuple):
+    """What the file says of the process before: the stages it ended in, if it had no time to say so, and its counts."""
+
+    ended_in: tuple[str, ...] = ()
+    stage: str = ""
+    ends: int = 0
+    alone: bytes = b""
+    poison: tuple[bytes, ...] = ()
+
+
 class Stages:
-    """Stages by name. `now` is monotonic ns; `on_slow(name, ns)` is called on the loop, after the stage."""
+    """Stages by name. `now` is monotonic ns; `on_slow(name, ns)` is called on the loop, after the stage. `ends` and `poison` are
+    what `keep_in` found: how many runs in a row ended in `stage`, and what is to blame, where that is known."""
 
     def __init__(self, now: Callable[[], int], on_slow: Callable[[str, int], None] = lambda name, ns: None) -> None:
         self.on_slow = on_slow
+        self.stage = ""
+        self.ends = 0
+        self.poison: tuple[bytes, ...] = ()
         self._now = now
         self._names: list[str] = [""]
         self._marks: Any = mmap.mmap(-1, _SIZE)
@@ -39,14 +62,40 @@ class Stages:
         with path.open("a+b") as file:
             file.truncate(_SIZE)
             marks = mmap.mmap(file.fileno(), _SIZE)
-        found = _read(marks)
+        last = _read(marks)
         marks[:] = bytes(_SIZE)
         self._marks = marks
-        return found
+        if last.ended_in:
+            is_again = last.stage in last.ended_in
+            self.stage = last.stage if is_again else last.ended_in[0]
+            self.ends = min(last.ends + 1, 255) if is_again else 1
+            culprit = (last.alone,) if is_again and last.alone else ()
+            self.poison = (*last.poison, *culprit)[-(_NAMES - _POISON) // HASH :]
+            marks[_ENDS] = self.ends
+            marks[_POISON : _POISON + HASH * len(self.poison)] = b"".join(self.poison)
+        self._names = [self.stage]
+        self._write_names()
+        return list(last.ended_in)
 
     def close(self) -> None:
-        """The process ends in good order: in no stage."""
-        self._marks[:_NAMES_AT] = bytes(_NAMES_AT)
+        """The process ends in good order: in no stage, but for a worker that does not come back."""
+        self._marks[LOOP] = 0
+        if not self._marks[WORKER]:
+            self._marks[:_NAMES] = bytes(_NAMES)
+
+    def forgive(self) -> None:
+        """This run got further than those before: its end will be the first."""
+        self.ends = self._marks[_ENDS] = 0
+        self.handle_alone(b"")
+
+    def handle_alone(self, digest: bytes) -> None:
+        """What is handled next is this one input; empty: any."""
+        self._marks[_ALONE : _ALONE + HASH] = digest or bytes(HASH)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the worker runs a model."""
+        return bool(self._marks[WORKER])
 
     def wrap(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """`work` as a stage of the loop."""
@@ -82,23 +131,29 @@ class Stages:
             self.on_slow(name, took)
 
     def _number(self, name: str) -> int:
-        if name in self._names:
-            return self._names.index(name)
+        if name in self._names[1:]:
+            return self._names.index(name, 1)
         if len(self._names) > MOST:
             return MOST
         self._names.append(name)
-        table = json.dumps(self._names).encode()
-        if _NAMES_AT + 4 + len(table) <= _SIZE:
-            self._marks[_NAMES_AT : _NAMES_AT + 4 + len(table)] = len(table).to_bytes(4, "little") + table
+        self._write_names()
         return len(self._names) - 1
 
+    def _write_names(self) -> None:
+        table = json.dumps(self._names).encode()
+        if _NAMES + 4 + len(table) <= _SIZE:
+            self._marks[_NAMES : _NAMES + 4 + len(table)] = len(table).to_bytes(4, "little") + table
 
-def _read(marks: Any) -> list[str]:
-    """The names of the stages that are marked; none in a file that is new, or none of ours."""
-    numbers = [marks[place] for place in (LOOP, WORKER) if marks[place]]
-    length = int.from_bytes(marks[_NAMES_AT : _NAMES_AT + 4], "little")
+
+def _read(marks: Any) -> Last:
+    """What a file says; nothing if it is new, or none of ours."""
+    length = int.from_bytes(marks[_NAMES : _NAMES + 4], "little")
     try:
-        names = json.loads(marks[_NAMES_AT + 4 : _NAMES_AT + 4 + length])
-        return [str(names[number]) for number in numbers]
+        names = json.loads(marks[_NAMES + 4 : _NAMES + 4 + length])
+        ended_in = tuple(str(names[marks[place]]) for place in (LOOP, WORKER) if marks[place])
+        stage = str(names[0])
     except (ValueError, IndexError, TypeError, KeyError):
-        return []
+        return Last()
+    hashes = [bytes(marks[at : at + HASH]) for at in range(_POISON, _NAMES, HASH)]
+    alone = bytes(marks[_ALONE : _ALONE + HASH])
+    return Last(ended_in, stage, marks[_ENDS], alone.strip(b"\0") and alone, tuple(h for h in hashes if any(h)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,27 @@ def test_the_process_knows_its_own_memory() -> None:
 )
 def test_a_quarter_of_the_machine_at_most_512_mib(machine: int, budget: int) -> None:
     assert default_budget(machine) == budget
+
+
+BOUND = """
+import numpy as np
+from edged.budget import bound_private
+bound_private(64 << 20)
+held = np.ones(4 << 20)
+try:
+    np.ones(16 << 20)
+except MemoryError:
+    print("bounded")
+bound_private(None)
+np.ones(16 << 20)
+print("free")
+"""
+
+
+def test_memory_grows_no_further_than_it_may() -> None:
+    """32 MiB fit into 64, 128 do not; and it can be taken back."""
+    out = subprocess.run([sys.executable, "-c", BOUND], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["bounded", "free"]
 
 
 def kernel(folder: Path, cgroup: str, mountinfo: str, files: dict[str, str]) -> Path:

@@ -173,6 +173,38 @@ def test_a_row_that_a_step_cannot_take_is_named(folder: Path, largest: float, sa
     assert pre(batch[::2]).shape == (2, 2, 2)
 
 
+RAISED = ("sys.exit(3)", "raise KeyboardInterrupt", "raise asyncio.CancelledError", "raise GeneratorExit", "raise Own")
+OWN = """
+import asyncio, sys
+class Own(BaseException):
+    def __str__(self):
+        sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize("text", RAISED)
+def test_whatever_a_step_raises_is_its_own_fault(folder: Path, text: str) -> None:
+    name = text.split()[-1].rpartition(".")[2].replace("exit(3)", "SystemExit: 3")
+    (folder / "at_import.py").write_text(f"{OWN}{text}\n")
+    with pytest.raises(ValueError, match=rf"at_import.py: {name} \(line 6"):
+        load_function("at_import.py:f", folder)
+    (folder / "at_trial.py").write_text(f"{OWN}def f(x):\n    {text}\n")
+    with pytest.raises(ValueError, match=rf"failed for zeros of shape \[2\]: {name} \(line 7"):
+        compose([custom("at_trial.py:f", folder)], (2,))
+    with pytest.raises(ValueError, match=rf"failed for zeros of y \[2\]: {name} \(line 7"):
+        compose_outputs(["at_trial.py:f"], folder, {"y": ((2,), "float32")})
+    (folder / "late.py").write_text(
+        f"{OWN}def f(x):\n    if (x if hasattr(x, 'ndim') else x['y'])[0] == 1:\n        {text}\n    return x\n"
+    )
+    rows = np.array([[0, 0], [1, 0], [2, 0]], np.float32)
+    with pytest.raises(StepError, match=rf"late.py:f: {name} \(line 8") as caught:
+        compose([custom("late.py:f", folder)], (2,))(rows)
+    assert caught.value.row == 1
+    with pytest.raises(StepError, match=rf"late.py:f: {name} \(line 8") as caught:
+        compose_outputs(["late.py:f"], folder, {"y": ((2,), "float32")})({"y": rows}, 3)
+    assert caught.value.row == 1
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.stages import MOST, SLOW_NS, Stages
+from edged.stages import HASH, MOST, SLOW_NS, Stages
 
 
 class Hands:
@@ -69,3 +69,68 @@ def test_more_stages_than_numbers() -> None:
     stages = Stages(Hands())
     for i in range(2 * MOST):
         assert stages.wrap(f"stage-{i}" * 10, lambda: i)() == i  # noqa: B023
+
+
+def ended(path: Path, name: str, digest: bytes = b"") -> Stages:
+    """What the run makes of the file that comes after one that ended in a stage, while it handled an input alone. It ends in a
+    copy of the file: the file itself is left as the first run left it."""
+    before = Stages(Hands())
+    before.keep_in(path)
+    before.handle_alone(digest)
+    kept: list[bytes] = []
+    before.wrap(name, lambda: kept.append(path.read_bytes()))()
+    path.write_bytes(kept[0])
+    path.with_name("copy").write_bytes(kept[0])
+    after = Stages(Hands())
+    assert after.keep_in(path.with_name("copy")) == [name]
+    return after
+
+
+def test_ends_in_one_stage_are_counted_in_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    digest = bytes(range(HASH))
+    for name, ends in (("a", 1), ("a", 2), ("b", 1), ("a", 1), ("a", 2), ("a", 3)):
+        stages = ended(path, name)
+        assert (stages.stage, stages.ends, stages.poison) == (name, ends, ())
+    stages = ended(path, "a", digest)
+    assert (stages.ends, stages.poison) == (4, (digest,))
+    assert ended(path, "b", bytes(reversed(digest))).poison == (digest,)  # in another stage: it is not to blame
+    for _ in range(2):  # the first of them ends in no stage
+        stages = Stages(Hands())
+        stages.keep_in(path)
+    assert (stages.ends, stages.poison) == (0, ())
+
+
+def test_who_got_further_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    ended(path, "a")
+    stages = Stages(Hands())
+    stages.keep_in(path)
+    assert stages.ends == 1
+    stages.forgive()
+    stages.wrap("a", lambda: (tmp_path / "copy").write_bytes(path.read_bytes()))()
+    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["a"]
+    last = Stages(Hands())
+    stages.wrap("a", lambda: (tmp_path / "copy").write_bytes(path.read_bytes()))()
+    last.keep_in(tmp_path / "copy")
+    assert last.ends == 1
+
+
+def test_the_newest_culprits_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    ended(path, "a")
+    for i in range(1, 40):
+        poison = ended(path, "a", bytes([i]) * HASH).poison
+    assert len(poison) == 14
+    assert poison[0] == bytes([26]) * HASH
+    assert poison[-1] == bytes([39]) * HASH
+
+
+def test_a_worker_that_never_came_back_is_told_after_a_stop(tmp_path: Path) -> None:
+    stages = Stages(Hands())
+    stages.keep_in(tmp_path / "stage")
+    with stages.on_worker("model.m: a run"):
+        assert stages.is_working
+        stages.wrap("broker.main", stages.close)()
+        (tmp_path / "copy").write_bytes((tmp_path / "stage").read_bytes())
+    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["model.m: a run"]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from edged import process
-from edged.budget import PAGE
+from edged.budget import PAGE, bound_private
 from edged.model.advice import Measured
 from edged.model.records import LoadReport, ModelPlan, ModelRefused
 
@@ -66,6 +66,7 @@ class Said(msgspec.Struct, omit_defaults=True):
 def main() -> None:
     """Reads a pickled `Job` from standard input: it comes from the daemon itself."""
     _end_with_parent(int(sys.argv[1]))
+    bound_private(None)  # the daemon's own bound
     process.set_up()
     say = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not look like an answer

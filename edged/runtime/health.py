@@ -137,6 +137,11 @@ class Health:
             log.warning("loop held", by=stage, ms=ns // 10**6, times=count + 1)
             self.event("slow", stage=stage, ms=ns // 10**6)
 
+    def say_poison(self, topic: str, stage: str) -> None:
+        """An input that ended the process again and again is dropped."""
+        log.error("poison", topic=topic, stage=stage)
+        self.event("poison", topic=topic, stage=stage)
+
     def tick(self) -> None:
         now = self._clock.now()
         rows = sum(source.counts.read for source in self._assembly.sources.values())

@@ -32,10 +32,17 @@ from edged.plan.change import Change
 from edged.runtime.health import Health
 from edged.runtime.notify import Notifier
 from edged.runtime.progress import Progress
+from edged.runtime.signals import only_once
+from edged.runtime.states import LONGEST_RUNS
 from edged.runtime.supervisor import Source, supervise
 from edged.transport.mqtt_client import Link
 
 STOP_DEADLINE_S = 10.0
+LEAVING_S = 8.0
+"""After that deadline, to write down what is kept; then the process is ended, before systemd does (`TimeoutStopSec`)."""
+WATCHDOG_S = 30.0
+"""How long the loop may stand still where systemd does not say: as long as in our unit."""
+LEAST_PATIENCE_S = 2.0
 LEAVE_S = 5.0
 """For a link that a reload removed to send what it has."""
 TICK_S = 0.25
@@ -49,8 +56,17 @@ log: Any = structlog.get_logger("edged")
 class Lifecycle:
     """Runs one assembly after another until a signal, a bug, or the end of all recordings."""
 
-    def __init__(self, assembly: Assembly, health: Health, notifier: Notifier, clock: Clock) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        health: Health,
+        notifier: Notifier,
+        clock: Clock,
+        put_off: Callable[[float], object] = lambda limit_s: None,
+    ) -> None:
+        """`put_off(limit_s)`: in so many seconds the process is to be ended, unless that is put off again."""
         self.assembly = assembly
+        self._put_off = put_off
         self.on_hangup: Callable[[], object] = lambda: None
         self._health = health
         self._notifier = notifier
@@ -73,6 +89,7 @@ class Lifecycle:
         loop.set_exception_handler(self._on_bug)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+            only_once(number)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
         spool = self.assembly.spool
         if spool is not None:
@@ -88,6 +105,7 @@ class Lifecycle:
         assembly = self.assembly
         self._notifier.stopping("stopping: finishing what was read")
         log.info("stopping", deadline_s=STOP_DEADLINE_S)
+        self._put_off(STOP_DEADLINE_S + LEAVING_S)
         deadline = loop.time() + STOP_DEADLINE_S
         await _cancel([*(task for _, task in self._sources.values()), ticker])
         for router in assembly.routers.values():
@@ -205,6 +223,7 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         feed_every = (self._notifier.watchdog_s or 10.0) / 3
         next_feed = next_look = 0.0
+        self._put_off(self._patience_s())
         while True:
             period_s = FINE_TICK_S if self._health.is_busy else TICK_S
             due = loop.time() + period_s
@@ -214,6 +233,7 @@ class Lifecycle:
             if now < next_look:
                 continue
             next_look = now + TICK_S - FINE_TICK_S / 2
+            self._put_off(self._patience_s())
             self._health.tick()
             if self.assembly.leaving:
                 release(self.assembly)
@@ -226,6 +246,12 @@ class Lifecycle:
                 else:
                     self._on_stuck(stuck)
                 self._notifier.status(self._health.status_line())
+
+    def _patience_s(self) -> float:
+        """How long the loop may stand still: as long as systemd would wait, or more, where a run on it is known to take long."""
+        models = [model for model in self.assembly.models.values() if model.loaded.report.run == "inline"]
+        longest = max((model.counts.time.maximum for model in models), default=0)
+        return max(self._notifier.watchdog_s or WATCHDOG_S, LEAST_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
 
     def _on_stuck(self, stage: str) -> None:
         """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""
@@ -268,7 +294,7 @@ class Lifecycle:
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
-        if self._signals > 1:
+        if self._signals > 1:  # another one; the second of the same is for the kernel
             log.warning("second signal, leaving at once", signal=number.name)
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)

@@ -52,7 +52,7 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
 async def _until_stopped(work: Any, recorder: Recorder, seconds: float | None) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     if seconds is not None:
         loop.call_later(seconds, stop.set)

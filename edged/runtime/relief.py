@@ -19,13 +19,33 @@ from typing import Any
 import structlog
 
 from edged.assemble import Assembly
-from edged.budget import resident_bytes
+from edged.budget import bound_private, resident_bytes
 from edged.config.units import MIB
 from edged.governor import Governor
 from edged.pipeline import Pipeline
+from edged.plan.records import Plan
 from edged.process import trim
 
 log: Any = structlog.get_logger("edged")
+
+
+THREADS_BYTES = 96 * MIB
+"""Address space for the stacks of threads, of which few pages are ever used."""
+GPU_BYTES = 4 << 30
+"""The same for what a GPU's driver takes for itself."""
+
+
+def bound_memory(plan: Plan | None) -> None:
+    """A run that asks for more than the budget of `plan` has left fails, and nothing else does. None: while models are loaded,
+    which took what they need in a trial before."""
+    room = None
+    if plan is not None:
+        left = max(0, min(plan.budget, plan.cgroup or plan.budget) - resident_bytes())
+        room = left + THREADS_BYTES + (GPU_BYTES if plan.gpu is not None else 0)
+    try:
+        bound_private(room)
+    except (OSError, ValueError) as error:
+        log.warning("memory not bounded", reason=str(error))
 
 
 class Relief:

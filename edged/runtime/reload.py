@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from edged.model.records import ModelPlan, ModelRefused
 from edged.model.runner import Loaded
 from edged.plan.change import Change, compare
 from edged.plan.memory import check_budget
+from edged.plan.records import Plan
 from edged.process import trim
 from edged.runtime.builds import Builds
 from edged.runtime.prepare import Prepared, ladder_of, model_store, plan_draft, promote, room_for
@@ -86,8 +87,18 @@ class Switch(Protocol):
 class Reloader:
     """`run` watches the files; `reload` may be called at any time."""
 
-    def __init__(self, prepared: Prepared, daemon: Switch, clock: Clock, logger: Any, build: BuildEngine = build_engine) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        daemon: Switch,
+        clock: Clock,
+        logger: Any,
+        build: BuildEngine = build_engine,
+        bound_memory: Callable[[Plan | None], object] = lambda plan: None,
+    ) -> None:
+        """`bound_memory`: what this process may take from now on: what is left by a plan, or (None) what it likes."""
         self._running = prepared
+        self._bound_memory = bound_memory
         self._build_engine = build
         self._daemon = daemon
         self._clock = clock
@@ -172,6 +183,7 @@ class Reloader:
             try:
                 return await self._reload(why, is_asked, rereads, is_trusted)
             finally:
+                self._bound_memory(self._running.plan)
                 self._daemon.reloaded()
 
     async def _reload(self, why: str, is_asked: bool, rereads: bool, is_trusted: bool) -> Answer:
@@ -221,10 +233,15 @@ class Reloader:
                 if not is_trusted and picked[name].choice.rungs[:1] == ("cpu",):  # on a GPU it was tried just now
                     on_cpu = replace(plan, providers=("cpu",))
                     await attempt(on_cpu, limits(on_cpu, room_for(after.plan, name), self._slowest_s(name)))
-            loaded = await in_one_shot_thread("edged-load", partial(load_models, new, picked), lambda _: None) if new else {}
+            loaded = await self._load_here(new, picked) if new else {}
         except ModelRefused as error:
             raise ConfigError(report(after.draft, error.problems)) from error
         return {name: loaded.get(name) or running[name] for name in plans}
+
+    async def _load_here(self, plans: Mapping[str, ModelPlan], picked: Mapping[str, Picked]) -> dict[str, Loaded]:
+        """In a thread that ends; who set a bound sets it again when all is done."""
+        self._bound_memory(None)
+        return await in_one_shot_thread("edged-load", partial(load_models, plans, picked), lambda _: None)
 
     def _follow_builds(self) -> None:
         reports, plans = self._daemon.assembly.reports, self._running.plan.models
@@ -247,7 +264,10 @@ class Reloader:
             rest = (report.provider,) if not report.is_held else ()
             ladder = ladder_of(self._running.machine)
             picked = Picked(Choice(("tensorrt", *rest)), ladder.engine(plan), ladder.note(plan, "tensorrt"))
-            loaded = await in_one_shot_thread("edged-load", partial(load_models, {name: plan}, {name: picked}), lambda _: None)
+            try:
+                loaded = await self._load_here({name: plan}, {name: picked})
+            finally:
+                self._bound_memory(self._running.plan)
             await self._go_over({name: loaded[name]})
             report = loaded[name].report
             self._daemon.say_engine(

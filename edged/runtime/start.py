@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import signal
+import os
 from collections.abc import Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -28,7 +28,9 @@ from edged.runtime.health import Health
 from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
 from edged.runtime.prepare import Prepared, load, load_or_fall_back, prepare, promote
+from edged.runtime.relief import bound_memory
 from edged.runtime.reload import Reloader
+from edged.runtime.signals import Deadman, Early
 from edged.stages import Stages
 
 T = TypeVar("T")
@@ -62,9 +64,8 @@ def check(path: Path, as_json: bool) -> int:
     return EX_OK
 
 
-def run(path: Path) -> int:
-    """The daemon, from its configuration to its exit status."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+def run(path: Path, early: Early) -> int:
+    """The daemon, from its configuration to its exit status. `early` has the signals until READY."""
     prepared = prepare(path, copies_models=True)
     settings = prepared.draft.config.log
     log.configure(settings.level, settings.format)
@@ -86,10 +87,10 @@ def run(path: Path) -> int:
                 logger.info("model", model=name, note=said)
     gc.collect()
     gc.freeze()  # what lives as long as the process need not be looked at again
-    return on_loop(_serve(prepared, loaded, logger))
+    return on_loop(_serve(prepared, loaded, logger, early))
 
 
-async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> int:
+async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, early: Early) -> int:
     clock = Clock()
     kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc())
     stages = Stages(clock.now)
@@ -101,16 +102,21 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> 
         saved.restore(assembly, *kept, clock)
     health = Health(assembly, clock, prepared.draft.digest, ended_in)
     stages.on_slow = health.see_slow
+    assembly.suspects.tell = health.say_poison
+    bound_memory(prepared.plan)
     with closing(Notifier()) as notifier:
-        lifecycle = Lifecycle(assembly, health, notifier, clock)
-        reloader = Reloader(prepared, lifecycle, clock, logger)
+        lifecycle = Lifecycle(assembly, health, notifier, clock, Deadman().put_off)
+        reloader = Reloader(prepared, lifecycle, clock, logger, bound_memory=bound_memory)
         lifecycle.on_hangup = reloader.ask
+        asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
         async with Control(prepared.draft.path, reloader.answer):
             code = await lifecycle.serve(reloader.run())
     if lifecycle.keeps_state:
         saved.save(lifecycle.assembly, prepared.machine.state_dir, clock)
     stages.close()
+    if stages.is_working:  # its run does not end, and onnxruntime's own end would wait for that, or abort
+        os._exit(code)
     return code
 
 

@@ -128,11 +128,14 @@ class MqttSource:
             if message.may_be_dropped:
                 self._drop(message, "shutdown")
 
-    def _drop(self, message: Waiting, reason: str) -> None:
-        reject = Reject(reason, "it waited to be decoded", message.payload[:64])
+    def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
+        """Counts a message that is not decoded, and says so to whoever asked."""
         self.counts.read += 1
-        self.counts.reject([reject])
-        message.receipt.fail(reason, reject.detail)
+        self.counts.reject([Reject(reason, detail, payload[:64])])
+        receipt.fail(reason, detail)
+
+    def _drop(self, message: Waiting, reason: str) -> None:
+        self.refuse(message.payload, message.receipt, reason, "it waited to be decoded")
 
     def _take_decoded(self, message: Waiting, rows: Rows | BaseException) -> None:
         if isinstance(rows, BaseException):  # a fault of ours; what is large is not tried again on the loop
@@ -267,6 +270,21 @@ class Router:
                     ask.fail("shutdown", "edged is stopping")
                     ask.done()
                     receipt.done()
+
+    def refuse(self, message: Inbound, reason: str, detail: str) -> None:
+        """Lets a message go that no source may have, and counts it at each that would have had it."""
+        topic, payload, qos, retain, identifiers, receipt, properties = message
+        now = self._clock.now()
+        for source, _ in self._find(topic, identifiers):
+            if retain and not source.takes_retained:
+                continue
+            source.counts.last_arrival = now
+            source.counts.messages += 1
+            ask = source.replies.ask(properties, receipt, qos, now) if source.replies is not None and not retain else None
+            source.refuse(payload, ask or receipt, reason, detail)
+            if ask is not None:
+                ask.done()
+        receipt.done()
 
     def route_to(self, sources: Sequence[MqttSource]) -> None:
         """To these and no others from the next read on."""

@@ -26,6 +26,7 @@ from edged.clock import Clock
 from edged.errors import Retryable
 from edged.outbox import Outbox
 from edged.records import Message, Receipt
+from edged.suspects import Suspects
 from edged.transport.mqtt_channel import Channel, HungUp
 from edged.transport.mqtt_connect import Connector, Refusal
 from edged.transport.mqtt_frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
@@ -162,7 +163,7 @@ class Link:
     is one of connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
     unacknowledged, lost, stopped; `reason` is a sentence for a person, empty when all is well. `known` is the list of what the
     broker may have subscribed for us, None to do without. `backlog` is where messages of QoS 1 wait
-    while the broker is away, None without a spool.
+    while the broker is away, None without a spool. `suspects` and `on_poison` are for the `Receiver`.
     """
 
     def __init__(
@@ -173,6 +174,8 @@ class Link:
         log: Any,
         backlog: Backlog | None = None,
         known: KnownFilters | None = None,
+        suspects: Suspects | None = None,
+        on_poison: Callable[[Inbound], None] = lambda publish: None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -182,7 +185,7 @@ class Link:
         self.counts = LinkCounts()
         self._clock = clock
         self._log = log.bind(broker=settings.name)
-        self.receiver = Receiver(settings, self.counts, on_publishes, clock, self._log)
+        self.receiver = Receiver(settings, self.counts, on_publishes, clock, self._log, suspects, on_poison)
         self.ledger = self.receiver.ledger
         self._backlog = backlog
         self._known = known
@@ -613,6 +616,8 @@ class Link:
             if self.ledger.is_due:
                 self._flush_soon()
             else:
+                if self.receiver.is_careful:
+                    self._loop.call_soon(self._go_on)
                 self._is_settle_due = True
                 self._loop.call_later(SETTLE_S, self._look_for_settled)
 

@@ -23,15 +23,17 @@ def start_one_shot_thread(name: str, work: Callable[[], T], discard: Callable[[T
         else:
             done.set_result(result)
 
-    def fail(error: Exception) -> None:
+    def fail(error: BaseException) -> None:
         if not done.cancelled():
-            done.set_exception(error)
+            # What is no Exception ends a thread, not the loop; and a future takes no StopIteration.
+            is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            done.set_exception(error if is_usual else RuntimeError(f"{name}: {error!r}"))
             done.exception()  # seen: whoever waited may have given up
 
     def body() -> None:
         try:
             result = work()
-        except Exception as error:
+        except BaseException as error:
             _tell(loop, partial(fail, error), lambda: None)
         else:
             _tell(loop, partial(succeed, result), partial(discard, result))

@@ -63,6 +63,13 @@ def said(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether the kernel has yet to hand a signal over to a process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
 class Systemd:
     """The socket in $NOTIFY_SOCKET; `notices` are the lines that came in, in order."""
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.errors import EX_OK, EX_SOFTWARE
 from edged.runtime.health import Health
-from edged.runtime.lifecycle import Lifecycle
+from edged.runtime.lifecycle import LEAVING_S, STOP_DEADLINE_S, Lifecycle
 from edged.runtime.notify import Notifier
 
 REPLAY = """
@@ -48,6 +49,14 @@ publish = []
 """
 
 
+PATIENCE = (
+    (None, "worker", 100.0, 30.0),
+    (0.3, "worker", 100.0, 2.0),
+    (20.0, "inline", 0.001, 20.0),
+    (20.0, "inline", 10.0, 30.0),
+)
+
+
 class Told(Notifier):
     """Writes down what systemd would be told."""
 
@@ -64,13 +73,18 @@ class Told(Notifier):
         self.words.append("stopping")
 
 
-async def lived(a: Assembly, then: Callable[[], object] = lambda: None, watchdog_s: float | None = None) -> tuple[int, list[str]]:
+async def lived(
+    a: Assembly,
+    then: Callable[[], object] = lambda: None,
+    watchdog_s: float | None = None,
+    put_off: Callable[[float], object] = lambda limit_s: None,
+) -> tuple[int, list[str]]:
     """Serves until the end; calls `then` once it is ready."""
     told = Told()
     told.watchdog_s = watchdog_s
     clock = Clock()
     work = asyncio.sleep(3600)  # until it is cancelled
-    task = asyncio.get_running_loop().create_task(Lifecycle(a, Health(a, clock, ""), told, clock).serve(work))
+    task = asyncio.get_running_loop().create_task(Lifecycle(a, Health(a, clock, ""), told, clock, put_off).serve(work))
     await asyncio.wait_for(told.is_ready.wait(), 10)
     then()
     code = await asyncio.wait_for(task, 20)
@@ -105,6 +119,23 @@ async def test_a_run_that_never_returns_ends_the_process_in_good_order(make: Any
 
     assert await lived(a, hang, watchdog_s=0.3) == (EX_SOFTWARE, ["ready", "stopping"])
     assert "most recent call first" in capfd.readouterr().err  # the stacks
+
+
+@pytest.mark.parametrize(("watchdog_s", "run", "longest_s", "patience_s"), PATIENCE)
+async def test_the_end_is_put_off_while_the_loop_turns_and_a_last_time_for_the_stop(
+    make: Any, watchdog_s: float | None, run: str, longest_s: float, patience_s: float
+) -> None:
+    a, limits = make(SIMULATE + MODEL, Clock()), list[float]()
+    a.amend("m", replace(a.reports["m"], run=run))
+    a.models["m"].counts.time.add(int(longest_s * 1e9))
+
+    def put_off(limit_s: float) -> None:
+        limits.append(limit_s)
+        if len(limits) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert await lived(a, watchdog_s=watchdog_s, put_off=put_off) == (EX_OK, ["ready", "stopping"])
+    assert limits == [patience_s] * 3 + [STOP_DEADLINE_S + LEAVING_S]
 
 
 async def test_a_bug_ends_the_process_with_its_own_status(make: Any, tmp_path: Path) -> None:

@@ -307,3 +307,19 @@ def test_at_a_stop_requests_are_turned_away_and_inputs_are_left_with_the_broker(
     outlet.sent[0].let_go()
     assert (asks.owed, other.owed) == (0, 1)
     assert not blocks["a"]
+
+
+def test_what_no_source_may_have_is_counted_and_whoever_asked_is_told() -> None:
+    (one, outlet), other = asked(), source("b", ["in/b"])
+    r, blocks = router(one, other)
+    receipts = [Receipt(1), Receipt(2)]
+    r.refuse(request(b"13", receipts[0]), "poison", "it ends the process")
+    r.refuse(message("in/b", b"13", receipt=receipts[1]), "poison", "it ends the process")
+    assert blocks == {"a": [], "b": []}
+    assert [s.counts.drops.by_reason for s in (one, other)] == [{"poison": 1}, {"poison": 1}]
+    assert [s.counts.balance() for s in (one, other)] == [0, 0]
+    (told,) = outlet.sent
+    assert msgspec.json.decode(told.body)["error"] == {"code": "poison", "message": "it ends the process"}
+    assert [x.owed for x in receipts] == [1, 0]  # the answer is not settled yet
+    told.let_go()
+    assert [x.owed for x in receipts] == [0, 0]

@@ -25,6 +25,7 @@ import uvloop
 from edged.clock import Clock
 from edged.config.external import BrokerUrl
 from edged.records import Message
+from edged.suspects import Suspects
 from edged.telemetry import PublishCounts
 from edged.transport.mqtt_client import Inbound, Link, LinkSettings
 
@@ -83,12 +84,16 @@ async def until(fact: Callable[[], object], deadline_s: float = DEADLINE_S) -> N
 class Subject:
     """A link under test with all that it was told."""
 
-    def __init__(self, settings: LinkSettings, take: Callable[[list[Inbound]], None] | None = None) -> None:
+    def __init__(
+        self, settings: LinkSettings, take: Callable[[list[Inbound]], None] | None = None, suspects: Suspects | None = None
+    ) -> None:
         self.got: list[Inbound] = []
+        self.poison: list[bytes] = []
         self.account = PublishCounts("test")
         self.take = take
         self.states: list[tuple[str, str]] = []
-        self.link = Link(settings, self.on_publishes, Clock(), structlog.get_logger("test"))
+        log = structlog.get_logger("test")
+        self.link = Link(settings, self.on_publishes, Clock(), log, suspects=suspects, on_poison=self.on_poison)
 
     def on_publishes(self, publishes: list[Inbound]) -> None:
         self.got += publishes
@@ -97,6 +102,10 @@ class Subject:
         else:
             for publish in publishes:
                 publish[5].done()
+
+    def on_poison(self, publish: Inbound) -> None:
+        self.poison.append(publish[1])
+        publish[5].done()
 
     def send(self, topic: str, body: bytes, qos: int = 0, **more: Any) -> None:
         self.account.made += 1

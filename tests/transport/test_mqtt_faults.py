@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 
 from edged.errors import Retryable
 from edged.records import Message, Receipt
+from edged.stages import Stages
+from edged.suspects import Suspects, digest
 from edged.transport import mqtt_client, mqtt_connect
 from edged.transport.mqtt_client import BUFFER_BYTES, UNASKED_MOST, Ladders, Subscription, Unacknowledged
 from edged.transport.mqtt_connect import Refusal
@@ -1005,3 +1007,79 @@ async def test_close_while_connecting_gives_up_in_time() -> None:
             await until(lambda: server.connections)
             subject.send("a", b"x", 1)
     assert subject.account.drops.by_reason == {"shutdown": 1}
+
+
+def after_ends(path: Path, count: int, *poison: bytes) -> Suspects:
+    """What a run begins with after so many that ended in one stage, and those that are known to have done it."""
+    for end in range(count + 1):
+        stages = Stages(lambda: 0)
+        stages.keep_in(path)
+        if end < count:
+            stages.handle_alone(digest(b"a/b", poison[end - count]) if end >= count - len(poison) else b"")
+            kept: list[bytes] = []
+            stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()  # noqa: B023
+            path.write_bytes(kept[0])
+    return Suspects(stages, ["main"])
+
+
+@on_uvloop
+async def test_what_comes_again_after_ends_is_handled_one_by_one(tmp_path: Path) -> None:
+    """Each until it is settled; what is known to end the process is not handled; then everything is as usual."""
+    acks: list[int] = []
+    most: list[int] = []
+    held: list[Inbound] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(present=True)
+        for mid in range(1, 21):  # the third is kept by the broker, and comes with each subscription
+            peer.write(publish(b"a/b", b"%d" % mid, 1, mid, flags=1 if mid == 3 else 8 * (mid < 9)))
+        while True:
+            acks.append(int.from_bytes((await peer.read_kind(4))[1][:2], "big"))
+
+    def take(got: list[Inbound]) -> None:
+        held.extend(got)
+        most.append(len(held))
+
+    suspects = after_ends(tmp_path / "stage", 4, b"3", b"6")
+    assert suspects.is_careful("main")
+    async with Server(script) as server:
+        subject = Subject(settings(server.port, receive_maximum=20), take, suspects)
+        async with running(subject):
+            while len(acks) < 20:
+                await until(lambda: held or len(acks) == 20)
+                for one in held:
+                    one[5].done()
+                held.clear()
+                subject.link.settle()
+                await asyncio.sleep(0)
+    assert subject.poison == [b"3", b"6"]
+    assert subject.payloads == [b"%d" % mid for mid in range(1, 21) if mid not in (3, 6)]
+    assert acks == [*range(1, 21)]
+    assert most[:7] == [1] * 7  # the six, and the first that is new
+    assert max(most) > 1
+    assert not suspects.is_careful("main")
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+@on_uvloop
+async def test_after_one_end_all_is_as_usual(tmp_path: Path, ends: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome(present=True)
+        peer.write(b"".join(publish(b"a/b", b"%d" % mid, 1, mid, flags=8) for mid in range(1, 11)))
+        await until(lambda: len(subject.got) == 10)
+        assert suspects.is_on is (ends == 1)
+        peer.write(publish(b"a/b", b"11", 1, 11))
+
+    def take(got: list[Inbound]) -> None:
+        sizes.append(len(got))
+        for one in got:
+            one[5].done()
+
+    sizes: list[int] = []
+    suspects = after_ends(tmp_path / "stage", ends)
+    async with Server(script) as server:
+        subject = Subject(settings(server.port), take, suspects)
+        async with running(subject):
+            await until(lambda: len(subject.got) == 11)
+    assert max(sizes) > 1
+    assert not suspects.is_on  # it got further: another end is the first

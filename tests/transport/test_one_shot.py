@@ -26,6 +26,19 @@ def test_gives_the_result_or_the_error_and_leaves_no_thread(run: Any) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), StopIteration()])
+def test_what_would_end_a_loop_is_an_error_like_any_other(run: Any, error: BaseException) -> None:
+    def fail() -> int:
+        raise error
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=f"one: {type(error).__name__}"):
+            await in_one_shot_thread("one", fail, lambda _: None)
+        await until(lambda: threading.active_count() == IDLE_THREADS)
+
+    run(main())
+
+
 @pytest.mark.parametrize("is_early", [True, False])
 def test_what_nobody_waits_for_any_more_is_discarded_once(run: Any, is_early: bool) -> None:
     async def main() -> None:
