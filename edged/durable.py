@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-NEW = ".new"
+NEW, ASIDE = ".new", ".aside"
 
 
 def sync(path: Path) -> None:
@@ -37,3 +37,14 @@ def replaced(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
         new.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Takes a file that is damaged, or none of ours, out of the way, in the place of one from before: for those who want to know
+    why. Returns where it is, or was left."""
+    aside = path.with_name(path.name + ASIDE)
+    try:
+        path.replace(aside)
+    except OSError:  # a folder may not be written, or a folder is there
+        return path
+    return aside

@@ -2,6 +2,10 @@
 
 The number of the stage is a byte in a mapped file, which outlives any end of the process: the next start reads it. A stage
 that holds the loop for more than 50 ms is told to `on_slow`, by name.
+
+The marks are in memory of our own, and the kernel copies each into the mapped file: where somebody cut the file short, or its
+disk has no room for the page, that is an error, and a store of ours would be the end of the process (SIGBUS). A plain write
+would do as well, and have the disk note the time of each.
 """
 
 from __future__ import annotations
@@ -9,9 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from edged.durable import set_aside
+from edged.plain_file import UnfitFile, read_plain
 
 SLOW_NS = 50_000_000
 LOOP, WORKER = 0, 1
@@ -29,19 +37,23 @@ class Stages:
         self.on_slow = on_slow
         self._now = now
         self._names: list[str] = [""]
-        self._marks: Any = mmap.mmap(-1, _SIZE)
+        self._marks = _Marks()
         self._told = 0
 
     def keep_in(self, path: Path) -> list[str]:
         """Keeps the marks in a file from now on; returns the stages that the process before was in when it ended, if it had no
-        time to say so. To be called before `wrap`. Raises OSError where no such file can be had."""
+        time to say so. To be called before `wrap`. Raises OSError where no such file can be had, and `UnfitFile` where one was
+        that is none of ours: it is set aside, and a new one kept."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.truncate(_SIZE)
-            marks = mmap.mmap(file.fileno(), _SIZE)
-        found = _read(marks)
-        marks[:] = bytes(_SIZE)
-        self._marks = marks
+        try:
+            found = _read(read_plain(path, _SIZE))
+        except FileNotFoundError:
+            found = []
+        except UnfitFile:
+            set_aside(path)
+            self._marks.keep_in(path)
+            raise
+        self._marks.keep_in(path)
         return found
 
     def close(self) -> None:
@@ -93,12 +105,53 @@ class Stages:
         return len(self._names) - 1
 
 
-def _read(marks: Any) -> list[str]:
-    """The names of the stages that are marked; none in a file that is new, or none of ours."""
-    numbers = [marks[place] for place in (LOOP, WORKER) if marks[place]]
+class _Marks:
+    """Bytes in memory, copied into a file as they are set."""
+
+    def __init__(self) -> None:
+        self._source = os.memfd_create("edged-stages")
+        os.ftruncate(self._source, _SIZE)
+        self._own = mmap.mmap(self._source, _SIZE)
+        self._kept = memoryview(bytearray(_SIZE))
+        self._places = [[self._kept[at : at + 1]] for at in range(_NAMES_AT)]
+
+    def keep_in(self, path: Path) -> None:
+        """Copies into this file from now on. Raises OSError."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, _SIZE)
+            os.posix_fallocate(fd, 0, _SIZE)
+            self._kept = memoryview(mmap.mmap(fd, _SIZE))
+        finally:
+            os.close(fd)
+        self._places = [[self._kept[at : at + 1]] for at in range(_NAMES_AT)]
+        self[0:_SIZE] = bytes(_SIZE)
+
+    def __getitem__(self, at: int) -> int:
+        return self._own[at]
+
+    def __setitem__(self, at: int | slice, value: Any) -> None:
+        self._own[at] = value
+        try:
+            if isinstance(at, int):
+                os.preadv(self._source, self._places[at], at)
+            else:
+                os.preadv(self._source, [self._kept[at]], at.start or 0)
+        except OSError:  # EFAULT: the file has no such page any more
+            pass
+
+    def __del__(self) -> None:
+        os.close(self._source)
+
+
+def _read(marks: bytes) -> list[str]:
+    """The names of the stages that are marked; none in a file that is new. Raises `UnfitFile` for one that is none of ours."""
+    if not any(marks):
+        return []
     length = int.from_bytes(marks[_NAMES_AT : _NAMES_AT + 4], "little")
     try:
+        numbers = [marks[place] for place in (LOOP, WORKER) if marks[place]]
         names = json.loads(marks[_NAMES_AT + 4 : _NAMES_AT + 4 + length])
         return [str(names[number]) for number in numbers]
-    except (ValueError, IndexError, TypeError, KeyError):
-        return []
+    except (ValueError, IndexError, TypeError, KeyError, RecursionError) as error:
+        raise UnfitFile(f"damaged: {error}") from None

@@ -22,6 +22,7 @@ from edged.budget import has_memory_cgroup
 from edged.clock import Clock
 from edged.errors import EX_OK
 from edged.model.runner import Loaded
+from edged.plain_file import UnfitFile
 from edged.process import say
 from edged.report import load_text, plan_json, plan_text
 from edged.runtime import saved
@@ -117,6 +118,9 @@ def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
     """Where the process before ended, if it had no time to say so: a crash, a hang that systemd ended, a power cut."""
     try:
         ended_in = stages.keep_in(path)
+    except UnfitFile as error:
+        logger.warning("stages set aside", path=str(path), reason=str(error), lost="where the last run ended, if it did not stop")
+        return []
     except OSError as error:
         logger.warning("stages not noted", path=str(path), reason=error.strerror)
         return []
