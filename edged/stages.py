@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edged.durable import set_aside
-from edged.plain_file import UnfitFile, read_plain
+from edged.durable import read_kept
 
 SLOW_NS = 50_000_000
 LOOP, WORKER = 0, 1
@@ -42,19 +41,11 @@ class Stages:
 
     def keep_in(self, path: Path) -> list[str]:
         """Keeps the marks in a file from now on; returns the stages that the process before was in when it ended, if it had no
-        time to say so. To be called before `wrap`. Raises OSError where no such file can be had, and `UnfitFile` where one was
-        that is none of ours: it is set aside, and a new one kept."""
+        time to say so. To be called before `wrap`. Raises OSError where no such file can be had."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            found = _read(read_plain(path, _SIZE))
-        except FileNotFoundError:
-            found = []
-        except UnfitFile:
-            set_aside(path)
-            self._marks.keep_in(path)
-            raise
+        found = read_kept(path, _SIZE, _read, "stages", lost="where the last run ended, if it did not stop")
         self._marks.keep_in(path)
-        return found
+        return found or []
 
     def close(self) -> None:
         """The process ends in good order: in no stage."""
@@ -145,13 +136,10 @@ class _Marks:
 
 
 def _read(marks: bytes) -> list[str]:
-    """The names of the stages that are marked; none in a file that is new. Raises `UnfitFile` for one that is none of ours."""
-    if not any(marks):
+    """The names of the stages that are marked; none in a file that is new. Raises what decoding raises."""
+    numbers = [marks[place] for place in (LOOP, WORKER) if marks[place]] if any(marks) else []
+    if not numbers:
         return []
     length = int.from_bytes(marks[_NAMES_AT : _NAMES_AT + 4], "little")
-    try:
-        numbers = [marks[place] for place in (LOOP, WORKER) if marks[place]]
-        names = json.loads(marks[_NAMES_AT + 4 : _NAMES_AT + 4 + length])
-        return [str(names[number]) for number in numbers]
-    except (ValueError, IndexError, TypeError, KeyError, RecursionError) as error:
-        raise UnfitFile(f"damaged: {error}") from None
+    names = json.loads(marks[_NAMES_AT + 4 : _NAMES_AT + 4 + length])
+    return [str(names[number]) for number in numbers]

@@ -178,7 +178,7 @@ def test_a_row_that_a_step_cannot_take_is_named(folder: Path, largest: float, sa
     [
         ("steps.py", 'expected "file.py:function"'),
         ("steps.py:1x", 'expected "file.py:function"'),
-        ("none.py:f", r"none.py: No such file or directory"),
+        ("none.py:f", r"none.py is not there"),
         ("steps.py:fft", "there is no function fft; there are: Limits, spectrum, magnitude"),
         ("steps.py:constant", "there is no function constant"),
         ("bad.py:f", r"bad.py: SyntaxError"),

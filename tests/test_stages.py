@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from edged.plain_file import UnfitFile
 from edged.stages import MOST, SLOW_NS, Stages
 
 
@@ -72,8 +72,9 @@ def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -
     path = tmp_path / "stage"
     path.write_bytes(data)
     stages = Stages(Hands())
-    with pytest.raises(UnfitFile):
-        stages.keep_in(path)
+    with capture_logs() as logs:
+        assert stages.keep_in(path) == []
+    assert [(line["event"], line["path"]) for line in logs] == [("stages set aside", str(tmp_path / "stage.aside"))]
     assert (tmp_path / "stage.aside").read_bytes() == data
     with stages.on_worker("model.m"):
         (tmp_path / "copy").write_bytes(path.read_bytes())
@@ -82,8 +83,9 @@ def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -
 
 def test_a_pipe_by_its_name_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "stage")
-    with pytest.raises(UnfitFile, match="found a pipe"):
-        Stages(Hands()).keep_in(tmp_path / "stage")
+    with capture_logs() as logs:
+        assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+    assert logs[0]["reason"] == "expected a plain file, found a pipe"
     assert Stages(Hands()).keep_in(tmp_path / "stage") == []
 
 

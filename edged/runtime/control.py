@@ -103,7 +103,7 @@ class Control:
 
 
 def _request(line: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(line)
         if isinstance(found, dict):
             return found

@@ -22,7 +22,6 @@ from edged.budget import has_memory_cgroup
 from edged.clock import Clock
 from edged.errors import EX_OK
 from edged.model.runner import Loaded
-from edged.plain_file import UnfitFile
 from edged.process import say
 from edged.report import load_text, plan_json, plan_text
 from edged.runtime import saved
@@ -91,7 +90,7 @@ def run(path: Path) -> int:
 
 async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any) -> int:
     clock = Clock()
-    kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc())
+    kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc(), prepared.plan.budget)
     stages = Stages(clock.now)
     ended_in = _mark_in(stages, prepared.machine.state_dir / "stage", logger)
     run = kept[0].run if kept is not None else None
@@ -118,9 +117,6 @@ def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
     """Where the process before ended, if it had no time to say so: a crash, a hang that systemd ended, a power cut."""
     try:
         ended_in = stages.keep_in(path)
-    except UnfitFile as error:
-        logger.warning("stages set aside", path=str(path), reason=str(error), lost="where the last run ended, if it did not stop")
-        return []
     except OSError as error:
         logger.warning("stages not noted", path=str(path), reason=error.strerror)
         return []
