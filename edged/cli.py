@@ -48,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edged {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run in the foreground until SIGTERM or Ctrl-C")
+    run.add_argument(
+        "--on-invalid",
+        choices=("last-good", "exit"),
+        default="exit",
+        help="with a file that has errors: run the configuration that ran last for a minute, or exit (exit)",
+    )
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="check a configuration and its models, print the plan and the memory table")
     check.add_argument("--json", action="store_true", help="the plan as JSON")
@@ -113,7 +119,7 @@ def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from edged.runtime.start import run
 
-    return run(arguments.config)
+    return run(arguments.config, arguments.on_invalid)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """The daemon's unix socket: a line of JSON in, a line of JSON out. `edged reload` and its like speak to it.
 
-It lies in the runtime directory under a name that follows from the path of the configuration, so that several daemons can
-run side by side and a command finds the one of its file, also when that file cannot be read just now.
+It lies in the runtime directory under a name that follows from the path of the configuration as it was given: what a link on
+that path leads to may change while the daemon runs. So several daemons can run side by side, and a command finds the one of its
+file, also when that file cannot be read just now. The lock beside it has the path in it, for commands that go another way.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from edged.plain_file import read_plain
+
 MOST_BYTES = 64 * 1024
 MOST_CLIENTS = 8
 MODE = 0o660
+SOCKET, LOCK = ".sock", ".lock"
+MOST_LOCKS = 256
+LOCK_BYTES = 8192
 ANSWER_S = 120.0
 """For an answer: a model may take that long to load and to be tried."""
 
@@ -36,19 +42,42 @@ def folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
 
 
 def socket_name(config: Path) -> str:
-    return f"control-{hashlib.sha256(os.path.realpath(config).encode()).hexdigest()[:12]}.sock"
+    return f"control-{identity(config)}{SOCKET}"
+
+
+def identity(config: Path) -> str:
+    """What tells the daemon of one configuration from that of another: its path, absolute, links and all."""
+    return hashlib.sha256(os.fsencode(config.absolute())).hexdigest()[:12]
+
+
+def find_sockets(config: Path, environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """Where the daemon of a configuration may listen, best first: under the path as it is given, then under any other that leads
+    to the same file now."""
+    yield from (folder / socket_name(config) for folder in folders(environ))
+    real = os.path.realpath(config)
+    for folder in folders(environ):
+        for lock in sorted(folder.glob(f"control-*{LOCK}"))[:MOST_LOCKS]:
+            with contextlib.suppress(OSError, ValueError):
+                _, path, _ = read_plain(lock, LOCK_BYTES).decode().split("\n")
+                if os.path.realpath(path) == real:
+                    yield lock.with_suffix(SOCKET)
 
 
 def socket_path(config: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where this daemon listens: in the first folder that is there and may be written, else in one of its own."""
+    """Where this daemon listens."""
+    return own_folder(environ) / socket_name(config)
+
+
+def own_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The first folder that is there and may be written, else one of its own. Raises OSError."""
     for folder in folders(environ)[:-1]:
         if os.access(folder, os.W_OK | os.X_OK):
-            return folder / socket_name(config)
+            return folder
     folder = folders(environ)[-1]
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to somebody else")
-    return folder / socket_name(config)
+    return folder
 
 
 class Control:
@@ -118,8 +147,7 @@ def _is_served(path: Path) -> bool:
 def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Asks the daemon that runs with `config`. Raises OSError when there is none, or it does not answer."""
     denied: OSError | None = None
-    for folder in folders(environ):
-        path = folder / socket_name(config)
+    for path in find_sockets(config, environ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             one.settimeout(ANSWER_S)
             try:

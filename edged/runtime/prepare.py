@@ -55,7 +55,11 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
 
     `copies_models`: as the daemon does, into the state directory. Where that cannot be done, and where a file is refused of which
     an earlier version is there, that is a warning: a device must start."""
-    draft = read(path)
+    return prepare_draft(read(path), copies_models)
+
+
+def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
+    """The same of what was read, or kept."""
     if draft.config.model:
         available()  # onnxruntime itself belongs to the base that the plan starts from
     gc.collect()
@@ -82,7 +86,7 @@ def plan_draft(
     draft: Draft, machine: Machine, store: Store | None, may_fall_back: bool = False, before: Prepared | None = None
 ) -> Prepared:
     """Plans what was read, for a machine as it is or was. Raises ConfigError."""
-    models = _found(draft.config, store, model_store(machine).root, may_fall_back, before)
+    models = _found(draft.config, store, model_store(machine).root, may_fall_back, before, draft.copy is not None)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
@@ -92,10 +96,16 @@ def plan_draft(
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)
 
 
-def _found(config: Config, store: Store | None, root: Path, may_fall_back: bool, before: Prepared | None) -> dict[str, Found]:
-    """The models of a configuration by name. What did not change since `before` is not read again."""
+def _found(
+    config: Config, store: Store | None, root: Path, may_fall_back: bool, before: Prepared | None, prefers_own: bool
+) -> dict[str, Found]:
+    """The models of a configuration by name. What did not change since `before` is not read again. `prefers_own`: the versions
+    that ran last, whatever the files are now."""
     found: dict[str, Found] = {}
     for name, model in config.model.items():
+        if prefers_own and store is not None and (own := store.current(name)) is not None:
+            found[name] = Found(("", ()), *read_manifest(name, own.path), own)
+            continue
         mark = (str(model.path), mark_of(model.path))
         known = before.models.get(name) if before is not None else None
         if known is not None and known.mark == mark:

@@ -173,8 +173,9 @@ async def test_files_that_somebody_removed_during_an_outage(tmp_path: Path) -> N
             await until(lambda: account.spooled == 10)
             shutil.rmtree(tmp_path / "spool")
             [late] = send(backlog, account, range(10, 11), receipt=True)
+            receipt = late.receipt
             await until(lambda: account.spooled == 11)
-            assert late.receipt.owed == 0
+            assert receipt.owed == 0
             assert spool.state == ("storing", "")
             backlog.begin()
             assert [number(m) for m in await drain(backlog)] == [10]
