@@ -18,8 +18,8 @@ LONGEST_BENCH_S = 3600
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0; 64 for a command line, 69 when no daemon answers or another one runs, 78 for a configuration that cannot be run; 70 for a bug
-    or a failure outside. `edged doctor`: 1 for warnings, 69 for worse."""
+    """Exit status: 0; 64 for a command line, 69 when no daemon answers or another one runs, 78 for a configuration that cannot be
+    run; 70 for a bug or a failure outside. `edged doctor`: 1 for warnings, 69 for worse."""
     arguments = _parser().parse_args(argv)
     process.set_up()
     try:

@@ -177,7 +177,6 @@ async def test_files_that_somebody_removed_during_an_outage(tmp_path: Path) -> N
             await until(lambda: account.spooled == 11)
             assert receipt.owed == 0
             assert spool.state == ("storing", "")
-            backlog.begin()
             assert [number(m) for m in await drain(backlog)] == [10]
             assert (backlog.log.drops.by_reason, backlog.log.balance()) == ({"damaged": 10}, 0)
             await until(lambda: spool.state == ("idle", ""))
