@@ -15,7 +15,7 @@ import structlog
 
 from edged.errors import EX_UNAVAILABLE, Fatal
 from edged.plain_file import UnfitFile, read_plain
-from edged.runtime.control import LOCK, LOCK_BYTES, folders, own_folder, socket_name
+from edged.runtime.control import LOCK, LOCK_BYTES, find_locks, folders, own_folder, socket_name
 
 NAME = "lock"
 
@@ -34,14 +34,15 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         for path, fd in self._held.items():
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             os.close(fd)
 
     def configuration(self) -> None:
         """Raises Fatal when another daemon runs with it."""
         name = Path(socket_name(self._config)).with_suffix(LOCK).name
-        for folder in folders():
-            _must_be_free(folder / name, f"runs with {self._config}", "")
+        for lock in [*(folder / name for folder in folders()), *find_locks(self._config)]:
+            _must_be_free(lock, f"runs with {self._config}", "")
         try:
             folder = own_folder()
         except OSError as error:

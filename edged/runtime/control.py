@@ -54,13 +54,18 @@ def find_sockets(config: Path, environ: Mapping[str, str] = os.environ) -> Itera
     """Where the daemon of a configuration may listen, best first: under the path as it is given, then under any other that leads
     to the same file now."""
     yield from (folder / socket_name(config) for folder in folders(environ))
+    yield from (lock.with_suffix(SOCKET) for lock in find_locks(config, environ))
+
+
+def find_locks(config: Path, environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """The locks of daemons whose path leads to this file now, and of those that a crash left."""
     real = os.path.realpath(config)
     for folder in folders(environ):
         for lock in sorted(folder.glob(f"control-*{LOCK}"))[:MOST_LOCKS]:
             with contextlib.suppress(OSError, ValueError):
                 _, path, _ = read_plain(lock, LOCK_BYTES).decode().split("\n")
                 if os.path.realpath(path) == real:
-                    yield lock.with_suffix(SOCKET)
+                    yield lock
 
 
 def socket_path(config: Path, environ: Mapping[str, str] = os.environ) -> Path:

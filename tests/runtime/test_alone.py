@@ -42,6 +42,15 @@ def test_one_daemon_a_configuration(tmp_path: Path, runtime: Path) -> None:
         third.configuration()
 
 
+def test_another_path_to_the_same_file(tmp_path: Path) -> None:
+    config = tmp_path / "edged.toml"
+    config.touch()
+    (tmp_path / "link.toml").symlink_to(config)
+    with Claims(config) as first, Claims(tmp_path / "link.toml") as second:
+        first.configuration()
+        assert "runs with" in refused(second.configuration)
+
+
 def test_one_daemon_a_state_directory(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with Claims(tmp_path / "a.toml") as first, Claims(tmp_path / "b.toml") as second:
