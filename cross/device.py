@@ -108,6 +108,8 @@ def judge(status: Mapping[str, Any], expected: Iterable[str], known: Iterable[st
             lines.append(f"pipeline {name} gave results before the switch, and now: {reason}")
         else:
             lines.append(f"pipeline {name}: none is due, {reason}")
+    if status.get("config_last_good"):
+        words.add("ill")
     lines += [f"the configuration was refused: {line}" for line in status.get("config_errors", ())]
     return ("ill" if "ill" in words else "wait" if "wait" in words else "well"), lines
 

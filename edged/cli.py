@@ -19,8 +19,8 @@ LONGEST_BENCH_S = 3600
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0; 64 for a command line, 69 when no daemon answers, 78 for a configuration that cannot be run; 70 for a bug
-    or a failure outside. `edged doctor`: 1 for warnings, 69 for worse."""
+    """Exit status: 0; 64 for a command line, 69 when no daemon answers or another one runs, 78 for a configuration that cannot be
+    run; 70 for a bug or a failure outside. `edged doctor`: 1 for warnings, 69 for worse."""
     process.set_up()
     try:
         return _command(argv)
@@ -61,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edged {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run in the foreground until SIGTERM or Ctrl-C")
+    run.add_argument(
+        "--on-invalid",
+        choices=("last-good", "exit"),
+        default="exit",
+        help="with a file that has errors: run the configuration that ran last for a minute, or exit (exit)",
+    )
     run.set_defaults(command=_run)
     check = commands.add_parser("check", help="check a configuration and its models, print the plan and the memory table")
     check.add_argument("--json", action="store_true", help="the plan as JSON")
@@ -129,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
     early = Early().take()  # before seconds of imports
     from edged.runtime.start import run
 
-    return run(arguments.config, early)
+    return run(arguments.config, early, arguments.on_invalid)
 
 
 def _check(arguments: argparse.Namespace) -> int:

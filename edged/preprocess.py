@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from edged.config.files import read_small
+
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Outputs = dict[str, Array]
@@ -249,14 +251,13 @@ def load_function(name: str, folder: Path) -> Callable[[Any], Any]:
     if not file or not function_name.isidentifier():
         raise ValueError(f'"{name}": expected "file.py:function"')
     path = folder / file
+    text = read_small(path)
     # Compiled from its text rather than imported: no bytecode is left in the folder, and an edited file is never stale.
     module = types.ModuleType(f"edged_step_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their own module up
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
+        exec(compile(text, str(path), "exec"), module.__dict__)
     except RAISED as error:
         raise ValueError(f"{path}: {_said(error)}") from error
     function = vars(module).get(function_name)

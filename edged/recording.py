@@ -24,6 +24,8 @@ import msgspec
 from edged.clock import Clock
 
 MAGIC = b"edged recording 1\n"
+MOST_BYTES = 1 << 62
+"""A recording may be as long as a disk: it is never in memory whole."""
 RECORD_BYTES = 64 * 1024 * 1024
 """No record is longer; a length above is damage."""
 
@@ -96,7 +98,7 @@ def read_header(file: BinaryIO) -> Header | None:
         return None
     try:
         return msgspec.json.decode(file.readline(_HEADER_BYTES), type=Header)
-    except msgspec.DecodeError as e:
+    except (msgspec.DecodeError, RecursionError) as e:
         raise ValueError(f"the header of the recording is damaged: {e}") from e
 
 

@@ -9,6 +9,10 @@ that holds the loop for more than 50 ms is told to `on_slow`, by name. The file:
     16..31   hash of the input that is handled alone right now (`suspects.py`); zeros: none
     32..255  hashes of inputs that are known to end the process, the newest last; zeros: none
     256..    the table: its length (4 bytes, little-endian), then the names as a JSON list
+
+The marks are in memory of our own, and the kernel copies each into the mapped file: where somebody cut the file short, or its
+disk has no room for the page, that is an error, and a store of ours would be the end of the process (SIGBUS). A plain write
+would do as well, and have the disk note the time of each.
 """
 
 from __future__ import annotations
@@ -16,9 +20,12 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from edged.durable import read_kept
 
 SLOW_NS = 50_000_000
 LOOP, WORKER = 0, 1
@@ -52,27 +59,23 @@ class Stages:
         self.poison: tuple[bytes, ...] = ()
         self._now = now
         self._names: list[str] = [""]
-        self._marks: Any = mmap.mmap(-1, _SIZE)
+        self._marks = _Marks()
         self._told = 0
 
     def keep_in(self, path: Path) -> list[str]:
         """Keeps the marks in a file from now on; returns the stages that the process before was in when it ended, if it had no
         time to say so. To be called before `wrap`. Raises OSError where no such file can be had."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:
-            file.truncate(_SIZE)
-            marks = mmap.mmap(file.fileno(), _SIZE)
-        last = _read(marks)
-        marks[:] = bytes(_SIZE)
-        self._marks = marks
+        last = read_kept(path, _SIZE, _read, "stages", lost="where the last run ended, if it did not stop") or Last()
+        self._marks.keep_in(path)
         if last.ended_in:
             is_again = last.stage in last.ended_in
             self.stage = last.stage if is_again else last.ended_in[0]
             self.ends = min(last.ends + 1, 255) if is_again else 1
             culprit = (last.alone,) if is_again and last.alone else ()
             self.poison = (*last.poison, *culprit)[-(_NAMES - _POISON) // HASH :]
-            marks[_ENDS] = self.ends
-            marks[_POISON : _POISON + HASH * len(self.poison)] = b"".join(self.poison)
+            self._marks[_ENDS] = self.ends
+            self._marks[_POISON : _POISON + HASH * len(self.poison)] = b"".join(self.poison)
         self._names = [self.stage]
         self._write_names()
         return list(last.ended_in)
@@ -145,15 +148,52 @@ class Stages:
             self._marks[_NAMES : _NAMES + 4 + len(table)] = len(table).to_bytes(4, "little") + table
 
 
-def _read(marks: Any) -> Last:
-    """What a file says; nothing if it is new, or none of ours."""
-    length = int.from_bytes(marks[_NAMES : _NAMES + 4], "little")
-    try:
-        names = json.loads(marks[_NAMES + 4 : _NAMES + 4 + length])
-        ended_in = tuple(str(names[marks[place]]) for place in (LOOP, WORKER) if marks[place])
-        stage = str(names[0])
-    except (ValueError, IndexError, TypeError, KeyError):
+class _Marks:
+    """Bytes in memory, copied into a file as they are set."""
+
+    def __init__(self) -> None:
+        self._source = os.memfd_create("edged-stages")
+        os.ftruncate(self._source, _SIZE)
+        self._own = mmap.mmap(self._source, _SIZE)
+        self._kept = memoryview(bytearray(_SIZE))
+        self._places = [[self._kept[at : at + 1]] for at in range(_NAMES)]
+
+    def keep_in(self, path: Path) -> None:
+        """Copies into this file from now on. Raises OSError."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, _SIZE)
+            os.posix_fallocate(fd, 0, _SIZE)
+            self._kept = memoryview(mmap.mmap(fd, _SIZE))
+        finally:
+            os.close(fd)
+        self._places = [[self._kept[at : at + 1]] for at in range(_NAMES)]
+        self[0:_SIZE] = bytes(_SIZE)
+
+    def __getitem__(self, at: int) -> int:
+        return self._own[at]
+
+    def __setitem__(self, at: int | slice, value: Any) -> None:
+        self._own[at] = value
+        try:
+            if isinstance(at, int):
+                os.preadv(self._source, self._places[at], at)
+            else:
+                os.preadv(self._source, [self._kept[at]], at.start or 0)
+        except OSError:  # EFAULT: the file has no such page any more
+            pass
+
+    def __del__(self) -> None:
+        os.close(self._source)
+
+
+def _read(marks: bytes) -> Last:
+    """What a file says; nothing if it is new. Raises what decoding raises."""
+    if not any(marks):
         return Last()
-    hashes = [bytes(marks[at : at + HASH]) for at in range(_POISON, _NAMES, HASH)]
-    alone = bytes(marks[_ALONE : _ALONE + HASH])
-    return Last(ended_in, stage, marks[_ENDS], alone.strip(b"\0") and alone, tuple(h for h in hashes if any(h)))
+    length = int.from_bytes(marks[_NAMES : _NAMES + 4], "little")
+    names = json.loads(marks[_NAMES + 4 : _NAMES + 4 + length])
+    ended_in = tuple(str(names[marks[place]]) for place in (LOOP, WORKER) if marks[place])
+    hashes = [marks[at : at + HASH] for at in range(_POISON, _NAMES, HASH)]
+    alone = marks[_ALONE : _ALONE + HASH]
+    return Last(ended_in, str(names[0]), marks[_ENDS], alone if any(alone) else b"", tuple(h for h in hashes if any(h)))

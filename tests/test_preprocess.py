@@ -210,7 +210,7 @@ def test_whatever_a_step_raises_is_its_own_fault(folder: Path, text: str) -> Non
     [
         ("steps.py", 'expected "file.py:function"'),
         ("steps.py:1x", 'expected "file.py:function"'),
-        ("none.py:f", r"none.py: No such file or directory"),
+        ("none.py:f", r"none.py is not there"),
         ("steps.py:fft", "there is no function fft; there are: Limits, spectrum, magnitude"),
         ("steps.py:constant", "there is no function constant"),
         ("bad.py:f", r"bad.py: SyntaxError"),

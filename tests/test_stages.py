@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edged.stages import HASH, MOST, SLOW_NS, Stages
 
@@ -59,10 +63,75 @@ def test_who_holds_the_loop_is_named_once() -> None:
     assert told[1:] == [("broken", SLOW_NS + 1)]
 
 
-def test_a_file_that_is_none_of_ours(tmp_path: Path) -> None:
-    for data in (b"", b"\xff" * 100, b"\x01" + bytes(63) + b"\x05\0\0\0[1,2", b"x" * 100_000):
-        (tmp_path / "stage").write_bytes(data)
+@pytest.mark.parametrize(
+    "data",
+    [b"\xff" * 100, b"\x01" + bytes(63) + b"\x05\0\0\0[1,2", b"\x01" + bytes(63) + b"\x90\x1f\0\0" + b"[" * 8080, b"x" * 100_000],
+    ids=["garbage", "cut off", "nested", "large"],
+)
+def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "stage"
+    path.write_bytes(data)
+    stages = Stages(Hands())
+    with capture_logs() as logs:
+        assert stages.keep_in(path) == []
+    assert [(line["event"], line["path"]) for line in logs] == [("stages set aside", str(tmp_path / "stage.aside"))]
+    assert (tmp_path / "stage.aside").read_bytes() == data
+    with stages.on_worker("model.m"):
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["model.m"]
+
+
+def test_a_pipe_by_its_name_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "stage")
+    with capture_logs() as logs:
         assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+    assert logs[0]["reason"] == "expected a plain file, found a pipe"
+    assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+
+
+def test_a_new_file_and_one_that_was_cut_short_name_nothing(tmp_path: Path) -> None:
+    for size in (0, 1, 100):
+        (tmp_path / "stage").write_bytes(bytes(size))
+        assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+
+
+def test_cut_short_while_it_is_used_costs_the_marks_and_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    stages = Stages(Hands())
+    stages.keep_in(path)
+    work = stages.wrap("a", lambda: path.read_bytes())
+    assert work()[0] == 1
+    os.truncate(path, 0)
+    assert work() == b""
+    stages.wrap("b", work)()
+    stages.close()
+    os.truncate(path, 1 << 14)
+    assert work()[0] == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]).returncode:
+        pytest.skip("needs root and mount")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_disk_without_room_is_an_error_at_the_start(small_disk: Path) -> None:
+    (small_disk / "full").write_bytes(bytes(8 * 1024))
+    with pytest.raises(OSError, match="No space left"):
+        Stages(Hands()).keep_in(small_disk / "stage")
+
+
+def test_a_disk_that_has_no_room_any_more(small_disk: Path) -> None:
+    stages = Stages(Hands())
+    stages.keep_in(small_disk / "stage")
+    work = stages.wrap("a", lambda: 7)
+    os.truncate(small_disk / "stage", 0)
+    os.truncate(small_disk / "stage", 1 << 14)
+    (small_disk / "full").write_bytes(bytes(16 * 1024))
+    assert work() == 7
+    (small_disk / "full").unlink()
 
 
 def test_more_stages_than_numbers() -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from edged.config.convert import Finish, Rule
+from edged.config.files import read_small
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
     LARGEST_PICTURE,
@@ -72,25 +72,17 @@ def tls_keys(table: Broker, raw: Raw) -> Wrong:
 def certificates(table: Broker, raw: Raw) -> Wrong:
     for name in ("ca", "cert"):
         path = getattr(table, name)
-        if path is not None:
-            yield from _must_be_file(name, path)
+        if path is None:
+            continue
+        try:
+            read_small(path)
+        except ValueError as error:
+            yield name, str(error)
 
 
 def password_alone(table: Broker, raw: Raw) -> Wrong:
     if table.version == "3.1.1" and table.password is not None and table.username is None:
         yield "password", 'MQTT 3.1.1 has no password without a user; add username, or use version = "5"'
-
-
-def _must_be_file(key: str, path: Path) -> Wrong:
-    try:
-        with path.open("rb"):
-            pass
-    except FileNotFoundError:
-        yield key, f"expected a file, {path} is not there"
-    except IsADirectoryError:
-        yield key, f"expected a file, {path} is a folder"
-    except OSError as error:
-        yield key, f"expected a file, {path} cannot be read: {(error.strerror or 'unknown error').lower()}"
 
 
 def health_interval(table: Health, raw: Raw) -> Wrong:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -145,7 +145,7 @@ class Conversion:
         return self.value(tables[0] if isinstance(raw, dict) else plain, raw, path)
 
     def parsed(self, note: Value, raw: Any, path: KeyPath) -> Any:
-        around = Surroundings(self.around.folder, self.around.environ)
+        around = replace(self.around, warnings=[])
         value = self.attempt(lambda: note.parse(raw, around), path)
         self.problems.extend(Problem(written(path), text, is_warning=True) for text in around.warnings)
         return value

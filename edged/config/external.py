@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+from edged.config.files import read_small
 from edged.config.values import BrokerUrl, Secret, Surroundings, Value
 from edged.config.words import did_you_mean, kind, nearest, shown
 from edged.rights import others_may_read
@@ -134,7 +135,7 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
     """Class names by index: a list, or a file with one a line (empty lines at its end do not count)."""
     names: list[object]
     if isinstance(raw, str) and raw:
-        names = [line.strip() for line in _read_text(around.folder / raw).rstrip().splitlines()]
+        names = [line.strip() for line in _read_text(around.file(raw)).rstrip().splitlines()]
         if not all(names):
             raise ValueError(f"expected one label a line, {around.folder / raw} has an empty line")
     elif isinstance(raw, list) and raw and all(isinstance(x, str) and x for x in raw):
@@ -171,7 +172,7 @@ def _external(raw: object, around: Surroundings) -> str:
     if where == "env":
         return _from_environment(called, around.environ)
     if where == "file":
-        return _read_text(around.folder / called)
+        return _read_text(around.file(called))
     folder = around.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         raise ValueError(
@@ -192,17 +193,9 @@ def _from_environment(variable: str, environ: Mapping[str, str]) -> str:
 
 def _read_text(file: Path, cure: str = "") -> str:
     try:
-        return file.read_text("utf-8").rstrip("\r\n")
-    except FileNotFoundError:
-        raise ValueError(f"{file} is not there{cure}") from None
-    except IsADirectoryError:
-        raise ValueError(f"expected a file, {file} is a folder") from None
-    except PermissionError:
-        raise ValueError(f"{file} may not be read by this user; chown or chmod it") from None
+        return read_small(file, cure).decode().replace("\r\n", "\n").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not UTF-8 text") from None
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {(error.strerror or 'unknown error').lower()}") from None
 
 
 Ext = Annotated[str, Value("ext", ext)]

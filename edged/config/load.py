@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import msgspec
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
 from edged.config.document import Document, SyntaxProblem, parse
+from edged.config.files import MOST_BYTES
 from edged.config.positions import KeyPath, Positions, parse_path, written
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
 from edged.config.values import Surroundings
 from edged.config.words import without_user
 from edged.errors import ConfigError, Problem
+from edged.plain_file import UnfitFile, read_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,27 @@ class Draft:
     config: Config
     positions: Positions
     problems: tuple[Problem, ...]
-    digest: str = ""
-    """Of the file: 8 hex digits of its SHA-256."""
+    content: bytes = field(default=b"", repr=False)
+    files: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+    """What the small files hold that it names: labels, certificates, secrets, steps."""
+    copy: Path | None = None
+    """Where that lies which was read in the place of the file: an earlier state of it."""
+
+    @property
+    def digest(self) -> str:
+        """8 hex digits of the SHA-256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()[:8]
 
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     """What a file says, as far as it can be used. Raises ConfigError when it cannot be read or is no TOML."""
-    document, digest = _document(path)
-    conversion = Conversion(Surroundings(path.absolute().parent, environ), document.positions, RULES, FINISH)
+    return understand(path, _content(path), Surroundings(path.absolute().parent, environ))
+
+
+def understand(path: Path, content: bytes, around: Surroundings, copy: Path | None = None) -> Draft:
+    """The same of what a file holds, or held. Raises ConfigError."""
+    document = _document(copy or path, content)
+    conversion = Conversion(around, document.positions, RULES, FINISH)
     config = conversion.file(document.values)
 
     def line_of(key: str) -> int:
@@ -51,7 +66,7 @@ def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     problems = [*references(document.values, conversion.meant, line_of), *conversion.problems]
     if all(p.is_warning for p in problems):
         problems += unused(document.values)
-    return Draft(path, _sound(config), document.positions, tuple(_once(problems)), digest)
+    return Draft(path, _sound(config), document.positions, tuple(_once(problems)), content, around.files, copy)
 
 
 def _sound(config: Config) -> Config:
@@ -83,7 +98,7 @@ def report(draft: Draft, problems: Iterable[Problem]) -> list[str]:
         path = _as_in_file(parse_path(problem.path), draft.positions)
         line, column = draft.positions.locate(path, problem.at)
         key = f"{written(path)}: " if path else ""
-        lines.append((line, column, f"{draft.path}:{line}:{column}: {key}{without_user(problem.text)}"))
+        lines.append((line, column, f"{draft.copy or draft.path}:{line}:{column}: {key}{without_user(problem.text)}"))
     return [text for _, _, text in sorted(lines, key=lambda one: one[:2])]
 
 
@@ -113,17 +128,21 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
             yield problem
 
 
-def _document(path: Path) -> tuple[Document, str]:
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return read_plain(path, MOST_BYTES)
     except FileNotFoundError:
         raise ConfigError([f"{path}: there is no such file"]) from None
-    except IsADirectoryError:
-        raise ConfigError([f"{path}: expected a file, found a folder; did you mean {path / 'edged.toml'}?"]) from None
     except PermissionError:
         raise ConfigError([f"{path}: may not be read by this user; chown or chmod it"]) from None
+    except UnfitFile as error:
+        said = f"expected a file, found a folder; did you mean {path / 'edged.toml'}?" if path.is_dir() else str(error)
+        raise ConfigError([f"{path}: {said}"]) from None
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {(error.strerror or 'unknown error').lower()}"]) from None
+
+
+def _document(path: Path, content: bytes) -> Document:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -132,6 +151,6 @@ def _document(path: Path) -> tuple[Document, str]:
         found = f"expected UTF-8 text, found the byte 0x{content[error.start]:02X}; save the file as UTF-8"
         raise ConfigError([f"{path}:{line}:{column}: {found}"]) from None
     try:
-        return parse(text), hashlib.sha256(content).hexdigest()[:8]
+        return parse(text)
     except SyntaxProblem as problem:
         raise ConfigError([f"{path}:{problem.line}:{problem.column}: {problem.text}"]) from None

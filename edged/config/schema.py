@@ -51,6 +51,7 @@ from edged.config.values import (
     Share,
     Silence,
     Size,
+    SmallFile,
     Span,
     Speed,
     StepName,
@@ -229,8 +230,8 @@ class Broker(Table, frozen=True, kw_only=True):
     ] = None
     username: Annotated[Ext | None, Key("the user's name at the broker")] = None
     password: Annotated[SecretText | None, Key("the user's password")] = None
-    ca: Annotated[FilePath | None, Key("certificates that may sign the broker's", default="the system's")] = None
-    cert: Annotated[FilePath | None, Key("client certificate (mutual TLS); needs `key`")] = None
+    ca: Annotated[SmallFile | None, Key("certificates that may sign the broker's", default="the system's")] = None
+    cert: Annotated[SmallFile | None, Key("client certificate (mutual TLS); needs `key`")] = None
     key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form, without a pass phrase; needs `cert`")] = (
         None
     )

@@ -2,11 +2,12 @@
 
 Each `Value` pairs a type's name, as the reference page says it, with a function that turns what stood in the TOML file
 into what the program uses, or raises ValueError with "expected ..., found ...". Nothing here knows which key it parses, and
-nothing looks outside the file: what does is in `external`.
+nothing but `Surroundings` looks outside the file: what does is in `external`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from edged.config.files import read_small
 from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
 from edged.config.words import nearest, quoted, shown
 from edged.topics import parse_filter, parse_template
@@ -106,11 +108,22 @@ class Function(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a value may refer to outside the file. `warnings` collects remarks on the value being parsed."""
+    """What a value may refer to outside the file. `warnings` collects remarks on the value being parsed, `files` what the small
+    files hold that values name. `copies`: files to be read in the place of others, by these."""
 
     folder: Path
     environ: Mapping[str, str]
     warnings: list[str] = field(default_factory=list)
+    files: dict[Path, bytes] = field(default_factory=dict, repr=False)
+    copies: Mapping[Path, Path] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Where to read a small file that is named."""
+        path = self.folder / name
+        where = self.copies.get(path, path)
+        with contextlib.suppress(ValueError):  # who reads it says what is wrong with it
+            self.files[path] = read_small(where)
+        return where
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +454,10 @@ def path(raw: object, around: Surroundings) -> Path:
     return around.folder / raw
 
 
+def small_file(raw: object, around: Surroundings) -> Path:
+    return around.file(str(path(raw, around)))
+
+
 PROVIDER_SLIPS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecutionprovider": "cpu"} | {
     "cudaexecutionprovider": "cuda",
     "tensorrtexecutionprovider": "tensorrt",
@@ -517,7 +534,7 @@ def function(raw: object, around: Surroundings) -> Function:
     file, colon, called = raw.rpartition(":")
     if not colon or not file.endswith(".py") or not called.isidentifier():
         raise ValueError(f"expected {wanted}, found {shown(raw)}")
-    return Function(around.folder / file, called)
+    return Function(around.file(file), called)
 
 
 STEPS = ("normalize", "detrend", "resize")
@@ -598,6 +615,7 @@ DType = Annotated[str, Value("type", dtype)]
 Samples = Annotated[Span, Value("samples or duration", span)]
 DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 FilePath = Annotated[Path, Value("path", path)]
+SmallFile = Annotated[Path, Value("path", small_file)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
 Constant = Annotated[Any, Value("number, list", constant)]

@@ -29,7 +29,7 @@ from edged.doctor.facts import Broker, Daemon, Facts, Onnx, Port, Process, Queue
 from edged.doctor.look import Disk, Login
 from edged.doctor.wanted import Wanted
 from edged.errors import Retryable
-from edged.runtime.control import folders, socket_name
+from edged.runtime.control import find_sockets
 from edged.transport.mqtt_connect import Connector
 from edged.transport.mqtt_settings import LinkSettings
 from edged.transport.serial_port import find
@@ -194,10 +194,10 @@ async def look_at(link: LinkSettings) -> Broker:
 def daemon(config: Path) -> Daemon:
     """The one that runs with this configuration, by whom its control socket belongs to."""
     is_closed = False
-    for folder in folders():
+    for path in find_sockets(config):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             try:
-                one.connect(str(folder / socket_name(config)))
+                one.connect(str(path))
             except PermissionError:
                 is_closed = True
             except OSError:

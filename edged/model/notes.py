@@ -4,7 +4,7 @@
     engines/<id>.<rung>.json       what came of trying a model there; `<id>` names all that it depends on
 
 A note is in doubt (`.doubt`) while the daemon itself loads what it speaks of: a library that ends the process then is tried in a
-process of its own again at the next start. Notes that cannot be read or written are none.
+process of its own again at the next start. Notes that cannot be read or written are none; what is damaged is set aside.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from typing import TypeVar
 
 import msgspec
 
+from edged.config.units import KIB
+from edged.durable import read_kept
 from edged.model.gpu import Found
 from edged.model.providers import Probe
 
 T = TypeVar("T")
 DOUBT = ".doubt"
+MOST_BYTES = 64 * KIB
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -72,9 +75,8 @@ class Notes:
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    return None
+    decoder = msgspec.json.Decoder(kind)
+    return read_kept(path, MOST_BYTES, decoder.decode, "note", lost="the time to try it again")
 
 
 def _write(path: Path, value: Probe | Seen) -> None:

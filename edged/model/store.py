@@ -29,8 +29,8 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from edged.config.units import MIB, in_mib
-from edged.durable import NEW, replaced, sync
+from edged.config.units import KIB, MIB, in_mib
+from edged.durable import NEW, read_kept, replaced, sync
 from edged.errors import Problem
 from edged.model.manifest import Manifest, hash_file, read_manifest
 from edged.model.onnx_copy import Weights, written
@@ -42,6 +42,7 @@ BLOCK = 1 << 20
 MODEL = "model.onnx"
 NOTE, MAX_NOTE = "copied", 1 << 20
 COPY = re.compile(r"[0-9a-f]{64}")
+POINTER_BYTES = 4 * KIB
 SPARE_BYTES = 4 * MIB
 """Left free on the disk: a log and a saved state must still find room."""
 
@@ -171,21 +172,17 @@ class Store:
         if not self.root.is_dir():
             return
         kept: set[str] = set()
-        for file in self.root.glob("*.json"):
-            pointer = self._pointer(file.stem)
+        for file in self.root.glob("*.json*"):
+            pointer = self._pointer(file.name.partition(".json")[0])
             if pointer is None:
-                return  # it cannot be read now: rather a copy too many
+                return  # it cannot be read, or was set aside: rather a copy too many
             kept |= {pointer.current, pointer.previous or ""}
         for folder in self.root.iterdir():
             if folder.name not in kept and COPY.fullmatch(folder.name.removesuffix(NEW)):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _pointer(self, name: str) -> Pointer | None:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            pointer = msgspec.json.decode(self._file(name).read_bytes(), type=Pointer)
-            if COPY.fullmatch(pointer.current) and COPY.fullmatch(pointer.previous or pointer.current):
-                return pointer
-        return None
+        return read_kept(self._file(name), POINTER_BYTES, _pointer_in, "model's versions", lost="which ran last, and rollback")
 
     def _point(self, name: str, pointer: Pointer) -> None:
         with replaced(self._file(name)) as file:
@@ -346,3 +343,10 @@ def _unfinished(name: str, path: Path) -> Unfinished:
 
 def _refused(name: str, text: str) -> ModelRefused:
     return ModelRefused([Problem(f"model.{name}.path", text)])
+
+
+def _pointer_in(data: bytes) -> Pointer:
+    pointer = msgspec.json.decode(data, type=Pointer)
+    if not (COPY.fullmatch(pointer.current) and COPY.fullmatch(pointer.previous or pointer.current)):
+        raise ValueError("it names no copy")
+    return pointer

@@ -53,6 +53,8 @@ def _status_text(facts: dict[str, Any]) -> str:
         said = [f"{part[counted]} {'results' if kind == 'pipeline' else counted}"] if counted else []
         said += [part["reason"]] if part.get("reason") else []
         lines.append(f"{kind:9} {name:{width}}  {part['state']:12} {'; '.join(said)}".rstrip())
+    if "config_last_good" in facts:
+        lines.append(f"runs the last good configuration, of {facts['config_last_good']}, until the file is right")
     return "\n".join([*lines, *(f"configuration refused: {line}" for line in facts.get("config_errors", ()))])
 
 

@@ -1,7 +1,8 @@
 """The daemon's unix socket: a line of JSON in, a line of JSON out. `edged reload` and its like speak to it.
 
-It lies in the runtime directory under a name that follows from the path of the configuration, so that several daemons can
-run side by side and a command finds the one of its file, also when that file cannot be read just now.
+It lies in the runtime directory under a name that follows from the path of the configuration as it was given: what a link on
+that path leads to may change while the daemon runs. So several daemons can run side by side, and a command finds the one of its
+file, also when that file cannot be read just now. The lock beside it has the path in it, for commands that go another way.
 
 A command believes only a daemon of root, of its own user, or of the user to whom root gave the runtime directory. Whoever
 connects and says nothing, or does not take its answer, costs a place for a moment and keeps nobody out.
@@ -17,11 +18,13 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
+
+from edged.plain_file import read_plain
 
 MOST_BYTES = 64 * 1024
 MOST_CLIENTS = 8
@@ -33,6 +36,9 @@ SILENT_S = 2.0
 """For a request to come, and for an answer to be taken."""
 MOST_ANSWER = 16 * 1024 * 1024
 MODE = 0o660
+SOCKET, LOCK = ".sock", ".lock"
+MOST_LOCKS = 256
+LOCK_BYTES = 8192
 ANSWER_S = 120.0
 """For an answer: a model may take that long to load and to be tried."""
 
@@ -48,33 +54,60 @@ def folders(environ: Mapping[str, str] = os.environ) -> list[Path]:
 
 
 def socket_name(config: Path) -> str:
-    return f"control-{hashlib.sha256(os.path.realpath(config).encode()).hexdigest()[:12]}.sock"
+    return f"control-{identity(config)}{SOCKET}"
+
+
+def identity(config: Path) -> str:
+    """What tells the daemon of one configuration from that of another: its path, absolute, links and all."""
+    return hashlib.sha256(os.fsencode(config.absolute())).hexdigest()[:12]
+
+
+def find_sockets(config: Path, environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """Where the daemon of a configuration may listen, best first: under the path as it is given, then under any other that leads
+    to the same file now."""
+    yield from (folder / socket_name(config) for folder in folders(environ))
+    yield from (lock.with_suffix(SOCKET) for lock in find_locks(config, environ))
+
+
+def find_locks(config: Path, environ: Mapping[str, str] = os.environ) -> Iterator[Path]:
+    """The locks of daemons whose path leads to this file now, and of those that a crash left."""
+    real = os.path.realpath(config)
+    for folder in folders(environ):
+        for lock in sorted(folder.glob(f"control-*{LOCK}"))[:MOST_LOCKS]:
+            with contextlib.suppress(OSError, ValueError):
+                _, path, _ = read_plain(lock, LOCK_BYTES).decode().split("\n")
+                if os.path.realpath(path) == real:
+                    yield lock
 
 
 def socket_path(config: Path, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where this daemon listens: in the first folder that is there and may be written, else in one of its own."""
+    """Where this daemon listens."""
+    return own_folder(environ) / socket_name(config)
+
+
+def own_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The first folder that is there and may be written, else one of its own. Raises OSError."""
     for folder in folders(environ)[:-1]:
         if os.access(folder, os.W_OK | os.X_OK):
-            return folder / socket_name(config)
+            return folder
     folder = folders(environ)[-1]
     folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / socket_name(config)
-    trusted_uids(path)
-    return path
+    trusted_uids(folder)
+    return folder
 
 
-def trusted_uids(path: Path) -> set[int]:
+def trusted_uids(folder: Path) -> set[int]:
     """Users whose socket may lie there. Raises OSError where others can put theirs."""
-    folder, above = path.parent.lstat(), path.parent.parent.stat()
+    facts, above = folder.lstat(), folder.parent.stat()
     trusted = {0, os.getuid()}
     if above.st_uid == 0 and not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        trusted.add(folder.st_uid)  # root made it, as systemd makes /run/edged, and gave it to the daemon's user
-    if not stat.S_ISDIR(folder.st_mode):
-        raise OSError(f"{path.parent} is no folder: whoever put it there is not to be trusted; remove it")
-    if folder.st_uid not in trusted:
-        raise OSError(f"{path.parent} belongs to another user (uid {folder.st_uid}), who is not to be trusted; remove it")
-    if folder.st_mode & stat.S_IWOTH:
-        raise OSError(f"everybody may write to {path.parent}: chmod o-w {path.parent}")
+        trusted.add(facts.st_uid)  # root made it, as systemd makes /run/edged, and gave it to the daemon's user
+    if not stat.S_ISDIR(facts.st_mode):
+        raise OSError(f"{folder} is no folder: whoever put it there is not to be trusted; remove it")
+    if facts.st_uid not in trusted:
+        raise OSError(f"{folder} belongs to another user (uid {facts.st_uid}), who is not to be trusted; remove it")
+    if facts.st_mode & stat.S_IWOTH:
+        raise OSError(f"everybody may write to {folder}: chmod o-w {folder}")
     return trusted
 
 
@@ -165,8 +198,7 @@ def _is_served(path: Path) -> bool:
 def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Asks the daemon that runs with `config`. Raises OSError when there is none that can be trusted, or it does not answer."""
     denied: OSError | None = None
-    for folder in folders(environ):
-        path = folder / socket_name(config)
+    for path in find_sockets(config, environ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
             one.settimeout(ANSWER_S)
             try:
@@ -192,7 +224,7 @@ def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.e
 def _connect(one: socket.socket, path: Path) -> None:
     """Raises OSError, also when what listens there may be somebody else's."""
     found = path.lstat()
-    trusted = trusted_uids(path)
+    trusted = trusted_uids(path.parent)
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in trusted:
         raise OSError(f"{path} is no socket of a daemon to be trusted (uid {found.st_uid}); remove it")
     one.connect(str(path))

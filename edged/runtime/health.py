@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -48,10 +48,24 @@ MOST_ERRORS = 20
 log: Any = structlog.get_logger("edged")
 
 
+class Fallback(NamedTuple):
+    """The file has `errors`; what runs is what ran last without a fault, `kept` then."""
+
+    errors: tuple[str, ...]
+    kept: str
+
+
 class Health:
     """`tick` is called a few times a second; it looks at states once a second and publishes at the configured interval."""
 
-    def __init__(self, assembly: Assembly, clock: Clock, config_hash: str, ended_in: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        assembly: Assembly,
+        clock: Clock,
+        config_hash: str,
+        ended_in: Sequence[str] = (),
+        fallback: Fallback | None = None,
+    ) -> None:
         """`ended_in`: the stages in which the run before ended, if it had no time to say so."""
         self.lag = Histogram()
         self.is_busy = False
@@ -80,7 +94,8 @@ class Health:
         """How long engines have been built for models, in seconds."""
         self._has_built = False
         self._next_engine = 0
-        self._errors: tuple[str, ...] = ()
+        self._errors = fallback.errors if fallback is not None else ()
+        self._last_good = fallback.kept if fallback is not None else ""
         self._at_start: tuple[str, ...] = ()
 
     def adopt(self, assembly: Assembly, config_hash: str) -> None:
@@ -105,15 +120,21 @@ class Health:
         self.event("engine", model=name, ok=ok, **facts)
         self._next_engine = 0
 
-    def say_reload(self, errors: Sequence[str], change: Change | None, why: str) -> None:
-        """What became of a reload: in the log, as an event, and in health until the next one."""
-        self._errors = tuple(errors)
+    def say_reload(self, errors: Sequence[str], change: Change | None, why: str, of_file: bool = True) -> None:
+        """What became of a reload: in the log, as an event, and in health until the next one. `of_file` False: of models only,
+        so that what is wrong with the file still is."""
+        if errors or of_file:
+            self._errors = tuple(errors)
         if errors:
             for line in errors:
                 log.error("configuration", problem=line)
             log.error("reload refused", why=why, problems=len(errors), kept="what ran before")
             self.event("reload", ok=False, why=why, errors=self._places())
         elif change is not None:
+            if self._last_good and of_file:
+                self._last_good = ""
+                log.info("configuration right again", why=why)
+                self.event("reload", ok=True, why=why, before="the last good configuration")
             self._at_start = change.at_start
             facts = {"added": change.added, "changed": change.changed, "removed": change.removed, "at_start": change.at_start}
             said = {key: list(names) for key, names in facts.items() if names}
@@ -244,7 +265,8 @@ class Health:
 
     def status_line(self) -> str:
         """For `systemctl status`."""
-        bad = [f"configuration refused: {self._errors[0]}"] if self._errors else []
+        bad = [f"runs the last good configuration, of {self._last_good}"] if self._last_good else []
+        bad += [f"configuration refused: {self._errors[0]}"] if self._errors else []
         bad += [f"{s.kind} {s.name}: {s.state}" for s in states(self._assembly, self._clock.now()) if s.state not in GOOD]
         results = sum(p.counts.published for p in self._assembly.pipelines.values())
         memory = f"{self.memory.read() // MIB} of {self._plan.budget // MIB} MiB"
@@ -282,10 +304,11 @@ class Health:
             "uptime_s": round((now - self._started) / 1e9, 1),
             "config": self._config_hash,
             **({"config_errors": self._errors[:MOST_ERRORS]} if self._errors else {}),
+            **({"config_last_good": self._last_good} if self._last_good else {}),
             **({"config_at_start": self._at_start} if self._at_start else {}),
             "run": self._assembly.run,
             **({"last_run_ended_in": list(self._ended_in)} if self._ended_in else {}),
-            "state": "healthy" if all(s.state in GOOD for s in found.values()) else "degraded",
+            "state": "healthy" if all(s.state in GOOD for s in found.values()) and not self._last_good else "degraded",
             "memory": self.memory.facts() | _gpu(self._plan.gpu),
             "loop_lag": {**self.lag.summary(), "highest_ms": round(self._lag_highest / 1e6, 1)},
             **(

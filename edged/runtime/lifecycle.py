@@ -167,9 +167,9 @@ class Lifecycle:
         """A reload begins."""
         self._notifier.reloading(time.monotonic_ns() // 1000)
 
-    def say_reload(self, errors: Sequence[str], change: Change | None, why: str) -> None:
+    def say_reload(self, errors: Sequence[str], change: Change | None, why: str, of_file: bool = True) -> None:
         """A reload is over: what became of it, to everybody."""
-        self._health.say_reload(errors, change, why)
+        self._health.say_reload(errors, change, why, of_file)
 
     def say_engine(self, name: str, ok: bool, **facts: Any) -> None:
         """News of an engine that is built for a model."""

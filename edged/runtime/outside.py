@@ -10,8 +10,9 @@ from pathlib import Path
 from edged.config.schema import Config, Function, ReplaySource, SerialSource
 from edged.config.words import did_you_mean, listed
 from edged.errors import Problem
+from edged.plain_file import opened_plain
 from edged.plan.scope import Scope
-from edged.recording import read_header
+from edged.recording import MOST_BYTES, read_header
 from edged.rights import who_may_write
 from edged.transport.port_faults import is_no_port, missing
 from edged.transport.serial_port import find, port_name, ports_here
@@ -97,7 +98,7 @@ def free_bytes(folder: Path) -> int:
 
 def _look_at_recording(at: Scope, source: ReplaySource) -> None:
     try:
-        with source.path.open("rb") as file:
+        with opened_plain(source.path, MOST_BYTES) as (fd, _), open(fd, "rb", closefd=False) as file:
             is_plain = read_header(file) is None
             first_line = file.read(HEADER_BYTES).partition(b"\n")[0]
     except FileNotFoundError:

@@ -58,7 +58,11 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
 
     Models are copied, and only the copies are loaded. `copies_models`: as the daemon does, into the state directory, where what
     an earlier start copied is taken instead of a file that is refused: a device must start. Else for this process alone."""
-    draft = read(path)
+    return prepare_draft(read(path), copies_models)
+
+
+def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
+    """The same of what was read, or kept."""
     if draft.config.model:
         available()  # onnxruntime itself belongs to the base that the plan starts from
     gc.collect()
@@ -86,7 +90,7 @@ def plan_draft(
     draft: Draft, machine: Machine, store: Store | None, may_fall_back: bool = False, before: Prepared | None = None
 ) -> Prepared:
     """Plans what was read, for a machine as it is or was. Without a `store` nothing of it can be loaded. Raises ConfigError."""
-    models = _found(draft.config, store, may_fall_back, before)
+    models = _found(draft.config, store, may_fall_back, before, draft.copy is not None)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
@@ -96,10 +100,16 @@ def plan_draft(
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)
 
 
-def _found(config: Config, store: Store | None, may_fall_back: bool, before: Prepared | None) -> dict[str, Found]:
-    """The models of a configuration by name. What did not change since `before` is not read again."""
+def _found(
+    config: Config, store: Store | None, may_fall_back: bool, before: Prepared | None, prefers_own: bool
+) -> dict[str, Found]:
+    """The models of a configuration by name. What did not change since `before` is not read again. `prefers_own`: the versions
+    that ran last, whatever the files are now."""
     found: dict[str, Found] = {}
     for name, model in config.model.items():
+        if prefers_own and store is not None and (own := store.current(name)) is not None:
+            found[name] = Found(("", ()), store.manifest(name, own), [], own)
+            continue
         mark = (str(model.path), mark_of(model.path))
         known = before.models.get(name) if before is not None else None
         if known is not None and known.mark == mark:

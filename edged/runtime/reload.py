@@ -25,7 +25,7 @@ import msgspec
 from edged import log
 from edged.assemble import Assembly, assemble, load_models
 from edged.clock import Clock
-from edged.config.load import read, report
+from edged.config.load import Draft, read, report
 from edged.config.schema import Config
 from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.attempt import Trial, attempt, limits
@@ -71,7 +71,7 @@ class Switch(Protocol):
 
     async def switch(self, assembly: Assembly, digest: str) -> None: ...
 
-    def say_reload(self, errors: Sequence[str], change: Change | None, why: str) -> None: ...
+    def say_reload(self, errors: Sequence[str], change: Change | None, why: str, of_file: bool = True) -> None: ...
 
     def reloading(self) -> None: ...
 
@@ -93,10 +93,13 @@ class Reloader:
         daemon: Switch,
         clock: Clock,
         logger: Any,
+        on_running: Callable[[Draft], None] = lambda draft: None,
+        refused: Sequence[str] = (),
         build: BuildEngine = build_engine,
         bound_memory: Callable[[Plan | None], object] = lambda plan: None,
     ) -> None:
-        """`bound_memory`: what this process may take from now on: what is left by a plan, or (None) what it likes."""
+        """`on_running` is told what runs from now on; `refused`: the problems of the file at the start, that were said then.
+        `bound_memory`: what this process may take from now on: what is left by a plan, or (None) what it likes."""
         self._running = prepared
         self._bound_memory = bound_memory
         self._build_engine = build
@@ -104,7 +107,8 @@ class Reloader:
         self._clock = clock
         self._log = logger
         self._lock = asyncio.Lock()
-        self._refused = ""  # the problems that were said last
+        self._on_running = on_running
+        self._refused = "\n".join(refused)  # the problems that were said last
         self._asking: asyncio.Task[Answer] | None = None
         self._is_asked_again = False
         self.builds = Builds(self._build, self._promote, self._fail, clock)
@@ -114,6 +118,7 @@ class Reloader:
         models wait for."""
         try:
             self._follow_builds()
+            self._on_running(self._running.draft)
             async for names in Watch(self._files).changes():
                 if "" in names:
                     await self.reload("the file changed", is_asked=False)
@@ -200,8 +205,10 @@ class Reloader:
             loaded = await self._load(before, after, is_trusted)
         except ConfigError as error:
             return self._refuse(tuple(error.lines), why, is_asked)
-        self._refused = ""
+        if rereads:
+            self._refused = ""
         self._running = after
+        self._on_running(after.draft)
         settings = after.draft.config.log
         log.reconfigure(settings.level, settings.format)
         if not change.is_empty:
@@ -213,7 +220,7 @@ class Reloader:
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
         self._follow_builds()
-        self._daemon.say_reload((), change, why)
+        self._daemon.say_reload((), change, why, of_file=rereads)
         for line in after.warnings:
             if line not in before.warnings:
                 self._log.warning("configuration", problem=line)
@@ -321,7 +328,8 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     again though their files did not change. Raises ConfigError."""
     draft = read(before.draft.path) if rereads else before.draft
     store = model_store(before.machine)
-    if rereads and not is_asked and draft.digest == before.draft.digest:
+    is_known = draft.digest == before.draft.digest and before.draft.copy is None
+    if rereads and not is_asked and is_known:
         return None, ()
     known = before if not forgets else None
     after = plan_draft(draft, before.machine, store, before=known)

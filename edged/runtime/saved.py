@@ -23,7 +23,8 @@ import structlog
 from edged.assemble import Assembly
 from edged.clock import Clock
 from edged.config.schema import ReplaySource, SimulateSource
-from edged.durable import replaced
+from edged.config.units import MIB
+from edged.durable import read_kept, replaced
 from edged.plan.change import state_mark, window_mark
 from edged.plan.records import PipelinePlan, Plan
 from edged.stamp import UNFIT
@@ -31,7 +32,7 @@ from edged.states import Saved as SavedState
 from edged.window import Saved
 
 VERSION = 1
-NAME, ASIDE = "saved", "saved.aside"
+NAME = "saved"
 STALE_NS = 24 * 3600 * 10**9
 """Older windows would join today's samples to those of another day."""
 AHEAD_NS = 60 * 10**9
@@ -69,7 +70,7 @@ class Window(msgspec.Struct, array_like=True):
     state: bytes = b""
 
 
-class Unusable(Exception):
+class Unusable(ValueError):
     """The file is not to be used; says why."""
 
 
@@ -124,34 +125,29 @@ def is_monotonic(plan: Plan, p: PipelinePlan) -> bool:
     return time_format is None or time_format.startswith("elapsed_")
 
 
-def load(folder: Path, device: str, now: int) -> tuple[Head, list[Window]] | None:
-    """What the last stop left, once; None if it left nothing that can be used. `now` is UTC in ns."""
+def load(folder: Path, device: str, now: int, max_bytes: int = 64 * MIB) -> tuple[Head, list[Window]] | None:
+    """What the last stop left, once; None if it left nothing that can be used. `now` is UTC in ns; no more than `max_bytes` were
+    ever in memory."""
     path = folder / NAME
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.warning("state not restored", path=str(path), reason=error.strerror)
-        return None
-    try:
+
+    def decode(data: bytes) -> tuple[Head, list[Window]]:
         head, windows = _decode(data)
         if head.device != device:
             raise Unusable(f"it is of the device {head.device}")
         if not -AHEAD_NS <= now - head.time <= STALE_NS:
             age_h = (now - head.time) / 3600e9
             raise Unusable(f"it is {age_h:.0f} hours old" if age_h > 0 else "it is of the future: was the clock set?")
-    except Unusable as error:
-        with contextlib.suppress(OSError):
-            path.replace(folder / ASIDE)
-        log.warning("state set aside", path=str(folder / ASIDE), reason=str(error), lost="windows that were not full")
+        return head, windows
+
+    found = read_kept(path, max_bytes, decode, "state", lost="windows that were not full")
+    if found is None:
         return None
     try:
         path.unlink()
     except OSError as error:  # it would come back after a crash
         log.warning("state not restored", path=str(path), reason=f"cannot be removed: {error.strerror}")
         return None
-    return head, windows
+    return found
 
 
 def _decode(data: bytes) -> tuple[Head, list[Window]]:
@@ -171,7 +167,7 @@ def _decode(data: bytes) -> tuple[Head, list[Window]]:
         if (version := msgspec.msgpack.decode(bodies[0])[0]) != VERSION:
             raise Unusable(f"it has the form {version}, this edged knows {VERSION}")
         return msgspec.msgpack.decode(bodies[0], type=Head), [msgspec.msgpack.decode(b, type=Window) for b in bodies[1:-1]]
-    except (msgspec.MsgspecError, TypeError, IndexError, KeyError) as error:
+    except (msgspec.MsgspecError, TypeError, LookupError, RecursionError) as error:
         raise Unusable(f"it cannot be read: {error}") from None
 
 

@@ -18,26 +18,32 @@ from edged import __version__, log
 from edged.assemble import assemble, connect
 from edged.budget import has_memory_cgroup
 from edged.clock import Clock
-from edged.errors import EX_OK
+from edged.config.load import Draft, read
+from edged.errors import EX_OK, ConfigError
 from edged.model.runner import Loaded
-from edged.process import complain, say
+from edged.process import complain, say, trim
 from edged.report import load_text, plan_json, plan_text
-from edged.runtime import saved
+from edged.runtime import last_good, saved
+from edged.runtime.alone import Claims
 from edged.runtime.control import Control
-from edged.runtime.health import Health
+from edged.runtime.health import Fallback, Health
 from edged.runtime.lifecycle import Lifecycle
 from edged.runtime.notify import Notifier
-from edged.runtime.prepare import Prepared, load, load_or_fall_back, prepare, promote
+from edged.runtime.outside import state_dir
+from edged.runtime.prepare import Prepared, load, load_or_fall_back, prepare, prepare_draft, promote
 from edged.runtime.relief import bound_memory
 from edged.runtime.reload import Reloader
 from edged.runtime.signals import Deadman, Early
 from edged.stages import Stages
 
 T = TypeVar("T")
+EXIT, LAST_GOOD = "exit", "last-good"
+"""What to do at a start with a file that has errors."""
 
 
 def check(path: Path, as_json: bool) -> int:
     """Prints the plan, or raises ConfigError. Models are loaded and run; nothing else is opened."""
+    log.configure("warning")
     prepared = prepare(path)
     plan, loaded = load(prepared)
     if as_json:
@@ -64,35 +70,66 @@ def check(path: Path, as_json: bool) -> int:
     return EX_OK
 
 
-def run(path: Path, early: Early) -> int:
-    """The daemon, from its configuration to its exit status. `early` has the signals until READY."""
-    prepared = prepare(path, copies_models=True)
-    settings = prepared.draft.config.log
-    log.configure(settings.level, settings.format)
+def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
+    """The daemon, from its configuration to its exit status. `early` has the signals until READY; `on_invalid`: what to do with a
+    file that has errors."""
+    log.configure()
     logger: Any = structlog.get_logger("edged")
-    logger.info("starting", version=__version__, config=str(path))
-    for line in prepared.warnings:
-        logger.warning("configuration", problem=line)
-    if not has_memory_cgroup():
-        logger.warning("memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself")
-    warned = prepared.warnings
-    prepared, loaded = load_or_fall_back(prepared)
-    for line in prepared.warnings:
-        if line not in warned:
+    with Claims(path) as claims:
+        claims.configuration()
+        prepared, loaded, fallback = _begin(path, on_invalid, claims)
+        settings = prepared.draft.config.log
+        log.reconfigure(settings.level, settings.format)
+        logger.info("starting", version=__version__, config=str(path))
+        if fallback is not None:
+            for line in fallback.errors:
+                logger.error("configuration", problem=line)
+            logger.error("runs the last good configuration", kept=fallback.kept, file=str(prepared.draft.copy))
+        for line in prepared.warnings:
             logger.warning("configuration", problem=line)
-    promote(prepared, logger)
-    for name, one in loaded.items():
-        for said in (*one.report.reasons, one.report.batching):
-            if said:
-                logger.info("model", model=name, note=said)
-    gc.collect()
-    gc.freeze()  # what lives as long as the process need not be looked at again
-    return on_loop(_serve(prepared, loaded, logger, early))
+        if not has_memory_cgroup():
+            logger.warning(
+                "memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself"
+            )
+        promote(prepared, logger)
+        for name, one in loaded.items():
+            for said in (*one.report.reasons, one.report.batching):
+                if said:
+                    logger.info("model", model=name, note=said)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        return on_loop(_serve(prepared, loaded, logger, early, fallback))
 
 
-async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, early: Early) -> int:
+def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[str, Loaded], Fallback | None]:
+    """What to run: the file, or with `LAST_GOOD` what ran last without a fault, and why. Raises ConfigError when neither can."""
+    try:
+        return *_ready(read(path), claims), None
+    except ConfigError as error:
+        if on_invalid != LAST_GOOD:
+            raise
+        errors = error.lines
+    gc.collect()  # models of the file that were loaded all the same
+    trim()
+    try:
+        found = last_good.find(path)
+        if found is None:
+            raise ConfigError(["there is no last good configuration to run instead: none has run for a minute yet"])
+        draft, kept = found
+        return *_ready(draft, claims), Fallback(tuple(errors), kept)
+    except ConfigError as error:
+        raise ConfigError([*errors, *error.lines]) from None
+
+
+def _ready(draft: Draft, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
+    if all(p.is_warning for p in draft.problems):
+        claims.state(state_dir(draft.config))
+    return load_or_fall_back(prepare_draft(draft, copies_models=True))
+
+
+async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, early: Early, fallback: Fallback | None) -> int:
     clock = Clock()
-    kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc())
+    kept = saved.load(prepared.machine.state_dir, prepared.plan.device, clock.utc(), prepared.plan.budget)
     stages = Stages(clock.now)
     ended_in = _mark_in(stages, prepared.machine.state_dir / "stage", logger)
     run = kept[0].run if kept is not None else None
@@ -100,18 +137,28 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     connect(assembly)
     if kept is not None:
         saved.restore(assembly, *kept, clock)
-    health = Health(assembly, clock, prepared.draft.digest, ended_in)
+    health = Health(assembly, clock, prepared.draft.digest, ended_in, fallback)
     stages.on_slow = health.see_slow
     assembly.suspects.tell = health.say_poison
     bound_memory(prepared.plan)
+    keeper = last_good.Keeper(clock, last_good.HELD_S)
     with closing(Notifier()) as notifier:
         lifecycle = Lifecycle(assembly, health, notifier, clock, Deadman().put_off)
-        reloader = Reloader(prepared, lifecycle, clock, logger, bound_memory=bound_memory)
+        reloader = Reloader(
+            prepared,
+            lifecycle,
+            clock,
+            logger,
+            keeper.running,
+            fallback.errors if fallback is not None else (),
+            bound_memory=bound_memory,
+        )
         lifecycle.on_hangup = reloader.ask
         asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
         async with Control(prepared.draft.path, reloader.answer):
             code = await lifecycle.serve(reloader.run())
+    keeper.stop()
     if lifecycle.keeps_state:
         saved.save(lifecycle.assembly, prepared.machine.state_dir, clock)
     stages.close()

@@ -20,6 +20,8 @@ REPLACED_S = 0.3
 WRITTEN_S = 1.3
 LOOK_S = 1.0
 """Between two looks where the kernel does not tell."""
+MOST_LINKS = 40
+"""The kernel follows no more."""
 MOST_FILES = 256
 """Files looked at in one folder."""
 
@@ -63,9 +65,8 @@ class Watch:
 
     def _add_folders(self, inotify: Inotify) -> None:
         for path in self._files().values():
-            real = Path(os.path.realpath(path))
-            for folder in {path.parent, real.parent, real if real.is_dir() else real.parent}:
-                with contextlib.suppress(OSError):  # it is not there; its parent may tell when it is
+            for folder in folders_of(path):
+                with contextlib.suppress(OSError):  # it is not there; its parent tells when it is
                     inotify.add(str(folder))
 
     def _wait_s(self) -> float | None:
@@ -96,6 +97,29 @@ class Watch:
         for name in self._seen.keys() - files.keys():
             del self._seen[name]
             self._changes.pop(name, None)
+
+
+def folders_of(path: Path) -> set[Path]:
+    """The folders in which something happens when what `path` leads to is saved, replaced, or gone over to by another link
+    anywhere on the way."""
+    found: set[Path] = set()
+    parts, at = list(reversed(path.absolute().parts)), Path()
+    links = 0
+    while parts:
+        name = parts.pop()
+        if name == "..":
+            at = at.parent  # no link is left in it
+            continue
+        before, at = at, at / name
+        if os.path.islink(at) and links < MOST_LINKS:
+            links += 1
+            found.add(before)
+            target = Path(os.readlink(at))
+            parts += reversed(target.parts)
+            at = before if not target.is_absolute() else Path()
+        elif not os.path.exists(at):
+            return found | {before}
+    return found | ({at} if os.path.isdir(at) else set()) | {at.parent}
 
 
 def mark_of(path: Path) -> Mark:

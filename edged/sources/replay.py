@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO
@@ -22,7 +23,8 @@ from edged.config import schema
 from edged.decode import PayloadDecoder, StreamDecoder
 from edged.errors import Retryable
 from edged.flow import Flow
-from edged.recording import Header, read_header, read_records
+from edged.plain_file import opened_plain
+from edged.recording import MOST_BYTES, Header, read_header, read_records
 from edged.records import Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.pictures import beside
@@ -80,7 +82,8 @@ class ReplaySource:
     def _open(self) -> tuple[BinaryIO, Header | None]:
         path = self._settings.path
         try:
-            file = open(path, "rb")  # noqa: SIM115 (the caller closes it)
+            with opened_plain(path, MOST_BYTES) as (fd, _):
+                file = open(os.dup(fd), "rb")  # noqa: SIM115 (the caller closes it)
             try:
                 return file, read_header(file)
             except ValueError:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edged.durable import sync
-from edged.spool.store import SyncFailed
+from edged.plain_file import UnfitFile, opened_plain
+from edged.spool.store import MOST_BYTES, SyncFailed
 
 
 class FileDisk:
@@ -41,13 +42,16 @@ class FileDisk:
         return sorted(files)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        with open(self.root / name, "rb", buffering=0) as f:
-            parts = []
-            while size > 0 and (data := os.pread(f.fileno(), size, offset)):
-                parts.append(data)
-                offset += len(data)
-                size -= len(data)
-            return b"".join(parts)
+        try:
+            with opened_plain(self.root / name, MOST_BYTES) as (fd, _):
+                parts = []
+                while size > 0 and (data := os.pread(fd, size, offset)):
+                    parts.append(data)
+                    offset += len(data)
+                    size -= len(data)
+                return b"".join(parts)
+        except UnfitFile as error:
+            raise OSError(errno.EINVAL, str(error)) from None
 
     def write(self, name: str, offset: int, data: bytes, size: int) -> int:
         path = self.root / name
@@ -55,7 +59,7 @@ class FileDisk:
         if is_new:
             self._make_folder(path.parent)
         self._claim()
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600)
         try:
             before = os.fstat(fd).st_size
             try:
@@ -85,8 +89,9 @@ class FileDisk:
     def replace(self, name: str, data: bytes) -> None:
         path = self.root / name
         new = path.with_name(f"{path.name}.new")
-        new.write_bytes(data)
-        os.replace(new, path)
+        with contextlib.suppress(FileNotFoundError):  # the folder went, and with it what there was to note
+            new.write_bytes(data)
+            os.replace(new, path)
 
     def remove(self, names: Iterable[str]) -> None:
         folders = set()
@@ -95,15 +100,18 @@ class FileDisk:
             path.unlink(missing_ok=True)
             folders.add(path.parent)
         for folder in folders:
-            sync(folder)
+            with contextlib.suppress(FileNotFoundError):
+                sync(folder)
 
     def rename(self, name: str, new: str) -> None:
-        os.replace(self.root / name, self.root / new)
-        sync((self.root / new).parent)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.root / name, self.root / new)
+            sync((self.root / new).parent)
 
     def _claim(self) -> None:
-        if self._lock >= 0:
+        if self._lock >= 0 and os.path.samestat(os.fstat(self._lock), os.stat(self.root)):
             return
+        self.close()  # that folder was removed
         fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

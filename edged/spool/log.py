@@ -105,6 +105,8 @@ class Read:
     stop: int
     end: int
     data: bytes | None = None
+    is_gone: bool = False
+    """Somebody removed the file."""
 
 
 @dataclass(slots=True)
@@ -416,6 +418,14 @@ class Log:
             self._strike(segment.first, segment.end, "overflow")
             self._leave(segment)
         return segment
+
+    def lose(self, segment: Segment) -> int:
+        """Somebody removed the file. Returns how many records went with it that are nowhere else."""
+        before = self.waiting
+        self._strike(segment.first, segment.end, "damaged")
+        if segment in self.segments:
+            self._leave(segment)
+        return before - self.waiting
 
     def take_finished(self, may_close: bool) -> list[Segment]:
         """The files all of whose records are done; the one that takes the next records too if it `may_close`."""

@@ -208,6 +208,8 @@ class Spool:
         for lost in self.store.overflowing():
             self._refuse(lost, "spool_full")
         self._say()
+        if self.store.pending_bytes and self._timer is None and not self.store.fault:  # their file was gone
+            self._plan_commit(self.store.receipts > 0)
         for backlog in self._backlogs.values():
             backlog.look()
             if backlog.on_room is not None:
@@ -231,6 +233,9 @@ class Spool:
 
     def _say(self) -> None:
         """Logs it when the disk begins or ceases to refuse."""
+        for name, count in self.store.gone.items():
+            self._log.error("spool", state="file gone", file=str(self.settings.path / name), lost=count)
+        self.store.gone.clear()
         fault = self.store.fault
         if fault != self._said:
             self._said = fault

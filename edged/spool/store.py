@@ -27,6 +27,8 @@ from edged.telemetry import Drops
 SEGMENT_BYTES = MIB
 TAIL_BYTES = MIB
 """Memory for messages that wait to be written, of all logs together."""
+MOST_BYTES = 16 * MIB
+"""No file of ours is larger: each is read whole."""
 TAIL_READ = 4 * EXTENT
 DONE = "done"
 HOLDING = ".held"
@@ -50,20 +52,21 @@ class Disk(Protocol):
         """Every file with its size in bytes."""
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        """At most `size` bytes from `offset` on."""
+        """At most `size` bytes from `offset` on. Raises FileNotFoundError for a file that somebody removed."""
 
     def write(self, name: str, offset: int, data: bytes, size: int) -> int:
         """Writes `data` at `offset`, zeros up to `size` as far as there is room, and syncs; at offset 0 the file must be new.
-        Returns the file's size. After an error the file is as it was, except after SyncFailed."""
+        Returns the file's size. After an error the file is as it was, except after SyncFailed. Raises FileNotFoundError for one
+        that somebody removed."""
 
     def replace(self, name: str, data: bytes) -> None:
         """Writes a small file whole; after a power cut the old or the new one is there."""
 
     def remove(self, names: Iterable[str]) -> None:
-        """Deletes files that may be gone already, and syncs their folders."""
+        """Deletes files that may be gone already, as their folders may, and syncs those."""
 
     def rename(self, name: str, new: str) -> None:
-        """Renames a file within its folder, and syncs it."""
+        """Renames a file within its folder, and syncs that; if it is there."""
 
     def close(self) -> None:
         """Nothing will be asked for any more."""
@@ -99,6 +102,8 @@ class Job:
         for log, read in self.reads:
             try:
                 read.data = disk.read(f"{log.broker}/{read.segment.name}", read.offset, read.stop - read.offset)
+            except FileNotFoundError:
+                read.is_gone = True
             except OSError as error:
                 self.errors.append(error)
 
@@ -120,7 +125,10 @@ class Store:
     aside: dict[str, int] = field(default_factory=dict)
     fault: str = ""
     refused: Drops = field(default_factory=lambda: Drops("spool"))
+    gone: dict[str, int] = field(default_factory=dict)
+    """Files that somebody removed, and how many records went with each; for whoever says so, and clears it."""
     _removes: list[str] = field(default_factory=list)
+    _failed_removes: list[str] = field(default_factory=list)
     _renames: list[tuple[str, str]] = field(default_factory=list)
     _noted: dict[str, bytes] = field(default_factory=dict)
     _may_write: bool = True
@@ -150,7 +158,12 @@ class Store:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is kept and nothing is left to do."""
-        return not (self._removes or self._renames or any(not log.is_empty or log.segments for log in self.logs.values()))
+        return not (
+            self._removes
+            or self._failed_removes
+            or self._renames
+            or any(not log.is_empty or log.segments for log in self.logs.values())
+        )
 
     def log(self, broker: str) -> Log:
         is_holding = broker.endswith(HOLDING)
@@ -163,7 +176,7 @@ class Store:
     def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool, not_before: int = 0) -> Entry | None:
         """Takes a message, or None: the spool is full and keeps the oldest, or could never hold it. May drop others for it."""
         need = RECORD_BYTES + len(message.topic) + len(message.body)
-        if need + HEAD_BYTES > self.max_bytes:
+        if need + HEAD_BYTES > self.max_bytes or need > MOST_BYTES // 2:
             return None
         while self.bytes + self.bytes_to_come + need > self.max_bytes:
             if self.drops_newest or not self._make_room():
@@ -219,6 +232,7 @@ class Store:
         job = Job()
         if self._is_tick_due:
             self._is_tick_due = False
+            self._removes, self._failed_removes = [*self._removes, *self._failed_removes], []
             for log in self.logs.values():
                 for segment in log.take_finished(may_close=self._is_quiet):
                     self._retire(log, segment)
@@ -239,20 +253,30 @@ class Store:
             if write.error is None:
                 stored += log.wrote()
                 continue
+            if isinstance(write.error, FileNotFoundError) and write.segment.filled:
+                log.failed()
+                self._lose(log, write.segment)
+                continue
             fault = write.error.strerror or str(write.error)
             self._may_write = False
             if not write.segment.filled:
                 self._removes.append(f"{log.broker}/{write.segment.name}")  # whatever there is of it
             log.failed()
         for log, read in job.reads:
+            if read.is_gone:
+                self._lose(log, read.segment)
             log.have_read(read)
         if job.errors:
             fault = fault or job.errors[0].strerror or str(job.errors[0])
-            self._removes += [name for name in job.removes if name not in self._removes]
+            self._failed_removes += [name for name in job.removes if name not in self._failed_removes]
             self._noted.clear()
-        if job.writes or job.errors:
+        has_changed = job.writes or ((job.notes or job.removes or job.renames) and not self.pending_bytes)
+        if has_changed or job.errors:
             self.fault = fault
         return stored
+
+    def _lose(self, log: Log, segment: Segment) -> None:
+        self.gone[f"{log.broker}/{segment.name}"] = log.lose(segment)
 
     def _retire(self, log: Log, segment: Segment) -> None:
         """A file whose records are done is deleted; a damaged one is set aside, for those who want to know why."""
@@ -332,6 +356,9 @@ class Store:
 
     def _open(self, disk: Disk, log: Log, file: str, size: int) -> Segment | None:
         name = f"{log.broker}/{file}"
+        if size > MOST_BYTES:
+            self._set_aside(name, size, "bad")
+            return None
         try:
             head = read_head(disk.read(name, 0, HEAD_BYTES))
             if head.broker != log.broker:
@@ -385,7 +412,7 @@ class Store:
         return segment.first, min(segment.size, HEAD_BYTES)
 
     def _restore(self, disk: Disk, log: Log, files: Mapping[str, int]) -> None:
-        if DONE in files and log.segments:
+        if files.get(DONE, MOST_BYTES) < MOST_BYTES and log.segments:
             try:
                 log.runs = read_done(disk.read(f"{log.broker}/{DONE}", 0, files[DONE]), [s.head for s in log.segments])
             except OSError as error:

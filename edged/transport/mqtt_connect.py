@@ -17,6 +17,7 @@ from typing import Any
 
 from edged.config.external import NO_PASS_PHRASE
 from edged.errors import Retryable
+from edged.plain_file import opened_plain
 from edged.transport.mqtt_settings import LinkSettings
 from edged.transport.one_shot import start_one_shot_thread
 
@@ -24,6 +25,7 @@ SocketAddress = tuple[Any, ...] | str
 Address = tuple[socket.AddressFamily, SocketAddress]
 
 CERT_NOT_YET_VALID, CERT_EXPIRED = 9, 10  # X509_V_ERR_*
+CERTIFICATES_BYTES = 1 << 20
 UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 OTHER_NAME = (62, 64)
 WEAK_KEY = (66, 67)
@@ -151,6 +153,9 @@ def make_context(settings: LinkSettings) -> ssl.SSLContext | None:
     if not settings.url.is_tls:
         return None
     try:
+        for file in filter(None, (settings.ca, settings.cert)):
+            with opened_plain(file, CERTIFICATES_BYTES):  # OpenSSL would wait for the writer of a pipe
+                pass
         context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # Python 3.13 began to insist on extensions that home-made authorities leave out; signatures, dates and names are

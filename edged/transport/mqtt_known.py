@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from edged.durable import replaced
+from edged.durable import read_kept, replaced
 from edged.topics import TopicError, parse_filter
 
 MOST_BYTES = 1 << 20
@@ -75,20 +75,13 @@ class KnownFilters:
                 self._log.warning("subscriptions not noted", path=str(self._path), reason=error.strerror)
 
     def _read(self) -> set[str]:
-        try:
-            with self._path.open("rb") as file:
-                found = json.loads(file.read(MOST_BYTES))
-            if found["client"] == self._owner:
-                return {_checked(topic) for topic in found["filters"]}
-            reason = f"it is the list of client {found['client']!r:.80}, and this is {self._owner!r}"
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
-        except RecursionError:
-            reason = "too deeply nested to be ours"
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            reason = repr(error)
-        self._log.warning("subscriptions forgotten", path=str(self._path), reason=reason)
-        return set()
+        return read_kept(self._path, MOST_BYTES, self._decode, "subscriptions", lost="what to unsubscribe") or set()
+
+    def _decode(self, data: bytes) -> set[str]:
+        found = json.loads(data)
+        if found["client"] != self._owner:
+            raise ValueError(f"it is the list of client {found['client']!r:.80}, and this is {self._owner!r}")
+        return {_checked(topic) for topic in found["filters"]}
 
 
 def _checked(topic: object) -> str:

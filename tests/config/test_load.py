@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.load import Draft, place_of, read, report
+from edged.config.load import Draft, place_of, read, report, understand
 from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
-from edged.config.values import BrokerUrl
+from edged.config.values import BrokerUrl, Surroundings
 from edged.errors import ConfigError, Problem
 
 DEPLOYMENTS = sorted((Path(__file__).parent.parent / "cases" / "deployments").glob("*.toml"))
@@ -216,6 +216,61 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         latin.chmod(0)
         assert said(latin).startswith(": may not be read by this user")
+
+
+def test_files_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 300 << 20)
+    found = {}
+    for name in ("pipe", "zero", "large"):
+        with pytest.raises(ConfigError) as caught:
+            read(tmp_path / name)
+        found[name] = caught.value.lines
+    assert found == {
+        "pipe": [f"{tmp_path}/pipe: expected a plain file, found a pipe"],
+        "zero": [f"{tmp_path}/zero: expected a plain file, found a device"],
+        "large": [f"{tmp_path}/large: expected at most 1.0 MiB, found 300.0 MiB"],
+    }
+
+
+def test_what_it_names_is_there_for_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    (tmp_path / "ca.pem").write_text("certificate")
+    (tmp_path / "secret").write_text("hunter2\n")
+    (tmp_path / "steps.py").write_text("def f(x): return x\n")
+    text = """
+[broker.main]
+url = "mqtts://h"
+ca = "ca.pem"
+username = "u"
+password = { file = "secret" }
+[source.a]
+type = "simulate"
+signal = "sine"
+rate = 1
+[pipeline.p]
+source = "a"
+preprocess = ["steps.py:f"]
+"""
+    path.write_text(text)
+    draft = read(path)
+    assert draft.content == text.encode()
+    assert draft.files == {
+        tmp_path / "ca.pem": b"certificate",
+        tmp_path / "secret": b"hunter2\n",
+        tmp_path / "steps.py": b"def f(x): return x\n",
+    }
+    assert "hunter2" not in repr(draft)
+    copies = {tmp_path / "secret": tmp_path / "copy", tmp_path / "steps.py": tmp_path / "copy.py"}
+    (tmp_path / "copy").write_text("older")
+    (tmp_path / "secret").unlink()
+    kept = understand(path, draft.content, Surroundings(tmp_path, {}, copies=copies), tmp_path / "kept.toml")
+    assert kept.config.broker["main"].password == "older"
+    assert kept.config.broker["main"].ca == tmp_path / "ca.pem"
+    assert kept.config.pipeline["p"].preprocess[0].step == Function(tmp_path / "copy.py", "f")
+    assert report(kept, [Problem("broker.main.ca", "is old")]) == [f"{tmp_path}/kept.toml:4:6: broker.main.ca: is old"]
 
 
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:

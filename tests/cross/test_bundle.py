@@ -69,7 +69,10 @@ def test_every_key_of_the_schema_that_names_a_file_is_known() -> None:
     written = {("Device", "state_dir"), ("Spool", "path")}
     tables = [one for one in vars(schema).values() if isinstance(one, type) and issubclass(one, schema.Table)]
     found = {
-        (t.__name__, key) for t in tables for key, kind in t.__annotations__.items() if re.search(r"\b(FilePath|Labels)\b", kind)
+        (t.__name__, key)
+        for t in tables
+        for key, kind in t.__annotations__.items()
+        if re.search(r"\b(FilePath|SmallFile|Labels)\b", kind)
     }
     assert found == read | written, (
         "a new key that names a file: add it to FILE_KEYS in cross/bundle.py, or here if edged writes to it"

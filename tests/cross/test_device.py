@@ -59,6 +59,9 @@ def test_why() -> None:
         "pipeline d: failing: no such operator",
         "the configuration was refused: edged.toml:1:1: wrong",
     ]
+    fine = status(a={"state": "running", "published": 3})
+    assert judge(fine, [], [], False)[0] == "well"
+    assert judge({**fine, "config_last_good": "2026-11-29T18:30:00Z"}, [], [], False)[0] == "ill"
 
 
 def test_what_is_to_be_expected() -> None:

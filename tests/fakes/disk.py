@@ -51,6 +51,8 @@ class FakeDisk:
             if name in self.cache:
                 raise FileExistsError(errno.EEXIST, "File exists", name)
             self.cache[name] = bytearray()
+        if name not in self.cache:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
         file = self.cache[name]
         before = len(file)
         if self.bad_writes:
@@ -88,7 +90,8 @@ class FakeDisk:
 
     def rename(self, name: str, new: str) -> None:
         self._step()
-        self.cache[new] = self.cache.pop(name)
+        if name in self.cache:
+            self.cache[new] = self.cache.pop(name)
         if name in self.platter:
             self.platter[new] = self.platter.pop(name)
 

@@ -112,6 +112,8 @@ class Daemon:
         the one given to it, in its own process."""
         self._stderr = stderr
         self._within = tuple(within)
+        self.more: tuple[str, ...] = ()
+        """Further arguments of `edged run`."""
         self.config = folder / name
         self.config.write_text(text, encoding="utf-8")
         self._log = folder / f"{name}.log"
@@ -146,7 +148,7 @@ class Daemon:
             environ["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._within, sys.executable, "-m", "edged.cli", "run", "-c", str(self.config)],
+                [*self._within, sys.executable, "-m", "edged.cli", "run", "-c", str(self.config), *self.more],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -119,7 +119,7 @@ def test_the_second_opener_is_refused_and_the_first_hears_everything(broker: Bro
     ):
         state(client, "imu", "running")
         other = text(broker, tmp_path, "imu").replace('id = "t"', 'id = "u"').replace("out/", "second/")
-        with Daemon(tmp_path, other, name="second.toml"):
+        with Daemon(tmp_path, other, name="second.toml", environ={"STATE_DIRECTORY": str(tmp_path / "second")}):
             health = client.health(lambda h: h["sources"]["imu"]["state"] == "busy", device="u")
             assert f"pid {first.process.pid}" in health["sources"]["imu"]["reason"]
             sensor.write(lines(0, 500))

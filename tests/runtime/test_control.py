@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from edged.runtime.alone import Claims
 from edged.runtime.control import MOST_CLIENTS, MOST_SILENT, Control, ask, folders, socket_name, socket_path
 
 ASKED = {"command": "reload", "wait": True}
@@ -71,6 +72,33 @@ async def test_a_socket_that_a_crash_left_is_replaced(environ: Path) -> None:
     (environ / socket_name(config)).touch()
     async with Control(config, answer):
         assert (await asyncio.to_thread(ask, config, ASKED))["ok"]
+
+
+async def test_found_by_the_path_as_it_was_given_though_it_leads_elsewhere_now(environ: Path) -> None:
+    for name in ("1", "2"):
+        (environ / name).mkdir()
+        (environ / name / "edged.toml").touch()
+    (environ / "current").symlink_to("1")
+    given = environ / "current" / "edged.toml"
+    with Claims(given) as claims:
+        claims.configuration()
+        async with Control(given, answer):
+            assert (await asyncio.to_thread(ask, environ / "1" / "edged.toml", ASKED))["ok"]
+            (environ / "new").symlink_to("2")
+            (environ / "new").replace(environ / "current")
+            assert (await asyncio.to_thread(ask, given, ASKED))["ok"]
+            assert (await asyncio.to_thread(ask, environ / "2" / "edged.toml", ASKED))["ok"]
+            with pytest.raises(FileNotFoundError):
+                ask(environ / "1" / "edged.toml", ASKED)
+
+
+async def test_a_request_nested_too_deeply_is_none(environ: Path) -> None:
+    config = environ / "edged.toml"
+    async with Control(config, answer):
+        reader, writer = await asyncio.open_unix_connection(str(environ / socket_name(config)))
+        writer.write(b"[" * 60_000 + b"\n")
+        assert await reader.readline() == b'{"ok": true, "heard": {}}\n'
+        writer.close()
 
 
 def test_where_it_may_be() -> None:

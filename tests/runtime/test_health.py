@@ -7,8 +7,9 @@ import msgspec
 from structlog.testing import capture_logs
 
 from edged.assemble import Assembly
+from edged.plan.change import Change
 from edged.records import NONE
-from edged.runtime.health import Health
+from edged.runtime.health import Fallback, Health
 
 CONFIG = """
 [health]
@@ -123,3 +124,26 @@ async def test_the_network_learns_where_a_file_is_wrong_and_none_of_its_words(
     assert "hunter2" not in str(messages)
     assert [e["problem"] for e in logs if e["event"] == "configuration"] == lines
     assert list(health.snapshot()["config_errors"]) == lines  # for `edged status`, on the machine itself
+
+
+async def test_what_is_wrong_with_the_file_is_said_until_the_file_is_right(make: Callable[[str], Assembly], clock: Any) -> None:
+    a = make('[source.a]\ntype = "simulate"\nsignal = "sine"\nrate = 1\n[pipeline.p]\nsource = "a"\npublish = []\n')
+    clock.pass_s(1)
+    health = Health(a, clock, "", fallback=Fallback(("edged.toml:1:1: wrong",), "2026-11-29T18:30:00Z"))
+    models_only = Change((), (), ("model.m",), ())
+
+    def said() -> tuple[Any, Any, bool]:
+        facts = health.snapshot()
+        is_told = "runs the last good configuration" in health.status_line()
+        return facts.get("config_errors"), facts.get("config_last_good"), is_told
+
+    wrong = (("edged.toml:1:1: wrong",), "2026-11-29T18:30:00Z", True)
+    assert (said(), health.snapshot()["state"]) == (wrong, "degraded")
+    health.say_reload((), models_only, "model m changed", of_file=False)
+    assert said() == wrong
+    health.say_reload(("edged.toml:2:1: worse",), None, "the file changed")
+    assert said() == (("edged.toml:2:1: worse",), "2026-11-29T18:30:00Z", True)
+    with capture_logs() as logs:
+        health.say_reload((), Change((), (), (), ()), "the file changed")
+    assert said() == (None, None, False)
+    assert [line["event"] for line in logs] == ["configuration right again"]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edged.assemble import Assembly
+from edged.durable import ASIDE
 from edged.records import Block
 from edged.runtime import saved
-from edged.runtime.saved import ASIDE, NAME, STALE_NS
+from edged.runtime.saved import NAME, STALE_NS
 from tests.models import total
 
 TEXT = """
@@ -107,7 +108,7 @@ async def test_what_cannot_be_used_is_set_aside(make: Any, tmp_path: Path, clock
             data[:] = b"what is this?"
     (tmp_path / NAME).write_bytes(data)
     assert saved.load(tmp_path, device, now) is None
-    assert (tmp_path / ASIDE).read_bytes() == data
+    assert (tmp_path / f"{NAME}{ASIDE}").read_bytes() == data
     assert saved.load(tmp_path, device, now) is None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.runtime import watch as module
-from edged.runtime.watch import Watch, mark_of
+from edged.runtime.watch import Watch, folders_of, mark_of
 
 LIMIT_S = 10
 
@@ -49,6 +49,44 @@ async def test_a_symlink_to_another_folder(tmp_path: Path) -> None:
     other.replace(link)
     assert await following(changes) == {""}
     await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_release_is_gone_over_to(tmp_path: Path) -> None:
+    """`releases/current`, and the `..data` of Kubernetes: the link is not the file itself."""
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "edged.toml").write_text(name)
+    (tmp_path / "current").symlink_to("1")
+    (tmp_path / "..data").symlink_to("1")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "edged.toml").symlink_to("../..data/edged.toml")
+    files = {"release": tmp_path / "current" / "edged.toml", "map": tmp_path / "etc" / "edged.toml"}
+    changes = Watch(lambda: files).changes()
+    await following(changes)
+    for link, name in (("current", "release"), ("..data", "map")):
+        (tmp_path / "new").symlink_to("2")
+        (tmp_path / "new").replace(tmp_path / link)
+        assert await following(changes) == {name}
+    await changes.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_was_not_there_with_its_folder(tmp_path: Path) -> None:
+    late = tmp_path / "a" / "edged.toml"
+    changes = Watch(lambda: {"": late}).changes()
+    await following(changes)
+    (tmp_path / "a").mkdir()
+    late.write_text("1")
+    assert await following(changes) == {""}
+    await changes.aclose()  # type: ignore[attr-defined]
+
+
+def test_folders_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "round").symlink_to("round")
+    assert folders_of(tmp_path / "a" / ".." / "link" / "b" / "f") == {tmp_path, tmp_path / "a" / "b"}
+    assert folders_of(tmp_path / "a" / "b") == {tmp_path / "a", tmp_path / "a" / "b"}
+    assert folders_of(tmp_path / "round" / "f") == {tmp_path}
 
 
 async def test_without_inotify_it_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,47 @@ def test_replace_rename_remove(disk: Disk) -> None:
     assert [name for name, _ in disk.list()] == ["main/a.log.bad"]
     with pytest.raises(FileNotFoundError):
         disk.read("main/done", 0, 1)
+
+
+def test_what_somebody_removed(disk: Disk) -> None:
+    disk.write("main/a.log", 0, b"abc", 4096)
+    disk.remove(["main/a.log"])
+    with pytest.raises(FileNotFoundError):
+        disk.write("main/a.log", 3, b"d", 4096)
+    with pytest.raises(FileNotFoundError):
+        disk.read("main/a.log", 0, 3)
+    disk.rename("main/a.log", "main/a.log.bad")
+    assert [name for name, _ in disk.list()] == []
+
+
+def test_a_folder_that_somebody_removed_is_made_again_and_locked_again(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    disk, other = FileDisk(root), FileDisk(root)
+    disk.write("main/a.log", 0, b"abc", 4096)
+    shutil.rmtree(root)
+    with pytest.raises(FileNotFoundError):
+        disk.write("main/a.log", 3, b"d", 4096)
+    disk.replace("main/done", b"1")
+    disk.rename("main/a.log", "main/a.log.bad")
+    disk.remove(["main/a.log"])
+    assert disk.write("main/b.log", 0, b"abc", 4096) == 4096
+    with pytest.raises(OSError, match="another edged uses this folder"):
+        list(other.list())
+    disk.close()
+    assert [name for name, _ in other.list()] == ["main/b.log"]
+    other.close()
+
+
+def test_a_pipe_by_a_files_name_is_an_error(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path)
+    disk.write("main/a.log", 0, b"abc", 4096)
+    (tmp_path / "main" / "a.log").unlink()
+    os.mkfifo(tmp_path / "main" / "a.log")
+    with pytest.raises(OSError, match="expected a plain file, found a pipe"):
+        disk.read("main/a.log", 0, 3)
+    with pytest.raises(OSError, match="No such device"):
+        disk.write("main/a.log", 3, b"d", 4096)
+    disk.close()
 
 
 @pytest.fixture

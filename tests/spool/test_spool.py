@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 import structlog
+from structlog.testing import capture_logs
 
 from edged.clock import Clock
 from edged.records import Message
+from edged.spool.disk import FileDisk
 from edged.spool.settings import SpoolSettings
 from edged.spool.spool import COMMIT_S, SILENCE_S, Backlog, Spool, boot_id
+from edged.spool.store import Disk
 from edged.telemetry import PublishCounts
 from tests.fakes.disk import FakeDisk
 from tests.spool.shelf import BOOT, message, number
@@ -23,7 +27,7 @@ DEADLINE_S = 10.0
 
 
 @asynccontextmanager
-async def running(disk: FakeDisk, **more: Any) -> AsyncIterator[Spool]:
+async def running(disk: Disk, **more: Any) -> AsyncIterator[Spool]:
     spool = Spool(SpoolSettings(Path("/spool"), 1 << 24, **more), disk, Clock(), structlog.get_logger(), BOOT)
     spool.open()
     task = asyncio.get_running_loop().create_task(spool.run())
@@ -205,6 +209,26 @@ async def test_what_the_spool_could_never_hold_costs_nothing_else() -> None:
         send(backlog, account, range(10, 11), size=1 << 20)
         assert account.drops.by_reason == {"overflow": 1}
         assert [number(m) for m in await drain(backlog)] == list(range(10))
+
+
+async def test_files_that_somebody_removed_during_an_outage(tmp_path: Path) -> None:
+    account = PublishCounts("p")
+    with capture_logs() as logs:
+        async with running(FileDisk(tmp_path / "spool")) as spool:
+            backlog = spool.backlog("main")
+            send(backlog, account, range(10))
+            await until(lambda: account.spooled == 10)
+            shutil.rmtree(tmp_path / "spool")
+            [late] = send(backlog, account, range(10, 11), receipt=True)
+            receipt = late.receipt
+            await until(lambda: account.spooled == 11)
+            assert receipt.owed == 0
+            assert spool.state == ("storing", "")
+            assert [number(m) for m in await drain(backlog)] == [10]
+            assert (backlog.log.drops.by_reason, backlog.log.balance()) == ({"damaged": 10}, 0)
+            await until(lambda: spool.state == ("idle", ""))
+    [gone] = [line for line in logs if line.get("state") == "file gone"]
+    assert gone["lost"] == 10
 
 
 async def test_without_room_what_waits_goes_out_from_memory() -> None:

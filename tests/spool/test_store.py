@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from edged.records import Message
 from edged.spool.log import EXTENT, Entry
-from edged.spool.store import TAIL_BYTES, Store
+from edged.spool.store import MOST_BYTES, TAIL_BYTES, Store
 from tests.fakes.disk import FakeDisk, PowerCut
 from tests.scale import scale
 from tests.spool.shelf import fill, make, message, number, take_all, tidy, work
@@ -130,6 +132,69 @@ def test_what_waits_in_memory_is_bounded() -> None:
     assert first is not None
     assert number(first) == len(lost) > 1000
     assert list(disk.list()) == []
+
+
+def test_files_that_somebody_removed_cost_what_was_in_them() -> None:
+    disk = FakeDisk()
+    store, log = make(disk)
+    fill(store, log, disk, range(30))
+    disk.cache.clear()
+    fill(store, log, disk, range(30, 40))
+    assert (store.fault, list(store.gone.values())) == ("", [30])
+    assert [number(m) for m in take_all(store, log, disk)] == list(range(30, 40))
+    disk.cache.clear()
+    for n in range(40, 50):
+        store.put(log, message(n), 0, False)
+    work(store, disk)
+    assert log.drops.by_reason == {"damaged": 30}  # the ten are on their way to the broker
+    assert log.balance() == 0
+
+
+def test_files_that_somebody_removed_are_noticed_by_whoever_reads_them() -> None:
+    disk = FakeDisk()
+    store, log = make(disk)
+    fill(store, log, disk, range(30))
+    disk.cache.clear()
+    assert take_all(store, log, disk) == []
+    tidy(store, disk)
+    assert (store.fault, log.drops.by_reason, log.waiting, store.bytes) == ("", {"damaged": 30}, 0, 0)
+    assert store.is_idle
+
+
+def test_a_fault_ends_when_what_failed_is_done() -> None:
+    class Stubborn(FakeDisk):
+        refuses = True
+
+        def remove(self, names: Iterable[str]) -> None:
+            if self.refuses:
+                raise OSError(errno.EROFS, "Read-only file system")
+            super().remove(names)
+
+    disk = Stubborn()
+    store, log = make(disk)
+    fill(store, log, disk, range(10))
+    for one in take_all(store, log, disk):
+        assert one.record is not None
+        one.record.done()
+    tidy(store, disk)
+    assert store.fault == "Read-only file system"
+    disk.refuses = False
+    tidy(store, disk)
+    assert store.fault == ""
+
+
+def test_a_file_too_large_to_be_ours_is_set_aside_unread() -> None:
+    disk = FakeDisk()
+    store, log = make(disk)
+    fill(store, log, disk, range(10))
+    [name] = [name for name, _ in disk.list() if name.endswith(".log")]
+    disk.cache["main/00000000000000ff-1.log"] = bytearray(MOST_BYTES + 1)
+    disk.cache["main/done"] = bytearray(MOST_BYTES + 1)
+    again, log = make(disk)
+    work(again, disk)
+    assert "main/00000000000000ff-1.log.bad" in dict(disk.list())
+    assert [number(m) for m in take_all(again, log, disk)] == list(range(10))
+    assert name in dict(disk.list())
 
 
 def test_a_disk_that_became_read_only() -> None:

@@ -51,7 +51,7 @@ def test_what_cannot_be_read_is_forgotten(tmp_path: Path, text: str) -> None:
     with capture_logs() as logs:
         assert one.filters == frozenset()
         assert one.filters == frozenset()
-    assert [line["event"] for line in logs] == ["subscriptions forgotten"]  # said, and once
+    assert [line["event"] for line in logs] == ["subscriptions set aside"]  # said, and once
     one.add(["in/a"])
     assert known(path).filters == {"in/a"}
 
