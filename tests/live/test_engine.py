@@ -105,7 +105,7 @@ async def on_stage(tmp_path: Path, providers: str, is_held: bool, act: Callable[
 
         health = Health(assembly, clock, "")
         lifecycle = Lifecycle(assembly, health, notifier, clock)
-        reloader = Reloader(prepared, lifecycle, clock, log, build)
+        reloader = Reloader(prepared, lifecycle, clock, log, build=build)
         health.building = reloader.builds.elapsed_s
         serving = asyncio.create_task(lifecycle.serve(reloader.run()))
         stage = Stage(client, lifecycle, reloader, serving, ended, fails)
