@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from edged.config.units import MIB
-
 PAGE = os.sysconf("SC_PAGE_SIZE")
-LARGEST_DEFAULT = 512 * MIB
+LARGEST_DEFAULT = 512 << 20
 
 
 def resident_bytes() -> int:
