@@ -34,7 +34,7 @@ check: $(VENV)/.dev  ## formatting, lint, types, import rules; writes nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	@$(BIN)/python -m tests.sizes
+	@$(BIN)/python -m tests.support.sizes
 
 fmt: $(VENV)/.dev  ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .

@@ -24,9 +24,9 @@ from cross import target as targets
 from cross import wheels
 from cross.target import Refused, System, Target
 from edged import __version__
-from edged.config.document import SyntaxProblem, parse
+from edged.config.toml.document import SyntaxProblem, parse
 from edged.model.onnx_file import read_onnx
-from edged.process import complain, say
+from edged.system.process import complain, say
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build"

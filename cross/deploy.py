@@ -25,8 +25,8 @@ from cross import bundle, facts
 from cross import target as targets
 from cross.target import Refused
 from edged.errors import Fatal
-from edged.process import complain, say
-from edged.readable import readable
+from edged.system.process import complain, say
+from edged.system.readable import readable
 
 HERE = Path(__file__).parent
 ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=15")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.config.document import parse
+from edged.config.toml.document import parse
 
 TARGETS = Path(__file__).parent / "targets"
 

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from edged import __version__, process
+from edged import __version__
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal
+from edged.system import process
 
 DEFAULT_CONFIG = "/etc/edged/edged.toml"
 LONGEST_BENCH_S = 3600
@@ -130,52 +131,52 @@ def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from edged.runtime.signals import Early
+    from edged.daemon.signals import Early
 
     early = Early().take()  # before seconds of imports
-    from edged.runtime.start import run
+    from edged.commands.run import run
 
     return run(arguments.config, early, arguments.on_invalid)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edged.runtime.start import check
+    from edged.commands.run import check
 
     return check(arguments.config, arguments.json)
 
 
 def _reload(arguments: argparse.Namespace) -> int:
-    from edged.runtime.ask import reload
+    from edged.commands.ask import reload
 
     return reload(arguments.config, arguments.wait, arguments.json)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edged.runtime.ask import status
+    from edged.commands.ask import status
 
     return status(arguments.config, arguments.json)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from edged.runtime.inspect import inspect
+    from edged.commands.inspect import inspect
 
     return inspect(arguments.path, arguments.json)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from edged.doctor.command import doctor
+    from edged.commands.doctor.command import doctor
 
     return doctor(arguments.config or Path(DEFAULT_CONFIG), arguments.config is not None, arguments.json)
 
 
 def _prepare_model(arguments: argparse.Namespace) -> int:
-    from edged.runtime.engine import prepare_model
+    from edged.commands.prepare_model import prepare_model
 
     return prepare_model(arguments.config, arguments.name)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from edged.runtime.bench import bench
+    from edged.commands.bench import bench
 
     if not 0 < arguments.seconds <= LONGEST_BENCH_S:
         process.complain(f"edged bench: --seconds must be above 0, and at most {LONGEST_BENCH_S}")
@@ -184,13 +185,13 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _roll_back(arguments: argparse.Namespace) -> int:
-    from edged.runtime.ask import roll_back
+    from edged.commands.ask import roll_back
 
     return roll_back(arguments.config, arguments.name)
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from edged.runtime.record import record
+    from edged.commands.record import record
 
     if arguments.seconds is not None and not arguments.seconds > 0:
         process.complain("edged record: --seconds must be above 0")

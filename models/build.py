@@ -30,7 +30,7 @@ from onnx.reference import ReferenceEvaluator
 from report import vibration_readme
 from spectra import SIZE, add_spectra, spectra
 
-from edged.signal import CONDITIONS
+from edged.sources.simulation import CONDITIONS
 
 HERE = Path(__file__).parent
 SEED = 20

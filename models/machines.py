@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spectra import RATE_HZ, SIZE, spectra
 
-from edged.signal import CONDITIONS, Machine
+from edged.sources.simulation import CONDITIONS, Machine
 
 SPEEDS_HZ = (14.0, 60.0)  # 840 to 3600 rpm
 HELD_OUT = ((19.0, 22.0), (32.0, 35.0), (52.0, 56.0))

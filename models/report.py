@@ -8,15 +8,15 @@ from machines import HELD_OUT, SPEEDS_HZ, TRAINING, WINDOWS, Fleet
 from numpy.typing import NDArray
 from spectra import RATE_HZ, SIZE
 
-from edged.signal import CONDITIONS
+from edged.sources.simulation import CONDITIONS
 
 PAGE = """\
 # vibration: is this machine healthy?
 
 Tells four conditions of a rotating machine from three axes of acceleration: **{conditions}**.
 
-It has been trained on machines that exist only as equations (`edged/signal.py`). It shows `edged` at work on signals made
-from physics, and it is a fair start for a machine of your own. **It has never met a real machine**: before you trust it
+It has been trained on machines that exist only as equations (`edged/sources/simulation.py`). It shows `edged` at work on signals
+made from physics, and it is a fair start for a machine of your own. **It has never met a real machine**: before you trust it
 with one, record that machine (`edged record`), see what the model says, and train it again with what you recorded.
 
 | | |

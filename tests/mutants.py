@@ -16,7 +16,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests.models import value
+from tests.support.models import value
 
 WEIGHTS = np.arange(1, 7, dtype=np.float32).reshape(3, 2)
 INPUTS, OUTPUTS = [value("x", T.FLOAT, [1, 3])], [value("y", T.FLOAT, [1, 2])]

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config import schema
 from edged.config.units import KIB, MIB, S
 from edged.decode import make_payload_decoder, make_stream_decoder
 from edged.decode.plan import DecodePlan, plan_decode
-from edged.flow import Flow
-from edged.outbox import Outbox
-from edged.receipts import Ledger
+from edged.mqtt.frames import KNOWN_MAX, FrameParser, FrameWriter
+from edged.mqtt.outbox import Outbox
+from edged.mqtt.receipts import Ledger
 from edged.records import NONE, Block, Message, Rows
 from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
 from edged.sources.mqtt import ROUTES, TOPIC_BYTES, Filter, MqttSource, Router
 from edged.sources.replay import PACED_KEYS, ReplaySource
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, Histogram, PublishCounts, Rate
 from edged.topics import parse_filter
-from edged.transport.mqtt_frames import KNOWN_MAX, FrameParser, FrameWriter
 
 
 @contextmanager

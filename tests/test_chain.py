@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import structlog
 
-from edged.assemble import Assembly, assemble, connect, load_models
-from edged.clock import Clock
-from edged.receipts import Ledger
+from edged.clock.clock import Clock
+from edged.daemon.assembly import Assembly, assemble, connect, load_models
+from edged.mqtt.receipts import Ledger
 from edged.records import Block, Receipt
-from tests.models import cells
-from tests.pictures import RED, pixels, png
-from tests.plan.planning import ACCEL, MAIN, planned
+from tests.support.models import cells
+from tests.support.pictures import RED, pixels, png
+from tests.support.planning import ACCEL, MAIN, planned
 
 CHAIN = """
 [pipeline.first]

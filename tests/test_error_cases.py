@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from edged.config.load import read
+from edged.daemon.prepare import plan_draft
 from edged.errors import ConfigError
 from edged.plan.records import Machine
-from edged.runtime.prepare import plan_draft
-from tests.case_models import build
+from tests.support.case_models import build
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "errors").glob("*/edged.toml"))
 PORT_AWAY = "is not there (tried again for ever)"

@@ -6,24 +6,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
-    "align/plan.py": "tests/align/test_aligner.py",
-    "assemble.py": "tests/test_chain.py",
-    "config/units.py": "tests/config/test_values.py",
+    "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
+    "daemon/assembly.py": "tests/test_chain.py",
+    "config/units.py": "tests/config/test_parsers.py",
     "demo/child.py": "tests/demo/test_main.py",
-    "doctor/facts.py": "tests/doctor/test_findings.py",
-    "doctor/probe.py": "tests/doctor/test_gather.py",
+    "commands/doctor/facts.py": "tests/commands/doctor/test_findings.py",
+    "commands/doctor/probe.py": "tests/commands/doctor/test_gather.py",
     "errors.py": "tests/config/test_load.py",
-    "model/child.py": "tests/model/test_attempt.py",
+    "model/trial/child.py": "tests/model/trial/test_attempt.py",
     "model/records.py": "tests/model/test_load.py",
     "plan/records.py": "tests/plan/test_make.py",
-    "runtime/ask.py": "tests/live/test_reload.py",
-    "runtime/prepare.py": "tests/test_error_cases.py",
-    "runtime/record.py": "tests/live/test_main_job.py",
-    "runtime/reload.py": "tests/live/test_reload.py",
-    "runtime/start.py": "tests/test_error_cases.py",
+    "commands/ask.py": "tests/live/test_reload.py",
+    "daemon/prepare.py": "tests/test_error_cases.py",
+    "commands/record.py": "tests/live/test_main_job.py",
+    "daemon/reload.py": "tests/live/test_reload.py",
+    "commands/run.py": "tests/test_error_cases.py",
     "spool/settings.py": "tests/plan/test_spool.py",
-    "transport/mqtt_receiver.py": "tests/transport/test_mqtt_client.py",
-    "transport/mqtt_settings.py": "tests/plan/test_links.py",
+    "mqtt/receiver.py": "tests/mqtt/test_link.py",
+    "mqtt/settings.py": "tests/plan/test_links.py",
 }
 
 

@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from edged import signal
 from edged.model.manifest import read_manifest
+from edged.sources import simulation
 
 MODELS = Path(__file__).parent.parent / "models"
 NAMES = ("vibration", "tiny")
@@ -61,31 +61,33 @@ def test_golden_samples_are_answered(name: str) -> None:
 def test_labels_are_the_conditions_of_the_signal() -> None:
     manifest, _ = read_manifest("vibration", MODELS / "vibration")
     assert manifest is not None
-    assert manifest.labels == signal.CONDITIONS
-    assert manifest.inputs["acceleration"].fields == signal.FIELDS
+    assert manifest.labels == simulation.CONDITIONS
+    assert manifest.inputs["acceleration"].fields == simulation.FIELDS
 
 
 @pytest.mark.parametrize("seed", [0, 1, 4711])
 def test_simulated_machine_is_told_right(seed: int) -> None:
-    blocks = signal.blocks("vibration", seed, RATE_HZ, 50)
-    seconds = signal.CONDITION_S * len(signal.CONDITIONS)
+    blocks = simulation.blocks("vibration", seed, RATE_HZ, 50)
+    seconds = simulation.CONDITION_S * len(simulation.CONDITIONS)
     values = np.concatenate([next(blocks) for _ in range(int(seconds * RATE_HZ / 50))])
-    for condition, recording in zip(signal.CONDITIONS, np.split(values, len(signal.CONDITIONS)), strict=True):
+    for condition, recording in zip(simulation.CONDITIONS, np.split(values, len(simulation.CONDITIONS)), strict=True):
         called = answer("vibration", windows(recording)).argmax(axis=1)
-        assert (called == signal.CONDITIONS.index(condition)).mean() > 0.9
+        assert (called == simulation.CONDITIONS.index(condition)).mean() > 0.9
 
 
-@pytest.mark.parametrize("condition", signal.CONDITIONS)
+@pytest.mark.parametrize("condition", simulation.CONDITIONS)
 def test_unknown_machines_are_told_right(condition: str) -> None:
     rng = np.random.default_rng(5)
     speeds_hz = np.linspace(16, 58, 12)
-    seen = np.concatenate([windows(signal.vibration(rng, RATE_HZ, 1.1, condition, speed, gravity=9.81)) for speed in speeds_hz])
-    assert (answer("vibration", seen).argmax(axis=1) == signal.CONDITIONS.index(condition)).mean() > 0.9
+    seen = np.concatenate(
+        [windows(simulation.vibration(rng, RATE_HZ, 1.1, condition, speed, gravity=9.81)) for speed in speeds_hz]
+    )
+    assert (answer("vibration", seen).argmax(axis=1) == simulation.CONDITIONS.index(condition)).mean() > 0.9
 
 
 def test_turning_the_sensor_changes_nothing() -> None:
     rng = np.random.default_rng(6)
-    seen = np.concatenate([windows(signal.vibration(rng, RATE_HZ, 1.0, c, 27.0)) for c in signal.CONDITIONS])
+    seen = np.concatenate([windows(simulation.vibration(rng, RATE_HZ, 1.0, c, 27.0)) for c in simulation.CONDITIONS])
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     turned = seen @ turn + 9.81 * turn[2]
     np.testing.assert_allclose(answer("vibration", turned), answer("vibration", seen), atol=1e-3)
@@ -94,7 +96,7 @@ def test_turning_the_sensor_changes_nothing() -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.001, 0.1])
 def test_standstill_is_no_fault(noise: float) -> None:
     seen = noise * np.random.default_rng(7).standard_normal((8, SIZE, 3)) + (0.0, 0.0, 9.81)
-    assert (answer("vibration", seen).argmax(axis=1) == signal.CONDITIONS.index("healthy")).all()
+    assert (answer("vibration", seen).argmax(axis=1) == simulation.CONDITIONS.index("healthy")).all()
 
 
 def test_tiny_is_made_again_byte_for_byte() -> None:

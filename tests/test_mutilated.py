@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from edged.config.document import parse
+from edged.commands.run import prepare
+from edged.config.toml.document import parse
 from edged.errors import ConfigError
-from edged.runtime.start import prepare
-from tests.deployments import NAMES, environ, written
+from tests.support.deployments import NAMES, environ, written
 
 VALUE = re.compile(r'"[^"\n]*"|\b\d+(?:\.\d+)?\b|\btrue\b|\{[^{}\n]*\}|\[[^\[\]\n]*\]')
 KEY = re.compile(r"\b(\w+) = ")

@@ -12,7 +12,7 @@ import pytest
 
 from edged import cli
 from edged.config.load import read, report
-from tests.deployments import BESIDE, CASES, environ
+from tests.support.deployments import BESIDE, CASES, environ
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

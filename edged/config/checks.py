@@ -15,6 +15,7 @@ import msgspec
 
 from edged.config.convert import Finish, Rule
 from edged.config.files import read_small
+from edged.config.parsers import STAND_INS, path_of_name
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
     LARGEST_PICTURE,
@@ -40,7 +41,6 @@ from edged.config.schema import (
     When,
 )
 from edged.config.units import MS
-from edged.config.values import STAND_INS, path_of_name
 from edged.config.words import did_you_mean, found_among, quoted, shown
 from edged.topics import parse_filter
 

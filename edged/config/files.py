@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edged.config.units import MIB
-from edged.plain_file import UnfitFile, read_plain
+from edged.system.plain_file import UnfitFile, read_plain
 
 MOST_BYTES = MIB
 

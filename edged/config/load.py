@@ -18,15 +18,15 @@ import msgspec
 
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
-from edged.config.document import Document, SyntaxProblem, parse
 from edged.config.files import MOST_BYTES
-from edged.config.positions import KeyPath, Positions, parse_path, written
+from edged.config.parsers import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
-from edged.config.values import Surroundings
+from edged.config.toml.document import Document, SyntaxProblem, parse
+from edged.config.toml.positions import KeyPath, Positions, parse_path, written
 from edged.config.words import without_user
 from edged.errors import ConfigError, Problem
-from edged.plain_file import UnfitFile, read_plain
+from edged.system.plain_file import UnfitFile, read_plain
 
 
 @dataclass(frozen=True, slots=True)

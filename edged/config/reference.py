@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from edged.config.convert import Attribute, attributes, is_table, tables_in, unwrap, variants
+from edged.config.parsers import Value
 from edged.config.schema import Config, DecodedSource, Several, Source, Table
 from edged.config.units import DURATION_UNITS, SIZE_UNITS
-from edged.config.values import Value
 
 PAGE = Path(__file__).with_name("REFERENCE.md")
 

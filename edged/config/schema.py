@@ -13,8 +13,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.units import KIB, MIB, H, S
-from edged.config.values import (
+from edged.config.parsers import (
     BaseTopic,
     BrokerUrl,
     Constant,
@@ -60,6 +59,7 @@ from edged.config.values import (
     Topic,
     integer,
 )
+from edged.config.units import KIB, MIB, H, S
 
 __all__ = [
     "SOURCE_TYPES",

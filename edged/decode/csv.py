@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_text
 from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
 from edged.records import Reject
-from edged.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 
 _FEW_LINES = 32
 """So few lines are looked at one by one as soon as something is off."""

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from edged.decode.picture_file import UPRIGHT, PictureFile, picture_file
 from edged.decode.plan import DecodePlan
+from edged.decode.resize import PADDING, Size, View, place, sent
 from edged.decode.values import BadPayload, excerpts
 from edged.records import Reject, Rows
-from edged.view import PADDING, Size, View, place, sent
 
 FORMATS = ("JPEG", "PNG")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")

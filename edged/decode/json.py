@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan, PathParts
+from edged.decode.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
 from edged.records import Reject
-from edged.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 
 MAX_DEPTH = 64
 """Arrays and objects within each other."""

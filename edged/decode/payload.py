@@ -12,10 +12,10 @@ from edged.decode.csv import Csv
 from edged.decode.image import Pictures
 from edged.decode.json import Tree
 from edged.decode.plan import DecodePlan
+from edged.decode.refusals import Refusals
 from edged.decode.struct import Records
 from edged.decode.values import Screen, Table, excerpts
 from edged.records import Reject, Rows
-from edged.refusals import Refusals
 
 
 class Format(Protocol):

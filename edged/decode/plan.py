@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edged.config.values import path_of_name
+from edged.config.parsers import path_of_name
+from edged.decode.resize import View
 from edged.errors import Problem
-from edged.view import View
 
 if TYPE_CHECKING:
     from edged.config import schema

@@ -9,14 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from edged.decode.checksum import Checksum, nmea_body
+from edged.decode.checksums import Checksum, nmea_body
 from edged.decode.csv import Csv
-from edged.decode.framing import FrameScanner, LineFramer, Lines
+from edged.decode.frames import FrameScanner, LineFramer, Lines
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
+from edged.decode.refusals import Refusals
 from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
-from edged.refusals import Refusals
 
 
 class StreamDecoder(Protocol):

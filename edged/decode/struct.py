@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
 from edged.records import Reject
-from edged.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
 
 _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""

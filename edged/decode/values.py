@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.refusals import Refusals
 from edged.records import Flags, Reject, Rows, Times
-from edged.refusals import Refusals
 from edged.topics import unfit
 
 KEY_CHARACTERS = 64

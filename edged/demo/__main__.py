@@ -29,7 +29,7 @@ from edged.demo.child import child, stop
 from edged.demo.screen import Screen
 from edged.demo.sensor import Sensor
 from edged.errors import EX_SOFTWARE
-from edged.process import complain, give_up
+from edged.system.process import complain, give_up
 
 CONFIG = Path(__file__).resolve().parents[2] / "models" / "demo.toml"
 STOP_S = 12.0
@@ -87,9 +87,9 @@ def _demonstrate(screen: Screen, events: Events, broker_name: str | None, second
         screen.title(
             "configuration", os.path.relpath(CONFIG) if config == CONFIG else f"{config}, made from {os.path.relpath(CONFIG)}"
         )
-        screen.title("daemon's log", str(folder / "edged.log"))
+        screen.title("daemon's log", str(folder / "edged.system.log"))
         with broker(program, folder, port), Sensor(tty, lambda condition: events.put(("truth", condition))):
-            return _watch(screen, events, config, folder / "edged.log", port, settings["device"]["id"], seconds)
+            return _watch(screen, events, config, folder / "edged.system.log", port, settings["device"]["id"], seconds)
 
 
 def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, device: str, seconds: float | None) -> int:

@@ -8,7 +8,7 @@ import re
 import shutil
 from typing import Any, TextIO
 
-from edged.readable import readable
+from edged.system.readable import readable
 
 TIME, CONDITION, SCORE, BAR, LATENCY, MEMORY = 10, 12, 6, 22, 11, 17
 """Widths of the columns. In a narrow terminal the bar goes first, then the memory, then the time."""

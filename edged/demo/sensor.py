@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edged import signal
+from edged.sources import simulation
 
 RATE = 1000
 BLOCK = 50
@@ -49,8 +49,8 @@ class Sensor:
             if self._stop.wait(0.02):
                 return
         start, count, condition = time.monotonic(), 0, ""
-        for block in signal.blocks("vibration", SEED, RATE, BLOCK):
-            now = signal.condition_at(count / RATE)
+        for block in simulation.blocks("vibration", SEED, RATE, BLOCK):
+            now = simulation.condition_at(count / RATE)
             if now != condition:
                 condition = now
                 self._said(condition)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from edged.plain_file import UnfitFile, opened_plain
+from edged.system.plain_file import UnfitFile, opened_plain
 
 MAX_BYTES = 64 << 20  # the file, and what it has unpacked
 MAX_DIRECTORY = 64 << 10

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.budget import resident_bytes
 from edged.errors import Problem
-from edged.model import providers
 from edged.model.fit import Fit, fit
+from edged.model.gpu import providers
+from edged.model.gpu.providers import Choice
 from edged.model.onnx import ORT_TYPES, Arrays, BoundSession, nodes_of, open_session, place_of, plain, run_unbound
-from edged.model.providers import Choice
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow, RunFailed
-from edged.model.state import StatePlan, as_tensor
-from edged.model.trial import Timing, agree, batching, probe_rows
+from edged.model.recurrent import StatePlan, as_tensor
+from edged.model.trial.arithmetic import Timing, agree, batching, probe_rows
+from edged.system.process_memory import resident_bytes
 
 Tell = Callable[[str], object]
 

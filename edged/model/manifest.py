@@ -49,14 +49,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edged.config.document import SyntaxProblem, parse
-from edged.detect import HEADS
+from edged.config.toml.document import SyntaxProblem, parse
 from edged.errors import Problem
-from edged.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
 from edged.model.golden import Golden
+from edged.model.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
 from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
-from edged.model.state import StatePlan, plan_states
-from edged.plain_file import UnfitFile, opened_plain
+from edged.model.recurrent import StatePlan, plan_states
+from edged.results.heads.boxes import HEADS
+from edged.system.plain_file import UnfitFile, opened_plain
 
 MAX_MANIFEST = 1 << 20
 BLOCK = 1 << 20

@@ -20,11 +20,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edged.model import providers
 from edged.model.fit import Fit
+from edged.model.gpu import providers
 from edged.model.records import ModelPlan, OutputRow, RunFailed
-from edged.model.state import StatePlan, as_rows
-from edged.model.trial import split_buckets
+from edged.model.recurrent import StatePlan, as_rows
+from edged.model.trial.arithmetic import split_buckets
 
 CONFIG_ENTRIES = {  # a misspelt key is accepted silently, so a test looks each one up in the library
     "session.intra_op.allow_spinning": "0",  # idle threads would spin away up to a whole core

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from edged.model.protobuf import Wire
-from edged.plain_file import opened_plain
+from edged.system.plain_file import opened_plain
 
 MAX_DEPTH = 24  # subgraphs within subgraphs; real models need four
 MAX_MESSAGES = 1_000_000

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from edged.errors import Problem
+from edged.model.gpu.providers import Options
 from edged.model.manifest import Manifest
-from edged.model.providers import Options
 from edged.records import Slot
 
 Tensors = Mapping[str, NDArray[Any]]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edged.model.records import Feeder, LoadReport, RunFailed, Session
 from edged.model.worker import Workers
 from edged.records import Slot
-from edged.stages import Stages
+from edged.system.hang_recorder import Stages
 from edged.telemetry import Histogram
 
 Arrays = dict[str, NDArray[Any]]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.model.records import ModelPlan
+from edged.mqtt.settings import LinkSettings
 from edged.plan.records import PipelinePlan, Plan, SourcePlan
-from edged.transport.mqtt_settings import LinkSettings
 
 WINDOW, ROWS, SHAPE = "window", "rows", "shape"
 """The units of a pipeline, besides its publishes: what gathers samples, what waits for the model, what becomes of outputs."""

@@ -7,12 +7,12 @@ from itertools import takewhile
 
 from edged.config.schema import Align, Gate
 from edged.config.words import did_you_mean, listed
-from edged.gate import GatePlan
+from edged.pipeline.gate import GatePlan
 from edged.plan.joins import Keys, pace_of
 from edged.plan.records import Stream
 from edged.plan.scope import Scope
-from edged.shape import ENVELOPE, OutputPlan, ResultField, default_of, result_fields
-from edged.when import Condition, plan_condition
+from edged.results.heads.shape import ENVELOPE, OutputPlan, ResultField, default_of, result_fields
+from edged.results.when import Condition, plan_condition
 
 
 def plan_gate(

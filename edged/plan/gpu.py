@@ -9,9 +9,9 @@ from edged.config.schema import Config
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.fit import fit
-from edged.model.gpu import Gpu
+from edged.model.gpu.gpu import Gpu
 from edged.model.records import ModelPlan
-from edged.model.trial import split_buckets
+from edged.model.trial.arithmetic import split_buckets
 from edged.plan.memory import model_row_bytes
 from edged.plan.records import GpuPlan, MemoryLine
 

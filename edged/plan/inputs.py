@@ -8,7 +8,7 @@ import numpy as np
 
 from edged.config.schema import Input
 from edged.config.words import did_you_mean, listed
-from edged.inputs import CHW, HWC, InputPlan, fit, fit_picture, make_constant, seen_as
+from edged.model.inputs import CHW, HWC, InputPlan, fit, fit_picture, make_constant, seen_as
 from edged.model.manifest import InputHints, Manifest
 from edged.model.onnx_file import TensorInfo
 from edged.plan.records import WindowPlan

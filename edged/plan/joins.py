@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edged.align import AlignPlan, AlignSource
 from edged.config.schema import Align
 from edged.config.words import duration, rate_said
+from edged.pipeline.align import AlignPlan, AlignSource
 from edged.plan.records import Stream
 from edged.plan.scope import Scope
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from edged.config.schema import Broker, Config
 from edged.config.units import KIB, MIB
 from edged.errors import Problem
+from edged.mqtt.settings import KEPT_ALWAYS, KEPT_NEVER, LinkSettings, Subscription
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import mqtt_settings
-from edged.transport.mqtt_settings import KEPT_ALWAYS, KEPT_NEVER, LinkSettings, Subscription
 
 LEAST_PACKET = MIB
 SMALLEST_PACKET = 512

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edged.budget import default_budget
 from edged.config.schema import Config
 from edged.config.units import MIB
 from edged.errors import Problem
@@ -23,6 +22,7 @@ from edged.plan.sources import plan_sources
 from edged.plan.spool import plan_spool
 from edged.plan.streams import pipeline_stream, source_stream
 from edged.plan.views import source_views
+from edged.system.process_memory import default_budget
 
 
 def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machine) -> tuple[Plan | None, list[Problem]]:

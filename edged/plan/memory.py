@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edged.align import AlignPlan
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MOST_BYTES
@@ -22,16 +21,17 @@ from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
-from edged.pace import KEY_BYTES as PACE_BYTES
+from edged.mqtt.settings import WAITING, LinkSettings
+from edged.pipeline.align import AlignPlan
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
-from edged.shape import OutputPlan
+from edged.results.heads.shape import OutputPlan
+from edged.sources.pace import KEY_BYTES as PACE_BYTES
 from edged.sources.pictures import MOST_FULL, MOST_ITEMS
 from edged.sources.replies import MOST_REQUESTS
 from edged.spool.settings import MEMORY_BYTES, SpoolSettings
-from edged.transport.mqtt_settings import WAITING, LinkSettings
 
 FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""

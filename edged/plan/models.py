@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from edged.config.schema import Config, Model, Pipeline, ProviderOptions
 from edged.errors import Problem
-from edged.inputs import InputPlan, make_constant
 from edged.model.fit import fit
+from edged.model.inputs import InputPlan, make_constant
 from edged.model.manifest import Manifest
 from edged.model.records import ModelPlan
-from edged.model.state import plan_states
+from edged.model.recurrent import plan_states
 from edged.plan.records import PipelinePlan
 from edged.plan.scope import Scope
-from edged.shape import OutputPlan
+from edged.results.heads.shape import OutputPlan
 
 EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
 """Element types that float32 carries without loss; sources of others are decoded as float64."""

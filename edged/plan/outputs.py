@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from edged.config.schema import Output, Pipeline
 from edged.config.words import did_you_mean, listed
-from edged.detect import classes_of, fitting_heads
-from edged.inputs import InputPlan
+from edged.decode.resize import View
 from edged.model.fit import cannot_bind
+from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
 from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_postprocess
 from edged.records import Field
-from edged.shape import OutputPlan, ValueField, result_fields
-from edged.view import View
+from edged.results.heads.boxes import classes_of, fitting_heads
+from edged.results.heads.shape import OutputPlan, ValueField, result_fields
 
 
 def plan_output(

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from edged.align import AlignPlan
 from edged.config.schema import Config, Pipeline, Step
 from edged.config.words import listed
-from edged.gate import SAMPLES
-from edged.inputs import InputPlan
 from edged.model.fit import fit
+from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
+from edged.pipeline.align import AlignPlan
+from edged.pipeline.gate import SAMPLES
+from edged.pipeline.preprocess import Preprocess
 from edged.plan.gates import plan_gate
 from edged.plan.inputs import chosen_fields, plan_inputs
 from edged.plan.joins import Keys, plan_align, plan_keys, rate_of
@@ -28,8 +29,7 @@ from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess
 from edged.plan.views import columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
-from edged.preprocess import Preprocess
-from edged.shape import OutputPlan
+from edged.results.heads.shape import OutputPlan
 
 SLOT_BYTES = 1024 * 1024
 MOST_SLOTS = 256

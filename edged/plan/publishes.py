@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from edged.config.schema import Broker, Config, Publish, When
 from edged.config.words import did_you_mean, listed
-from edged.encode import Envelope, make_encoder
 from edged.errors import Problem
 from edged.plan.joins import Keys
 from edged.plan.records import PublishPlan, SourcePlan
 from edged.plan.scope import Scope
-from edged.shape import ENVELOPE, OutputPlan, default_of, result_fields
+from edged.results.encode import Envelope, make_encoder
+from edged.results.heads.shape import ENVELOPE, OutputPlan, default_of, result_fields
+from edged.results.when import WhenPlan, plan_when
 from edged.topics import Template, TopicError, matches, parse_template
-from edged.when import WhenPlan, plan_when
 
 OWN_TOPICS = ("status", "health", "event", "model/{name}", "source/{name}")
 """What edged says of itself, below `base_topic`."""

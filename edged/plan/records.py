@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.align import AlignPlan
+from edged.config.parsers import Function
 from edged.config.schema import AnySource, Publish, Step
-from edged.config.values import Function
 from edged.decode.plan import DecodePlan
-from edged.gate import GatePlan
-from edged.inputs import InputPlan
-from edged.model.gpu import Gpu
+from edged.decode.resize import View
+from edged.model.gpu.gpu import Gpu
+from edged.model.inputs import InputPlan
 from edged.model.records import ModelPlan
-from edged.model.state import StatePlan
+from edged.model.recurrent import StatePlan
+from edged.mqtt.settings import LinkSettings
+from edged.pipeline.align import AlignPlan
+from edged.pipeline.gate import GatePlan
 from edged.records import Field
-from edged.shape import OutputPlan
+from edged.results.heads.shape import OutputPlan
+from edged.results.when import WhenPlan
 from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter
-from edged.transport.mqtt_settings import LinkSettings
-from edged.view import View
-from edged.when import WhenPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from edged.mqtt.settings import LinkSettings
 from edged.plan.records import PipelinePlan, PublishPlan
 from edged.records import USUAL_BYTES
-from edged.transport.mqtt_settings import LinkSettings
 
 NUMBER = {"json": 25, "text": 25, "msgpack": 9, "cbor": 9, "raw": 8}
 """Bytes of a number in a message, at most, by format."""

@@ -10,19 +10,19 @@ from itertools import combinations
 
 import numpy as np
 
+from edged.config.parsers import NEVER
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
-from edged.config.values import NEVER
 from edged.config.words import counted
-from edged.decode.checksum import SIZES as CHECKSUM_BYTES
+from edged.decode.checksums import SIZES as CHECKSUM_BYTES
 from edged.decode.plan import DecodePlan, plan_decode
+from edged.decode.resize import View
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
-from edged.signal import FIELDS as SIMULATED_FIELDS
+from edged.sources.simulation import FIELDS as SIMULATED_FIELDS
 from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
-from edged.view import View
 
 DEFAULT_KEYS = 256
 LEAST_STALE_NS = 2 * 10**9

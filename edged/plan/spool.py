@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from edged.config.schema import Config
 from edged.config.units import KIB, MIB
 from edged.errors import Problem
+from edged.mqtt.settings import LinkSettings
 from edged.plan.records import Machine, PipelinePlan, SourcePlan
 from edged.plan.results import largest
 from edged.plan.scope import Scope
 from edged.spool.settings import SpoolSettings, default_max_bytes
-from edged.transport.mqtt_settings import LinkSettings
 
 LEAST_BYTES = MIB
 RECORD = 400

@@ -7,9 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
+from edged.config.parsers import Function
 from edged.config.schema import Step
-from edged.config.values import Function
-from edged.preprocess import MakeStep, Postprocess, Preprocess, compose, compose_outputs, custom, detrend, normalize
+from edged.pipeline.preprocess import (
+    MakeStep,
+    Postprocess,
+    Preprocess,
+    compose,
+    compose_outputs,
+    custom,
+    detrend,
+    normalize,
+)
 
 
 def make_preprocess(steps: Sequence[Step], shape: tuple[int, ...], dtype: DTypeLike, picture: tuple[int, ...] = ()) -> Preprocess:

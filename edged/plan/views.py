@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from edged.config.schema import AnySource, Config, Pipeline, Step
-from edged.inputs import fit_picture
+from edged.decode.resize import View
+from edged.model.inputs import fit_picture
 from edged.model.manifest import Manifest
 from edged.model.onnx_file import TensorInfo
 from edged.plan.inputs import has_batch
 from edged.plan.records import SourcePlan, Stream
 from edged.plan.scope import Scope
 from edged.records import Field
-from edged.view import View
 
 EXAMPLE = 'preprocess = { step = "resize", size = [640, 640] }'
 

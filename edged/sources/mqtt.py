@@ -11,9 +11,10 @@ from collections.abc import Set as AbstractSet
 from operator import attrgetter
 from typing import NamedTuple
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.decode import PayloadDecoder
-from edged.fan_out import fan_out
+from edged.mqtt.frames import Inbound
+from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.pictures import PictureQueue, Waiting
@@ -21,7 +22,6 @@ from edged.sources.replies import Ask, Replies
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import INTERNAL_ERROR, Drops
 from edged.topics import TopicFilter
-from edged.transport.mqtt_frames import Inbound
 
 ROUTES = 4096
 """Topics remembered with their sources; when more come by, the table starts over."""

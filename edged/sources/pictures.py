@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from edged.decode import PayloadDecoder
 from edged.records import Receipt, Rows
-from edged.transport.one_shot import in_one_shot_thread, start_one_shot_thread
+from edged.system.one_shot import in_one_shot_thread, start_one_shot_thread
 
 MOST_FULL = 4
 MOST_ITEMS = 256

@@ -18,17 +18,17 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config import schema
 from edged.decode import PayloadDecoder, StreamDecoder
 from edged.errors import Retryable
-from edged.flow import Flow
-from edged.plain_file import opened_plain
-from edged.recording import MOST_BYTES, Header, read_header, read_records
 from edged.records import Block, Rows
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.flow import Flow
 from edged.sources.pictures import beside
+from edged.sources.recording import MOST_BYTES, Header, read_header, read_records
 from edged.stamp import Stamper
+from edged.system.plain_file import opened_plain
 
 CHUNK_BYTES = 64 * 1024
 PACED_KEYS = 4096

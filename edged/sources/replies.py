@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from edged.encode import encode_error
+from edged.mqtt.frames import Request, read_request, reply_properties
 from edged.records import Message, Receipt
+from edged.results.encode import encode_error
 from edged.telemetry import Drops, PublishCounts
 from edged.topics import TopicFilter, unfit
-from edged.transport.mqtt_frames import Request, read_request, reply_properties
 
 MOST_REQUESTS = 512
 """Requests of one source that wait for their answers, or whose answers wait to be acknowledged; more are told `busy`."""

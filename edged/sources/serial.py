@@ -13,17 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config import schema
-from edged.config.values import NEVER
+from edged.config.parsers import NEVER
 from edged.decode import StreamDecoder
 from edged.errors import Retryable
-from edged.flow import Flow
 from edged.records import Block, Reject
+from edged.serialport.port import SerialPort, appeared, find, missing
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.flow import Flow
 from edged.sources.pictures import beside
 from edged.stamp import Stamper
-from edged.transport.serial_port import SerialPort, appeared, find, missing
 
 NO_FRAME_NS = 5 * 10**9
 SILENT_NS = 10 * 10**9  # before anything has come, where neither `rate` nor `stale_after` says what to expect

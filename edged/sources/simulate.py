@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edged import signal
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config import schema
-from edged.flow import Flow
 from edged.records import Block
+from edged.sources import simulation
 from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
 
 BLOCK_S = 0.05
 SKIP_NS = 10**9  # later than this, the time that was slept through is left out, not caught up
@@ -48,7 +48,7 @@ class SimulateSource:
         counts.opens += 1
         self.state = "running"
         start, done = clock.now(), 0
-        for values in signal.blocks(self._settings.signal, self._settings.seed, rate, count):
+        for values in simulation.blocks(self._settings.signal, self._settings.seed, rate, count):
             due = start + int((done + count - 1) * 1e9 / rate)
             await asyncio.sleep(max(0.0, (due - clock.now()) / 1e9))
             if not self._flow.is_open:

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from edged.durable import sync
-from edged.plain_file import UnfitFile, opened_plain
 from edged.spool.store import MOST_BYTES, SyncFailed
+from edged.system.durable import sync
+from edged.system.plain_file import UnfitFile, opened_plain
 
 
 class FileDisk:

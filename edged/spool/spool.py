@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config.units import KIB
 from edged.records import NONE, Message
 from edged.spool.log import SUPERSEDED, Entry, Log
 from edged.spool.settings import SpoolSettings
 from edged.spool.store import HOLDING, Disk, Job, Store
-from edged.transport.one_shot import in_one_shot_thread
+from edged.system.one_shot import in_one_shot_thread
 
 COMMIT_BYTES = 64 * KIB
 COMMIT_S = 2.0

@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.refusals import Refusals
 from edged.records import Block, Receipt, Reject, Rows, Times
-from edged.refusals import Refusals
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import UNFIT, KeyTable
 

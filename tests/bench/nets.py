@@ -11,7 +11,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests.models import save, value
+from tests.support.models import save, value
 
 MLP_INPUT = (64,)
 CNN_INPUT = (128, 6)

@@ -19,9 +19,9 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from tests.broker import Broker
 from tests.live.conftest import burner
-from tests.live.daemon import Client, Daemon, balanced
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
 
 SECONDS = 6.0
 ROUNDS = 3

@@ -39,7 +39,7 @@ from tests.bench.contestant import LOG, REPO, Contestant, python
 from tests.bench.load import Load, Lost
 from tests.bench.nets import write_cnn, write_mlp
 from tests.bench.sensor import Sensor
-from tests.broker import Broker, find_mosquitto
+from tests.support.broker import Broker, find_mosquitto
 
 HERE = Path(__file__).parent
 TOPIC_IN = "bench/in"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edged import process
+from edged.system import process
 
 process.set_up()
 
@@ -25,9 +25,9 @@ from onnx import numpy_helper as nh  # noqa: E402
 from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.records import ModelPlan  # noqa: E402
+from edged.pipeline.recurrent import States  # noqa: E402
 from edged.records import NONE, Slot  # noqa: E402
-from edged.states import States  # noqa: E402
-from tests.models import save, value  # noqa: E402
+from tests.support.models import save, value  # noqa: E402
 
 WIDTH, BATCH = 16, 16
 ROUNDS, STEPS = 60, 320

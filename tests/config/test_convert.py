@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
-from edged.config.positions import Positions
+from edged.config.parsers import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Config
-from edged.config.values import Surroundings
+from edged.config.toml.positions import Positions
 
 DEPLOYMENTS = [
     tomli.loads(path.read_text("utf-8"))

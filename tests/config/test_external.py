@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edged.config import external
-from edged.config.values import BrokerUrl, Secret, Surroundings
+from edged.config.parsers import BrokerUrl, Secret, Surroundings
 
 NOWHERE = Surroundings(Path("/nowhere"), {})
 

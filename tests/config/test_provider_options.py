@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edged import process
 from edged.config.provider_options import KNOWN, OWN
+from edged.system import process
 
 process.set_up()
 

@@ -15,8 +15,8 @@ import pytest
 from cross.bundle import FILE_KEYS, main, named_files, of_configuration, write
 from cross.target import Refused
 from edged.config import schema
-from edged.config.document import parse
-from tests import models
+from edged.config.toml.document import parse
+from tests.support import models
 
 CONFIG = """
 [source.accel]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder
-from tests.decode.plans import fed, field, plan, reasons, refused, rows_of
+from tests.support.decode_plans import fed, field, plan, reasons, refused, rows_of
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(repr),

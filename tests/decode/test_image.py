@@ -16,10 +16,10 @@ from PIL import Image
 
 from edged.config import schema
 from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.decode.resize import PADDING, View
 from edged.plan.memory import picture_bytes
-from edged.view import PADDING, View
-from tests.decode.plans import reasons
-from tests.pictures import BLUE, GREEN, RED, encoded, hostile, jpeg, laden, pixels, png, png_with, tiff
+from tests.support.decode_plans import reasons
+from tests.support.pictures import BLUE, GREEN, RED, encoded, hostile, jpeg, laden, pixels, png, png_with, tiff
 
 SQUARE = View((32, 32), "stretch", "rgb")
 
@@ -126,7 +126,7 @@ import ctypes, sys
 from pathlib import Path
 from edged.decode import make_payload_decoder
 from tests.decode.test_image import plan, views_of
-from tests.pictures import pixels, png
+from tests.support.pictures import pixels, png
 
 payload = Path(sys.argv[1]).read_bytes()
 decoder = make_payload_decoder(plan(*views_of(sys.argv[2]), max_pixels=1 << 21, max_bytes=4 << 20))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.decode import make_payload_decoder
-from tests.decode.plans import field, plan, reasons
+from tests.support.decode_plans import field, plan, reasons
 
 INVALID = [
     # numbers

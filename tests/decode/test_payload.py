@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edged.decode import DecodePlan, make_payload_decoder
-from edged.refusals import MOST_RECORDS, MOST_ROWS
-from tests.decode.plans import field, plan, reasons, refused
+from edged.decode.refusals import MOST_RECORDS, MOST_ROWS
+from tests.support.decode_plans import field, plan, reasons, refused
 
 
 def test_nothing_to_decode() -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edged.decode.picture_file import MOST_TAGS, picture_file
 from edged.decode.values import BadPayload
-from tests.pictures import RED, encoded, jpeg, jpeg_with, laden, pixels, png, png_with, segment, tiff
+from tests.support.pictures import RED, encoded, jpeg, jpeg_with, laden, pixels, png, png_with, segment, tiff
 
 TURNED = (0x0112, 3, 1, 6)
 XMP = b'<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/"><rdf tiff:Orientation="8"/></x:xmpmeta>'

@@ -3,7 +3,7 @@ import pytest
 from edged.config import schema
 from edged.decode import DecodePlan, plan_decode
 from edged.errors import Problem
-from tests.decode.plans import field, plan
+from tests.support.decode_plans import field, plan
 
 
 def test_columns_of_values_and_of_what_is_none() -> None:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from edged.config.schema import Checksum as ChecksumTable
 from edged.config.schema import Frame
 from edged.decode import DecodePlan, make_stream_decoder
-from edged.decode.checksum import Checksum
+from edged.decode.checksums import Checksum
+from edged.decode.refusals import MOST_RECORDS
 from edged.records import Reject
-from edged.refusals import MOST_RECORDS
-from tests.decode.plans import chopped, fed, field, plan, reasons, refused
+from tests.support.decode_plans import chopped, fed, field, plan, reasons, refused
 
 CUTS = st.lists(st.integers(0, 100_000), max_size=15)
 

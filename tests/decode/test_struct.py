@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edged.decode import make_payload_decoder
-from tests.decode.plans import field, plan, reasons
+from tests.support.decode_plans import field, plan, reasons
 
 
 def test_fields_in_wire_order_packed() -> None:

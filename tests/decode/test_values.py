@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edged.decode import make_payload_decoder
-from tests.decode.plans import field, plan, reasons
+from tests.support.decode_plans import field, plan, reasons
 
 
 def test_scale_then_range() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from edged.demo.broker import NoBroker, Program, broker, find
 from edged.demo.place import port
-from tests.broker import find_mosquitto, free_port
+from tests.support.broker import find_mosquitto, free_port
 
 HERE = Path(sys.executable).parent
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import find_mosquitto
+from tests.support.broker import find_mosquitto
 
 ROOT = Path(__file__).parents[2]
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.demo import place
-from tests.broker import free_port
+from tests.support.broker import free_port
 
 
 def test_the_wanted_folder_is_taken_and_kept(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from tests.devices.debian import debian, without
-from tests.live.daemon import ROOT, until
+from tests.support.daemon import ROOT, until
 
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "procps", "util-linux-extra")
 BOOT_S = 60.0

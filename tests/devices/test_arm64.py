@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from cross import bundle, target
-from edged.signal import Machine
-from tests.broker import Broker
+from edged.sources.simulation import Machine
 from tests.devices.debian import debian, inside
-from tests.live.daemon import ROOT, Client, Daemon, Systemd, balanced, until
+from tests.support.broker import Broker
+from tests.support.daemon import ROOT, Client, Daemon, Systemd, balanced, until
 
 WINDOWS, SIZE, HOP = 24, 512, 256
 LIMIT_S = 120.0
@@ -108,7 +108,7 @@ def ask(client: Client) -> list[Any]:
 def daemon_in(device: Path, release: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
     """The release's own daemon with the release's own configuration, and the seconds to READY."""
     systemd = Systemd()
-    log = device / "tmp" / "edged.log"
+    log = device / "tmp" / "edged.system.log"
     command = inside(device, f"{release}/venv/bin/edged", "run", "-c", f"{release}/config/edged.toml", network=True)
     begun = time.monotonic()
     with log.open("wb") as out:

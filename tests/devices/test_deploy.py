@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from cross import bundle, deploy, target
-from tests.broker import Broker
 from tests.devices.booted import USER, Device, below
-from tests.live.daemon import ROOT, Client, until
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import ROOT, Client, until
+from tests.support.scale import scale
 
 CONFIG = """
 [device]

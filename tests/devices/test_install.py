@@ -16,7 +16,7 @@ from cross.bundle import ROOT, write
 from cross.target import Refused
 from tests.cross.test_install import ABOUT, PYTHON
 from tests.devices.debian import without
-from tests.live.daemon import until
+from tests.support.daemon import until
 
 FAILED, BUSY = 70, 75
 LIMIT_S = 120.0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edged import process
+from edged.system import process
 
 process.set_up()
 
-from edged.model.ladder import found_here  # noqa: E402
+from edged.model.gpu.ladder import found_here  # noqa: E402
 from edged.model.onnx import available  # noqa: E402
 
 HERE = Path(__file__).parent

@@ -15,16 +15,16 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged.model.attempt import attempt_now, limits
-from edged.model.build import build_engine
-from edged.model.engines import Engines
-from edged.model.ladder import Ladder, ladder_here, pick
+from edged.model.gpu.build import build_engine
+from edged.model.gpu.engines import Engines
+from edged.model.gpu.ladder import Ladder, ladder_here, pick
 from edged.model.load import load_session
 from edged.model.manifest import read_manifest
 from edged.model.onnx import BoundSession, run_unbound
 from edged.model.records import LoadReport, ModelPlan
-from tests import models
-from tests.models import save, value
+from edged.model.trial.attempt import attempt_now, limits
+from tests.support import models
+from tests.support.models import save, value
 
 SIZE = 224
 RUNS = 50

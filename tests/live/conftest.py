@@ -11,8 +11,8 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests import models
-from tests.broker import Broker
+from tests.support import models
+from tests.support.broker import Broker
 
 
 def burner(path: Path, products: int = 20) -> None:
@@ -34,7 +34,7 @@ def burner(path: Path, products: int = 20) -> None:
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models: `linear.onnx` (y[2] = x[3] @ W) and others of tests/models.py."""
+    """A folder of models: `linear.onnx` (y[2] = x[3] @ W) and others of tests/support/models.py."""
     folder = tmp_path_factory.mktemp("zoo")
     models.linear(folder / "linear.onnx")
     models.cells(folder / "cells.onnx")

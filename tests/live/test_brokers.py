@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.broker import Broker, free_port
 from tests.live.conftest import burner
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
-from tests.scale import scale
+from tests.support.broker import Broker, free_port
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.scale import scale
 
 HEAD = """
 [device]

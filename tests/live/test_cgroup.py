@@ -10,8 +10,8 @@ from types import TracebackType
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import EX_CONFIG, Client, Daemon, Sensor, balanced, edged, said, until
+from tests.support.broker import Broker
+from tests.support.daemon import EX_CONFIG, Client, Daemon, Sensor, balanced, edged, said, until
 
 MIB = 1 << 20
 TEXT = """

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker, free_port
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
-from tests.transport.mqtt_peer import make_certificates
+from tests.support.broker import Broker, free_port
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.mqtt_peer import make_certificates
 
 TEXT = """
 [device]

@@ -9,9 +9,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from tests import models
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, edged, said
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, edged, said
 
 TEXT = """
 [device]

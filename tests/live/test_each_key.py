@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edged.runtime.control import ask
-from tests.broker import Broker, free_port
-from tests.live.daemon import Client, Daemon, balanced
+from edged.daemon.control import ask
+from tests.support.broker import Broker, free_port
+from tests.support.daemon import Client, Daemon, balanced
 
 BASE = """
 [device]

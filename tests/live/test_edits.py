@@ -6,11 +6,11 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edged.runtime.control import ask
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced, until
-from tests.oracle import SOURCE, Witness
-from tests.scale import scale
+from edged.daemon.control import ask
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.oracle import SOURCE, Witness
+from tests.support.scale import scale
 
 HEAD = """
 [device]

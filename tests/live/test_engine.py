@@ -13,21 +13,21 @@ from typing import Any, NamedTuple
 import pytest
 import structlog
 
-from edged.assemble import assemble, connect
-from edged.clock import Clock
+from edged.clock.clock import Clock
+from edged.daemon.assembly import assemble, connect
+from edged.daemon.lifecycle import Lifecycle
+from edged.daemon.prepare import load, prepare
+from edged.daemon.reload import Reloader
 from edged.errors import EX_CONFIG, EX_OK, Problem
-from edged.model.attempt import Trial
-from edged.model.ladder import Ladder
+from edged.health.snapshot import Health
+from edged.model.gpu.ladder import Ladder
 from edged.model.onnx import available
 from edged.model.records import ModelPlan, ModelRefused
-from edged.runtime.health import Health
-from edged.runtime.lifecycle import Lifecycle
-from edged.runtime.notify import Notifier
-from edged.runtime.prepare import load, prepare
-from edged.runtime.reload import Reloader
-from tests import models
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced, edged, said, until
+from edged.model.trial.attempt import Trial
+from edged.system.notify import Notifier
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, edged, said, until
 
 TEXT = """
 [device]

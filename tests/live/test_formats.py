@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
 
 STEPS = """
 import numpy as np

@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from edged.runtime.control import ask
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced
+from edged.daemon.control import ask
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
 
 GATED = """
 [device]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Seen, balanced
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Seen, balanced
 
 ONE = """
 [device]

@@ -10,9 +10,9 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced
-from tests.models import save, value
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced
+from tests.support.models import save, value
 
 TEXT = """
 [device]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced
-from tests.oracle import SOURCE, Witness, numbers
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
+from tests.support.oracle import SOURCE, Witness, numbers
+from tests.support.scale import scale
 
 RECEIVE_MAXIMUM = 64
 HEAD = """

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests import models
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
 
 ONE = """
 [device]

@@ -6,8 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
 
 CONFIG = """
 [device]

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
-from tests.oracle import SOURCE, Witness
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.oracle import SOURCE, Witness
+from tests.support.scale import scale
 
 HEAD = """
 [device]

@@ -14,9 +14,9 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from edged.signal import Machine
-from tests.broker import Broker
-from tests.live.daemon import ROOT, Client, Daemon, Sensor, balanced, edged, said, until
+from edged.sources.simulation import Machine
+from tests.support.broker import Broker
+from tests.support.daemon import ROOT, Client, Daemon, Sensor, balanced, edged, said, until
 
 SIZE, HOP = 512, 256
 LABELS = ["healthy", "imbalance", "bearing", "looseness"]

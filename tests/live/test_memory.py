@@ -15,10 +15,10 @@ from onnx import numpy_helper as nh
 
 from edged.config.units import KIB, MIB
 from edged.plan.memory import SLACK
-from edged.signal import Machine
-from tests import models
-from tests.broker import Broker
-from tests.live.daemon import EX_CONFIG, ROOT, Client, Daemon, Sensor, balanced, edged, said, until
+from edged.sources.simulation import Machine
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import EX_CONFIG, ROOT, Client, Daemon, Sensor, balanced, edged, said, until
 
 HEAD = """
 [device]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
-from tests.broker import Broker
-from tests.deployments import net
 from tests.live.conftest import burner
-from tests.live.daemon import Client, Daemon, Sensor, balanced
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced
+from tests.support.deployments import net
+from tests.support.scale import scale
 
 HEAD = """
 [device]

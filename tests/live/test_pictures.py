@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
-from tests import models
-from tests.broker import Broker
-from tests.deployments import net
-from tests.live.daemon import Client, Daemon, Sensor, balanced
-from tests.models import Axes
-from tests.pictures import BLUE, RED, hostile, jpeg, laden, pixels, png
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced
+from tests.support.deployments import net
+from tests.support.models import Axes
+from tests.support.pictures import BLUE, RED, hostile, jpeg, laden, pixels, png
 
 CONFIG = """
 [device]

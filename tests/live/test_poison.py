@@ -14,9 +14,9 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 from edged.config.units import MIB
-from tests import models
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced, is_pending, until
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, is_pending, until
 
 TEXT = """
 [device]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.scale import scale
 
 HEAD = """
 [device]

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from edged.spool.spool import COMMIT_S
-from tests.broker import Broker, free_port
-from tests.live.daemon import Client, Daemon, balanced, until
 from tests.live.test_spool import samples, subscribed
-from tests.scale import scale
+from tests.support.broker import Broker, free_port
+from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.scale import scale
 
 CUTS = scale("power cuts")
 LATE_S = 0.5

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced, until
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, until
 
 FIELDS = 60
 CONFIG = """

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import EX_CONFIG, Client, Daemon, balanced, edged, said, until
+from tests.support.broker import Broker
+from tests.support.daemon import EX_CONFIG, Client, Daemon, balanced, edged, said, until
 
 TEXT = """
 [device]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.broker import Broker
 from tests.live.conftest import burner
-from tests.live.daemon import Client, Daemon, balanced
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
 
 CONFIG = """
 [device]

@@ -8,11 +8,11 @@ import signal
 import time
 from pathlib import Path
 
-from tests.broker import Broker
 from tests.live.conftest import burner
-from tests.live.daemon import Client, Daemon, balanced
-from tests.oracle import SOURCE, Witness
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
+from tests.support.oracle import SOURCE, Witness
+from tests.support.scale import scale
 
 HEAD = """
 [device]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.scale import scale
 
 TEXT = """
 [device]

@@ -14,9 +14,9 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests import models
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support import models
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
 
 HEAD = """
 [device]
@@ -281,7 +281,7 @@ def test_where_every_row_is_dropped(broker: Broker, tmp_path: Path, rate: str) -
 
 
 FAULTY = """
-from edged.pipeline import Pipeline
+from edged.pipeline.pipeline import Pipeline
 
 push = Pipeline._push
 

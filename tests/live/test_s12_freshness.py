@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from edged.pace import GAPS
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
+from edged.sources.pace import GAPS
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
 
 HEAD = """
 [device]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, edged, said
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, edged, said
 
 PASSWORD = "canary-7f3a91"
 WRONG = "canary-000000"

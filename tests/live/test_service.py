@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.broker import Broker, free_port
-from tests.live.daemon import EX_CONFIG, ROOT, Client, Daemon, Sensor, balanced, edged, said, until
-from tests.scale import scale
+from tests.support.broker import Broker, free_port
+from tests.support.daemon import EX_CONFIG, ROOT, Client, Daemon, Sensor, balanced, edged, said, until
+from tests.support.scale import scale
 
 HEAD = """
 [device]

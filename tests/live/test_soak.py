@@ -6,10 +6,10 @@ import statistics
 import time
 from pathlib import Path
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, Sensor, balanced, until
-from tests.oracle import SOURCE, Witness
-from tests.scale import IS_SOAK, scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.oracle import SOURCE, Witness
+from tests.support.scale import IS_SOAK, scale
 
 TEXT = """
 [device]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced, until
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, until
 
 TWO = """
 [device]

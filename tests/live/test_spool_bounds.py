@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from edged.config.units import MIB
-from tests.broker import Broker
-from tests.live.daemon import DEADLINE_S, Client, Daemon, balanced, until
 from tests.live.test_spool import TWO, back, files, number, samples, subscribed, there, write
-from tests.scale import scale
-from tests.transport.mqtt_peer import Peer, Server, puback, publish_parts
+from tests.support.broker import Broker
+from tests.support.daemon import DEADLINE_S, Client, Daemon, balanced, until
+from tests.support.mqtt_peer import Peer, Server, puback, publish_parts
+from tests.support.scale import scale
 
 assert there
 LIVE = 150

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, balanced, until
 from tests.live.test_spool import back, number, samples, subscribed, there, write
-from tests.scale import scale
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.scale import scale
 
 assert there
 LIVE = """

@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.broker import Broker
-from tests.deployments import written
-from tests.live.daemon import Client, Daemon, balanced, until
-from tests.models import total
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.deployments import written
+from tests.support.models import total
 
 ROOMS = ("kitchen", "hall", "attic")
 SIZE, HOP, SMOOTH = 576, 512, 4

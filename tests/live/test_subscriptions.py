@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker
-from tests.live.daemon import Client, Daemon, until
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, until
 
 DYNAMIC_SECURITY = next(Path("/usr/lib").glob("**/mosquitto_dynamic_security.so"), None)
 """mosquitto's own access rules never refuse a subscription; those of its plugin do."""

@@ -16,11 +16,11 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests import hostile
-from tests.broker import Broker
-from tests.live.daemon import DEADLINE_S, Client, Daemon, balanced, edged, said, until
-from tests.models import save, value
-from tests.scale import scale
+from tests.support import hostile
+from tests.support.broker import Broker
+from tests.support.daemon import DEADLINE_S, Client, Daemon, balanced, edged, said, until
+from tests.support.models import save, value
+from tests.support.scale import scale
 
 TEXT = """
 [device]

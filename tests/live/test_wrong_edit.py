@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edged.runtime.last_good import folder
-from tests.live.daemon import EX_CONFIG, Daemon, edged, said, until
+from edged.daemon.last_good import folder
+from tests.support.daemon import EX_CONFIG, Daemon, edged, said, until
 
 SOON = """
 import sys

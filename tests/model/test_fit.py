@@ -11,7 +11,7 @@ from edged.model.fit import NO_AXIS, OPEN, Fit, batch_of, fit
 from edged.model.manifest import read_manifest
 from edged.model.onnx_file import Shape, TensorInfo
 from edged.model.records import ModelPlan
-from tests import models
+from tests.support import models
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged import process
+from edged.system import process
 
 process.set_up()
 
@@ -17,8 +17,8 @@ from edged.model.load import ONLY_NAN, load_session  # noqa: E402
 from edged.model.manifest import hash_file, read_manifest  # noqa: E402
 from edged.model.onnx import BoundSession  # noqa: E402
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow  # noqa: E402
-from tests import models  # noqa: E402
-from tests.models import value  # noqa: E402
+from tests.support import models  # noqa: E402
+from tests.support.models import value  # noqa: E402
 
 
 def load(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> tuple[BoundSession, LoadReport]:

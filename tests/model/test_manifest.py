@@ -8,7 +8,7 @@ import pytest
 
 from edged.errors import Problem
 from edged.model.manifest import HIDDEN, InputHints, Manifest, Normalize, hash_file, metadata_labels, read_manifest
-from tests import models
+from tests.support import models
 
 WHOLE = """
 name = "pump"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
-from edged import process
+from edged.system import process
 
 process.set_up()
 
@@ -20,7 +20,7 @@ from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.onnx import BoundSession, plain, session_options  # noqa: E402
 from edged.model.records import ModelPlan, RunFailed  # noqa: E402
-from tests import models  # noqa: E402
+from tests.support import models  # noqa: E402
 
 
 def bind(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> BoundSession:

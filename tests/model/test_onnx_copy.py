@@ -14,9 +14,10 @@ from onnx import TensorProto as T
 from edged.model.onnx_copy import MAX_STRUCTURE, Weights, written
 from edged.model.onnx_file import read_onnx
 from edged.model.protobuf import tag, varint
-from tests import models, mutants
+from tests import mutants
 from tests.loads import CRASHED, Loader
-from tests.scale import scale
+from tests.support import models
+from tests.support.scale import scale
 
 SEED, PART = 20261129, 1000
 

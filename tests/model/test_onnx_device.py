@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged import process
+from edged.system import process
 
 process.set_up()
 
@@ -20,7 +20,7 @@ from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.onnx import BoundSession, Place, available, nodes_of, open_session, session_options  # noqa: E402
 from edged.model.records import ModelPlan, RunFailed  # noqa: E402
-from tests import models  # noqa: E402
+from tests.support import models  # noqa: E402
 
 LIBRARY = Path(onnxruntime.__file__).parent / "capi"
 

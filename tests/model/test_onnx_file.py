@@ -12,7 +12,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 
 from edged.model.onnx_file import MAX_CALL_DEPTH, TensorInfo, read_onnx
-from tests import models
+from tests.support import models
 
 
 def test_names_shapes_and_sizes(tmp_path: Path) -> None:

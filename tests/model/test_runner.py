@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edged import process
+from edged.system import process
 
 process.set_up()
 
@@ -21,7 +21,7 @@ from edged.model.records import ModelPlan  # noqa: E402
 from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
 from edged.model.worker import Workers  # noqa: E402
 from edged.records import NONE, Slot  # noqa: E402
-from tests import models  # noqa: E402
+from tests.support import models  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

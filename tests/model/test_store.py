@@ -13,7 +13,7 @@ import pytest
 
 from edged.model.records import ModelRefused
 from edged.model.store import Copy, Pointer, Store
-from tests import hostile, models
+from tests.support import hostile, models
 
 
 def version(folder: Path, number: int) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from edged.plan.change import Change, compare
 from edged.plan.records import Plan
-from tests.plan.planning import MAIN, planned
+from tests.support.planning import MAIN, planned
 
 TEXT = (
     MAIN

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.gate import GatePlan
-from edged.when import Condition
-from tests.plan.planning import ACCEL, MAIN, PUMPS, planned
+from edged.pipeline.gate import GatePlan
+from edged.results.when import Condition
+from tests.support.planning import ACCEL, MAIN, PUMPS, planned
 
 OTHERS = """
 [source.temp]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from onnx import TensorProto as T
 
-from edged.model.gpu import Gpu
+from edged.model.gpu.gpu import Gpu
 from edged.plan.gpu import CONTEXT, WORK
-from tests.deployments import net
-from tests.plan.planning import ACCEL, MACHINE, MAIN, MIB, Planned, planned
+from tests.support.deployments import net
+from tests.support.planning import ACCEL, MACHINE, MAIN, MIB, Planned, planned
 
 ORIN = Gpu("Orin", "L4T 36.4 CUDA 12.6", 8192 * MIB, 4096 * MIB, is_shared=True)
 CARD = replace(ORIN, name="RTX", is_shared=False)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
-from edged.inputs import Filler, InputPlan
-from tests.deployments import folder_model, net
-from tests.models import Axes
-from tests.plan.planning import ACCEL, MAIN, Planned, planned
+from edged.model.inputs import Filler, InputPlan
+from tests.support.deployments import folder_model, net
+from tests.support.models import Axes
+from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
 def model(folder: Path, axes: Axes, toml: str = "", kind: int = T.FLOAT) -> None:

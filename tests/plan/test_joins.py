@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.align import AlignPlan
-from tests.plan.planning import ACCEL, MAIN, PUMPS, planned
+from edged.pipeline.align import AlignPlan
+from tests.support.planning import ACCEL, MAIN, PUMPS, planned
 
 S = 10**9
 TEMPERATURE = '[source.room]\ntype = "mqtt"\ntopic = "room"\nrate = "6/min"\ndecode = { format = "json", fields = ["t"] }\n'

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.transport.mqtt_settings import KEPT_ALWAYS, KEPT_NEVER
-from tests.plan.planning import MAIN, PUMPS, planned
+from edged.mqtt.settings import KEPT_ALWAYS, KEPT_NEVER
+from tests.support.planning import MAIN, PUMPS, planned
 
 KIB, MIB = 1024, 1024 * 1024
 PIPELINE = '[pipeline.p]\nsource = "pumps"\npublish = { broker = "BROKER", topic = "out/{key}" }\n'

@@ -9,8 +9,8 @@ from edged.config.load import read
 from edged.model.manifest import read_manifest
 from edged.plan.make import make_plan
 from edged.plan.records import Plan
-from tests.deployments import NAMES, environ, net, written
-from tests.plan.planning import ACCEL, MACHINE, MAIN, MIB, planned
+from tests.support.deployments import NAMES, environ, net, written
+from tests.support.planning import ACCEL, MACHINE, MAIN, MIB, planned
 
 
 def deployment(name: str, folder: Path) -> Plan:

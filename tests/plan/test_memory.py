@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto as T
 
-from edged.align import Aligner
-from edged.freshness import Freshness
+from edged.pipeline.align import Aligner
+from edged.pipeline.window import WindowStage
 from edged.plan.memory import check_budget, freshness_bytes, join_bytes, window_bytes, with_measured
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, Plan
-from edged.window import WindowStage
-from tests.deployments import net
-from tests.plan.planning import ACCEL, MACHINE, MAIN, MIB, PUMPS, planned
+from edged.sources.freshness import Freshness
+from tests.support.deployments import net
+from tests.support.planning import ACCEL, MACHINE, MAIN, MIB, PUMPS, planned
 
 ROOM = '[source.room]\ntype = "mqtt"\ntopic = "room"\nrate = 1\ndecode = { format = "json", fields = ["t"] }\n'
 

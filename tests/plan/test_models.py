@@ -7,9 +7,9 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from tests.deployments import net
-from tests.models import save, total, value
-from tests.plan.planning import ACCEL, MAIN, Planned, planned
+from tests.support.deployments import net
+from tests.support.models import save, total, value
+from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 BOTH = """
 [model.m]

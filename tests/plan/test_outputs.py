@@ -8,10 +8,10 @@ from onnx import TensorProto as T
 from onnx import helper as h
 
 from edged.plan.outputs import chained_fields
-from edged.shape import OutputPlan, ValueField
-from tests.deployments import autoencoder, net
-from tests.models import Axes, save, value
-from tests.plan.planning import ACCEL, MAIN, Planned, planned
+from edged.results.heads.shape import OutputPlan, ValueField
+from tests.support.deployments import autoencoder, net
+from tests.support.models import Axes, save, value
+from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
 def model(folder: Path, outputs: Mapping[str, Axes], metadata: dict[str, str] | None = None) -> None:

@@ -8,8 +8,8 @@ from onnx import TensorProto as T
 
 from edged.plan.records import PipelinePlan
 from edged.plan.steps import make_preprocess
-from tests.deployments import folder_model, net
-from tests.plan.planning import ACCEL, MAIN, PUMPS, Planned, planned
+from tests.support.deployments import folder_model, net
+from tests.support.planning import ACCEL, MAIN, PUMPS, Planned, planned
 
 ROW = {"x": (T.FLOAT, ["N", 3])}
 REPLAY = ACCEL.replace("serial", "replay").replace('port = "/dev/ttyACM9"', 'path = "run.csv"').replace("baudrate = 921600", "")

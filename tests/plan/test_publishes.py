@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plan.planning import ACCEL, MAIN, PUMPS, Planned, planned
+from tests.support.planning import ACCEL, MAIN, PUMPS, Planned, planned
 
 
 def publish(folder: Path, entries: str, source: str = PUMPS, name: str = "pumps") -> Planned:

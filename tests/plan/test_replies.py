@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edged.sources.replies import MOST_REQUESTS
-from tests.plan.planning import MAIN, planned
+from tests.support.planning import MAIN, planned
 
 ASKED = (
     MAIN

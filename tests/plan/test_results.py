@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto as T
 
-from tests.deployments import net
-from tests.plan.planning import MAIN, MIB, PUMPS, planned
+from tests.support.deployments import net
+from tests.support.planning import MAIN, MIB, PUMPS, planned
 
 RAW = '[model.m]\npath = "m.onnx"\n[pipeline.p]\nsource = "pumps"\nmodel = "m"\n'
 NUMBERS = 84 * 525

@@ -6,7 +6,7 @@ import pytest
 
 from edged.config.schema import Pipeline
 from edged.plan.sources import key_groups, mqtt_settings, stale_ns
-from tests.plan.planning import ACCEL, MAIN, PUMPS, planned
+from tests.support.planning import ACCEL, MAIN, PUMPS, planned
 
 S = 10**9
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edged.plan.records import Machine
+from edged.plan.report import plan_text
 from edged.plan.spool import results_a_second
-from edged.report import plan_text
 from edged.spool.settings import MEMORY_BYTES, SpoolSettings
-from tests.plan.planning import ACCEL, MACHINE, MAIN, MIB, PUMPS, Planned, planned
+from tests.support.planning import ACCEL, MACHINE, MAIN, MIB, PUMPS, Planned, planned
 
 GIB = 1024 * MIB
 P = '[pipeline.p]\nsource = "accel"\nwindow = { size = 100, hop = 10 }\n'

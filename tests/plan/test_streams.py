@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edged.plan.streams import pipeline_stream, source_stream
-from tests.plan.planning import ACCEL, MAIN, PUMPS, planned
+from tests.support.planning import ACCEL, MAIN, PUMPS, planned
 
 REPLAY = '[source.old]\ntype = "replay"\npath = "run.csv"\nspeed = 0\ndecode = { format = "csv", fields = ["x"] }\n'
 

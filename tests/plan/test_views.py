@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto as T
 
+from edged.decode.resize import View
 from edged.plan.memory import memory_table
 from edged.plan.records import PipelinePlan
-from edged.view import View
-from tests.deployments import net
-from tests.plan.planning import MACHINE, MAIN, MIB, Planned, planned
+from tests.support.deployments import net
+from tests.support.planning import MACHINE, MAIN, MIB, Planned, planned
 
 CAMERAS = """
 [source.cameras]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edged.plan.records import WindowPlan
-from tests.plan.planning import MAIN, planned
+from tests.support.planning import MAIN, planned
 
 S, MS = 10**9, 10**6
 ON_ARRIVAL = '[source.a]\ntype = "mqtt"\ntopic = "a"\nrate = RATE\ndecode = { format = "json", fields = ["x"] }\n'

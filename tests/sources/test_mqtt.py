@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan, plan_decode
+from edged.mqtt.frames import Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router
@@ -19,7 +20,6 @@ from edged.sources.replies import Replies
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import parse_filter
-from edged.transport.mqtt_frames import Inbound
 from tests.fakes.outlet import Outlet
 
 

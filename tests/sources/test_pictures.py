@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 import pytest
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import Filter, MqttSource, Router

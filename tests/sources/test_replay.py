@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config.schema import Checksum, Decode, FieldSpec, Frame, Time
 from edged.config.schema import ReplaySource as Settings
 from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.decode.resize import View
 from edged.errors import Retryable
-from edged.flow import Flow
-from edged.recording import MAGIC, Recorder
 from edged.records import Block
 from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
+from edged.sources.recording import MAGIC, Recorder
 from edged.sources.replay import CHUNK_BYTES, ReplaySource
 from edged.stamp import KeyTable, Stamper
-from edged.view import View
-from tests.pictures import BLUE, GREEN, RED, pixels, png
-from tests.ptys import turns
+from tests.support.pictures import BLUE, GREEN, RED, pixels, png
+from tests.support.ptys import turns
 
 AX, AY = FieldSpec(name="ax"), FieldSpec(name="ay")
 CSV = Decode(format="csv", fields=(AX, AY))

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.mqtt.frames import read_request, reply_properties
 from edged.records import NONE, Message, Receipt
 from edged.sources.replies import MOST_BYTES, MOST_REQUESTS, Ask, Replies
 from edged.topics import parse_filter
-from edged.transport.mqtt_frames import read_request, reply_properties
 from tests.fakes.outlet import Outlet
-from tests.transport.mqtt_peer import text
+from tests.support.mqtt_peer import text
 
 S = 10**9
 

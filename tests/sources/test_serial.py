@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
+from edged.config.parsers import NEVER
 from edged.config.schema import Decode, FieldSpec, Frame
 from edged.config.schema import SerialSource as Settings
-from edged.config.values import NEVER
 from edged.decode import DecodePlan, make_stream_decoder, plan_decode
 from edged.errors import Retryable
-from edged.flow import Flow
 from edged.records import Block
 from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
 from edged.sources.serial import NO_FRAME_NS, SILENT_LEAST_NS, SerialSource
 from edged.stamp import Stamper
-from tests.ptys import LOOPS, Pty, turns, until
+from tests.support.ptys import LOOPS, Pty, turns, until
 
 CSV = Decode(format="csv", fields=(FieldSpec(name="ax"), FieldSpec(name="ay")))
 

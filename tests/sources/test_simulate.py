@@ -3,12 +3,12 @@ import asyncio
 import numpy as np
 import pytest
 
-from edged import signal
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.config.schema import SimulateSource as Settings
-from edged.flow import Flow
 from edged.records import Block
+from edged.sources import simulation
 from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
 from edged.sources.simulate import SKIP_NS, SimulateSource
 
 RATE = 2000.0
@@ -35,13 +35,13 @@ async def take(source: SimulateSource, count: int) -> list[Block]:
     return blocks
 
 
-@pytest.mark.parametrize("kind", signal.SIGNALS)
+@pytest.mark.parametrize("kind", simulation.SIGNALS)
 async def test_values_are_those_of_the_seed_and_times_do_not_drift(kind: str) -> None:
     clock = Clock()
     source = make(Flow(), clock, kind)
     before = clock.now()
     blocks = await take(source, 4)
-    expected = signal.blocks(kind, 5, RATE, 100)
+    expected = simulation.blocks(kind, 5, RATE, 100)
     for block in blocks:
         np.testing.assert_array_equal(block.values, next(expected))
         assert block.arrival >= int(block.time[-1]) >= before

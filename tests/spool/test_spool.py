@@ -13,7 +13,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from edged.clock import Clock
+from edged.clock.clock import Clock
 from edged.records import Message
 from edged.spool.disk import FileDisk
 from edged.spool.settings import SpoolSettings

@@ -13,8 +13,8 @@ from edged.records import Message
 from edged.spool.log import EXTENT, Entry
 from edged.spool.store import MOST_BYTES, TAIL_BYTES, Store
 from tests.fakes.disk import FakeDisk, PowerCut
-from tests.scale import scale
 from tests.spool.shelf import fill, make, message, number, take_all, tidy, work
+from tests.support.scale import scale
 
 WALKS = scale("spool walks")
 STEPS = 150

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edged.decode.refusals import MOST_RECORDS
 from edged.records import NONE, Block, Receipt, Rows
-from edged.refusals import MOST_RECORDS
 from edged.stamp import KeyTable, Stamper
 from edged.stamp.stamper import future_detail
 

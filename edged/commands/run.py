@@ -1,0 +1,191 @@
+"""What the commands `edged run` and `edged check` do."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+from collections.abc import Coroutine
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+import uvloop
+
+from edged import __version__
+from edged.clock.clock import Clock
+from edged.config.load import Draft, read
+from edged.daemon import checkpoint, last_good
+from edged.daemon.alone import Claims
+from edged.daemon.assembly import assemble, connect
+from edged.daemon.control import Control
+from edged.daemon.lifecycle import Lifecycle
+from edged.daemon.preflight import state_dir
+from edged.daemon.prepare import Prepared, load, load_or_fall_back, prepare, prepare_draft, promote
+from edged.daemon.relief import bound_memory
+from edged.daemon.reload import Reloader
+from edged.daemon.signals import Deadman, Early
+from edged.errors import EX_OK, ConfigError
+from edged.health.snapshot import Fallback, Health
+from edged.model.runner import Loaded
+from edged.plan.report import load_text, plan_json, plan_text
+from edged.system import log
+from edged.system.hang_recorder import Stages
+from edged.system.notify import Notifier
+from edged.system.process import complain, say, trim
+from edged.system.process_memory import has_memory_cgroup
+
+T = TypeVar("T")
+EXIT, LAST_GOOD = "exit", "last-good"
+"""What to do at a start with a file that has errors."""
+
+
+def check(path: Path, as_json: bool) -> int:
+    """Prints the plan, or raises ConfigError. Models are loaded and run; nothing else is opened."""
+    log.configure("warning")
+    prepared = prepare(path)
+    plan, loaded = load(prepared)
+    if as_json:
+        facts = plan_json(plan)
+        facts["warnings"] = list(prepared.warnings)
+        facts["loaded"] = {
+            n: {
+                "provider": x.report.provider,
+                "run": x.report.run,
+                "batch_max": x.report.batch_max,
+                "p50_us": round(x.report.p50_us, 1),
+                "why": list(x.report.reasons),
+                "batching": x.report.batching,
+                "builds": x.report.builds,
+            }
+            for n, x in loaded.items()
+        }
+        say(json.dumps(facts, indent=2))
+        return EX_OK
+    for line in prepared.warnings:
+        complain(f"warning: {line}")
+    models = [load_text(x.report) for x in loaded.values()]
+    say("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
+    return EX_OK
+
+
+def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
+    """The daemon, from its configuration to its exit status. `early` has the signals until READY; `on_invalid`: what to do with a
+    file that has errors."""
+    log.configure()
+    logger: Any = structlog.get_logger("edged")
+    with Claims(path) as claims:
+        claims.configuration()
+        prepared, loaded, fallback = _begin(path, on_invalid, claims)
+        settings = prepared.draft.config.log
+        log.reconfigure(settings.level, settings.format)
+        logger.info("starting", version=__version__, config=str(path))
+        if fallback is not None:
+            for line in fallback.errors:
+                logger.error("configuration", problem=line)
+            logger.error("runs the last good configuration", kept=fallback.kept, file=str(prepared.draft.copy))
+        for line in prepared.warnings:
+            logger.warning("configuration", problem=line)
+        if not has_memory_cgroup():
+            logger.warning(
+                "memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself"
+            )
+        promote(prepared, logger)
+        for name, one in loaded.items():
+            for said in (*one.report.reasons, one.report.batching):
+                if said:
+                    logger.info("model", model=name, note=said)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at again
+        return on_loop(_serve(prepared, loaded, logger, early, fallback))
+
+
+def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[str, Loaded], Fallback | None]:
+    """What to run: the file, or with `LAST_GOOD` what ran last without a fault, and why. Raises ConfigError when neither can."""
+    try:
+        return *_ready(read(path), claims), None
+    except ConfigError as error:
+        if on_invalid != LAST_GOOD:
+            raise
+        errors = error.lines
+    gc.collect()  # models of the file that were loaded all the same
+    trim()
+    try:
+        found = last_good.find(path)
+        if found is None:
+            raise ConfigError(["there is no last good configuration to run instead: none has run for a minute yet"])
+        draft, kept = found
+        return *_ready(draft, claims), Fallback(tuple(errors), kept)
+    except ConfigError as error:
+        raise ConfigError([*errors, *error.lines]) from None
+
+
+def _ready(draft: Draft, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
+    if all(p.is_warning for p in draft.problems):
+        claims.state(state_dir(draft.config))
+    return load_or_fall_back(prepare_draft(draft, copies_models=True))
+
+
+async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, early: Early, fallback: Fallback | None) -> int:
+    clock = Clock()
+    kept = checkpoint.load(prepared.machine.state_dir, prepared.plan.device, clock.utc(), prepared.plan.budget)
+    stages = Stages(clock.now)
+    ended_in = _mark_in(stages, prepared.machine.state_dir / "stage", logger)
+    run = kept[0].run if kept is not None else None
+    assembly = assemble(prepared.plan, loaded, clock, logger, run=run, stages=stages)
+    connect(assembly)
+    if kept is not None:
+        checkpoint.restore(assembly, *kept, clock)
+    health = Health(assembly, clock, prepared.draft.digest, ended_in, fallback)
+    stages.on_slow = health.see_slow
+    assembly.suspects.tell = health.say_poison
+    bound_memory(prepared.plan)
+    keeper = last_good.Keeper(clock, last_good.HELD_S)
+    with closing(Notifier()) as notifier:
+        lifecycle = Lifecycle(assembly, health, notifier, clock, Deadman().put_off)
+        reloader = Reloader(
+            prepared,
+            lifecycle,
+            clock,
+            logger,
+            keeper.running,
+            fallback.errors if fallback is not None else (),
+            bound_memory=bound_memory,
+        )
+        lifecycle.on_hangup = reloader.ask
+        asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
+        health.building = reloader.builds.elapsed_s
+        async with Control(prepared.draft.path, reloader.answer):
+            code = await lifecycle.serve(reloader.run())
+    keeper.stop()
+    if lifecycle.keeps_state:
+        checkpoint.save(lifecycle.assembly, prepared.machine.state_dir, clock)
+    stages.close()
+    if stages.is_working:  # its run does not end, and onnxruntime's own end would wait for that, or abort
+        os._exit(code)
+    return code
+
+
+def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
+    """Where the process before ended, if it had no time to say so: a crash, a hang that systemd ended, a power cut."""
+    try:
+        ended_in = stages.keep_in(path)
+    except OSError as error:
+        logger.warning("stages not noted", path=str(path), reason=error.strerror)
+        return []
+    for stage in ended_in:
+        logger.warning("the last run ended in a stage", stage=stage)
+    return ended_in
+
+
+def on_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end on a uvloop of its own."""
+    loop = uvloop.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(work)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

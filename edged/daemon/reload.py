@@ -1,0 +1,368 @@
+"""Applies the configuration file to what runs: one transaction at a time, and an answer for whoever asked.
+
+    read, check, plan    in a thread that ends; every problem of the file, or a plan
+    compare              equal plans: nothing happens
+    try                  new and changed models, each in a process of its own with limits
+    load                 the same here, in a thread that ends
+    assemble             what is new, beside what runs; nothing is touched yet
+    switch               in one turn of the loop (`Lifecycle.switch`)
+
+Whatever goes wrong before the switch leaves what runs as it is, and says so in the log, the status line, health and an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from edged.clock.clock import Clock
+from edged.config.load import Draft, read, report
+from edged.config.schema import Config
+from edged.daemon.assembly import Assembly, assemble, load_models
+from edged.daemon.file_watch import Watch
+from edged.daemon.prepare import Prepared, ladder_of, model_store, plan_draft, promote, room_for
+from edged.daemon.promotion import Builds
+from edged.errors import EX_CONFIG, ConfigError, Problem
+from edged.model.gpu.build import BuildEngine, build_engine
+from edged.model.gpu.ladder import Picked, pick
+from edged.model.gpu.providers import Choice, none_ran, not_taken, slower
+from edged.model.records import ModelPlan, ModelRefused
+from edged.model.runner import Loaded
+from edged.model.trial.attempt import Trial, attempt, limits
+from edged.plan.change import Change, compare
+from edged.plan.memory import check_budget
+from edged.plan.records import Plan
+from edged.system import log
+from edged.system.one_shot import in_one_shot_thread
+from edged.system.process import trim
+
+FIXED = (("device", "id"), ("device", "base_topic"), ("device", "state_dir"), ("spool", "path"), ("spool", "mode"))
+"""Keys that cannot change while the daemon runs: who it is for everybody else, and where its files are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request: `errors` (nothing was changed), or what was."""
+
+    errors: tuple[str, ...] = ()
+    change: Change | None = None
+    warnings: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON for `edged reload`."""
+        if self.errors:
+            return {"ok": False, "errors": list(self.errors)}
+        c = self.change or Change((), (), (), ())
+        said = {"kept": c.kept, "added": c.added, "changed": c.changed, "removed": c.removed, "at_start": c.at_start}
+        return {"ok": True, **{key: list(names) for key, names in said.items()}, "warnings": list(self.warnings)}
+
+
+class Switch(Protocol):
+    """What runs, and how it goes over to something else; `Lifecycle` is it."""
+
+    assembly: Assembly
+
+    async def switch(self, assembly: Assembly, digest: str) -> None: ...
+
+    def say_reload(self, errors: Sequence[str], change: Change | None, why: str, of_file: bool = True) -> None: ...
+
+    def reloading(self) -> None: ...
+
+    def reloaded(self) -> None: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+    def say_engine(self, name: str, ok: bool, **facts: Any) -> None: ...
+
+    def leave(self, reason: str, code: int) -> None: ...
+
+
+class Reloader:
+    """`run` watches the files; `reload` may be called at any time."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        daemon: Switch,
+        clock: Clock,
+        logger: Any,
+        on_running: Callable[[Draft], None] = lambda draft: None,
+        refused: Sequence[str] = (),
+        build: BuildEngine = build_engine,
+        bound_memory: Callable[[Plan | None], object] = lambda plan: None,
+    ) -> None:
+        """`on_running` is told what runs from now on; `refused`: the problems of the file at the start, that were said then.
+        `bound_memory`: what this process may take from now on: what is left by a plan, or (None) what it likes."""
+        self._running = prepared
+        self._bound_memory = bound_memory
+        self._build_engine = build
+        self._daemon = daemon
+        self._clock = clock
+        self._log = logger
+        self._lock = asyncio.Lock()
+        self._on_running = on_running
+        self._refused = "\n".join(refused)  # the problems that were said last
+        self._asking: asyncio.Task[Answer] | None = None
+        self._is_asked_again = False
+        self.builds = Builds(self._build, self._promote, self._fail, clock)
+
+    async def run(self) -> None:
+        """Applies the file whenever it was saved, and models whenever their files changed, for ever. Builds the engines that
+        models wait for."""
+        try:
+            self._follow_builds()
+            self._on_running(self._running.draft)
+            async for names in Watch(self._files).changes():
+                if "" in names:
+                    await self.reload("the file changed", is_asked=False)
+                elif models := ", ".join(sorted(names)):
+                    await self.reload(f"model {models} changed", is_asked=False, rereads=False)
+        finally:
+            if self._asking is not None:
+                self._asking.cancel()
+            await self.builds.close()
+
+    def _files(self) -> dict[str, Path]:
+        """What to watch: the configuration as "", models by name."""
+        models = self._running.draft.config.model
+        return {"": self._running.draft.path, **{name: m.path for name, m in models.items() if m.watch}}
+
+    def ask(self) -> None:
+        """A reload, soon; of many that are asked for while one is under way, one more."""
+        if self._asking is not None:
+            self._is_asked_again = True
+            return
+        self._asking = asyncio.get_running_loop().create_task(self.reload("asked for by a signal"), name="reload:asked")
+        self._asking.add_done_callback(self._on_answered)
+
+    def _on_answered(self, task: asyncio.Task[Answer]) -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.result()  # a bug is nobody's answer
+        if self._is_asked_again:
+            self._is_asked_again = False
+            self.ask()
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A request from the control socket."""
+        match request.get("command"):
+            case "reload" if request.get("wait"):
+                return (await self.reload("asked for by a command")).facts()
+            case "reload":
+                self.ask()
+                return {"ok": True}
+            case "rollback":
+                return (await self._roll_back(str(request.get("model")))).facts()
+            case "status":
+                return {"ok": True, "status": self._daemon.status()}
+            case other:
+                return {"ok": False, "errors": [f"no such command: {other!r}"]}
+
+    async def _roll_back(self, name: str) -> Answer:
+        """Goes back to the version of a model that ran before."""
+        models = self._running.plan.models
+        if name not in models:
+            return Answer((f"no model {name!r} runs; there is {', '.join(models) or 'none'}",))
+        store = model_store(self._running.machine)
+        try:
+            await in_one_shot_thread("edged-note", partial(store.roll_back, name), lambda _: None)
+        except ModelRefused as error:
+            return Answer(tuple(f"{p.path}: {p.text}" for p in error.problems))
+        except OSError as error:
+            return Answer((f"{store.root}: {error.strerror}",))
+        return await self.reload(f"rollback of model {name}", rereads=False, is_trusted=True)
+
+    async def reload(self, why: str, is_asked: bool = True, rereads: bool = True, is_trusted: bool = False) -> Answer:
+        """One transaction. `is_asked`: somebody waits for an answer, so that the same file is looked at again all the same.
+        `rereads` False: only models changed; a file that waits to be corrected does not keep them back. `is_trusted`: the models
+        have run here before."""
+        async with self._lock:
+            self._daemon.reloading()
+            try:
+                return await self._reload(why, is_asked, rereads, is_trusted)
+            finally:
+                self._bound_memory(self._running.plan)
+                self._daemon.reloaded()
+
+    async def _reload(self, why: str, is_asked: bool, rereads: bool, is_trusted: bool) -> Answer:
+        before = self._running
+        try:
+            work = partial(_plan, before, rereads, is_asked, is_trusted)
+            after, at_start = await in_one_shot_thread("edged-plan", work, lambda _: None)
+            if after is None:
+                if self._refused:  # it was corrected to what runs
+                    self._refused = ""
+                    self._daemon.say_reload((), None, why)
+                return Answer()
+            change = replace(compare(before.plan, after.plan), at_start=at_start)
+            loaded = await self._load(before, after, is_trusted)
+        except ConfigError as error:
+            return self._refuse(tuple(error.lines), why, is_asked)
+        if rereads:
+            self._refused = ""
+        self._running = after
+        self._on_running(after.draft)
+        settings = after.draft.config.log
+        log.reconfigure(settings.level, settings.format)
+        if not change.is_empty:
+            assembly = assemble(after.plan, loaded, self._clock, self._log, self._daemon.assembly)
+            await self._daemon.switch(assembly, after.draft.digest)
+            del assembly, loaded
+            gc.collect()
+            await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
+        else:
+            await self._daemon.switch(self._daemon.assembly, after.draft.digest)
+        self._follow_builds()
+        self._daemon.say_reload((), change, why, of_file=rereads)
+        for line in after.warnings:
+            if line not in before.warnings:
+                self._log.warning("configuration", problem=line)
+        return Answer(change=change, warnings=after.warnings)
+
+    async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> dict[str, Loaded]:
+        """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
+        first unless they have run here before."""
+        running = self._daemon.assembly.loaded
+        plans, old = after.plan.models, before.plan.models
+        new = {n: p for n, p in plans.items() if n not in old or old[n].identity != p.identity}
+        ladder = ladder_of(after.machine)
+        try:
+            picked = await in_one_shot_thread("edged-pick", partial(pick, new, ladder), lambda _: None) if new else {}
+            _check_held(picked, running)
+            for name, plan in new.items():
+                if not is_trusted and picked[name].choice.rungs[:1] == ("cpu",):  # on a GPU it was tried just now
+                    on_cpu = replace(plan, providers=("cpu",))
+                    await attempt(on_cpu, limits(on_cpu, room_for(after.plan, name), self._slowest_s(name)))
+            loaded = await self._load_here(new, picked) if new else {}
+        except ModelRefused as error:
+            raise ConfigError(report(after.draft, error.problems)) from error
+        return {name: loaded.get(name) or running[name] for name in plans}
+
+    async def _load_here(self, plans: Mapping[str, ModelPlan], picked: Mapping[str, Picked]) -> dict[str, Loaded]:
+        """In a thread that ends; who set a bound sets it again when all is done."""
+        self._bound_memory(None)
+        return await in_one_shot_thread("edged-load", partial(load_models, plans, picked), lambda _: None)
+
+    def _follow_builds(self) -> None:
+        reports, plans = self._daemon.assembly.reports, self._running.plan.models
+        self.builds.follow({name: plans[name] for name, report in reports.items() if report.builds and name in plans})
+
+    async def _build(self, name: str, plan: ModelPlan) -> Trial:
+        self._daemon.say_engine(name, ok=True, what="is being built")
+        return await self._build_engine(plan, ladder_of(self._running.machine))
+
+    async def _promote(self, name: str, plan: ModelPlan, trial: Trial) -> None:
+        """What was built runs from the next run on, if it is still wanted, and under `auto` if it is the faster one."""
+        async with self._lock:
+            report = self._daemon.assembly.reports.get(name)
+            if report is None or not self._is_as_planned(name, plan):
+                return
+            new_us, old_us = (r.p50_us / r.batch_max for r in (trial.report, report))
+            if plan.providers == "auto" and new_us >= old_us:
+                self._keep(name, slower("tensorrt", new_us * 1e3, report.provider, old_us * 1e3, 1))
+                return
+            rest = (report.provider,) if not report.is_held else ()
+            ladder = ladder_of(self._running.machine)
+            picked = Picked(Choice(("tensorrt", *rest)), ladder.engine(plan), ladder.note(plan, "tensorrt"))
+            try:
+                loaded = await self._load_here({name: plan}, {name: picked})
+            finally:
+                self._bound_memory(self._running.plan)
+            await self._go_over({name: loaded[name]})
+            report = loaded[name].report
+            self._daemon.say_engine(
+                name, ok=report.provider == "tensorrt", what=f"runs on {report.provider}", p50_us=report.p50_us
+            )
+            del loaded
+            gc.collect()
+            await in_one_shot_thread("edged-trim", partial(_tidy, self._running, self._log), lambda _: None)
+
+    def _fail(self, name: str, plan: ModelPlan, reason: str) -> None:
+        """There will be no engine. Where TensorRT is required, there is nothing to run."""
+        if not self._is_as_planned(name, plan):
+            return
+        self._daemon.say_engine(name, ok=False, what="could not be built", reason=reason)
+        if self._daemon.assembly.reports[name].is_held:
+            text = f"model.{name}.providers: {none_ran(plan.providers, {'tensorrt': reason})}"
+            self._daemon.leave(text, EX_CONFIG)
+        else:
+            self._keep(name, not_taken("tensorrt", reason))
+
+    def _is_as_planned(self, name: str, plan: ModelPlan) -> bool:
+        now = self._running.plan.models.get(name)
+        return now is not None and now.identity == plan.identity and name in self._daemon.assembly.loaded
+
+    def _keep(self, name: str, reason: str) -> None:
+        """It stays with what runs it; the reason is known from now on."""
+        report = self._daemon.assembly.reports[name]
+        self._daemon.assembly.amend(name, replace(report, builds=False, reasons=(*report.reasons, reason)))
+
+    async def _go_over(self, loaded: dict[str, Loaded]) -> None:
+        """The same plan with other sessions."""
+        before = self._daemon.assembly
+        assembly = assemble(self._running.plan, {**before.loaded, **loaded}, self._clock, self._log, before)
+        await self._daemon.switch(assembly, self._running.draft.digest)
+
+    def _slowest_s(self, name: str) -> float:
+        """The longest run so far of the model that is to be replaced; of one that is new, half a second is expected."""
+        model = self._daemon.assembly.models.get(name)
+        return model.counts.time.maximum / 1e9 if model is not None else 0.5
+
+    def _refuse(self, errors: tuple[str, ...], why: str, is_asked: bool) -> Answer:
+        mark = "\n".join(errors)
+        if is_asked or mark != self._refused:  # said once, however often it is looked at
+            self._refused = mark
+            self._daemon.say_reload(errors, None, why)
+        return Answer(errors)
+
+
+def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tuple[Prepared | None, tuple[str, ...]]:
+    """The new plan, None if the file is as it was, and what of it can apply only at the next start. `forgets`: models are read
+    again though their files did not change. Raises ConfigError."""
+    draft = read(before.draft.path) if rereads else before.draft
+    store = model_store(before.machine)
+    is_known = draft.digest == before.draft.digest and before.draft.copy is None
+    if rereads and not is_asked and is_known:
+        return None, ()
+    known = before if not forgets else None
+    after = plan_draft(draft, before.machine, store, before=known)
+    config, at_start = _held(before.draft.config, draft.config)
+    if at_start:
+        held = plan_draft(replace(draft, config=config), before.machine, store, before=after)
+        after = replace(held, warnings=after.warnings)
+    too_much = check_budget(after.plan.memory, after.plan.budget, draft.config.memory.budget is not None)
+    if too_much is not None and not too_much.is_warning:
+        raise ConfigError(report(draft, [too_much]))
+    return after, at_start
+
+
+def _check_held(picked: Mapping[str, Picked], running: Mapping[str, Loaded]) -> None:
+    """What gives results is not put away for what gives none until its engine is built. Raises `ModelRefused`."""
+    text = "TensorRT is required, and has no engine for this version yet; build it (edged model prepare {0}), then reload"
+    names = [name for name, one in picked.items() if one.choice.is_held and name in running and not running[name].report.is_held]
+    if names:
+        raise ModelRefused([Problem(f"model.{name}.providers", text.format(name)) for name in names])
+
+
+def _tidy(after: Prepared, logger: Any) -> None:
+    """What there is time for after the switch."""
+    promote(after, logger)
+    trim()
+
+
+def _held(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+    """The new configuration with the keys that cannot change now as they are, and which of them would have changed."""
+    names = []
+    for table, key in FIXED:
+        old = getattr(getattr(running, table), key)
+        if getattr(getattr(new, table), key) != old:
+            names.append(f"{table}.{key}")
+            new = msgspec.structs.replace(new, **{table: msgspec.structs.replace(getattr(new, table), **{key: old})})
+    return new, tuple(names)

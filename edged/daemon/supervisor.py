@@ -1,0 +1,39 @@
+"""Keeps a source running: when what it reads from goes away, it is tried again for ever, with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from edged.clock.backoff import Backoff
+from edged.clock.clock import Clock
+from edged.errors import Retryable
+from edged.records import Block
+
+GOOD_SERVICE_S = 1.0
+"""A source that ran so long starts its back-off over."""
+
+
+class Source(Protocol):
+    """A stream of blocks with a task of its own; it keeps its `state` and `reason` for health by itself."""
+
+    name: str
+
+    async def run(self, push: Callable[[Block], None]) -> None:
+        """Reads for ever; returns only at the end of a recording. Raises `Retryable` when the outside is not there."""
+
+
+async def supervise(source: Source, push: Callable[[Block], None], clock: Clock) -> None:
+    """Runs `source` until it is cancelled or its recording ends. Other exceptions are bugs and travel on."""
+    backoff = Backoff(first_s=0.5, cap_s=2.0, floor_s=0.1)
+    while True:
+        started = clock.now()
+        try:
+            await source.run(push)
+        except Retryable:
+            if clock.now() - started > GOOD_SERVICE_S * 1e9:
+                backoff.reset()
+            await asyncio.sleep(backoff.next_s())
+        else:
+            return

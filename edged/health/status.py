@@ -1,0 +1,193 @@
+"""The state of every part, with a reason where it is not well. "Running" without data is not healthy.
+
+source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
+          its broker is away; bad values: something comes and no good sample; frozen: always the same values
+model     idle; hanging: a run takes many times as long as any before; failing; building: what it must run on is not there yet
+pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
+          waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
+          refused: its broker takes none; failing: its model fails, or every row is dropped; shedding: memory is over the
+          budget; closed: its gate is
+broker    connecting, connected, degraded, lost, refused, unreachable, ...
+spool     idle, storing, replaying, failing: the disk takes nothing
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from edged.config.units import KIB
+from edged.daemon.assembly import Assembly
+from edged.model.runner import Model
+from edged.plan.records import PipelinePlan
+from edged.sources.mqtt import MqttSource
+from edged.telemetry import Drops
+
+GOOD = {"running", "closed", "connected", "idle", "finished", "storing", "replaying"}
+UP = ("connected", "degraded")
+"""States of a broker in which messages go through."""
+LEAST_SILENCE_S = 2.0
+"""No sensor and no pipeline is called silent sooner than this."""
+PERIODS = 3
+CLOSED_NS = 10 * 10**9
+"""A gate that lets nothing through for so long is called closed: one that opens and closes all the time is no news each time."""
+SILENCING = ("failing", "stalled", "shedding")
+"""States of a pipeline in which the next ones of a chain get no samples from it."""
+WHILE_AWAY = ("shutdown", "spool_full")
+"""What an outage costs results says nothing of those to come."""
+HELD = "TensorRT, which is required, builds its engine; no results until it is there"
+LONGEST_RUNS = 3
+"""A run that takes so many times the longest one before hangs."""
+
+
+class State(NamedTuple):
+    kind: str
+    name: str
+    state: str
+    reason: str
+
+
+def states(a: Assembly, now: int) -> Iterator[State]:
+    """The state of every source, model, pipeline and broker at `now` (monotonic ns)."""
+    for name in a.sources:
+        yield State("source", name, *source_state(a, name, now))
+    for name, model in a.models.items():
+        yield State("model", name, *_model_state(model, now))
+    for name in a.pipelines:
+        yield State("pipeline", name, *_pipeline_state(a, name, now))
+    for name, link in a.links.items():
+        yield State("broker", name, link.state, link.reason)
+    if a.spool is not None:
+        yield State("spool", "spool", *a.spool.state)
+
+
+def _model_state(model: Model, now: int) -> tuple[str, str]:
+    if model.state == "failing":
+        return "failing", model.reason
+    if model.loaded.report.is_held:
+        return "building", HELD
+    hang = _hang(model, now)
+    return ("hanging", hang) if hang else ("idle", "")
+
+
+def _hang(model: Model, now: int) -> str:
+    """What is to be said of a run that does not end; nothing while it may be an ordinary one."""
+    if model.running is None:
+        return ""
+    longest_s = max(model.counts.time.maximum / 1e9, model.loaded.report.max_us / 1e6)
+    taken_s = (now - model.running_since) / 1e9
+    if taken_s <= max(LEAST_SILENCE_S, LONGEST_RUNS * longest_s):
+        return ""
+    return f"a run began {taken_s:.0f} s ago, the longest one before took {longest_s:.2g} s"
+
+
+def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
+    source = a.sources[name]
+    state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
+    if state != "running" or name not in a.freshness or _is_held_back(a, name):
+        return state, reason
+    return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
+
+
+def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
+    plan, counts = a.plan.sources[source.name], source.counts
+    link = a.links[plan.broker or ""]
+    if link.state not in UP:
+        return "waiting", f"broker {plan.broker} is {link.state}"
+    if not counts.last_arrival:
+        topics = ", ".join(topic.mqtt for _, topic in plan.filters)
+        text = f"no message yet on {topics}: does somebody publish there, and may this user read it (access rules)?"
+        if plan.decode is not None and plan.decode.is_slow:
+            text += f" A broker drops what is larger than max_bytes ({plan.decode.max_bytes // KIB} KiB) and tells nobody"
+        return "silent", text
+    if counts.rejected and not counts.rows:
+        return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
+    if plan.stale_ns is None and (lost := _lost(counts.drops, now)):
+        return "bad values", lost
+    quiet = now - counts.last_arrival
+    if plan.stale_ns is not None and quiet > plan.stale_ns and not _is_held_back(a, source.name):
+        return "silent", f"nothing has come in for {quiet / 1e9:.0f} s"
+    return "running", ""
+
+
+def _is_held_back(a: Assembly, name: str) -> bool:
+    """Whether a pipeline that is full keeps the source from speaking: that is no silence of its own."""
+    return any(a.pipelines[p].parked for p, plan in a.plan.pipelines.items() if name in plan.roots)
+
+
+def _slower(p: PipelinePlan) -> str:
+    return f"model {p.model}" if p.model is not None else f"gate {p.gate.source}" if p.gate is not None else "its broker"
+
+
+def _lost(drops: Drops, now: int) -> str:
+    """Why nothing comes of what comes in, if it is so."""
+    losses = drops.losses
+    return losses.verdict(now / 1e9) if losses is not None else ""
+
+
+def _withheld(a: Assembly, stream: str, now: int) -> str:
+    """Why a pipeline whose results are samples here gives none; empty if it does, or is none."""
+    if stream not in a.pipelines:
+        return ""
+    state, reason = _pipeline_state(a, stream, now)
+    return f"pipeline {stream} is {state}: {reason}" if state in SILENCING else ""
+
+
+def _outlet_state(a: Assembly, p: PipelinePlan, now: int) -> tuple[str, str]:
+    """Whether results can leave."""
+    for publish, counts in zip(p.publishes, a.publishes[p.name], strict=True):
+        link = a.links[publish.broker]
+        if link.state not in UP:
+            if publish.settings.qos and a.spool is not None and a.spool.state[0] != "failing":
+                return "storing", f"output {publish.broker} is {link.state}: results go to disk"
+            return "blocked", f"output {publish.broker} is {link.state}"
+        if counts.refusal:
+            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}"
+        if (losses := counts.drops.losses) is not None and losses.reason not in WHILE_AWAY and (why := losses.verdict(now / 1e9)):
+            return "failing", f"no result leaves for {publish.broker}: {why}"
+    return "running", ""
+
+
+def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
+    p, pipeline = a.plan.pipelines[name], a.pipelines[name]
+    if pipeline.is_shed:
+        return "shedding", "memory is over the budget"
+    if p.model is not None and (hang := _hang(a.models[p.model], now)):
+        return "stalled", f"model {p.model} hangs: {hang}"
+    if p.model is not None and a.models[p.model].loaded.report.is_held:
+        return "waiting", f"model {p.model} is building: {HELD}"
+    if pipeline.parked and p.overflow == "block":
+        full = next((f"pipeline {follower.name} takes no more" for follower in pipeline.after if follower.is_full), "")
+        return "blocked", f"{pipeline.parked} blocks wait for a free slot: {full or f'{_slower(p)} is slower than its sources'}"
+    for s in p.roots:
+        state, reason = source_state(a, s, now)
+        if state not in GOOD:
+            return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
+    for s in p.sources:
+        if why := _withheld(a, s, now):
+            return "waiting", why
+    outlet = _outlet_state(a, p, now)
+    if outlet[0] not in GOOD:
+        return outlet
+    if p.model is not None and a.models[p.model].state == "failing":
+        return "failing", a.models[p.model].reason
+    if lost := _lost(pipeline.counts.drops, now):
+        return "failing", lost
+    if outlet[0] != "running":
+        return outlet
+    last_result, last_gated = pipeline.counts.last_result, pipeline.counts.last_gated
+    if pipeline.gate is not None and last_gated > last_result and (not last_result or now - last_result > CLOSED_NS):
+        if why := _withheld(a, pipeline.gate.plan.source, now):
+            return "waiting", f"its gate is closed: {why}"
+        return "closed", f"gate {pipeline.gate.plan.source}: {pipeline.gate.why}"
+    if not last_result and not last_gated:
+        filled = (
+            f": {pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window and not p.keys else ""
+        )
+        return "filling", f"no result yet{filled}"
+    quiet_s = (now - max(last_result, last_gated)) / 1e9
+    expected_s = 1 / p.rate if p.rate else None
+    is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.roots)
+    if expected_s and not is_ended and quiet_s > max(LEAST_SILENCE_S, PERIODS * expected_s):
+        return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected_s:.2g} s"
+    return "running", ""

@@ -1,0 +1,465 @@
+"""What goes out on one link: which message is framed when, and what becomes of it.
+
+    put -> outbox  -> framed into the socket's buffer -> QoS 0: acked
+     |       ^                                        -> QoS 1: in flight -> PUBACK: acked | refused
+     |       '--- put back, first in line, when the connection goes --'
+     '---> spool   -> the same, once nothing of QoS 1 waits in the outbox
+
+No more is framed than the flight window and the socket take; the rest waits in the outbox, which is bounded. While the
+broker is away, or when the outbox is full, messages of QoS 1 go to the spool; without one they are dropped by policy.
+Each message lets go of its receipt exactly once: when acked, on disk, or dropped and counted.
+Replies never go to the spool: whoever asked is gone after an outage.
+
+A broker may end the connection over a message that it does not take, and then would for ever, since that goes first on the next
+one. So after two ends in a row with messages on their way the sender `is_careful`: one message at a time, at QoS 0 with a ping
+behind it, and the first one once the connection has carried some pings and their answers by itself. The message that is alone
+on its way at an end, and was on its way at those before, is dropped. What passes is innocent; when all that was under suspicion
+has passed, all is as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from edged.mqtt.frames import FrameWriter, user_property
+from edged.mqtt.outbox import Outbox, drop
+from edged.records import MESSAGE_OVERHEAD, Message
+from edged.results.encode import encode_error
+
+FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
+REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
+TRIES = 3
+MAX_PACKET, MAX_TOPIC = 268_435_455, 65_535  # what length fields can say
+NO_BOUND = 1 << 30
+MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
+SUSPICIOUS_ENDS, CERTAIN_ENDS = 2, 3
+PROOF_PINGS = 1024
+"""2 KiB each way, more than most messages have: on a line that breaks after some bytes, or soon, no message is to blame."""
+ENDS_CONNECTION = "the broker ends the connection whenever it is sent"
+BARRED_MAX = 64
+BARRED_NS, BARRED_MOST_NS = 60 * 10**9, 3600 * 10**9
+"""A topic that twice ended connections is not sent for so long, twice as long after each further time, and at most."""
+
+
+class Backlog(Protocol):
+    """One link's part of the spool (`spool.Backlog`). `is_always`: it keeps a copy of every message; `is_strict`: messages
+    go behind what it has not given yet (`is_behind`)."""
+
+    is_always: bool
+    is_strict: bool
+    is_ready: bool
+    on_ready: Callable[[], None] | None
+    on_room: Callable[[], None] | None
+
+    @property
+    def is_behind(self) -> bool: ...
+    @property
+    def is_failing(self) -> bool: ...
+    @property
+    def has_room(self) -> bool: ...
+    def room(self, size: int) -> int: ...
+    def hold(self, message: Message, due: int, before: Message | None) -> None: ...
+    def supersede(self, topic: bytes, before: Message | None) -> None: ...
+    def take_left(self) -> list[Message]: ...
+    def keep(self, message: Message) -> None: ...
+    def hand_over(self, message: Message) -> None: ...
+    def begin(self) -> None: ...
+    def pause(self) -> None: ...
+    def take(self, now: int) -> Message | None: ...
+
+
+class Sender:
+    """Outgoing messages of one link. Pure: the caller owns the buffer, the clock and the socket.
+
+    `is_away`: the broker has been gone for a while, so that messages of QoS 1 need not wait for it in memory.
+    `unsayable`: what edged last had to say of itself and this broker does not take, by its topic.
+    """
+
+    def __init__(self, outbox: Outbox, inflight: int, is_v5: bool, backlog: Backlog | None = None) -> None:
+        self.outbox = outbox
+        self.backlog = backlog
+        self.is_away = False
+        self.unsayable: dict[str, str] = {}
+        self.in_flight: dict[int, Message] = {}
+        self.sent = 0
+        self.acked = 0
+        self.stray_acks = 0
+        self._writer = FrameWriter(is_v5)
+        self._own_window = inflight
+        self._window = inflight
+        self._maximum_qos = 1
+        self._maximum_packet = MAX_PACKET
+        self._may_retain = True
+        self._is_session_present = False
+        self._mid = FIRST_MID - 1
+        self._tries: dict[int, int] = {}
+        self.is_careful = False
+        self.pings_due = 0
+        """So many pings are to follow what was framed; `answered` is to be called when all are answered."""
+        self._ends = 0
+        self._alone: Message | None = None
+        """Of QoS 0, on its way by itself."""
+        self._is_waiting = False
+        """For the answer to that ping."""
+        self._is_unproven = False
+        """Something of QoS 0 was sent, and the broker has said nothing since from which to tell that it took it."""
+        self._suspects = 0
+        self._was_qos1 = False
+        self._barred: dict[bytes, tuple[int, int]] = {}
+        """By topic: how many of its messages ended connections, and until when (monotonic ns) none is sent."""
+
+    def configure(self, is_v5: bool) -> None:
+        """What is framed from now on is for a connection of this version."""
+        self._writer = FrameWriter(is_v5)
+        self._barred.clear()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.in_flight or self._alone or self.outbox.qos0 or self.outbox.qos1)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the broker owes an answer to something that was sent."""
+        return bool(self.in_flight) or self._is_waiting
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether something waits that the flight window lets go."""
+        if self.is_careful and self.is_owed:
+            return False
+        if self.outbox.qos0:
+            return True
+        return len(self.in_flight) < self._window if self.outbox.qos1 else self._may_replay
+
+    @property
+    def _may_replay(self) -> bool:
+        """Replay leaves a quarter of the flight window, and of the outbox, to live messages, and lets them go first."""
+        backlog, outbox = self.backlog, self.outbox
+        return (
+            backlog is not None
+            and backlog.is_ready
+            and not outbox.qos1
+            and 4 * len(self.in_flight) < 3 * self._window
+            and 4 * outbox.bytes_flying < 3 * outbox.max_bytes
+        )
+
+    def connected(
+        self, is_session_present: bool, receive_maximum: int, maximum_qos: int, maximum_packet: int, may_retain: bool
+    ) -> None:
+        """What the broker of this connection allows; `maximum_packet` 0 is any size."""
+        self.is_away = False
+        self._is_session_present = is_session_present
+        self._window = min(self._own_window, receive_maximum)
+        self._maximum_qos = maximum_qos
+        self._maximum_packet = maximum_packet or MAX_PACKET
+        self._may_retain = may_retain
+        self._is_unproven = False
+        self._is_waiting = self.is_careful
+        self.pings_due = PROOF_PINGS if self.is_careful else 0
+
+    def put(self, message: Message) -> None:
+        """Takes a message that is to be sent."""
+        backlog = self.backlog
+        if message.is_reply and self.is_away:
+            drop(message, "away")
+            return
+        if backlog is not None and message.qos and message.account is not None and not message.is_reply:
+            if self.is_away or (backlog.is_strict and backlog.is_behind) or self.outbox.is_full_for(message):
+                return backlog.hand_over(message)
+            if backlog.is_always and message.record is None:
+                backlog.keep(message)
+        self.outbox.put(message)
+
+    def room(self, size: int) -> int:
+        """How many more messages of `size` bytes may be put by somebody who can wait, so that none gives way: half of the
+        outbox is theirs, the other half for those who cannot, and one message has room where nothing is. While what comes
+        goes to disk, as many as the disk takes."""
+        if self.is_away and self.backlog is not None:
+            return self.backlog.room(size)
+        outbox = self.outbox
+        room = min(outbox.max_items // 2 - outbox.items, (outbox.max_bytes // 2 - outbox.bytes_held) // size)
+        return max(room, int(self.is_empty))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether somebody who waited for room may go on: with a quarter of the outbox free for him, not for one message."""
+        outbox = self.outbox
+        if self.is_away and self.backlog is not None:
+            return self.backlog.has_room
+        return self.is_empty or (outbox.items <= outbox.max_items // 4 and outbox.bytes_held <= outbox.max_bytes // 4)
+
+    def leave(self) -> None:
+        """The broker is away: what waits for it goes to disk, and so does what comes. What was in flight stays as well: the
+        protocol wants it sent again first, under its old id. Replies go nowhere."""
+        backlog, outbox = self.backlog, self.outbox
+        self.is_away = True
+        outbox.drop_replies("away")
+        for _ in range(len(outbox.qos1) if backlog is not None else 0):
+            assert backlog is not None
+            message = outbox.take(outbox.qos1)
+            if message.may_be_kept and message.record is None and message.mid:
+                backlog.keep(message)
+            if message.mid or message.account is None:
+                outbox.put(message)
+            else:
+                backlog.hand_over(message)
+
+    def lost(self, by_broker: bool = False, now: int = 0) -> Message | None:
+        """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts.
+        `by_broker`: it ended it, and may have done so over a message; that message is dropped and returned once it is certain."""
+        culprit = self._judge(by_broker)
+        if culprit is not None:
+            self._condemn(culprit, now)
+        elif self._alone is not None:
+            self._end_alone()
+        self.outbox.put_back(self.in_flight.values())
+        self.outbox.bytes_flying = 0
+        self.in_flight.clear()
+        self._tries.clear()
+        self._is_waiting = False
+        self.pings_due = 0
+        return culprit
+
+    def _judge(self, by_broker: bool) -> Message | None:
+        """Whom an end of the connection speaks against; None as long as it may be several."""
+        if not by_broker or not (self.in_flight or self._alone or self._is_unproven):
+            self.trust()
+            return None
+        self._ends += 1
+        for message in self.in_flight.values():
+            message.ends += 1
+        if self.is_careful:
+            if self._alone is not None:
+                return self._alone
+            if len(self.in_flight) == 1 and (last := next(iter(self.in_flight.values()))).ends >= CERTAIN_ENDS:
+                return last
+        is_one_of_qos0 = self._is_unproven and self._ends >= SUSPICIOUS_ENDS
+        if is_one_of_qos0 or any(message.ends >= SUSPICIOUS_ENDS for message in self.in_flight.values()):
+            self.is_careful = True
+            self._suspects = NO_BOUND if is_one_of_qos0 else len(self.in_flight)
+        return None
+
+    def _condemn(self, message: Message, now: int) -> None:
+        account = message.account
+        if account is not None:
+            account.in_flight -= 1
+        self._alone = None
+        self.in_flight.pop(message.mid, None)
+        times = self._barred.pop(message.topic, (0, 0))[0] + 1
+        if len(self._barred) >= BARRED_MAX:
+            del self._barred[next(iter(self._barred))]
+        self._barred[message.topic] = (times, now + min(BARRED_MOST_NS, BARRED_NS << min(times - 2, 10)) if times > 1 else 0)
+        self._refuse(message, ENDS_CONNECTION)
+        self.trust()
+
+    def _refuse(self, message: Message, why: str, **details: Any) -> None:
+        """Drops a message that the broker does not take."""
+        account, topic = message.account, message.topic.decode(errors="replace")
+        if account is not None:
+            account.refusal = f"{topic} ({why})"
+            account.drops.add("refused", why=why, topic=topic, body=message.body[:256], **details)
+        _settle(message, "refused")
+
+    def trust(self) -> None:
+        """Nothing is under suspicion (any more)."""
+        self.is_careful = self._is_waiting = False
+        self._ends = self._suspects = 0
+        for message in self.in_flight.values():
+            message.ends = 0
+        for message in self.outbox.qos1:  # those that were in flight come first
+            if not message.ends:
+                break
+            message.ends = 0
+
+    def answered(self) -> None:
+        """The broker has answered all pings, and so has handled all that was sent before them."""
+        self._is_waiting = self._is_unproven = False
+        if self._alone is not None:
+            self._end_alone()
+
+    def _end_alone(self) -> None:
+        """As far as QoS 0 can tell, it arrived."""
+        message, self._alone = self._alone, None
+        assert message is not None
+        if message.account is not None:
+            message.account.in_flight -= 1
+            message.account.acked += 1
+            message.account.refusal = ""
+        _settle(message, None)
+
+    def write_status(self, out: bytearray, topic: str, status: bytes) -> None:
+        """Frames a retained message at QoS 0, before all that waits."""
+        self._writer.publish(out, topic.encode(), status, retain=self._may_retain)
+
+    def fill(self, out: bytearray, limit: int, now: int) -> None:
+        """Frames messages into `out` until it holds `limit` bytes, the window is full or nothing waits. `now`: monotonic ns."""
+        outbox = self.outbox
+        if self.is_careful:
+            return self._fill_one(out, now)
+        while outbox.qos1 and len(self.in_flight) < self._window and len(out) < limit:
+            self._frame(out, outbox.take(outbox.qos1), now)
+        while outbox.qos0 and len(out) < limit:
+            self._frame(out, outbox.take(outbox.qos0), now)
+        while self._may_replay and len(out) < limit:
+            assert self.backlog is not None
+            message = self.backlog.take(now)
+            if message is not None:
+                self._frame(out, message, now)
+
+    def _fill_one(self, out: bytearray, now: int) -> None:
+        """Frames one message, if the broker has taken the last one; of both kinds by turns."""
+        outbox = self.outbox
+        while not self.is_owed and self.can_fill:
+            queue = outbox.qos0 if outbox.qos0 and (self._was_qos1 or not outbox.qos1) else outbox.qos1
+            self._was_qos1 = queue is outbox.qos1
+            if queue:
+                self._frame(out, outbox.take(queue), now)
+            elif self.backlog is not None and (message := self.backlog.take(now)) is not None:
+                self._frame(out, message, now)
+
+    def _frame(self, out: bytearray, message: Message, now: int) -> None:
+        if self._barred and self._barred.get(message.topic, (0, 0))[1] > now:
+            return self._refuse(message, f"{ENDS_CONNECTION}; its topic is tried again later")
+        body, properties = message.body, message.properties
+        if message.replayed:
+            body, properties = _replayed(message, now)
+        elif message.is_json and message.arrival:
+            body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
+        account = message.account
+        size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
+        if size > self._maximum_packet and message.is_reply:  # whoever asked waits for something
+            why = f"the result has {len(body)} bytes, and this broker takes packets of {self._maximum_packet}"
+            body = encode_error("too_large", why)
+            size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
+        if size > self._maximum_packet or len(message.topic) > MAX_TOPIC:
+            self._drop_too_large(message, size)
+            return
+        self.sent += 1
+        retain = message.retain and self._may_retain
+        if not message.qos or not self._maximum_qos:
+            self._writer.publish(out, message.topic, body, 0, retain, properties=properties)
+            if self.is_careful:
+                self._alone = message
+                self._is_waiting, self.pings_due = True, 1
+                if account is not None:
+                    account.in_flight += 1
+                return
+            self._is_unproven = True
+            if account is not None:
+                account.acked += 1
+                account.refusal = ""
+            _settle(message, None)
+            return
+        is_again = message.mid != 0 and self._is_session_present
+        mid = message.mid if is_again else self._next_mid()
+        message.mid = mid
+        self.in_flight[mid] = message
+        self.outbox.bytes_flying += len(message.topic) + len(message.body) + MESSAGE_OVERHEAD
+        if account is not None:
+            account.in_flight += 1
+        self._writer.publish(out, message.topic, body, 1, retain, mid, is_again, properties)
+
+    def _drop_too_large(self, message: Message, size: int) -> None:
+        """Neither this broker nor the protocol takes it: counted, its input settled, and said where it can be seen."""
+        topic = message.topic[:256].decode(errors="replace")
+        if len(message.topic) > MAX_TOPIC:
+            why = f"{topic}... (a topic of {len(message.topic)} bytes, at most {MAX_TOPIC})"
+        else:
+            cure = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
+            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._maximum_packet}): {cure}"
+        if message.account is not None:
+            message.account.refusal = why
+            message.account.drops.add("too_large", size=size, limit=self._maximum_packet, topic=topic)
+        elif message.record is None:
+            self.unsayable[topic] = why
+        _settle(message, "too_large")
+
+    def _next_mid(self) -> int:
+        mid = self._mid
+        while True:
+            mid = FIRST_MID if mid >= LAST_MID else mid + 1
+            if mid not in self.in_flight:
+                self._mid = mid
+                return mid
+
+    def acknowledge(self, mid: int, code: int) -> bool:
+        """One PUBACK. Returns whether the message is to be sent `again` after a while."""
+        message = self.in_flight.get(mid)
+        if message is None:
+            self.stray_acks += 1
+            return False
+        account = message.account
+        if code >= 0x80:
+            if account is not None:
+                said = REFUSED_FOR_GOOD.get(code, f"code 0x{code:02x}")
+                account.refusal = f"{message.topic.decode(errors='replace')} ({said}): check its access rules and quotas"
+            tries = self._tries[mid] = self._tries.get(mid, 0) + 1
+            if code not in REFUSED_FOR_GOOD and tries < TRIES:
+                return True
+        del self.in_flight[mid]
+        if self.is_careful:
+            self._suspects -= 1
+            if self._suspects <= 0:
+                self.trust()
+        self.outbox.bytes_flying -= len(message.topic) + len(message.body) + MESSAGE_OVERHEAD
+        if self._tries:
+            self._tries.pop(mid, None)
+        if account is not None:
+            account.in_flight -= 1
+        if code < 0x80:
+            self.acked += 1
+            if account is not None:
+                account.acked += 1
+                account.refusal = ""
+        elif account is not None:
+            why = REFUSED_FOR_GOOD.get(code, f"refused {TRIES} times")
+            topic = message.topic.decode(errors="replace")
+            account.drops.add("refused", code=f"0x{code:02x}", why=why, topic=topic, body=message.body[:256])
+        _settle(message, None if code < 0x80 else "refused")
+        return False
+
+    def again(self, out: bytearray, mid: int, now: int) -> None:
+        """Frames a message anew that the broker refused for the time being, if it is still in flight."""
+        if message := self.in_flight.get(mid):
+            body, properties = message.body, message.properties
+            if message.replayed:
+                body, properties = _replayed(message, now)
+            elif message.is_json and message.arrival:
+                body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
+            self._writer.publish(out, message.topic, body, 1, message.retain and self._may_retain, mid, properties=properties)
+
+    def drop_caches(self) -> None:
+        self._writer.drop_caches()
+
+    def abandon(self) -> None:
+        """The process ends: what is left goes to the spool, or is counted as `shutdown`; its inputs then stay
+        unacknowledged and come again."""
+        self.lost()
+        if self.backlog is not None:
+            self.is_away = True
+            for _ in range(len(self.outbox.qos1)):
+                message = self.outbox.take(self.outbox.qos1)
+                if message.may_be_kept:
+                    self.backlog.hand_over(message)
+                elif message.is_reply:
+                    drop(message, "shutdown")
+        self.outbox.abandon()
+
+
+def _settle(message: Message, reason: str | None) -> None:
+    """The broker has the message (None), or it was dropped for `reason`."""
+    if message.record is None:
+        message.receipt.done()
+    else:
+        message.record.done(reason)
+        message.let_go()
+
+
+def _replayed(message: Message, now: int) -> tuple[bytes, bytes]:
+    """Body and properties of a message that comes from the spool: JSON says so itself."""
+    age_ms = b"%.3f" % ((now - message.arrival) / 1e6)
+    if message.is_json and message.arrival:
+        return message.body + b',"replayed":true,"age_ms":' + age_ms + b"}", b""
+    properties = user_property(b"replayed", b"true")
+    return message.body, properties + user_property(b"age_ms", age_ms) if message.arrival else properties

@@ -1,0 +1,87 @@
+"""What one broker connection needs to know, and what it counts. Pure, so that a plan can hold it and compare it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edged.config.parsers import BrokerUrl, Secret
+
+# Retain handling of MQTT 5: which messages kept by the broker a subscription brings.
+KEPT_ALWAYS, KEPT_IF_NEW, KEPT_NEVER = 0, 1, 2
+
+WAITING = 16
+"""Times the receive maximum: so many messages too many are kept, if they come to no more than one packet of full size.
+With 64 that is all that mosquitto queues for a client, unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One topic filter. `identifier` (1 to 268,435,455; 0: none) comes back with each message under MQTT 5."""
+
+    filter: str
+    qos: int = 1
+    identifier: int = 0
+    retain_handling: int = KEPT_IF_NEW
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """One connection: broker keys of the configuration, resolved; what to subscribe; bounds of the outgoing side.
+
+    `key` is the text of a PEM file. `status_topic` empty: no will and no status.
+    """
+
+    name: str
+    url: BrokerUrl
+    client_id: str
+    username: str | None = None
+    password: Secret | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Secret | None = None
+    version: str = "5"
+    keepalive_s: int = 30
+    session_expiry_s: int = 3600
+    receive_maximum: int = 64
+    max_packet: int = 1 << 20
+    subscriptions: tuple[Subscription, ...] = ()
+    status_topic: str = ""
+    inflight: int = 64
+    outbox_items: int = 1000
+    outbox_bytes: int = 1 << 20
+    connect_timeout_s: float = 5.0
+    retry_s: float = 2.0
+    """Wait at most so long after a refused, unreachable or well-served connection (full jitter)."""
+    refused_retry_s: tuple[float, float] = (1.0, 60.0)
+    """Shortest and longest wait after the broker itself said no, or another client took the name."""
+
+    @property
+    def is_v5(self) -> bool:
+        return self.version == "5"
+
+    def is_same_connection(self, other: LinkSettings) -> bool:
+        """Whether a connection made for one can stay for the other: what is subscribed, and how much may wait, changes on the
+        live one."""
+        subscriptions, items, size = self.subscriptions, self.outbox_items, self.outbox_bytes
+        return replace(other, subscriptions=subscriptions, outbox_items=items, outbox_bytes=size) == self
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the broker shall forget us at once."""
+        return self.session_expiry_s == 0
+
+
+@dataclass(slots=True)
+class LinkCounts:
+    """What one link did since the start. `connects` counts CONNACKs, `failures` exceptions of `on_publishes`, `excess`
+    messages so far beyond the receive maximum that they were left with the broker (at QoS 0: lost)."""
+
+    connects: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    received: int = 0
+    excess: int = 0
+    pings: int = 0
+    failures: int = 0
+    protocol_errors: int = 0

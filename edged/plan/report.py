@@ -1,0 +1,246 @@
+"""A plan for people and for machines: what is wired to what, and the memory table with its sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
+from edged.config.units import MIB
+from edged.config.words import duration, listed, rate_said
+from edged.model.records import LoadReport
+from edged.plan.graph import gate_said, graph_json, graph_text
+from edged.plan.memory import step_name
+from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.spool import RECORD, results_a_second
+from edged.results.heads.shape import OutputPlan
+from edged.sources.pace import GAPS, LEAST_SILENCE_NS, SILENT_GAPS
+from edged.spool.settings import SpoolSettings
+
+
+def plan_text(plan: Plan) -> str:
+    """Who feeds whom, the wiring with a line for each part, then the memory table."""
+    lines = [f"device {plan.device}, says of itself on {plan.base_topic}/status, /health, /model, /source, /event", ""]
+    lines += [*graph_text(plan), ""]
+    for name, p in plan.pipelines.items():
+        lines.append(f"pipeline.{name}")
+        lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]
+        lines += [f"    --> {text}" for text in _stages(p)]
+        lines += [f"    --> {_publish(x, plan.spool)}" for x in p.publishes]
+        lines.append("")
+    if plan.spool is not None:
+        lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
+    lines += _silences(plan.sources)
+    lines += _memory(plan.memory, plan.planned_bytes, plan.budget)
+    if plan.gpu is not None:
+        whose = "the same memory as above" if plan.gpu.is_shared else "its own memory"
+        lines += ["", f"{plan.gpu.name}, {whose}", *_memory(plan.gpu.lines, plan.gpu.planned_bytes, plan.gpu.budget)]
+    return "\n".join(lines)
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The same as plain values."""
+    return {
+        "device": plan.device,
+        "base_topic": plan.base_topic,
+        "sources": {
+            n: {
+                "type": s.settings.type,
+                "fields": [f.name for f in s.fields],
+                "keys": list(s.key_names),
+                "max_keys": s.max_keys,
+                "rate": s.rate,
+                "stale_after_ns": s.stale_ns,
+                "learns_pace": s.learns_pace,
+                "reply": [f.text for f in s.replies],
+            }
+            for n, s in plan.sources.items()
+        },
+        "models": {
+            n: {"path": str(m.manifest.origin), "sha256": m.manifest.sha256, "version": m.manifest.version}
+            for n, m in plan.models.items()
+        },
+        "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},
+        "graph": graph_json(plan),
+        "spool": {"path": str(plan.spool.path), "max_bytes": plan.spool.max_bytes} if plan.spool is not None else None,
+        "memory": {
+            "lines": [{"what": line.what, "bytes": line.bytes, "how": line.how} for line in plan.memory],
+            "planned_bytes": plan.planned_bytes,
+            "budget_bytes": plan.budget,
+        },
+        "gpu": _gpu_json(plan.gpu) if plan.gpu is not None else None,
+    }
+
+
+def _gpu_json(gpu: GpuPlan) -> dict[str, Any]:
+    return {
+        "name": gpu.name,
+        "is_shared": gpu.is_shared,
+        "lines": [{"what": line.what, "bytes": line.bytes, "how": line.how} for line in gpu.lines],
+        "planned_bytes": gpu.planned_bytes,
+        "budget_bytes": gpu.budget,
+    }
+
+
+def load_text(report: LoadReport) -> str:
+    """A line about a model that was loaded and tried, then why it is so: every provider that was not taken has its reason."""
+    facts = f"model.{report.name}: runs on {report.provider}, {report.run}, {report.p50_us:.0f} us for {report.batch_max} rows"
+    if report.is_held:
+        facts = f"model.{report.name}: gives no results until TensorRT's engine is built: edged model prepare {report.name}"
+    elif report.builds:
+        facts += f"; TensorRT's engine is not built yet: edged model prepare {report.name}, or it is done while the daemon runs"
+    if len(report.nodes) > 1:
+        facts += f"\n  nodes of the graph: {', '.join(f'{n} on {rung}' for rung, n in report.nodes.items())}"
+    return facts + "".join(f"\n  {said}" for said in (*report.reasons, report.batching) if said)
+
+
+def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
+    return {
+        "sources": list(p.sources),
+        "window": {"size": p.window.size, "hop": p.window.hop, "gap_ns": p.window.gap_ns} if p.window else None,
+        "model": p.model,
+        "inputs": {i.name: {"shape": list(i.shape), "dtype": i.dtype} for i in p.inputs},
+        "state": {s.output: {"input": s.input, "shape": list(s.shape), "dtype": s.dtype} for s in p.states},
+        "slots": p.slots if p.has_slots else None,
+        "overflow": p.overflow if p.has_slots else None,
+        "gate": {"source": p.gate.source, "while": gate_said(p.gate)} if p.gate is not None else None,
+        "priority": p.priority,
+        "output": p.output.type,
+        "publish": [
+            {"broker": x.broker, "topic": x.topic.text, "qos": x.settings.qos, "format": x.settings.format} for x in p.publishes
+        ],
+    }
+
+
+def _memory(lines: tuple[MemoryLine, ...], planned: int, budget: int) -> Iterator[str]:
+    width = max(len(line.what) for line in lines)
+    yield f"{'memory':{width}}  {'MiB':>8}"
+    for line in lines:
+        yield f"{line.what:{width}}  {line.bytes / MIB:8.2f}  {line.how}"
+    spare = (budget - planned) / MIB
+    yield f"{'sum':{width}}  {planned / MIB:8.2f}  of {budget / MIB:.0f} MiB, {spare:.0f} MiB to spare"
+
+
+def _source(s: SourcePlan) -> str:
+    match s.settings:
+        case SerialSource(port=UsbPort() as usb) as serial:
+            number = f" {usb.serial}" if usb.serial else ""
+            where = f"USB serial port {usb.vid:04x}:{usb.pid:04x}{number} at {serial.baudrate} baud"
+        case SerialSource() as serial:
+            where = f"serial port {serial.port} at {serial.baudrate} baud"
+        case MqttSource() as mqtt:
+            where = f"{s.broker}: {', '.join(topic.text for _, topic in s.filters)} (QoS {mqtt.qos})"
+        case ReplaySource() as replay:
+            where = f"recording {replay.path}, " + (f"{replay.speed:g} times as fast" if replay.speed else "as fast as it goes")
+        case SimulateSource() as made_up:
+            where = f"made-up {made_up.signal}"
+    rate = f", {rate_said(s.rate)}" if s.rate else ""
+    keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
+    answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
+    return f"source.{s.name}: {where}{rate}{keys}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
+
+
+def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
+    """The sources of which nobody said how long they may be silent."""
+    learning = [f"source.{n}" for n, s in sources.items() if s.learns_pace]
+    never = [f"source.{n}" for n, s in sources.items() if s.stale_ns is None and not s.learns_pace]
+    lines = []
+    if learning:
+        lines += [
+            f"no limit of silence: {', '.join(learning)}; neither rate nor stale_after is set",
+            f"  where {GAPS} gaps are regular edged learns the pace, and reports silent after {SILENT_GAPS} of them, at least "
+            f"{LEAST_SILENCE_NS // 10**9} s; where they are not (a door contact), it never does: set stale_after if it should",
+        ]
+    if never:
+        lines.append(f'silence is never reported: {", ".join(never)}; stale_after = "never"')
+    return [*lines, ""] if lines else []
+
+
+def _spool(spool: SpoolSettings, rate: float | None) -> str:
+    """How long an outage it covers, for results of a usual size."""
+    count = spool.max_bytes // RECORD
+    how_long = f", {_span(count / rate)} at {rate_said(rate)}" if rate else ""
+    what = f"about {count} results of {RECORD} bytes{how_long}"
+    return f"while a broker is away, {spool.max_bytes / MIB:.0f} MiB in {spool.path}: {what}"
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _stages(p: PipelinePlan) -> Iterator[str]:
+    if p.align is not None:
+        pace = f"sample of {p.sources[p.align.to]}" if p.align.to is not None else duration(p.align.period_ns or 0)
+        old = max(s.tolerance_ns or 0 for s in p.align.sources)
+        yield f"one row every {pace}, {p.align.method} values of the others, at most {duration(old)} old"
+    if p.view is not None:
+        how = {"letterbox": "with grey around it", "crop": "cut off", "stretch": "stretched"}
+        yield f"each picture as {p.view.size[0]} x {p.view.size[1]} pixels, {how[p.view.fit]}, {p.view.color}"
+    if p.window is not None:
+        gap = f", starting over after a silence of {duration(p.window.gap_ns)}" if p.window.gap_ns else ""
+        yield f"window of {p.window.size} samples, one every {p.window.hop}{gap}"
+    if p.gate is not None:
+        which = "the same sample" if p.gate.fork is not None else "the newest that is not after it"
+        yield f"only while {p.gate.source} says {gate_said(p.gate)}, of {which}"
+    yield from map(step_name, p.steps)
+    if p.model is not None:
+        full = {
+            "block": "when full the source waits",
+            "drop_oldest": "when full the oldest is dropped",
+            "drop_newest": "when full the newest is dropped",
+            "latest_only": "when full the newest of a key replaces its older one",
+        }
+        turn = f", priority {p.priority}" if p.priority else ""
+        yield f"{p.slots} places to wait for the model, {full[p.overflow]}{turn}"
+        inputs = (f"{i.name} = {i.value}" if i.value is not None else f"{i.name} {list(i.shape)} {i.dtype}" for i in p.inputs)
+        yield f"model.{p.model}: {', '.join(inputs)}"
+    if p.states:
+        ends = ", ".join(f"{s.output} as {s.input} {list(s.shape)} {s.dtype}" for s in p.states)
+        yield f"what it remembers of {'each key' if p.keys else 'the samples before'}: {ends}"
+    yield from (f"{f.path.name}:{f.name}" for f in p.postprocess)
+    yield _output(p.output)
+
+
+def _output(o: OutputPlan) -> str:
+    smooth = f", mean of {o.smooth}" if o.smooth > 1 else ""
+    match o.type:
+        case "classify":
+            return f"classify: {listed(o.labels or map(str, range(max(o.size, 2))))}{smooth}"
+        case "regress":
+            return f"regress: {listed([f.name for f in o.fields] or o.labels or (f'y{i}' for i in range(o.size)))}{smooth}"
+        case "anomaly":
+            word, threshold = ("above", o.above) if o.below is None else ("below", o.below)
+            release = f", normal again at {o.release:g}" if o.release is not None else ""
+            return f"anomaly: {o.error or o.tensors[0]} {word} {threshold:g}{release}{smooth}"
+        case "detect":
+            wanted = listed(o.labels[i] for i in o.classes) if o.classes is not None and o.labels else "all labels"
+            return f"detect: {wanted} of {o.tensors[0]}, read as {o.head}, above {0.25 if o.above is None else o.above:g}"
+    return f"raw: {listed(o.tensors)}"
+
+
+def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:
+    s = x.settings
+    what = f"{s.format}{' of ' + listed(s.fields) if s.fields else ''}, QoS {s.qos}{', retained' if s.retain else ''}"
+    is_lost = s.when.min_interval is not None and (not s.qos or spool is None)
+    crash = "; what that holds back is in memory alone, and a crash loses it" if is_lost else ""
+    return f"{x.broker}: {x.topic.text} ({what}{_when(s.when)}{crash})"
+
+
+def _when(w: When) -> str:
+    of = f"{w.of} " if w.of else ""
+    parts = (
+        None if w.change is None else f"{of}changed{f' by more than {w.change:g}' if w.change else ''}",
+        None if w.above is None else f"{of}above {w.above:g}",
+        None if w.below is None else f"{of}below {w.below:g}",
+        None if w.label is None else f"label is {' or '.join(w.label)}",
+        w.of if w.of and w.change is None and w.above is None and w.below is None and w.label is None else None,
+    )
+    given = [part for part in parts if part is not None]
+    intervals = [
+        *([f"at most one in {duration(w.min_interval)}"] if w.min_interval else []),
+        *([f"at least one in {duration(w.max_interval)}"] if w.max_interval else []),
+    ]
+    return "".join(f", {text}" for text in ([f"if {' and '.join(given)}"] if given else []) + intervals)

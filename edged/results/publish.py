@@ -1,0 +1,196 @@
+"""One `publish` entry of a pipeline: its filter, its topic, its encoding, and then the broker's outbox.
+
+Holds no queue of its own but what `when` keeps back (one result a key). Order: one call a result, in the model's order.
+
+What `min_interval` holds back at QoS 1 has a copy in the spool, if there is one, and its input is settled when that is synced: a
+crash does not lose it. Else it waits in memory alone. The next result of the key supersedes it. When nothing more will come, at
+a stop or when a reload ends the entry, it is published at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from edged.records import NONE, USUAL_BYTES, Message, Receipt, Result
+from edged.results.encode import Encoder
+from edged.results.when import When
+from edged.telemetry import INTERNAL_ERROR, PublishCounts, whereabouts
+from edged.topics import TopicError
+
+
+class Outlet(Protocol):
+    """Where messages go: a broker's link. Sizes are `Message.size`, in bytes."""
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether what is held back outlives a crash."""
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing leaves, and nothing is kept on disk either."""
+
+    def send(self, message: Message) -> None: ...
+
+    def hold(self, message: Message, due: int, before: Message | None) -> None:
+        """Keeps on disk what is held back until `due` and will be sent then, in the place of the one `before`."""
+
+    def supersede(self, topic: bytes, before: Message | None) -> None:
+        """Nothing is held back for the topic any more."""
+
+    def room(self, size: int) -> int:
+        """How many more messages somebody who can wait may send now."""
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Calls back once, when there is room again."""
+
+
+class Publish:
+    """`topic(key)` is the topic in UTF-8 for a key id; messages go to `outlet`, the broker's link.
+
+    `deadline` (ns, 0: none) is for what was held back; the pipeline judges the others. `size` is that of the largest message
+    to be expected, in bytes: what is taken for its size before there was one.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        when: When | None,
+        topic: Callable[[int], bytes],
+        outlet: Outlet,
+        counts: PublishCounts,
+        qos: int,
+        retain: bool,
+        deadline: int = 0,
+        size: int = USUAL_BYTES,
+    ) -> None:
+        self.counts = counts
+        self._encoder = encoder
+        self._when = when
+        self._topic = topic
+        self.outlet = outlet
+        self._send = outlet.send
+        self._size = size
+        self._qos = qos
+        self._retain = retain
+        self._deadline = deadline
+        self._topics: dict[int, bytes] = {}
+        self._holds = bool(qos) and when is not None and when.may_hold and outlet.can_hold
+        self._held: dict[int, Message] = {}  # by key: what is held back, with a copy on disk
+
+    def offer(self, result: Result, receipt: Receipt, now: int) -> bool:
+        """Publishes the result, or holds it back (False), as `when` says. Takes the receipt along at QoS 1. A fault of ours on
+        the way costs this result here, and is counted."""
+        try:
+            if self._when is not None:
+                chosen = self._when.decide(result, now)
+                if self._holds:
+                    self._hold(self._when, result, receipt, now)
+                if chosen is None:
+                    self.counts.filtered += 1
+                    return False
+                result = chosen
+            self._publish(result, receipt, now)
+        except Exception as error:  # of `when`
+            self._lose(error)
+        return True
+
+    def offer_due(self, now: int) -> None:
+        """Publishes what `min_interval` had held back and may go now, unless it has become too old."""
+        for result in self._when.due(now) if self._when is not None else ():
+            self._publish_held(result, now)
+
+    def flush(self, now: int) -> None:
+        """Publishes what `min_interval` holds back: nothing more will come."""
+        for result in self._when.flush(now) if self._when is not None else ():
+            self._publish_held(result, now)
+
+    def room(self) -> int:
+        """How many more results of the size of the last ones may be offered so that none gives way to another."""
+        return self.outlet.room(self._size)
+
+    def next_due(self) -> int | None:
+        return self._when.next_due() if self._when is not None else None
+
+    def reset(self, key: int) -> None:
+        """Forgets a key whose id now means another sensor. What is held back of the old one goes now, if it is a message already;
+        else nobody knows its name any more."""
+        self._topics.pop(key, None)
+        if self._when is None:
+            return
+        if (message := self._held.pop(key, None)) is not None:
+            self._emit(message)
+        elif self._when.held_until(key) is not None:
+            self.counts.made += 1
+            self.counts.drops.add("restart")
+        self._when.reset(key)
+
+    def drop_caches(self) -> None:
+        self._topics.clear()
+
+    def _hold(self, when: When, result: Result, receipt: Receipt, now: int) -> None:
+        """`when` has judged a result: what was held back of its key is superseded, maybe by this one."""
+        before, due = self._held.pop(result.key, None), when.held_until(result.key)
+        if due is None:
+            self.outlet.supersede(self._topic_of(result.key), before)
+            return
+        message = self._held[result.key] = self._message(result, receipt, now)
+        self.outlet.hold(message, due, before)
+
+    def _publish_held(self, result: Result, now: int) -> None:
+        message = self._held.pop(result.key, None)
+        if self._deadline and now - result.arrival > self._deadline:
+            self.counts.made += 1
+            self.counts.drops.add("expired")
+            if message is not None:
+                message.end("expired")
+        elif message is not None:
+            self._emit(message)
+        else:
+            self._publish(result, NONE, now)
+
+    def _publish(self, result: Result, receipt: Receipt, now: int) -> None:
+        try:
+            message = self._message(result, receipt, now)
+        except TopicError as error:
+            self.counts.made += 1
+            self.counts.drops.add("bad_key", detail=str(error))
+            return
+        except Exception as error:
+            self._lose(error)
+            return
+        self._emit(message)
+
+    def _emit(self, message: Message) -> None:
+        self.counts.made += 1
+        try:
+            self._send(message)
+        except Exception as error:
+            message.end(INTERNAL_ERROR)
+            self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+
+    def _lose(self, error: Exception) -> None:
+        """There is no message."""
+        self.counts.made += 1
+        self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+
+    def _message(self, result: Result, receipt: Receipt, now: int) -> Message:
+        """The message, with the receipt held."""
+        topic = self._topic_of(result.key)
+        body, is_open = self._encoder(result, now)
+        receipt = receipt if self._qos else NONE
+        message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)
+        receipt.hold()
+        self._size = max(message.size, self._size - self._size // 8)  # sizes differ: the larger of the last few
+        return message
+
+    def _topic_of(self, key: int) -> bytes:
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = self._topic(key)
+        return topic
+
+
+def next_due(publishes: Sequence[Publish]) -> int | None:
+    """When the earliest held-back result may go (monotonic ns)."""
+    return min((due for p in publishes if (due := p.next_due()) is not None), default=None)

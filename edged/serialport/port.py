@@ -1,0 +1,329 @@
+"""The one file that knows pyserial: a serial port as `await port.read()`.
+
+pyserial opens and configures; reading is `os.readv` on the loop's word. An empty read, EIO, SerialException and termios.error
+are one event: the device is gone. `port_faults` says what each fault means.
+
+Invariants: a descriptor is watched by one object, let go before it is closed, and closed on a later turn of the loop
+(uvloop unregisters late; a number that is reused too early would silence its new owner). Nothing spins while a port is away.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import fcntl
+import glob
+import os
+import select
+import termios
+import time
+from contextlib import suppress
+from typing import Any, Protocol
+
+import serial
+from serial.tools import list_ports
+
+from edged.errors import Retryable
+from edged.serialport import faults
+from edged.system.inotify import Inotify
+from edged.system.one_shot import in_one_shot_thread
+
+BLOCK_BYTES = 64 * 1024
+"""The most that one read returns."""
+
+SHORT_READ = 1024  # a tty hands out up to 4095 bytes at a time; less than this and there is nothing more
+CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
+SETTLE_S = 1.0  # how long udev may take to give a new device its owner
+
+PTY_MAJORS = range(136, 144)
+TIOCGEXCL = 0x80045440
+PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
+
+
+class UsbId(Protocol):
+    """A device by what it says of itself on the bus; `serial` may be None where one is plugged in at a time."""
+
+    @property
+    def vid(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def serial(self) -> str | None: ...
+
+
+class LineSettings(Protocol):
+    """What `[source.NAME]` says about its port; the words are those of the configuration."""
+
+    @property
+    def port(self) -> str | UsbId: ...
+    @property
+    def baudrate(self) -> int: ...
+    @property
+    def bytesize(self) -> int: ...
+    @property
+    def parity(self) -> str: ...
+    @property
+    def stopbits(self) -> float: ...
+    @property
+    def flow(self) -> str: ...
+    @property
+    def dtr(self) -> bool: ...
+    @property
+    def rts(self) -> bool: ...
+
+
+class SerialPort:
+    """`async with SerialPort(settings) as port: data = await port.read()`. Raises Retryable, at opening and from `read`."""
+
+    def __init__(self, settings: LineSettings) -> None:
+        self._settings = settings
+        self._name = port_name(settings.port)
+        self._serial: Any = None
+        self._fd = -1
+        self._waiter: asyncio.Future[bytes] | None = None
+        self._is_watched = False
+        self._lost: Retryable | None = None
+
+    async def __aenter__(self) -> SerialPort:
+        self._loop = asyncio.get_running_loop()
+        self._buffer = memoryview(bytearray(BLOCK_BYTES))
+        # A driver may take seconds to open a device that is about to fail.
+        self._serial = await in_one_shot_thread("open a port", lambda: _open(self._settings), _close)
+        self._fd = self._serial.fileno()
+        self._hangup = select.poll()
+        self._hangup.register(self._fd, 0)
+        self._timer = self._loop.call_later(CHECK_S, self._check)
+        self._watch()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._unwatch()
+        try:
+            await asyncio.sleep(0)
+        finally:
+            _close(self._serial)
+
+    async def read(self) -> bytes:
+        """What has come in, 1 byte to BLOCK_BYTES. Other tasks run before it returns, always; one reader at a time.
+
+        Raises Retryable("unplugged") when the device is gone, after everything it sent was returned.
+        """
+        if self._lost is not None:
+            raise self._lost
+        self._watch()
+        self._waiter = self._loop.create_future()
+        try:
+            data = await self._waiter
+        finally:
+            self._waiter = None
+        if not data:
+            assert self._lost is not None
+            raise self._lost
+        return data
+
+    def _on_readable(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._unwatch()  # nobody reads now; left watched it would be reported on every turn
+            return
+        data = self._drain()
+        if data or self._lost is not None:
+            waiter.set_result(data)
+        if self._lost is not None:
+            self._unwatch()
+
+    def _drain(self) -> bytes:
+        """Everything there is, at most BLOCK_BYTES. Sets `_lost` when the device turns out to be gone."""
+        size = 0
+        try:
+            while size < BLOCK_BYTES:
+                count = os.readv(self._fd, (self._buffer[size:],))
+                size += count
+                if not count:
+                    self._lose("no more bytes")
+                if count < SHORT_READ:
+                    break
+        except BlockingIOError:
+            pass
+        except OSError as e:
+            self._lose(e.strerror or str(e))
+        return bytes(self._buffer[:size])
+
+    def _lose(self, how: str) -> None:
+        self._lost = faults.unplugged(self._name, how)
+
+    def _check(self) -> None:
+        """Looks once a second whether the device hung up: uvloop may keep that to itself."""
+        self._timer = self._loop.call_later(CHECK_S, self._check)
+        if self._lost is None and self._waiter is not None and self._hangup.poll(0):
+            self._on_readable()
+            if self._lost is None and not self._waiter.done():
+                self._lose("hung up")
+                self._unwatch()
+                self._waiter.set_result(b"")
+
+    def _watch(self) -> None:
+        if not self._is_watched:
+            self._loop.add_reader(self._fd, self._on_readable)
+            self._is_watched = True
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._loop.remove_reader(self._fd)
+            self._is_watched = False
+
+
+def port_name(port: str | UsbId) -> str:
+    """How a port is called in messages."""
+    if isinstance(port, str):
+        return port
+    return f"USB device {port.vid:04x}:{port.pid:04x}" + (f" serial number {port.serial}" if port.serial else "")
+
+
+def find(port: str | UsbId) -> str | None:
+    """The path that `port` has at this moment, None when it is not there."""
+    if isinstance(port, str):
+        return port if os.path.exists(port) else None
+    for found in list_ports.comports():
+        if (found.vid, found.pid) == (port.vid, port.pid) and port.serial in (None, found.serial_number):
+            return str(found.device)
+    return None
+
+
+def missing(port: str | UsbId) -> Retryable:
+    """Says that `port` is not there, and what is."""
+    return faults.missing(port_name(port), ports_here())
+
+
+def ports_here() -> list[str]:
+    by_id = sorted(glob.glob("/dev/serial/by-id/*"))
+    return by_id or sorted(f"{p.device} ({p.description})" if p.vid else p.device for p in list_ports.comports())
+
+
+async def appeared(port: str | UsbId) -> None:
+    """Returns soon after `port` is there and may be opened: told by inotify, and looking once a second where that is deaf.
+
+    Permissions that udev has not set after SETTLE_S are left for the opening to complain of.
+    """
+    seen_at: float | None = None
+    async with _Folders() as folders:
+        while True:
+            folders.follow(port if isinstance(port, str) else "/dev/tty")
+            path = find(port)
+            if path is not None:
+                seen_at = seen_at or time.monotonic()
+                if os.access(path, os.R_OK | os.W_OK) or time.monotonic() - seen_at >= SETTLE_S:
+                    return
+            await folders.changed(CHECK_S)
+
+
+class _Folders:
+    """Waits for a change near a path: in the deepest of its folders that exists, and in that of what it links to."""
+
+    async def __aenter__(self) -> _Folders:
+        self._inotify: Inotify | None = Inotify()
+        try:
+            await self._inotify.__aenter__()
+        except OSError:
+            self._inotify = None  # no more instances for this user: looking once a second has to do
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._inotify is not None:
+            await self._inotify.__aexit__()
+
+    def follow(self, path: str) -> None:
+        if self._inotify is None:
+            return
+        for near in {path, os.path.realpath(path)}:
+            folder = os.path.dirname(near)
+            while not os.path.isdir(folder) and folder not in ("/", ""):
+                folder = os.path.dirname(folder)
+            with suppress(OSError):
+                self._inotify.add(folder or ".")
+
+    async def changed(self, limit_s: float) -> None:
+        if self._inotify is None:
+            await asyncio.sleep(limit_s)
+            return
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._inotify.changes(), limit_s)
+
+
+class _Port(serial.Serial):  # type: ignore[misc]
+    """pyserial's port, with two habits changed."""
+
+    def _reconfigure_port(self, force_update: bool = False) -> None:
+        _refuse_exclusive(self.fd, self.port)
+        super()._reconfigure_port(force_update)
+
+    def _reset_input_buffer(self) -> None:
+        """Nothing is thrown away: a pseudo-terminal may hold whole frames from before it was opened."""
+
+
+def _open(settings: LineSettings) -> Any:
+    """Opens and locks the port. Raises Retryable."""
+    path = find(settings.port)
+    if path is None:
+        raise missing(settings.port)
+    port = _Port()
+    port.port = path
+    port.exclusive = True  # flock, before anything is changed
+    port.inter_byte_timeout = 0.0  # VMIN = 1: an empty read means gone, and nothing there yet is EAGAIN
+    port.dtr, port.rts = settings.dtr, settings.rts
+    port.rtscts, port.xonxoff = settings.flow == "rtscts", settings.flow == "xonxoff"
+    is_pty = False
+    try:
+        is_pty = os.major(os.stat(path).st_rdev) in PTY_MAJORS
+        port.baudrate, port.bytesize = settings.baudrate, settings.bytesize
+        port.parity, port.stopbits = PARITIES[settings.parity], settings.stopbits
+        try:
+            port.open()
+        except (ValueError, termios.error):
+            if not is_pty:
+                raise
+            # A pseudo-terminal has no line, so no line setting matters to it.
+            port.baudrate, port.bytesize, port.parity, port.stopbits = 115200, 8, PARITIES["none"], 1
+            port.open()
+        _claim(port.fileno(), is_pty)
+    except ValueError as e:
+        raise Retryable("unsupported", f"{path} cannot do these settings: {e}") from e
+    except (OSError, termios.error) as e:  # SerialException is an OSError
+        _close(port)
+        raise faults.explain(e, path, ports_here) from e
+    except Retryable:
+        _close(port)
+        raise
+    return port
+
+
+def _refuse_exclusive(fd: int, path: str) -> None:
+    """Root is let in where others hold the port exclusively: leave before anything is changed. Raises OSError EBUSY."""
+    held = array.array("i", [0])
+    with suppress(OSError):
+        fcntl.ioctl(fd, TIOCGEXCL, held)
+    if held[0] and faults.others(path):  # on a pseudo-terminal the mark stays when its holder is gone
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _claim(fd: int, is_pty: bool) -> None:
+    """Keeps other programs out, and DTR as it is when the port is closed (many boards reset when it drops)."""
+    if not is_pty:
+        # The mark on a tty outlives a killed process while anyone has it open; so has, always, who made a pseudo-terminal.
+        with suppress(OSError):
+            fcntl.ioctl(fd, termios.TIOCEXCL)
+    with suppress(termios.error):
+        attributes = termios.tcgetattr(fd)
+        if attributes[2] & termios.HUPCL:
+            attributes[2] &= ~termios.HUPCL
+            termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _close(port: Any) -> None:
+    if port.is_open:
+        with suppress(OSError):
+            fcntl.ioctl(port.fileno(), termios.TIOCNXCL)
+    with suppress(OSError, termios.error):
+        port.close()

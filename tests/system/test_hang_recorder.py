@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from edged.system.hang_recorder import HASH, MOST, SLOW_NS, Stages
+
+
+class Hands:
+    def __init__(self) -> None:
+        self.time = 10**12
+
+    def __call__(self) -> int:
+        return self.time
+
+
+def test_the_next_start_knows_where_it_ended(tmp_path: Path) -> None:
+    stages = Stages(Hands())
+    assert stages.keep_in(tmp_path / "state" / "stage") == []
+    seen: list[list[str]] = []
+
+    def inner() -> None:
+        seen.append(Stages(Hands()).keep_in(tmp_path / "copy"))
+
+    def outer() -> None:
+        (tmp_path / "copy").write_bytes((tmp_path / "state" / "stage").read_bytes())
+        stages.wrap("pipeline.q", lambda: (tmp_path / "inner").write_bytes((tmp_path / "state" / "stage").read_bytes()))()
+        inner()
+
+    with stages.on_worker("model.m"):
+        stages.wrap("broker.main", outer)()
+    assert seen == [["broker.main", "model.m"]]
+    assert Stages(Hands()).keep_in(tmp_path / "inner") == ["pipeline.q", "model.m"]
+    assert Stages(Hands()).keep_in(tmp_path / "state" / "stage") == []
+
+
+def test_an_end_in_good_order_leaves_nothing(tmp_path: Path) -> None:
+    stages = Stages(Hands())
+    stages.keep_in(tmp_path / "stage")
+    stages.wrap("a", stages.close)()
+    assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+
+
+def test_who_holds_the_loop_is_named_once() -> None:
+    now, told = Hands(), list[tuple[str, int]]()
+    stages = Stages(now, lambda name, ns: told.append((name, ns)))
+
+    def take(ns: int) -> None:
+        now.time += ns
+
+    stages.wrap("quick", take)(SLOW_NS)
+    assert not told
+    inner = stages.wrap("inner", take)
+    stages.wrap("outer", lambda: (take(10**6), inner(SLOW_NS + 1), take(10**6)))()
+    assert told == [("inner", SLOW_NS + 1)]
+    with pytest.raises(ZeroDivisionError):
+        stages.wrap("broken", lambda: (take(SLOW_NS + 1), 1 / 0))()
+    assert told[1:] == [("broken", SLOW_NS + 1)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xff" * 100, b"\x01" + bytes(63) + b"\x05\0\0\0[1,2", b"\x01" + bytes(63) + b"\x90\x1f\0\0" + b"[" * 8080, b"x" * 100_000],
+    ids=["garbage", "cut off", "nested", "large"],
+)
+def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "stage"
+    path.write_bytes(data)
+    stages = Stages(Hands())
+    with capture_logs() as logs:
+        assert stages.keep_in(path) == []
+    assert [(line["event"], line["path"]) for line in logs] == [("stages set aside", str(tmp_path / "stage.aside"))]
+    assert (tmp_path / "stage.aside").read_bytes() == data
+    with stages.on_worker("model.m"):
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["model.m"]
+
+
+def test_a_pipe_by_its_name_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "stage")
+    with capture_logs() as logs:
+        assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+    assert logs[0]["reason"] == "expected a plain file, found a pipe"
+    assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+
+
+def test_a_new_file_and_one_that_was_cut_short_name_nothing(tmp_path: Path) -> None:
+    for size in (0, 1, 100):
+        (tmp_path / "stage").write_bytes(bytes(size))
+        assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+
+
+def test_cut_short_while_it_is_used_costs_the_marks_and_not_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    stages = Stages(Hands())
+    stages.keep_in(path)
+    work = stages.wrap("a", lambda: path.read_bytes())
+    assert work()[0] == 1
+    os.truncate(path, 0)
+    assert work() == b""
+    stages.wrap("b", work)()
+    stages.close()
+    os.truncate(path, 1 << 14)
+    assert work()[0] == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]).returncode:
+        pytest.skip("needs root and mount")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_disk_without_room_is_an_error_at_the_start(small_disk: Path) -> None:
+    (small_disk / "full").write_bytes(bytes(8 * 1024))
+    with pytest.raises(OSError, match="No space left"):
+        Stages(Hands()).keep_in(small_disk / "stage")
+
+
+def test_a_disk_that_has_no_room_any_more(small_disk: Path) -> None:
+    stages = Stages(Hands())
+    stages.keep_in(small_disk / "stage")
+    work = stages.wrap("a", lambda: 7)
+    os.truncate(small_disk / "stage", 0)
+    os.truncate(small_disk / "stage", 1 << 14)
+    (small_disk / "full").write_bytes(bytes(16 * 1024))
+    assert work() == 7
+    (small_disk / "full").unlink()
+
+
+def test_more_stages_than_numbers() -> None:
+    stages = Stages(Hands())
+    for i in range(2 * MOST):
+        assert stages.wrap(f"stage-{i}" * 10, lambda: i)() == i  # noqa: B023
+
+
+def ended(path: Path, name: str, digest: bytes = b"") -> Stages:
+    """What the run makes of the file that comes after one that ended in a stage, while it handled an input alone. It ends in a
+    copy of the file: the file itself is left as the first run left it."""
+    before = Stages(Hands())
+    before.keep_in(path)
+    before.handle_alone(digest)
+    kept: list[bytes] = []
+    before.wrap(name, lambda: kept.append(path.read_bytes()))()
+    path.write_bytes(kept[0])
+    path.with_name("copy").write_bytes(kept[0])
+    after = Stages(Hands())
+    assert after.keep_in(path.with_name("copy")) == [name]
+    return after
+
+
+def test_ends_in_one_stage_are_counted_in_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    digest = bytes(range(HASH))
+    for name, ends in (("a", 1), ("a", 2), ("b", 1), ("a", 1), ("a", 2), ("a", 3)):
+        stages = ended(path, name)
+        assert (stages.stage, stages.ends, stages.poison) == (name, ends, ())
+    stages = ended(path, "a", digest)
+    assert (stages.ends, stages.poison) == (4, (digest,))
+    assert ended(path, "b", bytes(reversed(digest))).poison == (digest,)  # in another stage: it is not to blame
+    for _ in range(2):  # the first of them ends in no stage
+        stages = Stages(Hands())
+        stages.keep_in(path)
+    assert (stages.ends, stages.poison) == (0, ())
+
+
+def test_who_got_further_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    ended(path, "a")
+    stages = Stages(Hands())
+    stages.keep_in(path)
+    assert stages.ends == 1
+    stages.forgive()
+    stages.wrap("a", lambda: (tmp_path / "copy").write_bytes(path.read_bytes()))()
+    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["a"]
+    last = Stages(Hands())
+    stages.wrap("a", lambda: (tmp_path / "copy").write_bytes(path.read_bytes()))()
+    last.keep_in(tmp_path / "copy")
+    assert last.ends == 1
+
+
+def test_the_newest_culprits_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "stage"
+    ended(path, "a")
+    for i in range(1, 40):
+        poison = ended(path, "a", bytes([i]) * HASH).poison
+    assert len(poison) == 14
+    assert poison[0] == bytes([26]) * HASH
+    assert poison[-1] == bytes([39]) * HASH
+
+
+def test_a_worker_that_never_came_back_is_told_after_a_stop(tmp_path: Path) -> None:
+    stages = Stages(Hands())
+    stages.keep_in(tmp_path / "stage")
+    with stages.on_worker("model.m: a run"):
+        assert stages.is_working
+        stages.wrap("broker.main", stages.close)()
+        (tmp_path / "copy").write_bytes((tmp_path / "stage").read_bytes())
+    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["model.m: a run"]
