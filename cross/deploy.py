@@ -33,7 +33,7 @@ ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "C
 MIB = 1024 * 1024
 ENDING_S = 5.0
 CHUNK = 64 * 1024
-LEAST_TRIES = 5
+MIN_TRIES = 5
 """Connections that brought nothing further before it is given up; every one that did starts the count anew."""
 BOOT = (
     "import sys;SOURCE=sys.stdin.buffer.read(int(sys.argv[1]));"
@@ -136,7 +136,7 @@ def order(device: Device, request: dict[str, Any], folder: Path | None = None) -
     """Has the device do something, sends what it needs for that, shows what it says. A deploy that is cut goes on where it was.
 
     Gives back 0. Raises Refused when the device said that it failed, or when there is no connection any more."""
-    tries = LEAST_TRIES
+    tries = MIN_TRIES
     while True:
         progress = _Progress()
         try:
@@ -144,11 +144,11 @@ def order(device: Device, request: dict[str, Any], folder: Path | None = None) -
         except Cut as cut:
             if request["ask"] != "deploy":  # done twice, a rollback would be undone
                 raise Refused(f"the connection to {device.host} is lost: {cut}; make status says what became of it") from None
-            tries = LEAST_TRIES if progress.sent else tries - 1
+            tries = MIN_TRIES if progress.sent else tries - 1
             if not tries:
                 raise Refused(f"the connection to {device.host} is lost: {cut}; run it again, it goes on where it was") from None
             show(f"the connection was lost ({cut}), trying again")
-            time.sleep(2.0 ** (LEAST_TRIES - tries))
+            time.sleep(2.0 ** (MIN_TRIES - tries))
 
 
 def _converse(device: Device, request: dict[str, Any], folder: Path | None, progress: _Progress) -> int:

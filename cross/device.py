@@ -54,7 +54,7 @@ COMMAND = Path("/usr/local/bin/edged")
 MIB = 1024 * 1024
 KEPT_RELEASES = 3
 KEPT_BYTES = 2048 * MIB
-LEAST_FREE_BYTES = 256 * MIB
+MIN_FREE_BYTES = 256 * MIB
 LOG_LINES = 50
 LOOK_S = 0.2
 STATUS_S = 10.0
@@ -121,7 +121,7 @@ def superfluous(releases: Mapping[str, tuple[float, int]], needed: Iterable[str]
     total = sum(releases[name][1] for name in kept)
     for name in sorted(releases.keys() - set(kept), key=lambda one: releases[one], reverse=True):
         size = releases[name][1]
-        if len(kept) < KEPT_RELEASES and total + size <= KEPT_BYTES and free >= LEAST_FREE_BYTES:
+        if len(kept) < KEPT_RELEASES and total + size <= KEPT_BYTES and free >= MIN_FREE_BYTES:
             kept.append(name)
             total += size
     return sorted(releases.keys() - set(kept))
@@ -214,7 +214,7 @@ def receive(files: list[dict[str, Any]], stream: Any) -> None:
             need[sha] = there if there <= size else 0
     missing = sum(sizes[sha] - offset for sha, offset in need.items())
     free = shutil.disk_usage(CACHE).free
-    if missing + LEAST_FREE_BYTES > free:
+    if missing + MIN_FREE_BYTES > free:
         text = f"{missing // MIB} MiB are to come and {free // MIB} MiB are free in {PREFIX}"
         raise Refused(f"{text}: sudo apt clean; du -xh / | sort -h | tail")
     _tell(need=need)

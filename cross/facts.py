@@ -10,8 +10,8 @@ from cross.target import Target
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_SYSTEMD = 247
-LEAST_FREE_MIB = 400
-LEAST_MEMORY_MIB = 350
+MIN_FREE_MIB = 400
+MIN_MEMORY_MIB = 350
 WRONG_CLOCK_S = 24 * 3600
 BOARDS = (
     (r"Raspberry Pi (4|400|Compute Module 4)", "pi4"),
@@ -82,9 +82,9 @@ def refusals(facts: Mapping[str, str], now: float) -> list[str]:
             f"{facts['opt_on']} is a file system of its own: at boot systemd looks for edged's unit before it is mounted, and"
             " would not start it: put /opt/edged on the root"
         )
-    elif int(facts["free_mib"] or 0) < LEAST_FREE_MIB:
+    elif int(facts["free_mib"] or 0) < MIN_FREE_MIB:
         found.append(
-            f"{facts['free_mib']} MiB are free in /opt, {LEAST_FREE_MIB} are needed: sudo apt clean; du -xh / | sort -h | tail"
+            f"{facts['free_mib']} MiB are free in /opt, {MIN_FREE_MIB} are needed: sudo apt clean; du -xh / | sort -h | tail"
         )
     if (off := abs(int(facts["clock"]) - now)) > WRONG_CLOCK_S:
         found.append(
@@ -115,7 +115,7 @@ def warnings(facts: Mapping[str, str], target: str, now: float) -> list[str]:
     if not facts["memory_cgroup"]:
         cure = "; cgroup_enable=memory in /boot/firmware/cmdline.txt turns it on" if "Raspberry" in facts["board"] else ""
         found.append(f"its kernel enforces no memory limits (MemoryMax); edged watches itself{cure}")
-    if 0 < int(facts["memory_mib"] or 0) < LEAST_MEMORY_MIB:
+    if 0 < int(facts["memory_mib"] or 0) < MIN_MEMORY_MIB:
         found.append(f"it has {facts['memory_mib']} MiB of memory; edged takes 80 and more")
     if not facts["dialout"]:
         found.append("there is no group dialout; it will be made, and serial ports may belong to another one: ls -l /dev/tty*")

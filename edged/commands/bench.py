@@ -29,7 +29,7 @@ from edged.model.trial.attempt import attempt_now, limits
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
 
-LEAST_S = 0.5  # for one way
+MIN_S = 0.5  # for one way
 CADENCES = (10, 100, 1000, BACK_TO_BACK)
 PROVIDER_TITLES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
 
@@ -101,7 +101,7 @@ def run_ways(name: str, plan: ModelPlan, seconds: float, engine: str = "") -> Be
     failed: dict[tuple[str, int], ModelRefused] = {}
     for i, one in enumerate(plans):
         key = (one.providers[0], one.threads)
-        share = max(LEAST_S, (end - time.monotonic()) / (len(plans) - i))
+        share = max(MIN_S, (end - time.monotonic()) / (len(plans) - i))
         if sys.stderr.isatty():
             complain(f"{_title(*key)}: {share:.0f} s")
         try:

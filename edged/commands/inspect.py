@@ -21,7 +21,7 @@ from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
 
 NAME = "it"
-MOST_METADATA = 60
+MAX_METADATA = 60
 """Characters of one entry on a line for people."""
 
 
@@ -188,7 +188,7 @@ def _times(trial: Trial | None) -> Iterator[str]:
 
 def _cut(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= MOST_METADATA else f"{text[:MOST_METADATA]}..."
+    return text if len(text) <= MAX_METADATA else f"{text[:MAX_METADATA]}..."
 
 
 def _size(n: int) -> str:

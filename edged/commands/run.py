@@ -85,12 +85,12 @@ def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
         if fallback is not None:
             for line in fallback.errors:
                 logger.error("configuration", problem=line)
-            logger.error("runs the last good configuration", kept=fallback.kept, file=str(prepared.draft.copy))
+            logger.error("runs_last_good", kept=fallback.kept, file=str(prepared.draft.copy))
         for line in prepared.warnings:
             logger.warning("configuration", problem=line)
         if not has_memory_cgroup():
             logger.warning(
-                "memory limit not enforced", by="the kernel: it has no memory controller", instead="edged watches itself"
+                "memory_limit_not_enforced", by="the kernel: it has no memory controller", instead="edged watches itself"
             )
         promote(prepared, logger)
         for name, one in loaded.items():
@@ -173,10 +173,10 @@ def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
     try:
         ended_in = stages.keep_in(path)
     except OSError as error:
-        logger.warning("stages not noted", path=str(path), reason=error.strerror)
+        logger.warning("stages_not_noted", path=str(path), reason=error.strerror)
         return []
     for stage in ended_in:
-        logger.warning("the last run ended in a stage", stage=stage)
+        logger.warning("last_run_ended_in", stage=stage)
     return ended_in
 
 

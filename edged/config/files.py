@@ -7,13 +7,13 @@ from pathlib import Path
 from edged.config.units import MIB
 from edged.system.plain_file import UnfitFile, read_plain
 
-MOST_BYTES = MIB
+MAX_BYTES = MIB
 
 
 def read_small(file: Path, cure: str = "") -> bytes:
     """Raises ValueError with what is wrong with it, in words; `cure` for one that is not there."""
     try:
-        return read_plain(file, MOST_BYTES)
+        return read_plain(file, MAX_BYTES)
     except FileNotFoundError:
         raise ValueError(f"{file} is not there{cure}") from None
     except PermissionError:

@@ -18,7 +18,7 @@ import msgspec
 
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
-from edged.config.files import MOST_BYTES
+from edged.config.files import MAX_BYTES
 from edged.config.parsers import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
@@ -130,7 +130,7 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
 
 def _content(path: Path) -> bytes:
     try:
-        return read_plain(path, MOST_BYTES)
+        return read_plain(path, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError([f"{path}: there is no such file"]) from None
     except PermissionError:

@@ -44,7 +44,7 @@ NEVER = 0
 """What "never" is as a duration; no other is 0."""
 LONGEST = 36500 * D
 """Times of hundreds of years are slips, and do not fit into 64 bits of ns."""
-MOST = 2**31 - 1
+MAX = 2**31 - 1
 """Of anything that is counted: more is a slip, and would not fit into the integers of a table."""
 RATES = (1e-8, 1e9)
 """Per second: one in three years, one a ns."""
@@ -199,8 +199,8 @@ def boolean(raw: object, _: Surroundings) -> bool:
 
 
 def _not_too_many(count: int) -> int:
-    if count > MOST:
-        raise ValueError(f"expected at most {MOST}, found {count}")
+    if count > MAX:
+        raise ValueError(f"expected at most {MAX}, found {count}")
     return count
 
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from edged.config.units import MIN, MS, NS, US, D, H, S
 
-MOST_NAMES = 12
+MAX_NAMES = 12
 
 
 def shown(raw: object) -> str:
@@ -64,8 +64,8 @@ def found_among(name: str, known: Sequence[str]) -> str:
 def listed(names: Iterable[str]) -> str:
     """The names with commas; of many only the first ones."""
     names = tuple(names)
-    first = ", ".join(names[:MOST_NAMES])
-    return f"{first}, ... ({len(names)} in all)" if len(names) > MOST_NAMES else first or "none"
+    first = ", ".join(names[:MAX_NAMES])
+    return f"{first}, ... ({len(names)} in all)" if len(names) > MAX_NAMES else first or "none"
 
 
 def quoted(words: Iterable[str]) -> str:

@@ -46,7 +46,7 @@ class Claims:
         try:
             folder = own_folder()
         except OSError as error:
-            log.warning("not locked", what=str(self._config), reason=str(error))
+            log.warning("not_locked", what=str(self._config), reason=str(error))
             return
         self._claim(folder / name, f"runs with {self._config}", "")
 
@@ -72,7 +72,7 @@ class Claims:
                     raise
                 os.close(fd)
         except OSError as error:  # a device must start, also where nothing can be written
-            log.warning("not locked", what=str(path), reason=error.strerror)
+            log.warning("not_locked", what=str(path), reason=error.strerror)
         else:
             self._held[path] = fd
 

@@ -94,9 +94,9 @@ def save(a: Assembly, folder: Path, clock: Clock) -> None:
                 file.write(_HEAD.pack(len(body), zlib.crc32(body)) + body)
                 count += 1
     except OSError as error:
-        log.warning("state not saved", path=str(folder / NAME), reason=error.strerror, lost="windows that were not full")
+        log.warning("state_not_saved", path=str(folder / NAME), reason=error.strerror, lost="windows that were not full")
         return
-    log.info("state saved", windows=count - 2)
+    log.info("state_saved", windows=count - 2)
 
 
 def _windows(a: Assembly, clock: Clock) -> Iterator[Window]:
@@ -145,7 +145,7 @@ def load(folder: Path, device: str, now: int, max_bytes: int = 64 * MIB) -> tupl
     try:
         path.unlink()
     except OSError as error:  # it would come back after a crash
-        log.warning("state not restored", path=str(path), reason=f"cannot be removed: {error.strerror}")
+        log.warning("state_not_restored", path=str(path), reason=f"cannot be removed: {error.strerror}")
         return None
     return found
 
@@ -196,4 +196,4 @@ def restore(a: Assembly, head: Head, windows: list[Window], clock: Clock) -> Non
                 states.restore(key, SavedState(one.state, last), stage.stretch(key) if stage is not None else None)
             count += 1
     changed = sorted({w.pipeline for w in windows} - fits)
-    log.info("state restored", run=head.run, windows=count, **({"started_over": " ".join(changed)} if changed else {}))
+    log.info("state_restored", run=head.run, windows=count, **({"started_over": " ".join(changed)} if changed else {}))

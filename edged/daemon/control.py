@@ -26,18 +26,18 @@ import structlog
 
 from edged.system.plain_file import read_plain
 
-MOST_BYTES = 64 * 1024
-MOST_CLIENTS = 8
+MAX_BYTES = 64 * 1024
+MAX_CLIENTS = 8
 """Who waits for an answer at a time."""
-MOST_SILENT = 32
+MAX_SILENT = 32
 """Who has not asked yet at a time; of more, the one that has been silent longest goes. Room for many that come in one turn of the
 loop, whose requests are still on their way."""
 SILENT_S = 2.0
 """For a request to come, and for an answer to be taken."""
-MOST_ANSWER = 16 * 1024 * 1024
+MAX_ANSWER = 16 * 1024 * 1024
 MODE = 0o660
 SOCKET, LOCK = ".sock", ".lock"
-MOST_LOCKS = 256
+MAX_LOCKS = 256
 LOCK_BYTES = 8192
 ANSWER_S = 120.0
 """For an answer: a model may take that long to load and to be tried."""
@@ -73,7 +73,7 @@ def find_locks(config: Path, environ: Mapping[str, str] = os.environ) -> Iterato
     """The locks of daemons whose path leads to this file now, and of those that a crash left."""
     real = os.path.realpath(config)
     for folder in folders(environ):
-        for lock in sorted(folder.glob(f"control-*{LOCK}"))[:MOST_LOCKS]:
+        for lock in sorted(folder.glob(f"control-*{LOCK}"))[:MAX_LOCKS]:
             with contextlib.suppress(OSError, ValueError):
                 _, path, _ = read_plain(lock, LOCK_BYTES).decode().split("\n")
                 if os.path.realpath(path) == real:
@@ -129,7 +129,7 @@ class Control:
             if _is_served(path):
                 raise OSError(f"another edged runs with {self._config}")
             path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=MOST_BYTES)
+            self._server = await asyncio.start_unix_server(self._serve, path, limit=MAX_BYTES)
             path.chmod(MODE)
             self._path = path
         except OSError as error:
@@ -162,7 +162,7 @@ class Control:
 
     async def _heard(self, reader: asyncio.StreamReader, task: asyncio.Task[None]) -> bytes:
         """The request of a client, if it comes soon."""
-        if len(self._silent) >= MOST_SILENT:
+        if len(self._silent) >= MAX_SILENT:
             longest = next(iter(self._silent))
             del self._silent[longest]
             longest.cancel()
@@ -173,8 +173,8 @@ class Control:
             self._silent.pop(task, None)
 
     async def _answer_to(self, line: bytes) -> dict[str, Any]:
-        if self._answering >= MOST_CLIENTS:
-            return {"ok": False, "errors": [f"{MOST_CLIENTS} others wait for an answer already"]}
+        if self._answering >= MAX_CLIENTS:
+            return {"ok": False, "errors": [f"{MAX_CLIENTS} others wait for an answer already"]}
         self._answering += 1
         try:
             return await self._answer(_request(line))
@@ -210,7 +210,7 @@ def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.e
                 continue
             one.sendall(json.dumps(request).encode() + b"\n")
             with one.makefile("rb") as file:
-                line = file.readline(MOST_ANSWER)
+                line = file.readline(MAX_ANSWER)
             if not line:
                 raise ConnectionResetError("the daemon ended before it answered")
             answer = json.loads(line)

@@ -20,9 +20,9 @@ REPLACED_S = 0.3
 WRITTEN_S = 1.3
 LOOK_S = 1.0
 """Between two looks where the kernel does not tell."""
-MOST_LINKS = 40
+MAX_LINKS = 40
 """The kernel follows no more."""
-MOST_FILES = 256
+MAX_FILES = 256
 """Files looked at in one folder."""
 
 Mark = tuple[tuple[str, int, int, int], ...]
@@ -111,7 +111,7 @@ def folders_of(path: Path) -> set[Path]:
             at = at.parent  # no link is left in it
             continue
         before, at = at, at / name
-        if os.path.islink(at) and links < MOST_LINKS:
+        if os.path.islink(at) and links < MAX_LINKS:
             links += 1
             found.add(before)
             target = Path(os.readlink(at))
@@ -125,7 +125,7 @@ def folders_of(path: Path) -> set[Path]:
 def mark_of(path: Path) -> Mark:
     """What tells one state of a file, or of the files of a folder, from another."""
     try:
-        names = sorted(entry.path for entry in os.scandir(path))[:MOST_FILES] if path.is_dir() else [str(path)]
+        names = sorted(entry.path for entry in os.scandir(path))[:MAX_FILES] if path.is_dir() else [str(path)]
     except OSError:
         return ()
     found = []

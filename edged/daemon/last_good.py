@@ -31,7 +31,7 @@ from edged.system.durable import read_kept, replaced
 from edged.system.one_shot import start_one_shot_thread
 
 HELD_S = 60.0
-MOST_BYTES = 16 * MIB
+MAX_BYTES = 16 * MIB
 NAME = "last-good"
 KEPT, FILE, NAMED = "kept", "edged.toml", "files"
 
@@ -57,27 +57,27 @@ def keep(draft: Draft, utc: int) -> None:
     at = folder(draft.path) / KEPT
     kept = Kept(str(draft.path.absolute()), utc, draft.content, {str(path): data for path, data in draft.files.items()})
     body = msgspec.msgpack.encode(kept)
-    if len(body) >= MOST_BYTES:
-        log.warning("last good not kept", path=str(at), reason=f"the files that it names have more than {MOST_BYTES // MIB} MiB")
+    if len(body) >= MAX_BYTES:
+        log.warning("last_good_not_kept", path=str(at), reason=f"the files that it names have more than {MAX_BYTES // MIB} MiB")
         return
     try:
         with replaced(at) as file:
             file.write(zlib.crc32(body).to_bytes(4, "little") + body)
     except OSError as error:
-        log.warning("last good not kept", path=str(at), reason=error.strerror)
+        log.warning("last_good_not_kept", path=str(at), reason=error.strerror)
 
 
 def find(config: Path, environ: Mapping[str, str] = os.environ) -> tuple[Draft, str] | None:
     """What was kept, as it was read then, and when that was; None if there is none. Raises ConfigError where it does not hold
     here any more."""
     at = folder(config, environ)
-    kept = read_kept(at / KEPT, MOST_BYTES, _decode, "last good", lost="what to run while the file has errors")
+    kept = read_kept(at / KEPT, MAX_BYTES, _decode, "last good", lost="what to run while the file has errors")
     if kept is None:
         return None
     try:
         copies = _write_out(kept, at)
     except OSError as error:
-        log.warning("last good", reason=f"its files cannot be written to {at}: {error.strerror}; those that are there are used")
+        log.warning("last_good", reason=f"its files cannot be written to {at}: {error.strerror}; those that are there are used")
         copies = {}
     around = Surroundings(config.absolute().parent, environ, copies=copies)
     return understand(config, kept.content, around, copy=at / FILE), rfc3339(kept.time)

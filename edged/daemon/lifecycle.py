@@ -42,7 +42,7 @@ LEAVING_S = 8.0
 """After that deadline, to write down what is kept; then the process is ended, before systemd does (`TimeoutStopSec`)."""
 WATCHDOG_S = 30.0
 """How long the loop may stand still where systemd does not say: as long as in our unit."""
-LEAST_PATIENCE_S = 2.0
+MIN_PATIENCE_S = 2.0
 LEAVE_S = 5.0
 """For a link that a reload removed to send what it has."""
 TICK_S = 0.25
@@ -251,16 +251,16 @@ class Lifecycle:
         """How long the loop may stand still: as long as systemd would wait, or more, where a run on it is known to take long."""
         models = [model for model in self.assembly.models.values() if model.loaded.report.run == "inline"]
         longest = max((model.counts.time.maximum for model in models), default=0)
-        return max(self._notifier.watchdog_s or WATCHDOG_S, LEAST_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
+        return max(self._notifier.watchdog_s or WATCHDOG_S, MIN_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
 
     def _on_stuck(self, stage: str) -> None:
         """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""
-        log.error("no progress", stage=stage)
+        log.error("no_progress", stage=stage)
         self._stuck += 1
         if self._stuck == 1:
             faulthandler.dump_traceback(all_threads=True)
         elif not self._stop.is_set():
-            log.error("leaving, to be started anew", stage=stage)
+            log.error("leaving_to_restart", stage=stage)
             self._code = EX_SOFTWARE
             self._stop.set()
 
@@ -287,7 +287,7 @@ class Lifecycle:
 
     def _fail(self, where: str, error: BaseException | None) -> None:
         """A bug: said once with its trace, then the process ends, so that systemd starts a clean one."""
-        log.error("internal error, leaving", where=where, error=repr(error), exc_info=error)
+        log.error("internal_error", where=where, error=repr(error), exc_info=error)
         self.keeps_state = False
         self._code = EX_SOFTWARE
         self._stop.set()
@@ -295,7 +295,7 @@ class Lifecycle:
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:  # another one; the second of the same is for the kernel
-            log.warning("second signal, leaving at once", signal=number.name)
+            log.warning("second_signal", signal=number.name)
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)
         self._stop.set()

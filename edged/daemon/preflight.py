@@ -13,7 +13,7 @@ from edged.errors import Problem
 from edged.plan.scope import Scope
 from edged.serialport.faults import is_no_port, missing
 from edged.serialport.port import find, port_name, ports_here
-from edged.sources.recording import MOST_BYTES, read_header
+from edged.sources.recording import MAX_BYTES, read_header
 from edged.system.plain_file import opened_plain
 from edged.system.rights import who_may_write
 
@@ -98,7 +98,7 @@ def free_bytes(folder: Path) -> int:
 
 def _look_at_recording(at: Scope, source: ReplaySource) -> None:
     try:
-        with opened_plain(source.path, MOST_BYTES) as (fd, _), open(fd, "rb", closefd=False) as file:
+        with opened_plain(source.path, MAX_BYTES) as (fd, _), open(fd, "rb", closefd=False) as file:
             is_plain = read_header(file) is None
             first_line = file.read(HEADER_BYTES).partition(b"\n")[0]
     except FileNotFoundError:

@@ -45,7 +45,7 @@ def bound_memory(plan: Plan | None) -> None:
     try:
         bound_private(room)
     except (OSError, ValueError) as error:
-        log.warning("memory not bounded", reason=str(error))
+        log.warning("memory_not_bounded", reason=str(error))
 
 
 class Relief:

@@ -12,11 +12,11 @@ import msgspec
 
 from edged.config.parsers import path_of_name
 
-MOST_BYTES = 256
+MAX_BYTES = 256
 """Largest text that is carried for one payload."""
 
 FORMATS = ("json", "msgpack")
-LEAST_INT, MOST_INT = -(2**63), 2**64 - 1
+MIN_INT, MAX_INT = -(2**63), 2**64 - 1
 """Integers that every format of a result can say; beyond them they are carried as text."""
 Scalar = str | int | float | bool | None
 
@@ -44,7 +44,7 @@ def make_carry(format: str, names: Sequence[str]) -> Callable[[bytes], bytes | N
 
 
 def _sayable(value: Scalar) -> Scalar:
-    return str(value) if isinstance(value, int) and not LEAST_INT <= value <= MOST_INT else value
+    return str(value) if isinstance(value, int) and not MIN_INT <= value <= MAX_INT else value
 
 
 class _Nothing:

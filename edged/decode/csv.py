@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
-from edged.decode.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
+from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_text
 from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
 from edged.records import Reject
@@ -74,7 +74,7 @@ class Csv:
             if b"\r" in body:
                 body = body.replace(b"\r\n", b"\n").removesuffix(b"\r")
             part = body.split(b"\n")
-            if len(part) > MOST_ROWS:
+            if len(part) > MAX_ROWS:
                 refusals.add(Reject("too_many_rows", f"{len(part)} lines: {TOO_MANY_ROWS}", payload=index))
             elif self._plan.header:
                 self._wants_header, self._layout = True, None

@@ -31,7 +31,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow's names of what has at most 8 bits a channel and is gray or RGB."""
 PNG_DEPTH = 24
 """Where a PNG says how many bits a channel has."""
-MOST_SIDE = 65_535
+MAX_SIDE = 65_535
 """Pixels of the longer side, as in a JPEG: each row costs memory beside its pixels."""
 ENOUGH = 2
 """A JPEG is decoded at no less than so many times the size that is wanted, so that nothing can be seen of it."""
@@ -89,8 +89,8 @@ class Pictures:
         limit, name = self._plan.max_pixels, f"{_name(picture)} {_said(picture.size)}"
         if width * height > limit:
             raise BadPayload("too_large", f"{name}: {width * height} pixels, at most {limit} are taken (max_pixels)")
-        if max(width, height) > MOST_SIDE:
-            raise BadPayload("too_large", f"{name}: at most {MOST_SIDE} pixels a side are taken")
+        if max(width, height) > MAX_SIDE:
+            raise BadPayload("too_large", f"{name}: at most {MAX_SIDE} pixels a side are taken")
         if file.frames > 1:
             raise BadPayload("unsupported", f"{name}: it has {file.frames} frames, one is taken")
         is_deep = picture.format == "PNG" and file.data[PNG_DEPTH] > 8

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan, PathParts
-from edged.decode.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
+from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
 from edged.records import Reject
@@ -336,7 +336,7 @@ def _samples(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> int:
     if not arrays:
         return 0
     if len(arrays) == len(present) and arrays.count(arrays[0]) == len(arrays) and arrays[0]:
-        if arrays[0] > MOST_ROWS:
+        if arrays[0] > MAX_ROWS:
             raise BadPayload("too_many_rows", f"an array of {arrays[0]}: {TOO_MANY_ROWS}")
         return arrays[0]
     found = ", ".join(

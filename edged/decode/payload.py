@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edged.decode.carry import MOST_BYTES, make_carry
+from edged.decode.carry import MAX_BYTES, make_carry
 from edged.decode.csv import Csv
 from edged.decode.image import Pictures
 from edged.decode.json import Tree
@@ -80,8 +80,8 @@ class _Numbers:
             if len(payload) > limit:
                 refused[i] = Reject("too_large", f"{len(payload)} bytes, at most {limit} are taken (max_bytes)", payload=i)
         for i, one in enumerate(carried or ()):
-            if one is not None and len(one) > MOST_BYTES:
-                text = f"{', '.join(self._plan.carry)}: {len(one)} bytes as JSON, at most {MOST_BYTES} are carried (carry)"
+            if one is not None and len(one) > MAX_BYTES:
+                text = f"{', '.join(self._plan.carry)}: {len(one)} bytes as JSON, at most {MAX_BYTES} are carried (carry)"
                 refused.setdefault(i, Reject("carry_too_large", text, payload=i))
         return refused
 

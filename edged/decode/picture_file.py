@@ -18,15 +18,15 @@ from edged.decode.values import BadPayload
 UPRIGHT = 1
 ORIENTATION, FRAMES = 0x0112, 0xB001
 """Tags of TIFF directories: of EXIF, and of the index of several pictures in one JPEG."""
-MOST_TAGS = 256
+MAX_TAGS = 256
 """Entries of a directory that are looked at: they are sorted, and what is wanted is among the first."""
-MOST_SAID = 64 * 1024
+MAX_SAID = 64 * 1024
 """Bytes of EXIF or XMP that are looked at, which is all that fits into a segment of a JPEG."""
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 """Segments before the pixels of a JPEG, or chunks of a PNG for each MiB of it: more make a library busy with nothing."""
-MOST_SCANS = 64
+MAX_SCANS = 64
 """Passes over the pixels of a progressive JPEG, which usually has ten: each goes over all of them, however short it is."""
-MOST_TABLES = 64 * 1024
+MAX_TABLES = 64 * 1024
 """Bytes of tables before the pixels of a JPEG, which need 2 KiB: a library goes over them by hand."""
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
@@ -70,14 +70,14 @@ def _jpeg(payload: bytes) -> PictureFile:
         body = payload[start + 4 : stop]
         if marker == _SCAN:
             scans = payload.count(b"\xff\xda", start)
-            if scans > MOST_SCANS:
-                raise BadPayload("malformed", f"a JPEG of {scans} scans, at most {MOST_SCANS} are taken")
+            if scans > MAX_SCANS:
+                raise BadPayload("malformed", f"a JPEG of {scans} scans, at most {MAX_SCANS} are taken")
             kept.append(payload[start:])
         elif marker in _JPEG_KEPT or (marker in _JPEG_KEPT_APPS and body.startswith(_JPEG_KEPT_APPS[marker])):
             kept.append(payload[start:stop])
             size += stop - start
-            if size > MOST_TABLES:
-                raise BadPayload("malformed", f"a JPEG with more than {MOST_TABLES} bytes of tables before its pixels")
+            if size > MAX_TABLES:
+                raise BadPayload("malformed", f"a JPEG with more than {MAX_TABLES} bytes of tables before its pixels")
         elif marker == _APP1 and body.startswith(_EXIF):
             exif = exif or body
         elif marker == _APP1 and body.startswith(_XMP):
@@ -96,7 +96,7 @@ def _segments(payload: bytes) -> Iterator[tuple[int, int, int]]:
         BadPayload: when there are too many.
     """
     at = 2
-    for _ in range(MOST_PARTS):
+    for _ in range(MAX_PARTS):
         at = payload.find(b"\xff", at)
         if at < 0 or at + 1 >= len(payload):
             return
@@ -109,11 +109,11 @@ def _segments(payload: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == _SCAN:
             return
         at = stop
-    raise BadPayload("malformed", f"a JPEG with more than {MOST_PARTS} segments before its pixels")
+    raise BadPayload("malformed", f"a JPEG with more than {MAX_PARTS} segments before its pixels")
 
 
 def _png(payload: bytes) -> PictureFile:
-    at, most, frames = len(PNG), MOST_PARTS * (1 + (len(payload) >> 20)), 1
+    at, most, frames = len(PNG), MAX_PARTS * (1 + (len(payload) >> 20)), 1
     kept, said = [PNG], dict[bytes, bytes]()
     for count in range(most + 1):
         if at >= len(payload):
@@ -127,7 +127,7 @@ def _png(payload: bytes) -> PictureFile:
         elif kind == b"acTL":
             frames = max(frames, int.from_bytes(payload[start : start + 4], "big"))
         elif kind == b"eXIf":
-            said.setdefault(kind, payload[start : min(stop - 4, start + MOST_SAID)])
+            said.setdefault(kind, payload[start : min(stop - 4, start + MAX_SAID)])
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             keyword = payload[start : start + 80].partition(b"\0")[0]
             if keyword in (_EXIF_TEXT, _XMP_TEXT) and keyword not in said:
@@ -148,16 +148,16 @@ def _text(kind: bytes, body: bytes) -> bytes:
         body = body[2:].partition(b"\0")[2].partition(b"\0")[2]
     if is_packed:
         try:
-            body = zlib.decompressobj().decompress(body, MOST_SAID)
+            body = zlib.decompressobj().decompress(body, MAX_SAID)
         except zlib.error:
             return b""
-    return body[:MOST_SAID]
+    return body[:MAX_SAID]
 
 
 def _unhexed(text: bytes) -> bytes:
     """What ImageMagick writes: a name and a length, each on a line, then hex digits."""
     try:
-        return bytes.fromhex(b"".join(text.split(b"\n")[3:])[: MOST_SAID & ~1].decode())
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:])[: MAX_SAID & ~1].decode())
     except ValueError:
         return b""
 
@@ -179,7 +179,7 @@ def _tag(tiff: bytes, wanted: int) -> int | None:
         return int.from_bytes(tiff[at : at + size], order)
 
     first = number(4, 4) + 2
-    for at in range(first, first + 12 * min(number(first - 2, 2), MOST_TAGS), 12):
+    for at in range(first, first + 12 * min(number(first - 2, 2), MAX_TAGS), 12):
         if number(at, 2) == wanted:
             size = {1: 1, 3: 2, 4: 4}.get(number(at + 2, 2))  # byte, short, long
             return None if size is None else number(at + 8, size)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from edged.records import Reject
 
-MOST_RECORDS = 4
+MAX_RECORDS = 4
 """Records of one reason and payload that stand alone; the others of it are one more, with their count."""
-MOST_ROWS = 1 << 18
+MAX_ROWS = 1 << 18
 """Samples in one payload: 5 s of sound at 48 kHz. More cost memory that no plan counts."""
-TOO_MANY_ROWS = f"at most {MOST_ROWS} samples are taken in one payload"
+TOO_MANY_ROWS = f"at most {MAX_ROWS} samples are taken in one payload"
 
 
 class Refusals:
@@ -48,7 +48,7 @@ class Refusals:
             rest[1] += reject.times
             return
         said = self._said[of] = self._said.get(of, 0) + 1
-        if said > MOST_RECORDS:
+        if said > MAX_RECORDS:
             self._rest[of] = [len(self._records), reject.times]
         self._records.append(reject)
 
@@ -60,7 +60,7 @@ class Refusals:
         order = np.argsort(of, kind="stable")
         cuts = [0, *(np.flatnonzero(np.diff(of[order])) + 1).tolist(), len(of)]
         for start, stop in pairwise(cuts):
-            for i in order[start : min(stop, start + MOST_RECORDS)].tolist():
+            for i in order[start : min(stop, start + MAX_RECORDS)].tolist():
                 self.add(words(i))
-            if (more := stop - start - MOST_RECORDS) > 0:
-                self.add(words(order.item(start + MOST_RECORDS))._replace(times=more))
+            if (more := stop - start - MAX_RECORDS) > 0:
+                self.add(words(order.item(start + MAX_RECORDS))._replace(times=more))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan, FieldPlan
-from edged.decode.refusals import MOST_ROWS, TOO_MANY_ROWS, Refusals
+from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
 from edged.records import Reject
@@ -37,7 +37,7 @@ class Records:
         good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
-            if rest or not 0 < count <= MOST_ROWS:
+            if rest or not 0 < count <= MAX_ROWS:
                 kind, text = ("long" if count else "short"), f"is not a whole number of {self._unit()}"
                 if not rest and count:
                     kind, text = "too_many_rows", f"has {count} samples: {TOO_MANY_ROWS}"

@@ -42,7 +42,7 @@ ENGINE_EVERY_NS = 5 * 10**9
 """How often it is said how far an engine is."""
 BUSY_ROWS = 25
 """Rows read between two ticks, from which on much comes in."""
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 """Problems of a refused configuration that are published; the log has all."""
 
 log: Any = structlog.get_logger("edged")
@@ -128,12 +128,12 @@ class Health:
         if errors:
             for line in errors:
                 log.error("configuration", problem=line)
-            log.error("reload refused", why=why, problems=len(errors), kept="what ran before")
+            log.error("reload_refused", why=why, problems=len(errors), kept="what ran before")
             self.event("reload", ok=False, why=why, errors=self._places())
         elif change is not None:
             if self._last_good and of_file:
                 self._last_good = ""
-                log.info("configuration right again", why=why)
+                log.info("configuration_right_again", why=why)
                 self.event("reload", ok=True, why=why, before="the last good configuration")
             self._at_start = change.at_start
             facts = {"added": change.added, "changed": change.changed, "removed": change.removed, "at_start": change.at_start}
@@ -155,7 +155,7 @@ class Health:
         now = self._clock.now()
         if now >= self._next_slow.get(stage, 0):
             self._next_slow[stage] = now + EXPLAIN_EVERY_NS
-            log.warning("loop held", by=stage, ms=ns // 10**6, times=count + 1)
+            log.warning("loop_blocked", by=stage, ms=ns // 10**6, times=count + 1)
             self.event("slow", stage=stage, ms=ns // 10**6)
 
     def say_poison(self, topic: str, stage: str) -> None:
@@ -194,7 +194,7 @@ class Health:
 
     def _places(self) -> list[str]:
         """What the network learns of the file's errors: their words may be those of the file, and everybody reads the topics."""
-        return [place_of(line) for line in self._errors[:MOST_ERRORS]]
+        return [place_of(line) for line in self._errors[:MAX_ERRORS]]
 
     def _say_models(self) -> None:
         for name, facts in self._models():
@@ -303,7 +303,7 @@ class Health:
             "version": __version__,
             "uptime_s": round((now - self._started) / 1e9, 1),
             "config": self._config_hash,
-            **({"config_errors": self._errors[:MOST_ERRORS]} if self._errors else {}),
+            **({"config_errors": self._errors[:MAX_ERRORS]} if self._errors else {}),
             **({"config_last_good": self._last_good} if self._last_good else {}),
             **({"config_at_start": self._at_start} if self._at_start else {}),
             "run": self._assembly.run,

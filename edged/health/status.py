@@ -26,7 +26,7 @@ from edged.telemetry import Drops
 GOOD = {"running", "closed", "connected", "idle", "finished", "storing", "replaying"}
 UP = ("connected", "degraded")
 """States of a broker in which messages go through."""
-LEAST_SILENCE_S = 2.0
+MIN_SILENCE_S = 2.0
 """No sensor and no pipeline is called silent sooner than this."""
 PERIODS = 3
 CLOSED_NS = 10 * 10**9
@@ -76,7 +76,7 @@ def _hang(model: Model, now: int) -> str:
         return ""
     longest_s = max(model.counts.time.maximum / 1e9, model.loaded.report.max_us / 1e6)
     taken_s = (now - model.running_since) / 1e9
-    if taken_s <= max(LEAST_SILENCE_S, LONGEST_RUNS * longest_s):
+    if taken_s <= max(MIN_SILENCE_S, LONGEST_RUNS * longest_s):
         return ""
     return f"a run began {taken_s:.0f} s ago, the longest one before took {longest_s:.2g} s"
 
@@ -188,6 +188,6 @@ def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     quiet_s = (now - max(last_result, last_gated)) / 1e9
     expected_s = 1 / p.rate if p.rate else None
     is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.roots)
-    if expected_s and not is_ended and quiet_s > max(LEAST_SILENCE_S, PERIODS * expected_s):
+    if expected_s and not is_ended and quiet_s > max(MIN_SILENCE_S, PERIODS * expected_s):
         return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected_s:.2g} s"
     return "running", ""

@@ -450,7 +450,7 @@ class Link:
         culprit = self.sender.lost(isinstance(error, HungUp), self._clock.now())
         self._culprit = None if culprit is None else culprit.topic.decode(errors="replace")
         if culprit is not None:
-            self._log.error("message refused", topic=self._culprit, qos=culprit.qos, body=culprit.body[:64], why=ENDS_CONNECTION)
+            self._log.error("message_refused", topic=self._culprit, qos=culprit.qos, body=culprit.body[:64], why=ENDS_CONNECTION)
         if self._backlog is not None:
             self._backlog.pause()
         self._leave_soon()

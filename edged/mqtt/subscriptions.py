@@ -16,7 +16,7 @@ from typing import Any
 from edged.system.durable import read_kept, replaced
 from edged.topics import TopicError, parse_filter
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 
 
 class KnownFilters:
@@ -72,10 +72,10 @@ class KnownFilters:
         except OSError as error:
             if not self._is_failing:
                 self._is_failing = True
-                self._log.warning("subscriptions not noted", path=str(self._path), reason=error.strerror)
+                self._log.warning("subscriptions_not_noted", path=str(self._path), reason=error.strerror)
 
     def _read(self) -> set[str]:
-        return read_kept(self._path, MOST_BYTES, self._decode, "subscriptions", lost="what to unsubscribe") or set()
+        return read_kept(self._path, MAX_BYTES, self._decode, "subscriptions", lost="what to unsubscribe") or set()
 
     def _decode(self, data: bytes) -> set[str]:
         found = json.loads(data)

@@ -25,7 +25,7 @@ from edged.results.when import Condition
 SAMPLES = "samples"
 """What waits for its gate without a model is called so, as the input of a model would be by its name."""
 FAR = 2**63 - 1
-MOST_STATES = 4096
+MAX_STATES = 4096
 """Changes of a key that are remembered for rows that lag behind; there is at most one for each of them."""
 KEPT_STATES = 32
 """The same, where the two start from different streams: then rows may come a little late."""
@@ -147,7 +147,7 @@ class Gate:
             self.newest = mark.arrival
         states = self._states.get(key)
         if states is None:
-            states = self._states[key] = deque(maxlen=MOST_STATES if self._is_same else KEPT_STATES)
+            states = self._states[key] = deque(maxlen=MAX_STATES if self._is_same else KEPT_STATES)
         if not states or states[-1].holds is not holds:
             if self._is_same and states:
                 self._forget(states)

@@ -48,7 +48,7 @@ UNJOINED = {
 }
 RETIRED = 1 << 30
 """Above every priority that can be configured: what is older goes first."""
-MOST_RUN = 7 / 8
+MAX_RUN = 7 / 8
 """Share of the deadline that a run is assumed to take at most, so that what has just come is always tried,"""
 SENDING = 1 / 32
 """and the share that is left for the way from the run to the socket."""
@@ -712,7 +712,7 @@ class Pipeline:
     def _take_fresh(self, limit: int, now: int) -> list[Slot]:
         """Leaves out what would be too old after a run: else, under overload, every run would be spent on such rows."""
         self._taken_at = now
-        ahead = min(self._run_ns, int(self._deadline * MOST_RUN)) + int(self._deadline * SENDING)
+        ahead = min(self._run_ns, int(self._deadline * MAX_RUN)) + int(self._deadline * SENDING)
         taken = self.slots.take_fresh(limit, now - self._deadline + ahead)
         if self._parked and not taken:  # no run, so nobody else would see that rows are free
             self._unpark()

@@ -13,7 +13,7 @@ from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import mqtt_settings
 
-LEAST_PACKET = MIB
+MIN_PACKET = MIB
 SMALLEST_PACKET = 512
 """Bytes: a broker's greeting, with its properties, must fit into `max_packet`."""
 BESIDE_PAYLOAD = 64 * KIB
@@ -89,7 +89,7 @@ def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources:
         keepalive_s=max(1, broker.keepalive // 10**9),
         session_expiry_s=broker.session_expiry // 10**9,
         receive_maximum=broker.receive_maximum,
-        max_packet=broker.max_packet or max(LEAST_PACKET, largest + BESIDE_PAYLOAD),
+        max_packet=broker.max_packet or max(MIN_PACKET, largest + BESIDE_PAYLOAD),
         subscriptions=subscriptions,
         status_topic=status_topic,
     )

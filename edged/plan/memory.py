@@ -14,8 +14,8 @@ import numpy as np
 
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
-from edged.decode.carry import MOST_BYTES
-from edged.decode.image import MOST_SIDE
+from edged.decode.carry import MAX_BYTES
+from edged.decode.image import MAX_SIDE
 from edged.decode.plan import DecodePlan
 from edged.errors import Problem
 from edged.model.fit import fit
@@ -29,8 +29,8 @@ from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.results.heads.shape import OutputPlan
 from edged.sources.pace import KEY_BYTES as PACE_BYTES
-from edged.sources.pictures import MOST_FULL, MOST_ITEMS
-from edged.sources.replies import MOST_REQUESTS
+from edged.sources.pictures import MAX_FULL, MAX_ITEMS
+from edged.sources.replies import MAX_REQUESTS
 from edged.spool.settings import MEMORY_BYTES, SpoolSettings
 
 FIRST_SESSION = 9 * MIB
@@ -45,7 +45,7 @@ KEY = 400
 """Bytes that a key costs in tables: its names, its ids, its topics."""
 SLOT = 200
 """Bytes of a waiting slot beside its numbers: objects, its place in the queue."""
-CARRIED = MOST_BYTES + 40
+CARRIED = MAX_BYTES + 40
 """What a slot keeps of its input for the result, if it does."""
 RESULT = 1 * KIB
 """Bytes of a result that `when` keeps for later, at least."""
@@ -89,8 +89,8 @@ def memory_table(
     for source in sources.values():
         lines.append(_source(source))
         if source.replies:
-            how = f"up to {MOST_REQUESTS} that wait for their answers"
-            lines.append(MemoryLine(f"source.{source.name}: requests", MOST_REQUESTS * REQUEST, how))
+            how = f"up to {MAX_REQUESTS} that wait for their answers"
+            lines.append(MemoryLine(f"source.{source.name}: requests", MAX_REQUESTS * REQUEST, how))
     for pipeline in pipelines.values():
         lines += _pipeline(pipeline, sources)
         lines += _making(pipeline, models.get(pipeline.model or ""), links)
@@ -219,8 +219,8 @@ def _source(source: SourcePlan) -> MemoryLine:
 def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:
     """Payloads that wait to be decoded, one picture as pixels, and what pipelines see of it, made and on its way."""
     said = f"{source.max_keys} keys, " if source.key_names else ""
-    waiting = 2 if _has_qos1(source) else MOST_FULL  # at QoS 1 those that wait are the unacknowledged inputs of the broker
-    size = waiting * decode.max_bytes + picture_bytes(decode) + 2 * source.width + MOST_ITEMS * INPUT
+    waiting = 2 if _has_qos1(source) else MAX_FULL  # at QoS 1 those that wait are the unacknowledged inputs of the broker
+    size = waiting * decode.max_bytes + picture_bytes(decode) + 2 * source.width + MAX_ITEMS * INPUT
     how = f"{said}{waiting} payloads of {decode.max_bytes // KIB} KiB, a picture of {decode.max_pixels / 1e6:.1f} megapixels"
     name = f"source.{source.name}"
     return MemoryLine(f"{name}: read and decode", keys + size, how, f"{name}.decode.max_pixels, or max_bytes")
@@ -230,7 +230,7 @@ def picture_bytes(decode: DecodePlan) -> int:
     """What `image.Pictures` takes while it decodes one, beside its payload and its row: a copy of the payload, without what is
     not needed, and pixels."""
     largest = max((view.size[0] * view.size[1] for view in decode.views), default=0)
-    return decode.max_bytes + decode.max_pixels * PIXEL + MOST_SIDE * PICTURE_ROW + largest * VIEW_PIXEL
+    return decode.max_bytes + decode.max_pixels * PIXEL + MAX_SIDE * PICTURE_ROW + largest * VIEW_PIXEL
 
 
 def freshness_bytes(source: SourcePlan) -> int:

@@ -32,7 +32,7 @@ from edged.plan.windows import plan_window, usual_gap
 from edged.results.heads.shape import OutputPlan
 
 SLOT_BYTES = 1024 * 1024
-MOST_SLOTS = 256
+MAX_SLOTS = 256
 
 
 def plan_pipeline(
@@ -260,7 +260,7 @@ def _batch(config: Config, settings: Pipeline, manifest: Manifest | None, inputs
 def _slots(batch: int, inputs: Sequence[InputPlan], keys: Keys) -> int:
     """One batch that waits while another runs, one slot a key; beyond that what little memory allows."""
     slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
-    return max(2 * batch, keys.most if keys.names else 0, min(MOST_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
+    return max(2 * batch, keys.most if keys.names else 0, min(MAX_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
 
 
 def _check_deadline(at: Scope, config: Config, settings: Pipeline, align: AlignPlan | None) -> None:

@@ -14,7 +14,7 @@ from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
 from edged.results.heads.shape import OutputPlan
-from edged.sources.pace import GAPS, LEAST_SILENCE_NS, SILENT_GAPS
+from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
 from edged.spool.settings import SpoolSettings
 
 
@@ -149,7 +149,7 @@ def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
         lines += [
             f"no limit of silence: {', '.join(learning)}; neither rate nor stale_after is set",
             f"  where {GAPS} gaps are regular edged learns the pace, and reports silent after {SILENT_GAPS} of them, at least "
-            f"{LEAST_SILENCE_NS // 10**9} s; where they are not (a door contact), it never does: set stale_after if it should",
+            f"{MIN_SILENCE_NS // 10**9} s; where they are not (a door contact), it never does: set stale_after if it should",
         ]
     if never:
         lines.append(f'silence is never reported: {", ".join(never)}; stale_after = "never"')

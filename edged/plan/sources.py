@@ -25,10 +25,10 @@ from edged.sources.simulation import FIELDS as SIMULATED_FIELDS
 from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
-LEAST_STALE_NS = 2 * 10**9
+MIN_STALE_NS = 2 * 10**9
 SIMULATED_UNIT = "m/s2"
 NO_VIEWS: Mapping[str, tuple[View, ...]] = {}
-MOST_IDENTIFIER = 2**21 - 1
+MAX_IDENTIFIER = 2**21 - 1
 """Three bytes on the wire. Larger ones would take four, and fewer would meet more often."""
 
 
@@ -65,7 +65,7 @@ def mqtt_settings(source: SourcePlan) -> MqttSource:
 
 def stale_ns(rate: float | None) -> int | None:
     """How long a sensor of this rate may be silent: 3 periods, at least 2 s; without a rate for ever."""
-    return None if rate is None else max(LEAST_STALE_NS, int(3e9 / rate))
+    return None if rate is None else max(MIN_STALE_NS, int(3e9 / rate))
 
 
 def key_groups(pipelines: Mapping[str, Pipeline], keyed: Collection[str] = ()) -> dict[str, str]:
@@ -119,9 +119,9 @@ def _filters(
 def _identifier(source: str, topic: TopicFilter, taken: set[int]) -> int:
     """A subscription identifier that stays with its subscription whatever is added to the file before it, so that neither a
     reload nor a session that the broker kept has to learn a new one."""
-    identifier = zlib.crc32(f"{source}\0{topic.text}".encode()) % MOST_IDENTIFIER + 1
+    identifier = zlib.crc32(f"{source}\0{topic.text}".encode()) % MAX_IDENTIFIER + 1
     while identifier in taken:
-        identifier = identifier % MOST_IDENTIFIER + 1
+        identifier = identifier % MAX_IDENTIFIER + 1
     taken.add(identifier)
     return identifier
 

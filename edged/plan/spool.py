@@ -13,7 +13,7 @@ from edged.plan.results import largest
 from edged.plan.scope import Scope
 from edged.spool.settings import SpoolSettings, default_max_bytes
 
-LEAST_BYTES = MIB
+MIN_BYTES = MIB
 RECORD = 400
 """Bytes of a usual result on disk: JSON with a few scores, its topic, what stands around it."""
 
@@ -36,12 +36,12 @@ def plan_spool(
         return None
     max_bytes = spool.max_bytes
     if max_bytes is None:
-        max_bytes = max(LEAST_BYTES, default_max_bytes(machine.disk_free))
-    elif max_bytes < LEAST_BYTES:
+        max_bytes = max(MIN_BYTES, default_max_bytes(machine.disk_free))
+    elif max_bytes < MIN_BYTES:
         at.wrong("max_bytes", f"{max_bytes} bytes are too few: at least 1MiB")
     elif max_bytes > machine.disk_free:
         at.warn("max_bytes", f"{max_bytes // MIB} MiB, and {machine.disk_free // MIB} MiB are free on that disk")
-    if LEAST_BYTES <= max_bytes < (size := largest(pipelines.values())):
+    if MIN_BYTES <= max_bytes < (size := largest(pipelines.values())):
         at.warn("max_bytes", f"{max_bytes // KIB} KiB, and a result may have {size // KIB} KiB: such a one is not kept")
     return SpoolSettings(
         path=spool.path or machine.state_dir / "spool",

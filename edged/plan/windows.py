@@ -12,7 +12,7 @@ from edged.plan.records import Stream, WindowPlan
 from edged.plan.scope import Scope
 
 GAP_PERIODS = 3
-LEAST_ARRIVAL_GAP_NS = 10**9
+MIN_ARRIVAL_GAP_NS = 10**9
 """Samples stamped on arrival come in bursts: a shorter silence is none of the sensor's."""
 
 
@@ -42,7 +42,7 @@ def usual_gap(streams: Sequence[Stream], align: Align | None) -> int | None:
         return None
     gap = int(GAP_PERIODS * 1e9 / rate)
     has_own_time = pace is None or streams[pace].has_own_time
-    return gap if has_own_time else max(gap, LEAST_ARRIVAL_GAP_NS)
+    return gap if has_own_time else max(gap, MIN_ARRIVAL_GAP_NS)
 
 
 def _samples(at: Scope, key: str, span: Span, rate: float | None, rate_key: str) -> int | None:

@@ -16,10 +16,10 @@ import numpy as np
 GAPS = 50
 SPREAD = 0.5
 SILENT_GAPS = 10
-LEAST_SILENCE_NS = 30 * 10**9
+MIN_SILENCE_NS = 30 * 10**9
 AT_ONCE_NS = 10**6
 """What comes within so little time came at once."""
-SOON_NS = LEAST_SILENCE_NS // 1000
+SOON_NS = MIN_SILENCE_NS // 1000
 """The same once a pace is known: nothing finer can matter then, and a fast sensor costs less."""
 NEVER = 2**62
 """As a limit: no pace is known."""
@@ -76,7 +76,7 @@ class Paces:
         self._start_over(key)
         if variance < (SPREAD * mean) ** 2:
             self._strikes[key] = 0
-            self._limit(key, max(LEAST_SILENCE_NS, int(SILENT_GAPS * mean * 1e9)))
+            self._limit(key, max(MIN_SILENCE_NS, int(SILENT_GAPS * mean * 1e9)))
 
     def _end_silence(self, key: int) -> None:
         self._start_over(key)

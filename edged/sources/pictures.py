@@ -22,8 +22,8 @@ from edged.decode import PayloadDecoder
 from edged.records import Receipt, Rows
 from edged.system.one_shot import in_one_shot_thread, start_one_shot_thread
 
-MOST_FULL = 4
-MOST_ITEMS = 256
+MAX_FULL = 4
+MAX_ITEMS = 256
 """Payloads at QoS 0 that may wait: so many times `max_bytes`, and so many. Those at QoS 1 have the broker's receive maximum."""
 
 
@@ -57,7 +57,7 @@ class PictureQueue:
     ) -> None:
         self._name = name
         self._decoder = decoder
-        self._limit = MOST_FULL * max_bytes
+        self._limit = MAX_FULL * max_bytes
         self._take = take
         self._drop = drop
         self._time = now
@@ -110,7 +110,7 @@ class PictureQueue:
 
     def _shed(self) -> None:
         newest = self._waiting[-1]
-        while self._bytes > self._limit or self._items > MOST_ITEMS:
+        while self._bytes > self._limit or self._items > MAX_ITEMS:
             if newest.receipt.is_request and newest.may_be_dropped:  # a request pushes nothing out
                 self._let_go(self._waiting.pop(), "busy")
                 return

@@ -24,7 +24,7 @@ import msgspec
 from edged.clock.clock import Clock
 
 MAGIC = b"edged recording 1\n"
-MOST_BYTES = 1 << 62
+MAX_BYTES = 1 << 62
 """A recording may be as long as a disk: it is never in memory whole."""
 RECORD_BYTES = 64 * 1024 * 1024
 """No record is longer; a length above is damage."""

@@ -26,7 +26,7 @@ from edged.records import Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
 from edged.sources.pictures import beside
-from edged.sources.recording import MOST_BYTES, Header, read_header, read_records
+from edged.sources.recording import MAX_BYTES, Header, read_header, read_records
 from edged.stamp import Stamper
 from edged.system.plain_file import opened_plain
 
@@ -82,7 +82,7 @@ class ReplaySource:
     def _open(self) -> tuple[BinaryIO, Header | None]:
         path = self._settings.path
         try:
-            with opened_plain(path, MOST_BYTES) as (fd, _):
+            with opened_plain(path, MAX_BYTES) as (fd, _):
                 file = open(os.dup(fd), "rb")  # noqa: SIM115 (the caller closes it)
             try:
                 return file, read_header(file)

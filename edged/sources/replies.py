@@ -17,9 +17,9 @@ from edged.results.encode import encode_error
 from edged.telemetry import Drops, PublishCounts
 from edged.topics import TopicFilter, unfit
 
-MOST_REQUESTS = 512
+MAX_REQUESTS = 512
 """Requests of one source that wait for their answers, or whose answers wait to be acknowledged; more are told `busy`."""
-MOST_BYTES = 1024
+MAX_BYTES = 1024
 """Response Topic and Correlation Data together, which are kept for so long."""
 S = 10**9
 
@@ -152,8 +152,8 @@ class Replies:
         ask = Ask(request, receipt, qos, now, self._send, self)
         self.counts.asked += 1
         self.counts.waiting += 1
-        if len(self._asks) >= MOST_REQUESTS:
-            ask.fail("busy", f"{MOST_REQUESTS} requests are being answered; try again later")
+        if len(self._asks) >= MAX_REQUESTS:
+            ask.fail("busy", f"{MAX_REQUESTS} requests are being answered; try again later")
             return ask
         self._asks[ask] = None
         if ask.due is not None:
@@ -198,6 +198,6 @@ class Replies:
             return "topics that begin with $ belong to the broker"
         if not any(f.match(topic) is not None for f in self._filters):
             return "reply does not allow this Response Topic"
-        if len(request.topic) + len(request.correlation or b"") > MOST_BYTES:
-            return f"Response Topic and Correlation Data are more than {MOST_BYTES} bytes"
+        if len(request.topic) + len(request.correlation or b"") > MAX_BYTES:
+            return f"Response Topic and Correlation Data are more than {MAX_BYTES} bytes"
         return ""

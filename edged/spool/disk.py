@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from edged.spool.store import MOST_BYTES, SyncFailed
+from edged.spool.store import MAX_BYTES, SyncFailed
 from edged.system.durable import sync
 from edged.system.plain_file import UnfitFile, opened_plain
 
@@ -43,7 +43,7 @@ class FileDisk:
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         try:
-            with opened_plain(self.root / name, MOST_BYTES) as (fd, _):
+            with opened_plain(self.root / name, MAX_BYTES) as (fd, _):
                 parts = []
                 while size > 0 and (data := os.pread(fd, size, offset)):
                     parts.append(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
-MOST = 4096
+MAX = 4096
 """Runs kept at most. What is forgotten beyond is sent twice after a restart, no more."""
 
 
@@ -50,7 +50,7 @@ class Runs:
         return self.next_missing(start) >= stop
 
     def forget_below(self, n: int) -> None:
-        """Drops whole runs that lie below `n`, and the youngest beyond `MOST`."""
+        """Drops whole runs that lie below `n`, and the youngest beyond `MAX`."""
         i = bisect_right(self.stops, n)
         del self.starts[:i], self.stops[:i]
-        del self.starts[MOST:], self.stops[MOST:]
+        del self.starts[MAX:], self.stops[MAX:]

@@ -27,7 +27,7 @@ from edged.telemetry import Drops
 SEGMENT_BYTES = MIB
 TAIL_BYTES = MIB
 """Memory for messages that wait to be written, of all logs together."""
-MOST_BYTES = 16 * MIB
+MAX_BYTES = 16 * MIB
 """No file of ours is larger: each is read whole."""
 TAIL_READ = 4 * EXTENT
 DONE = "done"
@@ -176,7 +176,7 @@ class Store:
     def put(self, log: Log, message: Message, utc_offset: int, is_copy: bool, not_before: int = 0) -> Entry | None:
         """Takes a message, or None: the spool is full and keeps the oldest, or could never hold it. May drop others for it."""
         need = RECORD_BYTES + len(message.topic) + len(message.body)
-        if need + HEAD_BYTES > self.max_bytes or need > MOST_BYTES // 2:
+        if need + HEAD_BYTES > self.max_bytes or need > MAX_BYTES // 2:
             return None
         while self.bytes + self.bytes_to_come + need > self.max_bytes:
             if self.drops_newest or not self._make_room():
@@ -356,7 +356,7 @@ class Store:
 
     def _open(self, disk: Disk, log: Log, file: str, size: int) -> Segment | None:
         name = f"{log.broker}/{file}"
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             self._set_aside(name, size, "bad")
             return None
         try:
@@ -412,7 +412,7 @@ class Store:
         return segment.first, min(segment.size, HEAD_BYTES)
 
     def _restore(self, disk: Disk, log: Log, files: Mapping[str, int]) -> None:
-        if files.get(DONE, MOST_BYTES) < MOST_BYTES and log.segments:
+        if files.get(DONE, MAX_BYTES) < MAX_BYTES and log.segments:
             try:
                 log.runs = read_done(disk.read(f"{log.broker}/{DONE}", 0, files[DONE]), [s.head for s in log.segments])
             except OSError as error:

@@ -48,19 +48,19 @@ def replaced(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
 
 
 def read_kept(path: Path, max_bytes: int, decode: Callable[[bytes], T], what: str, lost: str) -> T | None:
-    """What `decode` finds in a file that an earlier run left; None if it left none. One that is damaged, or none of ours, is set
-    aside for those who want to know why, and that is said. `what` it is, and what is `lost` with it, in words."""
+    """What `decode` finds in a file that an earlier run left; None if it left none. One that is damaged, or not one of
+    ours, is moved aside for those who want to know why, and logged. `what` it is, and what is `lost` with it, in words."""
     log: Any = structlog.get_logger("edged")
     try:
         return decode(read_plain(path, max_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        log.warning(f"{what} not read", path=str(path), reason=error.strerror, lost=lost)
+        log.warning("file_not_read", what=what, path=str(path), reason=error.strerror, lost=lost)
     except (UnfitFile, ValueError, TypeError, LookupError, RecursionError, msgspec.MsgspecError) as error:
         at = path
         with suppress(OSError):  # a folder that may not be written, or a folder of that name
             at = path.replace(path.with_name(path.name + ASIDE))
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error) or repr(error)
-        log.warning(f"{what} set aside", path=str(at), reason=reason, lost=lost)
+        log.warning("file_moved_aside", what=what, path=str(at), reason=reason, lost=lost)
     return None

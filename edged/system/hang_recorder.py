@@ -34,7 +34,7 @@ _ENDS, _ALONE, _POISON, _NAMES = 2, 16, 32, 256
 HASH = 16
 """Bytes of an input's hash."""
 _SIZE = 16 * 1024
-MOST = 255
+MAX = 255
 """Stages that have a number of their own; what comes later shares the last."""
 
 
@@ -136,8 +136,8 @@ class Stages:
     def _number(self, name: str) -> int:
         if name in self._names[1:]:
             return self._names.index(name, 1)
-        if len(self._names) > MOST:
-            return MOST
+        if len(self._names) > MAX:
+            return MAX
         self._names.append(name)
         self._write_names()
         return len(self._names) - 1

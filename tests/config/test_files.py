@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.files import MOST_BYTES, read_small
+from edged.config.files import MAX_BYTES, read_small
 
 
 def test_what_a_small_file_holds(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(bytes(MOST_BYTES))
-    assert read_small(tmp_path / "file") == bytes(MOST_BYTES)
+    (tmp_path / "file").write_bytes(bytes(MAX_BYTES))
+    assert read_small(tmp_path / "file") == bytes(MAX_BYTES)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_what_a_small_file_holds(tmp_path: Path) -> None:
         (os.mkdir, "expected a file, {} is a folder"),
         (os.mkfifo, "{}: expected a plain file, found a pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "{}: expected a plain file, found a device"),
-        (lambda path: path.write_bytes(bytes(MOST_BYTES + 1)), "{}: expected at most 1.0 MiB, found 1.0 MiB"),
+        (lambda path: path.write_bytes(bytes(MAX_BYTES + 1)), "{}: expected at most 1.0 MiB, found 1.0 MiB"),
         (lambda path: path.symlink_to(path), "{} cannot be read: too many levels of symbolic links"),
     ],
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edged.daemon.alone import Claims
-from edged.daemon.control import MOST_CLIENTS, MOST_SILENT, Control, ask, folders, socket_name, socket_path
+from edged.daemon.control import MAX_CLIENTS, MAX_SILENT, Control, ask, folders, socket_name, socket_path
 
 ASKED = {"command": "reload", "wait": True}
 
@@ -110,7 +110,7 @@ async def test_whoever_asks_gets_an_answer_however_many_say_nothing(environ: Pat
     config = environ / "edged.toml"
     path = str(environ / socket_name(config))
     async with Control(config, answer):
-        silent = [await asyncio.open_unix_connection(path) for _ in range(MOST_SILENT + 30)]
+        silent = [await asyncio.open_unix_connection(path) for _ in range(MAX_SILENT + 30)]
         assert (await asyncio.to_thread(ask, config, ASKED))["ok"]
         ends = await asyncio.gather(*(reader.read() for reader, _ in silent[:30]), return_exceptions=True)
         assert all(end == b"" or isinstance(end, ConnectionError) for end in ends)  # sent away, the oldest first
@@ -128,7 +128,7 @@ async def test_who_does_not_take_the_answer_keeps_nobody_out_and_is_sent_away(en
 
     async with Control(config, long):
         deaf = []
-        for _ in range(MOST_CLIENTS + 2):
+        for _ in range(MAX_CLIENTS + 2):
             one = socket.socket(socket.AF_UNIX)
             one.connect(str(environ / socket_name(config)))
             one.sendall(b'{"command": "status"}\n')
@@ -160,14 +160,14 @@ async def test_of_those_whose_answer_takes_long_there_are_eight(environ: Path) -
         return {"ok": True}
 
     async with Control(config, slow):
-        clients = [await asyncio.open_unix_connection(str(environ / socket_name(config))) for _ in range(MOST_CLIENTS + 1)]
+        clients = [await asyncio.open_unix_connection(str(environ / socket_name(config))) for _ in range(MAX_CLIENTS + 1)]
         for _, writer in clients:
             writer.write(b'{"command": "reload"}\n')
         done, _ = await asyncio.wait(
             [asyncio.ensure_future(reader.readline()) for reader, _ in clients], return_when=asyncio.FIRST_COMPLETED
         )
         assert [json.loads(one.result())["errors"] for one in done] == [["8 others wait for an answer already"]]
-        assert asked == MOST_CLIENTS
+        assert asked == MAX_CLIENTS
         go_on.set()
         for _, writer in clients:
             writer.close()

@@ -93,7 +93,7 @@ def test_one_that_is_damaged_is_set_aside(config: Path, spoil: str) -> None:
         path.write_bytes(data[:50] if spoil == "cut" else data[:50] + bytes([data[50] ^ 1]) + data[51:])
     with capture_logs() as logs:
         assert last_good.find(config) is None
-    assert [line["event"] for line in logs] == ["last good set aside"]
+    assert [(line["event"], line["what"]) for line in logs] == [("file_moved_aside", "last good")]
 
 
 def test_one_that_does_not_hold_any_more_says_so(config: Path) -> None:
@@ -108,7 +108,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(config: Path, tmp_path: Pa
     with capture_logs() as logs:
         last_good.keep(read(config), NOW)
         assert last_good.find(config) is None
-    assert [line["event"] for line in logs] == ["last good not kept"]
+    assert [line["event"] for line in logs] == ["last_good_not_kept"]
 
 
 async def test_only_what_has_held_is_kept(config: Path) -> None:

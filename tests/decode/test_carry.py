@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.decode.carry import MOST_BYTES, make_carry
+from edged.decode.carry import MAX_BYTES, make_carry
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan, FieldPlan
 
@@ -40,7 +40,7 @@ def test_what_is_no_message_carries_nothing(payload: bytes) -> None:
 
 
 def test_too_much_is_refused_by_itself() -> None:
-    payloads = [b'{"id":"%s","v":%d}' % (b"x" * size, i) for i, size in enumerate((1, MOST_BYTES, 2))]
+    payloads = [b'{"id":"%s","v":%d}' % (b"x" * size, i) for i, size in enumerate((1, MAX_BYTES, 2))]
     plan = DecodePlan("json", (FieldPlan("v", ("v",), start=0, stop=1),), 1, np.dtype(np.float32), carry=("id",))
     rows = make_payload_decoder(plan).decode([*payloads, b"bad"])
     assert rows.values[:, 0].tolist() == [0, 2]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edged.config.schema import Frame
 from edged.decode.checksums import Checksum
 from edged.decode.frames import FrameScanner, LineFramer
-from edged.decode.refusals import MOST_RECORDS
+from edged.decode.refusals import MAX_RECORDS
 from edged.records import Reject
 from tests.support.decode_plans import chopped, reasons, refused
 
@@ -64,7 +64,7 @@ def test_any_chopping_gives_the_same_lines_and_rejects(bodies: list[bytes], end:
         framer = LineFramer(end, 9)
         found = lines_of(framer, chunks, end)[1]
         assert refused(found) == refused(whole[1])
-        told = min(len(found), len(whole[1]), MOST_RECORDS)
+        told = min(len(found), len(whole[1]), MAX_RECORDS)
         assert [(r.reason, r.offset) for r in found[:told]] == [(r.reason, r.offset) for r in whole[1][:told]]
         assert framer.pending <= 9 + len(end)
 
@@ -194,7 +194,7 @@ def test_half_of_the_frames_bad() -> None:
     found, rejects = scanner(CRC, **IMU).feed((imu(b"abcdef") + bytes(bad)) * 3000)
     assert len(found) == 3000
     assert refused(rejects) == {"checksum": 3000}
-    assert len(rejects) == MOST_RECORDS + 1
+    assert len(rejects) == MAX_RECORDS + 1
 
 
 def test_frames_that_pass_with_other_settings_say_so() -> None:

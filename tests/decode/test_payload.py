@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edged.decode import DecodePlan, make_payload_decoder
-from edged.decode.refusals import MOST_RECORDS, MOST_ROWS
+from edged.decode.refusals import MAX_RECORDS, MAX_ROWS
 from tests.support.decode_plans import field, plan, reasons, refused
 
 
@@ -104,7 +104,7 @@ def test_a_storm_is_told_in_few_words_and_counted_in_full(storm: str) -> None:
     for index in (0,) if held else (0, 2):
         of_this = [reject for reject in rows.rejects if reject.payload == index]
         assert refused(of_this) == counts
-        assert len(of_this) == MOST_RECORDS + 1
+        assert len(of_this) == MAX_RECORDS + 1
         assert all(reject.detail for reject in of_this)
         assert all(len(reject.data) <= 64 for reject in of_this)
     assert peak < 16 << 20
@@ -113,10 +113,10 @@ def test_a_storm_is_told_in_few_words_and_counted_in_full(storm: str) -> None:
 @pytest.mark.parametrize(
     ("planned", "payload"),
     [
-        (plan("csv", "a", max_bytes=1 << 20), b"\n" * (MOST_ROWS + 1)),
-        (plan("raw", field("a", dtype="uint8"), max_bytes=1 << 20), b"\1" * (MOST_ROWS + 1)),
-        (plan("json", "a", max_bytes=1 << 20), b'{"a":[%b]}' % b",".join([b"1"] * (MOST_ROWS + 1))),
-        (plan("msgpack", "a", max_bytes=1 << 20), b"\x81\xa1a\xdd" + struct.pack(">I", MOST_ROWS + 1) + b"\1" * (MOST_ROWS + 1)),
+        (plan("csv", "a", max_bytes=1 << 20), b"\n" * (MAX_ROWS + 1)),
+        (plan("raw", field("a", dtype="uint8"), max_bytes=1 << 20), b"\1" * (MAX_ROWS + 1)),
+        (plan("json", "a", max_bytes=1 << 20), b'{"a":[%b]}' % b",".join([b"1"] * (MAX_ROWS + 1))),
+        (plan("msgpack", "a", max_bytes=1 << 20), b"\x81\xa1a\xdd" + struct.pack(">I", MAX_ROWS + 1) + b"\1" * (MAX_ROWS + 1)),
     ],
 )
 def test_the_rows_of_a_payload_have_a_bound(planned: DecodePlan, payload: bytes) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.decode.refusals import MOST_RECORDS, Refusals
+from edged.decode.refusals import MAX_RECORDS, Refusals
 from edged.records import Reject
 
 
@@ -15,7 +15,7 @@ def test_the_first_stand_alone_and_the_rest_is_counted() -> None:
     refusals.add(Reject("long", "x", payload=0))
     told = [(r.reason, r.detail, r.payload, r.times) for r in refusals.records]
     assert told == [
-        *(("short", f"{i}", 0, 1) for i in range(MOST_RECORDS)),
+        *(("short", f"{i}", 0, 1) for i in range(MAX_RECORDS)),
         ("short", "4", 0, 4),
         ("short", "8", 1, 1),
         ("short", "9", 1, 1),

@@ -11,7 +11,7 @@ from edged.config.schema import Checksum as ChecksumTable
 from edged.config.schema import Frame
 from edged.decode import DecodePlan, make_stream_decoder
 from edged.decode.checksums import Checksum
-from edged.decode.refusals import MOST_RECORDS
+from edged.decode.refusals import MAX_RECORDS
 from edged.records import Reject
 from tests.support.decode_plans import chopped, fed, field, plan, reasons, refused
 
@@ -245,4 +245,4 @@ def test_a_storm_in_one_read_is_told_in_few_words(planned: Any, data: bytes, goo
     assert rows is not None
     assert [row[0] for row in rows.values.tolist()] == [1]
     assert refused(rows.rejects) == counts
-    assert len(rows.rejects) == MOST_RECORDS + 1
+    assert len(rows.rejects) == MAX_RECORDS + 1

@@ -146,4 +146,4 @@ async def test_what_is_wrong_with_the_file_is_said_until_the_file_is_right(make:
     with capture_logs() as logs:
         health.say_reload((), Change((), (), (), ()), "the file changed")
     assert said() == (None, None, False)
-    assert [line["event"] for line in logs] == ["configuration right again"]
+    assert [line["event"] for line in logs] == ["configuration_right_again"]

@@ -58,10 +58,10 @@ def test_it_is_found_among_others_and_not_sent_again_after_a_crash(tmp_path: Pat
             client.health(lambda h: all(b["state"] == "connected" for b in h["brokers"].values()))
             client.publish_all("in/x", [sample(i, is_large=i == 10) for i in range(40)])
             hears.until(lambda: set(numbers(hears)) == {*range(10), *range(11, 40)} or None)
-            daemon.wait_log('event="message refused"')
+            daemon.wait_log("event=message_refused")
             health = client.health(lambda h: h["brokers"]["there"]["state"] == "connected")
             assert health["brokers"]["there"]["connects"] == 4
-            said = [line for line in daemon.log.splitlines() if 'event="message refused"' in line]
+            said = [line for line in daemon.log.splitlines() if "event=message_refused" in line]
             assert len(said) == 1
             assert "topic=out/p" in said[0]
             assert "another client" not in daemon.log
@@ -78,4 +78,4 @@ def test_it_is_found_among_others_and_not_sent_again_after_a_crash(tmp_path: Pat
             client.publish("in/x", sample(100))
             hears.until(lambda: 100 in numbers(hears) or None)
             client.health(lambda h: h["brokers"]["there"].get("connects") == 1)
-            assert len([line for line in daemon.log.splitlines() if 'event="message refused"' in line]) == 1
+            assert len([line for line in daemon.log.splitlines() if "event=message_refused" in line]) == 1

@@ -66,7 +66,7 @@ def test_windows_go_on_after_a_planned_stop(tmp_path: Path) -> None:
         assert daemon.stop() == 0
         (tmp_path / "state" / "saved").write_bytes(b"what is this?")
         daemon.start()
-        daemon.wait_log("state set aside")
+        daemon.wait_log("file_moved_aside")
         assert daemon.stop() == 0
 
 

@@ -60,7 +60,7 @@ run = "worker"
 """
 EXPECTED_S = 3.0  # three periods of `rate`, before which nobody is called silent
 NO_FRAME_S = 5.0
-LEAST_S = 2.0
+MIN_S = 2.0
 
 
 def turns(client: Client, condition: Callable[[Any], object], since: float, expected_s: float) -> Any:
@@ -150,11 +150,11 @@ def test_a_run_that_does_not_end(broker: Broker, tmp_path: Path) -> None:
         start = time.monotonic()
         client.publish("in/x", "300")
         client.wait("out/p", 1)
-        long = int(300 * 2.5 * LEAST_S / (time.monotonic() - start))
+        long = int(300 * 2.5 * MIN_S / (time.monotonic() - start))
         healthy(client)
         client.publish("in/x", str(long))
         since = time.monotonic()
-        found = turns(client, lambda found: found["state"] == "degraded", since, LEAST_S)
+        found = turns(client, lambda found: found["state"] == "degraded", since, MIN_S)
         assert found["models"]["m"]["state"] == "hanging"
         assert found["models"]["m"]["reason"].startswith("a run began")
         assert found["pipelines"]["p"]["state"] == "stalled"
@@ -182,7 +182,7 @@ def test_a_broker_that_takes_no_result(tmp_path: Path) -> None:
             set_rules(broker, rules, FORBIDDEN)
             client.publish("in/x", "2")
             since = time.monotonic()
-            found = turns(client, lambda found: found["state"] == "degraded", since, LEAST_S)
+            found = turns(client, lambda found: found["state"] == "degraded", since, MIN_S)
             reason = "broker main takes no result on out/p (not authorised): check its access rules and quotas"
             assert (found["pipelines"]["p"]["state"], found["pipelines"]["p"]["reason"]) == ("refused", reason)
             assert found["brokers"]["main"]["state"] == "connected"
@@ -263,7 +263,7 @@ def test_where_every_row_is_dropped(broker: Broker, tmp_path: Path, rate: str) -
         since = time.monotonic()
         bad = ("nan", "raw", "windows", "after")
         found = turns(
-            client, speaking("-4", lambda found: all(found["pipelines"][p]["state"] == "failing" for p in bad)), since, LEAST_S
+            client, speaking("-4", lambda found: all(found["pipelines"][p]["state"] == "failing" for p in bad)), since, MIN_S
         )
         reasons = {name: found["pipelines"][name]["reason"].partition("the newest as ")[2] for name in bad}
         assert reasons == {

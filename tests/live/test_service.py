@@ -100,7 +100,7 @@ def test_s11_a_step_that_hangs_stops_the_watchdog(broker: Broker, tmp_path: Path
         daemon.wait()
         assert "step" in daemon.log[daemon.log.index("most recent call first") :]  # the stack of what hung
         daemon.start()
-        daemon.wait_log("the last run ended in a stage")
+        daemon.wait_log("last_run_ended_in")
         [stage] = client.health(lambda h: h.get("last_run_ended_in"))["last_run_ended_in"]
         assert stage == "source.imu"
         assert daemon.stop() == 0

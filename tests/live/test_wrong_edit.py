@@ -16,7 +16,7 @@ from tests.support.daemon import EX_CONFIG, Daemon, edged, said, until
 
 SOON = """
 import sys
-from edged.runtime import last_good
+from edged.daemon import last_good
 last_good.HELD_S = 0.3
 from edged.cli import main
 sys.exit(main(sys.argv[4:]))
@@ -121,7 +121,7 @@ def test_a_wrong_edit_and_a_reboot(tmp_path: Path, zoo: Path, spoil: str) -> Non
         until(lambda: "config_errors" not in status(daemon.config), what="the corrected file")
         facts = status(daemon.config)
         assert (facts["state"], "config_last_good" in facts) == ("healthy", False)
-        assert "configuration right again" in daemon.log
+        assert "configuration_right_again" in daemon.log
 
 
 def test_exit_is_the_default_and_last_good_needs_one(tmp_path: Path, zoo: Path) -> None:
@@ -199,4 +199,4 @@ def test_a_stage_file_that_is_cut_short_costs_nothing_else(tmp_path: Path, zoo: 
         daemon.kill()
         (tmp_path / "state" / "stage").write_bytes(b"\1" + bytes(63) + b"\x90\x1f\0\0" + b"[" * 8080)
         daemon.start()
-        daemon.wait_log("stages set aside")
+        daemon.wait_log("file_moved_aside")

@@ -438,7 +438,7 @@ async def test_a_message_that_ends_the_connection_is_found_among_others(version:
     assert broker.bad == 3
     assert server.connections == 4
     assert not any(receipt.owed for receipt in receipts)
-    (named,) = [line for line in logs if line["event"] == "message refused"]
+    (named,) = [line for line in logs if line["event"] == "message_refused"]
     assert (named["topic"], named["body"]) == ("bad/\u00e9", b"30")
     assert not any("another client" in line.get("reason", "") for line in logs)
 
@@ -463,7 +463,7 @@ async def test_messages_of_qos_0_that_end_the_connection() -> None:
     assert broker.got == [b"%d" % i for i in range(30, 40)]
     assert subject.account.drops.by_reason["refused"] >= 2
     assert broker.bad < 30  # a topic that did it twice is not sent for a while
-    assert "bad" in [line.get("topic") for line in logs if line["event"] == "message refused"]
+    assert "bad" in [line.get("topic") for line in logs if line["event"] == "message_refused"]
     assert not any("another client" in line.get("reason", "") for line in logs)
 
 

@@ -51,7 +51,7 @@ def test_what_cannot_be_read_is_forgotten(tmp_path: Path, text: str) -> None:
     with capture_logs() as logs:
         assert one.filters == frozenset()
         assert one.filters == frozenset()
-    assert [line["event"] for line in logs] == ["subscriptions set aside"]  # said, and once
+    assert [(line["event"], line["what"]) for line in logs] == [("file_moved_aside", "subscriptions")]  # said, and once
     one.add(["in/a"])
     assert known(path).filters == {"in/a"}
 
@@ -63,4 +63,4 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         one.add(["in/a"])
         one.add(["in/b"])
     assert one.filters == {"in/a", "in/b"}
-    assert [line["event"] for line in logs] == ["subscriptions not noted"]  # once
+    assert [line["event"] for line in logs] == ["subscriptions_not_noted"]  # once

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.sources.replies import MOST_REQUESTS
+from edged.sources.replies import MAX_REQUESTS
 from tests.support.planning import MAIN, planned
 
 ASKED = (
@@ -38,5 +38,5 @@ def test_a_pipeline_of_its_own_for_each(tmp_path: Path) -> None:
 
 def test_requests_have_their_line_in_the_memory_table(tmp_path: Path) -> None:
     lines = {line.what: line for line in planned(tmp_path, ASKED + READ).whole.memory}
-    assert lines["source.asked: requests"].bytes > MOST_REQUESTS * 1024
+    assert lines["source.asked: requests"].bytes > MAX_REQUESTS * 1024
     assert "source.asked: requests" not in {x.what for x in planned(tmp_path, ASKED.replace("reply =", "#") + READ).whole.memory}

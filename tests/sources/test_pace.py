@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.sources.pace import GAPS, KEY_BYTES, LEAST_SILENCE_NS, NEVER, SILENT_GAPS, Paces
+from edged.sources.pace import GAPS, KEY_BYTES, MIN_SILENCE_NS, NEVER, SILENT_GAPS, Paces
 
 S = 10**9
 
@@ -45,7 +45,7 @@ def test_the_spread_decides(gaps: list[float]) -> None:
     mean = sum(gaps) / GAPS
     spread = (sum((gap - mean) ** 2 for gap in gaps) / GAPS) ** 0.5
     if abs(spread - mean / 2) > 1e-6 * mean:
-        expected = max(LEAST_SILENCE_NS, SILENT_GAPS * mean * S) if spread < mean / 2 else NEVER
+        expected = max(MIN_SILENCE_NS, SILENT_GAPS * mean * S) if spread < mean / 2 else NEVER
         assert paces.longest == pytest.approx(expected, rel=1e-6)
 
 

@@ -13,7 +13,7 @@ from edged.clock.clock import Clock
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import Filter, MqttSource, Router
-from edged.sources.pictures import MOST_FULL, MOST_ITEMS, PictureQueue, Waiting, beside
+from edged.sources.pictures import MAX_FULL, MAX_ITEMS, PictureQueue, Waiting, beside
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import parse_filter
@@ -90,11 +90,11 @@ async def test_at_qos_0_the_oldest_give_way_at_qos_1_none() -> None:
     for i in range(8):
         taken.queue.add(waiting(b"%d" % i * 10))
         taken.queue.add(waiting(b"owed" * 5, owed[i]))
-    assert taken.dropped == [(b"%d" % i * 10, "overflow") for i in range(8 - MOST_FULL)]
-    assert len(taken.queue) == 1 + 8 + MOST_FULL
-    for _ in range(2 * MOST_ITEMS):
+    assert taken.dropped == [(b"%d" % i * 10, "overflow") for i in range(8 - MAX_FULL)]
+    assert len(taken.queue) == 1 + 8 + MAX_FULL
+    for _ in range(2 * MAX_ITEMS):
         taken.queue.add(waiting(b""))
-    assert len(taken.queue) == 1 + 8 + MOST_ITEMS
+    assert len(taken.queue) == 1 + 8 + MAX_ITEMS
     taken.decoder.may_go_on.set()
     await until(lambda: not len(taken.queue))
     assert taken.rows.count(b"owed" * 5) == 8
@@ -105,14 +105,14 @@ async def test_a_request_pushes_nothing_out() -> None:
         is_request = True
 
     taken, asked = Taken(max_bytes=10), Asked(0)
-    for i in range(1 + MOST_FULL):
+    for i in range(1 + MAX_FULL):
         taken.queue.add(waiting(b"%d" % i * 10))
     taken.queue.add(waiting(b"request" * 2, asked))
     taken.queue.add(waiting(b"request" * 2, Asked(1)))  # at QoS 1 the broker bounds them
     assert (taken.dropped, asked.owed) == ([(b"request" * 2, "busy")], 1)
     taken.decoder.may_go_on.set()
     await until(lambda: not len(taken.queue))
-    assert taken.rows == [*(b"%d" % i * 10 for i in range(1 + MOST_FULL)), b"request" * 2]
+    assert taken.rows == [*(b"%d" % i * 10 for i in range(1 + MAX_FULL)), b"request" * 2]
 
 
 async def test_what_waited_for_half_of_the_deadline_is_not_decoded() -> None:

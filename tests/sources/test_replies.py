@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edged.mqtt.frames import read_request, reply_properties
 from edged.records import NONE, Message, Receipt
-from edged.sources.replies import MOST_BYTES, MOST_REQUESTS, Ask, Replies
+from edged.sources.replies import MAX_BYTES, MAX_REQUESTS, Ask, Replies
 from edged.topics import parse_filter
 from tests.fakes.outlet import Outlet
 from tests.support.mqtt_peer import text
@@ -112,7 +112,7 @@ def test_nobody_waits_in_vain() -> None:
         ("clients/\ufdd0/answers", "the Response Topic has U+FDD0, which brokers refuse"),
         ("$SYS/clients", "topics that begin with $ belong to the broker"),
         ("clients/7/other", "reply does not allow this Response Topic"),
-        (f"clients/{'x' * MOST_BYTES}/answers", f"Response Topic and Correlation Data are more than {MOST_BYTES} bytes"),
+        (f"clients/{'x' * MAX_BYTES}/answers", f"Response Topic and Correlation Data are more than {MAX_BYTES} bytes"),
     ],
 )
 def test_what_is_not_allowed_is_counted_and_an_input_like_any_other(topic: str, why: str) -> None:
@@ -141,19 +141,19 @@ def test_without_a_response_topic_it_is_no_request() -> None:
 
 def test_too_many_are_told_so_at_once() -> None:
     rig = Rig()
-    for _ in range(MOST_REQUESTS):
+    for _ in range(MAX_REQUESTS):
         assert rig.ask().is_open
     late = rig.ask()
     late.done()
     assert not late.is_open
     assert rig.codes == ["busy"]
-    assert rig.replies.counts.waiting == MOST_REQUESTS
+    assert rig.replies.counts.waiting == MAX_REQUESTS
     rig.check()
 
 
 def test_a_place_is_free_when_the_answer_is_settled() -> None:
     rig = Rig()
-    asks = [rig.ask() for _ in range(MOST_REQUESTS)]
+    asks = [rig.ask() for _ in range(MAX_REQUESTS)]
     asks[0].answer(b"{", True, 6)
     asks[0].done()
     assert not rig.ask().is_open
@@ -215,7 +215,7 @@ def test_an_answer_that_is_dropped_at_once_ends_its_request() -> None:
     receipt.done()
     ask.done()
     assert (ask.owed, receipt.owed) == (0, 0)
-    assert all(rig.replies.ask(wanting(), NONE, 0, 1).is_open for _ in range(MOST_REQUESTS))  # type: ignore[union-attr]
+    assert all(rig.replies.ask(wanting(), NONE, 0, 1).is_open for _ in range(MAX_REQUESTS))  # type: ignore[union-attr]
 
 
 @given(

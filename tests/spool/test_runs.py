@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.spool.runs import MOST, Runs
+from edged.spool.runs import MAX, Runs
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda s: (s[0], s[0] + s[1]))
 
@@ -31,7 +31,7 @@ def test_forgets_below_and_beyond() -> None:
     runs = Runs([(0, 5), (8, 9), (20, 30)])
     runs.forget_below(9)
     assert list(runs) == [(20, 30)]
-    many = Runs((2 * i, 2 * i + 1) for i in range(MOST + 10))
+    many = Runs((2 * i, 2 * i + 1) for i in range(MAX + 10))
     many.forget_below(0)
-    assert len(many.starts) == MOST
+    assert len(many.starts) == MAX
     assert 0 in many

@@ -11,7 +11,7 @@ import pytest
 
 from edged.records import Message
 from edged.spool.log import EXTENT, Entry
-from edged.spool.store import MOST_BYTES, TAIL_BYTES, Store
+from edged.spool.store import MAX_BYTES, TAIL_BYTES, Store
 from tests.fakes.disk import FakeDisk, PowerCut
 from tests.spool.shelf import fill, make, message, number, take_all, tidy, work
 from tests.support.scale import scale
@@ -188,8 +188,8 @@ def test_a_file_too_large_to_be_ours_is_set_aside_unread() -> None:
     store, log = make(disk)
     fill(store, log, disk, range(10))
     [name] = [name for name, _ in disk.list() if name.endswith(".log")]
-    disk.cache["main/00000000000000ff-1.log"] = bytearray(MOST_BYTES + 1)
-    disk.cache["main/done"] = bytearray(MOST_BYTES + 1)
+    disk.cache["main/00000000000000ff-1.log"] = bytearray(MAX_BYTES + 1)
+    disk.cache["main/done"] = bytearray(MAX_BYTES + 1)
     again, log = make(disk)
     work(again, disk)
     assert "main/00000000000000ff-1.log.bad" in dict(disk.list())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.decode.refusals import MOST_RECORDS
+from edged.decode.refusals import MAX_RECORDS
 from edged.records import NONE, Block, Receipt, Rows
 from edged.stamp import KeyTable, Stamper
 from edged.stamp.stamper import future_detail
@@ -143,7 +143,7 @@ class TestUtc:
             alone = [stamp(single, rows(1, [t]), ids=[k]) for k, t in zip(ids, stamps, strict=True)]
             assert ([] if block is None else block.time.tolist()) == [b.time[0] for b, _ in alone if b is not None]
             gone = [i for i, (b, _) in enumerate(alone) if b is None]
-            assert [r.payload for r in rejects] == gone[: MOST_RECORDS + 1]
+            assert [r.payload for r in rejects] == gone[: MAX_RECORDS + 1]
             assert sum(reject.times for reject in rejects) == len(gone)
 
 

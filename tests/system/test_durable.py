@@ -76,7 +76,7 @@ def test_what_is_damaged_is_set_aside(tmp_path: Path, make: Callable[[Path], obj
     with capture_logs() as logs:
         assert read_kept(path, 1000, numbers, "state", lost="the numbers") is None
     [line] = logs
-    assert (line["event"], line["path"], line["lost"]) == ("state set aside", f"{path}.aside", "the numbers")
+    assert (line["event"], line["path"], line["lost"]) == ("file_moved_aside", f"{path}.aside", "the numbers")
     assert reason in line["reason"]
     path.write_bytes(b'{"numbers": [1, 2]}')
     assert read_kept(path, 1000, numbers, "state", lost="the numbers") == [1, 2]

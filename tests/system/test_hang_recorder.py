@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from edged.system.hang_recorder import HASH, MOST, SLOW_NS, Stages
+from edged.system.hang_recorder import HASH, MAX, SLOW_NS, Stages
 
 
 class Hands:
@@ -74,7 +74,7 @@ def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -
     stages = Stages(Hands())
     with capture_logs() as logs:
         assert stages.keep_in(path) == []
-    assert [(line["event"], line["path"]) for line in logs] == [("stages set aside", str(tmp_path / "stage.aside"))]
+    assert [(line["what"], line["path"]) for line in logs] == [("stages", str(tmp_path / "stage.aside"))]
     assert (tmp_path / "stage.aside").read_bytes() == data
     with stages.on_worker("model.m"):
         (tmp_path / "copy").write_bytes(path.read_bytes())
@@ -136,7 +136,7 @@ def test_a_disk_that_has_no_room_any_more(small_disk: Path) -> None:
 
 def test_more_stages_than_numbers() -> None:
     stages = Stages(Hands())
-    for i in range(2 * MOST):
+    for i in range(2 * MAX):
         assert stages.wrap(f"stage-{i}" * 10, lambda: i)() == i  # noqa: B023
 
 

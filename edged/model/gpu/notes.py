@@ -24,7 +24,7 @@ from edged.system.durable import read_kept
 
 T = TypeVar("T")
 DOUBT = ".doubt"
-MOST_BYTES = 64 * KIB
+MAX_BYTES = 64 * KIB
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Notes:
 
 def _read(path: Path, kind: type[T]) -> T | None:
     decoder = msgspec.json.Decoder(kind)
-    return read_kept(path, MOST_BYTES, decoder.decode, "note", lost="the time to try it again")
+    return read_kept(path, MAX_BYTES, decoder.decode, "note", lost="the time to try it again")
 
 
 def _write(path: Path, value: Probe | Seen) -> None:

@@ -41,7 +41,7 @@ ENGINE_S = 7200.0  # TensorRT builds an engine for minutes, at its highest level
 GPU_BYTES = 4 << 30  # of the host's memory: drivers and CUDA's libraries
 ENGINE_BYTES = 16 << 30  # while an engine is built
 ENGINE_THREADS = 8
-LEAST_NICE = 19
+MIN_NICE = 19
 RUN_S = 3.0
 FIRST_RUN_S = 10.0
 REST_S = 10.0
@@ -49,8 +49,8 @@ RUNS_A_ROW = 100  # in a trial: samples, both ends of the batch, rows alone, gol
 NUMBER_BYTES = 32  # of a batch, in all the arrays that it passes through in a trial
 SPARE_BYTES = 64 * MIB
 CURE = "use a smaller model, or set memory.budget higher"
-MOST_SAID = 1 << 20
-MOST_STDERR = 1 << 16
+MAX_SAID = 1 << 20
+MAX_STDERR = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def limits_of_build(plan: ModelPlan) -> Limits:
         memory_bytes=usual.memory_bytes + ENGINE_BYTES,
         load_s=usual.load_s + ENGINE_S,
         run_s=ENGINE_S,  # an engine that the shapes of a run ask for
-        nice=LEAST_NICE,
+        nice=MIN_NICE,
     )
 
 
@@ -184,7 +184,7 @@ class _Child:
 
     def _start(self) -> subprocess.Popen[bytes]:
         allowed = self._allowed
-        threads = self._plan.threads if allowed.nice < LEAST_NICE else ENGINE_THREADS
+        threads = self._plan.threads if allowed.nice < MIN_NICE else ENGINE_THREADS
         job = Job(
             self._plan,
             allowed.memory_bytes,
@@ -234,10 +234,10 @@ class _Child:
                     if not data:
                         selector.unregister(key.fileobj)
                     elif key.fileobj is process.stderr:
-                        self._stderr = (self._stderr + data)[-MOST_STDERR:]
+                        self._stderr = (self._stderr + data)[-MAX_STDERR:]
                     else:
                         buffer, total = buffer + data, total + len(data)
-                        if total > MOST_SAID:
+                        if total > MAX_SAID:
                             raise _TooLong
                 while b"\n" in buffer:
                     line, _, buffer = buffer.partition(b"\n")

@@ -24,7 +24,7 @@ SHARES = {BACK_TO_BACK: 0.05, 10: 0.4, 100: 0.1, 1000: 0.1}
 WORKER_SHARE = 0.15
 BATCH_SHARE = 0.2
 FEWEST_RUNS = 3
-MOST_RUNS = 20_000
+MAX_RUNS = 20_000
 AT_MOST_BUSY = 0.8  # of a cadence's period; what takes longer cannot keep it
 LARGEST_BATCH = 64
 RUNS_TO_LOAD = 8  # of the largest batch, when a session is loaded
@@ -66,7 +66,7 @@ async def _pace(once: Once, hz: int, seconds: float) -> Pace:
     """At a cadence a fixed number of runs, back to back as many as there is time for."""
     loop = asyncio.get_running_loop()
     start, busy = loop.time(), time.process_time()
-    most = max(FEWEST_RUNS, int(hz * seconds)) if hz else MOST_RUNS
+    most = max(FEWEST_RUNS, int(hz * seconds)) if hz else MAX_RUNS
     took: list[int] = []
     while len(took) < most and (hz or len(took) < FEWEST_RUNS or loop.time() - start < seconds):
         await asyncio.sleep(start + len(took) / hz - loop.time() if hz else 0)
@@ -96,7 +96,7 @@ def _batches(bound: BoundSession, usual: int, seconds: float) -> tuple[Batch, ..
     for count in counts:
         took: list[int] = []
         end = time.perf_counter() + seconds / len(counts)
-        while len(took) < FEWEST_RUNS or (len(took) < MOST_RUNS and time.perf_counter() < end):
+        while len(took) < FEWEST_RUNS or (len(took) < MAX_RUNS and time.perf_counter() < end):
             at = time.perf_counter_ns()
             bound.run(count)
             took.append(time.perf_counter_ns() - at)

@@ -13,7 +13,7 @@ from edged.model.onnx import Arrays, BoundSession
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, RunFailed
 from edged.model.trial.arithmetic import agree, probe_rows
 
-MOST_SHOWN = 6
+MAX_SHOWN = 6
 
 
 def against_cpu(bound: BoundSession, report: LoadReport, plan: ModelPlan) -> float:
@@ -57,7 +57,7 @@ def _compare(found: Arrays, expected: Arrays, report: LoadReport, plan: ModelPla
     for name in names:
         if not agree(found[name], expected[name], rtol):
             is_value, is_wanted = (
-                np.array2string(y.ravel()[:MOST_SHOWN], precision=4, separator=", ") for y in (found[name], expected[name])
+                np.array2string(y.ravel()[:MAX_SHOWN], precision=4, separator=", ") for y in (found[name], expected[name])
             )
             text = f"its answers are not the CPU's: {name} is {is_value}, the CPU gives {is_wanted}"
             raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", text)])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edged.decode.resize import Size, View, place
 
 V8, V5, NMS = HEADS = ("yolov8", "yolov5", "nms")
-MOST_CANDIDATES = 3000
+MAX_CANDIDATES = 3000
 """Boxes that are compared with each other, the best: a model that finds something everywhere must not hold the loop."""
 STRIDES = (8, 16, 32, 64)
 ANCHORS = 3
@@ -85,7 +85,7 @@ def candidates(head: str, row: Array, above: float) -> Found:
 
 def best(found: Found, iou: float | None, most: int) -> Found:
     """At most `most`, the best first. Of boxes of one class that overlap by more than `iou` the best stays (None: all do)."""
-    order = np.argsort(-found.scores, kind="stable")[:MOST_CANDIDATES]
+    order = np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES]
     if iou is None:
         return found.only(order[:most])
     left, top, right, bottom = np.ascontiguousarray(found.boxes[order].T, np.float64)

@@ -27,7 +27,7 @@ from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.onnx import available  # noqa: E402
 from edged.model.records import ModelPlan, ModelRefused  # noqa: E402
-from edged.model.trial.attempt import LEAST_NICE, Limits, Trial  # noqa: E402
+from edged.model.trial.attempt import MIN_NICE, Limits, Trial  # noqa: E402
 from tests.support import models  # noqa: E402
 
 GPU = Gpu("Orin", "L4T 36.4 CUDA 12.6", 8 << 30, 4 << 30, True, "100300")
@@ -67,7 +67,7 @@ def builder(seen: list[tuple[str, int, str]], rebuilds: bool = False) -> Callabl
 async def test_what_was_built_is_tried_again_from_where_it_stays(plan: ModelPlan, ladder: Ladder) -> None:
     seen: list[tuple[str, int, str]] = []
     await build_engine(plan, ladder, builder(seen))  # type: ignore[arg-type]
-    assert seen == [("tensorrt", LEAST_NICE, NEW), ("tensorrt", 10, "")]
+    assert seen == [("tensorrt", MIN_NICE, NEW), ("tensorrt", 10, "")]
     assert [f.name for f in Path(ladder.engine(plan)).iterdir()] == ["model.engine"]
     assert not list(ladder.engines.root.glob(f"*{NEW}"))
 
