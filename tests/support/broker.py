@@ -26,9 +26,24 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-PORTS = itertools.cycle(range(20_000 + 2_000 * WORKER, 22_000 + 2_000 * WORKER))
-"""Of this process alone, and none that the kernel gives to somebody's connection before the broker is there."""
+BLOCK = 400
+
+
+def _claimed() -> tuple[socket.socket, range]:
+    """Ports of this process alone, whoever else runs tests on this machine, and none that the kernel gives to somebody's
+    connection before the broker is there. They are ours while the socket is open."""
+    mark = socket.socket(socket.AF_UNIX)
+    for start in range(20_000, 32_000, BLOCK):
+        try:
+            mark.bind(f"\0edged-test-ports-{start}")
+        except OSError:
+            continue
+        return mark, range(start, start + BLOCK)
+    raise AssertionError("too many tests run at once")
+
+
+_MARK, _PORTS = _claimed()
+PORTS = itertools.cycle(_PORTS)
 
 
 def free_port() -> int:
