@@ -22,6 +22,7 @@ ELSEWHERE = {
     "daemon/reload.py": "tests/live/test_reload.py",
     "commands/run.py": "tests/test_error_cases.py",
     "spool/settings.py": "tests/plan/test_spool.py",
+    "mqtt/connection.py": "tests/mqtt/test_faults.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
     "mqtt/settings.py": "tests/plan/test_links.py",
 }
