@@ -32,8 +32,8 @@ class Configured:
         self.errors = tuple(errors)
 
     def taken(self, at_start: tuple[str, ...], of_file: bool) -> bool:
-        """A reload took effect, but for `at_start`; whether the file is right again after a start without it. `of_file` False: it was
-        of models only, so that what is wrong with the file still is."""
+        """A reload took effect, but for `at_start`; whether the file is right again after a start without it. `of_file` False: it
+        was of models only, so that what is wrong with the file still is."""
         self.at_start = at_start
         if not of_file:
             return False
