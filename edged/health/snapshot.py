@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edged.clock.spent import shown
 from edged.config.units import MIB
 from edged.health.running import Running
 from edged.health.status import State
@@ -63,6 +64,7 @@ def _source(a: Running, name: str, now: int, rates: Rates) -> dict[str, Any]:
         "rows": c.rows,
         "rejected": c.rejected,
         "dropped": c.drops.by_reason,
+        "spent_s": shown(c.spent),
         **({"keys": len(table), "max_keys": plan.max_keys} if table is not None else {}),
         **({"silent_after_s": round(fresh.limit / 1e9, 3)} if fresh is not None and plan.learns_pace and fresh.limit else {}),
         **({"keys_online": int(np.count_nonzero(fresh.is_online(now)))} if is_judged and fresh is not None else {}),
@@ -87,6 +89,7 @@ def _pipeline(a: Running, name: str, now: int, rates: Rates) -> dict[str, Any]:
         "peak": pipeline.slots.peak,
         "parked": pipeline.parked,
         "age": c.age.summary(),
+        "spent_s": shown(c.spent),
         "publish": [{**_messages(p), "filtered": p.filtered} for p in a.publishes[name]],
     }
     if pipeline.aligner is not None:
@@ -106,6 +109,7 @@ def _model(a: Running, name: str) -> dict[str, Any]:
         "failed": c.failed,
         "batch_mean": round(model.batch_mean, 2),
         "time": c.time.summary(),
+        "spent_s": {"batch": shown(c.spent)["batch"]},
     }
 
 
@@ -121,6 +125,7 @@ def _broker(a: Running, name: str) -> dict[str, Any]:
         "failures": c.failures,
         "protocol_errors": c.protocol_errors,
         "unacked": len(link.ledger),
+        "spent_s": shown(c.spent),
         "dropped": a.routers[name].drops.by_reason,
     }
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.clock.spent import Spent, spends
 from edged.model.records import Feeder, LoadReport, RunFailed, Session
 from edged.model.worker import Workers
 from edged.records import Slot
@@ -69,6 +70,7 @@ class Counts:
     failed: int = 0
     repeats: int = 0
     time: Histogram = field(default_factory=Histogram)
+    spent: Spent = field(default_factory=lambda: {"batch": 0, "run": 0})
 
 
 class Model:
@@ -158,6 +160,7 @@ class Model:
         """No further run begins; one in progress still finishes."""
         self._is_closed = True
 
+    @spends("batch")
     def _turn(self) -> None:
         """Begins a run; inline ones follow each other for a while, so that sources that read once a turn do not outpace a
         model that could keep up."""
@@ -185,7 +188,7 @@ class Model:
             feeder.gather(slots, inputs, start)
         self.running = parts
         if report.run == "inline":
-            self._finish(run_rows(session, count, self._now))
+            self._finish(self._run_inline(session, count))
             return True
         kind = "cpu" if report.provider == "cpu" else "gpu"
         self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage)
@@ -208,10 +211,15 @@ class Model:
         self._has_timer = False
         self._wake_again()
 
+    @spends("run")
+    def _run_inline(self, session: Session, count: int) -> Outcome:
+        return run_rows(session, count, self._now)
+
     def _run_on_worker(self, session: Session, count: int) -> Outcome:
         with self._stages.on_worker(f"model.{self.name}: a run"):
             return run_rows(session, count, self._now)
 
+    @spends("batch")
     def _finish_worker(self, outcome: Outcome) -> None:
         try:
             self._finish(outcome)
@@ -244,6 +252,8 @@ class Model:
         counts.runs += 1
         counts.rows += parts[-1].stop
         counts.time.add(outcome.took_ns)
+        for feeder, slots, _, _ in parts:
+            feeder.counts.spent["run"] += outcome.took_ns * len(slots) // parts[-1].stop
         self.last_error = ""
         try:
             self._hand_out(parts, outcome)

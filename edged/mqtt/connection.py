@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from edged.clock.clock import Clock
+from edged.clock.spent import spends
 from edged.errors import Retryable
 from edged.mqtt.ack_watch import AckWatch
 from edged.mqtt.channel import Channel, HungUp
@@ -105,6 +106,10 @@ class Connection:
         """Answers to nothing since the last tick."""
 
     @property
+    def counts(self) -> LinkCounts:
+        return self.owner.counts
+
+    @property
     def is_connected(self) -> bool:
         return self.connected_at > 0.0
 
@@ -171,6 +176,7 @@ class Connection:
 
     # A turn
 
+    @spends("receive")
     def _on_bytes(self, data: bytes) -> None:
         if self.is_leaving or self.ended.done():
             return
@@ -241,6 +247,7 @@ class Connection:
             self.is_flush_due = True
             self.loop.call_soon(self._flush)
 
+    @spends("send")
     def _flush(self) -> None:
         """The end of a turn: due acknowledgements, then messages, in one send."""
         if not self.is_connected or self.ended.done():

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
+from edged.clock.spent import Spent, spends
 from edged.model.inputs import AnyFiller
 from edged.model.records import RunFailed
 from edged.pipeline.align import Aligner
@@ -71,6 +72,7 @@ class PipelineCounts:
         self.age = Histogram()
         self.last_result = 0
         self.next_seq = 1
+        self.spent: Spent = {"prepare": 0, "run": 0, "results": 0}
 
     def balance(self, waiting: int) -> int:
         """Zero, always."""
@@ -166,6 +168,7 @@ class Pipeline:
 
     # ---- in: blocks of the sources ----
 
+    @spends("prepare")
     def push(self, source: int, block: Block) -> None:
         """Takes a block of the pipeline's `source`-th source.
 
@@ -718,6 +721,7 @@ class Pipeline:
             self._unpark()
         return taken
 
+    @spends("prepare")
     def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
         self.slots.gather(slots, inputs, start)
         if self.states is not None:
@@ -725,6 +729,7 @@ class Pipeline:
         if self._parked:
             self._unpark()
 
+    @spends("results")
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
         self._is_finishing = True

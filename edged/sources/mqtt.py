@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from edged.clock.clock import Clock
+from edged.clock.spent import spends
 from edged.decode import PayloadDecoder
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
@@ -168,6 +169,7 @@ class MqttSource:
         if block is not None:
             fan_out(self.consumers, counts.lose, block)
 
+    @spends("decode")
     def _block(
         self,
         payloads: list[bytes],

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
+from edged.clock import spent
+from edged.clock.spent import LoopTime
 from edged.daemon.assembly import Assembly
 from edged.daemon.relief import Relief
 from edged.health.configured import Fallback
@@ -56,6 +60,22 @@ async def test_the_snapshot_holds_every_part_and_its_ledgers(make: Callable[[str
     assert facts["brokers"]["main"]["state"] == "connecting"
     assert facts["memory"]["resident_mib"] > 0
     assert health.status_line().startswith("source in: waiting; pipeline p: waiting; broker main: connecting; ")
+
+
+async def test_where_the_time_goes_is_in_the_part_that_spends_it(
+    make: Callable[[str], Assembly], clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message is decoded, prepared and made a result, and the account of each stage grows by its own time alone."""
+    ticks = itertools.count(0, 10**9)  # each look at the clock is a second later
+    loop = LoopTime(lambda: next(ticks))
+    loop.every = 1
+    monkeypatch.setattr(spent, "LOOP", loop)
+    a = make(CONFIG)
+    a.routers["main"].on_publishes([(b"in/a", b"1", 1, False, (), NONE, b"")])
+    facts = Health(a, Relief(a), clock, "").snapshot()
+    assert facts["sources"]["in"]["spent_s"] == {"decode": 1.0}
+    assert facts["pipelines"]["p"]["spent_s"] == {"prepare": 2.0, "run": 0.0, "results": 1.0}  # before and after its results
+    assert facts["brokers"]["main"]["spent_s"] == {"receive": 0.0, "send": 0.0}
 
 
 async def test_health_goes_out_at_its_interval_and_only_where_it_is_heard(make: Callable[[str], Assembly], clock: Any) -> None:

@@ -20,6 +20,7 @@ from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.records import ModelPlan  # noqa: E402
 from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
 from edged.model.worker import Workers  # noqa: E402
+from edged.pipeline.pipeline import PipelineCounts  # noqa: E402
 from edged.records import NONE, Slot  # noqa: E402
 from tests.support import models  # noqa: E402
 
@@ -59,6 +60,7 @@ class Queue:
         self.name = name
         self.width = width
         self.priority = priority
+        self.counts = PipelineCounts(name)
         self.fifo: deque[Slot] = deque()
         self.rows: dict[int, list[float]] = {}
         self.results: list[tuple[Slot, dict[str, Any]]] = []
@@ -236,6 +238,21 @@ def test_order_of_every_pipeline_and_key_is_kept(tmp_path: Path) -> None:
             rows = [s.row for s, _ in queue.results if s.key == key]
             assert rows == sorted(rows)
     assert sum(len(q.results) for q in queues) == 300
+
+
+def test_the_time_of_a_run_is_shared_by_rows(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
+    few, many = Queue("x", 3), Queue("x", 3)
+    m.attach(few)
+    m.attach(many)
+    for queue, count in ((few, 1), (many, 3)):
+        for _ in range(count):
+            queue.put(1, 1, 1)
+    m.wake()
+    turns.one()
+    took = m.counts.time.maximum
+    assert (few.counts.spent["run"], many.counts.spent["run"]) == (took // 4, 3 * took // 4)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16])
