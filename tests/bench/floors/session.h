@@ -31,16 +31,20 @@ static void open_session(const char *model, const int64_t *shape, size_t rank, i
     OrtSessionOptions *options;
     size_t count = 1;
     for (size_t i = 0; i < rank; i++) count *= shape[i];
-    int64_t answer[] = {1, outputs};
+    int64_t answer_shape[] = {1, outputs};
     input = calloc(count, sizeof *input);
     output = calloc(outputs, sizeof *output);
     ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (!ort) {
+        fprintf(stderr, "the header of ONNX Runtime is newer than its library, %s\n", OrtGetApiBase()->GetVersionString());
+        exit(1);
+    }
     check(ort->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "floor", &env));
     check(ort->CreateSessionOptions(&options));
     check(ort->SetIntraOpNumThreads(options, 1));
     check(ort->CreateSession(env, model, options, &session));
     x = bind(input, shape, rank);
-    y = bind(output, answer, 2);
+    y = bind(output, answer_shape, 2);
 }
 
 /* Runs the model on `input` and writes the answer as JSON; its length. */
