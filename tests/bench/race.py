@@ -169,7 +169,7 @@ def main() -> int:
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"\nall of it is in {os.path.relpath(arguments.json)}")
+    print(f"\nall of it is in {arguments.json}")
     return 0 if all(EDGED in lines for lines in report.values()) else 1
 
 
