@@ -30,6 +30,7 @@ ELSEWHERE = {
     "health/topics.py": "tests/health/test_schedule.py",
     "mqtt/connection.py": "tests/mqtt/test_faults.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
+    "mqtt/suspicion.py": "tests/mqtt/test_sender.py",
     "mqtt/settings.py": "tests/plan/test_links.py",
 }
 

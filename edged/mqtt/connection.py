@@ -28,7 +28,7 @@ from edged.mqtt.connect import Refusal
 from edged.mqtt.frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.mqtt.receiver import Receiver
 from edged.mqtt.retry import GOOD_SERVICE_S, Again, RetryPolicy, Unacknowledged, Unanswered
-from edged.mqtt.sender import Sender
+from edged.mqtt.sender import Granted, Sender
 from edged.mqtt.session import (
     Connected,
     Ended,
@@ -262,8 +262,8 @@ class Connection:
                 sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
             except Exception as error:
                 return self.end(self.owner.fault(error))
-            if sender.pings_due:
-                self._ping()
+            if pings := sender.suspicion.take_pings():
+                self._ping(pings)
             if sender.unsayable:
                 self._show_unsayable()
         if channel.out:
@@ -302,11 +302,10 @@ class Connection:
             self.sender.again(self.channel.out, mid, self.owner.clock.now())
             self.flush_soon()
 
-    def _ping(self) -> None:
+    def _ping(self, times: int) -> None:
         """Asks whether the broker has taken what it was sent, and takes silence for a yes after a while."""
-        for _ in range(self.sender.pings_due):
+        for _ in range(times):
             self.session.ping()
-        self.sender.pings_due = 0
         if "ping" in self.timers:
             self.timers["ping"].cancel()
         self.timers["ping"] = self.loop.call_later(PATIENCE_S, self._on_answered)
@@ -331,7 +330,7 @@ class Connection:
         if self.ended.done():
             return
         lived_s = self.loop.time() - self.connected_at
-        if lived_s > (CAREFUL_S if self.sender.is_careful else GOOD_SERVICE_S):
+        if lived_s > (CAREFUL_S if self.sender.suspicion.is_careful else GOOD_SERVICE_S):
             self.sender.trust()
         self._look_for_acks()
         if self.ended.done():
@@ -395,7 +394,7 @@ class Connection:
         owner.counts.connects += 1
         owner.acks.begin()
         self.sender.connected(
-            event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain
+            Granted(event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain)
         )
         self.subscriptions.begin(event.is_session_present)
         if owner.settings.status_topic:

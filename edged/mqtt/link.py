@@ -244,7 +244,7 @@ class Link:
                 if error is None or life.is_closing:
                     break
                 wait_s = self.retry.next_s(error, lived_s)
-                reason = self.retry.explain(error, lived_s, culprit, self.sender.is_careful)
+                reason = self.retry.explain(error, lived_s, culprit, self.sender.suspicion.is_careful)
                 self.show(error.state, reason, retry_s=round(wait_s, 3))
                 life.changed = life.loop.create_future()
                 await asyncio.wait({life.closing, life.changed}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
