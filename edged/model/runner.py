@@ -9,6 +9,7 @@ rows keep the order in which they were taken, and one pipeline's rows are taken 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -51,6 +52,8 @@ class Outcome(NamedTuple):
     outputs: Arrays
     failed: dict[int, Exception]
     took_ns: int
+    spent_ns: int = 0
+    """Processor time of the thread that ran it, where that is not the loop's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +102,7 @@ class Model:
         self._finish_as_stage = self._stages.wrap(f"model.{name}: results", self._finish_worker)
         self.loaded = loaded
         self.counts = Counts()
+        self._shared = 0  # of `spent["run"]`, what feeders have been given
         self.running: list[Part] | None = None
         self.running_since = 0
         self.last_error = ""
@@ -217,7 +221,9 @@ class Model:
 
     def _run_on_worker(self, session: Session, count: int) -> Outcome:
         with self._stages.on_worker(f"model.{self.name}: a run"):
-            return run_rows(session, count, self._now)
+            before = time.thread_time_ns()
+            outcome = run_rows(session, count, self._now)
+            return outcome._replace(spent_ns=time.thread_time_ns() - before)
 
     @spends("batch")
     def _finish_worker(self, outcome: Outcome) -> None:
@@ -252,8 +258,11 @@ class Model:
         counts.runs += 1
         counts.rows += parts[-1].stop
         counts.time.add(outcome.took_ns)
-        for feeder, slots, _, _ in parts:
-            feeder.counts.spent["run"] += outcome.took_ns * len(slots) // parts[-1].stop
+        counts.spent["run"] += outcome.spent_ns
+        if (spent := counts.spent["run"] - self._shared) > 0:  # an inline run is measured now and then
+            self._shared += spent
+            for feeder, slots, _, _ in parts:
+                feeder.counts.spent["run"] += spent * len(slots) // parts[-1].stop
         self.last_error = ""
         try:
             self._hand_out(parts, outcome)

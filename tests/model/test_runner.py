@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from edged.system import process
 
 process.set_up()
 
+from edged.clock import spent  # noqa: E402
+from edged.clock.spent import LoopTime  # noqa: E402
 from edged.model import runner  # noqa: E402
 from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
@@ -240,7 +243,11 @@ def test_order_of_every_pipeline_and_key_is_kept(tmp_path: Path) -> None:
     assert sum(len(q.results) for q in queues) == 300
 
 
-def test_the_time_of_a_run_is_shared_by_rows(tmp_path: Path) -> None:
+def test_the_time_of_a_run_is_shared_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(0, 1000)  # processor time, which goes on by 1000 ns a look
+    loop = LoopTime(lambda: next(ticks))
+    loop.every = 1
+    monkeypatch.setattr(spent, "LOOP", loop)
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     few, many = Queue("x", 3), Queue("x", 3)
@@ -251,8 +258,8 @@ def test_the_time_of_a_run_is_shared_by_rows(tmp_path: Path) -> None:
             queue.put(1, 1, 1)
     m.wake()
     turns.one()
-    took = m.counts.time.maximum
-    assert (few.counts.spent["run"], many.counts.spent["run"]) == (took // 4, 3 * took // 4)
+    assert (few.counts.spent["run"], many.counts.spent["run"]) == (250, 750)
+    assert m.counts.spent == {"batch": 2000, "run": 1000}  # before and after the run
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16])
