@@ -15,12 +15,11 @@ import functools
 import random
 import time
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 EVERY = 32
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 Spent = dict[str, int]
 """Nanoseconds by stage."""
 IDLE, SKIPPED, MEASURED = range(3)
@@ -38,13 +37,10 @@ class Part(Protocol):
     def counts(self) -> HasSpent: ...
 
 
-S = TypeVar("S", bound=Part)
-
-
 class LoopTime:
     """What the loop's thread does right now: nothing (`IDLE`), or a wake-up that is measured or not. To be used by one thread."""
 
-    __slots__ = ("_left", "_now", "_random", "_since", "_spent", "_stage", "every", "state")
+    __slots__ = ("_now", "_random", "_since", "_spent", "_stage", "every", "left", "state")
 
     def __init__(self, now: Callable[[], int] = time.thread_time_ns, draw: Callable[[], float] = random.random) -> None:
         """`draw` gives numbers in [0, 1)."""
@@ -52,22 +48,15 @@ class LoopTime:
         self.every = EVERY
         self._now = now
         self._random = draw
-        self._left = 1
+        self.left = 1
+        """Wake-ups until the next that is measured."""
         self._since = 0
         self._spent: Spent = {}
         self._stage = ""
 
-    def skips(self) -> bool:
-        """A wake-up begins: whether it is one of those that are not measured."""
-        self._left -= 1
-        if self._left:
-            self.state = SKIPPED
-            return True
-        self._left = 1 + int(self._random() * (2 * self.every - 1))  # 1 to 2 * every - 1, so `every` on average
-        return False
-
     def begin(self, spent: Spent, stage: str) -> None:
         """A wake-up that is measured begins with this stage."""
+        self.left = 1 + int(self._random() * (2 * self.every - 1))  # 1 to 2 * every - 1, so `every` on average
         self.state = MEASURED
         self._spent, self._stage, self._since = spent, stage, self._now()
 
@@ -88,33 +77,34 @@ LOOP = LoopTime()
 """There is one event loop in a process, as there is one log."""
 
 
-def spends(stage: str) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
-    """Marks a method of a part as one of its stages."""
+def spends(stage: str) -> Callable[[F], F]:
+    """Marks a method of a `Part`, called with positional arguments, as one of its stages."""
 
-    def mark(work: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-        def measured(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def mark(work: F) -> F:
+        def measured(self: Part, *args: Any) -> Any:
             loop = LOOP
             if loop.state == SKIPPED:
-                return work(self, *args, **kwargs)
+                return work(self, *args)
             if loop.state == IDLE:
-                if loop.skips():
+                loop.left -= 1
+                if loop.left:
+                    loop.state = SKIPPED
                     try:
-                        return work(self, *args, **kwargs)
+                        return work(self, *args)
                     finally:
                         loop.state = IDLE
                 loop.begin(self.counts.spent, stage)
                 try:
-                    return work(self, *args, **kwargs)
+                    return work(self, *args)
                 finally:
                     loop.end()
             before = loop.enter(self.counts.spent, stage)
             try:
-                return work(self, *args, **kwargs)
+                return work(self, *args)
             finally:
                 loop.enter(*before)
 
-        functools.update_wrapper(measured, work)
-        return measured
+        return cast(F, functools.update_wrapper(measured, work))
 
     return mark
 

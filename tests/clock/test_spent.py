@@ -35,13 +35,13 @@ class Part:
     def outer(self, before: int, within: int, after: int, fails: bool = False) -> str:
         self.ticks.now += before
         try:
-            self.inner(within, fails=fails)
+            self.inner(within, fails)
         finally:
             self.ticks.now += after
         return "done"
 
     @spends("inner")
-    def inner(self, took: int, *, fails: bool = False) -> None:
+    def inner(self, took: int, fails: bool = False) -> None:
         self.ticks.now += took
         if fails:
             raise ValueError("as told")
@@ -67,7 +67,7 @@ def test_a_fault_leaves_the_accounts_right(ticks: Ticks) -> None:
     spent.LOOP.every = 1
     part = Part(ticks)
     with pytest.raises(ValueError, match="as told"):
-        part.outer(5, 100, 7, fails=True)
+        part.outer(5, 100, 7, True)
     assert spent.LOOP.state == IDLE
     assert part.counts.spent == {"outer": 12, "inner": 100}
 
