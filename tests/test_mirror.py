@@ -21,6 +21,8 @@ ELSEWHERE = {
     "commands/record.py": "tests/live/test_main_job.py",
     "daemon/reload.py": "tests/live/test_reload.py",
     "commands/run.py": "tests/test_error_cases.py",
+    "results/fields.py": "tests/results/heads/test_head.py",
+    "results/heads/rows.py": "tests/results/heads/test_classify.py",
     "spool/settings.py": "tests/plan/test_spool.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
     "mqtt/settings.py": "tests/plan/test_links.py",

@@ -8,7 +8,7 @@ captures of several topics is the plan's to check.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -42,6 +42,8 @@ from edged.config.schema import (
 )
 from edged.config.units import MS
 from edged.config.words import did_you_mean, found_among, quoted, shown
+from edged.results.heads.head import Check
+from edged.results.heads.table import HEADS
 from edged.topics import parse_filter
 
 Raw = Mapping[str, Any]
@@ -328,7 +330,7 @@ def constant_or_fields(table: Input, raw: Raw) -> Wrong:
 
 
 def output_names(table: Output, raw: Raw) -> Wrong:
-    if table.type != "raw" and table.tensor is not None and len(table.tensor) > 1:
+    if not HEADS[table.type].takes_several and table.tensor is not None and len(table.tensor) > 1:
         yield "tensor", f'expected one output of the model for type = "{table.type}", found {len(table.tensor)}'
     names = [field.name for field in table.fields or ()]
     for name, count in Counter(names).items():
@@ -336,14 +338,13 @@ def output_names(table: Output, raw: Raw) -> Wrong:
             yield "fields", f'"{name}" stands {count} times; each value needs a name of its own'
 
 
-def detections(table: Output, raw: Raw) -> Wrong:
-    if table.type != "detect":
-        return
-    if table.above is not None and not 0 <= table.above < 1:
-        yield "above", f"expected a score from 0 to less than 1, found {table.above:g}"
-    for name, count in Counter(table.label or ()).items():
-        if count > 1:
-            yield "label", f'"{name}" stands {count} times'
+def only_of(head: str, check: Check) -> Callable[[Output, Raw], Wrong]:
+    """A check of one output type, not asked of the others."""
+
+    def find(table: Output, raw: Raw) -> Wrong:
+        return check.find(table, raw) if table.type == head else iter(())
+
+    return find
 
 
 def provider_options(table: ProviderOptions, raw: Raw) -> Wrong:
@@ -365,20 +366,6 @@ def options_of_others(table: Model, raw: Raw) -> Wrong:
         yield "provider_options.tensorrt", "has no effect, since providers does not name tensorrt", "key"
     if not {"tensorrt", "cuda"} & set(table.providers) and table.provider_options.cuda is not None:
         yield "provider_options.cuda", "has no effect, since providers names no GPU", "key"
-
-
-def thresholds(table: Output, raw: Raw) -> Wrong:
-    if table.type != "anomaly":
-        return
-    if table.above is None and table.below is None:
-        yield "above", "required: the score from which on a result is abnormal (or below)", "table"
-    elif table.above is not None and table.below is not None:
-        yield "below", "expected above or below, found both; a score is abnormal on one side", "key"
-    elif table.release is not None:
-        if table.above is not None and table.release > table.above:
-            yield "release", f"expected at most above, {table.above:g}, found {table.release:g}; it is where normal begins again"
-        if table.below is not None and table.release < table.below:
-            yield "release", f"expected at least below, {table.below:g}, found {table.release:g}; it is where normal begins again"
 
 
 def gate_conditions(table: Gate, raw: Raw) -> Wrong:
@@ -419,7 +406,7 @@ def published_fields(table: Publish, raw: Raw) -> Wrong:
 def without_model(table: Pipeline, raw: Raw) -> Wrong:
     if table.model is not None:
         return
-    if table.output.type != "raw":
+    if HEADS[table.output.type].needs_model:
         yield "output", f'"{table.output.type}" needs a model; without one the samples themselves are the result'
     for key in ("postprocess", "inputs", *(("slots", "overflow") if table.gate is None else ())):
         if key in raw:
@@ -469,8 +456,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Input: (Rule(("fields", "value"), constant_or_fields),),
     Output: (
         Rule(("type", "tensor", "fields"), output_names),
-        Rule(("type", "above", "below", "release"), thresholds),
-        Rule(("type", "above", "label"), detections),
+        *(Rule(("type", *check.reads), only_of(name, check)) for name, kind in HEADS.items() for check in kind.checks),
     ),
     When: (Rule(("above", "below", "label", "of"), conditions), Rule(("min_interval", "max_interval"), intervals)),
     Gate: (Rule(("above", "below", "label", "of"), conditions), Rule(("of", "above", "below", "label"), gate_conditions)),

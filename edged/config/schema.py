@@ -8,7 +8,7 @@ says of a key and where it has an effect; the loader and the page both read it f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -60,6 +60,12 @@ from edged.config.parsers import (
     integer,
 )
 from edged.config.units import KIB, MIB, H, S
+from edged.results.heads.table import HEADS, with_key
+
+if TYPE_CHECKING:
+    HeadName = str
+else:
+    HeadName = Literal[tuple(HEADS)]
 
 __all__ = [
     "SOURCE_TYPES",
@@ -700,12 +706,8 @@ class Output(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["raw", "classify", "regress", "anomaly", "detect"],
-        Key(
-            "what a result holds. raw: `outputs.TENSOR`; classify: `label`, `score`, `scores.LABEL`; "
-            "regress: `values.NAME`; anomaly: `score`, `anomaly`; detect: `detections` (each `label`, `score`, `box`: left, "
-            "top, right, bottom in pixels of the picture that was sent), `count`, `score` (the best)"
-        ),
+        HeadName,
+        Key("what a result holds. " + "; ".join(f"{name}: {kind.holds}" for name, kind in HEADS.items())),
     ] = "raw"
     tensor: Annotated[
         Annotated[tuple[FieldName, ...], Several(1)] | None,
@@ -713,39 +715,39 @@ class Output(Table, frozen=True, kw_only=True):
     ] = None
     softmax: Annotated[
         Flag | None,
-        Key("make probabilities of the values", default="if the values are not probabilities", only=("classify",)),
+        Key("make probabilities of the values", default="if the values are not probabilities", only=with_key("softmax")),
     ] = None
-    top: Annotated[Count, Key("labels in `scores`", only=("classify",))] = 5
+    top: Annotated[Count, Key("labels in `scores`", only=with_key("top"))] = 5
     fields: Annotated[
         Annotated[tuple[OutputField, ...], Several(1)] | None,
-        Key("names for the values, in order", default="by number", only=("regress",)),
+        Key("names for the values, in order", default="by number", only=with_key("fields")),
     ] = None
     error: Annotated[
         Literal["mae", "mse"] | None,
-        Key("the model reconstructs its input: the error is the score", only=("anomaly",)),
+        Key("the model reconstructs its input: the error is the score", only=with_key("error")),
     ] = None
     above: Annotated[
         Number | None,
         Key(
             "anomaly: threshold, a higher score is abnormal; detect: least score",
             default="detect: 0.25",
-            only=("anomaly", "detect"),
+            only=with_key("above"),
         ),
     ] = None
-    below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=("anomaly",))] = None
-    release: Annotated[Number | None, Key("back to normal", default="the threshold", only=("anomaly",))] = None
+    below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=with_key("below"))] = None
+    release: Annotated[Number | None, Key("back to normal", default="the threshold", only=with_key("release"))] = None
     iou: Annotated[
         Share,
-        Key("of two boxes of one label that overlap more (intersection over union) the better one stays", only=("detect",)),
+        Key("of two boxes of one label that overlap more (intersection over union) the better one stays", only=with_key("iou")),
     ] = 0.45
-    max: Annotated[Count, Key("most detections in a result: the best", only=("detect",))] = 100
+    max: Annotated[Count, Key("most detections in a result: the best", only=with_key("max"))] = 100
     label: Annotated[
         Annotated[tuple[Text, ...], Several(1)] | None,
-        Key("only detections of these", default="all", only=("detect",)),
+        Key("only detections of these", default="all", only=with_key("label")),
     ] = None
     smooth: Annotated[
         Count,
-        Key("mean of the last n results of the key", only=("classify", "regress", "anomaly")),
+        Key("mean of the last n results of the key", only=with_key("smooth")),
     ] = 1
 
 

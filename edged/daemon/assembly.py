@@ -38,13 +38,12 @@ from edged.pipeline.preprocess import Postprocess
 from edged.pipeline.recurrent import States
 from edged.pipeline.slots import Slots
 from edged.pipeline.window import WindowStage
-from edged.plan.change import is_same_publish, is_same_rows, is_same_shape, is_same_window
+from edged.plan.change import is_same_head, is_same_publish, is_same_rows, is_same_window
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import message_bytes
 from edged.plan.steps import make_postprocess, make_preprocess
 from edged.records import Block, Receipt
 from edged.results.encode import Encoder, Envelope, envelope_fields, make_encoder
-from edged.results.heads.shape import make_shape, result_fields
 from edged.results.publish import Publish
 from edged.results.when import When
 from edged.sources.counts import SourceCounts
@@ -574,7 +573,7 @@ def _publish(
 
     settings = p.settings
     return Publish(
-        encoder=make_encoder(envelope, result_fields(pipeline.output), settings.format, settings.fields or (), dtype),
+        encoder=make_encoder(envelope, pipeline.output.result_fields(), settings.format, settings.fields or (), dtype),
         when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
         topic=topic,
         outlet=link,
@@ -625,7 +624,7 @@ def _pipeline(
         states=states,
         wake=_wake(model),
         postprocess=_postprocess(p, loaded),
-        shape=old.pipeline.shape if old is not None and is_same_shape(old.plan, p) else make_shape(p.output),
+        head=old.pipeline.head if old is not None and is_same_head(old.plan, p) else p.output.make_head(),
         fields=p.fields,
         publishes=publishes,
         overflow=p.overflow,

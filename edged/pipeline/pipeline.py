@@ -1,6 +1,6 @@
 """The stages of one pipeline, from a block of its sources to messages in an outbox.
 
-    block --> align --> window --> preprocess --> [slots] --> model --> postprocess --> shape --> publish
+    block --> align --> window --> preprocess --> [slots] --> model --> postprocess --> head --> publish
               several   a ring     on the         wait for    a batch   custom steps    label,    when, topic,
               sources   a key      window         a run       at a time                 score     encoding
 
@@ -33,7 +33,9 @@ from edged.pipeline.slots import GATED, TOO_OLD, Slots
 from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
 from edged.results.encode import Encoder
-from edged.results.heads.shape import Shape, is_hollow, value_at
+from edged.results.fields import value_at
+from edged.results.heads.head import Head
+from edged.results.heads.raw import is_hollow
 from edged.results.publish import Publish, next_due
 from edged.telemetry import INTERNAL_ERROR, Drops, Histogram, whereabouts
 
@@ -105,7 +107,7 @@ class Pipeline:
         slots: Slots,
         wake: Callable[[], None] | None,
         postprocess: Postprocess | None,
-        shape: Shape,
+        head: Head,
         fields: Sequence[Field],
         publishes: Sequence[Publish],
         overflow: str,
@@ -142,7 +144,7 @@ class Pipeline:
         self._fillers = tuple((slots.rows[n], f) for n, f in fillers.items())
         self.wake = self._run_here if wake is None and gate is not None else wake
         self._postprocess = postprocess
-        self.shape = shape
+        self.head = head
         self._fields = fields
         self._blocks = overflow == "block"
         self._waits = self._blocks or (self.wake is not None and overflow != "latest_only")
@@ -360,7 +362,7 @@ class Pipeline:
             self._restarts.update(block.restarts)
         for key in block.restarts:
             self.slots.drop_key(key)
-            self.shape.reset(key)
+            self.head.reset(key)
             if self.states is not None:
                 self.states.start_over(key)
             for publish in self.publishes:
@@ -875,10 +877,10 @@ class Pipeline:
         if not slots:
             return slots, [], refused
         keys, carried = [slot.key for slot in slots], [slot.carried for slot in slots]
-        return slots, self.shape.results(outputs, inputs, keys, carried), refused
+        return slots, self.head.results(outputs, inputs, keys, carried), refused
 
     def fail(self, slot: Slot, error: Exception) -> None:
-        """This row cannot be run or shaped: counted, its input settled."""
+        """This row cannot be run, or has no result: counted, its input settled."""
         self.counts.running -= 1
         reasons = {StepError: "postprocess", RunFailed: "model_error"}
         reason = reasons.get(type(error), INTERNAL_ERROR)

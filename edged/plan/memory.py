@@ -27,7 +27,6 @@ from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, S
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
-from edged.results.heads.shape import OutputPlan
 from edged.sources.pace import KEY_BYTES as PACE_BYTES
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS
 from edged.sources.replies import MAX_REQUESTS
@@ -324,7 +323,7 @@ def join_bytes(align: AlignPlan) -> int:
 
 def result_bytes(p: PipelinePlan) -> int:
     """The last results of each key where they are averaged, and one result a key where an interval may hold it back."""
-    averaged = _averaged(p.output) * 8 * (p.output.smooth - 1)
+    averaged = p.output.averaged * 8 * (p.output.smooth - 1)
     keeping = [x for x in p.publishes if x.when is not None and (x.when.min_interval or x.when.max_interval) is not None]
     each = made if (made := making_bytes(p, 1)) >= LARGE else RESULT
     kept = sum(each + 32 + (message_bytes(p, x) if _is_copied(x) else 0) for x in keeping)
@@ -334,11 +333,6 @@ def result_bytes(p: PipelinePlan) -> int:
 def _is_copied(x: PublishPlan) -> bool:
     """Whether what it holds back is made a message at once, with a copy in the spool."""
     return x.settings.qos == 1 and x.when is not None and x.when.min_interval is not None
-
-
-def _averaged(output: OutputPlan) -> int:
-    """Numbers of a result that `smooth` averages."""
-    return {"raw": 0, "anomaly": 1, "classify": max(output.size, 2), "regress": output.size, "detect": 0}[output.type]
 
 
 def _has_qos1(source: SourcePlan) -> bool:

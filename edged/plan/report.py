@@ -13,7 +13,6 @@ from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
-from edged.results.heads.shape import OutputPlan
 from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
 from edged.spool.settings import SpoolSettings
 
@@ -201,24 +200,7 @@ def _stages(p: PipelinePlan) -> Iterator[str]:
         ends = ", ".join(f"{s.output} as {s.input} {list(s.shape)} {s.dtype}" for s in p.states)
         yield f"what it remembers of {'each key' if p.keys else 'the samples before'}: {ends}"
     yield from (f"{f.path.name}:{f.name}" for f in p.postprocess)
-    yield _output(p.output)
-
-
-def _output(o: OutputPlan) -> str:
-    smooth = f", mean of {o.smooth}" if o.smooth > 1 else ""
-    match o.type:
-        case "classify":
-            return f"classify: {listed(o.labels or map(str, range(max(o.size, 2))))}{smooth}"
-        case "regress":
-            return f"regress: {listed([f.name for f in o.fields] or o.labels or (f'y{i}' for i in range(o.size)))}{smooth}"
-        case "anomaly":
-            word, threshold = ("above", o.above) if o.below is None else ("below", o.below)
-            release = f", normal again at {o.release:g}" if o.release is not None else ""
-            return f"anomaly: {o.error or o.tensors[0]} {word} {threshold:g}{release}{smooth}"
-        case "detect":
-            wanted = listed(o.labels[i] for i in o.classes) if o.classes is not None and o.labels else "all labels"
-            return f"detect: {wanted} of {o.tensors[0]}, read as {o.head}, above {0.25 if o.above is None else o.above:g}"
-    return f"raw: {listed(o.tensors)}"
+    yield p.output.summary()
 
 
 def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:
