@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
+    "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",
     "config/units.py": "tests/config/test_parsers.py",
     "demo/child.py": "tests/demo/test_main.py",

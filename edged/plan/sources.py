@@ -14,7 +14,9 @@ from edged.config.parsers import NEVER
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
 from edged.config.words import counted
 from edged.decode.checksums import SIZES as CHECKSUM_BYTES
-from edged.decode.plan import DecodePlan, plan_decode
+from edged.decode.formats import FORMATS
+from edged.decode.plan import DecodePlan
+from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
@@ -264,7 +266,7 @@ def _check_frames(at: Scope, source: SerialSource | ReplaySource, decode: Decode
     record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
-    elif decode.format in ("struct", "raw") and (size - around) % record:
+    elif FORMATS[decode.format].is_records and (size - around) % record:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
         at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
 
@@ -291,15 +293,12 @@ def _check_baudrate(at: Scope, source: SerialSource) -> None:
 def _frame_bytes(source: SerialSource) -> int | None:
     """Bytes of a frame with one sample, at a guess for text; None where that cannot be told."""
     frame, fields = source.frame, source.decode.fields
-    match source.decode.format, frame.type:
-        case "csv", "line":
-            return sum(6 * math.prod(f.shape) for f in fields) + 2
-        case "json", "line":
-            return sum(len(f.name) + 4 + 6 * math.prod(f.shape) for f in fields) + 2
-        case "struct", "fixed":
-            return frame.size
-        case "struct", "length":
-            payload = sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in fields)
-            around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + CHECKSUM_BYTES[source.checksum.type]
-            return payload + around
-    return None
+    kind = FORMATS[source.decode.format]
+    if kind.sample_bytes is None or kind.is_binary is (frame.type == "line"):
+        return None
+    if frame.type == "line":
+        return kind.sample_bytes(fields) + 2
+    if frame.type == "fixed":
+        return frame.size
+    around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + CHECKSUM_BYTES[source.checksum.type]
+    return kind.sample_bytes(fields) + around
