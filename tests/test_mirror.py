@@ -24,6 +24,8 @@ ELSEWHERE = {
     "commands/run.py": "tests/test_error_cases.py",
     "results/fields.py": "tests/results/heads/test_head.py",
     "results/heads/rows.py": "tests/results/heads/test_classify.py",
+    "sources/kind.py": "tests/live/test_kinds.py",
+    "sources/kinds.py": "tests/live/test_kinds.py",
     "spool/settings.py": "tests/plan/test_spool.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
     "mqtt/settings.py": "tests/plan/test_links.py",

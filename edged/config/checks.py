@@ -475,7 +475,5 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
 }
 FINISH: dict[type[Table], Finish] = {
     Decode: fill_fields,
-    SerialSource: fill_max_bytes,
-    MqttSource: fill_max_bytes,
-    ReplaySource: fill_max_bytes,
+    DecodedSource: fill_max_bytes,
 }

@@ -71,7 +71,6 @@ else:
     HeadName = Literal[tuple(heads.HEADS)]
 
 __all__ = [
-    "SOURCE_TYPES",
     "Align",
     "AnySource",
     "Batch",
@@ -89,6 +88,7 @@ __all__ = [
     "Input",
     "Key",
     "Log",
+    "MadeSource",
     "Memory",
     "Model",
     "MqttSource",
@@ -527,8 +527,8 @@ class ReplaySource(DecodedSource, frozen=True, kw_only=True):
     max_bytes: Annotated[Packet, Key("largest frame or payload", default="64KiB, image: 4MiB")] = 64 * KIB
 
 
-class SimulateSource(Source, frozen=True, kw_only=True):
-    """A signal made up from a seed: fields `ax`, `ay`, `az`."""
+class MadeSource(Source, frozen=True, kw_only=True):
+    """What every source is that makes its samples itself: nothing is decoded."""
 
     decode: ClassVar[None] = None
     key: ClassVar[tuple[str, ...]] = ()
@@ -537,19 +537,20 @@ class SimulateSource(Source, frozen=True, kw_only=True):
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None
 
+
+class SimulateSource(MadeSource, frozen=True, kw_only=True):
+    """A signal made up from a seed: fields `ax`, `ay`, `az`."""
+
     type: Annotated[Literal["simulate"], Key("what kind of source this is")] = "simulate"
     rate: Annotated[Rate, Key("samples a second")]
     signal: Annotated[Literal["vibration", "sine", "noise"], Key("fields `ax`, `ay`, `az`")]
     seed: Annotated[Index, Key("same seed, same signal")] = 0
 
 
-AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
-SOURCE_TYPES: dict[str, type[Source]] = {
-    "serial": SerialSource,
-    "mqtt": MqttSource,
-    "replay": ReplaySource,
-    "simulate": SimulateSource,
-}
+if TYPE_CHECKING:
+    AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
+else:
+    AnySource = Source  # of any kind in the table of `sources.kinds`
 
 
 # Models

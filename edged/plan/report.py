@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
+from edged.config.schema import When
 from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
 from edged.model.records import LoadReport
@@ -13,6 +13,7 @@ from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
+from edged.sources.kinds import kind_of
 from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
 from edged.spool.settings import SpoolSettings
 
@@ -121,18 +122,7 @@ def _memory(lines: tuple[MemoryLine, ...], planned: int, budget: int) -> Iterato
 
 
 def _source(s: SourcePlan) -> str:
-    match s.settings:
-        case SerialSource(port=UsbPort() as usb) as serial:
-            number = f" {usb.serial}" if usb.serial else ""
-            where = f"USB serial port {usb.vid:04x}:{usb.pid:04x}{number} at {serial.baudrate} baud"
-        case SerialSource() as serial:
-            where = f"serial port {serial.port} at {serial.baudrate} baud"
-        case MqttSource() as mqtt:
-            where = f"{s.broker}: {', '.join(topic.text for _, topic in s.filters)} (QoS {mqtt.qos})"
-        case ReplaySource() as replay:
-            where = f"recording {replay.path}, " + (f"{replay.speed:g} times as fast" if replay.speed else "as fast as it goes")
-        case SimulateSource() as made_up:
-            where = f"made-up {made_up.signal}"
+    where = kind_of(s.settings).describe(s)
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
