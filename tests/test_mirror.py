@@ -28,6 +28,7 @@ ELSEWHERE = {
     "sources/kinds.py": "tests/live/test_kinds.py",
     "spool/settings.py": "tests/plan/test_spool.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
+    "mqtt/suspicion.py": "tests/mqtt/test_sender.py",
     "mqtt/settings.py": "tests/plan/test_links.py",
 }
 
