@@ -673,7 +673,6 @@ class Link:
         waited_s = now - connection.owed_since
         if waited_s >= max(UNACKNOWLEDGED_S, 2 * self.settings.keepalive_s):
             owed = max(1, len(self.sender.in_flight))
-            owed = max(1, len(self.sender.in_flight))
             many = f"{owed} messages" if owed > 1 else "1 message"
             reason = (
                 f"the broker has acknowledged nothing for {waited_s:.0f} s and owes that for {many}: see its log, quotas and disk"
