@@ -511,14 +511,14 @@ class Pipeline:
         if self.is_shed and not self._blocks:
             self.counts.drops.add("memory")
             return
-        verdict = self.gate.verdict(key, arrival, time) if self.gate is not None else True
+        try:
+            verdict = self.gate.verdict(key, arrival, time) if self.gate is not None else True
+            if verdict is not False and self._preprocess is not None:
+                window = self._preprocess(window[None])[0]
+        except Exception as error:
+            return self._refuse(error)
         if verdict is False:
             return self._refuse_entry(1)
-        if self._preprocess is not None:
-            try:
-                window = self._preprocess(window[None])[0]
-            except Exception as error:
-                return self._refuse(error)
         if self.wake is None:
             self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded, self._carried)])
             return
@@ -595,15 +595,25 @@ class Pipeline:
         """The rows that the gate does not refuse, and of each whether it is open (None: of all) or has yet to be judged."""
         keys = [block.keys] * len(block) if isinstance(block.keys, int) else block.keys.tolist()
         times = (block.time + block.offset).tolist()
-        verdicts = [gate.verdict(key, block.arrival, time) for key, time in zip(keys, times, strict=True)]
-        if refused := verdicts.count(False):
+        receipts, left, are_open, refused = block.receipt_of_each(), list[int](), list[bool](), 0
+        for i, (key, at) in enumerate(zip(keys, times, strict=True)):
+            try:
+                verdict = gate.verdict(key, block.arrival, at)
+            except Exception as error:
+                self._refuse(error)
+                receipts[i].fail(INTERNAL_ERROR, whereabouts(error))
+                continue
+            if verdict is False:
+                refused += 1
+                receipts[i].fail("gated", GATED)
+                continue
+            left.append(i)
+            are_open.append(verdict is True)
+        if refused:
             self._refuse_entry(refused)
-            for receipt, verdict in zip(block.receipt_of_each(), verdicts, strict=True):
-                if verdict is False:
-                    receipt.fail("gated", GATED)
-            block = block.only([i for i, verdict in enumerate(verdicts) if verdict is not False])
-        left = [verdict is True for verdict in verdicts if verdict is not False]
-        return block, None if all(left) else left
+        if len(left) < len(block):
+            block = block.only(left)
+        return block, None if all(are_open) else are_open
 
     def _refuse_entry(self, count: int) -> None:
         self.counts.gated += count
@@ -617,12 +627,20 @@ class Pipeline:
         self._guard(self._judge, gate)
 
     def _judge(self, gate: Gate) -> None:
-        since = gate.since()
-        opened, refused = self.slots.judge(
-            lambda slot: gate.verdict(slot.key, slot.arrival, slot.time, since), max(gate.newest, since - 1)
-        )
-        if refused:
-            self._refuse_entry(refused)
+        since, faults = gate.since(), list[Exception]()
+
+        def verdict(slot: Slot) -> bool | None:
+            try:
+                return gate.verdict(slot.key, slot.arrival, slot.time, since)
+            except Exception as error:  # else it would wait for ever
+                faults.append(error)
+                return False
+
+        opened, refused = self.slots.judge(verdict, max(gate.newest, since - 1))
+        for error in faults:
+            self._refuse(error)
+        if refused > len(faults):
+            self._refuse_entry(refused - len(faults))
         if opened and self.wake is not None:
             self.wake()
         if refused:
@@ -721,11 +739,13 @@ class Pipeline:
         return taken
 
     def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
-        self.slots.gather(slots, inputs, start)
-        if self.states is not None:
-            self.states.gather(slots, inputs, start)
-        if self._parked:
-            self._unpark()
+        try:
+            self.slots.gather(slots, inputs, start)
+            if self.states is not None:
+                self.states.gather(slots, inputs, start)
+        finally:
+            if self._parked:
+                self._unpark()
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
