@@ -203,7 +203,8 @@ class Connection:
         if self.parser.is_behind:
             self.loop.call_soon(self._on_bytes, b"")  # goes on with what was read
         sender, owner = self.sender, self.owner
-        has_more = self.receiver.ledger.unacked or self.channel.out or sender.outbox.qos1 or sender.can_fill
+        is_owed = self.receiver.ledger.unacked or self.receiver.rest
+        has_more = is_owed or self.channel.out or sender.outbox.qos1 or sender.can_fill
         if has_more or owner.waiters or owner.is_closing:
             self.flush_soon()
 
@@ -278,7 +279,7 @@ class Connection:
             self.flush_soon()
         elif owner.is_closing and sender.is_empty:
             owner.drained()
-        if ledger.unacked and "settle" not in self.timers:
+        if (ledger.unacked or self.receiver.rest) and "settle" not in self.timers:
             self._settle_later()
 
     def _settle_later(self) -> None:
@@ -286,11 +287,11 @@ class Connection:
 
     def _look_for_settled(self) -> None:
         del self.timers["settle"]
-        if self.receiver.ledger.unacked:
+        if self.receiver.ledger.unacked or self.receiver.rest:
             if self.receiver.ledger.is_due:
                 self.flush_soon()
             else:
-                if self.receiver.is_careful:
+                if self.receiver.rest:
                     self.loop.call_soon(self._go_on)
                 self._settle_later()
 
@@ -332,6 +333,8 @@ class Connection:
         lived_s = self.loop.time() - self.connected_at
         if lived_s > (CAREFUL_S if self.sender.suspicion.is_careful else GOOD_SERVICE_S):
             self.sender.trust()
+        if lived_s > GOOD_SERVICE_S:
+            self.receiver.trust()
         self._look_for_acks()
         if self.ended.done():
             return
