@@ -152,6 +152,24 @@ def byte_order(table: Decode, raw: Raw) -> Wrong:
         yield "endian", f"has no effect on {quoted(sorted(types))}: one byte has no order", "key"
 
 
+def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        dtype, order = spec.dtype or table.dtype or "", spec.endian or table.endian
+        if spec.endian is not None and dtype in ("int8", "uint8", "bool"):
+            yield f"{at}.endian", f'has no effect on "{dtype}": one byte has no order', "key"
+        if dtype in ("int24", "uint24") and order in ("cdab", "badc"):
+            key = f"{at}.endian" if spec.endian is not None else "endian"
+            yield key, f'expected "big" or "little" for {dtype}, found "{order}": three bytes have no words'
+        if spec.bits is None:
+            continue
+        if "int" not in dtype:
+            yield f"{at}.bits", f'"{dtype}" is no whole number; bits are taken of such as "uint16"', "key"
+        elif sum(spec.bits) > (width := int(dtype.lstrip("uint"))):
+            yield f"{at}.bits", f"expected bits below {width}, those of {dtype}, found {list(spec.bits)}"
+
+
 def skipped(table: Decode, raw: Raw) -> Wrong:
     """What is said of the values of a field that has none: it is skipped, or a time."""
     fields = raw.get("fields", [])
@@ -177,7 +195,13 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}
-        for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
+        for key, formats in (
+            ("path", FORMATS_WITH_PATH),
+            ("dtype", FORMATS_WITH_DTYPE),
+            ("endian", ("struct",)),
+            ("bits", ("struct",)),
+            ("values", FORMATS_WITH_TEXT),
+        ):
             if key in keys and table.format not in formats:
                 yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {quoted(formats)}', "key"
         if table.format == "struct" and spec.dtype is None and table.dtype is None:
@@ -480,6 +504,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("fields", "time"), overridden),
         Rule(("fields", "time"), skipped),
         Rule(("format", "fields", "dtype", "endian"), byte_order),
+        Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
         Rule(("format", "fields"), picture),
     ),
     DecodedSource: (

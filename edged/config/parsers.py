@@ -403,6 +403,21 @@ def dtype(raw: object, _: Surroundings) -> str:
     raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
 
 
+def wire_type(raw: object, around: Surroundings) -> str:
+    """An element type on the wire, which may be one that numpy does not have."""
+    return raw if raw in ("int24", "uint24") and isinstance(raw, str) else dtype(raw, around)
+
+
+def bit_field(raw: object, _: Surroundings) -> tuple[int, int]:
+    """The lowest bit, and how many."""
+    wanted = "the lowest bit and how many, such as [4, 1]"
+    if not isinstance(raw, list) or len(raw) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in raw):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if raw[0] < 0 or raw[1] < 1 or sum(raw) > 64:
+        raise ValueError(f"expected {wanted}, within 64 bits, found {raw}")
+    return raw[0], raw[1]
+
+
 def span(raw: object, _: Surroundings) -> Span:
     wanted = 'samples (a whole number) or a duration such as "60s"'
     if isinstance(raw, int) and not isinstance(raw, bool):
@@ -599,6 +614,8 @@ StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]
 Marker = Annotated[bytes | OpenMarker, Value("bytes", marker)]
 PlainBytes = Annotated[bytes, Value("bytes", plain_bytes)]
 DType = Annotated[str, Value("type", dtype)]
+WireType = Annotated[str, Value("type, `int24` `uint24`", wire_type)]
+Bits = Annotated[tuple[int, int], Value("[low, count]", bit_field)]
 Samples = Annotated[Span, Value("samples or duration", span)]
 DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 FilePath = Annotated[Path, Value("path", path)]

@@ -15,13 +15,13 @@ import msgspec
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers import (
     BaseTopic,
+    Bits,
     BrokerUrl,
     Constant,
     Count,
     Custom,
     DeadBand,
     Delay,
-    DType,
     Duration,
     Expiry,
     Factor,
@@ -57,6 +57,7 @@ from edged.config.parsers import (
     StopBits,
     Text,
     Topic,
+    WireType,
     integer,
 )
 from edged.config.units import KIB, MIB, H, S
@@ -374,7 +375,11 @@ class FieldSpec(Table, frozen=True, kw_only=True):
         Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
     ]
     path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
-    dtype: Annotated[DType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
+    dtype: Annotated[WireType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
+    endian: Annotated[
+        Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
+    ] = None
+    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct", default="all")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
     unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
@@ -432,7 +437,11 @@ class Decode(Table, frozen=True, kw_only=True):
     ] = None
     header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=("csv",))] = False
     separator: Annotated[Text, Key("between two columns", only=("csv",))] = ","
-    endian: Annotated[Literal["little", "big"], Key("byte order", only=("struct", "raw"))] = "little"
+    endian: Annotated[
+        Literal["little", "big", "cdab", "badc"],
+        Key("byte order, as meters name it: big is abcd, little dcba; cdab: words swapped", only=("struct", "raw")),
+    ] = "little"
+    rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=("struct",))] = "refuse"
     max_pixels: Annotated[
         Count,
         Key("a larger picture is refused by its header, before it is decoded", default="4194304", only=("image",)),
@@ -441,7 +450,7 @@ class Decode(Table, frozen=True, kw_only=True):
         Literal["rgb", "bgr", "gray"] | None,
         Key("order of the colours", default='the model\'s, where `model.toml` says it, else `"rgb"`', only=("image",)),
     ] = None
-    dtype: Annotated[DType | None, Key("of every field that does not say its own", only=("struct", "raw"))] = None
+    dtype: Annotated[WireType | None, Key("of every field that does not say its own", only=("struct", "raw"))] = None
     scale: Annotated[Factor | None, Key("of every field that does not say its own", only=NUMBERS)] = None
     offset: Annotated[Number | None, Key("of every field that does not say its own", only=NUMBERS)] = None
     unit: Annotated[Text | None, Key("of every field that does not say its own", only=NUMBERS)] = None

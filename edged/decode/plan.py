@@ -16,6 +16,7 @@ import numpy as np
 
 from edged.config.parsers import path_of_name
 from edged.decode.resize import View
+from edged.decode.wire import Wire, wire_of
 from edged.errors import Problem
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class FieldPlan:
     shape: tuple[int, ...] = ()
     start: int = -1
     stop: int = -1
+    wire: Wire | None = None
+    """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
 
     @property
     def count(self) -> int:
@@ -65,6 +68,7 @@ class DecodePlan:
     header: bool = False
     separator: str = ","
     endian: str = "little"
+    rest: str = "refuse"
     max_bytes: int = 4096
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
@@ -131,6 +135,7 @@ def plan_decode(
         header=decode.header,
         separator=decode.separator,
         endian=decode.endian,
+        rest=decode.rest,
         max_bytes=max_bytes,
         frame=frame,
         checksum=checksum,
@@ -169,12 +174,14 @@ def _plan_pictures(
 
 
 def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None) -> FieldPlan:
-    dtype = None
+    dtype, wire = None, None
     if spec.dtype is not None:
-        dtype = np.dtype(spec.dtype).newbyteorder("<" if decode.endian == "little" else ">")
+        order = spec.endian or decode.endian
+        wire = wire_of(spec.dtype, order, spec.bits)
+        dtype = np.dtype(f"V{wire.size}") if wire else np.dtype(spec.dtype).newbyteorder("<" if order == "little" else ">")
     columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
     path = spec.path or path_of_name(spec.name)
-    return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns)
+    return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns, wire)
 
 
 def _problems(decode: schema.Decode, fields: list[FieldPlan], width: int) -> list[Problem]:

@@ -16,6 +16,7 @@ from edged.config.words import counted
 from edged.decode.checksums import size_of
 from edged.decode.plan import DecodePlan, plan_decode
 from edged.decode.resize import View
+from edged.decode.wire import size_of as wire_bytes
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
@@ -265,7 +266,9 @@ def _check_frames(at: Scope, source: SerialSource | ReplaySource, decode: Decode
     record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
-    elif decode.format in ("struct", "raw") and (size - around) % record:
+    elif decode.rest == "skip" and size - around < record:
+        at.wrong("frame.size", f"a frame of {size} bytes, {beside}holds {size - around}, and the fields take {record}")
+    elif decode.rest == "refuse" and decode.format in ("struct", "raw") and (size - around) % record:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
         at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
 
@@ -300,7 +303,7 @@ def _frame_bytes(source: SerialSource) -> int | None:
         case "struct", "fixed":
             return frame.size
         case "struct", "length":
-            payload = sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in fields)
+            payload = sum(math.prod(f.shape) * wire_bytes(str(f.dtype)) for f in fields)
             around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + size_of(source.checksum)
             return payload + around
     return None
