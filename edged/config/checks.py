@@ -16,6 +16,7 @@ import msgspec
 from edged.config.convert import Finish, Rule
 from edged.config.files import read_small
 from edged.config.parsers import STAND_INS, path_of_name
+from edged.config.patterns import groups_of
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
     LARGEST_PICTURE,
@@ -47,12 +48,13 @@ from edged.topics import parse_filter
 Raw = Mapping[str, Any]
 Wrong = Iterator["tuple[str, str] | tuple[str, str, str]"]
 
-INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base")
 """Keys of `decode` that stand for those of every field that does not say its own."""
 
 FORMATS_WITH_PATH = ("json", "msgpack")
 FORMATS_WITH_DTYPE = ("struct", "raw")
-FORMATS_WITH_TEXT = ("csv", "json", "msgpack")
+FORMATS_WITH_TEXT = ("csv", "text", "json", "msgpack")
+FORMATS_WITH_BASE = ("csv", "text")
 DEFAULT_FIELD = {"raw": "value", "image": "image"}
 
 
@@ -157,7 +159,13 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}
-        for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
+        for key, formats in (
+            ("path", FORMATS_WITH_PATH),
+            ("dtype", FORMATS_WITH_DTYPE),
+            ("values", FORMATS_WITH_TEXT),
+            ("after", ("text",)),
+            ("base", FORMATS_WITH_BASE),
+        ):
             if key in keys and table.format not in formats:
                 yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {quoted(formats)}', "key"
         if table.format == "struct" and spec.dtype is None and table.dtype is None:
@@ -171,6 +179,41 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
             yield f"fields[{last}]", f'"{name}" stands {count} times; each field needs a name of its own ("_" skips one)'
     if table.fields and all(spec.name == "_" for spec in table.fields):
         yield "fields", 'expected a field that is not "_", found none'
+
+
+def text_fields(table: Decode, raw: Raw) -> Wrong:
+    """Fields of text stand behind labels, or are groups of a pattern."""
+    if table.format != "text":
+        return
+    groups = groups_of(table.pattern) if table.pattern is not None else None
+    if groups is None and not table.fields:
+        yield "fields", 'required: the values, such as { name = "t", after = "T" }; or a pattern with named groups', "table"
+    fields = raw.get("fields", [])
+    for i, (spec, one) in enumerate(zip(table.fields, fields if isinstance(fields, list) else [fields], strict=True)):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        if spec.name == "_":
+            yield at, '"_" skips a column; text has none: leave the field out'
+        elif groups is not None and spec.name not in groups:
+            yield at, f"expected a group of decode.pattern, {found_among(spec.name, groups)}"
+        if spec.shape or table.shape:
+            yield f"{at}.shape", 'has no effect with format = "text"; name each number as a field of its own', "key"
+        if groups is not None and isinstance(one, dict) and "after" in one:
+            yield f"{at}.after", "has no effect with decode.pattern, whose groups are the fields", "key"
+
+
+def decimals(table: Decode, raw: Raw) -> Wrong:
+    if table.format == "csv" and table.decimal == table.separator:
+        yield "decimal", 'expected another character than the separator, found ","; write separator = ";" or "\\t"'
+
+
+def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
+    """What `where` names must be there to be judged."""
+    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    known = [] if table.decode.format == "raw" else _declared(table.decode)
+    for name in table.where or ():
+        if known is not None and name not in captures and name not in known:
+            wanted = "a field of decode.fields or a capture of topic" if captures else "a field of decode.fields"
+            yield f"where.{name}", f"expected {wanted}, {found_among(name, [*captures, *known])}", "key"
 
 
 def picture(table: Decode, raw: Raw) -> Wrong:
@@ -212,6 +255,9 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
     specs: Sequence[FieldSpec] = table.fields
     if not specs and table.format in DEFAULT_FIELD:
         specs, given = (FieldSpec(name=DEFAULT_FIELD[table.format]),), [{}]
+    elif not specs and table.pattern is not None:
+        specs = [FieldSpec(name=name) for name in groups_of(table.pattern)]
+        given = [{}] * len(specs)
     filled = []
     for spec, one in zip(specs, given, strict=True):
         own = one if isinstance(one, dict) else {}
@@ -264,6 +310,8 @@ def _declared(decode: Decode) -> list[str] | None:
         return None
     if decode.format == "image":
         return []
+    if decode.pattern is not None:
+        return list(groups_of(decode.pattern))
     return [spec.name for spec in decode.fields if spec.name != "_"]
 
 
@@ -450,11 +498,14 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("fields", "time"), skipped),
         Rule(("format", "fields", "dtype", "endian"), byte_order),
         Rule(("format", "fields"), picture),
+        Rule(("format", "fields", "pattern", "shape"), text_fields),
+        Rule(("format", "decimal", "separator"), decimals),
     ),
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
         Rule(("decode", "carry"), carried),
         Rule(("decode", "on_bad"), picture_source),
+        Rule(("decode", "where", "topic"), conditions_of_where),
     ),
     MqttSource: (Rule(("topic",), mqtt_topics),),
     SerialSource: (

@@ -33,13 +33,16 @@ from edged.config.parsers import (
     Function,
     Index,
     Keepalive,
+    Label,
     LineEnd,
     Marker,
     Name,
     Number,
     Numbers,
+    OneOf,
     Option,
     Packet,
+    Pattern,
     Period,
     PictureSize,
     Providers,
@@ -318,6 +321,15 @@ class FieldSpec(Table, frozen=True, kw_only=True):
         Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
     ]
     path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
+    after: Annotated[
+        Label | None,
+        Key(
+            "the label that stands before it, then any of `:`, `=` and blanks; no letter or digit stands before the label; "
+            '`""`: the first number of the line: text without `pattern`',
+            default="`name`",
+        ),
+    ] = None
+    base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text")] = 10
     dtype: Annotated[DType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
@@ -325,7 +337,7 @@ class FieldSpec(Table, frozen=True, kw_only=True):
     valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
     values: Annotated[
         dict[str, Number] | None,
-        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, json, msgpack"),
+        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack"),
     ] = None
     shape: Annotated[
         Annotated[tuple[Count, ...], Several()],
@@ -343,7 +355,7 @@ class Time(Table, frozen=True, kw_only=True):
     ]
 
 
-NUMBERS = ("csv", "json", "msgpack", "struct", "raw")
+NUMBERS = ("csv", "text", "json", "msgpack", "struct", "raw")
 """Formats whose samples are numbers."""
 LARGEST_PICTURE = 4 * MIB
 """`max_bytes` of a source of pictures that does not say its own."""
@@ -354,15 +366,18 @@ class Decode(Table, frozen=True, kw_only=True):
 
     TYPE = "format"
     format: Annotated[
-        Literal["csv", "json", "msgpack", "struct", "raw", "image"],
-        Key("how a payload or frame is written; image: a JPEG or PNG, needs `edged[image]`"),
+        Literal["csv", "text", "json", "msgpack", "struct", "raw", "image"],
+        Key(
+            "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
+            "image: a JPEG or PNG, needs `edged[image]`"
+        ),
     ]
     fields: Annotated[
         Annotated[tuple[FieldSpec, ...], Several(1)],
         Key(
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
-            'raw: one row after another; image: what the picture is called. `"_"` skips',
-            default='raw: `"value"`, image: `"image"`, else required',
+            'text: in any order; raw: one row after another; image: what the picture is called. `"_"` skips',
+            default='raw: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
             required=("csv", "json", "msgpack", "struct"),
         ),
     ] = ()
@@ -375,7 +390,24 @@ class Decode(Table, frozen=True, kw_only=True):
         ),
     ] = None
     header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=("csv",))] = False
-    separator: Annotated[Text, Key("between two columns", only=("csv",))] = ","
+    separator: Annotated[
+        Text,
+        Key('between two columns; `" "`: a run of blanks or tabs. A cell may stand in double quotes', only=("csv",)),
+    ] = ","
+    pattern: Annotated[
+        Pattern | None,
+        Key(
+            "a regular expression with named groups, `(?P<kg>[+-] *[\\d.]+)kg`, searched once in each line; what it does "
+            "not match counts as `other`",
+            default="`after` of each field",
+            only=("text",),
+        ),
+    ] = None
+    decimal: Annotated[Literal[".", ","], Key("what stands before the decimals of a number", only=("csv", "text"))] = "."
+    base: Annotated[
+        Literal[10, 16] | None,
+        Key("of every field that does not say its own", only=("csv", "text")),
+    ] = None
     endian: Annotated[Literal["little", "big"], Key("byte order", only=("struct", "raw"))] = "little"
     max_pixels: Annotated[
         Count,
@@ -422,6 +454,15 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             "what separates the sensors of this stream: captures, or fields of the payload. Each key has its own windows, "
             "state and filters",
             default="all captures of `topic`, else none",
+        ),
+    ] = None
+    where: Annotated[
+        dict[str, Annotated[tuple[OneOf, ...], Several(1)]] | None,
+        Key(
+            'only messages whose field, column, member or capture equals this, or one of these: `{ kind = ["GPGGA", "GNGGA"] }`. '
+            "Texts, numbers, true and false; judged before columns and values. All others count as `other` and are not logged. "
+            "What it names is no input of the model",
+            default="all messages",
         ),
     ] = None
     max_keys: Annotated[
@@ -520,6 +561,7 @@ class SimulateSource(Source, frozen=True, kw_only=True):
     decode: ClassVar[None] = None
     key: ClassVar[tuple[str, ...]] = ()
     carry: ClassVar[tuple[str, ...]] = ()
+    where: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

@@ -511,6 +511,7 @@ def _mqtt_source(
         replies=replies,
         queued_bytes=p.decode.max_bytes if p.decode.is_slow else None,
         wrap=partial(stages.wrap, f"source.{p.name}: decoded"),
+        where=p.capture_where,
     )
 
 

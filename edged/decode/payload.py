@@ -14,6 +14,7 @@ from edged.decode.json import Tree
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.struct import Records
+from edged.decode.text import Text
 from edged.decode.values import Screen, Table, excerpts
 from edged.records import Reject, Rows
 
@@ -30,6 +31,7 @@ FORMATS: dict[str, Callable[[DecodePlan], Format]] = {
     "msgpack": Tree,
     "raw": Records,
     "struct": Records,
+    "text": Text,
 }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from edged.config.parsers import path_of_name
 from edged.decode.resize import View
+from edged.decode.where import Condition
 from edged.errors import Problem
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ PathParts = tuple["str | int", ...]
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """One field on the wire. Columns `start:stop` of a row are its values; both are -1 for a time, a key and `_`."""
+    """One field on the wire. Columns `start:stop` of a row are its values; both are -1 for a time, a key, what `where` names and
+    `_`."""
 
     name: str
     path: PathParts
@@ -38,6 +40,8 @@ class FieldPlan:
     shape: tuple[int, ...] = ()
     start: int = -1
     stop: int = -1
+    after: str = ""
+    base: int = 10
 
     @property
     def count(self) -> int:
@@ -64,6 +68,9 @@ class DecodePlan:
     on_bad: str = "drop"
     header: bool = False
     separator: str = ","
+    pattern: str | None = None
+    decimal: str = "."
+    where: tuple[Condition, ...] = ()
     endian: str = "little"
     max_bytes: int = 4096
     frame: schema.Frame | None = None
@@ -97,16 +104,19 @@ def plan_decode(
     max_keys: int = 256,
     carry: Sequence[str] = (),
     views: Sequence[View] = (),
+    where: tuple[Condition, ...] = (),
 ) -> DecodePlan | list[Problem]:
     """The plan, or every problem of it, with paths below the source (`decode.fields[2].dtype`).
 
-    `key_fields` are the names in `key` that are no topic captures. `dtype` is that of the rows: float32 or float64.
-    `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures are brought to.
+    `key_fields` are the names in `key` that are no topic captures, `where` the conditions on what is none. `dtype` is that of
+    the rows: float32 or float64. `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures
+    are brought to.
     """
     if decode.format == "image":
         return _plan_pictures(decode, max_bytes, frame, checksum, max_keys, views)
     time_field = decode.time.field if decode.time is not None else None
-    named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields]))
+    conditions = [condition.name for condition in where]
+    named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields, *conditions]))
     fields: list[FieldPlan] = []
     width = 0
     for spec in decode.fields:
@@ -114,7 +124,8 @@ def plan_decode(
         fields.append(_plan_field(decode, spec, width if is_value else None))
         width += fields[-1].count if is_value else 0
     declared = {field.name for field in fields}
-    fields += [FieldPlan(name, path_of_name(name)) for name in named if name not in declared]
+    base = decode.base or 10
+    fields += [FieldPlan(name, path_of_name(name), after=name, base=base) for name in named if name not in declared]
     problems = _problems(decode, fields, width)
     if problems:
         return problems
@@ -130,6 +141,9 @@ def plan_decode(
         on_bad=on_bad,
         header=decode.header,
         separator=decode.separator,
+        pattern=decode.pattern,
+        decimal=decode.decimal,
+        where=where,
         endian=decode.endian,
         max_bytes=max_bytes,
         frame=frame,
@@ -174,13 +188,17 @@ def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None
         dtype = np.dtype(spec.dtype).newbyteorder("<" if decode.endian == "little" else ">")
     columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
     path = spec.path or path_of_name(spec.name)
-    return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns)
+    after = spec.name if spec.after is None else spec.after
+    return FieldPlan(
+        spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns, after, spec.base
+    )
 
 
 def _problems(decode: schema.Decode, fields: list[FieldPlan], width: int) -> list[Problem]:
     problems = []
     if width == 0:
-        problems.append(Problem("decode.fields", "no field is left for the model: all are times, keys or skipped"))
+        text = "no field is left for the model: all are times, keys, named by where or skipped"
+        problems.append(Problem("decode.fields", text))
     for i, field in enumerate(fields):
         if decode.format in ("struct", "raw") and field.dtype is None:
             problems.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Protocol
 
@@ -15,8 +15,12 @@ from edged.decode.frames import FrameScanner, LineFramer, Lines
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
+from edged.decode.text import Text
 from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
+
+BLOBS: dict[str, Callable[[DecodePlan], Csv]] = {"csv": Csv, "text": Text}
+"""Formats whose lines are decoded together."""
 
 
 class StreamDecoder(Protocol):
@@ -30,14 +34,15 @@ class StreamDecoder(Protocol):
         """The rows of the frames that `data` completes; None when there is nothing to tell. Of a Reject, `offset` is the place
         in the stream since the last reset; `payload` says nothing, nor does that of the rows (None)."""
 
-    def reset(self) -> None:
-        """The port was opened again: what was held is forgotten, and a header may come."""
+    def reset(self, is_midway: bool = False) -> None:
+        """The port was opened again: what was held is forgotten, and a header may come. `is_midway`: bytes came as it was opened,
+        so that the first line is the rest of one, and is refused as `partial`."""
 
 
 def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     """The decoder of one source's bytes. `plan.frame` None is lines."""
     if plan.frame is None or plan.frame.type == "line":
-        return _CsvLines(plan) if plan.format == "csv" else _TextLines(plan)
+        return _BlobLines(plan) if plan.format in BLOBS else _PayloadLines(plan)
     return _BinaryFrames(plan)
 
 
@@ -58,25 +63,25 @@ class _Lines(ABC):
         parts, rejects = self._framer.feed(data)
         return _merged([self._decode(part) for part in parts], rejects, self._plan)
 
-    def reset(self) -> None:
-        self._framer.reset()
+    def reset(self, is_midway: bool = False) -> None:
+        self._framer.reset(is_midway)
 
     @abstractmethod
     def _decode(self, lines: Lines) -> Rows:
         """The rows of some whole lines."""
 
 
-class _CsvLines(_Lines):
-    """Lines of csv are decoded as one blob."""
+class _BlobLines(_Lines):
+    """Lines of csv and text are decoded as one blob."""
 
     def __init__(self, plan: DecodePlan) -> None:
         super().__init__(plan)
-        self._csv = Csv(plan)
+        self._format = BLOBS[plan.format](plan)
         self._screen = Screen(plan)
 
-    def reset(self) -> None:
-        super().reset()
-        self._csv.reset()
+    def reset(self, is_midway: bool = False) -> None:
+        super().reset(is_midway)
+        self._format.reset()
 
     def _decode(self, lines: Lines) -> Rows:
         blob = _normal(lines.blob, self._end)
@@ -86,7 +91,7 @@ class _CsvLines(_Lines):
             good, kept, rejects = _with_nmea(blob[:-1].split(b"\n"))
             blob = b"".join(line + b"\n" for line in good)
         refusals = Refusals(is_one=True)
-        rows = self._screen.rows(self._csv.decode_lines(blob, refusals), refusals)
+        rows = self._screen.rows(self._format.decode_lines(blob, refusals), refusals)
         found = refusals.records
         if found or rejects:
             if kept is not None:
@@ -98,8 +103,8 @@ class _CsvLines(_Lines):
         return rows
 
 
-class _TextLines(_Lines):
-    """Lines of any other text format: each is a payload."""
+class _PayloadLines(_Lines):
+    """Lines of any other format: each is a payload."""
 
     def __init__(self, plan: DecodePlan) -> None:
         super().__init__(plan)
@@ -107,7 +112,7 @@ class _TextLines(_Lines):
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
-        payloads = [piece.removesuffix(b"\r") for piece in pieces]
+        payloads = [piece.removesuffix(b"\r").removeprefix(b"\r") for piece in pieces]
         kept: list[int] = list(range(len(pieces)))
         rejects: list[Reject] = []
         if self._has_checksum:
@@ -139,8 +144,8 @@ class _BinaryFrames:
         rows.rejects = [reject._replace(offset=frames[reject.payload].start) for reject in rows.rejects]
         return _merged([_detached(rows)], rejects, self._plan)
 
-    def reset(self) -> None:
-        self._scanner.reset()
+    def reset(self, is_midway: bool = False) -> None:
+        self._scanner.reset(is_midway)
 
 
 def _detached(rows: Rows) -> Rows:
@@ -158,7 +163,7 @@ def _normal(blob: bytes, end: bytes) -> bytes:
             blob = blob.replace(end, b"\n")
         else:
             blob = b"\n".join(line.replace(b"\n", b"\0") for line in blob.split(end))
-    return blob.replace(b"\r\n", b"\n") if b"\r" in blob else blob
+    return blob.replace(b"\r\n", b"\n").replace(b"\n\r", b"\n").removeprefix(b"\r") if b"\r" in blob else blob
 
 
 def _with_nmea(lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:

@@ -16,6 +16,7 @@ from edged.config.words import counted
 from edged.decode.checksums import SIZES as CHECKSUM_BYTES
 from edged.decode.plan import DecodePlan, plan_decode
 from edged.decode.resize import View
+from edged.decode.where import conditions
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
@@ -146,7 +147,7 @@ def _plan_source(
     if isinstance(source, SimulateSource):
         fields = tuple(Field(n, i, i + 1, (), SIMULATED_UNIT) for i, n in enumerate(SIMULATED_FIELDS))
     else:
-        decode = _decode(at, source, key_fields, max_keys, dtype, views)
+        decode = _decode(at, source, captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
         dtype = decode.dtype.name
@@ -172,12 +173,14 @@ def _plan_source(
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
         learns_pace=source.stale_after is None and source.rate is None,
+        capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
     )
 
 
 def _decode(
     at: Scope,
     source: SerialSource | MqttSource | ReplaySource,
+    captures: Sequence[str],
     key_fields: Sequence[str],
     max_keys: int,
     dtype: str,
@@ -195,6 +198,7 @@ def _decode(
         max_keys=max_keys,
         carry=source.carry,
         views=views,
+        where=tuple(one for one in conditions(source.where) if one.name not in captures),
     )
     if isinstance(planned, DecodePlan):
         return planned
@@ -292,7 +296,7 @@ def _frame_bytes(source: SerialSource) -> int | None:
     """Bytes of a frame with one sample, at a guess for text; None where that cannot be told."""
     frame, fields = source.frame, source.decode.fields
     match source.decode.format, frame.type:
-        case "csv", "line":
+        case "csv" | "text", "line":
             return sum(6 * math.prod(f.shape) for f in fields) + 2
         case "json", "line":
             return sum(len(f.name) + 4 + 6 * math.prod(f.shape) for f in fields) + 2

@@ -24,6 +24,7 @@ from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
 from edged.sources.pictures import beside
 from edged.stamp import Stamper
+from edged.telemetry import QUIET
 
 NO_FRAME_NS = 5 * 10**9
 SILENT_NS = 10 * 10**9  # before anything has come, where neither `rate` nor `stale_after` says what to expect
@@ -94,8 +95,9 @@ class SerialSource:
 
     async def _read(self, port: SerialPort, push: Callable[[Block], None]) -> None:
         counts, clock, flow, hunt = self.counts, self._clock, self._flow, self._hunt
+        is_midway = await port.is_midway()
         counts.opens += 1
-        self._decoder.reset()
+        self._decoder.reset(is_midway)
         self._stamper.reset()
         self._heard = counts.opened = clock.now()
         hunt.begin(self._heard)
@@ -119,6 +121,8 @@ class SerialSource:
                 if self._state != "running":
                     self._turn("running", "")
                 push(block)
+            elif rejects and all(reject.reason in QUIET for reject in rejects):
+                hunt.begin(arrival)  # good frames, though of another kind
             elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
                 self._turn("no valid frame", hunt.complaint(self._settings))
             if not flow.is_open:

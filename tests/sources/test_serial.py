@@ -326,3 +326,17 @@ def test_a_source_that_may_be_silent_is_not_called_so(run: Callable[..., None]) 
             pty.hang_up()
 
     run(main())
+
+
+async def test_a_line_that_was_under_way_is_no_row() -> None:
+    pty = Pty()
+    pty.write(b"2,-3\n4,5\n")  # the end of 12,-3
+    sensor = Sensor(pty.path)
+    async with sensor.running():
+        await until(lambda: sensor.blocks)
+        pty.write(b"6,7\n")
+        await until(lambda: len(sensor.blocks) == 2)
+        assert sensor.values == [[4, 5], [6, 7]]
+        assert sensor.counts.drops.by_reason == {"partial": 1}
+        assert sensor.counts.balance() == 0
+    pty.hang_up()
