@@ -17,9 +17,10 @@ from edged.clock.clock import Clock
 from edged.config import schema
 from edged.config.parsers import NEVER
 from edged.decode import StreamDecoder
+from edged.decode.propose import propose, shown
 from edged.errors import Retryable
 from edged.records import Block, Reject
-from edged.serialport.port import SerialPort, appeared, find, missing
+from edged.serialport.port import SerialPort, appeared, find, missing, port_name
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
 from edged.sources.pictures import beside
@@ -30,7 +31,8 @@ NO_FRAME_NS = 5 * 10**9
 SILENT_NS = 10 * 10**9  # before anything has come, where neither `rate` nor `stale_after` says what to expect
 SILENT_LEAST_NS = 2 * 10**9
 SILENT_PERIODS = 3
-SHOWN_BYTES = 16
+LOOKED_AT_BYTES = 1024
+"""Of what gave no row: enough to see what would read it."""
 
 
 class SerialSource:
@@ -159,8 +161,8 @@ class _Hunt:
 
     def missed(self, data: bytes, rejects: Sequence[Reject], now: int) -> bool:
         """Takes bytes that made no good row; True when that has gone on for too long."""
-        if len(self._first) < SHOWN_BYTES:
-            self._first = (self._first + data)[:SHOWN_BYTES]
+        if len(self._first) < LOOKED_AT_BYTES:
+            self._first = (self._first + data)[:LOOKED_AT_BYTES]
         self._bytes += len(data)
         for reject in rejects:
             if reject.reason not in ("too_large", "no_frame"):  # these say that no frame was found at all
@@ -169,8 +171,11 @@ class _Hunt:
         return now - self._since >= NO_FRAME_NS
 
     def complaint(self, settings: schema.SerialSource) -> str:
-        shown = f"the first {len(self._first)} bytes: {self._first.hex(' ')}"
+        seen = f"it begins {shown(self._first)}"
+        where = port_name(settings.port)
+        cure = "; ".join(propose(self._first))
+        seen += f"; {cure}" if cure else ""
         if self._last is not None:
-            return f"none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {shown}"
+            return f"{where}: none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {seen}"
         wanted = "line end" if settings.frame.type == "line" else "valid frame"
-        return f"no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {shown}"
+        return f"{where}: no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {seen}"
