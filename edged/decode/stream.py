@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
 
 from edged.decode.checksums import Checksum, nmea_body
-from edged.decode.csv import Csv
+from edged.decode.formats import FORMATS
+from edged.decode.formats import Lines as Decoder
 from edged.decode.frames import FrameScanner, LineFramer, Lines
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
-from edged.decode.text import Text
 from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
-
-BLOBS: dict[str, Callable[[DecodePlan], Csv]] = {"csv": Csv, "text": Text}
-"""Formats whose lines are decoded together."""
 
 
 class StreamDecoder(Protocol):
@@ -42,7 +39,8 @@ class StreamDecoder(Protocol):
 def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     """The decoder of one source's bytes. `plan.frame` None is lines."""
     if plan.frame is None or plan.frame.type == "line":
-        return _BlobLines(plan) if plan.format in BLOBS else _PayloadLines(plan)
+        lines = FORMATS[plan.format].lines
+        return _WholeReads(plan, lines(plan)) if lines is not None else _PayloadLines(plan)
     return _BinaryFrames(plan)
 
 
@@ -71,17 +69,17 @@ class _Lines(ABC):
         """The rows of some whole lines."""
 
 
-class _BlobLines(_Lines):
-    """Lines of csv and text are decoded as one blob."""
+class _WholeReads(_Lines):
+    """Lines of a format that decodes those of one read as one blob."""
 
-    def __init__(self, plan: DecodePlan) -> None:
+    def __init__(self, plan: DecodePlan, decoder: Decoder) -> None:
         super().__init__(plan)
-        self._format = BLOBS[plan.format](plan)
+        self._decoder = decoder
         self._screen = Screen(plan)
 
     def reset(self, is_midway: bool = False) -> None:
         super().reset(is_midway)
-        self._format.reset()
+        self._decoder.reset()
 
     def _decode(self, lines: Lines) -> Rows:
         blob = _normal(lines.blob, self._end)
@@ -91,7 +89,7 @@ class _BlobLines(_Lines):
             good, kept, rejects = _with_nmea(blob[:-1].split(b"\n"))
             blob = b"".join(line + b"\n" for line in good)
         refusals = Refusals(is_one=True)
-        rows = self._screen.rows(self._format.decode_lines(blob, refusals), refusals)
+        rows = self._screen.rows(self._decoder.decode_lines(blob, refusals), refusals)
         found = refusals.records
         if found or rejects:
             if kept is not None:

@@ -29,7 +29,7 @@ from edged.mqtt.connect import Connector, Refusal
 from edged.mqtt.frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.receiver import Receiver
-from edged.mqtt.sender import ENDS_CONNECTION, Backlog, Sender
+from edged.mqtt.sender import ENDS_CONNECTION, Backlog, Granted, Sender
 from edged.mqtt.session import (
     Connected,
     Ended,
@@ -340,7 +340,7 @@ class Link:
                 if self._culprit is not None:
                     reason += f", as it does over a message to {self._culprit}: that is dropped"
                     self._culprit, self._ladders.short_lives = None, 0
-                elif self.sender.is_careful:
+                elif self.sender.suspicion.is_careful:
                     reason += (
                         ", again with messages on their way: they go one at a time, to find the one that the broker does not take"
                     )
@@ -506,7 +506,7 @@ class Link:
         connection.channel.hold(connection.parser.is_behind)
         if connection.parser.is_behind:
             self._loop.call_soon(self._on_rest, connection)
-        has_more = self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
+        has_more = self.ledger.unacked or self.receiver.rest or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
         if has_more or self._waiters or self._is_closing:
             self._flush_soon()
 
@@ -570,8 +570,8 @@ class Link:
                 self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
             except Exception as error:
                 return self._fault(error)
-            if self.sender.pings_due:
-                self._ping(connection)
+            if pings := self.sender.suspicion.take_pings():
+                self._ping(connection, pings)
             if self.sender.unsayable:
                 self._say_unsayable(connection)
         if channel.out:
@@ -585,15 +585,14 @@ class Link:
             self._flush_soon()
         elif self._is_closing and self.sender.is_empty and not self._drained.done():
             self._drained.set_result(None)
-        if ledger.unacked and not self._is_settle_due:
+        if (ledger.unacked or self.receiver.rest) and not self._is_settle_due:
             self._is_settle_due = True
             self._loop.call_later(SETTLE_S, self._look_for_settled)
 
-    def _ping(self, connection: Connection) -> None:
+    def _ping(self, connection: Connection, times: int) -> None:
         """Asks whether the broker has taken what it was sent, and takes silence for a yes after a while."""
-        for _ in range(self.sender.pings_due):
+        for _ in range(times):
             connection.session.ping()
-        self.sender.pings_due = 0
         if connection.patience is not None:
             connection.patience.cancel()
         connection.patience = self._loop.call_later(PATIENCE_S, self._on_answered, connection)
@@ -612,11 +611,11 @@ class Link:
 
     def _look_for_settled(self) -> None:
         self._is_settle_due = False
-        if self.ledger.unacked and self._connection:
+        if (self.ledger.unacked or self.receiver.rest) and self._connection:
             if self.ledger.is_due:
                 self._flush_soon()
             else:
-                if self.receiver.is_careful:
+                if self.receiver.rest:
                     self._loop.call_soon(self._go_on)
                 self._is_settle_due = True
                 self._loop.call_later(SETTLE_S, self._look_for_settled)
@@ -644,8 +643,10 @@ class Link:
         if connection.ended.done():
             return
         lived_s = self._loop.time() - connection.connected_at
-        if lived_s > (CAREFUL_S if self.sender.is_careful else GOOD_SERVICE_S):
+        if lived_s > (CAREFUL_S if self.sender.suspicion.is_careful else GOOD_SERVICE_S):
             self.sender.trust()
+        if lived_s > GOOD_SERVICE_S:
+            self.receiver.trust()
         self._look_for_acks(connection)
         if connection.ended.done():
             return
@@ -672,7 +673,6 @@ class Link:
             connection.owed_since = now
         waited_s = now - connection.owed_since
         if waited_s >= max(UNACKNOWLEDGED_S, 2 * self.settings.keepalive_s):
-            owed = max(1, len(self.sender.in_flight))
             owed = max(1, len(self.sender.in_flight))
             many = f"{owed} messages" if owed > 1 else "1 message"
             reason = (
@@ -715,7 +715,7 @@ class Link:
         connection.connected_at = self._loop.time()
         self.counts.connects += 1
         self.sender.connected(
-            event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain
+            Granted(event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain)
         )
         if self._known is not None:
             wanted = {s.filter for s in settings.subscriptions}
