@@ -19,6 +19,8 @@ import structlog
 from edged.records import Reject
 
 LOG_EVERY_S = 10.0
+QUIET = frozenset({"other", "partial"})
+"""Reasons that are nobody's concern: a message that is not meant, the rest of a line that was under way."""
 INTERNAL_ERROR = "internal_error"
 """The reason of a drop that is a fault of ours."""
 
@@ -149,11 +151,12 @@ class Drops:
         self._last[reason] = now
         if more := self._unsaid.pop(reason, 0):
             details["more_since"] = more
-        self._log.warning("dropped", where=self._name, reason=reason, count=times, **details)
+        log = self._log.debug if reason in QUIET else self._log.warning
+        log("dropped", where=self._name, reason=reason, count=times, **details)
 
     def note(self, reason: str, times: int, detail: str = "", now: float | None = None) -> None:
         """Something was lost that is counted elsewhere."""
-        if self._came is None or reason == "overflow" or not times:
+        if self._came is None or reason == "overflow" or reason in QUIET or not times:
             return
         now = self._now() if now is None else now
         losses = self.losses

@@ -27,7 +27,7 @@ from edged.sources.flow import Flow
 from edged.sources.replay import ReplaySource as Replay
 from edged.stamp import KeyTable, Stamper
 
-CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "serial").glob("*/input.bin"))
+CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "serial").glob("*/expected.txt"))
 GARBAGE = bytes.fromhex("00 13 f5 9c 07") + b"~?x"
 
 

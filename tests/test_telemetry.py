@@ -114,3 +114,12 @@ def test_the_publish_ledger() -> None:
 @pytest.fixture(autouse=True)
 def _no_cached_loggers() -> None:
     structlog.reset_defaults()
+
+
+def test_what_is_not_meant_is_counted_and_not_logged() -> None:
+    drops = Drops("source.gps", lambda: 0.0, lambda: 0)
+    with capture_logs() as logs:
+        drops.add_rejects([Reject("other", 'kind = "GPGSV"', times=6), Reject("partial", "the end of a line")])
+    assert drops.by_reason == {"other": 6, "partial": 1}
+    assert {one["log_level"] for one in logs} == {"debug"}
+    assert drops.losses is None

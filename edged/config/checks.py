@@ -16,6 +16,7 @@ import msgspec
 from edged.config.convert import Finish, Rule
 from edged.config.files import read_small
 from edged.config.parsers import STAND_INS, path_of_name
+from edged.config.patterns import groups_of
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
     Batch,
@@ -50,10 +51,10 @@ from edged.topics import parse_filter
 Raw = Mapping[str, Any]
 Wrong = Iterator["tuple[str, str] | tuple[str, str, str]"]
 
-INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base")
 """Keys of `decode` that stand for those of every field that does not say its own."""
 
-PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values")
+PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base")
 """Keys of a field that not every format has."""
 
 
@@ -213,6 +214,41 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
         yield "fields", 'expected a field that is not "_", found none'
 
 
+def text_fields(table: Decode, raw: Raw) -> Wrong:
+    """Fields of text stand behind labels, or are groups of a pattern."""
+    if table.format != "text":
+        return
+    groups = groups_of(table.pattern) if table.pattern is not None else None
+    if groups is None and not table.fields:
+        yield "fields", 'required: the values, such as { name = "t", after = "T" }; or a pattern with named groups', "table"
+    fields = raw.get("fields", [])
+    for i, (spec, one) in enumerate(zip(table.fields, fields if isinstance(fields, list) else [fields], strict=True)):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        if spec.name == "_":
+            yield at, '"_" skips a column; text has none: leave the field out'
+        elif groups is not None and spec.name not in groups:
+            yield at, f"expected a group of decode.pattern, {found_among(spec.name, groups)}"
+        if spec.shape or table.shape:
+            yield f"{at}.shape", 'has no effect with format = "text"; name each number as a field of its own', "key"
+        if groups is not None and isinstance(one, dict) and "after" in one:
+            yield f"{at}.after", "has no effect with decode.pattern, whose groups are the fields", "key"
+
+
+def decimals(table: Decode, raw: Raw) -> Wrong:
+    if table.format == "csv" and table.decimal == table.separator:
+        yield "decimal", 'expected another character than the separator, found ","; write separator = ";" or "\\t"'
+
+
+def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
+    """What `where` names must be there to be judged."""
+    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    known = [] if table.decode.format == "raw" else _declared(table.decode)
+    for name in table.where or ():
+        if known is not None and name not in captures and name not in known:
+            wanted = "a field of decode.fields or a capture of topic" if captures else "a field of decode.fields"
+            yield f"where.{name}", f"expected {wanted}, {found_among(name, [*captures, *known])}", "key"
+
+
 def picture(table: Decode, raw: Raw) -> Wrong:
     """A picture is one field, and its pixels are no values to be scaled or judged."""
     if not FORMATS[table.format].is_of_pictures:
@@ -253,6 +289,9 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
     kind = FORMATS[table.format]
     if not specs and kind.default_field:
         specs, given = (FieldSpec(name=kind.default_field),), [{}]
+    elif not specs and table.pattern is not None:
+        specs = [FieldSpec(name=name) for name in groups_of(table.pattern)]
+        given = [{}] * len(specs)
     filled = []
     for spec, one in zip(specs, given, strict=True):
         own = one if isinstance(one, dict) else {}
@@ -310,6 +349,8 @@ def _declared(decode: Decode) -> list[str] | None:
         return None
     if kind.is_of_pictures:
         return []
+    if decode.pattern is not None:
+        return list(groups_of(decode.pattern))
     return [spec.name for spec in decode.fields if spec.name != "_"]
 
 
@@ -493,11 +534,14 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "fields", "dtype", "endian"), byte_order),
         Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
         Rule(("format", "fields"), picture),
+        Rule(("format", "fields", "pattern", "shape"), text_fields),
+        Rule(("format", "decimal", "separator"), decimals),
     ),
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
         Rule(("decode", "carry"), carried),
         Rule(("decode", "on_bad"), picture_source),
+        Rule(("decode", "where", "topic"), conditions_of_where),
     ),
     MqttSource: (Rule(("topic",), mqtt_topics),),
     SerialSource: (

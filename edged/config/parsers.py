@@ -19,6 +19,7 @@ import msgspec
 
 from edged.config.files import read_small
 from edged.config.markers import OpenMarker, marker, plain_bytes
+from edged.config.patterns import checked_pattern
 from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
 from edged.config.words import nearest, quoted, shown
 from edged.topics import parse_filter, parse_template
@@ -491,6 +492,24 @@ def option(raw: object, _: Surroundings) -> bool | int | float | str:
     raise ValueError(f"expected a number, a text, true or false, found {shown(raw)}")
 
 
+def one_of(raw: object, _: Surroundings) -> bool | int | float | str:
+    """A value that a member, column or capture may equal."""
+    if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
+        return raw
+    found = "a table; ranges are valid = [low, high] of the field" if isinstance(raw, dict) else shown(raw)
+    raise ValueError(f"expected a string, number, true or false, or a list of them, found {found}")
+
+
+def label(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str) or "\n" in raw:
+        raise ValueError(f'expected the text before a value, such as "T" or "Humidity", found {shown(raw)}')
+    return raw
+
+
+def pattern(raw: object, around: Surroundings) -> str:
+    return checked_pattern(text(raw, around))
+
+
 def constant(raw: object, _: Surroundings) -> Any:
     """A number, or lists of numbers as deep as the model's input; lists become tuples."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
@@ -621,6 +640,9 @@ DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
+OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
+Label = Annotated[str, Value("text", label)]
+Pattern = Annotated[str, Value("pattern", pattern)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
 Constant = Annotated[Any, Value("number, list", constant)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]

@@ -33,12 +33,15 @@ from edged.config.parsers import (
     Function,
     Index,
     Keepalive,
+    Label,
     Marker,
     Name,
     Number,
     Numbers,
+    OneOf,
     Option,
     Packet,
+    Pattern,
     Period,
     PictureSize,
     PlainBytes,
@@ -384,6 +387,15 @@ class FieldSpec(Table, frozen=True, kw_only=True):
         Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
     ]
     path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
+    after: Annotated[
+        Label | None,
+        Key(
+            "the label that stands before it, then any of `:`, `=` and blanks; no letter or digit stands before the label; "
+            '`""`: the first number of the line: text without `pattern`',
+            default="`name`",
+        ),
+    ] = None
+    base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text")] = 10
     dtype: Annotated[WireType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
     endian: Annotated[
         Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
@@ -395,7 +407,7 @@ class FieldSpec(Table, frozen=True, kw_only=True):
     valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
     values: Annotated[
         dict[str, Number] | None,
-        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, json, msgpack"),
+        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack"),
     ] = None
     shape: Annotated[
         Annotated[tuple[Count, ...], Several()],
@@ -419,15 +431,18 @@ class Decode(Table, frozen=True, kw_only=True):
     TYPE = "format"
     format: Annotated[
         FormatName,
-        Key("how a payload or frame is written; image: a JPEG or PNG, needs `edged[image]`"),
+        Key(
+            "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
+            "image: a JPEG or PNG, needs `edged[image]`"
+        ),
     ]
     fields: Annotated[
         Annotated[tuple[FieldSpec, ...], Several(1)],
         Key(
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
-            'raw: one row after another; image: what the picture is called. `"_"` skips',
-            default='raw: `"value"`, image: `"image"`, else required',
-            required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field),
+            'text: in any order; raw: one row after another; image: what the picture is called. `"_"` skips',
+            default='raw: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
+            required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field and not kind.is_by_pattern),
         ),
     ] = ()
     time: Annotated[
@@ -441,7 +456,29 @@ class Decode(Table, frozen=True, kw_only=True):
     header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=formats.with_key("header"))] = (
         False
     )
-    separator: Annotated[Text, Key("between two columns", only=formats.with_key("separator"))] = ","
+    separator: Annotated[
+        Text,
+        Key(
+            'between two columns; `" "`: a run of blanks or tabs. A cell may stand in double quotes',
+            only=formats.with_key("separator"),
+        ),
+    ] = ","
+    pattern: Annotated[
+        Pattern | None,
+        Key(
+            "a regular expression with named groups, `(?P<kg>[+-] *[\\d.]+)kg`, searched once in each line; what it does "
+            "not match counts as `other`",
+            default="`after` of each field",
+            only=formats.with_key("pattern"),
+        ),
+    ] = None
+    decimal: Annotated[
+        Literal[".", ","], Key("what stands before the decimals of a number", only=formats.with_key("decimal"))
+    ] = "."
+    base: Annotated[
+        Literal[10, 16] | None,
+        Key("of every field that does not say its own", only=formats.with_key("base")),
+    ] = None
     endian: Annotated[
         Literal["little", "big", "cdab", "badc"],
         Key("byte order, as meters name it: big is abcd, little dcba; cdab: words swapped", only=formats.with_key("endian")),
@@ -500,6 +537,15 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             "what separates the sensors of this stream: captures, or fields of the payload. Each key has its own windows, "
             "state and filters",
             default="all captures of `topic`, else none",
+        ),
+    ] = None
+    where: Annotated[
+        dict[str, Annotated[tuple[OneOf, ...], Several(1)]] | None,
+        Key(
+            'only messages whose field, column, member or capture equals this, or one of these: `{ kind = ["GPGGA", "GNGGA"] }`. '
+            "Texts, numbers, true and false; judged before columns and values. All others count as `other` and are not logged. "
+            "What it names is no input of the model",
+            default="all messages",
         ),
     ] = None
     max_keys: Annotated[
@@ -598,6 +644,7 @@ class MadeSource(Source, frozen=True, kw_only=True):
     decode: ClassVar[None] = None
     key: ClassVar[tuple[str, ...]] = ()
     carry: ClassVar[tuple[str, ...]] = ()
+    where: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

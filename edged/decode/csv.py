@@ -20,10 +20,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.cells import HELD, closed_signs, one_blank, unquoted
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_text
 from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
+from edged.decode.where import Condition, refuse_others
 from edged.errors import Problem
 from edged.records import Reject
 
@@ -34,18 +36,31 @@ _FEW_LINES = 32
 """So few lines are looked at one by one as soon as something is off."""
 
 _FLOATS = msgspec.json.Decoder(list[float])
-_NUMBER = re.compile(rb"[ \t]*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
+_NUMBER = re.compile(rb"[ \t]*([+-][ \t]*)?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
+_HEX = re.compile(rb"[ \t]*[+-]?(0[xX])?[0-9a-fA-F]+[ \t]*")
+_HEX_DIGITS = b"0123456789abcdefABCDEF"
+_HEX_VALUES = np.full(256, 16, np.uint8)
+_HEX_VALUES[list(_HEX_DIGITS)] = [int(chr(digit), 16) for digit in _HEX_DIGITS]
+_MOST_HEX_DIGITS = 13
+_POINTS = bytes.maketrans(b",.", b".,")
+"""Of numbers with a decimal comma. A point becomes a comma, which no number has then."""
+_MOST_JUDGED = 1024
+_NUMBER_BYTES = b"0123456789+-.eE "
 _NOT_FINITE = re.compile(rb"[ \t]*[+-]?(nan|inf|infinity)[ \t]*", re.IGNORECASE)
 
 
 class _Layout(NamedTuple):
-    """Which column is what. `value_columns[j]` is the column of number j of a row; `is_plain`: they are all, in order."""
+    """Which column is what. `value_columns[j]` is the column of number j of a row; `is_plain`: they are all, in order.
+
+    `conditions`: what `where` wants, the base of its numbers, and what finds its cell in each line, `""` where there is none.
+    """
 
     columns: int
     value_columns: tuple[int, ...]
     value_fields: tuple[FieldPlan, ...]
     time_column: int | None
     key_columns: tuple[int, ...]
+    conditions: tuple[tuple[Condition, int, re.Pattern[bytes]], ...]
     is_plain: bool
 
 
@@ -55,13 +70,16 @@ class Csv:
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
         self._separator = plan.separator.encode()
-        self._number_bytes = b"0123456789+-.eE" + (b" " if self._separator != b" " else b"")
+        self._has_commas = plan.decimal == ","
+        self._number_bytes = b"0123456789+-eE" + plan.decimal.encode() + (b" " if self._separator != b" " else b"")
         self._other_bytes = bytes(sorted(set(range(256)) - set(self._separator + b"\n")))
         self._time_format = plan.time_format or ""
+        self._wanted = {field.name: field for field in plan.fields if field.name != "_"}
         self._layout = None if plan.header else self._declared()
         self._wants_header = plan.header
-        self._wanted = {field.name: field for field in plan.fields if field.name != "_"}
         self._named = [name.encode() for name in self._wanted]
+        self._is_any_hex = any(field.base == 16 for field in plan.value_fields)
+        self._judged: dict[tuple[int, bytes], str] = {}
         self._texts = [constant_texts(field) for field in plan.value_fields for _ in range(field.count)]
 
     def reset(self) -> None:
@@ -82,7 +100,7 @@ class Csv:
                 refusals.add(Reject("too_many_rows", f"{len(part)} lines: {TOO_MANY_ROWS}", payload=index))
             elif self._plan.header:
                 self._wants_header, self._layout = True, None
-                tables.append(self._decode(_Text(body + b"\n", refusals, part, [index] * len(part))))
+                tables.append(self._decode(LineBlock(body + b"\n", refusals, part, [index] * len(part))))
             else:
                 lines += part
                 owners += [index] * len(part)
@@ -91,14 +109,17 @@ class Csv:
         if not lines:
             return self._empty()
         is_one_each = owners == list(range(len(payloads)))
-        return self._decode(_Text(b"\n".join(lines) + b"\n", refusals, lines, None if is_one_each else owners))
+        return self._decode(LineBlock(b"\n".join(lines) + b"\n", refusals, lines, None if is_one_each else owners))
 
     def decode_lines(self, blob: bytes, refusals: Refusals) -> Table:
         """Complete lines, each ended by one line feed. `origin` and `payload` count lines."""
-        return self._decode(_Text(blob, refusals))
+        return self._decode(LineBlock(blob, refusals))
 
-    def _decode(self, text: _Text) -> Table:
+    def _decode(self, text: LineBlock) -> Table:
+        text.simplify(self._simple(text.blob))
         begin = self._skip_header(text) if self._wants_header else 0
+        if self._layout is not None and self._layout.conditions and begin < text.count:
+            text, begin = self._meant(text, self._layout, begin)
         if self._layout is None or begin == text.count:
             return self._empty()
         table = self._table(text, self._layout, begin)
@@ -107,11 +128,44 @@ class Csv:
             table.origin = np.array(text.owners, np.int32)[origin]
         return table
 
+    def _simple(self, blob: bytes) -> bytes:
+        """The same lines with plain cells."""
+        blob = unquoted(blob, self._separator)
+        return one_blank(blob) if self._separator == b" " else blob
+
+    def _meant(self, text: LineBlock, layout: _Layout, begin: int) -> tuple[LineBlock, int]:
+        """The lines that `where` means, and where they begin; the others are refused."""
+        blob = text.blob if not begin else b"".join(line + b"\n" for line in text.lines[begin:])
+        others: dict[int, str] = {}
+        for at, (condition, base, finder) in enumerate(layout.conditions):
+            cells = finder.findall(blob)
+            reasons = {cell: self._judge(at, condition, base, cell) for cell in set(cells)}
+            if any(reasons.values()):
+                for i, cell in enumerate(cells):
+                    if reasons[cell]:
+                        others.setdefault(i + begin, reasons[cell])
+        if not others:
+            return text, begin
+        which = sorted(others)
+        refuse_others(text.refusals, text.payloads(which), [others[i] for i in which])
+        return text.only([i for i in range(begin, text.count) if i not in others]), 0
+
+    def _judge(self, at: int, condition: Condition, base: int, cell: bytes) -> str:
+        """Why a line with this cell is another one; empty when it is meant. Remembered, since a port has few kinds of lines."""
+        reason = self._judged.get((at, cell))
+        if reason is None:
+            if len(self._judged) >= _MOST_JUDGED:
+                self._judged.clear()
+            found = cell.replace(HELD, self._separator).decode("utf-8", "replace").strip()
+            reason = "" if condition.fits_text(found, base) else condition.other(found)
+            self._judged[at, cell] = reason
+        return reason
+
     def _empty(self) -> Table:
         times = np.empty(0, np.int64) if self._time_format else None
         return Table(np.empty((0, len(self._texts))), times, [] if self._plan.key_fields else None, np.empty(0, np.int32))
 
-    def _table(self, text: _Text, layout: _Layout, begin: int) -> Table:
+    def _table(self, text: LineBlock, layout: _Layout, begin: int) -> Table:
         """All lines at once if nothing is off. Else without those of the wrong number of columns, and the others in runs: a bad
         line slows down few others, and after it the runs grow again."""
         blob = text.blob if not begin else b"".join(line + b"\n" for line in text.lines[begin:])
@@ -138,7 +192,7 @@ class Csv:
             tables.append(self._line_by_line(text, layout, careful))
         return _joined(tables, len(layout.value_columns))
 
-    def _of_the_right_width(self, text: _Text, layout: _Layout, begin: int) -> list[int]:
+    def _of_the_right_width(self, text: LineBlock, layout: _Layout, begin: int) -> list[int]:
         """The lines that have as many columns as they must; refuses the others."""
         lines, separator, wanted = text.lines, self._separator, layout.columns - 1
         found = [line.count(separator) for line in lines]
@@ -160,12 +214,16 @@ class Csv:
         """Every column is a number and nothing is off."""
         if (
             layout.key_columns
+            or self._is_any_hex
             or blob.translate(None, self._number_bytes) != (self._separator * (layout.columns - 1) + b"\n") * count
         ):
             return None
+        blob = closed_signs(blob)
+        if self._has_commas:
+            blob = blob.translate(_POINTS)
         if self._separator != b",":
             blob = blob.replace(self._separator, b",")
-        numbers = _parse(blob.replace(b"\n", b",") + b"0")
+        numbers = parse_numbers(blob.replace(b"\n", b",") + b"0")
         if numbers is None:
             return None
         matrix = numbers[:-1].reshape(count, layout.columns)
@@ -180,35 +238,59 @@ class Csv:
         """Some columns are texts: each column is converted as a whole, if nothing is off."""
         if blob.translate(None, self._other_bytes) != (self._separator * (layout.columns - 1) + b"\n") * count:
             return None
-        cells = blob[:-1].replace(b"\n", self._separator).split(self._separator)
+        return self._of_cells(blob[:-1].replace(b"\n", self._separator).split(self._separator), layout, count)
+
+    def _of_cells(self, cells: list[bytes], layout: _Layout, count: int) -> Table | None:
         text = bytearray()
+        hexes: dict[int, NDArray[np.float64]] = {}
         for j, column in enumerate(layout.value_columns):
             part = cells[column :: layout.columns]
-            if layout.value_fields[j].values is not None:
+            field = layout.value_fields[j]
+            if field.base == 16:
+                found = _hexes(part)
+                if found is None:
+                    return None
+                hexes[j] = found
+                part = [b"0"] * count
+            elif field.values is not None:
                 texts = self._texts[j]
-                part = [b"%r" % texts[cell] if cell in texts else cell for cell in part]
+                part = [b"%r" % texts[cell] if cell in texts else self._with_point(cell) for cell in part]
+            elif self._has_commas:
+                part = b"\n".join(part).translate(_POINTS).split(b"\n")
             text += b",".join(part)
             text += b","
-        if text.translate(None, self._number_bytes) != b"," * (count * len(layout.value_columns)):
+        if text.translate(None, _NUMBER_BYTES) != b"," * (count * len(layout.value_columns)):
             return None
-        numbers = _parse(bytes(text) + b"0")
+        numbers = parse_numbers(closed_signs(bytes(text)) + b"0")
         if numbers is None:
             return None
         try:
             times = self._times(cells[layout.time_column :: layout.columns]) if layout.time_column is not None else None
             keys = [
-                tuple(map(key_of_bytes, row))
-                for row in zip(*(cells[k :: layout.columns] for k in layout.key_columns), strict=True)
+                tuple(map(self._key, row)) for row in zip(*(cells[k :: layout.columns] for k in layout.key_columns), strict=True)
             ]
         except (BadTime, BadPayload, UnicodeDecodeError):
             return None
-        matrix = np.ascontiguousarray(numbers[:-1].reshape(len(layout.value_columns), count).T)
+        matrix = np.array(numbers[:-1].reshape(len(layout.value_columns), count).T, order="C")
+        for j, column_of_hex in hexes.items():
+            matrix[:, j] = column_of_hex
         return Table(matrix, times, keys if layout.key_columns else None)
 
     def _times(self, cells: list[bytes]) -> NDArray[np.int64]:
-        return np.array([ns_of_text(cell.decode(), self._time_format) for cell in cells], np.int64)
+        return np.array([self._time(cell) for cell in cells], np.int64)
 
-    def _line_by_line(self, text: _Text, layout: _Layout, which: list[int]) -> Table:
+    def _time(self, cell: bytes) -> int:
+        if self._has_commas and self._time_format != "rfc3339":
+            cell = cell.translate(_POINTS)
+        return ns_of_text(cell.replace(HELD, self._separator).decode(), self._time_format)
+
+    def _key(self, cell: bytes) -> str:
+        return key_of_bytes(cell.replace(HELD, self._separator) if HELD in cell else cell)
+
+    def _with_point(self, cell: bytes) -> bytes:
+        return cell.translate(_POINTS) if self._has_commas else cell
+
+    def _line_by_line(self, text: LineBlock, layout: _Layout, which: list[int]) -> Table:
         """The careful path: the good ones of these lines, and why each of the others is none."""
         numbers: list[float] = []
         absent: list[bool] = []
@@ -220,9 +302,9 @@ class Csv:
             cells = text.lines[index].split(self._separator)
             try:
                 row = [self._number(j, cells[column], layout) for j, column in columns]
-                key = tuple([key_of_bytes(cells[column]) for column in key_columns]) if key_columns else ()
+                key = tuple([self._key(cells[column]) for column in key_columns]) if key_columns else ()
                 if time_column is not None:
-                    times.append(ns_of_text(cells[time_column].decode("utf-8", "replace"), self._time_format))
+                    times.append(self._time(cells[time_column].decode("utf-8", "replace").encode()))
             except (BadPayload, BadTime) as bad:
                 text.refusals.add(text.reject(bad.reason, bad.detail, index))
                 continue
@@ -249,11 +331,14 @@ class Csv:
         stripped = cell.strip(b" \t")
         if stripped in self._texts[j]:
             return self._texts[j][stripped]
-        if _NUMBER.fullmatch(cell) is not None:
-            return float(cell)
+        field = layout.value_fields[j]
+        if field.base == 16 and _HEX.fullmatch(cell) is not None:
+            return _float_of(int(cell, 16))
+        number = self._with_point(cell)
+        if field.base == 10 and _NUMBER.fullmatch(number) is not None:
+            return float(number.translate(None, b" \t"))
         if not stripped or _NOT_FINITE.fullmatch(cell) is not None:
             return float(stripped or b"nan")
-        field = layout.value_fields[j]
         try:
             shown = cell.decode()
         except UnicodeDecodeError:
@@ -279,10 +364,13 @@ class Csv:
             tuple(field for _, _, field in values),
             None if time is None else names.index(time),
             tuple(names.index(name) for name in self._plan.key_fields),
+            tuple(
+                (one, self._wanted[one.name].base, _finder(self._separator, names.index(one.name))) for one in self._plan.where
+            ),
             [at for _, at, _ in values] == list(range(len(columns))),
         )
 
-    def _skip_header(self, text: _Text) -> int:
+    def _skip_header(self, text: LineBlock) -> int:
         """Takes the columns from the first line that names every field; the number of lines up to there. Before any was seen, the
         others are refused; the columns may be known from before, and then the first line may be none."""
         index = 0
@@ -318,7 +406,7 @@ class Csv:
         return f'"{name}" is not in the header: {", ".join(found)[:200]}{hint}'
 
 
-class _Text:
+class LineBlock:
     """Lines: together, each ended by a line feed, and one by one once that is asked for. `owners[i]` is the payload of line i;
     None: each is one."""
 
@@ -330,6 +418,22 @@ class _Text:
         self.owners = owners
         self.count = blob.count(b"\n") if lines is None else len(lines)
         self._lines = lines
+        self._shown = lines
+
+    def simplify(self, blob: bytes) -> None:
+        """The same lines in another form; what is refused is shown as it came."""
+        if blob is not self.blob:
+            self.blob, self._lines = blob, None
+
+    def renewed(self, lines: list[bytes], which: list[int]) -> LineBlock:
+        """New lines made of those numbered `which`; what is refused is shown as it came."""
+        some = LineBlock(b"\n".join(lines) + b"\n", self.refusals, lines, self.payloads(which))
+        some._shown = None if self._shown is None else [self._shown[i] for i in which]
+        return some
+
+    def only(self, which: list[int]) -> LineBlock:
+        """These lines by themselves."""
+        return self.renewed([self.lines[i] for i in which], which)
 
     @property
     def lines(self) -> list[bytes]:
@@ -342,18 +446,49 @@ class _Text:
 
     def reject(self, reason: str, detail: str, index: int) -> Reject:
         """Where there are owners with the line, and its place in its payload."""
-        if self.owners is None or not self.refusals.says(reason, self.owners[index]):
-            return Reject(reason, detail, payload=index if self.owners is None else self.owners[index])
-        owner = self.owners[index]
-        start = sum(len(line) + 1 for line in self.lines[bisect_left(self.owners, owner) : index])
-        return Reject(reason, detail, self.lines[index][:64], start, owner)
+        owner = index if self.owners is None else self.owners[index]
+        if self.owners is None or self._shown is None or self.refusals.is_one or not self.refusals.says(reason, owner):
+            return Reject(reason, detail, payload=owner)
+        start = sum(len(line) + 1 for line in self._shown[bisect_left(self.owners, owner) : index])
+        return Reject(reason, detail, self._shown[index][:64], start, owner)
 
 
-def _parse(text: bytes) -> NDArray[np.float64] | None:
+def _finder(separator: bytes, column: int) -> re.Pattern[bytes]:
+    """Finds in each line its cell of one column."""
+    other = re.escape(separator)
+    return re.compile(rb"(?:(?:[^\n%b]*%b){%d}([^\n%b]*))?[^\n]*\n" % (other, other, column, other))
+
+
+def _hexes(cells: list[bytes]) -> NDArray[np.float64] | None:
+    """Numbers in hexadecimal; None when one is none, or has a sign, blanks or more digits than a float can be sure of."""
+    text = (b"," + b",".join(cells)).replace(b",0x", b",").replace(b",0X", b",") + b","
+    if text.translate(None, _HEX_DIGITS + b","):
+        return None
+    places = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(places == ord(","))
+    sizes = np.diff(ends) - 1
+    if sizes.min() < 1 or sizes.max() > _MOST_HEX_DIGITS:
+        return None
+    values, numbers = _HEX_VALUES[places], np.zeros(len(cells))
+    for digit in range(int(sizes.max())):
+        numbers += np.where(sizes > digit, values[ends[1:] - 1 - digit], 0) * 16.0**digit
+    return numbers
+
+
+def _float_of(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
+
+
+def parse_numbers(text: bytes) -> NDArray[np.float64] | None:
     """Numbers with commas between them; None when one is none. Only called when no other character is in it."""
+    if b"+" in text and b"+-" not in text and b"++" not in text:
+        text = text.removeprefix(b"+").replace(b",+", b",")
     try:
         numbers = _FLOATS.decode(b"[%b]" % text)
-    except msgspec.DecodeError:  # JSON knows no "+1", "007", ".5", "5." and no 1e999
+    except msgspec.DecodeError:  # JSON knows no "007", ".5", "5." and no 1e999
         try:
             numbers = list(map(float, text.split(b",")))
         except ValueError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from edged.decode import csv, json, struct
+from edged.decode import csv, json, struct, text
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
@@ -70,6 +70,7 @@ class Format:
     max_bytes: int | None = None
     is_binary: bool = False
     is_records: bool = False
+    is_by_pattern: bool = False
     tree: Any = None
     misfits: Misfits = _none
     sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
@@ -88,11 +89,19 @@ _OF_NUMBERS = ("time", "scale", "offset", "unit", "valid", "shape")
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
-        keys=(*_OF_NUMBERS, "header", "separator"),
+        keys=(*_OF_NUMBERS, "header", "separator", "decimal", "base"),
         numbers=csv.Csv,
         lines=csv.Csv,
-        field_keys=("values",),
+        field_keys=("values", "base"),
         misfits=csv.misfits,
+        sample_bytes=csv.line_bytes,
+    ),
+    "text": Format(
+        keys=(*_OF_NUMBERS, "pattern", "decimal", "base"),
+        numbers=text.Text,
+        lines=text.Text,
+        field_keys=("values", "after", "base"),
+        is_by_pattern=True,
         sample_bytes=csv.line_bytes,
     ),
     "json": Format(

@@ -57,15 +57,17 @@ class LineFramer:
         self._tail = bytearray()
         self._position = 0  # of the first byte of the tail
         self._is_skipping = False
+        self._is_midway = False
 
     @property
     def pending(self) -> int:
         return len(self._tail)
 
-    def reset(self) -> None:
+    def reset(self, is_midway: bool = False) -> None:
+        """`is_midway`: what comes up to the first terminator is the rest of a line, and may look like a whole one."""
         self._tail.clear()
         self._position = 0
-        self._is_skipping = False
+        self._is_skipping = self._is_midway = is_midway
 
     def feed(self, data: bytes) -> tuple[list[Lines], list[Reject]]:
         """The lines that `data` completes, and a Reject for each that was too long."""
@@ -79,12 +81,17 @@ class LineFramer:
         start = self._position
         blob = data[:cut]
         self._position += cut
+        partial: list[Reject] = []
         if self._is_skipping:
             first = blob.find(self._end) + len(self._end)
+            if self._is_midway:
+                partial.append(
+                    Reject("partial", "the end of a line that began before the port was opened", blob[:first][:64], start)
+                )
             blob, start = blob[first:], start + first
-            self._is_skipping = False
+            self._is_skipping = self._is_midway = False
         lines, rejects = self._split_large(blob, start)
-        return lines, rejects + self._keep(data[cut:])
+        return lines, partial + rejects + self._keep(data[cut:])
 
     def _keep(self, tail: bytes) -> list[Reject]:
         """Hold what may become a line. With a CR and part of a terminator it may be a little longer than one."""
@@ -206,7 +213,8 @@ class FrameScanner:
     def pending(self) -> int:
         return len(self._buffer)
 
-    def reset(self) -> None:
+    def reset(self, is_midway: bool = False) -> None:
+        """`is_midway` says nothing: where a frame begins is always searched for."""
         self._buffer = b""
         self._position = self._counted_to = 0
         self._is_lost = self._has_begun = False

@@ -23,6 +23,7 @@ from edged.decode.plan import DecodePlan, FieldPlan, PathParts
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
+from edged.decode.where import refuse_others
 from edged.records import Reject
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """Arrays and objects within each other."""
 
+_ANY = str | int | float | bool | None
+_SCALAR = (str, int, float, bool, type(None))
 _ABSENT = None
 """What a path leads to when it leads nowhere: the same as null."""
 
@@ -87,6 +90,9 @@ class Tree:
             others.append((self._time.path, msgspec.Raw))
         self._read = _reader(decoder, wanted + others) if all(kind is not None for _, kind in wanted) else None
         self._read_time = _reader(decoder, others[-1:]) if self._time is not None else None
+        self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
+        # what is another one may hold anything there: read as it is, and from an odd message not at all
+        self._read_conditions = _reader(decoder, [(path, _ANY) for _, path in self._conditions]) if self._conditions else None
         self._is_scalar = all(field.values is None and not field.shape for field in self._values)
         self._has_more = bool(others)
         self._pack = struct.Struct(f"{plan.width}d").pack  # a message at a time: floats that die young cost half
@@ -101,6 +107,9 @@ class Tree:
                     payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
                 ):
                     _check(payload)
+                if self._conditions and (reason := self._other(payload)):
+                    refuse_others(refusals, [index], [reason])
+                    continue
                 if read is None or not self._take(read, rows, index, payload):
                     self._walk(rows, index, payload)
             except (BadPayload, BadTime) as bad:
@@ -117,6 +126,27 @@ class Tree:
             None if rows.origin == list(range(len(payloads))) else np.array(rows.origin, np.int32),
             absent,
         )
+
+    def _other(self, payload: bytes) -> str:
+        """Why a message is another one; empty when it is meant, or cannot be read, which is for others to say."""
+        try:
+            if self._read_conditions is not None:
+                found = self._read_conditions(payload)
+            else:
+                tree = self._untyped.decode(payload)
+                found = tuple(_find(tree, path) for _, path in self._conditions)
+        except msgspec.ValidationError:
+            try:
+                tree = self._untyped.decode(payload)
+            except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+                return ""
+            found = tuple(_find(tree, path) for _, path in self._conditions)
+        except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+            return ""
+        for (condition, _), value in zip(self._conditions, found, strict=True):
+            if not condition.fits(value):
+                return condition.other(value if isinstance(value, _SCALAR) else _kind(value))
+        return ""
 
     def _take(self, read: Callable[[bytes], Any], rows: _Rows, index: int, payload: bytes) -> bool:
         """The quick way; False when the message does not fit the type."""

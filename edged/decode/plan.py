@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edged.decode.resize import View
+from edged.decode.where import Condition
 from edged.decode.wire import Wire
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ PathParts = tuple["str | int", ...]
 
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
-    """One field on the wire. Columns `start:stop` of a row are its values; both are -1 for a time, a key and `_`."""
+    """One field on the wire. Columns `start:stop` of a row are its values; both are -1 for a time, a key, what `where` names and
+    `_`."""
 
     name: str
     path: PathParts
@@ -34,6 +36,8 @@ class FieldPlan:
     stop: int = -1
     wire: Wire | None = None
     """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
+    after: str = ""
+    base: int = 10
 
     @property
     def count(self) -> int:
@@ -60,6 +64,9 @@ class DecodePlan:
     on_bad: str = "drop"
     header: bool = False
     separator: str = ","
+    pattern: str | None = None
+    decimal: str = "."
+    where: tuple[Condition, ...] = ()
     endian: str = "little"
     rest: str = "refuse"
     max_bytes: int = 4096

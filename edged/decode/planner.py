@@ -17,6 +17,7 @@ from edged.config.parsers import path_of_name
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.resize import View
+from edged.decode.where import Condition
 from edged.decode.wire import wire_of
 from edged.errors import Problem
 
@@ -35,17 +36,20 @@ def plan_decode(
     max_keys: int = 256,
     carry: Sequence[str] = (),
     views: Sequence[View] = (),
+    where: tuple[Condition, ...] = (),
 ) -> DecodePlan | list[Problem]:
     """The plan, or every problem of it, with paths below the source (`decode.fields[2].dtype`).
 
-    `key_fields` are the names in `key` that are no topic captures. `dtype` is that of the rows: float32 or float64.
-    `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures are brought to.
+    `key_fields` are the names in `key` that are no topic captures, `where` the conditions on what is none. `dtype` is that of
+    the rows: float32 or float64. `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures
+    are brought to.
     """
     kind = FORMATS[decode.format]
     if kind.is_of_pictures:
         return _plan_pictures(decode, max_bytes, frame, checksum, max_keys, views)
     time_field = decode.time.field if decode.time is not None else None
-    named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields]))
+    conditions = [condition.name for condition in where]
+    named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields, *conditions]))
     fields: list[FieldPlan] = []
     width = 0
     for spec in decode.fields:
@@ -53,7 +57,8 @@ def plan_decode(
         fields.append(_plan_field(decode, spec, width if is_value else None))
         width += fields[-1].count if is_value else 0
     declared = {field.name for field in fields}
-    fields += [FieldPlan(name, path_of_name(name)) for name in named if name not in declared]
+    base = decode.base or 10
+    fields += [FieldPlan(name, path_of_name(name), after=name, base=base) for name in named if name not in declared]
     problems = [*_no_values(width), *kind.misfits(decode, fields)]
     if problems:
         return problems
@@ -69,6 +74,9 @@ def plan_decode(
         on_bad=on_bad,
         header=decode.header,
         separator=decode.separator,
+        pattern=decode.pattern,
+        decimal=decode.decimal,
+        where=where,
         endian=decode.endian,
         rest=decode.rest,
         max_bytes=max_bytes,
@@ -117,9 +125,12 @@ def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None
         dtype = np.dtype(f"V{wire.size}") if wire else np.dtype(spec.dtype).newbyteorder("<" if order == "little" else ">")
     columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
     path = spec.path or path_of_name(spec.name)
-    return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns, wire)
+    after = spec.name if spec.after is None else spec.after
+    return FieldPlan(
+        spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns, wire, after, spec.base
+    )
 
 
 def _no_values(width: int) -> Iterator[Problem]:
     if width == 0:
-        yield Problem("decode.fields", "no field is left for the model: all are times, keys or skipped")
+        yield Problem("decode.fields", "no field is left for the model: all are times, keys, named by where or skipped")

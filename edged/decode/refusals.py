@@ -25,7 +25,7 @@ class Refusals:
     """The rejects of one call. `is_one`: the payloads are pieces of one whole, as the lines of a read are, and count as one."""
 
     def __init__(self, is_one: bool = False) -> None:
-        self._is_one = is_one
+        self.is_one = is_one
         self._records: list[Reject] = []
         self._said: dict[tuple[str, int], int] = {}  # records that stand alone
         self._rest: dict[tuple[str, int], list[int]] = {}  # where the record of the others is, and how many those are
@@ -39,10 +39,10 @@ class Refusals:
 
     def says(self, reason: str, payload: int = 0) -> bool:
         """Whether the next one will be seen. If not, its words need not be made."""
-        return (reason, 0 if self._is_one else payload) not in self._rest
+        return (reason, 0 if self.is_one else payload) not in self._rest
 
     def add(self, reject: Reject) -> None:
-        of = (reject.reason, 0 if self._is_one else reject.payload)
+        of = (reject.reason, 0 if self.is_one else reject.payload)
         rest = self._rest.get(of)
         if rest is not None:
             rest[1] += reject.times
@@ -56,7 +56,7 @@ class Refusals:
         """One of one reason for each of `payloads`; `words(i)` makes the i-th, and is asked only for those that are seen."""
         if not len(payloads):
             return
-        of = np.zeros(len(payloads), np.intp) if self._is_one else np.asarray(payloads)
+        of = np.zeros(len(payloads), np.intp) if self.is_one else np.asarray(payloads)
         order = np.argsort(of, kind="stable")
         cuts = [0, *(np.flatnonzero(np.diff(of[order])) + 1).tolist(), len(of)]
         for start, stop in pairwise(cuts):

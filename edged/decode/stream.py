@@ -31,15 +31,16 @@ class StreamDecoder(Protocol):
         """The rows of the frames that `data` completes; None when there is nothing to tell. Of a Reject, `offset` is the place
         in the stream since the last reset; `payload` says nothing, nor does that of the rows (None)."""
 
-    def reset(self) -> None:
-        """The port was opened again: what was held is forgotten, and a header may come."""
+    def reset(self, is_midway: bool = False) -> None:
+        """The port was opened again: what was held is forgotten, and a header may come. `is_midway`: bytes came as it was opened,
+        so that the first line is the rest of one, and is refused as `partial`."""
 
 
 def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     """The decoder of one source's bytes. `plan.frame` None is lines."""
     if plan.frame is None or plan.frame.type == "line":
         lines = FORMATS[plan.format].lines
-        return _WholeReads(plan, lines(plan)) if lines is not None else _TextLines(plan)
+        return _WholeReads(plan, lines(plan)) if lines is not None else _PayloadLines(plan)
     return _BinaryFrames(plan)
 
 
@@ -62,8 +63,8 @@ class _Lines(ABC):
         parts, rejects = self._framer.feed(data)
         return _merged([self._decode(part) for part in parts], rejects, self._plan)
 
-    def reset(self) -> None:
-        self._framer.reset()
+    def reset(self, is_midway: bool = False) -> None:
+        self._framer.reset(is_midway)
 
     def _judged(self, lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
         """What the lines with the start marker and the right checksum hold, which lines those are, and the others."""
@@ -87,8 +88,8 @@ class _WholeReads(_Lines):
         self._decoder = decoder
         self._screen = Screen(plan)
 
-    def reset(self) -> None:
-        super().reset()
+    def reset(self, is_midway: bool = False) -> None:
+        super().reset(is_midway)
         self._decoder.reset()
 
     def _decode(self, lines: Lines) -> Rows:
@@ -111,8 +112,8 @@ class _WholeReads(_Lines):
         return rows
 
 
-class _TextLines(_Lines):
-    """Lines of any other text format: each is a payload."""
+class _PayloadLines(_Lines):
+    """Lines of any other format: each is a payload."""
 
     def __init__(self, plan: DecodePlan) -> None:
         super().__init__(plan)
@@ -120,7 +121,7 @@ class _TextLines(_Lines):
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
-        payloads = [piece.removesuffix(b"\r") for piece in pieces]
+        payloads = [piece.removesuffix(b"\r").removeprefix(b"\r") for piece in pieces]
         kept: list[int] = list(range(len(pieces)))
         rejects: list[Reject] = []
         if self._is_judged:
@@ -151,8 +152,8 @@ class _BinaryFrames:
             rows.rejects = [reject._replace(offset=frames.starts[reject.payload]) for reject in rows.rejects]
         return _merged([_detached(rows)], rejects, self._plan)
 
-    def reset(self) -> None:
-        self._scanner.reset()
+    def reset(self, is_midway: bool = False) -> None:
+        self._scanner.reset(is_midway)
 
 
 def _detached(rows: Rows) -> Rows:
@@ -170,7 +171,7 @@ def _normal(blob: bytes, end: bytes) -> bytes:
             blob = blob.replace(end, b"\n")
         else:
             blob = b"\n".join(line.replace(b"\n", b"\0") for line in blob.split(end))
-    return blob.replace(b"\r\n", b"\n") if b"\r" in blob else blob
+    return blob.replace(b"\r\n", b"\n").replace(b"\n\r", b"\n").removeprefix(b"\r") if b"\r" in blob else blob
 
 
 def _from_marker(lines: Sequence[bytes], sync: Pattern, refusals: Refusals) -> tuple[list[bytes], list[int]]:

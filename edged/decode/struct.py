@@ -13,6 +13,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
+from edged.decode.where import refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
 from edged.records import Reject
@@ -68,6 +69,8 @@ class Records:
         if self._uniform is not None and not self._is_bool[0]:
             return Table(_as_float(np.frombuffer(data, self._uniform)).reshape(-1, plan.width), None, None, origin)
         records = np.frombuffer(data, self._dtype)
+        if plan.where:
+            records, origin = self._meant(records, origin, refusals)
         # float64 where it is needed: integers of 32 bits and more, and float64 itself
         wide = any(
             field.dtype is not None and field.is_value and field.dtype.itemsize > _float_bytes(field) for field in plan.fields
@@ -79,6 +82,25 @@ class Records:
                 raw[:, field.start : field.stop] = column != 0 if self._is_bool[i] else column
         table = Table(raw, None, None, origin)
         return self._stamped(table, records, refusals) if plan.time_field is not None or plan.key_fields else table
+
+    def _meant(
+        self, records: NDArray[Any], origin: NDArray[np.int32] | None, refusals: Refusals
+    ) -> tuple[NDArray[Any], NDArray[np.int32] | None]:
+        """The records that `where` means; the others are refused."""
+        names = [field.name for field in self._plan.fields]
+        others: dict[int, str] = {}
+        for condition in self._plan.where:
+            column = self._column(records, names.index(condition.name))
+            for value in np.unique(column).tolist():
+                if not condition.fits(value):
+                    for row in np.flatnonzero(column == value).tolist():
+                        others.setdefault(row, condition.other(value))
+        if not others:
+            return records, origin
+        rows = sorted(others)
+        refuse_others(refusals, rows if origin is None else origin[rows].tolist(), [others[row] for row in rows])
+        kept = np.setdiff1d(np.arange(len(records), dtype=np.int32), rows)
+        return records[kept], kept if origin is None else origin[kept]
 
     def _column(self, records: NDArray[Any], i: int) -> NDArray[Any]:
         column, wire = records[f"f{i}"], self._plan.fields[i].wire

@@ -1,7 +1,8 @@
 """The state of every part, with a reason where it is not well. "Running" without data is not healthy.
 
 source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
-          its broker is away; bad values: something comes and no good sample; frozen: always the same values
+          its broker is away; bad values: something comes and no good sample; frozen: always the same values;
+          no_match: for a minute all that came was other than what is meant
 model     idle; hanging: a run takes many times as long as any before; failing; building: what it must run on is not there yet
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
@@ -84,6 +85,8 @@ def _hang(model: Model, now: int) -> str:
 def source_state(a: Running, name: str, now: int) -> tuple[str, str]:
     source = a.sources[name]
     state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
+    if state == "running" and (other := source.counts.others.complaint(a.plan.sources[name].settings.where or {})):
+        return "no_match", other
     if state != "running" or name not in a.freshness or _is_held_back(a, name):
         return state, reason
     return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
@@ -100,7 +103,7 @@ def _mqtt_state(a: Running, source: MqttSource, now: int) -> tuple[str, str]:
         if plan.decode is not None and plan.decode.is_slow:
             text += f" A broker drops what is larger than max_bytes ({plan.decode.max_bytes // KIB} KiB) and tells nobody"
         return "silent", text
-    if counts.rejected and not counts.rows:
+    if counts.rejected > counts.drops.by_reason.get("other", 0) and not counts.rows:
         return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
     if plan.stale_ns is None and (lost := _lost(counts.drops, now)):
         return "bad values", lost

@@ -13,6 +13,7 @@ from edged.config.parsers import Function
 from edged.config.schema import AnySource, Publish, Step
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
+from edged.decode.where import Condition
 from edged.model.gpu.gpu import Gpu
 from edged.model.inputs import InputPlan
 from edged.model.records import ModelPlan
@@ -68,6 +69,8 @@ class SourcePlan:
     learns_pace: bool = False
     """Whether only its own regularity tells how long it may be silent."""
     replies: tuple[TopicFilter, ...] = ()
+    capture_where: tuple[tuple[int, Condition], ...] = ()
+    """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
 
     @property
     def width(self) -> int:

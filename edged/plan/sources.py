@@ -19,6 +19,7 @@ from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
 from edged.decode.resize import View
+from edged.decode.where import conditions
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
@@ -148,7 +149,7 @@ def _plan_source(
     kind = kind_of(source)
     fields = kind.made
     if source.decode is not None:
-        decode = _decode(at, source, key_fields, max_keys, dtype, views)
+        decode = _decode(at, source, captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
         dtype = decode.dtype.name
@@ -174,12 +175,14 @@ def _plan_source(
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
         learns_pace=source.stale_after is None and source.rate is None,
+        capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
     )
 
 
 def _decode(
     at: Scope,
     source: SerialSource | MqttSource | ReplaySource,
+    captures: Sequence[str],
     key_fields: Sequence[str],
     max_keys: int,
     dtype: str,
@@ -198,6 +201,7 @@ def _decode(
         max_keys=max_keys,
         carry=source.carry,
         views=views,
+        where=tuple(one for one in conditions(source.where) if one.name not in captures),
     )
     if isinstance(planned, DecodePlan):
         return planned

@@ -34,6 +34,8 @@ BLOCK_BYTES = 64 * 1024
 
 SHORT_READ = 1024  # a tty hands out up to 4095 bytes at a time; less than this and there is nothing more
 CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
+MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
+MIDWAY_BITS = 33  # three characters, where that is longer
 SETTLE_S = 1.0  # how long udev may take to give a new device its owner
 
 PTY_MAJORS = range(136, 144)
@@ -122,6 +124,14 @@ class SerialPort:
             assert self._lost is not None
             raise self._lost
         return data
+
+    async def is_midway(self) -> bool:
+        """Whether bytes come as soon as the port is open: then the first of them may be the rest of a line."""
+        await asyncio.sleep(max(MIDWAY_S, MIDWAY_BITS / self._settings.baudrate))
+        waiting = array.array("i", [0])
+        with suppress(OSError):  # a device that is gone is told by `read`
+            fcntl.ioctl(self._fd, termios.FIONREAD, waiting)
+        return waiting[0] > 0
 
     def _on_readable(self) -> None:
         waiter = self._waiter

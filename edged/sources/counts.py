@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edged.clock.spent import Spent
 from edged.records import NONE, Block, Receipt, Reject, Rows
+from edged.sources.others import Others
 from edged.stamp import Stamper
 from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
 
@@ -18,7 +19,20 @@ class SourceCounts:
     messages left out because they were old.
     """
 
-    __slots__ = ("bytes", "drops", "last_arrival", "messages", "opened", "opens", "read", "rejected", "retained", "rows", "spent")
+    __slots__ = (
+        "bytes",
+        "drops",
+        "last_arrival",
+        "messages",
+        "opened",
+        "opens",
+        "others",
+        "read",
+        "rejected",
+        "retained",
+        "rows",
+        "spent",
+    )
 
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
         """`now` is monotonic, in seconds."""
@@ -32,6 +46,7 @@ class SourceCounts:
         self.opened = 0
         self.last_arrival = 0
         self.spent: Spent = {"decode": 0}
+        self.others = Others()
         self.drops = Drops(f"source.{name}", now, lambda: self.rows)
 
     def reject(self, rejects: Sequence[Reject]) -> None:
@@ -69,6 +84,8 @@ def stamped(
     rejects: list[Reject] = []
     if len(rows.values):
         block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
+    if rows.rejects or len(rows.values):
+        counts.others.take(rows.rejects, len(rows.values) > 0, arrival)
     counts.read += len(rows.values) + times(rows.rejects)  # not before: a fault on the way leaves nothing half counted
     if rows.rejects:
         counts.reject(rows.rejects)

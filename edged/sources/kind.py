@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from edged.clock.clock import Clock
 from edged.config.schema import Checksum, Frame, Source, UsbPort
 from edged.decode import DecodePlan
+from edged.decode.where import Condition
 from edged.records import Block, Field
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
@@ -35,6 +36,8 @@ class Planned(Protocol):
     def filters(self) -> tuple[tuple[int, TopicFilter], ...]: ...
     @property
     def key_parts(self) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def capture_where(self) -> tuple[tuple[int, Condition], ...]: ...
 
 
 class Reader(Protocol):

@@ -16,6 +16,7 @@ from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
+from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
@@ -47,8 +48,8 @@ class MqttSource:
     """Decodes, keys and stamps the messages of one source and pushes the block to its pipelines.
 
     `key_captures` and `key_fields` say where each part of the key comes from: the index of a capture of the topic, or of a
-    key field of the payload (in the order of the source's `key`). `replies` has the requests that it answers, None if it
-    answers none.
+    key field of the payload (in the order of the source's `key`). `where` has what captures must be, by index. `replies` has
+    the requests that it answers, None if it answers none.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class MqttSource:
         replies: Replies | None = None,
         queued_bytes: int | None = None,
         wrap: Callable[[Callable[..., None]], Callable[..., None]] = lambda work: work,
+        where: Sequence[tuple[int, Condition]] = (),
     ) -> None:
         self.name = name
         self.filters = filters
@@ -81,6 +83,7 @@ class MqttSource:
         self._captures_only = all(kind == "capture" for kind, _ in key_parts)
         self._stamper = stamper
         self._clock = clock
+        self._where = where
         self._payloads: list[bytes] = []
         self._receipts: list[Receipt] = []
         self._captures: list[tuple[str, ...]] = []
@@ -89,6 +92,11 @@ class MqttSource:
             self.queue = PictureQueue(name, decoder, queued_bytes, wrap(self._take_decoded), self._drop, clock.now)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        for at, condition in self._where:
+            if not condition.fits_text(captures[at]):
+                self.counts.messages += 1
+                self.counts.bytes += len(payload)
+                return self.refuse(payload, receipt, "other", condition.other(captures[at]))
         self._payloads.append(payload)
         self._captures.append(captures)
         self._receipts.append(receipt)
@@ -135,8 +143,10 @@ class MqttSource:
 
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
         """Counts a message that is not decoded, and says so to whoever asked."""
+        rejects = [Reject(reason, detail, payload[:64])]
         self.counts.read += 1
-        self.counts.reject([Reject(reason, detail, payload[:64])])
+        self.counts.reject(rejects)
+        self.counts.others.take(rejects, False, self._clock.now())
         receipt.fail(reason, detail)
 
     def _drop(self, message: Waiting, reason: str) -> None:
@@ -346,6 +356,7 @@ def build(plan: Planned, parts: Parts) -> MqttSource:
         replies=parts.replies,
         queued_bytes=plan.decode.max_bytes if plan.decode.is_slow else None,
         wrap=partial(parts.stages.wrap, f"source.{plan.name}: decoded"),
+        where=plan.capture_where,
     )
 
 

@@ -18,6 +18,7 @@ from edged.clock.spent import spends
 from edged.config import schema
 from edged.config.parsers import NEVER
 from edged.decode import StreamDecoder, make_stream_decoder
+from edged.decode.propose import propose, shown
 from edged.errors import Retryable
 from edged.records import Block, Reject, Rows
 from edged.serialport import faults
@@ -27,12 +28,14 @@ from edged.sources.flow import Flow
 from edged.sources.kind import Kind, Parts, Planned, Report
 from edged.sources.pictures import beside
 from edged.stamp import Stamper
+from edged.telemetry import QUIET
 
 NO_FRAME_NS = 5 * 10**9
 SILENT_NS = 10 * 10**9  # before anything has come, where neither `rate` nor `stale_after` says what to expect
 SILENT_LEAST_NS = 2 * 10**9
 SILENT_PERIODS = 3
-SHOWN_BYTES = 16
+LOOKED_AT_BYTES = 1024
+"""Of what gave no row: enough to see what would read it."""
 
 
 class SerialSource:
@@ -97,8 +100,9 @@ class SerialSource:
 
     async def _read(self, port: SerialPort, push: Callable[[Block], None]) -> None:
         counts, clock, flow, hunt = self.counts, self._clock, self._flow, self._hunt
+        is_midway = await port.is_midway()
         counts.opens += 1
-        self._decoder.reset()
+        self._decoder.reset(is_midway)
         self._stamper.reset()
         self._heard = counts.opened = clock.now()
         hunt.begin(self._heard)
@@ -122,6 +126,8 @@ class SerialSource:
                 if self._state != "running":
                     self._turn("running", "")
                 push(block)
+            elif rejects and all(reject.reason in QUIET for reject in rejects):
+                hunt.begin(arrival)  # good frames, though of another kind
             elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
                 self._turn("no valid frame", hunt.complaint(self._settings))
             if not flow.is_open:
@@ -166,8 +172,8 @@ class _Hunt:
 
     def missed(self, data: bytes, rejects: Sequence[Reject], now: int) -> bool:
         """Takes bytes that made no good row; True when that has gone on for too long."""
-        if len(self._first) < SHOWN_BYTES:
-            self._first = (self._first + data)[:SHOWN_BYTES]
+        if len(self._first) < LOOKED_AT_BYTES:
+            self._first = (self._first + data)[:LOOKED_AT_BYTES]
         self._bytes += len(data)
         for reject in rejects:
             if reject.reason not in ("too_large", "no_frame"):  # these say that no frame was found at all
@@ -176,11 +182,14 @@ class _Hunt:
         return now - self._since >= NO_FRAME_NS
 
     def complaint(self, settings: schema.SerialSource) -> str:
-        shown = f"the first {len(self._first)} bytes: {self._first.hex(' ')}"
+        seen = f"it begins {shown(self._first)}"
+        where = port_name(settings.port)
+        cure = "; ".join(propose(self._first))
+        seen += f"; {cure}" if cure else ""
         if self._last is not None:
-            return f"none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {shown}"
+            return f"{where}: none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {seen}"
         wanted = "line end" if settings.frame.type == "line" else "valid frame"
-        return f"no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {shown}"
+        return f"{where}: no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {seen}"
 
 
 def build(plan: Planned, parts: Parts) -> SerialSource:

@@ -1,0 +1,140 @@
+"""From bytes that gave no row to the configuration that would read them, in words for a person.
+
+Pure: bytes in, proposals out, the surest first. Says nothing where it is not sure: a wrong hint costs more than none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from itertools import pairwise
+
+SHOWN_BYTES = 64
+_LEAST_LINES = 2
+_SEPARATORS = {b";": '";"', b"\t": r'"\t"', b",": '","', b" ": '" "', b"|": '"|"', b":": '":"'}
+_NUMBER = re.compile(rb"[ \t]*[+-]?[ \t]*([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
+_COMMA_NUMBER = re.compile(rb"[ \t]*[+-]?[0-9]+,[0-9]+[ \t]*")
+_LABEL = re.compile(rb"(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_ ]*?)[ \t]*[:=][ \t]*[+-]?[0-9]")
+_NMEA = re.compile(rb"[$!][A-Z]{4,6},[^*]*\*[0-9A-Fa-f]{2}")
+_PARITY_OF_7 = bytes(bin(byte).count("1") & 1 for byte in range(128))
+_TEXT = frozenset(range(32, 127)) | {9, 10, 13}
+_GARBAGE = frozenset(b"\x00\x80\xc0\xe0\xf0\xf8\xfc\xfe\xff")
+"""What a line looks like that is sampled too fast or too slowly: long runs of one level."""
+
+
+def propose(data: bytes) -> list[str]:
+    """What would read these bytes; empty when nothing is sure."""
+    if len(data) < 8:
+        return []
+    if not is_text(data):
+        return _parity(data) or _garbage(data) or _marker(data)
+    lines = [line.strip(b"\r") for line in data.split(b"\n")[:-1] if line.strip()]
+    if len(lines) <= _LEAST_LINES:
+        return _terminator(data) if b"\n" not in data else []
+    whole = lines[1:]  # the first may be the rest of one, or a header
+    return _json(whole) or _nmea(whole) or _labels(whole) or _columns(lines)
+
+
+def shown(data: bytes) -> str:
+    """The first bytes: as text where they are text, else in hex."""
+    part = data[:SHOWN_BYTES]
+    return repr(part.decode("ascii")) if part and is_text(part) else part[:16].hex(" ")
+
+
+def is_text(data: bytes) -> bool:
+    """Whether nearly all of it can be printed: one byte may be broken, or two characters not be ASCII."""
+    others = sum(byte not in _TEXT for byte in data)
+    return others == 0 or (len(data) >= SHOWN_BYTES and others * 32 <= len(data) and not any(byte == 0 for byte in data))
+
+
+def _parity(data: bytes) -> list[str]:
+    """Seven bits and a parity bit, read as eight bits."""
+    if not is_text(bytes(byte & 127 for byte in data)) or len(data) < 16:
+        return []
+    bits = {byte >> 7 ^ _PARITY_OF_7[byte & 127] for byte in data}
+    if len(bits) != 1:
+        return []
+    word = "even" if bits == {0} else "odd"
+    return [f'bit 7 of every byte is {word} parity: bytesize = 7, parity = "{word}"']
+
+
+def _garbage(data: bytes) -> list[str]:
+    share = sum(byte in _GARBAGE for byte in data) / len(data)
+    if len(data) >= 32 and share > 0.6 and len(set(data)) <= 12:
+        return ["nearly every byte is a run of one level: the baudrate is wrong"]
+    return []
+
+
+def _marker(data: bytes) -> list[str]:
+    """Two bytes that come again at one distance, or at few, are the start of a frame."""
+    best: tuple[int, bytes, list[int]] | None = None
+    for pair, count in Counter(data[i : i + 2] for i in range(len(data) - 1)).most_common(8):
+        places = [found.start() for found in re.finditer(re.escape(pair), data)]
+        gaps = {b - a for a, b in pairwise(places)}
+        is_regular = count >= 4 and len(gaps) == 1 and min(gaps) >= 4
+        if is_regular and (best is None or places[0] < best[2][0]):
+            best = min(gaps), pair, places
+    if best is None:
+        return []
+    size, pair, _ = best
+    marker = ", ".join(f"0x{byte:02X}" for byte in pair)
+    return [f'{pair.hex(" ")} comes every {size} bytes: frame = {{ type = "fixed", sync = [{marker}], size = {size} }}']
+
+
+def _terminator(data: bytes) -> list[str]:
+    return [r'lines end in CR alone: frame = { type = "line", end = "\r" }'] if data.count(b"\r") > 1 else []
+
+
+def _json(lines: list[bytes]) -> list[str]:
+    for line in lines:
+        try:
+            if not isinstance(json.loads(line), dict | list):
+                return []
+        except (ValueError, RecursionError):
+            return []
+    return ['each line is JSON: decode.format = "json"']
+
+
+def _nmea(lines: list[bytes]) -> list[str]:
+    if not all(_NMEA.fullmatch(line) for line in lines):
+        return []
+    kinds = list(dict.fromkeys(line[1:].split(b",", 1)[0].decode() for line in lines))
+    return [f'these are NMEA sentences ({" ".join(kinds[:6])}): checksum = "nmea", where = {{ kind = "{kinds[0]}" }}']
+
+
+def _labels(lines: list[bytes]) -> list[str]:
+    found = [[label.decode() for label in _LABEL.findall(line)] for line in lines]
+    if not found[0] or any(sorted(labels) != sorted(found[0]) for labels in found) or len(set(found[0])) < len(found[0]):
+        return []
+    fields = ", ".join(json.dumps(label) for label in found[0][:8])
+    return [f'a label stands before each value: decode = {{ format = "text", fields = [{fields}] }}']
+
+
+def _columns(lines: list[bytes]) -> list[str]:
+    for separator, written in _SEPARATORS.items():
+        rows = [_cells(line, separator) for line in lines[2:]]
+        columns = len(rows[0])
+        if columns < 2 or any(len(row) != columns for row in rows):
+            continue
+        cells = [cell.strip(b'" ') for row in rows for cell in row]
+        numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in cells)
+        commas = sum(_COMMA_NUMBER.fullmatch(cell) is not None for cell in cells)
+        if numbers + commas < len(rows):
+            continue
+        found = [f"these lines have {columns} columns with separator = {written}"]
+        if commas and separator != b",":
+            found.append('numbers have a decimal comma: decimal = ","')
+        heads = [_cells(line, separator) for line in lines[:2]]
+        if any(len(head) == columns and not any(map(_is_number, head)) for head in heads):
+            found.append("the first line is a header: header = true")
+        return found
+    return []
+
+
+def _cells(line: bytes, separator: bytes) -> list[bytes]:
+    return line.split() if separator == b" " else line.split(separator)
+
+
+def _is_number(cell: bytes) -> bool:
+    return _NUMBER.fullmatch(cell) is not None or _COMMA_NUMBER.fullmatch(cell) is not None
