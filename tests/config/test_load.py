@@ -269,7 +269,9 @@ preprocess = ["steps.py:f"]
     kept = understand(path, draft.content, Surroundings(tmp_path, {}, copies=copies), tmp_path / "kept.toml")
     assert kept.config.broker["main"].password == "older"
     assert kept.config.broker["main"].ca == tmp_path / "ca.pem"
-    assert kept.config.pipeline["p"].preprocess[0].step == Function(tmp_path / "copy.py", "f")
+    steps = kept.config.pipeline["p"].preprocess
+    assert steps is not None
+    assert steps[0].step == Function(tmp_path / "copy.py", "f")
     assert report(kept, [Problem("broker.main.ca", "is old")]) == [f"{tmp_path}/kept.toml:4:6: broker.main.ca: is old"]
 
 

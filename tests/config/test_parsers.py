@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edged.config import parsers
 from edged.config.parsers import Function, Secret, Span, Surroundings, parse_field_path
+from edged.config.units import DURATION_UNITS
 from edged.config.words import shown
 
 AROUND = Surroundings(Path("/etc/edged"), {})
@@ -57,9 +58,9 @@ def test_a_silence_may_have_no_limit() -> None:
     assert refusal(parsers.silence, "0s").endswith('found "0s"; for no limit: "never"')
 
 
-@given(st.integers(0, 36500), st.sampled_from(sorted(parsers.DURATION_UNITS)))
+@given(st.integers(0, 36500), st.sampled_from(sorted(DURATION_UNITS)))
 def test_whole_durations_are_exact(amount: int, unit: str) -> None:
-    assert parsers.duration(f"{amount}{unit}", AROUND) == amount * parsers.DURATION_UNITS[unit]
+    assert parsers.duration(f"{amount}{unit}", AROUND) == amount * DURATION_UNITS[unit]
 
 
 @pytest.mark.parametrize(("text", "count"), [("8MiB", 8 << 20), ("1KiB", 1024), ("0.5GiB", 1 << 29), ("12B", 12)])

@@ -129,7 +129,7 @@ async def test_s06_what_is_built_is_promoted_and_nothing_is_lost(tmp_path: Path)
         while stage.lifecycle.assembly.loaded["m"].session is before:
             await stage.send(20)
             sent += 20
-            await stage.until(lambda least=sent - 40: len(stage.results()) >= least)
+            await stage.until(lambda: len(stage.results()) >= sent - 40)
             stage.ended.set()
         await stage.send(20)
         sent += 20

@@ -212,8 +212,8 @@ def test_a_disk_that_fails(
 
 def is_held(health: Any) -> bool:
     """Whether inputs whose results are not on disk are not acknowledged: all of them, or as many as their broker sends."""
-    left = 300 - health["spool"]["brokers"]["there"]["stored"]
-    return 0 < min(left, 64) <= health["brokers"]["here"]["unacked"] <= left
+    left = 300 - int(health["spool"]["brokers"]["there"]["stored"])
+    return 0 < min(left, 64) <= int(health["brokers"]["here"]["unacked"]) <= left
 
 
 def logs(folder: Path) -> set[str]:

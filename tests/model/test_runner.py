@@ -10,18 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model import runner  # noqa: E402
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.records import ModelPlan  # noqa: E402
-from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
-from edged.model.worker import Workers  # noqa: E402
-from edged.records import NONE, Slot  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.model import runner
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.records import ModelPlan
+from edged.model.runner import Loaded, Model, Share, deal
+from edged.model.worker import Workers
+from edged.records import NONE, Slot
+from tests.support import models
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edged.errors import Retryable
-from edged.mqtt import connect, link
+from edged.mqtt import link
 from edged.mqtt.connect import Refusal
 from edged.mqtt.frames import AT_ONCE, Batch, FrameParser, Inbound
 from edged.mqtt.link import BUFFER_BYTES, UNASKED_MOST, Ladders, Subscription, Unacknowledged
@@ -97,7 +97,7 @@ async def test_subscribe_says_identifier_and_retain_handling() -> None:
             subject = Subject(settings(server.port, subscriptions=(Subscription("x", 1, 300, retain_handling=2),)))
             count = len(asked)
             async with running(subject):
-                await until(lambda count=count: len(asked) > count)
+                await until(lambda: len(asked) > count)
     assert asked[0][2:] == b"\x03\x0b\xac\x02" + b"\x00\x01x" + b"\x21"
     assert asked[1][2:] == b"\x00" + b"\x00\x01x" + b"\x21"
 
@@ -455,7 +455,7 @@ async def test_messages_of_qos_0_that_end_the_connection() -> None:
                     connects = subject.link.counts.connects
                     subject.send("bad" if i < 30 else "out", b"%d" % i)
                     await until(
-                        lambda connects=connects, i=i: (
+                        lambda: (
                             subject.link.counts.connects > connects or b"%d" % i in broker.got or not subject.link.outbox.items
                         )
                     )
@@ -681,7 +681,7 @@ async def test_silent_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
         await peer.welcome()
         await forever(peer)
 
-    monkeypatch.setattr(connect.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with Server(script) as server:
         subject = Subject(settings(server.port, host="broker.example", connect_timeout_s=0.05))
         async with running(subject):
@@ -994,7 +994,7 @@ async def test_cancelled_while_connecting() -> None:
         async with Server(deaf) as server:
             subject = Subject(settings(port or server.port, scheme=scheme))
             task = asyncio.get_running_loop().create_task(subject.link.run())
-            await until(lambda port=port, link=subject.link: server.connections or (port and link.state == "refused"))
+            await until(lambda: server.connections or (port and subject.link.state == "refused"))
             task.cancel()
             await asyncio.wait({task})
 
@@ -1017,7 +1017,7 @@ def after_ends(path: Path, count: int, *poison: bytes) -> Suspects:
         if end < count:
             stages.handle_alone(digest(b"a/b", poison[end - count]) if end >= count - len(poison) else b"")
             kept: list[bytes] = []
-            stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()  # noqa: B023
+            stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()
             path.write_bytes(kept[0])
     return Suspects(stages, ["main"])
 

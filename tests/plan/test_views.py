@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import TensorProto as T
@@ -31,7 +32,7 @@ RESIZE = 'preprocess = { step = "resize", size = [64, 48] }\n'
 
 
 def model(
-    folder: Path, axes: list[int | str], kind: int = T.FLOAT, toml: str = "", outputs: dict | None = None, **more: str
+    folder: Path, axes: list[int | str], kind: int = T.FLOAT, toml: str = "", outputs: dict[str, Any] | None = None, **more: str
 ) -> None:
     net(folder / "m" / "model.onnx", {"x": (kind, axes)}, outputs or {"score": ["N", 1]}, more or None)
     (folder / "m" / "model.toml").write_text(toml)

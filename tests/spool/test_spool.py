@@ -21,7 +21,7 @@ from edged.spool.spool import COMMIT_S, SILENCE_S, Backlog, Spool, boot_id
 from edged.spool.store import Disk
 from edged.telemetry import PublishCounts
 from tests.fakes.disk import FakeDisk
-from tests.spool.shelf import BOOT, message, number
+from tests.spool.shelf import BOOT, kept, message, number
 
 DEADLINE_S = 10.0
 
@@ -61,7 +61,7 @@ async def drain(backlog: Backlog) -> list[Message]:
         while backlog.is_ready and (one := backlog.take(Clock.now())) is not None:
             taken.append(one)
             if one.record is not None:
-                one.record.done()
+                kept(one).done()
 
     backlog.on_ready = take
     backlog.begin()
@@ -279,9 +279,9 @@ async def test_a_copy_is_settled_by_whichever_comes_first() -> None:
             account.made += 1
             account.queued += 1
             backlog.keep(one)
-        early.record.done()
+        kept(early).done()
         early.let_go()
-        await until(lambda: late.record.is_stored)
+        await until(lambda: kept(late).is_stored)
         assert [r.owed for r in receipts] == [0, 0]
         assert (account.queued, account.spooled) == (2, 0)  # it still waits where it was
         account.queued -= 1

@@ -65,7 +65,7 @@ class Oracle:
         self._mqtt.max_queued_messages_set(0)
         self._mqtt.max_inflight_messages_set(500)
         self._mqtt.on_message = self._on_message
-        kept = Properties(PacketTypes.CONNECT)
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         kept.SessionExpiryInterval = 3600
         self._mqtt.connect("127.0.0.1", port, clean_start=False, properties=kept)
         self._mqtt.loop_start()
@@ -120,7 +120,12 @@ class Witness:
 
 def main() -> None:
     oracle = Oracle(int(sys.argv[1]), float(sys.argv[2]))
-    threading.Thread(target=lambda: (sys.stdin.read(), oracle.is_over.set()), daemon=True).start()
+
+    def end_with_the_input() -> None:
+        sys.stdin.read()
+        oracle.is_over.set()
+
+    threading.Thread(target=end_with_the_input, daemon=True).start()
     print(json.dumps(oracle.run()))
 
 

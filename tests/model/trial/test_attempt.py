@@ -19,16 +19,12 @@ import onnx
 import pytest
 from onnx import TensorProto as T
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.records import ModelPlan, ModelRefused  # noqa: E402
-from edged.model.store import Store  # noqa: E402
-from edged.model.trial.attempt import Limits, Trial, attempt, attempt_now, limits  # noqa: E402
-from edged.system.one_shot import in_one_shot_thread  # noqa: E402
-from tests.support import hostile, models  # noqa: E402
+from edged.model.manifest import read_manifest
+from edged.model.records import ModelPlan, ModelRefused
+from edged.model.store import Store
+from edged.model.trial.attempt import Limits, Trial, attempt, attempt_now, limits
+from edged.system.one_shot import in_one_shot_thread
+from tests.support import hostile, models
 
 MIB = 1 << 20
 
