@@ -8,7 +8,8 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
     "daemon/assembly.py": "tests/test_chain.py",
-    "config/units.py": "tests/config/test_parsers.py",
+    "config/parsers/value.py": "tests/config/test_external.py",
+    "config/units.py": "tests/config/parsers/test_measures.py",
     "demo/child.py": "tests/demo/test_main.py",
     "commands/doctor/facts.py": "tests/commands/doctor/test_findings.py",
     "commands/doctor/probe.py": "tests/commands/doctor/test_gather.py",

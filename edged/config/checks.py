@@ -15,7 +15,7 @@ import msgspec
 
 from edged.config.convert import Finish, Rule
 from edged.config.files import read_small
-from edged.config.parsers import STAND_INS, path_of_name
+from edged.config.parsers.names import STAND_INS, path_of_name
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
     LARGEST_PICTURE,

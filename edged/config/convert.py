@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from edged.config.parsers import NAME, Function, Surroundings, Value, choice
+from edged.config.parsers.choices import choice
+from edged.config.parsers.names import NAME
+from edged.config.parsers.value import Surroundings, Value
 from edged.config.schema import Config, Key, Several, Table
 from edged.config.toml.positions import KeyPath, Positions, parse_path, written
+from edged.config.values import Function
 from edged.config.words import nearest, quoted, shown
 from edged.errors import Problem
 

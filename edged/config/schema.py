@@ -13,53 +13,28 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.parsers import (
-    BaseTopic,
-    BrokerUrl,
+from edged.config.parsers.choices import DType, Flag, Option, Providers
+from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
+from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, LineEnd, Name, Text, Topic
+from edged.config.parsers.numbers import (
     Constant,
     Count,
-    Custom,
     DeadBand,
-    Delay,
-    DType,
-    Duration,
-    Expiry,
     Factor,
-    FieldName,
-    FieldPath,
-    FilePath,
-    Filter,
-    Flag,
-    Function,
     Index,
-    Keepalive,
-    LineEnd,
     Marker,
-    Name,
     Number,
     Numbers,
-    Option,
-    Packet,
-    Period,
     PictureSize,
-    Providers,
     Range,
-    Rate,
-    Samples,
-    Secret,
     Share,
-    Silence,
-    Size,
-    SmallFile,
-    Span,
     Speed,
-    StepName,
     StopBits,
-    Text,
-    Topic,
     integer,
 )
+from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
 from edged.config.units import KIB, MIB, H, S
+from edged.config.values import BrokerUrl, Function, Secret, Span
 
 __all__ = [
     "SOURCE_TYPES",

@@ -10,8 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from edged.config.parsers import NEVER
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
+from edged.config.values import NEVER
 from edged.config.words import counted
 from edged.decode.checksums import SIZES as CHECKSUM_BYTES
 from edged.decode.plan import DecodePlan, plan_decode

@@ -15,7 +15,7 @@ from functools import partial
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.config.parsers import NEVER
+from edged.config.values import NEVER
 from edged.decode import StreamDecoder
 from edged.errors import Retryable
 from edged.records import Block, Reject

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edged.config.load import Draft, place_of, read, report, understand
-from edged.config.parsers import BrokerUrl, Surroundings
+from edged.config.parsers.value import Surroundings
 from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
+from edged.config.values import BrokerUrl
 from edged.errors import ConfigError, Problem
 
 DEPLOYMENTS = sorted((Path(__file__).parent.parent / "cases" / "deployments").glob("*.toml"))

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.parsers import BrokerUrl
+from edged.config.values import BrokerUrl
 from edged.mqtt.link import Link, LinkSettings
 from edged.system.one_shot import in_one_shot_thread
 from tests.support.broker import Broker

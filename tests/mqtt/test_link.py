@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.parsers import BrokerUrl, Secret
+from edged.config.values import BrokerUrl, Secret
 from edged.mqtt.link import Inbound, Link, Subscription
 from edged.records import Receipt
 from edged.topics import unfit

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edged.clock.clock import Clock
-from edged.config.parsers import NEVER
 from edged.config.schema import Decode, FieldSpec, Frame
 from edged.config.schema import SerialSource as Settings
+from edged.config.values import NEVER
 from edged.decode import DecodePlan, make_stream_decoder, plan_decode
 from edged.errors import Retryable
 from edged.records import Block

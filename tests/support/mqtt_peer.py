@@ -23,7 +23,7 @@ import structlog
 import uvloop
 
 from edged.clock.clock import Clock
-from edged.config.parsers import BrokerUrl
+from edged.config.values import BrokerUrl
 from edged.mqtt.link import Inbound, Link, LinkSettings
 from edged.mqtt.suspects import Suspects
 from edged.records import Message
