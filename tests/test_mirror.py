@@ -8,6 +8,12 @@ ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
     "daemon/assembly.py": "tests/test_chain.py",
+    "config/checks/broker.py": "tests/config/test_checks.py",
+    "config/checks/decode.py": "tests/config/test_checks.py",
+    "config/checks/model.py": "tests/config/test_checks.py",
+    "config/checks/pipeline.py": "tests/config/test_checks.py",
+    "config/checks/result.py": "tests/config/test_checks.py",
+    "config/checks/source.py": "tests/config/test_checks.py",
     "config/parsers/value.py": "tests/config/test_external.py",
     "config/units.py": "tests/config/parsers/test_measures.py",
     "demo/child.py": "tests/demo/test_main.py",

@@ -23,8 +23,11 @@ from edged.config.values import Function
 from edged.config.words import nearest, quoted, shown
 from edged.errors import Problem
 
-Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]
-Finish = Callable[[Any, Mapping[str, Any]], Any]
+Raw = Mapping[str, Any]
+"""A table as it stands in the file."""
+Wrong = Iterable["tuple[str, str] | tuple[str, str, str]"]
+Check = Callable[[Any, Raw], Wrong]
+Finish = Callable[[Any, Raw], Any]
 
 TABLE_SLIPS = {"mqtt": "broker", "server": "broker", "sensor": "source", "serial": "source", "input": "source"} | {
     "output": "pipeline",

@@ -11,7 +11,7 @@ from edged.config.parsers.value import Surroundings, Value
 from edged.config.words import shown
 
 MAX = 2**31 - 1
-"""Of anything that is counted: more is a slip, and would not fit into the integers of a table."""
+"""Checks of anything that is counted: more is a slip, and would not fit into the integers of a table."""
 LONGEST_SIDE = 8192
 """Pixels of what a model sees: more is a slip."""
 

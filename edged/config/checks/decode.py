@@ -1,0 +1,129 @@
+"""Checks of `decode`: its fields, and what it says for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.parsers.names import path_of_name
+from edged.config.schema import Decode, FieldSpec, Table
+from edged.config.words import quoted
+
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
+"""Keys of `decode` that stand for those of every field that does not say its own."""
+FORMATS_WITH_PATH = ("json", "msgpack")
+FORMATS_WITH_DTYPE = ("struct", "raw")
+FORMATS_WITH_TEXT = ("csv", "json", "msgpack")
+DEFAULT_FIELD = {"raw": "value", "image": "image"}
+
+
+def decode_fields(table: Decode, raw: Raw) -> Wrong:
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        keys = one if isinstance(one, dict) else {}
+        for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
+            if key in keys and table.format not in formats:
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {quoted(formats)}', "key"
+        if table.format == "struct" and spec.dtype is None and table.dtype is None:
+            yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
+        if spec.name == "_" and table.format in FORMATS_WITH_PATH:
+            yield at, f'"_" skips a column; {table.format} has none: leave the field out'
+    counts = Counter(spec.name for spec in table.fields if spec.name != "_")
+    for name, count in counts.items():
+        if count > 1:
+            last = max(i for i, spec in enumerate(table.fields) if spec.name == name)
+            yield f"fields[{last}]", f'"{name}" stands {count} times; each field needs a name of its own ("_" skips one)'
+    if table.fields and all(spec.name == "_" for spec in table.fields):
+        yield "fields", 'expected a field that is not "_", found none'
+
+
+def overridden(table: Decode, raw: Raw) -> Wrong:
+    """Keys of `decode` that stand for those of every field that does not say its own, where every field does."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    for key in INHERITED:
+        is_of_skipped = key in ("dtype", "shape")  # of what is skipped too, on the wire
+        takers = [
+            one for spec, one in zip(table.fields, given, strict=True) if is_of_skipped or spec.name not in ("_", _time_of(table))
+        ]
+        if key in raw and takers and all(isinstance(one, dict) and key in one for one in takers):
+            yield key, f"has no effect, since every field says its own {key}; remove it here, or there", "key"
+
+
+def skipped(table: Decode, raw: Raw) -> Wrong:
+    """What is said of the values of a field that has none: it is skipped, or a time."""
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        one = fields[i] if isinstance(fields, list) else fields
+        is_time = spec.name == _time_of(table)
+        if not isinstance(one, dict) or (spec.name != "_" and not is_time):
+            continue
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        why = "the time of the sample, read as decode.time says" if is_time else "skipped"
+        for key in ("scale", "offset", "unit", "valid", "values"):
+            if key in one:
+                yield f"{at}.{key}", f"has no effect: this field is {why}", "key"
+
+
+def _time_of(table: Decode) -> str | None:
+    return table.time.field if table.time is not None else None
+
+
+def byte_order(table: Decode, raw: Raw) -> Wrong:
+    types = {spec.dtype or table.dtype or "float32" for spec in table.fields} or {table.dtype or "float32"}
+    if "endian" in raw and types <= {"int8", "uint8", "bool"}:
+        yield "endian", f"has no effect on {quoted(sorted(types))}: one byte has no order", "key"
+
+
+def picture(table: Decode, raw: Raw) -> Wrong:
+    """A picture is one field, and its pixels are no values to be scaled or judged."""
+    if table.format != "image":
+        return
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    if len(given) > 1:
+        yield "fields", f"expected one name, what the picture is called, found {len(given)}"
+    for i, one in enumerate(given):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        for key in ("scale", "offset", "unit", "valid", "shape") if isinstance(one, dict) else ():
+            if key in one:
+                yield f"{at}.{key}", 'has no effect with format = "image"; preprocess has the steps for pictures', "key"
+
+
+def fill_fields(table: Decode, raw: Raw) -> Decode:
+    """Fields with what `decode` says for all of them, and with the path that follows from their name."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    specs: Sequence[FieldSpec] = table.fields
+    if not specs and table.format in DEFAULT_FIELD:
+        specs, given = (FieldSpec(name=DEFAULT_FIELD[table.format]),), [{}]
+    filled = []
+    for spec, one in zip(specs, given, strict=True):
+        own = one if isinstance(one, dict) else {}
+        changes: dict[str, Any] = {
+            key: getattr(table, key) for key in INHERITED if key not in own and getattr(table, key) is not None
+        }
+        if not spec.path:
+            changes["path"] = path_of_name(spec.name)
+        if table.format == "raw" and spec.dtype is None and "dtype" not in changes:
+            changes["dtype"] = "float32"
+        filled.append(msgspec.structs.replace(spec, **changes))
+    return msgspec.structs.replace(table, fields=tuple(filled))
+
+
+RULES: dict[type[Table], tuple[Rule, ...]] = {
+    Decode: (
+        Rule(("format", "fields", "dtype"), decode_fields),
+        Rule(("fields", "time"), overridden),
+        Rule(("fields", "time"), skipped),
+        Rule(("format", "fields", "dtype", "endian"), byte_order),
+        Rule(("format", "fields"), picture),
+    ),
+}
+FINISH: dict[type[Table], Finish] = {Decode: fill_fields}

@@ -1,0 +1,132 @@
+"""Checks of sources: their frames, checksums, topics, keys, and what is carried past the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from edged.config.checks.decode import FORMATS_WITH_PATH
+from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.parsers.names import STAND_INS
+from edged.config.schema import LARGEST_PICTURE, Decode, DecodedSource, Frame, MqttSource, ReplaySource, SerialSource, Table
+from edged.config.words import found_among, quoted, shown
+from edged.topics import parse_filter
+
+
+def frame(table: Frame, raw: Raw) -> Wrong:
+    if table.type == "fixed" and table.sync is not None and table.size is not None and table.size <= len(table.sync):
+        yield "size", f"expected more than the {len(table.sync)} sync bytes, found {table.size}; it is the whole frame"
+    if table.type == "length" and table.offset is not None and table.offset < len(table.sync or b""):
+        sync = len(table.sync or b"")
+        yield "offset", f"expected the length field after the {sync} sync bytes: at least {sync}, found {table.offset}"
+
+
+def length_field(table: Frame, raw: Raw) -> Wrong:
+    if table.length == "uint8" and "endian" in raw:
+        yield "endian", 'has no effect with length = "uint8": one byte has no order', "key"
+
+
+def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
+    if table.frame.type == "line" and table.decode.format in ("struct", "raw", "msgpack", "image"):
+        text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
+        yield ("frame", text) if "frame" in raw else ("frame", text, "table")
+
+
+def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
+    frames, checksum = table.frame.type, table.checksum.type
+    if checksum == "nmea" and frames != "line":
+        yield "checksum", f'"nmea" stands at the end of a line; frames of type "{frames}" have xor8, crc16-... or crc32'
+    elif checksum not in ("none", "nmea") and frames == "line":
+        cure = "; a line's checksum of two hex digits after * is nmea" if checksum == "xor8" else ""
+        yield "checksum", f'"{checksum}" is for frames of type "fixed" or "length"; lines have "nmea" or "none"{cure}'
+    limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
+    if table.frame.size is not None and table.frame.size > limit:
+        yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
+
+
+def flow_control(table: SerialSource, raw: Raw) -> Wrong:
+    if table.flow == "rtscts" and "rts" in raw:
+        yield "rts", 'has no effect with flow = "rtscts", which sets the line by itself', "key"
+
+
+def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
+    for topic, count in Counter(table.topic).items():
+        if count > 1:
+            yield "topic", f"{shown(topic)} stands {count} times"
+
+
+def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
+    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    names = captures if table.key is None else table.key
+    if table.max_keys is not None and not names:
+        place = (
+            "capture a level of topic, such as plant/{pump}, or name a field with key" if captures == () else "name one with key"
+        )
+        yield "max_keys", f"has no effect without a key; {place}", "key"
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield "key", f'"{name}" stands {count} times'
+    known = _declared(table.decode)
+    if known is None:
+        return
+    for i, name in enumerate(table.key or ()):
+        if name not in captures and name not in known:
+            at = f"key[{i}]" if isinstance(raw["key"], list) else "key"
+            yield at, f"expected a capture of topic or a field of decode.fields, {found_among(name, [*captures, *known])}"
+    time = table.decode.time
+    if time is not None and time.field not in known:
+        text = f"expected a field of decode.fields, {found_among(time.field, known)}"
+        yield "decode.time.field", f"{text}; add it where it stands in the {'line' if table.decode.format == 'csv' else 'frame'}"
+
+
+def _declared(decode: Decode) -> list[str] | None:
+    """Names of the fields, where every field must be declared to be found; None where the payload names them."""
+    if decode.format in FORMATS_WITH_PATH or decode.header:
+        return None
+    if decode.format == "image":
+        return []
+    return [spec.name for spec in decode.fields if spec.name != "_"]
+
+
+def carried(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.carry and table.decode.format not in FORMATS_WITH_PATH:
+        yield "carry", f'has no effect with format = "{table.decode.format}"; it belongs to {quoted(FORMATS_WITH_PATH)}', "key"
+    for name, count in Counter(table.carry).items():
+        if count > 1:
+            yield "carry", f'"{name}" stands {count} times'
+
+
+def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.decode.format == "image" and "on_bad" in raw:
+        yield "on_bad", "has no effect on pictures: one that cannot be decoded is dropped", "key"
+
+
+BytesSource = SerialSource | MqttSource | ReplaySource
+
+
+def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
+    return msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+
+
+def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
+    """A picture is larger than a line or a message of numbers."""
+    return LARGEST_PICTURE if table.decode.format == "image" and "max_bytes" not in raw else table.max_bytes
+
+
+RULES: dict[type[Table], tuple[Rule, ...]] = {
+    Frame: (Rule(("type", "size", "sync", "offset"), frame), Rule(("type", "length", "endian"), length_field)),
+    DecodedSource: (
+        Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode", "carry"), carried),
+        Rule(("decode", "on_bad"), picture_source),
+    ),
+    MqttSource: (Rule(("topic",), mqtt_topics),),
+    SerialSource: (
+        Rule(("frame", "decode"), binary_frames),
+        Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
+        Rule(("flow", "rts"), flow_control),
+    ),
+    ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
+}
+FINISH: dict[type[Table], Finish] = {SerialSource: fill_max_bytes, MqttSource: fill_max_bytes, ReplaySource: fill_max_bytes}
