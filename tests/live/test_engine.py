@@ -28,6 +28,7 @@ from edged.system.notify import Notifier
 from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced, edged, said, until
+from tests.support.pause import pause_on_loop
 
 TEXT = """
 [device]
@@ -62,8 +63,8 @@ class Stage(NamedTuple):
 
     async def until(self, what: Callable[[], Any]) -> Any:
         async def look() -> Any:
-            while not (found := what()):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            while not (found := what()):
+                await pause_on_loop(0.01, "between two looks")
             return found
 
         return await asyncio.wait_for(look(), 20)

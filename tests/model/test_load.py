@@ -10,9 +10,10 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged.model.load import ONLY_NAN, load_session
+from edged.model.load import load_session
 from edged.model.manifest import hash_file, read_manifest
 from edged.model.onnx import BoundSession
+from edged.model.opened import ONLY_NAN
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow
 from tests.support import models
 from tests.support.models import value

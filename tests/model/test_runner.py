@@ -107,7 +107,7 @@ def test_what_comes_in_one_turn_goes_together(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     for i in range(6):
         queue.put(i, 0, 0)
         m.wake()
@@ -126,7 +126,7 @@ def test_runs_follow_each_other_for_a_while_in_one_turn(tmp_path: Path, monkeypa
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     for i in range(18):
         queue.put(i, 0, 0)
     m.wake()
@@ -163,7 +163,7 @@ def test_a_run_waits_for_more_rows_but_not_for_long(tmp_path: Path) -> None:
     m = Model("m", loaded, turns.call_soon, turns.now, Workers(turns.call_soon), None, timers.call_later)
     m.delay_ns = 10**9
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
 
     def put(count: int) -> None:
         for _ in range(count):
@@ -196,8 +196,7 @@ def test_expired_rows_leave_room_for_others(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     a, b = Queue("x", 3), Queue("x", 3)
-    m.attach(a)
-    m.attach(b)
+    m.feed_from([a, b])
     for i in range(8):
         a.put(i, 0, 0)
         b.put(i, 0, 0)
@@ -217,8 +216,7 @@ def test_order_of_every_pipeline_and_key_is_kept(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=5), turns)
     queues = [Queue("x", 3) for _ in range(3)]
-    for queue in queues:
-        m.attach(queue)
+    m.feed_from(queues)
     rng = np.random.default_rng(1)
     for i in range(300):
         queue = queues[rng.integers(3)]
@@ -239,8 +237,7 @@ def test_a_flood_leaves_the_others_their_share(tmp_path: Path, batch: int) -> No
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=batch), turns)
     flood, other, drip = Queue("x", 3), Queue("x", 3), Queue("x", 3)
-    for queue in (flood, other, drip):
-        m.attach(queue)
+    m.feed_from([flood, other, drip])
     for i in range(2000):
         flood.put(i, 0, 0)
         other.put(i, 0, 0)
@@ -257,8 +254,7 @@ def test_priority_goes_first(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     low, high = Queue("x", 3), Queue("x", 3, priority=5)
-    m.attach(low)
-    m.attach(high)
+    m.feed_from([low, high])
     for i in range(6):
         low.put(i, 0, 0)
         high.put(i, 0, 0)
@@ -288,8 +284,7 @@ def test_only_the_row_that_fails_is_rejected(tmp_path: Path, batch: int | str) -
     turns = Turns()
     m = model(load(models.picky(tmp_path / "m.onnx", batch=batch), {"i": (1,)}, batch_max=8), turns)
     a, b = Queue("i", 1), Queue("i", 1)
-    m.attach(a)
-    m.attach(b)
+    m.feed_from([a, b])
     for i in (0, 99, 2):
         a.put(i)
     for i in (3, -50):
@@ -314,7 +309,7 @@ def test_rows_that_all_fail(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.picky(tmp_path / "m.onnx"), {"i": (1,)}), turns)
     queue = Queue("i", 1)
-    m.attach(queue)
+    m.feed_from([queue])
     for i in (99, 98):
         queue.put(i)
     m.wake()
@@ -329,7 +324,7 @@ def test_a_swap_comes_between_two_runs(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "a.onnx"), {"x": (3,)}, batch_max=2), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     other = load(models.linear(tmp_path / "b.onnx", out=1), {"x": (3,)}, batch_max=2)
     for _ in range(4):
         queue.put(1, 1, 1)
@@ -345,7 +340,7 @@ def test_a_closed_model_begins_no_run(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     queue.put(1, 1, 1)
     m.wake()
     m.close()
@@ -374,7 +369,7 @@ async def test_on_the_worker_the_next_batch_gathers_meanwhile(tmp_path: Path) ->
                 done.set()
 
     queue = Windows("x", 1)
-    m.attach(queue)
+    m.feed_from([queue])
     queue.put(0)
     m.wake()
     await asyncio.sleep(0)  # the turn that was scheduled
@@ -410,7 +405,7 @@ def test_a_fault_in_a_run_costs_the_row_that_shows_it(tmp_path: Path) -> None:
     loaded = load(tmp_path / "same.onnx", {"x": (1,)})
     broken = Broken(loaded.session)
     m, queue = model(loaded._replace(session=broken), turns), Queue("x", 1)
-    m.attach(queue)
+    m.feed_from([queue])
     for value in (11, 13, 12):
         queue.put(value)
     m.wake()

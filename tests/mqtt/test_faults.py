@@ -46,6 +46,7 @@ from tests.support.mqtt_peer import (
     suback,
     until,
 )
+from tests.support.pause import pause_on_loop
 
 SUBSCRIPTION = (Subscription("a/#", 1, 7),)
 
@@ -556,7 +557,7 @@ async def test_acknowledgements_that_come_slowly_are_acknowledgements(monkeypatc
         await peer.welcome()
         while True:
             head, body = await peer.read_kind(3)
-            await asyncio.sleep(0.1)
+            await pause_on_loop(0.1, "the broker is slow to acknowledge")
             peer.write(puback(publish_parts(head, body)[1]))
 
     async with Server(script) as server:
@@ -689,7 +690,7 @@ async def test_silent_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
             assert "no answer to the look-up of broker.example" in subject.link.reason
             waiting = threading.active_count()
             for _ in range(50):
-                await asyncio.sleep(POLL_S)
+                await pause_on_loop(POLL_S, "a thread that should not be would start by now")
             assert threading.active_count() == waiting
             assert asked == ["broker.example"]
             answer.set()

@@ -22,6 +22,7 @@ from edged.spool.store import Disk
 from edged.telemetry import PublishCounts
 from tests.fakes.disk import FakeDisk
 from tests.spool.shelf import BOOT, kept, message, number
+from tests.support.pause import pause_on_loop
 
 DEADLINE_S = 10.0
 
@@ -42,7 +43,7 @@ async def until(fact: Callable[[], object]) -> None:
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
     while not fact():
         assert asyncio.get_running_loop().time() < deadline, "waited in vain"
-        await asyncio.sleep(0.002)
+        await pause_on_loop(0.002, "between two looks")
 
 
 def send(backlog: Backlog, account: PublishCounts, numbers: range, *, receipt: bool = False, size: int = 100) -> list[Message]:
@@ -102,7 +103,7 @@ async def test_written_at_once(count: int, size: int, receipt: bool) -> None:
 async def trickle(spool: Spool, account: PublishCounts, count: int, gap_s: float, *, receipt: bool) -> None:
     for n in range(count):
         send(spool.backlog("main"), account, range(n, n + 1), receipt=receipt)
-        await asyncio.sleep(gap_s)
+        await pause_on_loop(gap_s, "results come one by one")
 
 
 @pytest.mark.parametrize("gap_s", [0.0, SILENCE_S / 10], ids=["at once", "one by one"])

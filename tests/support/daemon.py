@@ -27,6 +27,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.pause import pause
+
 T = TypeVar("T")
 
 DEADLINE_S = 20.0
@@ -38,10 +40,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def until(condition: Callable[[], T], limit_s: float = DEADLINE_S, what: str = "it") -> T:
     """Waits for something to become true and returns it; fails the test when it does not."""
     deadline = time.monotonic() + limit_s
-    pause = threading.Event()
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {limit_s} s in vain for {what}"
-        pause.wait(LOOK_S)
+        pause(LOOK_S, "between two looks")
     return value
 
 

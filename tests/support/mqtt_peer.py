@@ -28,6 +28,7 @@ from edged.mqtt.link import Inbound, Link, LinkSettings
 from edged.mqtt.suspects import Suspects
 from edged.records import Message
 from edged.telemetry import PublishCounts
+from tests.support.pause import pause_on_loop
 
 DEADLINE_S = 10.0
 POLL_S = 0.002
@@ -78,7 +79,7 @@ async def until(fact: Callable[[], object], deadline_s: float = DEADLINE_S) -> N
     deadline = loop.time() + deadline_s
     while not fact():
         assert loop.time() < deadline, "waited in vain"
-        await asyncio.sleep(POLL_S)
+        await pause_on_loop(POLL_S, "between two looks")
 
 
 class Subject:

@@ -22,6 +22,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.pause import pause
+
 PATIENCE_S = 60.0
 SOURCE = """
 [source.in]
@@ -90,8 +92,8 @@ class Oracle:
                 self._mqtt.publish("in/x", ",".join(map(str, numbers(number))), 1)
         deadline = time.monotonic() + PATIENCE_S
         while len(self.heard) < len(self.sent_at) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)  # for a late duplicate
+            pause(0.05, "between two looks")
+        pause(0.5, "a late duplicate would come by now")
         sent = len(self.sent_at)
         duplicates = self.heard.total() - len(self.heard)
         most = max(self.heard.values(), default=0)

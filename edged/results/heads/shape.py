@@ -38,7 +38,7 @@ class ValueField(NamedTuple):
     unit: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OutputPlan:
     """What to make of the outputs of one model.
 

@@ -25,6 +25,7 @@ from edged.model.store import Store
 from edged.model.trial.attempt import Limits, Trial, attempt, attempt_now, limits
 from edged.system.one_shot import in_one_shot_thread
 from tests.support import hostile, models
+from tests.support.pause import pause
 
 MIB = 1 << 20
 
@@ -52,7 +53,7 @@ def until(what: Callable[[], bool], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
-        threading.Event().wait(0.01)
+        pause(0.01, "between two looks")
 
 
 def children(pid: int) -> set[int]:
