@@ -34,6 +34,7 @@ ELSEWHERE = {
     "commands/run.py": "tests/test_error_cases.py",
     "spool/settings.py": "tests/plan/test_spool.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
+    "mqtt/suspicion.py": "tests/mqtt/test_sender.py",
     "mqtt/settings.py": "tests/plan/test_links.py",
 }
 
