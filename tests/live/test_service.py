@@ -363,9 +363,9 @@ publish = {{{{ topic = "results/p", qos = 0 }}}}
 
 
 def send(client: Client, start: int, count: int) -> int:
-    """Messages in one go; returns when the daemon has taken them."""
+    """Messages in one go; returns when the daemon has taken them and sent all results, so that nothing waits in its memory."""
     client.publish_all("in/x", [struct.pack("<3f", i, 0, 0) for i in range(start, start + count)], qos=0)
-    client.health(lambda h: h["sources"]["in"]["rows"] == start + count)
+    client.health(lambda h: h["pipelines"]["p"]["publish"][0]["acked"] == start + count)
     return start + count
 
 
