@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ELSEWHERE = ("bench/", "cases/", "fakes/", "support/pause.py", Path(__file__).name)
-"""Benchmarks keep a rate; cases and fakes are no tests."""
+ELSEWHERE = ("bench/", "cases/", "fakes/", "support/added/", "support/pause.py", Path(__file__).name)
+"""Benchmarks keep a rate; cases, fakes and what is added to edged are no tests."""
 INSIDE = {
     "daemon/test_lifecycle.py",
     "daemon/test_signals.py",

@@ -171,14 +171,14 @@ class Model:
             return False
         session, report = self.loaded
         self.running_since = self._now()
-        parts, count = self._take(session.batch_max)
-        if not count:
+        taken = self._take(session.batch_max)
+        if not taken:
             return False
         if self._first_came:
             self._first_came = self.running_since if self._count_waiting() else 0
-        inputs = session.inputs
-        for feeder, slots, start, _ in parts:
-            feeder.gather(slots, inputs, start)
+        parts, count = _gather(taken, session.inputs)
+        if not count:
+            return True
         self.running = parts
         if report.run == "inline":
             self._finish(run_rows(session, count, self._now))
@@ -218,22 +218,22 @@ class Model:
         if any(share.feeder.waiting() for share in self._shares):
             self.wake()
 
-    def _take(self, limit: int) -> tuple[list[Part], int]:
+    def _take(self, limit: int) -> list[tuple[Feeder, list[Slot]]]:
         now, count = self.running_since, 0
         if len(self._shares) == 1:
             feeder = self._shares[0].feeder
             slots = feeder.take(limit, now)
-            return [Part(feeder, slots, 0, len(slots))], len(slots)
-        parts: list[Part] = []
+            return [(feeder, slots)] if slots else []
+        taken: list[tuple[Feeder, list[Slot]]] = []
         while count < limit and (due := deal(self._shares, limit - count)):
             before = count
             for feeder, most in due:
                 if slots := feeder.take(most, now):
-                    parts.append(Part(feeder, slots, count, count + len(slots)))
+                    taken.append((feeder, slots))
                     count += len(slots)
             if count == before:  # else once more: expired rows left room
                 break
-        return parts, count
+        return taken
 
     def _finish(self, outcome: Outcome) -> None:
         parts, counts = self.running or [], self.counts
@@ -275,6 +275,21 @@ class Model:
             for i in range(start, stop):
                 if i in failed:
                     feeder.fail(slots[i - start], failed[i])
+
+
+def _gather(taken: list[tuple[Feeder, list[Slot]]], inputs: Arrays) -> tuple[list[Part], int]:
+    """Copies what was taken into `inputs`. A fault of a feeder's costs the rows it had here, and nobody else's."""
+    parts, count = list[Part](), 0
+    for feeder, slots in taken:
+        try:
+            feeder.gather(slots, inputs, count)
+        except Exception as error:
+            for slot in slots:
+                feeder.fail(slot, error)
+            continue
+        parts.append(Part(feeder, slots, count, count + len(slots)))
+        count += len(slots)
+    return parts, count
 
 
 def deal(shares: list[Share], limit: int) -> list[tuple[Feeder, int]]:

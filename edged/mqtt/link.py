@@ -506,7 +506,7 @@ class Link:
         connection.channel.hold(connection.parser.is_behind)
         if connection.parser.is_behind:
             self._loop.call_soon(self._on_rest, connection)
-        has_more = self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
+        has_more = self.ledger.unacked or self.receiver.rest or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
         if has_more or self._waiters or self._is_closing:
             self._flush_soon()
 
@@ -585,7 +585,7 @@ class Link:
             self._flush_soon()
         elif self._is_closing and self.sender.is_empty and not self._drained.done():
             self._drained.set_result(None)
-        if ledger.unacked and not self._is_settle_due:
+        if (ledger.unacked or self.receiver.rest) and not self._is_settle_due:
             self._is_settle_due = True
             self._loop.call_later(SETTLE_S, self._look_for_settled)
 
@@ -611,11 +611,11 @@ class Link:
 
     def _look_for_settled(self) -> None:
         self._is_settle_due = False
-        if self.ledger.unacked and self._connection:
+        if (self.ledger.unacked or self.receiver.rest) and self._connection:
             if self.ledger.is_due:
                 self._flush_soon()
             else:
-                if self.receiver.is_careful:
+                if self.receiver.rest:
                     self._loop.call_soon(self._go_on)
                 self._is_settle_due = True
                 self._loop.call_later(SETTLE_S, self._look_for_settled)
@@ -645,6 +645,8 @@ class Link:
         lived_s = self._loop.time() - connection.connected_at
         if lived_s > (CAREFUL_S if self.sender.suspicion.is_careful else GOOD_SERVICE_S):
             self.sender.trust()
+        if lived_s > GOOD_SERVICE_S:
+            self.receiver.trust()
         self._look_for_acks(connection)
         if connection.ended.done():
             return
@@ -671,7 +673,6 @@ class Link:
             connection.owed_since = now
         waited_s = now - connection.owed_since
         if waited_s >= max(UNACKNOWLEDGED_S, 2 * self.settings.keepalive_s):
-            owed = max(1, len(self.sender.in_flight))
             owed = max(1, len(self.sender.in_flight))
             many = f"{owed} messages" if owed > 1 else "1 message"
             reason = (

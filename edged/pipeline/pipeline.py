@@ -1,6 +1,6 @@
 """The stages of one pipeline, from a block of its sources to messages in an outbox.
 
-    block --> align --> window --> preprocess --> [slots] --> model --> postprocess --> shape --> publish
+    block --> align --> window --> preprocess --> [slots] --> model --> postprocess --> head --> publish
               several   a ring     on the         wait for    a batch   custom steps    label,    when, topic,
               sources   a key      window         a run       at a time                 score     encoding
 
@@ -33,7 +33,9 @@ from edged.pipeline.slots import GATED, TOO_OLD, Slots
 from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Carried, Field, Receipt, Result, Slot
 from edged.results.encode import Encoder
-from edged.results.heads.shape import Shape, is_hollow, value_at
+from edged.results.fields import value_at
+from edged.results.heads.head import Head
+from edged.results.heads.raw import is_hollow
 from edged.results.publish import Publish, next_due
 from edged.telemetry import INTERNAL_ERROR, Drops, Histogram, whereabouts
 
@@ -105,7 +107,7 @@ class Pipeline:
         slots: Slots,
         wake: Callable[[], None] | None,
         postprocess: Postprocess | None,
-        shape: Shape,
+        head: Head,
         fields: Sequence[Field],
         publishes: Sequence[Publish],
         overflow: str,
@@ -142,7 +144,7 @@ class Pipeline:
         self._fillers = tuple((slots.rows[n], f) for n, f in fillers.items())
         self.wake = self._run_here if wake is None and gate is not None else wake
         self._postprocess = postprocess
-        self.shape = shape
+        self.head = head
         self._fields = fields
         self._blocks = overflow == "block"
         self._waits = self._blocks or (self.wake is not None and overflow != "latest_only")
@@ -360,7 +362,7 @@ class Pipeline:
             self._restarts.update(block.restarts)
         for key in block.restarts:
             self.slots.drop_key(key)
-            self.shape.reset(key)
+            self.head.reset(key)
             if self.states is not None:
                 self.states.start_over(key)
             for publish in self.publishes:
@@ -509,14 +511,14 @@ class Pipeline:
         if self.is_shed and not self._blocks:
             self.counts.drops.add("memory")
             return
-        verdict = self.gate.verdict(key, arrival, time) if self.gate is not None else True
+        try:
+            verdict = self.gate.verdict(key, arrival, time) if self.gate is not None else True
+            if verdict is not False and self._preprocess is not None:
+                window = self._preprocess(window[None])[0]
+        except Exception as error:
+            return self._refuse(error)
         if verdict is False:
             return self._refuse_entry(1)
-        if self._preprocess is not None:
-            try:
-                window = self._preprocess(window[None])[0]
-            except Exception as error:
-                return self._refuse(error)
         if self.wake is None:
             self._no_model(window[None], [Slot(0, key, time, arrival, NONE, degraded, self._carried)])
             return
@@ -593,15 +595,25 @@ class Pipeline:
         """The rows that the gate does not refuse, and of each whether it is open (None: of all) or has yet to be judged."""
         keys = [block.keys] * len(block) if isinstance(block.keys, int) else block.keys.tolist()
         times = (block.time + block.offset).tolist()
-        verdicts = [gate.verdict(key, block.arrival, time) for key, time in zip(keys, times, strict=True)]
-        if refused := verdicts.count(False):
+        receipts, left, are_open, refused = block.receipt_of_each(), list[int](), list[bool](), 0
+        for i, (key, at) in enumerate(zip(keys, times, strict=True)):
+            try:
+                verdict = gate.verdict(key, block.arrival, at)
+            except Exception as error:
+                self._refuse(error)
+                receipts[i].fail(INTERNAL_ERROR, whereabouts(error))
+                continue
+            if verdict is False:
+                refused += 1
+                receipts[i].fail("gated", GATED)
+                continue
+            left.append(i)
+            are_open.append(verdict is True)
+        if refused:
             self._refuse_entry(refused)
-            for receipt, verdict in zip(block.receipt_of_each(), verdicts, strict=True):
-                if verdict is False:
-                    receipt.fail("gated", GATED)
-            block = block.only([i for i, verdict in enumerate(verdicts) if verdict is not False])
-        left = [verdict is True for verdict in verdicts if verdict is not False]
-        return block, None if all(left) else left
+        if len(left) < len(block):
+            block = block.only(left)
+        return block, None if all(are_open) else are_open
 
     def _refuse_entry(self, count: int) -> None:
         self.counts.gated += count
@@ -615,12 +627,20 @@ class Pipeline:
         self._guard(self._judge, gate)
 
     def _judge(self, gate: Gate) -> None:
-        since = gate.since()
-        opened, refused = self.slots.judge(
-            lambda slot: gate.verdict(slot.key, slot.arrival, slot.time, since), max(gate.newest, since - 1)
-        )
-        if refused:
-            self._refuse_entry(refused)
+        since, faults = gate.since(), list[Exception]()
+
+        def verdict(slot: Slot) -> bool | None:
+            try:
+                return gate.verdict(slot.key, slot.arrival, slot.time, since)
+            except Exception as error:  # else it would wait for ever
+                faults.append(error)
+                return False
+
+        opened, refused = self.slots.judge(verdict, max(gate.newest, since - 1))
+        for error in faults:
+            self._refuse(error)
+        if refused > len(faults):
+            self._refuse_entry(refused - len(faults))
         if opened and self.wake is not None:
             self.wake()
         if refused:
@@ -719,11 +739,13 @@ class Pipeline:
         return taken
 
     def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
-        self.slots.gather(slots, inputs, start)
-        if self.states is not None:
-            self.states.gather(slots, inputs, start)
-        if self._parked:
-            self._unpark()
+        try:
+            self.slots.gather(slots, inputs, start)
+            if self.states is not None:
+                self.states.gather(slots, inputs, start)
+        finally:
+            if self._parked:
+                self._unpark()
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
@@ -875,10 +897,10 @@ class Pipeline:
         if not slots:
             return slots, [], refused
         keys, carried = [slot.key for slot in slots], [slot.carried for slot in slots]
-        return slots, self.shape.results(outputs, inputs, keys, carried), refused
+        return slots, self.head.results(outputs, inputs, keys, carried), refused
 
     def fail(self, slot: Slot, error: Exception) -> None:
-        """This row cannot be run or shaped: counted, its input settled."""
+        """This row cannot be run, or has no result: counted, its input settled."""
         self.counts.running -= 1
         reasons = {StepError: "postprocess", RunFailed: "model_error"}
         reason = reasons.get(type(error), INTERNAL_ERROR)

@@ -8,6 +8,7 @@ import pytest
 
 from edged.config.checks import broker, decode, model, result, source
 from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, Output, Publish, Step, When
+from edged.results.heads.anomaly import thresholds
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, Output,
         (model.normalize, Step(step="normalize", min=(0.0, 1.0), max=(2.0,)), {}),
         (model.normalize, Step(step="detrend"), {}),
         (model.constant_or_fields, Input(value=3), {"value": 3}),
-        (result.thresholds, Output(type="anomaly", above=0.8, release=0.8), {}),
-        (result.thresholds, Output(type="anomaly", below=0.2, release=0.3), {}),
+        (thresholds, Output(type="anomaly", above=0.8, release=0.8), {}),
+        (thresholds, Output(type="anomaly", below=0.2, release=0.3), {}),
         (result.output_names, Output(type="raw", tensor=("a", "b")), {}),
         (result.conditions, When(above=0.2, below=0.8), {}),
         (result.intervals, When(min_interval=5, max_interval=5), {}),

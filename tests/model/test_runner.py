@@ -418,3 +418,30 @@ def test_a_fault_in_a_run_costs_the_row_that_shows_it(tmp_path: Path) -> None:
     m.wake()
     turns.all()
     assert queue.results[-1][1]["y"] == [14]
+
+
+def test_a_fault_in_gathering_costs_those_rows_and_nobody_elses(tmp_path: Path) -> None:
+    class Faulty(Queue):
+        def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+            super().gather(slots, inputs, start)
+            if any(13 in self.rows[slot.row] for slot in slots):
+                raise ZeroDivisionError("13")
+
+    turns = Turns()
+    models.identity(tmp_path / "same.onnx", 1, width=1)
+    m = model(load(tmp_path / "same.onnx", {"x": (1,)}, batch_max=8), turns)
+    first, second = Faulty("x", 1), Queue("x", 1)
+    m.feed_from([first, second])
+    first.put(13)
+    second.put(21)
+    second.put(22)
+    m.wake()
+    turns.all()
+    assert [type(error) for _, error in first.failures] == [ZeroDivisionError]
+    assert [outputs["y"] for _, outputs in second.results] == [[21], [22]]
+    for value in (13, 14):  # alone in its batch, or before others
+        first.put(value)
+        m.wake()
+        turns.all()
+    assert (len(first.failures), [outputs["y"] for _, outputs in first.results]) == (2, [[14]])
+    assert m.running is None

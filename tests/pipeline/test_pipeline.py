@@ -17,13 +17,14 @@ from edged.model.inputs import Filler, InputPlan
 from edged.model.records import RunFailed
 from edged.mqtt.frames import reply_properties
 from edged.pipeline.align import Aligner, AlignPlan, AlignSource
+from edged.pipeline.gate import FAR
 from edged.pipeline.pipeline import Pipeline, PipelineCounts
 from edged.pipeline.preprocess import compose, compose_outputs, custom
 from edged.pipeline.slots import Slots
 from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Field, Receipt, Result
 from edged.results.encode import Envelope, make_encoder
-from edged.results.heads.shape import OutputPlan, make_shape, result_fields
+from edged.results.heads.raw import RawPlan
 from edged.results.publish import Publish
 from edged.results.when import Condition, When, WhenPlan
 from edged.sources.replies import Replies
@@ -61,6 +62,24 @@ class Faulty:
         return self.inner(*arguments)
 
 
+class Doorman:
+    """A gate with a fault of ours: it fails for the sample of second 2, and otherwise says `answer`."""
+
+    def __init__(self, answer: bool | None = True) -> None:
+        self.answer = answer
+        self.newest = FAR
+        self.failures = 0
+
+    def since(self) -> int:
+        return FAR
+
+    def verdict(self, _key: int, _arrival: int, time: int, since: int | None = None) -> bool | None:
+        if time == 2 * 10**9 and self.answer is not None:
+            self.failures += 1
+            raise ZeroDivisionError("2")
+        return self.answer
+
+
 def result_values(result: Result, _: int) -> Any:
     return next(iter(result.body["outputs"].values()))
 
@@ -95,10 +114,10 @@ class Rig:
         self.alarms: list[int] = []
         shape = (window[0], width) if window else (width,)
         tensors = ("y",) if model else ("v",)
-        output = OutputPlan("raw", tensors, max_keys=keys)
+        output = RawPlan(tensors, max_keys=keys)
         envelope = Envelope("d", "p", None, "r")
-        encode: Any = make_encoder(envelope, result_fields(output))
-        made: Any = make_shape(output)
+        encode: Any = make_encoder(envelope, output.result_fields())
+        made: Any = output.make_head()
         ring: Any = WindowStage(window[0], window[1], None, width, keys, np.float32) if window else None
         filler: Any = Filler(InputPlan("x", shape))
         before: Any = compose([custom(pre, folder)], shape) if pre and folder else None
@@ -112,7 +131,7 @@ class Rig:
             case "fill":
                 filler.fill = Faulty(filler.fill, lambda _, values: values)
                 filler.fill_many = self.fault = Faulty(filler.fill_many, lambda _, rows, values: values)
-            case "shape":
+            case "head":
                 made.results = self.fault = Faulty(made.results, lambda outputs, *_: next(iter(outputs.values())))
             case "when":
                 latest = When(WhenPlan(Condition(of=("seq",), above=0)), keys)
@@ -144,7 +163,7 @@ class Rig:
             slots=self.slots,
             wake=self._wake if model else None,
             postprocess=postprocess,
-            shape=made,
+            head=made,
             fields=(Field("v", 0, 1),),
             publishes=[self.entry],
             overflow=overflow,
@@ -639,7 +658,7 @@ def test_while_memory_is_short_what_may_not_be_lost_waits_at_its_origin() -> Non
     rig.check()
 
 
-@pytest.mark.parametrize("faulty", ["preprocess", "fill", "shape", "when", "encode", "send"])
+@pytest.mark.parametrize("faulty", ["preprocess", "fill", "head", "when", "encode", "send"])
 @pytest.mark.parametrize("window", [None, (1, 1)])
 @pytest.mark.parametrize("model", [True, False])
 def test_a_fault_in_a_stage_costs_the_row_that_shows_it(faulty: str, window: tuple[int, int] | None, model: bool) -> None:
@@ -650,7 +669,7 @@ def test_a_fault_in_a_stage_costs_the_row_that_shows_it(faulty: str, window: tup
     rig.push(11, 12, 13, 14, 15, receipts=receipts)
     rig.run()
     assert rig.values == [[11], [12], [14], [15]]
-    dropped = rig.counts.drops if faulty in ("preprocess", "fill", "shape") else rig.entry.counts.drops
+    dropped = rig.counts.drops if faulty in ("preprocess", "fill", "head") else rig.entry.counts.drops
     assert dropped.by_reason == {"internal_error": 1}
     assert rig.fault.failures <= 2
     for message in rig.sent:
@@ -684,6 +703,27 @@ def test_a_fault_beside_the_stages_ends_nothing_and_is_counted(place: str, model
     assert set(rig.counts.drops.by_reason) == {"internal_error"}
     assert fault.failures >= 1
     rig.check()
+    for message in rig.sent:
+        message.receipt.done()
+    assert [r.owed for r in receipts] == [0] * 5
+
+
+@pytest.mark.parametrize("window", [None, (1, 1)])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_fault_in_the_gate_costs_the_row_that_shows_it(window: tuple[int, int] | None, is_late: bool) -> None:
+    """Whether it is asked as the rows come, or later, when it can judge them."""
+    rig = Rig(window=window, slots=8)
+    pipeline: Any = rig.pipeline
+    pipeline.gate = doorman = Doorman(None if is_late else True)
+    receipts = [Receipt(i) for i in range(5)]
+    rig.push(11, 12, 13, 14, 15, receipts=receipts)
+    doorman.answer = True
+    rig.pipeline.judge()
+    rig.run()
+    assert rig.values == [[11], [12], [14], [15]]
+    assert rig.counts.drops.by_reason == {"internal_error": 1}
+    assert (doorman.failures, rig.counts.gated) == (1, 0)
+    assert not rig.pipeline.is_busy
     for message in rig.sent:
         message.receipt.done()
     assert [r.owed for r in receipts] == [0] * 5

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from edged.config.convert import Raw, Rule, Wrong
 from edged.config.files import read_small
-from edged.config.schema import Broker, Health, Table
+from edged.config.schema import (
+    Broker,
+    Health,
+    Table,
+)
 from edged.config.units import MS
 from edged.config.words import shown
 

@@ -10,29 +10,34 @@ import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
 from edged.config.parsers.names import path_of_name
-from edged.config.schema import Decode, FieldSpec, Table
+from edged.config.schema import (
+    Decode,
+    FieldSpec,
+    Table,
+)
 from edged.config.words import quoted
+from edged.decode.formats import FORMATS, with_field_key
 
 INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
 """Keys of `decode` that stand for those of every field that does not say its own."""
-FORMATS_WITH_PATH = ("json", "msgpack")
-FORMATS_WITH_DTYPE = ("struct", "raw")
-FORMATS_WITH_TEXT = ("csv", "json", "msgpack")
-DEFAULT_FIELD = {"raw": "value", "image": "image"}
+PARTLY_KNOWN = ("path", "dtype", "values")
+"""Keys of a field that not every format has."""
 
 
 def decode_fields(table: Decode, raw: Raw) -> Wrong:
+    kind = FORMATS[table.format]
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}
-        for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
-            if key in keys and table.format not in formats:
-                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {quoted(formats)}', "key"
-        if table.format == "struct" and spec.dtype is None and table.dtype is None:
+        for key in PARTLY_KNOWN:
+            if key in keys and key not in kind.field_keys:
+                belongs = f"it belongs to {quoted(with_field_key(key))}"
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; {belongs}', "key"
+        if kind.needs_dtype and spec.dtype is None and table.dtype is None:
             yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
-        if spec.name == "_" and table.format in FORMATS_WITH_PATH:
+        if spec.name == "_" and kind.is_by_path:
             yield at, f'"_" skips a column; {table.format} has none: leave the field out'
     counts = Counter(spec.name for spec in table.fields if spec.name != "_")
     for name, count in counts.items():
@@ -83,7 +88,7 @@ def byte_order(table: Decode, raw: Raw) -> Wrong:
 
 def picture(table: Decode, raw: Raw) -> Wrong:
     """A picture is one field, and its pixels are no values to be scaled or judged."""
-    if table.format != "image":
+    if not FORMATS[table.format].is_of_pictures:
         return
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
@@ -93,7 +98,7 @@ def picture(table: Decode, raw: Raw) -> Wrong:
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         for key in ("scale", "offset", "unit", "valid", "shape") if isinstance(one, dict) else ():
             if key in one:
-                yield f"{at}.{key}", 'has no effect with format = "image"; preprocess has the steps for pictures', "key"
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; preprocess has the steps for pictures', "key"
 
 
 def fill_fields(table: Decode, raw: Raw) -> Decode:
@@ -101,8 +106,9 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
     specs: Sequence[FieldSpec] = table.fields
-    if not specs and table.format in DEFAULT_FIELD:
-        specs, given = (FieldSpec(name=DEFAULT_FIELD[table.format]),), [{}]
+    kind = FORMATS[table.format]
+    if not specs and kind.default_field:
+        specs, given = (FieldSpec(name=kind.default_field),), [{}]
     filled = []
     for spec, one in zip(specs, given, strict=True):
         own = one if isinstance(one, dict) else {}
@@ -111,8 +117,8 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
         }
         if not spec.path:
             changes["path"] = path_of_name(spec.name)
-        if table.format == "raw" and spec.dtype is None and "dtype" not in changes:
-            changes["dtype"] = "float32"
+        if kind.default_dtype and spec.dtype is None and "dtype" not in changes:
+            changes["dtype"] = kind.default_dtype
         filled.append(msgspec.structs.replace(spec, **changes))
     return msgspec.structs.replace(table, fields=tuple(filled))
 

@@ -6,7 +6,14 @@ from collections import Counter
 
 from edged.config.convert import Raw, Rule, Wrong
 from edged.config.provider_options import KNOWN, OWN
-from edged.config.schema import Batch, Input, Model, ProviderOptions, Step, Table
+from edged.config.schema import (
+    Batch,
+    Input,
+    Model,
+    ProviderOptions,
+    Step,
+    Table,
+)
 from edged.config.words import did_you_mean
 
 

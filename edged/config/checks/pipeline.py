@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from edged.config.convert import Raw, Rule, Wrong
-from edged.config.schema import Pipeline, Table
+from edged.config.schema import (
+    Pipeline,
+    Table,
+)
+from edged.results.heads.table import HEADS
 
 
 def without_model(table: Pipeline, raw: Raw) -> Wrong:
     if table.model is not None:
         return
-    if table.output.type != "raw":
+    if HEADS[table.output.type].needs_model:
         yield "output", f'"{table.output.type}" needs a model; without one the samples themselves are the result'
     for key in ("postprocess", "inputs", *(("slots", "overflow") if table.gate is None else ())):
         if key in raw:

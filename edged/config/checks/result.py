@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from edged.config.convert import Raw, Rule, Wrong
-from edged.config.schema import Gate, Output, Publish, Table, When
+from edged.config.schema import (
+    Gate,
+    Output,
+    Publish,
+    Table,
+    When,
+)
 from edged.config.words import shown
+from edged.results.heads.head import Check
+from edged.results.heads.table import HEADS
 
 
 def output_names(table: Output, raw: Raw) -> Wrong:
-    if table.type != "raw" and table.tensor is not None and len(table.tensor) > 1:
+    if not HEADS[table.type].takes_several and table.tensor is not None and len(table.tensor) > 1:
         yield "tensor", f'expected one output of the model for type = "{table.type}", found {len(table.tensor)}'
     names = [field.name for field in table.fields or ()]
     for name, count in Counter(names).items():
@@ -18,28 +27,13 @@ def output_names(table: Output, raw: Raw) -> Wrong:
             yield "fields", f'"{name}" stands {count} times; each value needs a name of its own'
 
 
-def thresholds(table: Output, raw: Raw) -> Wrong:
-    if table.type != "anomaly":
-        return
-    if table.above is None and table.below is None:
-        yield "above", "required: the score from which on a result is abnormal (or below)", "table"
-    elif table.above is not None and table.below is not None:
-        yield "below", "expected above or below, found both; a score is abnormal on one side", "key"
-    elif table.release is not None:
-        if table.above is not None and table.release > table.above:
-            yield "release", f"expected at most above, {table.above:g}, found {table.release:g}; it is where normal begins again"
-        if table.below is not None and table.release < table.below:
-            yield "release", f"expected at least below, {table.below:g}, found {table.release:g}; it is where normal begins again"
+def only_of(head: str, check: Check) -> Callable[[Output, Raw], Wrong]:
+    """A check of one output type, not asked of the others."""
 
+    def find(table: Output, raw: Raw) -> Wrong:
+        return check.find(table, raw) if table.type == head else iter(())
 
-def detections(table: Output, raw: Raw) -> Wrong:
-    if table.type != "detect":
-        return
-    if table.above is not None and not 0 <= table.above < 1:
-        yield "above", f"expected a score from 0 to less than 1, found {table.above:g}"
-    for name, count in Counter(table.label or ()).items():
-        if count > 1:
-            yield "label", f'"{name}" stands {count} times'
+    return find
 
 
 def conditions(table: When | Gate, raw: Raw) -> Wrong:
@@ -75,8 +69,7 @@ def published_fields(table: Publish, raw: Raw) -> Wrong:
 RULES: dict[type[Table], tuple[Rule, ...]] = {
     Output: (
         Rule(("type", "tensor", "fields"), output_names),
-        Rule(("type", "above", "below", "release"), thresholds),
-        Rule(("type", "above", "label"), detections),
+        *(Rule(("type", *check.reads), only_of(name, check)) for name, kind in HEADS.items() for check in kind.checks),
     ),
     When: (Rule(("above", "below", "label", "of"), conditions), Rule(("min_interval", "max_interval"), intervals)),
     Gate: (Rule(("above", "below", "label", "of"), conditions), Rule(("of", "above", "below", "label"), gate_conditions)),

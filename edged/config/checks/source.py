@@ -6,11 +6,19 @@ from collections import Counter
 
 import msgspec
 
-from edged.config.checks.decode import FORMATS_WITH_PATH
 from edged.config.convert import Finish, Raw, Rule, Wrong
 from edged.config.parsers.names import STAND_INS
-from edged.config.schema import LARGEST_PICTURE, Decode, DecodedSource, Frame, MqttSource, ReplaySource, SerialSource, Table
+from edged.config.schema import (
+    Decode,
+    DecodedSource,
+    Frame,
+    MqttSource,
+    ReplaySource,
+    SerialSource,
+    Table,
+)
 from edged.config.words import found_among, quoted, shown
+from edged.decode.formats import FORMATS
 from edged.topics import parse_filter
 
 
@@ -28,7 +36,7 @@ def length_field(table: Frame, raw: Raw) -> Wrong:
 
 
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
-    if table.frame.type == "line" and table.decode.format in ("struct", "raw", "msgpack", "image"):
+    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary:
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
@@ -77,28 +85,33 @@ def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
     time = table.decode.time
     if time is not None and time.field not in known:
         text = f"expected a field of decode.fields, {found_among(time.field, known)}"
-        yield "decode.time.field", f"{text}; add it where it stands in the {'line' if table.decode.format == 'csv' else 'frame'}"
+        yield (
+            "decode.time.field",
+            f"{text}; add it where it stands in the {'line' if FORMATS[table.decode.format].lines else 'frame'}",
+        )
 
 
 def _declared(decode: Decode) -> list[str] | None:
     """Names of the fields, where every field must be declared to be found; None where the payload names them."""
-    if decode.format in FORMATS_WITH_PATH or decode.header:
+    kind = FORMATS[decode.format]
+    if kind.is_by_path or decode.header:
         return None
-    if decode.format == "image":
+    if kind.is_of_pictures:
         return []
     return [spec.name for spec in decode.fields if spec.name != "_"]
 
 
 def carried(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.carry and table.decode.format not in FORMATS_WITH_PATH:
-        yield "carry", f'has no effect with format = "{table.decode.format}"; it belongs to {quoted(FORMATS_WITH_PATH)}', "key"
+    if table.carry and not FORMATS[table.decode.format].is_by_path:
+        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.is_by_path)}"
+        yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
         if count > 1:
             yield "carry", f'"{name}" stands {count} times'
 
 
 def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.decode.format == "image" and "on_bad" in raw:
+    if FORMATS[table.decode.format].is_of_pictures and "on_bad" in raw:
         yield "on_bad", "has no effect on pictures: one that cannot be decoded is dropped", "key"
 
 
@@ -111,7 +124,7 @@ def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
 
 def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
     """A picture is larger than a line or a message of numbers."""
-    return LARGEST_PICTURE if table.decode.format == "image" and "max_bytes" not in raw else table.max_bytes
+    return (None if "max_bytes" in raw else FORMATS[table.decode.format].max_bytes) or table.max_bytes
 
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
@@ -129,4 +142,4 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
 }
-FINISH: dict[type[Table], Finish] = {SerialSource: fill_max_bytes, MqttSource: fill_max_bytes, ReplaySource: fill_max_bytes}
+FINISH: dict[type[Table], Finish] = {DecodedSource: fill_max_bytes}
