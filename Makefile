@@ -5,13 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?=
 JOBS ?= 2
+FAST = $(addprefix tests/,clock decode pipeline plan results stamp test_mirror.py test_pauses.py test_records.py test_topics.py)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-devices test-peers soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
 	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -22,6 +23,9 @@ run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results
 
 test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+
+test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, no terminal; the last line says how long it took
+	$(BIN)/python -m pytest -n $(JOBS) $(FAST)
 
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)

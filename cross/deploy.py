@@ -1,7 +1,7 @@
 """`make deploy`, `rollback`, `status`, `logs`, `undeploy`: the laptop's side, over plain ssh.
 
 It looks at the device, builds the bundle for it, sends what is missing there, and shows what the device says. All that changes
-the device is in `device.py`, which runs there; what is decided from a look is in `facts.py`.
+the device is in the folder `device/`, which runs there; what is decided from a look is in `facts.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import argparse
 import contextlib
 import getpass
 import hashlib
+import io
 import json
 import shlex
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +38,11 @@ CHUNK = 64 * 1024
 MIN_TRIES = 5
 """Connections that brought nothing further before it is given up; every one that did starts the count anew."""
 BOOT = (
-    "import sys;SOURCE=sys.stdin.buffer.read(int(sys.argv[1]));"
-    "exec(compile(SOURCE,'device.py','exec'),{'__name__':'__main__','SOURCE':SOURCE})"
+    "import os,runpy,sys;path='/proc/self/fd/%d'%os.memfd_create('device.pyz');size=int(sys.argv[1]);"
+    "file=open(path,'wb');file.write(sys.stdin.buffer.read(size));file.close();"
+    "sys.argv=[path];runpy.run_path(path,run_name='__main__')"
 )
-"""Runs `device.py`, which comes first on standard input; so it needs no place on the device."""
+"""Runs `device.pyz`, which comes first on standard input, from memory; so it needs no place on the device."""
 SSH_FAILED = 255
 
 
@@ -151,16 +154,27 @@ def order(device: Device, request: dict[str, Any], folder: Path | None = None) -
             time.sleep(2.0 ** (MIN_TRIES - tries))
 
 
+def pack() -> bytes:
+    """The folder `device/` as one file that a device's Python runs: a zip of what it imports, and `__main__.py`."""
+    program = io.BytesIO()
+    with zipfile.ZipFile(program, "w") as file:  # stored, not deflated: a device's Python may lack zlib
+        file.writestr("cross/__init__.py", "")
+        file.writestr("__main__.py", "from cross.device.__main__ import main\n\nmain()\n")
+        for module in sorted((HERE / "device").glob("*.py")):
+            file.write(module, f"cross/device/{module.name}")
+    return program.getvalue()
+
+
 def _converse(device: Device, request: dict[str, Any], folder: Path | None, progress: _Progress) -> int:
-    source = (HERE / "device.py").read_bytes()
-    command = device.as_root("python3", "-I", "-c", BOOT, str(len(source)))
+    program = pack()
+    command = device.as_root("python3", "-I", "-c", BOOT, str(len(program)))
     process = subprocess.Popen(device.ssh(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
     relay = _relay(process.stderr)
     try:
         with contextlib.suppress(BrokenPipeError):  # what it said last stands in its output
-            process.stdin.write(device.first_words + source + json.dumps(request).encode() + b"\n")
+            process.stdin.write(device.first_words + program + json.dumps(request).encode() + b"\n")
             process.stdin.flush()
         for line in process.stdout:
             what = _said(line)

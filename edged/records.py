@@ -2,6 +2,11 @@
 
 What flows is a block, not a sample: everything that one wake-up brought in is handled at once. Nothing here knows
 an event loop, a socket or a clock.
+
+Records, here and everywhere: a dataclass with slots, frozen unless one owner counts or fills it in place. `eq=False` where two of
+them are never the same. `msgspec.Struct` for what crosses the disk or the wire, where its bytes are checked as they are read:
+the tables and values of the configuration, and files of edged's own. `NamedTuple` for a few values that are taken apart at once,
+or made for every row. A test holds modules to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What holds for every test: it leaves no thread and no process behind, for the next one to trip over."""
+"""What holds for every test: the process is set up as the daemon's is, and a test leaves no thread and no process behind, for
+the next one to trip over."""
 
 from __future__ import annotations
 
@@ -10,6 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from edged.system import process
+
+process.set_up()  # pytest reads this file before any that imports numpy or onnxruntime
 
 DEADLINE_S = 5.0
 

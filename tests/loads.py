@@ -62,7 +62,7 @@ class Loader:
         return answer, self._opened() - {path}
 
     def _opened(self) -> set[Path]:
-        found = set()
+        found = set[Path]()
         while True:
             try:
                 data = os.read(self._fd, 1 << 16)

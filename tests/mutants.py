@@ -312,8 +312,8 @@ def insert_unknown(fields: list[Field], rng: random.Random, names: list[str]) ->
     message = _pick(fields, rng)
     content = rng.choice((b"", b"\x6a\x00", b"location", _varint(13 << 3 | 2) + b"\x02\x0a\x00"))
     wire = rng.choice((BYTES, BYTES, VARINT, START))
-    given: int | bytes | list[Field] = {BYTES: content, VARINT: 7, START: [Field(13, BYTES, content)]}[wire]
-    message.fields.insert(0, Field(rng.choice((30, 99, 1 << 20)), wire, given))
+    values: dict[int, int | bytes | list[Field]] = {BYTES: content, VARINT: 7, START: [Field(13, BYTES, content)]}
+    message.fields.insert(0, Field(rng.choice((30, 99, 1 << 20)), wire, values[wire]))
 
 
 def number_otherwise(fields: list[Field], rng: random.Random, names: list[str]) -> None:

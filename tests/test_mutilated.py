@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from edged.commands.run import prepare
 from edged.config.toml.document import parse
+from edged.daemon.prepare import prepare
 from edged.errors import ConfigError
 from tests.support.deployments import NAMES, environ, written
 

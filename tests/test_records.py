@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edged import records
 from edged.records import NONE, Block, Message, Receipt
 
 
@@ -47,3 +50,34 @@ def test_a_message_lets_go_of_its_receipt_once() -> None:
     message.let_go()
     assert receipt.owed == 0
     assert message.size > len(b"tbody")
+
+
+ON_DISK = {
+    "config/schema.py",
+    "config/values.py",
+    "daemon/checkpoint.py",
+    "daemon/last_good.py",
+    "model/gpu/notes.py",
+    "model/store.py",
+    "model/trial/child.py",
+    "sources/recording.py",
+}
+"""What crosses the disk, or the pipe to a child: tables of the configuration, files of edged's own."""
+
+
+def test_records_are_of_the_kind_that_their_use_asks_for() -> None:
+    """As the first lines of edged/records.py say: slots inside, msgspec for what crosses the disk or the wire."""
+    root = Path(records.__file__).parent
+    structs, without_slots = set(), []
+    for file in root.rglob("*.py"):
+        place = file.relative_to(root).as_posix()
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                if any(ast.unparse(base) == "msgspec.Struct" for base in node.bases):
+                    structs.add(place)
+                kinds = [ast.unparse(d) for d in node.decorator_list]
+                without_slots += [
+                    f"{place}: {node.name}" for kind in kinds if kind.startswith("dataclass") and "slots" not in kind
+                ]
+    assert structs == ON_DISK
+    assert without_slots == []

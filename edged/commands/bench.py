@@ -20,7 +20,7 @@ from edged.daemon.prepare import prepare
 from edged.errors import EX_CONFIG, EX_OK, ConfigError, Problem
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import ladder_here
-from edged.model.gpu.providers import Probe, choose, missing, none_ran
+from edged.model.gpu.providers import TITLES, Probe, choose, missing, none_ran
 from edged.model.onnx import available, version
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
@@ -31,7 +31,6 @@ from edged.system.process_memory import machine_bytes
 
 MIN_S = 0.5  # for one way
 CADENCES = (10, 100, 1000, BACK_TO_BACK)
-PROVIDER_TITLES = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "TensorRT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +212,7 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
 
 
 def _title(provider: str, threads: int) -> str:
-    return f"{PROVIDER_TITLES[provider]}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{TITLES[provider].removeprefix('the ')}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _paces(way: Way) -> list[str]:

@@ -14,15 +14,21 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from edged.config.parsers import NAME, Function, Surroundings, Value, choice
+from edged.config.parsers.choices import choice
+from edged.config.parsers.names import NAME
+from edged.config.parsers.value import Surroundings, Value
 from edged.config.schema import Config, Key, Several, Source, Table
 from edged.config.toml.positions import KeyPath, Positions, parse_path, written
+from edged.config.values import Function
 from edged.config.words import nearest, quoted, shown
 from edged.errors import Problem
 from edged.sources.kinds import KINDS
 
-Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]
-Finish = Callable[[Any, Mapping[str, Any]], Any]
+Raw = Mapping[str, Any]
+"""A table as it stands in the file."""
+Wrong = Iterable["tuple[str, str] | tuple[str, str, str]"]
+Check = Callable[[Any, Raw], Wrong]
+Finish = Callable[[Any, Raw], Any]
 
 TABLE_SLIPS = {"mqtt": "broker", "server": "broker", "sensor": "source", "serial": "source", "input": "source"} | {
     "output": "pipeline",

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated
 
 from edged.config.files import read_small
-from edged.config.parsers import BrokerUrl, Secret, Surroundings, Value
+from edged.config.parsers.value import Surroundings, Value
+from edged.config.values import BrokerUrl, Secret
 from edged.config.words import did_you_mean, kind, nearest, shown
 from edged.system.rights import others_may_read
 from edged.topics import unfit

@@ -19,7 +19,7 @@ import msgspec
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
 from edged.config.files import MAX_BYTES
-from edged.config.parsers import Surroundings
+from edged.config.parsers.value import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
 from edged.config.toml.document import Document, SyntaxProblem, parse

@@ -13,57 +13,30 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.parsers import (
-    BaseTopic,
+from edged.config.parsers.choices import Flag, OneOf, Option, Providers, WireType
+from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
+from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Name, Pattern, Text, Topic
+from edged.config.parsers.numbers import (
     Bits,
-    BrokerUrl,
     Constant,
     Count,
-    Custom,
     DeadBand,
-    Delay,
-    Duration,
-    Expiry,
     Factor,
-    FieldName,
-    FieldPath,
-    FilePath,
-    Filter,
-    Flag,
-    Function,
     Index,
-    Keepalive,
-    Label,
     Marker,
-    Name,
     Number,
     Numbers,
-    OneOf,
-    Option,
-    Packet,
-    Pattern,
-    Period,
     PictureSize,
     PlainBytes,
-    Providers,
     Range,
-    Rate,
-    Samples,
-    Secret,
     Share,
-    Silence,
-    Size,
-    SmallFile,
-    Span,
     Speed,
-    StepName,
     StopBits,
-    Text,
-    Topic,
-    WireType,
     integer,
 )
+from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
 from edged.config.units import KIB, H, S
+from edged.config.values import BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
 

@@ -21,7 +21,7 @@ import structlog
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft, understand
-from edged.config.parsers import Surroundings
+from edged.config.parsers.value import Surroundings
 from edged.config.schema import Config
 from edged.config.units import MIB
 from edged.daemon.control import identity

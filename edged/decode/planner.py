@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edged.config.parsers import path_of_name
+from edged.config.parsers.names import path_of_name
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.resize import View

@@ -131,13 +131,9 @@ class Model:
     def batch_mean(self) -> float:
         return self.counts.rows / self.counts.runs if self.counts.runs else 0.0
 
-    def attach(self, feeder: Feeder) -> None:
-        """Feeders of higher priority are served first; among equals rows are dealt out fairly."""
-        self._shares.append(Share(feeder))
-        self._shares.sort(key=lambda s: -s.feeder.priority)
-
     def feed_from(self, feeders: Sequence[Feeder]) -> None:
-        """These and no others from now on; what those that stay are owed stays."""
+        """These and no others from now on; what those that stay are owed stays. The higher `priority` is served first; among
+        equals rows are dealt out fairly."""
         credits = {id(share.feeder): share.credit for share in self._shares}
         self._shares = [Share(feeder, credits.get(id(feeder), 0)) for feeder in feeders]
         self._shares.sort(key=lambda s: -s.feeder.priority)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edged.clock.spent import Spent
-from edged.config.parsers import BrokerUrl, Secret
+from edged.config.values import BrokerUrl, Secret
 
 # Retain handling of MQTT 5: which messages kept by the broker a subscription brings.
 KEPT_ALWAYS, KEPT_IF_NEW, KEPT_NEVER = 0, 1, 2

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edged.config.parsers import Function
 from edged.config.schema import AnySource, Publish, Step
+from edged.config.values import Function
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
 from edged.decode.where import Condition

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.config.parsers import NEVER
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource
+from edged.config.values import NEVER
 from edged.config.words import counted
 from edged.decode.checksums import size_of
 from edged.decode.formats import FORMATS

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from edged.config.parsers import Function
 from edged.config.schema import Step
+from edged.config.values import Function
 from edged.pipeline.preprocess import (
     MakeStep,
     Postprocess,

@@ -17,7 +17,7 @@ from edged.results.fields import ENVELOPE, ResultField, value_at
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Condition:
     """All that are given must hold: `above` and `below` for the number at `of`, `labels` for the text at `label_of`,
     and the field at `is_true`. A field that is not there, or is null, holds nothing."""
@@ -48,7 +48,7 @@ class Condition:
         return self.is_true is None or bool(value_at(body, self.is_true))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WhenPlan:
     """`change_of`: the field that must differ from what was last published, by more than `dead_band` if it is a number.
     Intervals in ns."""

@@ -16,7 +16,7 @@ from functools import partial
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.config.parsers import NEVER
+from edged.config.values import NEVER
 from edged.decode import StreamDecoder, make_stream_decoder
 from edged.decode.propose import propose, shown
 from edged.errors import Retryable

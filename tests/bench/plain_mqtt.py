@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 
 def main(model: str, topic_in: str, topic_out: str, port: int, qos: int, form: str) -> None:
@@ -32,7 +33,7 @@ def main(model: str, topic_in: str, topic_out: str, port: int, qos: int, form: s
         y = session.run(None, {name: x.reshape(shape)})[0]
         client.publish(topic_out, json.dumps({"y": y[0].tolist()}), qos)
 
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = on_connect
     client.on_message = on_message
     client.connect("127.0.0.1", port)

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 import paho.mqtt.client as mqtt
 import serial
+from paho.mqtt.enums import CallbackAPIVersion
 
 
 def main(model: str, tty: str, topic_out: str, port: int, size: int, hop: int) -> None:
@@ -21,7 +22,7 @@ def main(model: str, tty: str, topic_out: str, port: int, size: int, hop: int) -
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     shape = [1, *session.get_inputs()[0].shape[1:]]
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", port)
     client.loop_start()
     window: deque[list[float]] = deque(maxlen=size)

@@ -2,17 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-from edged.cli import main  # noqa: E402
-from edged.commands.bench import Benched, lines, plans_to_run  # noqa: E402
-from tests.model.trial.test_advice import plan, way  # noqa: E402
-from tests.support import hostile  # noqa: E402
+from edged.cli import main
+from edged.commands.bench import Benched, lines, plans_to_run
+from tests.model.trial.test_advice import plan, way
+from tests.support import hostile
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
 CONFIG = f"""
@@ -96,7 +93,7 @@ def test_a_provider_that_is_required_and_not_here(tmp_path: Path, capsys: pytest
 
 
 def test_tables_for_people() -> None:
-    slow = {"run": "worker", "batches": {1: 30_000.0}}
+    slow: dict[str, Any] = {"run": "worker", "batches": {1: 30_000.0}}
     found = Benched("pump", plan(), 4, (way(30_000, **slow), way(15_000, threads=2, **slow)), {"CUDA, 1 thread": "no driver"})
     text = list(lines(found, False))
     assert text[0].endswith(", 4 cores")

@@ -3,16 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper as nh
 
-from edged.system import process
-
-process.set_up()
-
-from edged.cli import main  # noqa: E402
-from tests.support import hostile, models  # noqa: E402
-from tests.support.deployments import net  # noqa: E402
+from edged.cli import main
+from tests.support import hostile, models
+from tests.support.deployments import net
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
 
@@ -76,8 +75,8 @@ def test_axes_that_the_file_leaves_open(tmp_path: Path, capsys: pytest.CaptureFi
     path = net(tmp_path / "model.onnx", {"x": (T.FLOAT, ["N", "t", 3])}, {"y": ["N", 1]})
     assert main(["model", "inspect", str(path)]) == 0
     capsys.readouterr()
-    nodes = [models.h.make_node("Reshape", ["x", "s"], ["y"])]
-    size = models.nh.from_array(models.np.array([-1, 7], models.np.int64), "s")
+    nodes = [h.make_node("Reshape", ["x", "s"], ["y"])]
+    size = nh.from_array(np.array([-1, 7], np.int64), "s")
     axes = [models.value("x", T.FLOAT, ["N", "t"])], [models.value("y", T.FLOAT, ["N", 7])]
     models.save(path, nodes, *axes, [size])
     assert main(["model", "inspect", str(path)]) == 78

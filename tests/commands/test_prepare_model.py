@@ -4,14 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-from edged.commands.prepare_model import prepare_model  # noqa: E402
-from edged.errors import EX_OK, ConfigError  # noqa: E402
-from edged.model.onnx import available  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.commands.prepare_model import prepare_model
+from edged.errors import EX_OK, ConfigError
+from edged.model.onnx import available
+from tests.support import models
 
 TEXT = """
 [device]

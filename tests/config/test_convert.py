@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
-from edged.config.parsers import Surroundings
+from edged.config.parsers.value import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Config
 from edged.config.toml.positions import Positions

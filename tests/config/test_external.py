@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edged.config import external
-from edged.config.parsers import BrokerUrl, Secret, Surroundings
+from edged.config.parsers.value import Surroundings
+from edged.config.values import BrokerUrl, Secret
 
 NOWHERE = Surroundings(Path("/nowhere"), {})
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edged.config.load import Draft, place_of, read, report, understand
-from edged.config.parsers import BrokerUrl, Surroundings
+from edged.config.parsers.value import Surroundings
 from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
+from edged.config.values import BrokerUrl
 from edged.errors import ConfigError, Problem
 
 DEPLOYMENTS = sorted((Path(__file__).parent.parent / "cases" / "deployments").glob("*.toml"))
@@ -269,7 +270,9 @@ preprocess = ["steps.py:f"]
     kept = understand(path, draft.content, Surroundings(tmp_path, {}, copies=copies), tmp_path / "kept.toml")
     assert kept.config.broker["main"].password == "older"
     assert kept.config.broker["main"].ca == tmp_path / "ca.pem"
-    assert kept.config.pipeline["p"].preprocess[0].step == Function(tmp_path / "copy.py", "f")
+    steps = kept.config.pipeline["p"].preprocess
+    assert steps is not None
+    assert steps[0].step == Function(tmp_path / "copy.py", "f")
     assert report(kept, [Problem("broker.main.ca", "is old")]) == [f"{tmp_path}/kept.toml:4:6: broker.main.ca: is old"]
 
 

@@ -29,7 +29,7 @@ def test_an_empty_line() -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        ([256], "expected bytes such as [0xAA, 0x55] or a text (each from 0 to 255), found 256 in the list"),
+        ([256], "expected bytes such as [0xAA, 0x55] or a text (each from 0 to 255), found the number 256 in the list"),
         ([], "expected bytes such as [0xAA, 0x55] or a text, found an empty list"),
         (
             "ff 01 86",

@@ -3,14 +3,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from edged.config.provider_options import KNOWN, OWN
-from edged.system import process
-
-process.set_up()
-
-import onnxruntime  # noqa: E402
 
 LIBRARIES = Path(onnxruntime.__file__).parent / "capi"
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edged.config.words import did_you_mean, duration, listed
+from edged.config.words import did_you_mean, duration, listed, shown
 
 S = 10**9
 
@@ -27,3 +29,9 @@ def test_long_lists_are_cut() -> None:
 def test_guesses_what_was_meant() -> None:
     assert did_you_mean("temprature", ["temperature", "humidity"]) == '; did you mean "temperature"?'
     assert did_you_mean("x", ["temperature"]) == ""
+
+
+@given(st.text())
+def test_what_is_shown_is_one_short_line(text: str) -> None:
+    assert "\n" not in shown(text)
+    assert len(shown(text)) <= 80

@@ -45,7 +45,7 @@ def test_how_root_is_asked_for() -> None:
 
 
 def test_the_program_is_sent_before_its_input() -> None:
-    source = b"import sys\nprint(len(SOURCE), sys.stdin.buffer.readline())\n"
+    source = b"import sys\nprint(len(open(sys.argv[0], 'rb').read()), sys.stdin.buffer.readline())\n"
     command = shlex.split(Device("h", ()).as_root(sys.executable, "-I", "-c", BOOT, str(len(source))))
     done = subprocess.run(command, input=source + b"the rest\n", capture_output=True, check=True)
     assert done.stdout == f"{len(source)} b'the rest\\n'\n".encode()

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cross import device
-from cross.device import MIB, due, is_place, judge, memory_max, settings, superfluous
+from cross.deploy import BOOT, pack
+from cross.device import bundle
+from cross.device.bundle import is_place, receive
+from cross.device.files import point
+from cross.device.places import MIB
+from cross.device.releases import superfluous
+from cross.device.settings import memory_max, settings
+from cross.device.verdict import due, judge
+from cross.device.words import Refused
 
 
 def status(**pipelines: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def test_places_outside_of_it(path: str) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(device, "CACHE", tmp_path)
+    monkeypatch.setattr(bundle, "CACHE", tmp_path)
     return tmp_path
 
 
@@ -133,23 +143,43 @@ FILES = [{"path": "wheels/a.whl", "sha256": SHA, "size": len(DATA)}]
 
 def test_what_was_cut_off_goes_on_where_it_ended(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(EOFError):
-        device.receive(FILES, io.BytesIO(DATA[:3000]))
-    device.receive(FILES, io.BytesIO(DATA[3000:]))
-    device.receive(FILES, io.BytesIO(b""))  # it is there
+        receive(FILES, io.BytesIO(DATA[:3000]))
+    receive(FILES, io.BytesIO(DATA[3000:]))
+    receive(FILES, io.BytesIO(b""))  # it is there
     assert (cache / SHA).read_bytes() == DATA
     needs = capsys.readouterr().out.splitlines()
     assert needs == [f'{{"need": {{"{SHA}": 0}}}}', f'{{"need": {{"{SHA}": 3000}}}}', '{"need": {}}']
 
 
 def test_what_is_damaged_does_not_stay(cache: Path) -> None:
-    with pytest.raises(device.Refused, match="damaged on its way"):
-        device.receive(FILES, io.BytesIO(DATA[:-1] + b"x"))
+    with pytest.raises(Refused, match="damaged on its way"):
+        receive(FILES, io.BytesIO(DATA[:-1] + b"x"))
     assert not list(cache.iterdir())
 
 
 def test_one_rename(tmp_path: Path) -> None:
     link = tmp_path / "current"
     for name in ("a", "b", "b"):
-        device.point(link, tmp_path / name)
+        point(link, tmp_path / name)
         assert link.readlink() == tmp_path / name
     assert [p.name for p in tmp_path.iterdir()] == ["current"]
+
+
+def answer(*command: str, given: bytes) -> tuple[int, list[Any]]:
+    """What the program says when it runs as on a device: by a Python of its own, in a folder that is not this one."""
+    done = subprocess.run([sys.executable, "-I", *command], input=given, cwd="/", capture_output=True, timeout=60, check=False)
+    assert done.stderr == b""
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_sent_file_is_what_runs(tmp_path: Path) -> None:
+    """From memory, as over ssh, and from its place, as edged-switch.service runs it: the same bytes, and the order after them."""
+    program = pack()
+    order = json.dumps({"ask": "status"}).encode() + b"\n"
+    code, said = answer("-c", BOOT, str(len(program)), given=program + order)
+    assert (code, said[-1].keys()) == (0, {"end", "say"})
+    assert said[0]["say"].startswith("release    ")
+    place = tmp_path / "device.pyz"
+    place.write_bytes(program)
+    assert answer(str(place), given=order) == (code, said)
+    assert answer(str(place), given=order[:-1]) == (1, [])  # cut off

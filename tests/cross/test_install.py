@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cross import device
 from cross.bundle import ROOT, Files, write
-from cross.device import Refused
+from cross.device import bundle as receiving
+from cross.device.words import Refused
 
 USAGE, DAMAGED, UNFIT, UNWRITABLE = 64, 65, 69, 73
 PYTHON = subprocess.run(
@@ -172,25 +172,26 @@ def test_where_signers_are_listed_the_signature_must_be_of_one_of_them(tmp_path:
 
 def test_an_altered_install_is_refused_by_the_verifier_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a device, where the verifier lies from the first bundle on; with a signature not even a manifest that fits helps."""
-    for name in ("PREFIX", "WORK", "VERIFY"):
-        monkeypatch.setattr(device, name, tmp_path / "opt" / getattr(device, name).relative_to("/opt/edged"))
+    verify = tmp_path / "opt" / "verify"
+    monkeypatch.setattr(receiving, "VERIFY", verify)
+    monkeypatch.setattr(receiving, "WORK", tmp_path / "opt" / "deploy")
     verifier = (ROOT / "cross" / "verify").read_text()
-    device.verify(bundle(tmp_path), verifier)
-    assert device.VERIFY.read_text() == verifier
-    assert device.VERIFY.stat().st_mode & 0o777 == 0o755
+    receiving.verify(bundle(tmp_path), verifier)
+    assert verify.read_text() == verifier
+    assert verify.stat().st_mode & 0o777 == 0o755
 
     trace = tmp_path / "it ran"
     altered = bundle(tmp_path / "altered")
     (altered / "install").write_text(f"touch '{trace}'\n")
     (altered / "verify").write_text(f"touch '{trace}'\n")
     with pytest.raises(Refused, match=r"nothing of the bundle was run: (?s:.*)verify: damaged or incomplete"):
-        device.verify(altered, f"touch '{trace}'\n")  # the one that is there is asked
+        receiving.verify(altered, f"touch '{trace}'\n")  # the one that is there is asked
 
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "ours")], check=True)
     signers = tmp_path / "signers"
     signers.write_text(f"edged {(tmp_path / 'ours.pub').read_text()}")
     signed = bundle(tmp_path / "signed", str(tmp_path / "ours"))
-    asked = ["sh", str(device.VERIFY), "--signers", str(signers), str(signed)]
+    asked = ["sh", str(verify), "--signers", str(signers), str(signed)]
     assert subprocess.run(asked, check=False).returncode == 0
     (signed / "install").write_text(f"touch '{trace}'\n")
     listed = subprocess.run(["sha256sum", *LISTED], cwd=signed, capture_output=True, check=True).stdout

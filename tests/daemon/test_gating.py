@@ -13,17 +13,13 @@ import numpy as np
 import pytest
 import structlog
 
-from edged.system import process
-
-process.set_up()
-
-from edged.clock.clock import Clock  # noqa: E402
-from edged.daemon.assembly import Assembly, assemble, connect, load_models, release  # noqa: E402
-from edged.daemon.relief import shed_order  # noqa: E402
-from edged.health.status import states  # noqa: E402
-from edged.records import Block, Receipt, Result  # noqa: E402
-from tests.support import models  # noqa: E402
-from tests.support.planning import MAIN, planned  # noqa: E402
+from edged.clock.clock import Clock
+from edged.daemon.assembly import Assembly, assemble, connect, load_models, release
+from edged.daemon.relief import shed_order
+from edged.health.status import states
+from edged.records import Block, Receipt, Result
+from tests.support import models
+from tests.support.planning import MAIN, planned
 
 SOURCE = """
 [source.in]

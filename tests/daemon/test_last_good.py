@@ -59,7 +59,9 @@ def test_it_holds_whatever_becomes_of_the_files(config: Path) -> None:
     assert (draft.path, draft.copy, draft.content, draft.problems) == (config, at / "edged.toml", TEXT.encode(), ())
     broker = draft.config.broker["main"]
     assert (broker.password, broker.ca) == ("hunter2", at / "files" / "0-ca.pem")
-    assert draft.config.pipeline["p"].preprocess[0].step == Function(at / "files" / "2-steps.py", "f")
+    steps = draft.config.pipeline["p"].preprocess
+    assert steps is not None
+    assert steps[0].step == Function(at / "files" / "2-steps.py", "f")
     assert (at / "files" / "2-steps.py").read_text() == "def f(x): return x\n"
     assert {p.stat().st_mode & 0o077 for p in at.rglob("*")} == {0}
 

@@ -99,7 +99,7 @@ async def lived(
 async def test_a_signal_is_a_stop_in_good_order(make: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         a = make(SIMULATE, Clock())
-        assert await lived(a, lambda: os.kill(os.getpid(), number)) == (EX_OK, ["ready", "stopping"])  # noqa: B023
+        assert await lived(a, lambda: os.kill(os.getpid(), number)) == (EX_OK, ["ready", "stopping"])
         assert a.links["main"].state == "stopped"
 
 
@@ -147,7 +147,7 @@ async def test_a_bug_ends_the_process_with_its_own_status(make: Any, tmp_path: P
     async def broken(push: Any) -> None:
         raise ZeroDivisionError
 
-    a.readers["in"].run = broken  # type: ignore[method-assign]
+    a.readers["in"].run = broken
     assert await lived(a) == (EX_SOFTWARE, ["ready", "stopping"])
 
 

@@ -11,8 +11,8 @@ from edged.config.units import MIB
 from edged.daemon.assembly import Assembly
 from edged.daemon.relief import Relief
 from edged.health.status import states
+from edged.mqtt.frames import Inbound
 from edged.records import NONE, Receipt
-from edged.sources.mqtt import Inbound
 
 CONFIG = """
 [memory]
@@ -96,9 +96,9 @@ async def test_the_order_of_relief_and_the_way_back(make: Callable[[str], Assemb
     assert [s.state for s in states(a, 0) if s.kind == "pipeline"] == ["shedding", "shedding"]
 
     [receipt] = feed(a, "a")
-    first, second = a.pipelines.values()
-    assert (first.counts.drops.by_reason, second.counts.drops.by_reason) == ({}, {"memory": 1})
-    assert first.parked == 1
+    one, other = a.pipelines.values()
+    assert (one.counts.drops.by_reason, other.counts.drops.by_reason) == ({}, {"memory": 1})
+    assert one.parked == 1
     assert receipt.owed == 1  # what may not be lost stays with the broker
 
     memory.resident = LOW
@@ -111,7 +111,7 @@ async def test_the_order_of_relief_and_the_way_back(make: Callable[[str], Assemb
         ("ok", []),
     ]
     assert [p.counts.published for p in a.pipelines.values()] == [2, 1]
-    assert first.parked == 0
+    assert one.parked == 0
     feed(a, "a")
     assert [p.counts.published for p in a.pipelines.values()] == [3, 2]
     assert relief.facts()["highest_mib"] == 2100

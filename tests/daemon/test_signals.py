@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import pytest
 
 from edged.errors import EX_OK
 from tests.support.daemon import is_pending, until
+from tests.support.pause import pause
 
 DEADLINE_S = 20.0
 HEAD = """
@@ -111,7 +111,7 @@ def test_the_second_signal_of_a_kind_ends_the_process(hang: str) -> None:
             one.send_signal(signal.SIGTERM)
             if one.poll() is not None:
                 break
-            threading.Event().wait(0.05)
+            pause(0.05, "between two signals")
         assert one.wait(DEADLINE_S) == -signal.SIGTERM
 
 

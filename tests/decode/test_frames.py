@@ -125,7 +125,7 @@ def test_garbage_before_and_any_chopping(payloads: list[bytes], garbage: bytes, 
     whole = scanned(scanner(CRC, **IMU), [data])
     assert whole[0][-len(payloads) :] == payloads
     assert scanned(scanner(CRC, **IMU), chopped(data, cuts)) == whole
-    assert scanned(scanner(CRC, **IMU), [data[i : i + 1] for i in range(len(data))]) == whole
+    assert scanned(scanner(CRC, **IMU), [bytes(data[i : i + 1]) for i in range(len(data))]) == whole
 
 
 @given(PAYLOADS, st.integers(0, 100_000), st.sampled_from(["flip", "drop", "insert"]), st.integers(1, 255))
@@ -243,8 +243,8 @@ def test_a_frame_that_fails_its_tail_gives_its_bytes_back() -> None:
         found, rejects = scanned(scanner(None, **keys), [b"\xa0\x01\x02" + frame * count])
         assert found == [bytes(5) + b"\xc0"] * count
         assert rejects == [("no_frame", 0)]
-    _, rejects = scanner(None, **keys).feed(b"\xa0\x01\x02" + frame)
-    assert rejects[0].detail == "expected the end marker 1100.... after 7 bytes, found 00"
+    _, refused = scanner(None, **keys).feed(b"\xa0\x01\x02" + frame)
+    assert refused[0].detail == "expected the end marker 1100.... after 7 bytes, found 00"
 
 
 @given(st.lists(st.binary(min_size=4, max_size=4), min_size=18, max_size=40), st.integers(0, 17 * 7), st.integers(1, 255), CUTS)
@@ -258,5 +258,5 @@ def test_a_flipped_byte_among_many_is_the_same_however_it_comes(
     keys = {"type": "fixed", "size": 7, "sync": b"\x59"}
     whole = scanned(scanner(checksum, **keys), [bytes(data)])
     assert len(whole[0]) >= len(bodies) - 1
-    assert scanned(scanner(checksum, **keys), [data[i : i + 1] for i in range(len(data))]) == whole
+    assert scanned(scanner(checksum, **keys), [bytes(data[i : i + 1]) for i in range(len(data))]) == whole
     assert scanned(scanner(checksum, **keys), chopped(bytes(data), cuts)) == whole

@@ -34,7 +34,7 @@ def plan(*views: View, max_pixels: int = 1 << 20, max_bytes: int = 1 << 20, fram
 def seen(view: View, payload: bytes) -> np.ndarray:
     rows = make_payload_decoder(plan(view)).decode([payload])
     assert not rows.rejects, rows.rejects
-    return rows.values[0].reshape(view.shape)
+    return np.asarray(rows.values[0]).reshape(view.shape)
 
 
 @pytest.mark.parametrize("encode", [jpeg, png])

@@ -1,15 +1,18 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.config import schema
+from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder
 from tests.support.decode_plans import chopped, fed, field, plan, refused, rows_of
 
 T, H = field("t", after="T"), field("h", after="H")
 
 
-def wide(*fields, **keys):  # type: ignore[no-untyped-def]
+def wide(*fields: str | schema.FieldSpec, **keys: Any) -> DecodePlan:
     return plan("text", *fields, dtype=np.float64, **keys)
 
 

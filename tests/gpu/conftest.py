@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.gpu.ladder import found_here  # noqa: E402
-from edged.model.onnx import available  # noqa: E402
+from edged.model.gpu.ladder import found_here
+from edged.model.onnx import available
 
 HERE = Path(__file__).parent
 NEEDS = {

@@ -188,7 +188,8 @@ async def test_where_every_request_fails_the_pipeline_does(hear: Any, clock: Any
         clock.pass_s(1)
         a.routers["main"].on_publishes([(b"in/a", payload, 0, False, (), Receipt(0), properties)])
         await until(lambda: not any(p.has_waiting or p.counts.running for p in a.pipelines.values()))
-        return seen()
+        state, reason = seen()
+        return state, reason
 
     assert await ask(b"4") == ("running", "")
     for payload in (b"-1", b"-4", b"-9"):

@@ -12,6 +12,7 @@ import pytest
 from tests.live.conftest import burner
 from tests.support.broker import Broker, free_port
 from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 HEAD = """
@@ -97,17 +98,17 @@ publish = { topic = "out/q" }
                 start = 100 * round_
                 sensor.write(lines(start, start + 50))
                 client.publish("in/x", str(round_))
-                client.until(lambda: start + 49 in values(client) or None)  # noqa: B023
-                client.until(lambda: round_ in values(client, "out/q") or None)  # noqa: B023
+                client.until(lambda: start + 49 in values(client) or None)
+                client.until(lambda: round_ in values(client, "out/q") or None)
                 fds, served = fds or daemon.fds, time.monotonic()
                 # A broker that goes within seconds, again and again, is tried ever more rarely: here it is one that served.
-                until(lambda: time.monotonic() - served >= scale("seconds of service"))  # noqa: B023
+                pause(served + scale("seconds of service") - time.monotonic(), "the broker serves for so long")
                 broker.stop()
                 sensor.write(lines(start + 50, start + 100))
                 with daemon.paused():
                     broker.start()
                     client.wait_subscribed()
-                client.until(lambda: start + 99 in values(client) or None)  # noqa: B023
+                client.until(lambda: start + 99 in values(client) or None)
             client.publish("in/x", "-1")
             client.until(lambda: -1 in values(client, "out/q") or None)
             assert list(dict.fromkeys(values(client))) == list(range(100 * rounds))  # nothing lost, in order
@@ -122,13 +123,13 @@ def test_the_broker_hangs(broker: Broker, tmp_path: Path) -> None:
     with Sensor(tmp_path / "imu") as sensor, Client(broker.port) as client, Daemon(tmp_path, text) as daemon:
         for start in range(0, 20 * scale("half-open links"), 20):
             sensor.write(lines(start, start + 10))
-            client.until(lambda: start + 9 in values(client) or None)  # noqa: B023
+            client.until(lambda: start + 9 in values(client) or None)
             noticed = daemon.log.count("no answer to a ping")
             broker.freeze()
             sensor.write(lines(start + 10, start + 20))
-            until(lambda: daemon.log.count("no answer to a ping") > noticed)  # noqa: B023
+            until(lambda: daemon.log.count("no answer to a ping") > noticed)
             broker.thaw()
-            client.until(lambda: start + 19 in values(client) or None)  # noqa: B023
+            client.until(lambda: start + 19 in values(client) or None)
         assert list(dict.fromkeys(values(client))) == list(range(start + 20))
 
 
@@ -141,20 +142,20 @@ def test_the_broker_hangs_and_the_disk_takes_over(broker: Broker, tmp_path: Path
         end, before, resident = 0, 0, 0
         for _ in range(scale("half-open links")):
             sensor.write(lines(end, end + 10))
-            client.until(lambda: end + 9 in values(client) or None)  # noqa: B023
+            client.until(lambda: end + 9 in values(client) or None)
             resident = resident or daemon.resident_kib
             noticed = daemon.log.count("no answer to a ping")
             broker.freeze()
             frozen = time.monotonic()
             sensor.write(lines(end + 10, end + 110))
-            until(lambda: daemon.log.count("no answer to a ping") > noticed)  # noqa: B023
+            until(lambda: daemon.log.count("no answer to a ping") > noticed)
             assert time.monotonic() - frozen <= 2 * KEEPALIVE_S + 1 + LATE_S
             sensor.write(lines(end + 110, end + 200))
             until(lambda: any((tmp_path / "state" / "spool").rglob("*.log")), what="results on disk")
-            until(lambda: time.monotonic() - frozen >= scale("seconds half-open"), scale("seconds half-open") + 20)  # noqa: B023
+            pause(frozen + scale("seconds half-open") - time.monotonic(), "the link is half-open for so long")
             broker.thaw()
             end += 200
-            client.until(lambda: set(range(end)) <= set(values(client)) or None)  # noqa: B023
+            client.until(lambda: set(range(end)) <= set(values(client)) or None)
             twice = len(values(client)) - end - before
             assert twice <= 64  # the most that is in flight
             before += twice

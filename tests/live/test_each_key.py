@@ -247,4 +247,4 @@ def test_an_address_that_nobody_answers_at(stage: Stage) -> None:
 def test_the_spool_has_its_new_bound_at_once(stage: Stage) -> None:
     for mib in (16, 8):
         stage.apply('max_bytes = "8MiB"', f'max_bytes = "{mib}MiB"')
-        stage.client.health(lambda h: h["spool"]["max_bytes"] == mib << 20)  # noqa: B023
+        stage.client.health(lambda h: h["spool"]["max_bytes"] == mib << 20)

@@ -29,6 +29,7 @@ from edged.system.notify import Notifier
 from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced, edged, said, until
+from tests.support.pause import pause_on_loop
 
 TEXT = """
 [device]
@@ -63,8 +64,8 @@ class Stage(NamedTuple):
 
     async def until(self, what: Callable[[], Any]) -> Any:
         async def look() -> Any:
-            while not (found := what()):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            while not (found := what()):
+                await pause_on_loop(0.01, "between two looks")
             return found
 
         return await asyncio.wait_for(look(), 20)
@@ -131,7 +132,7 @@ async def test_s06_what_is_built_is_promoted_and_nothing_is_lost(tmp_path: Path)
         while stage.lifecycle.assembly.loaded["m"].session is before:
             await stage.send(20)
             sent += 20
-            await stage.until(lambda least=sent - 40: len(stage.results()) >= least)
+            await stage.until(lambda: len(stage.results()) >= sent - 40)
             stage.ended.set()
         await stage.send(20)
         sent += 20

@@ -193,7 +193,7 @@ def test_storms_hold_nobody_up(stage: tuple[Daemon, Client]) -> None:
     assert client.wait("out/json")[0].json["outputs"] == {"a": 4, "b": 2}
     for name, (_, reason, count) in storms.items():
         wanted = before[name]["rejected"] + 8 * count
-        after = client.health(lambda h, name=name, wanted=wanted: h["sources"][name]["rejected"] >= wanted)["sources"][name]
+        after = client.health(lambda h: h["sources"][name]["rejected"] >= wanted)["sources"][name]
         assert after["rejected"] == wanted
         assert after["dropped"][reason] == before[name]["dropped"].get(reason, 0) + 8 * count
     assert daemon.resident_kib < 200 * 1024

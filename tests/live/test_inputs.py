@@ -87,7 +87,7 @@ def test_d07_windows_meet_the_latest_of_another_sensor_and_constants(tmp_path: P
         found: list[float] = []
         for i, degrees in enumerate((20, 30.5, -4)):
             client.publish("plant/press3/bearing", f'{{"t": {degrees}}}')
-            client.health(lambda h: h["sources"]["temperature"]["rows"] == i + 1)  # noqa: B023
+            client.health(lambda h: h["sources"]["temperature"]["rows"] == i + 1)
             sensor.write("".join(f"{a},{b},{c}\n" for a, b, c in rows[4 * i : 4 * i + 4]))
             found.append(client.wait("out/bearing", i + 1)[i].json["outputs"]["y"][0])
         assert balanced(client.health())

@@ -11,6 +11,7 @@ import pytest
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced
 from tests.support.oracle import SOURCE, Witness, numbers
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 RECEIVE_MAXIMUM = 64
@@ -39,7 +40,7 @@ def test_killed_again_and_again_it_loses_nothing(tmp_path: Path, zoo: Path) -> N
         with Witness(broker.port, 200.0) as witness:
             for kill in range(kills):
                 is_early = kill % 5 == 4
-                time.sleep(rng.uniform(0.0, 0.5) if is_early else rng.uniform(0.3, 3.0))
+                pause(rng.uniform(0.0, 0.5) if is_early else rng.uniform(0.3, 3.0), "the kill comes at any moment")
                 daemon.kill()
                 daemon.spawn()
             killed = time.monotonic()

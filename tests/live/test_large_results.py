@@ -72,7 +72,7 @@ def test_a_backlog_of_inputs_with_large_results(broker: Broker, tmp_path: Path, 
 
 
 def _is_settled(health: Any) -> bool:
-    return sum(e["queued"] + e["in_flight"] for e in health["pipelines"]["p"]["publish"]) == 0
+    return not any(e["queued"] + e["in_flight"] for e in health["pipelines"]["p"]["publish"])
 
 
 def test_while_their_broker_is_away_large_results_go_to_disk(broker: Broker, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_results_larger_than_the_broker_takes_are_told_of_and_stop_nothing(tmp_p
 
             def is_told(h: Any) -> bool:
                 p = h["pipelines"]["p"]
-                return p["publish"][0]["dropped"] == {"too_large": BACKLOG} and p["state"] == "refused"
+                return bool(p["publish"][0]["dropped"] == {"too_large": BACKLOG} and p["state"] == "refused")
 
             health = client.health(lambda h: is_told(h) and h["brokers"]["main"]["unacked"] == 0 and balanced(h))
             assert health["state"] == "degraded"

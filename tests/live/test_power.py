@@ -24,6 +24,7 @@ from edged.spool.spool import COMMIT_S
 from tests.live.test_spool import samples, subscribed
 from tests.support.broker import Broker, free_port
 from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 CUTS = scale("power cuts")
@@ -153,7 +154,8 @@ def test_s10_a_power_cut_costs_what_nobody_waits_for_one_commit_at_most(
             while (now := time.monotonic()) < start + 2 * COMMIT_S + LATE_S:
                 here.publish_all("in/x", samples(range(len(sent_at), len(sent_at) + 5)))
                 sent_at += [now] * 5
-                until(lambda now=now: time.monotonic() > now + 0.05)  # type: ignore[misc]
+                pause(now + 0.05 - time.monotonic(), "the next messages are due then")
+            daemon.signal(signal.SIGSTOP)
             cut_at = time.monotonic()
             cut(daemon, state, image, copy)
             daemon.kill()

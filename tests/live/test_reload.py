@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.daemon import EX_CONFIG, Client, Daemon, balanced, edged, said, until
+from tests.support.pause import pause
 
 TEXT = """
 [device]
@@ -152,8 +153,7 @@ def _in_three_pieces(path: Path, text: str) -> None:
     for piece in (text[:third], text[third : 2 * third], text[2 * third :]):
         with path.open("a") as file:
             file.write(piece)
-        later = time.monotonic() + 0.4
-        until(lambda later=later: time.monotonic() > later)  # type: ignore[misc]
+        pause(0.4, "whoever writes the file takes its time")
 
 
 def _by_sed(path: Path, text: str) -> None:

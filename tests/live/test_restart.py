@@ -12,6 +12,7 @@ from tests.live.conftest import burner
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced
 from tests.support.oracle import SOURCE, Witness
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 HEAD = """
@@ -80,7 +81,7 @@ def test_stopped_again_and_again_under_load_it_loses_nothing(tmp_path: Path, zoo
         with Witness(broker.port, 200.0) as witness:
             for _ in range(stops):
                 client.health(lambda h: h["sources"]["in"]["rows"] > 0)
-                time.sleep(rng.uniform(0.0, 0.5))
+                pause(rng.uniform(0.0, 0.5), "the stop comes at any moment")
                 started = time.monotonic()
                 assert daemon.stop() == 0, daemon.log[-4000:]
                 slowest_s = max(slowest_s, time.monotonic() - started)

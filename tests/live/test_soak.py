@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, Sensor, balanced, until
 from tests.support.oracle import SOURCE, Witness
+from tests.support.pause import pause
 from tests.support.scale import IS_SOAK, scale
 
 TEXT = """
@@ -66,7 +67,7 @@ def test_s04_faults_by_turns_leave_no_trace(tmp_path: Path, zoo: Path) -> None:
                         client.health(lambda h: all(b["state"] == "connected" for b in h["brokers"].values()))
                         usual = usual or (daemon.fds, len(daemon.threads))
                 seen.append((passed / 3600, daemon.resident_kib / 1024))
-                until(lambda next_=passed + 0.02: time.monotonic() - start > next_)  # type: ignore[misc]
+                pause(start + passed + 0.02 - time.monotonic(), "between two looks")
             report = witness.report()
         health = client.health(lambda h: h["brokers"]["main"]["unacked"] == 0 and balanced(h))
         assert usual is not None

@@ -19,6 +19,7 @@ from tests.live.test_spool import TWO, back, files, number, samples, subscribed,
 from tests.support.broker import Broker
 from tests.support.daemon import DEADLINE_S, Client, Daemon, balanced, until
 from tests.support.mqtt_peer import Peer, Server, puback, publish_parts
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 assert there
@@ -122,7 +123,7 @@ def latest(here: Client) -> Any:
 
 def steady(here: Client, sent: int, start_s: float, first: int) -> int:
     """Sends what is due by now at the live rate; returns how many."""
-    until(lambda: (time.monotonic() - start_s) * LIVE > sent - first)
+    pause(start_s + (sent - first) / LIVE - time.monotonic(), "the next message is due then")
     due = int((time.monotonic() - start_s) * LIVE) + 1 - (sent - first)
     here.publish_all("in/x", samples(range(sent, sent + due)))
     return due

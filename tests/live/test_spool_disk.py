@@ -16,6 +16,7 @@ import pytest
 from tests.live.test_spool import back, number, samples, subscribed, there, write
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 assert there
@@ -212,8 +213,8 @@ def test_a_disk_that_fails(
 
 def is_held(health: Any) -> bool:
     """Whether inputs whose results are not on disk are not acknowledged: all of them, or as many as their broker sends."""
-    left = 300 - health["spool"]["brokers"]["there"]["stored"]
-    return 0 < min(left, 64) <= health["brokers"]["here"]["unacked"] <= left
+    left = 300 - int(health["spool"]["brokers"]["there"]["stored"])
+    return 0 < min(left, 64) <= int(health["brokers"]["here"]["unacked"]) <= left
 
 
 def logs(folder: Path) -> set[str]:
@@ -236,7 +237,7 @@ def test_what_an_outage_writes(broker: Broker, there: Broker, tmp_path: Path, zo
                     here.publish_all("in/x", samples(range(sent, sent + 5)))
                     here.publish_all("in/y", samples(range(sent + 5, sent + 15)), qos=0)
                     sent += 15
-                until(lambda passed=passed: time.monotonic() - start > passed + 0.05)  # type: ignore[misc]
+                pause(start + passed + 0.05 - time.monotonic(), "the next messages are due then")
             here.health(lambda h: h["spool"]["brokers"]["there"]["stored"] == sent and balanced(h))
             total = written(disk) - before
             with back(daemon, there) as client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,10 @@ import onnxruntime
 import pytest
 
 from tests.support.broker import Broker
-from tests.support.daemon import Client, Daemon, balanced, until
+from tests.support.daemon import Client, Daemon, balanced
 from tests.support.deployments import written
 from tests.support.models import total
+from tests.support.pause import pause
 
 ROOMS = ("kitchen", "hall", "attic")
 SIZE, HOP, SMOOTH = 576, 512, 4
@@ -61,8 +61,7 @@ def test_d05_each_room_is_heard_by_a_memory_of_its_own(rooms: Client, tmp_path: 
     wanted: dict[str, list[np.ndarray]] = {room: [] for room in ROOMS}
     for follows_silence in (False, True):
         if follows_silence:
-            later = time.monotonic() + SILENCE_S
-            until(lambda later=later: time.monotonic() > later)  # type: ignore[misc]
+            pause(SILENCE_S, "the rooms are silent for so long")
         for _ in range(15):  # all within milliseconds: pieces of any length, the rooms in any order
             for room in rng.permutation(ROOMS):
                 samples = rng.integers(-32768, 32768, rng.integers(1, 700)).astype("<i2")

@@ -18,8 +18,9 @@ from onnx import numpy_helper as nh
 
 from tests.support import hostile
 from tests.support.broker import Broker
-from tests.support.daemon import DEADLINE_S, Client, Daemon, balanced, edged, said, until
+from tests.support.daemon import DEADLINE_S, Client, Daemon, balanced, edged, said
 from tests.support.models import save, value
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 TEXT = """
@@ -171,8 +172,7 @@ def test_s07_a_slow_copy_is_taken_when_it_is_whole(stage: Stage) -> None:
         for piece in (data[:third], data[third : 2 * third], data[2 * third :]):
             file.write(piece)
             file.flush()
-            later = time.monotonic() + 0.7
-            until(lambda later=later: time.monotonic() > later)  # type: ignore[misc]
+            pause(0.7, "whoever writes the file takes its time")
     stage.wait_event(1, ok=True)
     assert stage.answer()[0] == 21
     assert not stage.events(ok=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,22 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.load import ONLY_NAN, load_session  # noqa: E402
-from edged.model.manifest import hash_file, read_manifest  # noqa: E402
-from edged.model.onnx import BoundSession  # noqa: E402
-from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow  # noqa: E402
-from tests.support import models  # noqa: E402
-from tests.support.models import value  # noqa: E402
+from edged.model.load import load_session
+from edged.model.manifest import hash_file, read_manifest
+from edged.model.onnx import BoundSession
+from edged.model.opened import ONLY_NAN
+from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow
+from tests.support import models
+from tests.support.models import value
 
 
-def load(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> tuple[BoundSession, LoadReport]:
+def load(path: Path, rows: Mapping[str, tuple[int, ...]], **settings: Any) -> tuple[BoundSession, LoadReport]:
     manifest, problems = read_manifest("m", path)
     assert manifest is not None, problems
-    return load_session(ModelPlan(manifest, rows, **({"providers": ("cpu",)} | settings)))
+    return load_session(ModelPlan(manifest, dict(rows), **({"providers": ("cpu",)} | settings)))
 
 
-def refused(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> str:
+def refused(path: Path, rows: Mapping[str, tuple[int, ...]], **settings: Any) -> str:
     with pytest.raises(ModelRefused) as caught:
         load(path, rows, **settings)
     return str(caught.value)

@@ -6,21 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import TensorProto as T
 
-from edged.system import process
-
-process.set_up()
-
-import onnxruntime  # noqa: E402
-
-from edged.model import onnx as session_file  # noqa: E402
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.onnx import BoundSession, plain, session_options  # noqa: E402
-from edged.model.records import ModelPlan, RunFailed  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.model import onnx as session_file
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.onnx import BoundSession, plain, session_options
+from edged.model.records import ModelPlan, RunFailed
+from tests.support import models
 
 
 def bind(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> BoundSession:

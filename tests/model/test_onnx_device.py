@@ -7,20 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-import onnxruntime  # noqa: E402
-
-from edged.model.fit import fit  # noqa: E402
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.onnx import BoundSession, Place, available, nodes_of, open_session, session_options  # noqa: E402
-from edged.model.records import ModelPlan, RunFailed  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.model.fit import fit
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.onnx import BoundSession, Place, available, nodes_of, open_session, session_options
+from edged.model.records import ModelPlan, RunFailed
+from tests.support import models
 
 LIBRARY = Path(onnxruntime.__file__).parent / "capi"
 

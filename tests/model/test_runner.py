@@ -11,21 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edged.system import process
-
-process.set_up()
-
-from edged.clock import spent  # noqa: E402
-from edged.clock.spent import LoopTime  # noqa: E402
-from edged.model import runner  # noqa: E402
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.records import ModelPlan  # noqa: E402
-from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
-from edged.model.worker import Workers  # noqa: E402
-from edged.pipeline.pipeline import PipelineCounts  # noqa: E402
-from edged.records import NONE, Slot  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.clock import spent
+from edged.clock.spent import LoopTime
+from edged.model import runner
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.records import ModelPlan
+from edged.model.runner import Loaded, Model, Share, deal
+from edged.model.worker import Workers
+from edged.pipeline.pipeline import PipelineCounts
+from edged.records import NONE, Slot
+from tests.support import models
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +112,7 @@ def test_what_comes_in_one_turn_goes_together(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     for i in range(6):
         queue.put(i, 0, 0)
         m.wake()
@@ -135,7 +131,7 @@ def test_runs_follow_each_other_for_a_while_in_one_turn(tmp_path: Path, monkeypa
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     for i in range(18):
         queue.put(i, 0, 0)
     m.wake()
@@ -172,7 +168,7 @@ def test_a_run_waits_for_more_rows_but_not_for_long(tmp_path: Path) -> None:
     m = Model("m", loaded, turns.call_soon, turns.now, Workers(turns.call_soon), None, timers.call_later)
     m.delay_ns = 10**9
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
 
     def put(count: int) -> None:
         for _ in range(count):
@@ -205,8 +201,7 @@ def test_expired_rows_leave_room_for_others(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     a, b = Queue("x", 3), Queue("x", 3)
-    m.attach(a)
-    m.attach(b)
+    m.feed_from([a, b])
     for i in range(8):
         a.put(i, 0, 0)
         b.put(i, 0, 0)
@@ -226,8 +221,7 @@ def test_order_of_every_pipeline_and_key_is_kept(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=5), turns)
     queues = [Queue("x", 3) for _ in range(3)]
-    for queue in queues:
-        m.attach(queue)
+    m.feed_from(queues)
     rng = np.random.default_rng(1)
     for i in range(300):
         queue = queues[rng.integers(3)]
@@ -251,8 +245,7 @@ def test_the_time_of_a_run_is_shared_by_rows(tmp_path: Path, monkeypatch: pytest
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     few, many = Queue("x", 3), Queue("x", 3)
-    m.attach(few)
-    m.attach(many)
+    m.feed_from([few, many])
     for queue, count in ((few, 1), (many, 3)):
         for _ in range(count):
             queue.put(1, 1, 1)
@@ -267,8 +260,7 @@ def test_a_flood_leaves_the_others_their_share(tmp_path: Path, batch: int) -> No
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=batch), turns)
     flood, other, drip = Queue("x", 3), Queue("x", 3), Queue("x", 3)
-    for queue in (flood, other, drip):
-        m.attach(queue)
+    m.feed_from([flood, other, drip])
     for i in range(2000):
         flood.put(i, 0, 0)
         other.put(i, 0, 0)
@@ -285,8 +277,7 @@ def test_priority_goes_first(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
     low, high = Queue("x", 3), Queue("x", 3, priority=5)
-    m.attach(low)
-    m.attach(high)
+    m.feed_from([low, high])
     for i in range(6):
         low.put(i, 0, 0)
         high.put(i, 0, 0)
@@ -316,8 +307,7 @@ def test_only_the_row_that_fails_is_rejected(tmp_path: Path, batch: int | str) -
     turns = Turns()
     m = model(load(models.picky(tmp_path / "m.onnx", batch=batch), {"i": (1,)}, batch_max=8), turns)
     a, b = Queue("i", 1), Queue("i", 1)
-    m.attach(a)
-    m.attach(b)
+    m.feed_from([a, b])
     for i in (0, 99, 2):
         a.put(i)
     for i in (3, -50):
@@ -342,7 +332,7 @@ def test_rows_that_all_fail(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.picky(tmp_path / "m.onnx"), {"i": (1,)}), turns)
     queue = Queue("i", 1)
-    m.attach(queue)
+    m.feed_from([queue])
     for i in (99, 98):
         queue.put(i)
     m.wake()
@@ -357,7 +347,7 @@ def test_a_swap_comes_between_two_runs(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "a.onnx"), {"x": (3,)}, batch_max=2), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     other = load(models.linear(tmp_path / "b.onnx", out=1), {"x": (3,)}, batch_max=2)
     for _ in range(4):
         queue.put(1, 1, 1)
@@ -373,7 +363,7 @@ def test_a_closed_model_begins_no_run(tmp_path: Path) -> None:
     turns = Turns()
     m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}), turns)
     queue = Queue("x", 3)
-    m.attach(queue)
+    m.feed_from([queue])
     queue.put(1, 1, 1)
     m.wake()
     m.close()
@@ -402,7 +392,7 @@ async def test_on_the_worker_the_next_batch_gathers_meanwhile(tmp_path: Path) ->
                 done.set()
 
     queue = Windows("x", 1)
-    m.attach(queue)
+    m.feed_from([queue])
     queue.put(0)
     m.wake()
     await asyncio.sleep(0)  # the turn that was scheduled
@@ -438,7 +428,7 @@ def test_a_fault_in_a_run_costs_the_row_that_shows_it(tmp_path: Path) -> None:
     loaded = load(tmp_path / "same.onnx", {"x": (1,)})
     broken = Broken(loaded.session)
     m, queue = model(loaded._replace(session=broken), turns), Queue("x", 1)
-    m.attach(queue)
+    m.feed_from([queue])
     for value in (11, 13, 12):
         queue.put(value)
     m.wake()
@@ -464,8 +454,7 @@ def test_a_fault_in_gathering_costs_those_rows_and_nobody_elses(tmp_path: Path) 
     models.identity(tmp_path / "same.onnx", 1, width=1)
     m = model(load(tmp_path / "same.onnx", {"x": (1,)}, batch_max=8), turns)
     first, second = Faulty("x", 1), Queue("x", 1)
-    m.attach(first)
-    m.attach(second)
+    m.feed_from([first, second])
     first.put(13)
     second.put(21)
     second.put(22)

@@ -38,7 +38,12 @@ async def test_kinds_run_side_by_side_and_one_kind_in_order() -> None:
 
     workers.submit("cpu", lambda: gate.wait(10) and "first", note)
     workers.submit("cpu", lambda: "second", note)
-    workers.submit("gpu", lambda: gate.set() or "other", note)
+
+    def let_it_go() -> str:
+        gate.set()
+        return "other"
+
+    workers.submit("gpu", let_it_go, note)
     await asyncio.wait_for(done.wait(), 10)
     assert order.index("first") < order.index("second")
     assert workers.close(10)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from edged.mqtt import connect, connection
+from edged.mqtt import connection
 from edged.mqtt.connection import BUFFER_BYTES, MAX_UNASKED
 from edged.mqtt.frames import AT_ONCE, Batch, FrameParser, Inbound
 from edged.mqtt.link import Subscription
@@ -45,6 +45,7 @@ from tests.support.mqtt_peer import (
     suback,
     until,
 )
+from tests.support.pause import pause_on_loop
 
 SUBSCRIPTION = (Subscription("a/#", 1, 7),)
 
@@ -96,7 +97,7 @@ async def test_subscribe_says_identifier_and_retain_handling() -> None:
             subject = Subject(settings(server.port, subscriptions=(Subscription("x", 1, 300, retain_handling=2),)))
             count = len(asked)
             async with running(subject):
-                await until(lambda count=count: len(asked) > count)
+                await until(lambda: len(asked) > count)
     assert asked[0][2:] == b"\x03\x0b\xac\x02" + b"\x00\x01x" + b"\x21"
     assert asked[1][2:] == b"\x00" + b"\x00\x01x" + b"\x21"
 
@@ -454,7 +455,7 @@ async def test_messages_of_qos_0_that_end_the_connection() -> None:
                     connects = subject.link.counts.connects
                     subject.send("bad" if i < 30 else "out", b"%d" % i)
                     await until(
-                        lambda connects=connects, i=i: (
+                        lambda: (
                             subject.link.counts.connects > connects or b"%d" % i in broker.got or not subject.link.outbox.items
                         )
                     )
@@ -555,7 +556,7 @@ async def test_acknowledgements_that_come_slowly_are_acknowledgements(monkeypatc
         await peer.welcome()
         while True:
             head, body = await peer.read_kind(3)
-            await asyncio.sleep(0.1)
+            await pause_on_loop(0.1, "the broker is slow to acknowledge")
             peer.write(puback(publish_parts(head, body)[1]))
 
     async with Server(script) as server:
@@ -669,7 +670,7 @@ async def test_silent_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
         await peer.welcome()
         await forever(peer)
 
-    monkeypatch.setattr(connect.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     async with Server(script) as server:
         subject = Subject(settings(server.port, host="broker.example", connect_timeout_s=0.05))
         async with running(subject):
@@ -677,7 +678,7 @@ async def test_silent_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
             assert "no answer to the look-up of broker.example" in subject.link.reason
             waiting = threading.active_count()
             for _ in range(50):
-                await asyncio.sleep(POLL_S)
+                await pause_on_loop(POLL_S, "a thread that should not be would start by now")
             assert threading.active_count() == waiting
             assert asked == ["broker.example"]
             answer.set()
@@ -951,7 +952,7 @@ async def test_cancelled_while_connecting() -> None:
         async with Server(deaf) as server:
             subject = Subject(settings(port or server.port, scheme=scheme))
             task = asyncio.get_running_loop().create_task(subject.link.run())
-            await until(lambda port=port, link=subject.link: server.connections or (port and link.state == "refused"))
+            await until(lambda: server.connections or (port and subject.link.state == "refused"))
             task.cancel()
             await asyncio.wait({task})
 
@@ -974,7 +975,7 @@ def after_ends(path: Path, count: int, *poison: bytes) -> Suspects:
         if end < count:
             stages.handle_alone(digest(b"a/b", poison[end - count]) if end >= count - len(poison) else b"")
             kept: list[bytes] = []
-            stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()  # noqa: B023
+            stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()
             path.write_bytes(kept[0])
     return Suspects(stages, ["main"])
 

@@ -12,11 +12,12 @@ from typing import Any
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.parsers import BrokerUrl
+from edged.config.values import BrokerUrl
 from edged.mqtt.link import Link, LinkSettings
 from edged.system.one_shot import in_one_shot_thread
 from tests.support.broker import Broker
 from tests.support.mqtt_peer import on_uvloop, until
+from tests.support.pause import pause_on_loop
 from tests.support.scale import scale
 
 DEVICES = 200
@@ -39,7 +40,7 @@ async def test_a_fleet_comes_back_spread_out(tmp_path: Path) -> None:
         await until_all(links, 1)
         broker.stop()
         await until(lambda: not any(link.is_connected for link in links))
-        await asyncio.sleep(scale("seconds without a broker"))
+        await pause_on_loop(scale("seconds without a broker"), "the broker is away for so long")
         await in_one_shot_thread("broker", broker.start, lambda _: None)
         back = await until_all(links, 2)
         for link in links:
@@ -60,5 +61,5 @@ async def until_all(links: list[Link], connects: int) -> list[float]:
         for link in links:
             if link.counts.connects >= connects:
                 found.setdefault(link.name, time.monotonic() - start)
-        await asyncio.sleep(0.005)
+        await pause_on_loop(0.005, "between two looks")
     return list(found.values())

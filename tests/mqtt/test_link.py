@@ -7,11 +7,12 @@ import base64
 import hashlib
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edged.config.external import BrokerUrl, Secret
+from edged.config.values import BrokerUrl, Secret
 from edged.mqtt.frames import UNREAD, user_property
 from edged.mqtt.link import Inbound, Link, Subscription
 from edged.records import Receipt
@@ -34,7 +35,7 @@ from tests.support.ptys import IDLE_THREADS
 
 
 @pytest.fixture
-def broker(tmp_path: Path):
+def broker(tmp_path: Path) -> Iterator[Broker]:
     with Broker(tmp_path) as broker:
         yield broker
 
@@ -243,7 +244,7 @@ async def test_a_failing_handler_does_not_end_the_link(broker: Broker) -> None:
     async with running(subject):
         for body in (b"1", b"bad", b"2"):
             subject.send("a", body, 1)
-            await until(lambda body=body: body in subject.payloads)
+            await until(lambda: body in subject.payloads)
         await until(lambda: not subject.link.ledger.unacked)
     assert subject.payloads == [b"1", b"bad", b"2"]
     assert subject.link.counts.failures == 1

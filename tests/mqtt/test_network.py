@@ -7,7 +7,7 @@ import contextlib
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from edged.mqtt.link import Inbound, Subscription
 from edged.records import Receipt
 from tests.support.broker import Broker
 from tests.support.mqtt_peer import Peer, Server, Subject, forever, on_uvloop, publish, running, settings, until
+from tests.support.pause import pause_on_loop
 from tests.support.scale import scale
 
 PIECE = 65536
@@ -84,8 +85,7 @@ class Proxy:
                 if left[0] is not None:
                     part = part[: left[0]]
                     left[0] -= len(part)
-                if pause := self.pause():
-                    await asyncio.sleep(pause)
+                await pause_on_loop(self.pause(), "the network is slow")
                 sink.write(part)
                 await sink.drain()
                 self.bytes += len(part)
@@ -94,7 +94,7 @@ class Proxy:
 
 
 @pytest.fixture
-def broker(tmp_path: Path):
+def broker(tmp_path: Path) -> Iterator[Broker]:
     with Broker(tmp_path, "max_queued_messages 0") as broker:
         yield broker
 
@@ -174,7 +174,7 @@ async def test_a_thin_line(broker: Broker) -> None:
             for burst in range(4):
                 for i in range(40):
                     subject.send("out/p", b"%d %s" % (40 * burst + i, b"." * 100))
-                await asyncio.sleep(1.0)  # as sensors do it
+                await pause_on_loop(1.0, "sensors send in bursts")
             await until(lambda: subject.account.balance() == 0 and len(seen.got) > 50)
             assert subject.link.counts.connects == 1
         assert proxy.connections == 1

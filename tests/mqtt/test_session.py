@@ -80,7 +80,7 @@ def test_answers_to_nothing(version: str) -> None:
     assert [session.feed(b"\xd0\0") for _ in range(3)] == [[], [Pinged()], [Unasked()]]
 
 
-def test_ping_that_is_not_answered(monkeypatch) -> None:
+def test_ping_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pings after a keepalive of silence; gives up after another, but not while anything is heard."""
     now = [1000.0]
     monkeypatch.setattr(paho, "time_func", lambda: now[0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -25,7 +26,7 @@ def test_it_outlives_the_process(tmp_path: Path) -> None:
 
 
 def test_the_latest_is_what_stays(tmp_path: Path) -> None:
-    path, late = tmp_path / "main.json", []
+    path, late = tmp_path / "main.json", list[Any]()
     one = KnownFilters(path, "t", structlog.get_logger(), late.append)
     one.add(["in/a"])
     one.add(["in/b"])

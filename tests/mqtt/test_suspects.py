@@ -97,7 +97,7 @@ def test_who_is_killed_now_and_then_in_one_stage_blames_nobody(tmp_path: Path) -
         assert not suspects.is_careful("main")
         suspects.got_further("main")
         kept: list[bytes] = []
-        stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()  # noqa: B023
+        stages.wrap("model.m", lambda: kept.append(path.read_bytes()))()
         path.write_bytes(kept[0])
 
 

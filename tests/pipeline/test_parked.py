@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edged.pipeline.parked import Parked
@@ -24,8 +26,8 @@ class Counted(Receipt):
         super().done()
 
 
-def block_of(receipts: list[Receipt], rows: int) -> Block:
-    return Block(np.arange(rows, dtype=np.float32).reshape(-1, 1), np.arange(rows), 0, 7, 0, receipts)
+def block_of(receipts: Sequence[Receipt], rows: int) -> Block:
+    return Block(np.arange(rows, dtype=np.float32).reshape(-1, 1), np.arange(rows), 0, 7, 0, list(receipts))
 
 
 def test_each_message_is_held_once_and_let_go_after_its_last_row() -> None:

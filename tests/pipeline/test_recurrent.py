@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,17 +13,13 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged.system import process
-
-process.set_up()
-
-from edged.clock.clock import Clock  # noqa: E402
-from edged.daemon.assembly import Assembly, assemble, connect, load_models  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.pipeline.recurrent import States  # noqa: E402
-from edged.records import NONE, Block, Slot  # noqa: E402
-from tests.support.models import save, total, value  # noqa: E402
-from tests.support.planning import MAIN, planned  # noqa: E402
+from edged.clock.clock import Clock
+from edged.daemon.assembly import Assembly, assemble, connect, load_models
+from edged.model.manifest import read_manifest
+from edged.pipeline.recurrent import States
+from edged.records import NONE, Block, Slot
+from tests.support.models import save, total, value
+from tests.support.planning import MAIN, planned
 
 ENDS = [("h", "h_out", (2,), "float32"), ("n", "n_out", (), "int64")]
 
@@ -32,7 +29,7 @@ class Model:
 
     def __init__(self, states: States, batch: int = 4) -> None:
         self.states = states
-        self.inputs = {"h": np.full((batch, 2), 99, np.float32), "n": np.full(batch, 99, np.int64)}
+        self.inputs: dict[str, Any] = {"h": np.full((batch, 2), 99, np.float32), "n": np.full(batch, 99, np.int64)}
 
     def run(self, keys: Sequence[int], values: Sequence[float], stretches: Sequence[int] | None = None, start: int = 0) -> None:
         slots = [Slot(0, k, 0, 0, NONE, False, None, s) for k, s in zip(keys, stretches or [0] * len(keys), strict=True)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_only_the_newest_rows(tmp_path: Path) -> None:
 
 
 def test_constants(tmp_path: Path) -> None:
-    inputs = {"x": (T.FLOAT, ["N", 3]), "sr": (T.INT64, [1]), "gain": (T.FLOAT, ["N", 2])}
+    inputs: dict[str, Any] = {"x": (T.FLOAT, ["N", 3]), "sr": (T.INT64, [1]), "gain": (T.FLOAT, ["N", 2])}
     net(tmp_path / "m" / "model.onnx", inputs, {"y": ["N", 1]})
     found = plan(tmp_path, "inputs = { sr = { value = 16000 }, gain = { value = [1, 2] } }").whole
     x, sr, gain = found.pipelines["p"].inputs

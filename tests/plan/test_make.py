@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import TensorProto as T
@@ -38,7 +39,8 @@ def test_the_pumps(tmp_path: Path) -> None:
     assert (p.keys, p.max_keys, p.slots, p.overflow) == (("line", "pump"), 250, 256, "block")
     assert p.window is not None
     assert (p.window.size, p.window.hop, p.window.gap_ns) == (60, 10, 5 * 10**9)
-    assert (p.output.error, p.output.input, p.output.size) == ("mae", "x", 240)
+    output: Any = p.output
+    assert (output.error, output.input, output.size) == ("mae", "x", 240)
 
 
 def test_the_home(tmp_path: Path) -> None:

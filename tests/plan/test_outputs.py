@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import TensorProto as T
@@ -52,7 +53,7 @@ def test_labels_come_from_the_file_the_manifest_or_the_configuration(tmp_path: P
 
 def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
     model(tmp_path, {"y": ["N", 1]})
-    found = output(plan(tmp_path, '{ type = "classify", softmax = true }', model='labels = ["off", "on"]\n'))
+    found: Any = output(plan(tmp_path, '{ type = "classify", softmax = true }', model='labels = ["off", "on"]\n'))
     assert (found.size, found.labels, found.softmax) == (1, ("off", "on"), True)
 
 
@@ -80,7 +81,8 @@ def test_scores_are_told_from_a_label_by_their_type(tmp_path: Path) -> None:
 def test_values_have_names(tmp_path: Path) -> None:
     model(tmp_path, {"y": ["N", 2]})
     found = plan(tmp_path, '{ type = "regress", fields = ["hours", { name = "wear", scale = 100, unit = "%" }] }')
-    assert output(found).fields == (ValueField("hours"), ValueField("wear", 100.0, 0.0, "%"))
+    made: Any = output(found)
+    assert made.fields == (ValueField("hours"), ValueField("wear", 100.0, 0.0, "%"))
     assert [(f.name, f.unit) for f, _ in found.whole.pipelines["p"].results] == [("values.hours", None), ("values.wear", "%")]
     # Labels for another number of values are not names for these.
     assert output(plan(tmp_path, '"regress"', model='labels = ["a", "b", "c"]\n')).labels is None

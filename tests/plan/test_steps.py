@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.config.parsers import Function
 from edged.config.schema import Step
+from edged.config.values import Function
 from edged.plan.steps import make_postprocess, make_preprocess
 
 STEPS = """

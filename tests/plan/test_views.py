@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import TensorProto as T
@@ -31,7 +32,7 @@ RESIZE = 'preprocess = { step = "resize", size = [64, 48] }\n'
 
 
 def model(
-    folder: Path, axes: list[int | str], kind: int = T.FLOAT, toml: str = "", outputs: dict | None = None, **more: str
+    folder: Path, axes: list[int | str], kind: int = T.FLOAT, toml: str = "", outputs: dict[str, Any] | None = None, **more: str
 ) -> None:
     net(folder / "m" / "model.onnx", {"x": (kind, axes)}, outputs or {"score": ["N", 1]}, more or None)
     (folder / "m" / "model.toml").write_text(toml)
@@ -193,7 +194,7 @@ DETECT = RESIZE + 'output = { type = "detect" }\n'
 )
 def test_the_head_that_fits(tmp_path: Path, axes: list[int | str], toml: str, head: str) -> None:
     model(tmp_path, ["N", 3, 48, 64], T.UINT8, toml, {"boxes": axes})
-    output = pipeline(tmp_path, DETECT).output
+    output: Any = pipeline(tmp_path, DETECT).output
     assert (output.layout, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
     assert output.view == pipeline(tmp_path, DETECT).view
 
@@ -215,7 +216,8 @@ def test_heads_that_do_not_fit(tmp_path: Path, axes: list[int | str], toml: str,
 def test_labels_that_are_wanted(tmp_path: Path) -> None:
     model(tmp_path, ["N", 3, 48, 64], T.UINT8, 'labels = ["cat", "dog", "bird"]\n', {"boxes": ["N", 7, 63]})
     text = RESIZE + 'output = { type = "detect", label = ["bird", "cat"] }\n'
-    assert pipeline(tmp_path, text).output.classes == (2, 0)
+    wanted: Any = pipeline(tmp_path, text).output
+    assert wanted.classes == (2, 0)
     lines = plan(tmp_path, text.replace("bird", "brid")).lines
     assert any('there is no label "brid"; the model has cat, dog, bird; did you mean "bird"?' in line for line in lines)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_blocks_of_any_size_give_what_single_rows_give(dtype: type, rows: list[t
     found: list[bool] = []
     edges = sorted({0, len(rows), *(min(c, len(rows)) for c in cuts)})
     for start, stop in itertools.pairwise(edges):
-        values = np.array([[v, 7] for _, v, _ in rows[start:stop]], dtype)
+        values: Any = np.array([[v, 7] for _, v, _ in rows[start:stop]], dtype)
         keys = np.array([k for k, _, _ in rows[start:stop]], np.int32)
         one = Block(values, np.array(times[start:stop], np.int64), 0, 1, keys)
         fresh.see(one)

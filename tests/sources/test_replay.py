@@ -202,7 +202,7 @@ async def test_a_recording_is_played_at_its_pace(tmp_path: Path) -> None:
     class Slow(Clock):
         at = 0
 
-        def now(self) -> int:  # type: ignore[override]
+        def now(self) -> int:
             self.at += S
             return self.at
 
@@ -272,6 +272,6 @@ async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
 
     path = write(tmp_path / "run.csv", b"1,2\n" * (3 * CHUNK_BYTES // 4))
     replay = Played(path, rate=100.0)
-    replay.source._stream = Faulty(replay.source._stream)  # type: ignore[assignment]
+    replay.source._stream = Faulty(replay.source._stream)
     await replay.play()
     assert (len(replay.values), replay.counts.drops.by_reason) == (2 * CHUNK_BYTES // 4, {"internal_error": 1})

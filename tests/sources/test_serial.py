@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edged.clock.clock import Clock
-from edged.config.parsers import NEVER
 from edged.config.schema import Decode, FieldSpec, Frame
 from edged.config.schema import SerialSource as Settings
+from edged.config.values import NEVER
 from edged.decode import DecodePlan, make_stream_decoder, plan_decode
 from edged.errors import Retryable
 from edged.records import Block
@@ -27,7 +27,7 @@ CSV = Decode(format="csv", fields=(FieldSpec(name="ax"), FieldSpec(name="ay")))
 class Skewed(Clock):
     skew = 0
 
-    def now(self) -> int:  # type: ignore[override]
+    def now(self) -> int:
         return Clock.now() + self.skew
 
 
@@ -127,7 +127,7 @@ def test_s03_replug_under_another_number_glues_nothing_together(run: Callable[..
             link.symlink_to(pty.path)
             async with sensor.running() as task:
                 pty.write(b"%d,1\n9" % cycle)
-                await until(lambda n=cycle: len(sensor.blocks) == n + 1)
+                await until(lambda: len(sensor.blocks) == cycle + 1)
                 pty.hang_up()
                 with pytest.raises(Retryable) as raised:
                     await asyncio.wait_for(task, 3)
@@ -299,11 +299,11 @@ def test_a_fault_in_a_decoder_costs_its_read(run: Callable[..., None]) -> None:
     async def main() -> None:
         pty = Pty()
         sensor = Sensor(pty.path)
-        sensor.source._decoder = Faulty(sensor.source._decoder)
+        sensor.source._decoder = Faulty(sensor.source._decoder)  # type: ignore[assignment]
         async with sensor.running() as task:
             for read, seen in ((b"1,2\n", 1), (b"13,2\n", 2), (b"3,4\n", 3)):
                 pty.write(read)
-                await until(lambda seen=seen: sensor.counts.read == seen)
+                await until(lambda: sensor.counts.read == seen)
             assert sensor.values == [[1, 2], [3, 4]]
             assert not task.done()
             assert sensor.counts.drops.by_reason == {"internal_error": 1}
@@ -320,7 +320,7 @@ def test_a_source_that_may_be_silent_is_not_called_so(run: Callable[..., None]) 
             sensor = Sensor(pty.path, rate=1.0, stale_after=stale_after)
             async with sensor.running():
                 pty.write(b"1,2\n")
-                await until(lambda sensor=sensor: sensor.blocks)
+                await until(lambda: sensor.blocks)
                 sensor.clock.skew = 3600 * 10**9
                 assert sensor.source.state == state
             pty.hang_up()

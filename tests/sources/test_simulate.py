@@ -76,7 +76,7 @@ async def test_time_slept_through_is_left_out() -> None:
     class Jumping(Clock):
         jump = 0
 
-        def now(self) -> int:  # type: ignore[override]
+        def now(self) -> int:
             return Clock.now() + self.jump
 
     clock = Jumping()

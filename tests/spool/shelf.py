@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edged.records import Message, Receipt
+from edged.records import NONE, Message, Receipt
 from edged.spool.log import Entry, Log
 from edged.spool.store import Disk, Store
 from edged.telemetry import PublishCounts
@@ -14,8 +14,14 @@ CAP = 16 << 20
 def message(number: int, size: int = 100, account: PublishCounts | None = None, receipt: bool = False) -> Message:
     body = b'{"n":%d,"x":"' % number
     body += b"." * max(0, size - len(body)) + b'"'
-    more = {"receipt": Receipt(number)} if receipt else {}
-    return Message(b"out/t", body, 1, is_json=True, arrival=1000 + number, account=account, **more)
+    told = Receipt(number) if receipt else NONE
+    return Message(b"out/t", body, 1, is_json=True, arrival=1000 + number, account=account, receipt=told)
+
+
+def kept(one: Message) -> Entry:
+    """What the store keeps of a message."""
+    assert isinstance(one.record, Entry)
+    return one.record
 
 
 def number(one: Message) -> int:

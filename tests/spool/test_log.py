@@ -10,7 +10,7 @@ import pytest
 from edged.spool.log import EXTENT, JOURNAL, SUPERSEDED
 from edged.spool.segment import HEAD_BYTES, VERSION, find_record
 from tests.fakes.disk import FakeDisk
-from tests.spool.shelf import BOOT, CAP, fill, make, message, number, take_all, tidy, work
+from tests.spool.shelf import BOOT, CAP, fill, kept, make, message, number, take_all, tidy, work
 
 COUNT = 3000
 SIZE = 300
@@ -49,8 +49,8 @@ def test_in_order_and_only_once() -> None:
     assert all(m.replayed and not m.retain and m.qos == 1 and m.arrival == 1000 + number(m) for m in taken)
     assert take_all(store, log, disk) == []
     for m in taken:
-        m.record.done()
-        m.record.done()
+        kept(m).done()
+        kept(m).done()
     assert (log.stored, log.waiting, log.acked) == (1000, 0, 1000)
     tidy(store, disk)
     assert list(disk.list()) == []
@@ -65,7 +65,7 @@ def test_taken_while_it_is_written() -> None:
         fill(store, log, disk, range(start, start + 100))
         for m in take_all(store, log, disk):
             seen.append(number(m))
-            m.record.done()
+            kept(m).done()
         store.tick()
         work(store, disk)
     assert seen == list(range(2000))
@@ -76,7 +76,7 @@ def test_restart_goes_on_where_it_was() -> None:
     disk = filled()
     store, log = make(disk)
     for m in take_all(store, log, disk)[:1234]:
-        m.record.done()
+        kept(m).done()
     tidy(store, disk)
     numbers, lost = delivered(disk)
     assert numbers == list(range(1234, COUNT))
@@ -87,7 +87,7 @@ def test_without_the_note_there_are_only_duplicates() -> None:
     disk = filled()
     store, log = make(disk)
     for m in take_all(store, log, disk)[:1234]:
-        m.record.done()
+        kept(m).done()
     tidy(store, disk)
     disk.remove(["main/done"])
     numbers, lost = delivered(disk)
@@ -100,7 +100,7 @@ def test_a_note_about_other_files_is_not_believed() -> None:
     disk = filled(100)
     store, log = make(disk)
     for m in take_all(store, log, disk)[:99]:
-        m.record.done()
+        kept(m).done()
     tidy(store, disk)
     note = disk.read("main/done", 0, 1000)
     fresh = FakeDisk()
@@ -117,8 +117,8 @@ def test_numbers_of_records_that_are_done_are_not_used_again() -> None:
     store, log = make(disk)
     newest = log.segments[-1].first
     for m in take_all(store, log, disk):
-        if m.record.seq >= newest:
-            m.record.done()
+        if kept(m).seq >= newest:
+            kept(m).done()
     tidy(store, disk)
     store, log = make(disk)
     assert log.segments[-1].end == newest
@@ -236,7 +236,7 @@ def test_a_damaged_file_is_set_aside_once_it_is_replayed() -> None:
     disk.cache[name][5000:5010] = b"\xff" * 10
     store, log = make(disk)
     for m in take_all(store, log, disk):
-        m.record.done()
+        kept(m).done()
     tidy(store, disk)
     assert [n for n, _ in disk.list()] == [f"{name}.bad"]
     assert log.drops.by_reason == {"damaged": 1}

@@ -21,7 +21,8 @@ from edged.spool.spool import COMMIT_S, SILENCE_S, Backlog, Spool, boot_id
 from edged.spool.store import Disk
 from edged.telemetry import PublishCounts
 from tests.fakes.disk import FakeDisk
-from tests.spool.shelf import BOOT, message, number
+from tests.spool.shelf import BOOT, kept, message, number
+from tests.support.pause import pause_on_loop
 
 DEADLINE_S = 10.0
 
@@ -42,7 +43,7 @@ async def until(fact: Callable[[], object]) -> None:
     deadline = asyncio.get_running_loop().time() + DEADLINE_S
     while not fact():
         assert asyncio.get_running_loop().time() < deadline, "waited in vain"
-        await asyncio.sleep(0.002)
+        await pause_on_loop(0.002, "between two looks")
 
 
 def send(backlog: Backlog, account: PublishCounts, numbers: range, *, receipt: bool = False, size: int = 100) -> list[Message]:
@@ -61,7 +62,7 @@ async def drain(backlog: Backlog) -> list[Message]:
         while backlog.is_ready and (one := backlog.take(Clock.now())) is not None:
             taken.append(one)
             if one.record is not None:
-                one.record.done()
+                kept(one).done()
 
     backlog.on_ready = take
     backlog.begin()
@@ -102,7 +103,7 @@ async def test_written_at_once(count: int, size: int, receipt: bool) -> None:
 async def trickle(spool: Spool, account: PublishCounts, count: int, gap_s: float, *, receipt: bool) -> None:
     for n in range(count):
         send(spool.backlog("main"), account, range(n, n + 1), receipt=receipt)
-        await asyncio.sleep(gap_s)
+        await pause_on_loop(gap_s, "results come one by one")
 
 
 @pytest.mark.parametrize("gap_s", [0.0, SILENCE_S / 10], ids=["at once", "one by one"])
@@ -279,9 +280,9 @@ async def test_a_copy_is_settled_by_whichever_comes_first() -> None:
             account.made += 1
             account.queued += 1
             backlog.keep(one)
-        early.record.done()
+        kept(early).done()
         early.let_go()
-        await until(lambda: late.record.is_stored)
+        await until(lambda: kept(late).is_stored)
         assert [r.owed for r in receipts] == [0, 0]
         assert (account.queued, account.spooled) == (2, 0)  # it still waits where it was
         account.queued -= 1

@@ -13,7 +13,7 @@ from edged.records import Message
 from edged.spool.log import EXTENT, Entry
 from edged.spool.store import MAX_BYTES, TAIL_BYTES, Store
 from tests.fakes.disk import FakeDisk, PowerCut
-from tests.spool.shelf import fill, make, message, number, take_all, tidy, work
+from tests.spool.shelf import fill, kept, make, message, number, take_all, tidy, work
 from tests.support.scale import scale
 
 WALKS = scale("spool walks")
@@ -47,7 +47,7 @@ def test_the_newest_give_way_and_full_recovers() -> None:
     taken = take_all(store, log, disk)
     assert [number(m) for m in taken] == list(range(taken_in))
     for m in taken[: taken_in // 2]:
-        m.record.done()
+        kept(m).done()
     tidy(store, disk)
     assert store.put(log, message(taken_in), 0, False) is not None
     assert log.drops.total == 0
@@ -92,7 +92,7 @@ def test_what_was_on_its_way_is_not_counted_twice_when_its_file_gives_way() -> N
     before = log.drops.total
     for m in taken:
         assert m is not None
-        m.record.done()
+        kept(m).done()
     assert (log.acked, log.drops.total, log.balance()) == (len(taken), before, 0)
 
 
@@ -175,7 +175,7 @@ def test_a_fault_ends_when_what_failed_is_done() -> None:
     fill(store, log, disk, range(10))
     for one in take_all(store, log, disk):
         assert one.record is not None
-        one.record.done()
+        kept(one).done()
     tidy(store, disk)
     assert store.fault == "Read-only file system"
     disk.refuses = False
@@ -304,7 +304,7 @@ class Walk:
         self.rng.shuffle(self.flying)
         while self.flying and self.rng.random() < 0.9:
             one = self.flying.pop()
-            one.record.done()
+            kept(one).done()
             self._struck(number(one))
         if self.copies and self.rng.random() < 0.5:
             n, entry = self.copies.pop(self.rng.randrange(len(self.copies)))
@@ -317,7 +317,7 @@ class Walk:
 
     def release(self) -> None:
         if self.flying and self.rng.random() < 0.3:
-            self.flying.pop().record.release()
+            kept(self.flying.pop()).release()
         if self.copies and self.rng.random() < 0.3:
             self.copies.pop()[1].release()
 
@@ -389,7 +389,7 @@ def test_after_a_crash_the_newest_of_each_topic_is_what_is_held_back() -> None:
     again = after.log("main.held")
     left = after.read_held(disk, again, 5000, 9000)
     assert [(t, number(m), m.retain, m.replayed) for t, m in left.items()] == [(b"b", 2, False, False), (b"a", 3, True, False)]
-    assert [m.record is not None and m.record.not_before for m in left.values()] == [70, 80]
+    assert [m.record is not None and kept(m).not_before for m in left.values()] == [70, 80]
     assert (again.waiting, again.superseded, again.balance()) == (2, 1, 0)
     for one in left.values():
         one.end()

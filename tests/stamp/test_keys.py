@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +44,7 @@ class TestKeyTable:
     @settings(max_examples=60)
     @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 8)), max_size=80))
     def test_like_a_plain_table(self, steps: list[tuple[int, int]]) -> None:
-        table, seen, now = KeyTable(3, 10), {}, 0
+        table, seen, now = KeyTable(3, 10), dict[Any, Any](), 0
         for name, pause in steps:
             now += pause
             key = table.id((str(name),), now)

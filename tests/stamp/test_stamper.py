@@ -30,7 +30,7 @@ def stamp(stamper: Stamper, given: Rows, now: int = NOW, ids: Any = None, receip
 def times(stamper: Stamper, given: Rows, now: int = NOW, ids: Any = None) -> list[int]:
     block, _ = stamp(stamper, given, now, ids)
     assert isinstance(block, Block)
-    return block.time.tolist()
+    return list(block.time.tolist())
 
 
 class TestOnArrival:

@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from edged.clock.clock import Clock
-from edged.commands.run import load, prepare
 from edged.daemon.assembly import Assembly, assemble, connect
+from edged.daemon.prepare import load, prepare
 
 
 class Hands(Clock):
@@ -19,8 +19,8 @@ class Hands(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.time = 10**12
-        self.now = lambda: self.time  # type: ignore[method-assign]
-        self.utc = lambda: self.time + 10**18  # type: ignore[method-assign]
+        self.now = lambda: self.time
+        self.utc = lambda: self.time + 10**18
 
     def pass_s(self, seconds: float) -> None:
         self.time += int(seconds * 1e9)

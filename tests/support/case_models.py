@@ -32,7 +32,7 @@ def unlike(path: Path) -> Path:
 
 def build(folder: Path) -> Path:
     """Puts them into `folder`."""
-    scores = {"scores": ["N", 4]}
+    scores: dict[str, list[int | str | None]] = {"scores": ["N", 4]}
     for name, toml in {"motor": MOTOR, "normalized": NORMALIZED, "units": UNITS}.items():
         folder_model(folder / name, toml, net, {"x": (T.FLOAT, ["N", 1024, 3])}, scores)
     folder_model(folder / "shaped", SHAPED, net, {"x": (T.FLOAT, ["N", "t", 3])}, scores)

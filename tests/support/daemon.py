@@ -27,6 +27,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.pause import pause
+
 T = TypeVar("T")
 
 DEADLINE_S = 20.0
@@ -38,10 +40,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def until(condition: Callable[[], T], limit_s: float = DEADLINE_S, what: str = "it") -> T:
     """Waits for something to become true and returns it; fails the test when it does not."""
     deadline = time.monotonic() + limit_s
-    pause = threading.Event()
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {limit_s} s in vain for {what}"
-        pause.wait(LOOK_S)
+        pause(LOOK_S, "between two looks")
     return value
 
 
@@ -264,7 +265,7 @@ class Client:
         self._mqtt.on_message = self._on_message
 
     def __enter__(self) -> Client:
-        kept = Properties(PacketTypes.CONNECT)
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         kept.SessionExpiryInterval = self._session_s
         self._mqtt.connect("127.0.0.1", self.port, clean_start=not self._session_s, properties=kept)
         self._mqtt.loop_start()
@@ -295,7 +296,7 @@ class Client:
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         with self._news:
             correlation = getattr(message.properties, "CorrelationData", None)
-            self.messages.append(Seen(message.topic, message.payload, message.retain, correlation))
+            self.messages.append(Seen(message.topic, bytes(message.payload), message.retain, correlation))
             self._news.notify_all()
 
     def publish(self, topic: str, payload: bytes | str, qos: int = 1, retain: bool = False) -> None:
@@ -313,7 +314,7 @@ class Client:
         self, topic: str, payload: bytes | str, answers: str, correlation: bytes | None, qos: int = 1, expiry_s: int | None = None
     ) -> None:
         """A request whose answer is wanted on the topic `answers`; does not wait for anything."""
-        wanted = Properties(PacketTypes.PUBLISH)
+        wanted = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         wanted.ResponseTopic = answers
         if correlation is not None:
             wanted.CorrelationData = correlation

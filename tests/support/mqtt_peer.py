@@ -23,11 +23,12 @@ import structlog
 import uvloop
 
 from edged.clock.clock import Clock
-from edged.config.external import BrokerUrl
+from edged.config.values import BrokerUrl
 from edged.mqtt.link import Inbound, Link, LinkSettings
 from edged.mqtt.suspects import Suspects
 from edged.records import Message
 from edged.telemetry import PublishCounts
+from tests.support.pause import pause_on_loop
 
 DEADLINE_S = 10.0
 POLL_S = 0.002
@@ -61,15 +62,15 @@ def on_uvloop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 
 def on_both_loops(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @pytest.mark.parametrize("loop_name", list(LOOPS))
     def wrapper(loop_name: str, *args: Any, **kwargs: Any) -> None:
         run(lambda: test(*args, **kwargs), loop_name)
 
     wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
     names = list(test.__code__.co_varnames[: test.__code__.co_argcount])
     parameters = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("loop_name", *names)]
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return wrapper
+    vars(wrapper)["__signature__"] = inspect.Signature(parameters)
+    both: Callable[..., None] = pytest.mark.parametrize("loop_name", list(LOOPS))(wrapper)
+    return both
 
 
 async def until(fact: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
@@ -78,7 +79,7 @@ async def until(fact: Callable[[], object], deadline_s: float = DEADLINE_S) -> N
     deadline = loop.time() + deadline_s
     while not fact():
         assert loop.time() < deadline, "waited in vain"
-        await asyncio.sleep(POLL_S)
+        await pause_on_loop(POLL_S, "between two looks")
 
 
 class Subject:

@@ -22,6 +22,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.pause import pause
+
 PATIENCE_S = 60.0
 SOURCE = """
 [source.in]
@@ -65,7 +67,7 @@ class Oracle:
         self._mqtt.max_queued_messages_set(0)
         self._mqtt.max_inflight_messages_set(500)
         self._mqtt.on_message = self._on_message
-        kept = Properties(PacketTypes.CONNECT)
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         kept.SessionExpiryInterval = 3600
         self._mqtt.connect("127.0.0.1", port, clean_start=False, properties=kept)
         self._mqtt.loop_start()
@@ -90,8 +92,8 @@ class Oracle:
                 self._mqtt.publish("in/x", ",".join(map(str, numbers(number))), 1)
         deadline = time.monotonic() + PATIENCE_S
         while len(self.heard) < len(self.sent_at) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.5)  # for a late duplicate
+            pause(0.05, "between two looks")
+        pause(0.5, "a late duplicate would come by now")
         sent = len(self.sent_at)
         duplicates = self.heard.total() - len(self.heard)
         most = max(self.heard.values(), default=0)
@@ -120,7 +122,12 @@ class Witness:
 
 def main() -> None:
     oracle = Oracle(int(sys.argv[1]), float(sys.argv[2]))
-    threading.Thread(target=lambda: (sys.stdin.read(), oracle.is_over.set()), daemon=True).start()
+
+    def end_with_the_input() -> None:
+        sys.stdin.read()
+        oracle.is_over.set()
+
+    threading.Thread(target=end_with_the_input, daemon=True).start()
     print(json.dumps(oracle.run()))
 
 

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from tests.support.pause import pause_on_loop
+
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
 
@@ -52,8 +54,8 @@ async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
     """Waits for something to become true; raises TimeoutError if it does not."""
 
     async def look() -> None:
-        while not condition():  # noqa: ASYNC110 (what is waited for knows nothing of tests)
-            await asyncio.sleep(0.001)
+        while not condition():
+            await pause_on_loop(0.001, "between two looks")
 
     await asyncio.wait_for(look(), limit_s)
 

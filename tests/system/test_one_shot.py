@@ -64,7 +64,7 @@ def test_what_nobody_waits_for_any_more_is_discarded_once(run: Any, is_early: bo
 
 
 async def test_a_loop_that_ended_first_discards_too() -> None:
-    go, discarded = threading.Event(), []
+    go, discarded = threading.Event(), list[str]()
 
     def work() -> str:
         go.wait(5)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edged.config import schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AnomalyPlan(OutputPlan):
     """`input`: for `error`, the model input that the tensor reconstructs."""
 

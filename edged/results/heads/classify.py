@@ -16,7 +16,7 @@ from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, Ou
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClassifyPlan(OutputPlan):
     """`label_tensor`: an output that names the class by itself, as scikit-learn's do; used where `tensors` is empty."""
 

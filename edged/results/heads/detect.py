@@ -29,7 +29,7 @@ DETECTION_BYTES = 200
 """Bytes of one detection in a message: its label, its score and its box."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DetectPlan(OutputPlan):
     """`layout` is how the tensor holds boxes; `picture` the size of what the model sees, `view` how it came from the picture that
     was sent (None: it is that picture); `classes` are those wanted (None: all), `most` detections."""

@@ -41,7 +41,7 @@ class Head(Protocol):
         """Forgets what is remembered of a key."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class OutputPlan:
     """What to make of the outputs of one model.
 

@@ -16,7 +16,7 @@ from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RawPlan(OutputPlan):
     """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays."""
 

@@ -24,7 +24,7 @@ class ValueField(NamedTuple):
     unit: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RegressPlan(OutputPlan):
     """`fields`: what the numbers are called, where that was configured."""
 

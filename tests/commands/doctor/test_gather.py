@@ -11,7 +11,7 @@ from edged.commands.doctor.facts import Daemon
 from edged.commands.doctor.gather import ask_pi, daemon, gather, live, look_at, probe
 from edged.commands.doctor.wanted import wanted
 from edged.config.external import broker_url
-from edged.config.parsers import Surroundings
+from edged.config.parsers.value import Surroundings
 from edged.daemon.control import Control, ask
 from edged.mqtt.settings import LinkSettings
 from tests.support.broker import Broker, free_port

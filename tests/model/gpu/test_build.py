@@ -15,20 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.gpu.build import build_engine  # noqa: E402
-from edged.model.gpu.engines import NEW, Engines  # noqa: E402
-from edged.model.gpu.gpu import Found, Gpu  # noqa: E402
-from edged.model.gpu.ladder import Ladder  # noqa: E402
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.onnx import available  # noqa: E402
-from edged.model.records import ModelPlan, ModelRefused  # noqa: E402
-from edged.model.trial.attempt import MIN_NICE, Limits, Trial  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.model.gpu.build import build_engine
+from edged.model.gpu.engines import Engines
+from edged.model.gpu.gpu import Found, Gpu
+from edged.model.gpu.ladder import Ladder
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.onnx import available
+from edged.model.records import ModelPlan, ModelRefused
+from edged.model.trial.attempt import MIN_NICE, Limits, Trial
+from edged.system.durable import NEW
+from tests.support import models
 
 GPU = Gpu("Orin", "L4T 36.4 CUDA 12.6", 8 << 30, 4 << 30, True, "100300")
 
@@ -53,7 +50,7 @@ def builder(seen: list[tuple[str, int, str]], rebuilds: bool = False) -> Callabl
     """Leaves an engine where it is told to, as TensorRT does, unless there is one."""
 
     async def trial(plan: ModelPlan, allowed: Limits, engine: str, compares: bool) -> Trial:
-        [rung] = plan.providers
+        (rung,) = tuple(plan.providers or ())
         seen.append((rung, allowed.nice, Path(engine).suffix))
         assert compares
         file = Path(engine, "model.engine")

@@ -14,7 +14,7 @@ from edged.model.records import ModelPlan
 from tests.support import models
 
 GPU = Gpu("Orin", "L4T 36.4 CUDA 12.6", 8 << 30, 4 << 30, True, "100300")
-SHAPES = {"x": (-1, 3)}
+SHAPES: dict[str, tuple[int, ...]] = {"x": (-1, 3)}
 BUCKETS = (1, 2, 4, 8, 16)
 
 
@@ -33,7 +33,9 @@ def test_an_engine_is_for_one_model_its_options_shapes_versions_and_gpu(plan: Mo
         engine_id(plan, {"x": (-1, 4)}, BUCKETS, GPU, "1.31"),
         engine_id(plan, SHAPES, (1, 2, 4, 8), GPU, "1.31"),
         engine_id(plan, SHAPES, BUCKETS, GPU, "1.32"),
-        *(engine_id(plan, SHAPES, BUCKETS, replace(GPU, **{f: "x"}), "1.31") for f in ("name", "driver", "tensorrt")),
+        engine_id(plan, SHAPES, BUCKETS, replace(GPU, name="x"), "1.31"),
+        engine_id(plan, SHAPES, BUCKETS, replace(GPU, driver="x"), "1.31"),
+        engine_id(plan, SHAPES, BUCKETS, replace(GPU, tensorrt="x"), "1.31"),
     }
     assert len(others | {first}) == 8
     assert engine_id(replace(plan, gpu_bytes=5), SHAPES, BUCKETS, replace(GPU, free_bytes=1), "1.31") == first

@@ -7,20 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-from edged.errors import Problem  # noqa: E402
-from edged.model.gpu.engines import Engines  # noqa: E402
-from edged.model.gpu.gpu import Found, Gpu  # noqa: E402
-from edged.model.gpu.ladder import Ladder, ladder_here, pick  # noqa: E402
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.onnx import available  # noqa: E402
-from edged.model.records import ModelPlan, ModelRefused  # noqa: E402
-from edged.model.trial.attempt import Trial  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.errors import Problem
+from edged.model.gpu.engines import Engines
+from edged.model.gpu.gpu import Found, Gpu
+from edged.model.gpu.ladder import Ladder, ladder_here, pick
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.onnx import available
+from edged.model.records import ModelPlan, ModelRefused
+from edged.model.trial.attempt import Trial
+from tests.support import models
 
 GPU = Gpu("Orin", "L4T 36.4 CUDA 12.6", 8 << 30, 4 << 30, True, "100300")
 
@@ -34,7 +30,7 @@ class Bench:
         self.engines: list[str] = []
 
     def __call__(self, plan: ModelPlan, engine: str) -> Trial:
-        [rung] = plan.providers
+        (rung,) = tuple(plan.providers or ())
         found = self.rungs[rung]
         self.engines.append(engine)
         if isinstance(found, str):

@@ -105,7 +105,10 @@ def test_options_end_with_the_cpu_and_carry_the_shapes() -> None:
 
 
 def test_options_of_the_file_win_and_the_memory_is_bounded() -> None:
-    given = {"tensorrt": {"trt_fp16_enable": True, "trt_builder_optimization_level": 5}, "cuda": {"use_tf32": False}}
+    given: dict[str, dict[str, bool | int | float | str]] = {
+        "tensorrt": {"trt_fp16_enable": True, "trt_builder_optimization_level": 5},
+        "cuda": {"use_tf32": False},
+    }
     tensorrt, cuda, _ = providers.options("tensorrt", {}, 1, given, gpu_bytes=400, engine="/e")
     assert (tensorrt[1]["trt_fp16_enable"], tensorrt[1]["trt_builder_optimization_level"]) == ("True", "5")
     assert (tensorrt[1]["trt_max_workspace_size"], tensorrt[1]["trt_engine_cache_path"]) == ("100", "/e")

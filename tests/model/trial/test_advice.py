@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,24 +14,29 @@ from edged.model.trial.advice import Batch, Measured, Pace, Way, advise, threads
 TINY = Path(__file__).parents[3] / "models" / "tiny"
 
 
-def way(us: float, provider: str = "cpu", threads: int = 1, run: str = "inline", **more: object) -> Way:
+def way(
+    us: float,
+    provider: str = "cpu",
+    threads: int = 1,
+    run: str = "inline",
+    batches: Mapping[int, float] | None = None,
+    batch_max: int = 16,
+) -> Way:
     """`us` for a row at any cadence that allows it; batches that pay as usual unless `batches` says otherwise."""
-    batches = more.pop("batches", {1: us, 2: us * 1.5, 4: us * 2.5, 8: us * 4.5, 16: us * 9, 32: us * 18})
-    report = LoadReport("it", "", "0" * 64, provider, (), run, 16, (), us, us, 0, 0, 0, 0.1)
-    if "batch_max" in more:
-        report = replace(report, batch_max=more.pop("batch_max"))
+    timed = batches or {1: us, 2: us * 1.5, 4: us * 2.5, 8: us * 4.5, 16: us * 9, 32: us * 18}
+    report = LoadReport("it", "", "0" * 64, provider, (), run, batch_max, (), us, us, 0, 0, 0, 0.1)
     paces = tuple(Pace(hz, 100, us, us * 1.2, 0.01) for hz in (10, 100, 1000) if us * hz < 800_000)
-    rows = tuple(Batch(n, t) for n, t in batches.items())  # type: ignore[attr-defined]
+    rows = tuple(Batch(n, t) for n, t in timed.items())
     return Way(threads, report, 0, Measured((*paces, Pace(0, 100, us, us, 1.0)), rows, 100, us + 30, 0))
 
 
-def plan(**settings: object) -> ModelPlan:
+def plan(**settings: Any) -> ModelPlan:
     manifest, _ = read_manifest("it", TINY)
     assert manifest is not None
-    return ModelPlan(manifest, {"x": (8,)}, **settings)  # type: ignore[arg-type]
+    return ModelPlan(manifest, {"x": (8,)}, **settings)
 
 
-def said(usual: Way, *others: Way, cores: int = 4, **settings: object) -> list[str]:
+def said(usual: Way, *others: Way, cores: int = 4, **settings: Any) -> list[str]:
     return [a.line for a in advise(plan(**settings), usual, others, cores)]
 
 
@@ -47,7 +53,7 @@ def test_a_provider_that_is_clearly_faster() -> None:
 
 
 def test_threads_for_a_model_that_takes_its_time() -> None:
-    slow = {"run": "worker", "batches": {1: 1}}
+    slow: dict[str, Any] = {"run": "worker", "batches": {1: 1}}
     ways = way(30_000, **slow), way(17_000, threads=2, **slow), way(16_000, threads=4, **slow)
     assert said(*ways) == ["threads = 2"]
     assert said(*ways, cores=2) == []  # one core is for the rest
@@ -76,7 +82,7 @@ def test_batches() -> None:
 
 
 def test_a_model_too_slow_for_any_cadence() -> None:
-    slow = {"run": "worker", "batches": {1: 1}}
+    slow: dict[str, Any] = {"run": "worker", "batches": {1: 1}}
     assert said(way(2e6, **slow), way(1.9e6, threads=2, **slow)) == []
 
 

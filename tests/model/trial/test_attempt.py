@@ -19,16 +19,13 @@ import onnx
 import pytest
 from onnx import TensorProto as T
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.records import ModelPlan, ModelRefused  # noqa: E402
-from edged.model.store import Store  # noqa: E402
-from edged.model.trial.attempt import Limits, Trial, attempt, attempt_now, limits  # noqa: E402
-from edged.system.one_shot import in_one_shot_thread  # noqa: E402
-from tests.support import hostile, models  # noqa: E402
+from edged.model.manifest import read_manifest
+from edged.model.records import ModelPlan, ModelRefused
+from edged.model.store import Store
+from edged.model.trial.attempt import Limits, Trial, attempt, attempt_now, limits
+from edged.system.one_shot import in_one_shot_thread
+from tests.support import hostile, models
+from tests.support.pause import pause
 
 MIB = 1 << 20
 
@@ -56,7 +53,7 @@ def until(what: Callable[[], bool], seconds: float = 10) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
-        threading.Event().wait(0.01)
+        pause(0.01, "between two looks")
 
 
 def children(pid: int) -> set[int]:

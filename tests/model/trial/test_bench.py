@@ -3,15 +3,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.records import ModelPlan  # noqa: E402
-from edged.model.trial.bench import measure  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.records import ModelPlan
+from edged.model.trial.bench import measure
+from tests.support import models
 
 
 def plan_for(path: Path, **settings: object) -> ModelPlan:

@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.system import process
-
-process.set_up()
-
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.onnx import BoundSession  # noqa: E402
-from edged.model.records import LoadReport, ModelPlan, ModelRefused  # noqa: E402
-from edged.model.trial.compare import against_cpu  # noqa: E402
-from tests.support import models  # noqa: E402
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.onnx import BoundSession
+from edged.model.records import LoadReport, ModelPlan, ModelRefused
+from edged.model.trial.compare import against_cpu
+from tests.support import models
 
 
 def load(path: Path, rows: dict[str, tuple[int, ...]], **settings: Any) -> tuple[BoundSession, LoadReport, ModelPlan]:

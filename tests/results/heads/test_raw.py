@@ -34,7 +34,8 @@ class TestRaw:
 def test_a_raw_result_is_hollow_if_no_number_in_it_is_finite() -> None:
     none: Any = {"outputs": {"a": [[None, None]], "b": np.array([np.nan, np.inf])}}
     assert is_hollow(none)
-    for value in ([[None, 1.0]], 0.0, [], [[], []], ["text"], np.zeros((0, 4)), np.array([np.nan, 1]), np.array([7])):
+    some: list[Any] = [[[None, 1.0]], 0.0, [], [[], []], ["text"], np.zeros((0, 4)), np.array([np.nan, 1]), np.array([7])]
+    for value in some:
         assert not is_hollow({"outputs": {**none["outputs"], "c": value}}), value
     assert not is_hollow({"outputs": {}})
     assert not is_hollow({"score": 1.0})

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from edged.config.parsers import Packet, Text
+from edged.config.parsers.measures import Packet
+from edged.config.parsers.names import Text
 from edged.config.schema import DecodedSource, Key
 from edged.decode import make_payload_decoder
 from edged.records import Block

@@ -13,21 +13,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edged.system import process
+import numpy as np
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper as nh
 
-process.set_up()
-
-import numpy as np  # noqa: E402
-from onnx import TensorProto as T  # noqa: E402
-from onnx import helper as h  # noqa: E402
-from onnx import numpy_helper as nh  # noqa: E402
-
-from edged.model.load import load_session  # noqa: E402
-from edged.model.manifest import read_manifest  # noqa: E402
-from edged.model.records import ModelPlan  # noqa: E402
-from edged.pipeline.recurrent import States  # noqa: E402
-from edged.records import NONE, Slot  # noqa: E402
-from tests.support.models import save, value  # noqa: E402
+from edged.model.load import load_session
+from edged.model.manifest import read_manifest
+from edged.model.records import ModelPlan
+from edged.pipeline.recurrent import States
+from edged.records import NONE, Slot
+from tests.support.models import save, value
 
 WIDTH, BATCH = 16, 16
 ROUNDS, STEPS = 60, 320

@@ -1,0 +1,185 @@
+"""Checks of `decode`: its fields, and what it says for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.parsers.names import path_of_name
+from edged.config.patterns import groups_of
+from edged.config.schema import (
+    Decode,
+    FieldSpec,
+    Table,
+)
+from edged.config.words import found_among, quoted
+from edged.decode.formats import FORMATS, with_field_key
+
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base")
+"""Keys of `decode` that stand for those of every field that does not say its own."""
+PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base")
+"""Keys of a field that not every format has."""
+
+
+def decode_fields(table: Decode, raw: Raw) -> Wrong:
+    kind = FORMATS[table.format]
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        keys = one if isinstance(one, dict) else {}
+        for key in PARTLY_KNOWN:
+            if key in keys and key not in kind.field_keys:
+                belongs = f"it belongs to {quoted(with_field_key(key))}"
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; {belongs}', "key"
+        if kind.needs_dtype and spec.dtype is None and table.dtype is None:
+            yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
+        if spec.name == "_" and kind.is_by_path:
+            yield at, f'"_" skips a column; {table.format} has none: leave the field out'
+    counts = Counter(spec.name for spec in table.fields if spec.name != "_")
+    for name, count in counts.items():
+        if count > 1:
+            last = max(i for i, spec in enumerate(table.fields) if spec.name == name)
+            yield f"fields[{last}]", f'"{name}" stands {count} times; each field needs a name of its own ("_" skips one)'
+    if table.fields and all(spec.name == "_" for spec in table.fields):
+        yield "fields", 'expected a field that is not "_", found none'
+
+
+def overridden(table: Decode, raw: Raw) -> Wrong:
+    """Keys of `decode` that stand for those of every field that does not say its own, where every field does."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    for key in INHERITED:
+        is_of_skipped = key in ("dtype", "shape")  # of what is skipped too, on the wire
+        takers = [
+            one for spec, one in zip(table.fields, given, strict=True) if is_of_skipped or spec.name not in ("_", _time_of(table))
+        ]
+        if key in raw and takers and all(isinstance(one, dict) and key in one for one in takers):
+            yield key, f"has no effect, since every field says its own {key}; remove it here, or there", "key"
+
+
+def skipped(table: Decode, raw: Raw) -> Wrong:
+    """What is said of the values of a field that has none: it is skipped, or a time."""
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        one = fields[i] if isinstance(fields, list) else fields
+        is_time = spec.name == _time_of(table)
+        if not isinstance(one, dict) or (spec.name != "_" and not is_time):
+            continue
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        why = "the time of the sample, read as decode.time says" if is_time else "skipped"
+        for key in ("scale", "offset", "unit", "valid", "values"):
+            if key in one:
+                yield f"{at}.{key}", f"has no effect: this field is {why}", "key"
+
+
+def _time_of(table: Decode) -> str | None:
+    return table.time.field if table.time is not None else None
+
+
+def byte_order(table: Decode, raw: Raw) -> Wrong:
+    types = {spec.dtype or table.dtype or "float32" for spec in table.fields} or {table.dtype or "float32"}
+    if "endian" in raw and types <= {"int8", "uint8", "bool"}:
+        yield "endian", f"has no effect on {quoted(sorted(types))}: one byte has no order", "key"
+
+
+def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        dtype, order = spec.dtype or table.dtype or "", spec.endian or table.endian
+        if spec.endian is not None and dtype in ("int8", "uint8", "bool"):
+            yield f"{at}.endian", f'has no effect on "{dtype}": one byte has no order', "key"
+        if dtype in ("int24", "uint24") and order in ("cdab", "badc"):
+            key = f"{at}.endian" if spec.endian is not None else "endian"
+            yield key, f'expected "big" or "little" for {dtype}, found "{order}": three bytes have no words'
+        if spec.bits is None:
+            continue
+        if "int" not in dtype:
+            yield f"{at}.bits", f'"{dtype}" is no whole number; bits are taken of such as "uint16"', "key"
+        elif sum(spec.bits) > (width := int(dtype.lstrip("uint"))):
+            yield f"{at}.bits", f"expected bits below {width}, those of {dtype}, found {list(spec.bits)}"
+
+
+def text_fields(table: Decode, raw: Raw) -> Wrong:
+    """Fields of text stand behind labels, or are groups of a pattern."""
+    if table.format != "text":
+        return
+    groups = groups_of(table.pattern) if table.pattern is not None else None
+    if groups is None and not table.fields:
+        yield "fields", 'required: the values, such as { name = "t", after = "T" }; or a pattern with named groups', "table"
+    fields = raw.get("fields", [])
+    for i, (spec, one) in enumerate(zip(table.fields, fields if isinstance(fields, list) else [fields], strict=True)):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        if spec.name == "_":
+            yield at, '"_" skips a column; text has none: leave the field out'
+        elif groups is not None and spec.name not in groups:
+            yield at, f"expected a group of decode.pattern, {found_among(spec.name, groups)}"
+        if spec.shape or table.shape:
+            yield f"{at}.shape", 'has no effect with format = "text"; name each number as a field of its own', "key"
+        if groups is not None and isinstance(one, dict) and "after" in one:
+            yield f"{at}.after", "has no effect with decode.pattern, whose groups are the fields", "key"
+
+
+def decimals(table: Decode, raw: Raw) -> Wrong:
+    if table.format == "csv" and table.decimal == table.separator:
+        yield "decimal", 'expected another character than the separator, found ","; write separator = ";" or "\\t"'
+
+
+def picture(table: Decode, raw: Raw) -> Wrong:
+    """A picture is one field, and its pixels are no values to be scaled or judged."""
+    if not FORMATS[table.format].is_of_pictures:
+        return
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    if len(given) > 1:
+        yield "fields", f"expected one name, what the picture is called, found {len(given)}"
+    for i, one in enumerate(given):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        for key in ("scale", "offset", "unit", "valid", "shape") if isinstance(one, dict) else ():
+            if key in one:
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; preprocess has the steps for pictures', "key"
+
+
+def fill_fields(table: Decode, raw: Raw) -> Decode:
+    """Fields with what `decode` says for all of them, and with the path that follows from their name."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    specs: Sequence[FieldSpec] = table.fields
+    kind = FORMATS[table.format]
+    if not specs and kind.default_field:
+        specs, given = (FieldSpec(name=kind.default_field),), [{}]
+    elif not specs and table.pattern is not None:
+        specs = [FieldSpec(name=name) for name in groups_of(table.pattern)]
+        given = [{}] * len(specs)
+    filled = []
+    for spec, one in zip(specs, given, strict=True):
+        own = one if isinstance(one, dict) else {}
+        changes: dict[str, Any] = {
+            key: getattr(table, key) for key in INHERITED if key not in own and getattr(table, key) is not None
+        }
+        if not spec.path:
+            changes["path"] = path_of_name(spec.name)
+        if kind.default_dtype and spec.dtype is None and "dtype" not in changes:
+            changes["dtype"] = kind.default_dtype
+        filled.append(msgspec.structs.replace(spec, **changes))
+    return msgspec.structs.replace(table, fields=tuple(filled))
+
+
+RULES: dict[type[Table], tuple[Rule, ...]] = {
+    Decode: (
+        Rule(("format", "fields", "dtype"), decode_fields),
+        Rule(("fields", "time"), overridden),
+        Rule(("fields", "time"), skipped),
+        Rule(("format", "fields", "dtype", "endian"), byte_order),
+        Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
+        Rule(("format", "fields"), picture),
+        Rule(("format", "fields", "pattern", "shape"), text_fields),
+        Rule(("format", "decimal", "separator"), decimals),
+    ),
+}
+FINISH: dict[type[Table], Finish] = {Decode: fill_fields}

@@ -1,0 +1,88 @@
+"""Checks of models, and of what goes into them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edged.config.convert import Raw, Rule, Wrong
+from edged.config.provider_options import KNOWN, OWN
+from edged.config.schema import (
+    Batch,
+    Input,
+    Model,
+    ProviderOptions,
+    Step,
+    Table,
+)
+from edged.config.words import did_you_mean
+
+
+def provider_options(table: ProviderOptions, raw: Raw) -> Wrong:
+    for provider, known in KNOWN.items():
+        for name in getattr(table, provider) or ():
+            if name in OWN:
+                yield f"{provider}.{name}", f"cannot be set here: {OWN[name]}", "key"
+            elif name not in known:
+                others = [other for other, names in KNOWN.items() if name in names]
+                cure = f'; it belongs to "{others[0]}"' if others else did_you_mean(name, known)
+                yield f"{provider}.{name}", f"ONNX Runtime has no such option for {provider}{cure}", "key"
+
+
+def options_of_others(table: Model, raw: Raw) -> Wrong:
+    """TensorRT leaves to CUDA what it cannot do itself; all else that is not tried has no options either."""
+    if table.providers is None or table.provider_options is None:
+        return
+    if "tensorrt" not in table.providers and table.provider_options.tensorrt is not None:
+        yield "provider_options.tensorrt", "has no effect, since providers does not name tensorrt", "key"
+    if not {"tensorrt", "cuda"} & set(table.providers) and table.provider_options.cuda is not None:
+        yield "provider_options.cuda", "has no effect, since providers names no GPU", "key"
+
+
+def batch_delay(table: Batch, raw: Raw) -> Wrong:
+    if table.max == 1 and table.delay:
+        yield "delay", "has no effect with max = 1: there is nothing to wait for", "key"
+
+
+def normalize(table: Step, raw: Raw) -> Wrong:
+    if table.step != "normalize":
+        return
+    pairs = [("mean", "std"), ("min", "max")]
+    given = [pair for pair in pairs if any(getattr(table, key) is not None for key in pair)]
+    if len(given) != 1:
+        found = "both" if given else "neither"
+        yield "step", f"normalize needs mean and std, or min and max; found {found}"
+        return
+    first, second = given[0]
+    low, high = getattr(table, first), getattr(table, second)
+    if low is None or high is None:
+        absent = first if low is None else second
+        yield absent, f"required: normalize needs {first} and {second}", "table"
+    elif len(low) != len(high) and 1 not in (len(low), len(high)):
+        yield second, f"expected as many numbers as in {first}, {len(low)}, found {len(high)}"
+    elif second == "std" and any(x == 0 for x in high):
+        yield "std", "expected numbers other than 0, since the values are divided by them"
+    elif second == "max" and any(a >= b for a, b in zip(_spread(low, len(high)), _spread(high, len(low)), strict=True)):
+        yield "max", "expected numbers greater than those of min"
+
+
+def _spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    return values * count if len(values) == 1 else values
+
+
+def constant_or_fields(table: Input, raw: Raw) -> Wrong:
+    if "value" in raw:
+        for key in ("fields", "size", "layout"):
+            if key in raw:
+                yield key, "has no effect beside value, which is a constant instead of fields; remove one of the two", "key"
+    for name, count in Counter(table.fields or ()).items():
+        if count > 1:
+            yield "fields", f'"{name}" stands {count} times'
+
+
+RULES: dict[type[Table], tuple[Rule, ...]] = {
+    ProviderOptions: (Rule(("tensorrt", "cuda"), provider_options),),
+    Model: (Rule(("providers", "provider_options"), options_of_others),),
+    Step: (Rule(("step", "mean", "std", "min", "max"), normalize),),
+    Input: (Rule(("fields", "value"), constant_or_fields),),
+    Batch: (Rule(("max", "delay"), batch_delay),),
+}

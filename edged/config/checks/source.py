@@ -1,0 +1,190 @@
+"""Checks of sources: their frames, checksums, topics, keys, and what is carried past the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.parsers.names import STAND_INS
+from edged.config.patterns import groups_of
+from edged.config.schema import (
+    Checksum,
+    Decode,
+    DecodedSource,
+    Frame,
+    MqttSource,
+    ReplaySource,
+    SerialSource,
+    Table,
+)
+from edged.config.words import found_among, quoted, shown
+from edged.decode.formats import FORMATS
+from edged.topics import parse_filter
+
+
+def frame(table: Frame, raw: Raw) -> Wrong:
+    around = len(table.sync or b"") + len(table.tail or b"")
+    if table.type == "fixed" and around and table.size is not None and table.size <= around:
+        which = "sync and tail" if table.tail else "sync"
+        yield "size", f"expected more than the {around} {which} bytes, found {table.size}; it is the whole frame"
+    if table.type == "length" and table.offset is not None and table.offset < len(table.sync or b""):
+        sync = len(table.sync or b"")
+        yield "offset", f"expected the length field after the {sync} sync bytes: at least {sync}, found {table.offset}"
+
+
+def crc_parameters(table: Checksum, raw: Raw) -> Wrong:
+    for key in ("poly", "init", "xor"):
+        value = getattr(table, key)
+        if table.type == "crc8" and value is not None and value > 0xFF:
+            yield key, f"expected at most 0xFF for a CRC of 8 bits, found {value:#x}; without the polynomial's highest bit"
+
+
+def markers(table: Frame, raw: Raw) -> Wrong:
+    if table.type == "line" and table.sync is not None and not isinstance(table.sync, bytes):
+        yield "sync", "expected bytes without open bits at the start of a line"
+    if table.type == "line" and isinstance(table.sync, bytes) and table.end in table.sync:
+        yield "sync", "the line's end stands in it, so no line ever begins so"
+
+
+def length_field(table: Frame, raw: Raw) -> Wrong:
+    if table.length == "uint8" and "endian" in raw:
+        yield "endian", 'has no effect with length = "uint8": one byte has no order', "key"
+
+
+def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
+    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary:
+        text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
+        yield ("frame", text) if "frame" in raw else ("frame", text, "table")
+
+
+def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
+    frames, checksum = table.frame.type, table.checksum
+    if checksum.type in ("nmea", "teleinfo"):
+        if frames != "line":
+            yield (
+                "checksum",
+                f'"{checksum.type}" stands at the end of a line; frames of type "{frames}" have sums and CRCs of bytes',
+            )
+    elif checksum.type != "none" and frames == "line" and checksum.encoding is None:
+        cure = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
+        own = 'lines have "nmea", "teleinfo", or encoding = "hex"'
+        text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
+        yield "checksum", f"{text}{cure}"
+    limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
+    if table.frame.size is not None and table.frame.size > limit:
+        yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
+
+
+def flow_control(table: SerialSource, raw: Raw) -> Wrong:
+    if table.flow == "xonxoff" and table.frame.type != "line":
+        text = f'"xonxoff" takes the bytes 0x11 and 0x13 out of the stream, and frames of type "{table.frame.type}" may hold them'
+        yield "flow", f'{text}; write "none", or "rtscts" where the wires are there'
+    if table.flow == "rtscts" and "rts" in raw:
+        yield "rts", 'has no effect with flow = "rtscts", which sets the line by itself', "key"
+
+
+def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
+    for topic, count in Counter(table.topic).items():
+        if count > 1:
+            yield "topic", f"{shown(topic)} stands {count} times"
+
+
+def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
+    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    names = captures if table.key is None else table.key
+    if table.max_keys is not None and not names:
+        place = (
+            "capture a level of topic, such as plant/{pump}, or name a field with key" if captures == () else "name one with key"
+        )
+        yield "max_keys", f"has no effect without a key; {place}", "key"
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield "key", f'"{name}" stands {count} times'
+    known = _declared(table.decode)
+    if known is None:
+        return
+    for i, name in enumerate(table.key or ()):
+        if name not in captures and name not in known:
+            at = f"key[{i}]" if isinstance(raw["key"], list) else "key"
+            yield at, f"expected a capture of topic or a field of decode.fields, {found_among(name, [*captures, *known])}"
+    time = table.decode.time
+    if time is not None and time.field not in known:
+        text = f"expected a field of decode.fields, {found_among(time.field, known)}"
+        yield (
+            "decode.time.field",
+            f"{text}; add it where it stands in the {'line' if FORMATS[table.decode.format].lines else 'frame'}",
+        )
+
+
+def _declared(decode: Decode) -> list[str] | None:
+    """Names of the fields, where every field must be declared to be found; None where the payload names them."""
+    kind = FORMATS[decode.format]
+    if kind.is_by_path or decode.header:
+        return None
+    if kind.is_of_pictures:
+        return []
+    if decode.pattern is not None:
+        return list(groups_of(decode.pattern))
+    return [spec.name for spec in decode.fields if spec.name != "_"]
+
+
+def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
+    """What `where` names must be there to be judged."""
+    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    known = [] if table.decode.format == "raw" else _declared(table.decode)
+    for name in table.where or ():
+        if known is not None and name not in captures and name not in known:
+            wanted = "a field of decode.fields or a capture of topic" if captures else "a field of decode.fields"
+            yield f"where.{name}", f"expected {wanted}, {found_among(name, [*captures, *known])}", "key"
+
+
+def carried(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.carry and not FORMATS[table.decode.format].is_by_path:
+        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.is_by_path)}"
+        yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
+    for name, count in Counter(table.carry).items():
+        if count > 1:
+            yield "carry", f'"{name}" stands {count} times'
+
+
+def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
+    if FORMATS[table.decode.format].is_of_pictures and "on_bad" in raw:
+        yield "on_bad", "has no effect on pictures: one that cannot be decoded is dropped", "key"
+
+
+BytesSource = SerialSource | MqttSource | ReplaySource
+
+
+def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
+    return msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+
+
+def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
+    """A picture is larger than a line or a message of numbers."""
+    return (None if "max_bytes" in raw else FORMATS[table.decode.format].max_bytes) or table.max_bytes
+
+
+RULES: dict[type[Table], tuple[Rule, ...]] = {
+    Frame: (
+        Rule(("type", "size", "sync", "tail", "offset"), frame),
+        Rule(("type", "length", "endian"), length_field),
+        Rule(("type", "sync", "end"), markers),
+    ),
+    Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
+    DecodedSource: (
+        Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode", "carry"), carried),
+        Rule(("decode", "on_bad"), picture_source),
+        Rule(("decode", "where", "topic"), conditions_of_where),
+    ),
+    MqttSource: (Rule(("topic",), mqtt_topics),),
+    SerialSource: (
+        Rule(("frame", "decode"), binary_frames),
+        Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
+        Rule(("flow", "rts", "frame"), flow_control),
+    ),
+    ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
+}
+FINISH: dict[type[Table], Finish] = {DecodedSource: fill_max_bytes}

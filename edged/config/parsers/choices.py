@@ -1,0 +1,112 @@
+"""One of a few words: yes or no, element types, providers."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from edged.config.parsers.value import Surroundings, Value
+from edged.config.words import nearest, quoted, shown
+
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+DTYPE_SLIPS = {
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "int": "int32",
+    "uint": "uint32",
+    "short": "int16",
+    "byte": "uint8",
+    "char": "int8",
+    "long": "int64",
+    **{f"u{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
+}
+PROVIDER_SLIPS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecutionprovider": "cpu"} | {
+    "cudaexecutionprovider": "cuda",
+    "tensorrtexecutionprovider": "tensorrt",
+}
+
+
+def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
+    """One of a few words or numbers."""
+    if isinstance(raw, str | int) and not isinstance(raw, bool) and raw in known:
+        return raw
+    words = [str(k) for k in known]
+    listed = " ".join(f'"{k}"' if isinstance(k, str) else str(k) for k in known)
+    text = f"expected {'one of ' if len(known) > 1 else ''}{listed}, found {shown(raw)}"
+    cure = None
+    if isinstance(raw, str) and raw not in words:
+        cure = nearest(raw, words)
+    elif str(raw) in words and not isinstance(raw, bool):
+        cure = str(raw)
+    if cure is not None:
+        text += f'; did you mean "{cure}"?' if isinstance(known[words.index(cure)], str) else f"; did you mean {cure}?"
+    raise ValueError(text)
+
+
+def boolean(raw: object, _: Surroundings) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    cure = f"; without quotes: {raw.lower()}" if isinstance(raw, str) and raw.lower() in ("true", "false") else ""
+    raise ValueError(f"expected true or false, found {shown(raw)}{cure}")
+
+
+def dtype(raw: object, _: Surroundings) -> str:
+    if isinstance(raw, str) and raw in DTYPES:
+        return raw
+    cure = ""
+    if isinstance(raw, str):
+        meant = DTYPE_SLIPS.get(raw.lower()) or nearest(raw, DTYPES)
+        cure = f'; did you mean "{meant}"?' if meant else ""
+    raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
+
+
+def wire_type(raw: object, around: Surroundings) -> str:
+    """An element type on the wire, which may be one that numpy does not have."""
+    return raw if raw in ("int24", "uint24") and isinstance(raw, str) else dtype(raw, around)
+
+
+def one_of(raw: object, _: Surroundings) -> bool | int | float | str:
+    """A value that a member, column or capture may equal."""
+    if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
+        return raw
+    found = "a table; ranges are valid = [low, high] of the field" if isinstance(raw, dict) else shown(raw)
+    raise ValueError(f"expected a string, number, true or false, or a list of them, found {found}")
+
+
+def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
+    """None: whichever is fastest."""
+    if raw == "auto":
+        return None
+    known = ("tensorrt", "cuda", "cpu")
+    if not isinstance(raw, list) or not raw:
+        cure = f'; as a list: ["{raw}"]' if raw in known else ""
+        raise ValueError(f'expected "auto" or a list of {quoted(known)}, found {shown(raw)}{cure}')
+    for one in raw:
+        if isinstance(one, str) and one.lower() in PROVIDER_SLIPS:
+            meant = PROVIDER_SLIPS[one.lower()]
+            raise ValueError(f'expected some of {quoted(known)}, found {shown(one)}; did you mean "{meant}"?')
+        choice(one, known)
+        if raw.count(one) > 1:
+            raise ValueError(f"expected each provider once, found {shown(one)} {raw.count(one)} times")
+    return tuple(raw)
+
+
+def option(raw: object, _: Surroundings) -> bool | int | float | str:
+    """A value for a library, which has its own idea of what it may be."""
+    if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
+        return raw
+    raise ValueError(f"expected a number, a text, true or false, found {shown(raw)}")
+
+
+Flag = Annotated[bool, Value("bool", boolean)]
+DType = Annotated[str, Value("type", dtype)]
+WireType = Annotated[str, Value("type, `int24` `uint24`", wire_type)]
+OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
+Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
+Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]

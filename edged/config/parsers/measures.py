@@ -1,0 +1,167 @@
+"""Durations, sizes, rates: numbers with a unit."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated
+
+from edged.config.parsers.numbers import not_too_many
+from edged.config.parsers.value import Surroundings, Value
+from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
+from edged.config.values import NEVER, Span
+from edged.config.words import shown
+
+LONGEST = 36500 * D
+"""Times of hundreds of years are slips, and do not fit into 64 bits of ns."""
+RATES = (1e-8, 1e9)
+"""Per second: one in three years, one a ns."""
+LARGEST_PACKET = 256 * MIB
+"""No MQTT packet is longer."""
+_NUMBER_AND_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*")
+
+
+def _with_unit(raw: str, units: Mapping[str, int], slips: Mapping[str, str], wanted: str) -> int:
+    found = _NUMBER_AND_UNIT.fullmatch(raw)
+    if found is None:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    amount, unit = found.groups()
+    if unit == "m" and "min" in units:
+        raise ValueError(f'expected {wanted}; "{raw}" could be "{amount}min" or "{amount}ms"')
+    if not unit:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}, which has no unit ({' '.join(units)})")
+    if unit not in units:
+        if unit in slips:
+            raise ValueError(f'expected {wanted}, found {shown(raw)}; write "{amount}{slips[unit]}"')
+        raise ValueError(f"expected {wanted} ({' '.join(units)}), found {shown(raw)}")
+    if amount.startswith("-"):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}, which is negative")
+    return round(float(amount) * units[unit]) if "." in amount else int(amount) * units[unit]
+
+
+def duration(raw: object, _: Surroundings) -> int:
+    """Nanoseconds."""
+    wanted = 'a duration such as "5s"'
+    if not isinstance(raw, str):
+        is_number = isinstance(raw, int | float) and not isinstance(raw, bool) and raw > 0
+        raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f'; for so many seconds: "{raw}s"' if is_number else ""))
+    return _not_too_long(_with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted), raw)
+
+
+def _not_too_long(length: int, raw: str) -> int:
+    if length > LONGEST:
+        raise ValueError(f'expected at most "{LONGEST // D}d", a hundred years, found {shown(raw)}')
+    return length
+
+
+def period(raw: object, around: Surroundings) -> int:
+    """Nanoseconds, more than none."""
+    length = duration(raw, around)
+    if length <= 0:
+        raise ValueError(f'expected a duration longer than nothing, such as "5s", found {shown(raw)}')
+    return length
+
+
+def silence(raw: object, around: Surroundings) -> int:
+    """How long something may say nothing."""
+    if raw == "never":
+        return NEVER
+    try:
+        return period(raw, around)
+    except ValueError as error:
+        raise ValueError(f'{error}; for no limit: "never"') from None
+
+
+def keepalive(raw: object, around: Surroundings) -> int:
+    """Nanoseconds; MQTT has 16 bits for it, in whole seconds, and 0 would switch it off."""
+    length = duration(raw, around)
+    if not S <= length <= 65535 * S or length % S:
+        raise ValueError(f'expected whole seconds from "1s" to "65535s", found {shown(raw)}')
+    return length
+
+
+def delay(raw: object, around: Surroundings) -> int:
+    """Nanoseconds; longer than the stop of the daemon takes would be no wait for a batch."""
+    length = duration(raw, around)
+    if length > 10 * S:
+        raise ValueError(f'expected at most "10s", found {shown(raw)}')
+    return length
+
+
+def expiry(raw: object, around: Surroundings) -> int:
+    """Nanoseconds; MQTT counts whole seconds, and half of one must not become a clean session."""
+    length = duration(raw, around)
+    if length % S:
+        raise ValueError(f'expected "0s" (a clean session) or whole seconds, found {shown(raw)}')
+    return length
+
+
+def span(raw: object, _: Surroundings) -> Span:
+    wanted = 'samples (a whole number) or a duration such as "60s"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        if raw < 1:
+            raise ValueError(f"expected {wanted}, at least one sample, found {raw}")
+        return Span(samples=not_too_many(raw))
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if raw.isdigit():
+        raise ValueError(f"expected {wanted}, found {shown(raw)}; for samples without quotes: {raw}")
+    length = _with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted)
+    if length <= 0:
+        raise ValueError(f"expected {wanted}, longer than nothing, found {shown(raw)}")
+    return Span(duration=_not_too_long(length, raw))
+
+
+def size(raw: object, _: Surroundings) -> int:
+    """Bytes."""
+    wanted = 'a size such as "8MiB"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raise ValueError(f'expected {wanted}, found {shown(raw)}; for so many bytes: "{raw}B"')
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    count = _with_unit(raw, SIZE_UNITS, SIZE_SLIPS, wanted)
+    if count <= 0:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}, which is nothing")
+    return count
+
+
+def packet(raw: object, around: Surroundings) -> int:
+    """Bytes that one frame or payload may have."""
+    count = size(raw, around)
+    if count > LARGEST_PACKET:
+        raise ValueError(f'expected at most "{LARGEST_PACKET // MIB}MiB", the longest that MQTT can carry, found {shown(raw)}')
+    return count
+
+
+def rate(raw: object, _: Surroundings) -> float:
+    """Per second."""
+    wanted = 'a rate: a number a second, or such as "6/min", "4/h"'
+    if isinstance(raw, str):
+        amount, slash, unit = raw.replace(" ", "").partition("/")
+        if not slash or unit not in RATE_UNITS or not re.fullmatch(r"\d+(\.\d+)?", amount):
+            hertz = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)hz", raw.replace(" ", "").lower())
+            cure = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else ""
+            raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
+        value = float(amount) / RATE_UNITS[unit]
+    elif isinstance(raw, int | float) and not isinstance(raw, bool):
+        value = float(raw)
+    else:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"expected {wanted}, more than 0, found {shown(raw)}")
+    if not RATES[0] <= value <= RATES[1]:
+        raise ValueError(f"expected {wanted}, from one in three years to {RATES[1]:.0f} a second, found {shown(raw)}")
+    return value
+
+
+Duration = Annotated[int, Value("duration", duration)]
+Period = Annotated[int, Value("duration", period)]
+Silence = Annotated[int, Value("duration or `never`", silence)]
+Keepalive = Annotated[int, Value("duration", keepalive)]
+Delay = Annotated[int, Value("duration", delay)]
+Expiry = Annotated[int, Value("duration", expiry)]
+Samples = Annotated[Span, Value("samples or duration", span)]
+Size = Annotated[int, Value("size", size)]
+Packet = Annotated[int, Value("size", packet)]
+Rate = Annotated[float, Value("rate", rate)]

@@ -1,0 +1,108 @@
+"""Texts, names, topics, and the paths of fields in a payload."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from edged.config.parsers.value import Surroundings, Value
+from edged.config.patterns import checked_pattern
+from edged.config.words import shown
+from edged.topics import parse_filter, parse_template
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+STAND_INS = {"device": "device", "base_topic": "base/topic"}
+"""For names that are filled in once the device is known: enough to tell whether the rest of a topic is well formed."""
+
+
+def text(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"expected a text, found {shown(raw)}")
+    if not raw:
+        raise ValueError("expected a text, found an empty one")
+    if "\0" in raw:
+        raise ValueError(f"expected a text without NUL, found {shown(raw)}")
+    return raw
+
+
+def label(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str) or "\n" in raw:
+        raise ValueError(f'expected the text before a value, such as "T" or "Humidity", found {shown(raw)}')
+    return raw
+
+
+def pattern(raw: object, around: Surroundings) -> str:
+    return checked_pattern(text(raw, around))
+
+
+def name(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str) or not NAME.fullmatch(raw):
+        raise ValueError(f"expected a name (letters, digits, _ and -, at most 64), found {shown(raw)}")
+    return raw
+
+
+def field_name(raw: object, _: Surroundings) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"expected the name of a field, found {shown(raw)}")
+    if not raw or not raw.isprintable():
+        raise ValueError(f"expected the name of a field (not empty, without control characters), found {shown(raw)}")
+    return raw
+
+
+def topic_filter(raw: object, around: Surroundings) -> str:
+    plain = text(raw, around)
+    parse_filter(plain, STAND_INS)
+    return plain
+
+
+def base_topic(raw: object, around: Surroundings) -> str:
+    plain = text(raw, around)
+    parse_template(plain, {"device": "device"}, ())
+    return plain
+
+
+def parse_field_path(raw: str) -> tuple[str | int, ...]:
+    """`pressure.in`, `rows.0.v`, `"a.b".c` as its parts; bare digits are an index. Raises ValueError."""
+    parts: list[str | int] = []
+    rest = raw
+    while True:
+        quoted = re.match(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'', rest)
+        if quoted:
+            part: str | int = quoted[2] if quoted[2] is not None else re.sub(r"\\(.)", r"\1", quoted[1])
+            rest = rest[quoted.end() :]
+        else:
+            word = rest.partition(".")[0]
+            part, rest = int(word) if word.isdecimal() and word.isascii() else word, rest[len(word) :]
+            if word == "" or any(c in word for c in "\"'"):
+                raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
+        parts.append(part)
+        if not rest:
+            return tuple(parts)
+        if not rest.startswith("."):
+            raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
+        rest = rest[1:]
+
+
+def path_of_name(name: str) -> tuple[str | int, ...]:
+    """Where a field without a path of its own is: its name read as one, else the name as it stands."""
+    try:
+        return parse_field_path(name)
+    except ValueError:
+        return (name,)
+
+
+def field_path(raw: object, _: Surroundings) -> tuple[str | int, ...]:
+    if not isinstance(raw, str):
+        raise ValueError(f"expected a path such as pressure.in, found {shown(raw)}")
+    return parse_field_path(raw)
+
+
+Text = Annotated[str, Value("text", text)]
+Label = Annotated[str, Value("text", label)]
+Pattern = Annotated[str, Value("pattern", pattern)]
+Name = Annotated[str, Value("name", name)]
+FieldName = Annotated[str, Value("name", field_name)]
+Topic = Annotated[str, Value("topic", text)]
+Filter = Annotated[str, Value("topic", topic_filter)]
+BaseTopic = Annotated[str, Value("topic", base_topic)]
+FieldPath = Annotated[tuple[str | int, ...], Value("field path", field_path)]

@@ -1,0 +1,49 @@
+"""Files that are named, and functions in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from edged.config.parsers.value import Surroundings, Value
+from edged.config.values import Function
+from edged.config.words import nearest, quoted, shown
+
+STEPS = ("normalize", "detrend", "resize")
+
+
+def path(raw: object, around: Surroundings) -> Path:
+    """Absolute; what is relative is relative to the configuration's folder."""
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise ValueError(f"expected the path of a file, found {shown(raw)}")
+    return around.folder / raw
+
+
+def small_file(raw: object, around: Surroundings) -> Path:
+    return around.file(str(path(raw, around)))
+
+
+def function(raw: object, around: Surroundings) -> Function:
+    wanted = '"file.py:function"'
+    if not isinstance(raw, str):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    file, colon, called = raw.rpartition(":")
+    if not colon or not file.endswith(".py") or not called.isidentifier():
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    return Function(around.file(file), called)
+
+
+def step(raw: object, around: Surroundings) -> str | Function:
+    if isinstance(raw, str) and raw in STEPS:
+        return raw
+    wanted = f'one of {quoted(STEPS)} or "file.py:function"'
+    if isinstance(raw, str) and ":" in raw:
+        return function(raw, around)
+    meant = nearest(raw, STEPS) if isinstance(raw, str) else None
+    raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f'; did you mean "{meant}"?' if meant else ""))
+
+
+FilePath = Annotated[Path, Value("path", path)]
+SmallFile = Annotated[Path, Value("path", small_file)]
+Custom = Annotated[Function, Value('`"file.py:function"`', function)]
+StepName = Annotated[str | Function, Value('`normalize` `detrend` `resize` or `"file.py:function"`', step)]

@@ -1,0 +1,39 @@
+"""What every parser has: how its type is called, and what it may look at beside the value."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edged.config.files import read_small
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a value may refer to outside the file. `warnings` collects remarks on the value being parsed, `files` what the small
+    files hold that values name. `copies`: files to be read in the place of others, by these."""
+
+    folder: Path
+    environ: Mapping[str, str]
+    warnings: list[str] = field(default_factory=list)
+    files: dict[Path, bytes] = field(default_factory=dict, repr=False)
+    copies: Mapping[Path, Path] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """Where to read a small file that is named."""
+        path = self.folder / name
+        where = self.copies.get(path, path)
+        with contextlib.suppress(ValueError):  # who reads it says what is wrong with it
+            self.files[path] = read_small(where)
+        return where
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How a value is written: the name of its type in the reference page, and what makes it of the TOML value."""
+
+    name: str
+    parse: Callable[[Any, Surroundings], Any]

@@ -1,0 +1,139 @@
+"""How many rows go together, and on which thread: only what gives the same answers, and what saves time on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from edged.errors import Problem
+from edged.model.fit import Fit
+from edged.model.onnx import Arrays, BoundSession, place_of
+from edged.model.opened import Opened
+from edged.model.records import ModelPlan, ModelRefused
+from edged.model.trial.arithmetic import Timing, agree, batching
+
+INLINE_NS = 2_000_000
+TIMED_RUNS = 25
+TIMED_NS = 100_000_000
+
+
+def settle_batch(opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSession, tuple[str, ...]]:
+    """Rows go together only where that gives what they give alone."""
+    has_axis = any(s[:1] == (-1,) for s in fitted.shapes.values())
+    if has_axis and not opened.is_batched:
+        if fitted.fixed > 1:
+            text = f"an output has no row for each of the {fitted.fixed} rows that go in"
+            raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
+        why = "the number of rows that come out is not the number that went in"
+        return _bind(opened, plan, fitted, 1), ((f"one row a run: {why}",) if fitted.batch_max > 1 else ())
+    bound = _bind(opened, plan, fitted, fitted.batch_max)
+    if bound.buckets[-1] == 1 or plan.manifest.batch_axis == 0 or _is_independent(bound, opened.samples):
+        return bound, ()
+    why = "rows together do not give what they give alone (if they should: batch_axis = 0 in model.toml)"
+    return _bind(opened, plan, fitted, 1), (f"one row a run: {why}",)
+
+
+def _bind(opened: Opened, plan: ModelPlan, fitted: Fit, batch_max: int) -> BoundSession:
+    """Binds, fills every row with one that is known to run (padding must run too), and warms up.
+
+    The largest batch first, so that memory grows once; the other sizes only where each compiles kernels of its own.
+    """
+    place = place_of(plan, opened.rung)
+    bound = BoundSession(opened.session, plan, fitted, opened.outputs, opened.is_batched, batch_max, place)
+    for name, x in bound.padded.items():
+        x[:] = np.resize(opened.samples[0][name], x.shape)
+    sizes = bound.buckets if opened.rung != "cpu" else [bound.buckets[0], bound.buckets[-1]]
+    for bucket in reversed(sizes):
+        bound.run(min(bucket, batch_max))
+    return bound
+
+
+def _is_independent(bound: BoundSession, batches: list[Arrays]) -> bool:
+    """Whether up to four rows, each alone in a batch, give what they give together. Rows that are all alike show nothing."""
+    count = bound.batch_max
+    samples = next((b for b in reversed(batches) if _has_different_rows(b, bound)), None)
+    if samples is None:
+        return False
+    before = {n: x.copy() for n, x in bound.padded.items()}
+    for name, x in bound.inputs.items():
+        x[:] = samples[name][:count]
+    together = {n: y.copy() for n, y in bound.run(count).items()}
+    is_alike = True
+    for i in sorted({0, 1, count // 2, count - 1} & set(range(count))):
+        for name, x in bound.padded.items():
+            x[:] = samples[name][i]  # in every row, so that padding differs from what it was
+        alone = bound.run(1)
+        is_alike = is_alike and all(agree(alone[n][0], together[n][i]) for n in together)
+    for name, x in bound.padded.items():
+        x[:] = before[name]
+    return is_alike
+
+
+def _has_different_rows(samples: Arrays, bound: BoundSession) -> bool:
+    return any(bool(np.any(samples[n] != samples[n][:1])) for n in bound.inputs)
+
+
+def try_batches(bound: BoundSession, opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSession, Timing, str]:
+    """Rows go together only where that saves time on this machine, unless a size was asked for; and what was found."""
+    timer, rows = _timer(opened, plan), bound.batch_max
+    timing = measure(bound, rows, timer)
+    if rows == 1 or fitted.fixed:
+        return bound, timing, ""
+    alone = measure(bound, 1, timer)
+    pays, figures = batching(alone, timing, rows)
+    if pays or plan.batch_max is not None:
+        return bound, timing, f"batches of up to {rows} {'pay' if pays else 'do not pay, but were asked for'}: {figures}"
+    return _bind(opened, plan, fitted, 1), alone, f"one row a run: {rows} together would save nothing: {figures}"
+
+
+def choose_thread(
+    bound: BoundSession, timing: Timing, opened: Opened, plan: ModelPlan, fitted: Fit
+) -> tuple[BoundSession, Timing, str, tuple[str, ...]]:
+    """Inline while the longest run keeps the loop deaf for 2 ms at most; a smaller batch is preferred to the worker where a
+    row costs about the same in it. `timing` is that of the largest batch."""
+    timer = _timer(opened, plan)
+    if plan.run != "auto":
+        return bound, timing, plan.run, ()
+    if opened.rung != "cpu":  # its runs are short while nobody else uses the GPU, which nobody can promise
+        return bound, timing, "worker", ()
+    if timing.longest_ns <= INLINE_NS:
+        return bound, timing, "inline", ()
+    asked = bound.batch_max
+    smallest = measure(bound, 1, timer)
+    for bucket in reversed([b for b in bound.buckets if b < asked and smallest.longest_ns <= INLINE_NS]):
+        smaller = measure(bound, bucket, timer)
+        if smaller.longest_ns <= INLINE_NS:
+            if fitted.fixed or smaller.median_ns / bucket > 1.25 * timing.median_ns / asked:
+                break
+            bound = _bind(opened, plan, fitted, bucket)
+            reason = f"batches of {bucket}: {asked} rows take {timing.longest_ns / 1e6:.1f} ms, which is too long for the loop"
+            return bound, smaller, "inline", (reason,)
+    rows = f"{asked} rows take" if asked > 1 else "a row takes"
+    return bound, timing, "worker", (f"on the worker: {rows} up to {timing.longest_ns / 1e6:.1f} ms",)
+
+
+def _timer(opened: Opened, plan: ModelPlan) -> Callable[[], int]:
+    """With one thread the model's own processor time is what counts: at boot others crowd the machine, and while they keep the
+    loop from running, it makes no difference where the model would have run."""
+    is_alone = plan.threads == 1 and opened.rung == "cpu"
+    return time.thread_time_ns if is_alone else time.perf_counter_ns
+
+
+def measure(bound: BoundSession, count: int, timer: Callable[[], int]) -> Timing:
+    """25 runs back to back, or 100 ms of them; up to twice more where only the longest is too long."""
+    best: Timing | None = None
+    for _ in range(3):
+        times: list[int] = []
+        end = time.perf_counter_ns() + TIMED_NS
+        while len(times) < TIMED_RUNS and (not times or time.perf_counter_ns() < end):
+            at = timer()
+            bound.run(count)
+            times.append(timer() - at)
+        timing = Timing(sorted(times)[len(times) // 2], max(times))
+        best = timing if best is None or timing.longest_ns < best.longest_ns else best
+        if best.longest_ns <= INLINE_NS or best.median_ns > INLINE_NS:
+            break
+    assert best is not None
+    return best
