@@ -23,6 +23,7 @@ from typing import Any
 
 from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
+from edged.clock.tail import Tail
 from edged.errors import Retryable
 from edged.mqtt.channel import Channel, HungUp
 from edged.mqtt.connect import Connector, Refusal
@@ -158,12 +159,12 @@ class Link:
     by one of its parts.
 
     `on_publishes` gets the messages of one read as a list of `Inbound`; it is called on the loop's thread, may call
-    `send`, and calls `done` for each receipt, unless it raises. `on_superseded`, if set, is called at a CONNACK of a broker
-    that kept our session with the receipts of the inputs that it will send again, though they still wait somewhere. `state`
+    `send`, and calls `done` for each receipt, unless it raises. `state`
     is one of connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
     unacknowledged, lost, stopped; `reason` is a sentence for a person, empty when all is well. `known` is the list of what the
     broker may have subscribed for us, None to do without. `backlog` is where messages of QoS 1 wait
-    while the broker is away, None without a spool. `suspects` and `on_poison` are for the `Receiver`.
+    while the broker is away, None without a spool. `suspects` and `on_poison` are for the `Receiver`; `tail` is the
+    end of a wake-up, when what came alone is answered.
     """
 
     def __init__(
@@ -176,10 +177,11 @@ class Link:
         known: KnownFilters | None = None,
         suspects: Suspects | None = None,
         on_poison: Callable[[Inbound], None] = lambda publish: None,
+        tail: Tail | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
-        self.on_superseded: Callable[[set[Receipt]], None] | None = None
+        self._on_superseded: Callable[[set[Receipt]], None] = lambda receipts: None
         self.state = "connecting"
         self.reason = ""
         self.counts = LinkCounts()
@@ -189,6 +191,7 @@ class Link:
         self.ledger = self.receiver.ledger
         self._backlog = backlog
         self._known = known
+        self._tail = tail or Tail()
         self._waiters: dict[Callable[[], None], None] = {}
         self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
         self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
@@ -219,6 +222,11 @@ class Link:
         return self._connection is not None and self._connection.is_connected
 
     # For the pipeline
+
+    def connect(self, on_superseded: Callable[[set[Receipt]], None]) -> None:
+        """`on_superseded` is called at a CONNACK of a broker that kept our session with the receipts of the inputs that it will
+        send again, though they still wait somewhere."""
+        self._on_superseded = on_superseded
 
     def send(self, message: Message) -> None:
         """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
@@ -481,6 +489,14 @@ class Link:
     # A turn
 
     def _on_bytes(self, data: bytes) -> None:
+        """A wake-up."""
+        self._tail.open()
+        try:
+            self._take_in(data)
+        finally:
+            self._tail.close()
+
+    def _take_in(self, data: bytes) -> None:
         connection = self._connection
         if connection is None or connection.is_leaving:
             return
@@ -506,9 +522,24 @@ class Link:
         connection.channel.hold(connection.parser.is_behind)
         if connection.parser.is_behind:
             self._loop.call_soon(self._on_rest, connection)
+        has_answered = self._answer_what_came_alone()
         has_more = self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
-        if has_more or self._waiters or self._is_closing:
+        if has_answered:
+            self._flush_now()
+        elif has_more or self._waiters or self._is_closing:
             self._flush_soon()
+
+    def _answer_what_came_alone(self) -> bool:
+        """The end of a wake-up: whether something was answered in it. Then it leaves now, and not in a turn of its own."""
+        was_due, self._is_flush_due = self._is_flush_due, True
+        has_answered = self._tail.close()
+        self._is_flush_due = was_due
+        return has_answered
+
+    def _flush_now(self) -> None:
+        if not self._is_flush_due:  # else somebody else will, or the kernel takes nothing
+            self._is_flush_due = True
+            self._flush()
 
     def _on_rest(self, connection: Connection) -> None:
         """Goes on with what was read."""
@@ -739,8 +770,8 @@ class Link:
             self._backlog.begin()
         self._flush_soon()
         stale = self.ledger.take_stale()
-        if stale and event.is_session_present and self.on_superseded:
-            self.on_superseded(stale)
+        if stale and event.is_session_present:
+            self._on_superseded(stale)
         self.receiver.connected(event.is_session_present)
 
     def _on_subscribed(self, connection: Connection, subscription: Subscription, code: int, text: str) -> None:

@@ -18,12 +18,16 @@ from edged.system import process
 process.set_up()
 
 from edged.clock.clock import Clock  # noqa: E402
-from edged.daemon.assembly import Assembly, assemble, connect, load_models, release  # noqa: E402
+from edged.daemon.assembly import Assembly  # noqa: E402
+from edged.daemon.build import assemble  # noqa: E402
+from edged.daemon.connect import connect, release  # noqa: E402
 from edged.daemon.relief import shed_order  # noqa: E402
 from edged.health.status import states  # noqa: E402
+from edged.model.load_all import load_models  # noqa: E402
 from edged.records import Block, Receipt, Result  # noqa: E402
 from tests.support import models  # noqa: E402
 from tests.support.planning import MAIN, planned  # noqa: E402
+from tests.support.wiring import tell  # noqa: E402
 
 SOURCE = """
 [source.in]
@@ -72,7 +76,7 @@ class Rig:
 
     def watch(self) -> None:
         for name, pipeline in self.assembly.pipelines.items():
-            pipeline.tellers.append(lambda result, _, name=name: self.note(name, result))  # type: ignore[misc]
+            tell(pipeline, lambda result, _, name=name: self.note(name, result))
 
     def note(self, name: str, result: Result) -> None:
         body = result.body
@@ -170,7 +174,7 @@ async def test_whatever_runs_when(tmp_path: Path, seed: int, own: str, way: str)
         def judge(result: Result, _: int) -> None:
             said.setdefault(result.key, []).append((by_number[result.key, result.time], result.body["values"]["y0"] > 10))
 
-        made.assembly.pipelines["gate"].tellers.append(judge)
+        tell(made.assembly.pipelines["gate"], judge)
         for _ in range(12):
             count = pick.randrange(1, 9)
             keys = [pick.randrange(3) for _ in range(count)]
@@ -293,7 +297,7 @@ async def test_priority_is_what_the_file_says(tmp_path: Path) -> None:
         made.feed("in", [[n, n] for n in range(20)])
         order: list[str] = []
         for pipeline in pipelines:
-            pipeline.tellers.append(lambda _, __, name=pipeline.name: order.append(name))  # type: ignore[misc]
+            tell(pipeline, lambda _, __, name=pipeline.name: order.append(name))
         await made.settle()
         assert order == ["p7"] * 20 + ["p0"] * 20 + ["p-3"] * 20
 
@@ -362,7 +366,7 @@ async def test_a_reload_while_rows_wait_for_the_gate(tmp_path: Path, after: str,
         made.reload(tmp_path, after)
         made.watch()
         for one in made.assembly.leaving:
-            one.tellers.append(lambda result, _, name=one.name: made.note(name, result))  # type: ignore[misc]
+            tell(one, lambda result, _, name=one.name: made.note(name, result))
         await made.settle()
         release(made.assembly)
         assert made.assembly.leaving == []

@@ -17,7 +17,10 @@ from edged.system import process
 process.set_up()
 
 from edged.clock.clock import Clock  # noqa: E402
-from edged.daemon.assembly import Assembly, assemble, connect, load_models  # noqa: E402
+from edged.daemon.assembly import Assembly  # noqa: E402
+from edged.daemon.build import assemble  # noqa: E402
+from edged.daemon.connect import connect  # noqa: E402
+from edged.model.load_all import load_models  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.pipeline.recurrent import States  # noqa: E402
 from edged.records import NONE, Block, Slot  # noqa: E402
@@ -129,7 +132,7 @@ class Stage:
         connect(self.assembly, before)
         self.blocks: dict[str, list[Block]] = {}
         for name, pipeline in self.assembly.pipelines.items():
-            pipeline.followers = [self.blocks.setdefault(name, []).append]
+            pipeline.connect(replace(pipeline.wiring, followers=[self.blocks.setdefault(name, []).append]))
 
     def reload(self, **loaded: Path) -> None:
         """The plan again, with another file for each model that is given by a path."""

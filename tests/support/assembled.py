@@ -10,7 +10,9 @@ import structlog
 
 from edged.clock.clock import Clock
 from edged.commands.run import load, prepare
-from edged.daemon.assembly import Assembly, assemble, connect
+from edged.daemon.assembly import Assembly
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
 
 
 class Hands(Clock):
