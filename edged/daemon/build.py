@@ -80,14 +80,13 @@ def assemble(
         name: old.links.get(name)
         or Link(
             settings,
-            old.stages.wrap(f"broker.{name}: inputs", routers[name].on_publishes),
+            old.stages.wrap(f"broker.{name}: inputs", old.tail.around(routers[name].on_publishes)),
             clock,
             log,
             spool.backlog(name) if spool is not None else None,
             KnownFilters(plan.state_dir / "subscriptions" / f"{name}.json", settings.client_id, log, _in_thread),
             old.suspects,
             partial(_drop_poison, routers[name], old.suspects),
-            old.tail,
         )
         for name, settings in plan.links.items()
     }
@@ -422,7 +421,7 @@ def _pipeline(
         priority=p.priority,
         solo=model,
         tail=tail,
-        stage=partial(stages.wrap, f"model.{p.model}"),
+        stage=partial(stages.within, f"model.{p.model}"),
     )
     pipeline = make_pipeline(p.name, order)
     return pipeline

@@ -23,7 +23,6 @@ from typing import Any
 
 from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
-from edged.clock.tail import Tail
 from edged.errors import Retryable
 from edged.mqtt.channel import Channel, HungUp
 from edged.mqtt.connect import Connector, Refusal
@@ -163,8 +162,7 @@ class Link:
     is one of connecting, connected, degraded, refused, unreachable, unresolved, timeout, tls, files, auth, taken_over, protocol,
     unacknowledged, lost, stopped; `reason` is a sentence for a person, empty when all is well. `known` is the list of what the
     broker may have subscribed for us, None to do without. `backlog` is where messages of QoS 1 wait
-    while the broker is away, None without a spool. `suspects` and `on_poison` are for the `Receiver`; `tail` is the
-    end of a wake-up, when what came alone is answered.
+    while the broker is away, None without a spool. `suspects` and `on_poison` are for the `Receiver`.
     """
 
     def __init__(
@@ -177,7 +175,6 @@ class Link:
         known: KnownFilters | None = None,
         suspects: Suspects | None = None,
         on_poison: Callable[[Inbound], None] = lambda publish: None,
-        tail: Tail | None = None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
@@ -191,7 +188,8 @@ class Link:
         self.ledger = self.receiver.ledger
         self._backlog = backlog
         self._known = known
-        self._tail = tail or Tail()
+        self._is_awake = False  # inputs are being handled
+        self._has_answered = False
         self._waiters: dict[Callable[[], None], None] = {}
         self.outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
         self.sender = Sender(self.outbox, settings.inflight, settings.is_v5, backlog)
@@ -234,6 +232,8 @@ class Link:
         self.sender.put(message)
         if self.state == "stopped":
             self.outbox.abandon()
+        elif self._is_awake:
+            self._has_answered = True
         elif not self._is_flush_due:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
@@ -489,17 +489,11 @@ class Link:
     # A turn
 
     def _on_bytes(self, data: bytes) -> None:
-        """A wake-up."""
-        self._tail.open()
-        try:
-            self._take_in(data)
-        finally:
-            self._tail.close()
-
-    def _take_in(self, data: bytes) -> None:
+        """A wake-up. What is answered in it leaves at its end, and not in a turn of its own."""
         connection = self._connection
         if connection is None or connection.is_leaving:
             return
+        self._has_answered, unacked = False, len(self.sender.in_flight)
         try:
             for publishes, acks, control in connection.parser.feed(data):
                 if acks:
@@ -522,19 +516,11 @@ class Link:
         connection.channel.hold(connection.parser.is_behind)
         if connection.parser.is_behind:
             self._loop.call_soon(self._on_rest, connection)
-        has_answered = self._answer_what_came_alone()
         has_more = self.ledger.unacked or connection.channel.out or self.outbox.qos1 or self.sender.can_fill
-        if has_answered:
+        if self._has_answered or (has_more and len(self.sender.in_flight) == unacked - 1):  # one result, or the end of one
             self._flush_now()
         elif has_more or self._waiters or self._is_closing:
             self._flush_soon()
-
-    def _answer_what_came_alone(self) -> bool:
-        """The end of a wake-up: whether something was answered in it. Then it leaves now, and not in a turn of its own."""
-        was_due, self._is_flush_due = self._is_flush_due, True
-        has_answered = self._tail.close()
-        self._is_flush_due = was_due
-        return has_answered
 
     def _flush_now(self) -> None:
         if not self._is_flush_due:  # else somebody else will, or the kernel takes nothing
@@ -569,7 +555,11 @@ class Link:
     def _take_publishes(self, connection: Connection, publishes: list[Inbound]) -> None:
         if not connection.is_connected:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        self.receiver.take(publishes)
+        self._is_awake = True
+        try:
+            self.receiver.take(publishes)
+        finally:
+            self._is_awake = False
 
     def _go_on(self) -> None:
         connection = self._connection
