@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-devices soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
+.PHONY: help run test test-devices test-peers soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
 	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -25,6 +25,9 @@ test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real bro
 
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
+
+test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes (they install themselves into build/peers; minutes the first time)
+	EDGED_PEERS=1 $(BIN)/python -m pytest --capture=no $(or $(TESTS),tests/peers)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
 	EDGED_SOAK=1 $(BIN)/python -m pytest $(TESTS)
@@ -40,8 +43,8 @@ fmt: $(VENV)/.dev  ## format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops on this machine (ROUNDS=3, JSON=1)
-	$(BIN)/python -m tests.bench.race $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json)
+bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops, compare with the last release (five minutes; ROUNDS=7 JSON=FILE RACES=raw,serial TABLES=1)
+	@$(BIN)/python -m tests.bench.race $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json "$(JSON)") $(if $(RACES),--jobs $(RACES)) $(if $(TABLES),--tables)
 
 overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take: results, their age, memory (two minutes)
 	$(BIN)/python -m tests.bench.overload

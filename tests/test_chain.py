@@ -88,8 +88,8 @@ publish = { topic = "out/p", qos = 1 }
 """
     assembly = assembled(tmp_path, text)
     pipeline, ledger, tries = assembly.pipelines["p"], Ledger(), 0
-    shape: Any = pipeline.shape
-    healthy = shape.results
+    head: Any = pipeline.head
+    healthy = head.results
 
     def results(outputs: Any, *more: Any) -> Any:
         nonlocal tries
@@ -98,7 +98,7 @@ publish = { topic = "out/p", qos = 1 }
             raise ZeroDivisionError("13")
         return healthy(outputs, *more)
 
-    shape.results = results
+    head.results = results
     link = assembly.links["main"]
     link.outbox.hand_over = None
     assembly.routers["main"].on_publishes([(b"in/x", b"%d" % n, 1, False, (), ledger.add(n), b"") for n in range(11, 16)])

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
+    "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",
     "daemon/build.py": "tests/test_chain.py",
     "daemon/connect.py": "tests/test_chain.py",
@@ -37,8 +38,13 @@ ELSEWHERE = {
     "commands/record.py": "tests/live/test_main_job.py",
     "daemon/reload.py": "tests/live/test_reload.py",
     "commands/run.py": "tests/test_error_cases.py",
+    "results/fields.py": "tests/results/heads/test_head.py",
+    "results/heads/rows.py": "tests/results/heads/test_classify.py",
+    "sources/kind.py": "tests/live/test_kinds.py",
+    "sources/kinds.py": "tests/live/test_kinds.py",
     "spool/settings.py": "tests/plan/test_spool.py",
     "mqtt/receiver.py": "tests/mqtt/test_link.py",
+    "mqtt/suspicion.py": "tests/mqtt/test_sender.py",
     "mqtt/settings.py": "tests/plan/test_links.py",
 }
 

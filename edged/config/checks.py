@@ -8,7 +8,7 @@ captures of several topics is the plan's to check.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,6 @@ from edged.config.files import read_small
 from edged.config.parsers import STAND_INS, path_of_name
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
-    LARGEST_PICTURE,
     Batch,
     Broker,
     Decode,
@@ -42,6 +41,9 @@ from edged.config.schema import (
 )
 from edged.config.units import MS
 from edged.config.words import did_you_mean, found_among, quoted, shown
+from edged.decode.formats import FORMATS, with_field_key
+from edged.results.heads.head import Check
+from edged.results.heads.table import HEADS
 from edged.topics import parse_filter
 
 Raw = Mapping[str, Any]
@@ -50,10 +52,8 @@ Wrong = Iterator["tuple[str, str] | tuple[str, str, str]"]
 INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
 """Keys of `decode` that stand for those of every field that does not say its own."""
 
-FORMATS_WITH_PATH = ("json", "msgpack")
-FORMATS_WITH_DTYPE = ("struct", "raw")
-FORMATS_WITH_TEXT = ("csv", "json", "msgpack")
-DEFAULT_FIELD = {"raw": "value", "image": "image"}
+PARTLY_KNOWN = ("path", "dtype", "values")
+"""Keys of a field that not every format has."""
 
 
 def mutual_tls(table: Broker, raw: Raw) -> Wrong:
@@ -152,17 +152,19 @@ def _time_of(table: Decode) -> str | None:
 
 
 def decode_fields(table: Decode, raw: Raw) -> Wrong:
+    kind = FORMATS[table.format]
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}
-        for key, formats in (("path", FORMATS_WITH_PATH), ("dtype", FORMATS_WITH_DTYPE), ("values", FORMATS_WITH_TEXT)):
-            if key in keys and table.format not in formats:
-                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; it belongs to {quoted(formats)}', "key"
-        if table.format == "struct" and spec.dtype is None and table.dtype is None:
+        for key in PARTLY_KNOWN:
+            if key in keys and key not in kind.field_keys:
+                belongs = f"it belongs to {quoted(with_field_key(key))}"
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; {belongs}', "key"
+        if kind.needs_dtype and spec.dtype is None and table.dtype is None:
             yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
-        if spec.name == "_" and table.format in FORMATS_WITH_PATH:
+        if spec.name == "_" and kind.is_by_path:
             yield at, f'"_" skips a column; {table.format} has none: leave the field out'
     counts = Counter(spec.name for spec in table.fields if spec.name != "_")
     for name, count in counts.items():
@@ -175,7 +177,7 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
 
 def picture(table: Decode, raw: Raw) -> Wrong:
     """A picture is one field, and its pixels are no values to be scaled or judged."""
-    if table.format != "image":
+    if not FORMATS[table.format].is_of_pictures:
         return
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
@@ -185,11 +187,11 @@ def picture(table: Decode, raw: Raw) -> Wrong:
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         for key in ("scale", "offset", "unit", "valid", "shape") if isinstance(one, dict) else ():
             if key in one:
-                yield f"{at}.{key}", 'has no effect with format = "image"; preprocess has the steps for pictures', "key"
+                yield f"{at}.{key}", f'has no effect with format = "{table.format}"; preprocess has the steps for pictures', "key"
 
 
 def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.decode.format == "image" and "on_bad" in raw:
+    if FORMATS[table.decode.format].is_of_pictures and "on_bad" in raw:
         yield "on_bad", "has no effect on pictures: one that cannot be decoded is dropped", "key"
 
 
@@ -202,7 +204,7 @@ def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
 
 def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
     """A picture is larger than a line or a message of numbers."""
-    return LARGEST_PICTURE if table.decode.format == "image" and "max_bytes" not in raw else table.max_bytes
+    return (None if "max_bytes" in raw else FORMATS[table.decode.format].max_bytes) or table.max_bytes
 
 
 def fill_fields(table: Decode, raw: Raw) -> Decode:
@@ -210,8 +212,9 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
     specs: Sequence[FieldSpec] = table.fields
-    if not specs and table.format in DEFAULT_FIELD:
-        specs, given = (FieldSpec(name=DEFAULT_FIELD[table.format]),), [{}]
+    kind = FORMATS[table.format]
+    if not specs and kind.default_field:
+        specs, given = (FieldSpec(name=kind.default_field),), [{}]
     filled = []
     for spec, one in zip(specs, given, strict=True):
         own = one if isinstance(one, dict) else {}
@@ -220,8 +223,8 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
         }
         if not spec.path:
             changes["path"] = path_of_name(spec.name)
-        if table.format == "raw" and spec.dtype is None and "dtype" not in changes:
-            changes["dtype"] = "float32"
+        if kind.default_dtype and spec.dtype is None and "dtype" not in changes:
+            changes["dtype"] = kind.default_dtype
         filled.append(msgspec.structs.replace(spec, **changes))
     return msgspec.structs.replace(table, fields=tuple(filled))
 
@@ -247,12 +250,16 @@ def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
     time = table.decode.time
     if time is not None and time.field not in known:
         text = f"expected a field of decode.fields, {found_among(time.field, known)}"
-        yield "decode.time.field", f"{text}; add it where it stands in the {'line' if table.decode.format == 'csv' else 'frame'}"
+        yield (
+            "decode.time.field",
+            f"{text}; add it where it stands in the {'line' if FORMATS[table.decode.format].lines else 'frame'}",
+        )
 
 
 def carried(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.carry and table.decode.format not in FORMATS_WITH_PATH:
-        yield "carry", f'has no effect with format = "{table.decode.format}"; it belongs to {quoted(FORMATS_WITH_PATH)}', "key"
+    if table.carry and not FORMATS[table.decode.format].is_by_path:
+        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.is_by_path)}"
+        yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
         if count > 1:
             yield "carry", f'"{name}" stands {count} times'
@@ -260,9 +267,10 @@ def carried(table: DecodedSource, raw: Raw) -> Wrong:
 
 def _declared(decode: Decode) -> list[str] | None:
     """Names of the fields, where every field must be declared to be found; None where the payload names them."""
-    if decode.format in FORMATS_WITH_PATH or decode.header:
+    kind = FORMATS[decode.format]
+    if kind.is_by_path or decode.header:
         return None
-    if decode.format == "image":
+    if kind.is_of_pictures:
         return []
     return [spec.name for spec in decode.fields if spec.name != "_"]
 
@@ -274,7 +282,7 @@ def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
 
 
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
-    if table.frame.type == "line" and table.decode.format in ("struct", "raw", "msgpack", "image"):
+    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary:
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
@@ -328,7 +336,7 @@ def constant_or_fields(table: Input, raw: Raw) -> Wrong:
 
 
 def output_names(table: Output, raw: Raw) -> Wrong:
-    if table.type != "raw" and table.tensor is not None and len(table.tensor) > 1:
+    if not HEADS[table.type].takes_several and table.tensor is not None and len(table.tensor) > 1:
         yield "tensor", f'expected one output of the model for type = "{table.type}", found {len(table.tensor)}'
     names = [field.name for field in table.fields or ()]
     for name, count in Counter(names).items():
@@ -336,14 +344,13 @@ def output_names(table: Output, raw: Raw) -> Wrong:
             yield "fields", f'"{name}" stands {count} times; each value needs a name of its own'
 
 
-def detections(table: Output, raw: Raw) -> Wrong:
-    if table.type != "detect":
-        return
-    if table.above is not None and not 0 <= table.above < 1:
-        yield "above", f"expected a score from 0 to less than 1, found {table.above:g}"
-    for name, count in Counter(table.label or ()).items():
-        if count > 1:
-            yield "label", f'"{name}" stands {count} times'
+def only_of(head: str, check: Check) -> Callable[[Output, Raw], Wrong]:
+    """A check of one output type, not asked of the others."""
+
+    def find(table: Output, raw: Raw) -> Wrong:
+        return check.find(table, raw) if table.type == head else iter(())
+
+    return find
 
 
 def provider_options(table: ProviderOptions, raw: Raw) -> Wrong:
@@ -365,20 +372,6 @@ def options_of_others(table: Model, raw: Raw) -> Wrong:
         yield "provider_options.tensorrt", "has no effect, since providers does not name tensorrt", "key"
     if not {"tensorrt", "cuda"} & set(table.providers) and table.provider_options.cuda is not None:
         yield "provider_options.cuda", "has no effect, since providers names no GPU", "key"
-
-
-def thresholds(table: Output, raw: Raw) -> Wrong:
-    if table.type != "anomaly":
-        return
-    if table.above is None and table.below is None:
-        yield "above", "required: the score from which on a result is abnormal (or below)", "table"
-    elif table.above is not None and table.below is not None:
-        yield "below", "expected above or below, found both; a score is abnormal on one side", "key"
-    elif table.release is not None:
-        if table.above is not None and table.release > table.above:
-            yield "release", f"expected at most above, {table.above:g}, found {table.release:g}; it is where normal begins again"
-        if table.below is not None and table.release < table.below:
-            yield "release", f"expected at least below, {table.below:g}, found {table.release:g}; it is where normal begins again"
 
 
 def gate_conditions(table: Gate, raw: Raw) -> Wrong:
@@ -419,7 +412,7 @@ def published_fields(table: Publish, raw: Raw) -> Wrong:
 def without_model(table: Pipeline, raw: Raw) -> Wrong:
     if table.model is not None:
         return
-    if table.output.type != "raw":
+    if HEADS[table.output.type].needs_model:
         yield "output", f'"{table.output.type}" needs a model; without one the samples themselves are the result'
     for key in ("postprocess", "inputs", *(("slots", "overflow") if table.gate is None else ())):
         if key in raw:
@@ -469,8 +462,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Input: (Rule(("fields", "value"), constant_or_fields),),
     Output: (
         Rule(("type", "tensor", "fields"), output_names),
-        Rule(("type", "above", "below", "release"), thresholds),
-        Rule(("type", "above", "label"), detections),
+        *(Rule(("type", *check.reads), only_of(name, check)) for name, kind in HEADS.items() for check in kind.checks),
     ),
     When: (Rule(("above", "below", "label", "of"), conditions), Rule(("min_interval", "max_interval"), intervals)),
     Gate: (Rule(("above", "below", "label", "of"), conditions), Rule(("of", "above", "below", "label"), gate_conditions)),
@@ -483,7 +475,5 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
 }
 FINISH: dict[type[Table], Finish] = {
     Decode: fill_fields,
-    SerialSource: fill_max_bytes,
-    MqttSource: fill_max_bytes,
-    ReplaySource: fill_max_bytes,
+    DecodedSource: fill_max_bytes,
 }

@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from edged.config.parsers import NAME, Function, Surroundings, Value, choice
-from edged.config.schema import Config, Key, Several, Table
+from edged.config.schema import Config, Key, Several, Source, Table
 from edged.config.toml.positions import KeyPath, Positions, parse_path, written
 from edged.config.words import nearest, quoted, shown
 from edged.errors import Problem
+from edged.sources.kinds import KINDS
 
 Check = Callable[[Any, Mapping[str, Any]], Iterable["tuple[str, str] | tuple[str, str, str]"]]
 Finish = Callable[[Any, Mapping[str, Any]], Any]
@@ -80,7 +81,9 @@ def unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def variants(hint: Any) -> tuple[Any, ...]:
-    """The members of a union without None; a type that is no union is its own only member."""
+    """The members of a union without None, and the settings of every kind of source; another type is its own only member."""
+    if hint is Source:
+        return tuple(kind.settings for kind in KINDS.values())
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(one for one in get_args(hint) if one is not type(None))
     return (hint,)
@@ -133,9 +136,9 @@ class Conversion:
             return self.attempt(lambda: choice(raw, get_args(bare)), path)
         if get_origin(bare) is dict:
             return self.by_name(get_args(bare)[1], raw, path)
-        if is_table(bare):
-            return self.table(bare, raw, path)
         found = variants(bare)
+        if found == (bare,):
+            return self.table(bare, raw, path)
         if len(found) == 1:
             return self.value(found[0], raw, path)
         tables = [one for one in found if is_table(one)]
@@ -247,7 +250,7 @@ class Conversion:
         self.ask(built, raw, path, spoilt)
         if any(not p.is_warning for p in self.problems[before:]):
             return _WRONG
-        finish = self.finish.get(table)
+        finish = next((self.finish[one] for one in table.__mro__ if one in self.finish), None)
         return finish(built, raw) if finish else built
 
     def kind_of(self, table: type[Table], values: Mapping[str, Any]) -> str:

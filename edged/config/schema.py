@@ -8,7 +8,7 @@ says of a key and where it has an effect; the loader and the page both read it f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -59,10 +59,18 @@ from edged.config.parsers import (
     Topic,
     integer,
 )
-from edged.config.units import KIB, MIB, H, S
+from edged.config.units import KIB, H, S
+from edged.decode import formats
+from edged.results.heads import table as heads
+
+if TYPE_CHECKING:
+    FormatName = str
+    HeadName = str
+else:
+    FormatName = Literal[tuple(formats.FORMATS)]
+    HeadName = Literal[tuple(heads.HEADS)]
 
 __all__ = [
-    "SOURCE_TYPES",
     "Align",
     "AnySource",
     "Batch",
@@ -80,6 +88,7 @@ __all__ = [
     "Input",
     "Key",
     "Log",
+    "MadeSource",
     "Memory",
     "Model",
     "MqttSource",
@@ -343,18 +352,12 @@ class Time(Table, frozen=True, kw_only=True):
     ]
 
 
-NUMBERS = ("csv", "json", "msgpack", "struct", "raw")
-"""Formats whose samples are numbers."""
-LARGEST_PICTURE = 4 * MIB
-"""`max_bytes` of a source of pictures that does not say its own."""
-
-
 class Decode(Table, frozen=True, kw_only=True):
     """How bytes become named values."""
 
     TYPE = "format"
     format: Annotated[
-        Literal["csv", "json", "msgpack", "struct", "raw", "image"],
+        FormatName,
         Key("how a payload or frame is written; image: a JPEG or PNG, needs `edged[image]`"),
     ]
     fields: Annotated[
@@ -363,7 +366,7 @@ class Decode(Table, frozen=True, kw_only=True):
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
             'raw: one row after another; image: what the picture is called. `"_"` skips',
             default='raw: `"value"`, image: `"image"`, else required',
-            required=("csv", "json", "msgpack", "struct"),
+            required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field),
         ),
     ] = ()
     time: Annotated[
@@ -371,28 +374,38 @@ class Decode(Table, frozen=True, kw_only=True):
         Key(
             "when a sample was taken",
             default="on arrival: samples of one read or message are spread back at `rate`",
-            only=NUMBERS,
+            only=formats.with_key("time"),
         ),
     ] = None
-    header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=("csv",))] = False
-    separator: Annotated[Text, Key("between two columns", only=("csv",))] = ","
-    endian: Annotated[Literal["little", "big"], Key("byte order", only=("struct", "raw"))] = "little"
+    header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=formats.with_key("header"))] = (
+        False
+    )
+    separator: Annotated[Text, Key("between two columns", only=formats.with_key("separator"))] = ","
+    endian: Annotated[Literal["little", "big"], Key("byte order", only=formats.with_key("endian"))] = "little"
     max_pixels: Annotated[
         Count,
-        Key("a larger picture is refused by its header, before it is decoded", default="4194304", only=("image",)),
+        Key(
+            "a larger picture is refused by its header, before it is decoded",
+            default="4194304",
+            only=formats.with_key("max_pixels"),
+        ),
     ] = 4 * 1024 * 1024
     color: Annotated[
         Literal["rgb", "bgr", "gray"] | None,
-        Key("order of the colours", default='the model\'s, where `model.toml` says it, else `"rgb"`', only=("image",)),
+        Key(
+            "order of the colours",
+            default='the model\'s, where `model.toml` says it, else `"rgb"`',
+            only=formats.with_key("color"),
+        ),
     ] = None
-    dtype: Annotated[DType | None, Key("of every field that does not say its own", only=("struct", "raw"))] = None
-    scale: Annotated[Factor | None, Key("of every field that does not say its own", only=NUMBERS)] = None
-    offset: Annotated[Number | None, Key("of every field that does not say its own", only=NUMBERS)] = None
-    unit: Annotated[Text | None, Key("of every field that does not say its own", only=NUMBERS)] = None
-    valid: Annotated[Range | None, Key("of every field that does not say its own", only=NUMBERS)] = None
+    dtype: Annotated[DType | None, Key("of every field that does not say its own", only=formats.with_key("dtype"))] = None
+    scale: Annotated[Factor | None, Key("of every field that does not say its own", only=formats.with_key("scale"))] = None
+    offset: Annotated[Number | None, Key("of every field that does not say its own", only=formats.with_key("offset"))] = None
+    unit: Annotated[Text | None, Key("of every field that does not say its own", only=formats.with_key("unit"))] = None
+    valid: Annotated[Range | None, Key("of every field that does not say its own", only=formats.with_key("valid"))] = None
     shape: Annotated[
         Annotated[tuple[Count, ...], Several()] | None,
-        Key("of every field that does not say its own", only=NUMBERS),
+        Key("of every field that does not say its own", only=formats.with_key("shape")),
     ] = None
 
 
@@ -514,8 +527,8 @@ class ReplaySource(DecodedSource, frozen=True, kw_only=True):
     max_bytes: Annotated[Packet, Key("largest frame or payload", default="64KiB, image: 4MiB")] = 64 * KIB
 
 
-class SimulateSource(Source, frozen=True, kw_only=True):
-    """A signal made up from a seed: fields `ax`, `ay`, `az`."""
+class MadeSource(Source, frozen=True, kw_only=True):
+    """What every source is that makes its samples itself: nothing is decoded."""
 
     decode: ClassVar[None] = None
     key: ClassVar[tuple[str, ...]] = ()
@@ -524,19 +537,20 @@ class SimulateSource(Source, frozen=True, kw_only=True):
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None
 
+
+class SimulateSource(MadeSource, frozen=True, kw_only=True):
+    """A signal made up from a seed: fields `ax`, `ay`, `az`."""
+
     type: Annotated[Literal["simulate"], Key("what kind of source this is")] = "simulate"
     rate: Annotated[Rate, Key("samples a second")]
     signal: Annotated[Literal["vibration", "sine", "noise"], Key("fields `ax`, `ay`, `az`")]
     seed: Annotated[Index, Key("same seed, same signal")] = 0
 
 
-AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
-SOURCE_TYPES: dict[str, type[Source]] = {
-    "serial": SerialSource,
-    "mqtt": MqttSource,
-    "replay": ReplaySource,
-    "simulate": SimulateSource,
-}
+if TYPE_CHECKING:
+    AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
+else:
+    AnySource = Source  # of any kind in the table of `sources.kinds`
 
 
 # Models
@@ -700,12 +714,8 @@ class Output(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["raw", "classify", "regress", "anomaly", "detect"],
-        Key(
-            "what a result holds. raw: `outputs.TENSOR`; classify: `label`, `score`, `scores.LABEL`; "
-            "regress: `values.NAME`; anomaly: `score`, `anomaly`; detect: `detections` (each `label`, `score`, `box`: left, "
-            "top, right, bottom in pixels of the picture that was sent), `count`, `score` (the best)"
-        ),
+        HeadName,
+        Key("what a result holds. " + "; ".join(f"{name}: {kind.holds}" for name, kind in heads.HEADS.items())),
     ] = "raw"
     tensor: Annotated[
         Annotated[tuple[FieldName, ...], Several(1)] | None,
@@ -713,39 +723,42 @@ class Output(Table, frozen=True, kw_only=True):
     ] = None
     softmax: Annotated[
         Flag | None,
-        Key("make probabilities of the values", default="if the values are not probabilities", only=("classify",)),
+        Key("make probabilities of the values", default="if the values are not probabilities", only=heads.with_key("softmax")),
     ] = None
-    top: Annotated[Count, Key("labels in `scores`", only=("classify",))] = 5
+    top: Annotated[Count, Key("labels in `scores`", only=heads.with_key("top"))] = 5
     fields: Annotated[
         Annotated[tuple[OutputField, ...], Several(1)] | None,
-        Key("names for the values, in order", default="by number", only=("regress",)),
+        Key("names for the values, in order", default="by number", only=heads.with_key("fields")),
     ] = None
     error: Annotated[
         Literal["mae", "mse"] | None,
-        Key("the model reconstructs its input: the error is the score", only=("anomaly",)),
+        Key("the model reconstructs its input: the error is the score", only=heads.with_key("error")),
     ] = None
     above: Annotated[
         Number | None,
         Key(
             "anomaly: threshold, a higher score is abnormal; detect: least score",
             default="detect: 0.25",
-            only=("anomaly", "detect"),
+            only=heads.with_key("above"),
         ),
     ] = None
-    below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=("anomaly",))] = None
-    release: Annotated[Number | None, Key("back to normal", default="the threshold", only=("anomaly",))] = None
+    below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=heads.with_key("below"))] = None
+    release: Annotated[Number | None, Key("back to normal", default="the threshold", only=heads.with_key("release"))] = None
     iou: Annotated[
         Share,
-        Key("of two boxes of one label that overlap more (intersection over union) the better one stays", only=("detect",)),
+        Key(
+            "of two boxes of one label that overlap more (intersection over union) the better one stays",
+            only=heads.with_key("iou"),
+        ),
     ] = 0.45
-    max: Annotated[Count, Key("most detections in a result: the best", only=("detect",))] = 100
+    max: Annotated[Count, Key("most detections in a result: the best", only=heads.with_key("max"))] = 100
     label: Annotated[
         Annotated[tuple[Text, ...], Several(1)] | None,
-        Key("only detections of these", default="all", only=("detect",)),
+        Key("only detections of these", default="all", only=heads.with_key("label")),
     ] = None
     smooth: Annotated[
         Count,
-        Key("mean of the last n results of the key", only=("classify", "regress", "anomaly")),
+        Key("mean of the last n results of the key", only=heads.with_key("smooth")),
     ] = 1
 
 

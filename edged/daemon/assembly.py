@@ -17,18 +17,15 @@ from edged.records import Block
 from edged.results.encode import Envelope
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
+from edged.sources.kind import Reader
+from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
-from edged.sources.replay import ReplaySource
 from edged.sources.replies import Replies
-from edged.sources.serial import SerialSource
-from edged.sources.simulate import SimulateSource
 from edged.spool.spool import Spool
 from edged.stamp import KeyTable
 from edged.system.hang_recorder import Stages
 from edged.telemetry import PublishCounts
 
-Reader = SerialSource | ReplaySource | SimulateSource
-"""A source with a task of its own."""
 Consumers = list[Callable[[Block], None]]
 """Who takes the blocks of a source. The list stays as long as the source; a reload changes what is in it."""
 
@@ -90,7 +87,7 @@ class Assembly:
     @property
     def has_live_sources(self) -> bool:
         """Whether some source can go on for ever; recordings end."""
-        return any(not isinstance(s, ReplaySource) for s in self.sources.values())
+        return any(not kind_of(p.settings).ends for p in self.plan.sources.values())
 
     def drop_caches(self) -> None:
         """Gives up what only saves time and fills again by itself."""

@@ -17,9 +17,7 @@ from typing import Any, NamedTuple
 from edged.clock.alarm import Alarm
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
-from edged.config import schema
-from edged.daemon.assembly import Assembly, Reader
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.daemon.assembly import Assembly
 from edged.model.inputs import make_constant, make_filler
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
@@ -36,22 +34,20 @@ from edged.pipeline.preprocess import Postprocess
 from edged.pipeline.recurrent import States
 from edged.pipeline.slots import Slots
 from edged.pipeline.window import WindowStage
-from edged.plan.change import is_same_publish, is_same_rows, is_same_shape, is_same_window
+from edged.plan.change import is_same_head, is_same_publish, is_same_rows, is_same_window
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import message_bytes
 from edged.plan.steps import make_postprocess, make_preprocess
 from edged.results.encode import Encoder, Envelope, envelope_fields, make_encoder
-from edged.results.heads.shape import make_shape, result_fields
 from edged.results.publish import Publish
 from edged.results.when import When
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
-from edged.sources.mqtt import Filter, MqttSource, Router
-from edged.sources.replay import ReplaySource
+from edged.sources.kind import Parts, Reader
+from edged.sources.kinds import kind_of
+from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
-from edged.sources.serial import SerialSource
-from edged.sources.simulate import SimulateSource
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
 from edged.stamp import KeyTable, Stamper
@@ -245,10 +241,8 @@ def _sources(
             continue
         counts = old.sources[name].counts if name in old.sources else SourceCounts(name, clock.now_s)
         stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
-        if isinstance(p.settings, schema.MqttSource):
-            sources[name] = _mqtt_source(p, keys, stamper, counts, clock, _replies(p, old, clock), old.stages)
-        else:
-            sources[name] = _reader(p, stamper, flow, counts, clock)
+        parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock))
+        sources[name] = kind_of(p.settings).build(p, parts)
     return sources, flows
 
 
@@ -266,57 +260,6 @@ def _replies(p: SourcePlan, old: Assembly, clock: Clock) -> Replies | None:
     alarm = Alarm(old.stages.wrap(f"source.{p.name}: answers", ring), clock)
     replies = Replies(f"source.{p.name}: answers", alarm.set)
     return replies
-
-
-def _mqtt_source(
-    p: SourcePlan,
-    keys: KeyTable | None,
-    stamper: Stamper,
-    counts: SourceCounts,
-    clock: Clock,
-    replies: Replies | None,
-    stages: Stages,
-) -> MqttSource:
-    assert p.decode is not None
-    assert isinstance(p.settings, schema.MqttSource)
-    return MqttSource(
-        p.name,
-        filters=[Filter(identifier, topic) for identifier, topic in p.filters],
-        takes_retained=p.settings.retained,
-        decoder=make_payload_decoder(p.decode),
-        keys=keys,
-        key_parts=p.key_parts,
-        stamper=stamper,
-        counts=counts,
-        clock=clock,
-        replies=replies,
-        queued_bytes=p.decode.max_bytes if p.decode.is_slow else None,
-        wrap=partial(stages.wrap, f"source.{p.name}: decoded"),
-    )
-
-
-def _reader(p: SourcePlan, stamper: Stamper, flow: Flow, counts: SourceCounts, clock: Clock) -> Reader:
-    match p.settings:
-        case schema.SerialSource() as settings:
-            assert p.decode is not None
-            return SerialSource(p.name, settings, make_stream_decoder(p.decode), stamper, flow, counts, clock, p.decode.is_slow)
-        case schema.ReplaySource() as settings:
-            assert p.decode is not None
-            return ReplaySource(
-                p.name,
-                settings,
-                make_stream_decoder(p.decode),
-                make_payload_decoder(p.decode),
-                stamper,
-                flow,
-                counts,
-                clock,
-                p.decode.is_slow,
-            )
-        case schema.SimulateSource() as settings:
-            return SimulateSource(p.name, settings, flow, counts, clock, p.dtype)
-        case other:
-            raise TypeError(f"no such source: {other!r}")
 
 
 def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:
@@ -355,7 +298,7 @@ def _publish(
 
     settings = p.settings
     return Publish(
-        encoder=make_encoder(envelope, result_fields(pipeline.output), settings.format, settings.fields or (), dtype),
+        encoder=make_encoder(envelope, pipeline.output.result_fields(), settings.format, settings.fields or (), dtype),
         when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
         topic=topic,
         outlet=link,
@@ -405,7 +348,7 @@ def _pipeline(
         states=states,
         wake=_wake(model),
         postprocess=_postprocess(p, loaded),
-        shape=was.pipeline.shape if was is not None and is_same_shape(was.plan, p) else make_shape(p.output),
+        head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head(),
         fields=p.fields,
         publishes=publishes,
         overflow=p.overflow,

@@ -21,13 +21,13 @@ import numpy as np
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.schema import ReplaySource, SimulateSource
 from edged.config.units import MIB
 from edged.daemon.assembly import Assembly
 from edged.pipeline.recurrent import Saved as SavedState
 from edged.pipeline.window import Saved
 from edged.plan.change import state_mark, window_mark
 from edged.plan.records import PipelinePlan, Plan
+from edged.sources.kinds import kind_of
 from edged.stamp import UNFIT
 from edged.system.durable import read_kept, replaced
 
@@ -37,8 +37,6 @@ STALE_NS = 24 * 3600 * 10**9
 """Older windows would join today's samples to those of another day."""
 AHEAD_NS = 60 * 10**9
 """A machine without a clock of its own may start a little before it stopped."""
-PLAYED = (ReplaySource, SimulateSource)
-"""Sources that begin anew at each start: their windows do too."""
 _HEAD = struct.Struct("<II")
 
 log: Any = structlog.get_logger("edged")
@@ -103,7 +101,7 @@ def _windows(a: Assembly, clock: Clock) -> Iterator[Window]:
     for name, p in a.plan.pipelines.items():
         stage, states = a.pipelines[name].window, a.pipelines[name].states
         table = a.keys.get(p.key_group) if p.keys else None
-        if any(isinstance(a.plan.sources[root].settings, PLAYED) for root in p.roots):
+        if any(kind_of(a.plan.sources[root].settings).is_played for root in p.roots):
             continue
         offset = clock.offset() if is_monotonic(a.plan, p) else 0
         for key in range(len(table) if table is not None else 1):

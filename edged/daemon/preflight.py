@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from edged.config.schema import Config, Function, ReplaySource, SerialSource
-from edged.config.words import did_you_mean, listed
+from edged.config.schema import Config, Function
 from edged.errors import Problem
 from edged.plan.scope import Scope
-from edged.serialport.faults import is_no_port, missing
-from edged.serialport.port import find, port_name, ports_here
-from edged.sources.recording import MAX_BYTES, read_header
-from edged.system.plain_file import opened_plain
+from edged.serialport.port import ports_here
+from edged.sources.kinds import kind_of
 from edged.system.rights import who_may_write
-
-HEADER_BYTES = 64 * 1024
 
 
 def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here) -> list[Problem]:
@@ -27,10 +22,7 @@ def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here
     problems: list[Problem] = []
     for name, source in config.source.items():
         at = Scope(f"source.{name}", problems)
-        if isinstance(source, SerialSource):
-            _look_at_port(at, source, ports)
-        elif isinstance(source, ReplaySource):
-            _look_at_recording(at, source)
+        kind_of(source).look(at, source, ports)
     _look_for_orphans(config, problems)
     return problems
 
@@ -50,13 +42,6 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
             cure = "what is written there runs as root too; give it to root alone, or run edged as a user of its own"
             Scope(key, problems).warn("", f"edged runs as root, and {who}: {cure}")
     return problems
-
-
-def _look_at_port(at: Scope, source: SerialSource, ports: Callable[[], Sequence[str]]) -> None:
-    if find(source.port) is None:
-        at.warn("port", missing(port_name(source.port), ports()).reason)
-    elif isinstance(source.port, str) and (text := is_no_port(source.port, ports)):
-        at.warn("port", text)
 
 
 def state_dir(config: Config, environ: Mapping[str, str] = os.environ) -> Path:
@@ -94,35 +79,3 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 0
-
-
-def _look_at_recording(at: Scope, source: ReplaySource) -> None:
-    try:
-        with opened_plain(source.path, MAX_BYTES) as (fd, _), open(fd, "rb", closefd=False) as file:
-            is_plain = read_header(file) is None
-            first_line = file.read(HEADER_BYTES).partition(b"\n")[0]
-    except FileNotFoundError:
-        at.warn("path", f"{source.path} is not there (tried again for ever)")
-        return
-    except (OSError, ValueError) as error:
-        at.wrong("path", f"{source.path}: {getattr(error, 'strerror', None) or error}")
-        return
-    if is_plain and source.decode.header and source.frame.type == "line":
-        columns = [
-            c.strip().strip('"') for c in first_line.decode("utf-8", "replace").lstrip("\ufeff").split(source.decode.separator)
-        ]
-        for key, field in _fields(source):
-            if field not in columns:
-                text = f'"{field}" is not in the header of {source.path}: {listed(columns)}'
-                at.wrong(key, text + did_you_mean(field, columns))
-
-
-def _fields(source: ReplaySource) -> Iterator[tuple[str, str]]:
-    """The columns that must be there, with the keys that name them."""
-    for i, field in enumerate(source.decode.fields):
-        if field.name != "_":
-            yield f"decode.fields[{i}]", field.name
-    if source.decode.time is not None:
-        yield "decode.time.field", source.decode.time.field
-    for i, name in enumerate(source.key or ()):
-        yield f"key[{i}]", name

@@ -5,7 +5,8 @@ holds at most one unfinished frame of `max_bytes`, and gives the same rows howev
 """
 
 from edged.decode.payload import PayloadDecoder, make_payload_decoder
-from edged.decode.plan import DecodePlan, FieldPlan, plan_decode
+from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.planner import plan_decode
 from edged.decode.stream import StreamDecoder, make_stream_decoder
 
 __all__ = [

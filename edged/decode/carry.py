@@ -15,16 +15,15 @@ from edged.config.parsers import path_of_name
 MAX_BYTES = 256
 """Largest text that is carried for one payload."""
 
-FORMATS = ("json", "msgpack")
 MIN_INT, MAX_INT = -(2**63), 2**64 - 1
 """Integers that every format of a result can say; beyond them they are carried as text."""
 Scalar = str | int | float | bool | None
 
 
-def make_carry(format: str, names: Sequence[str]) -> Callable[[bytes], bytes | None]:
+def make_carry(decoder: Any, names: Sequence[str]) -> Callable[[bytes], bytes | None]:
     """A function from a payload to the fields `names` of it as JSON: None if it has none of them, or cannot be read, which the
-    decoder will say. What is no text, number, true, false or null is left out; an integer beyond 64 bits becomes text."""
-    decoder: Any = msgspec.json.Decoder if format == "json" else msgspec.msgpack.Decoder
+    decoder will say. What is no text, number, true, false or null is left out; an integer beyond 64 bits becomes text. `decoder`
+    is msgspec's of the format."""
     paths = [(name, tuple(map(str, path_of_name(name)))) for name in names]
     read, read_any = decoder(_type_of([path for _, path in paths])).decode, decoder().decode
     encode = msgspec.json.Encoder().encode

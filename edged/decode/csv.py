@@ -13,8 +13,8 @@ import math
 import re
 import struct
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,7 +24,11 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_text
 from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
+from edged.errors import Problem
 from edged.records import Reject
+
+if TYPE_CHECKING:
+    from edged.config import schema
 
 _FEW_LINES = 32
 """So few lines are looked at one by one as soon as something is off."""
@@ -373,3 +377,19 @@ def _joined(tables: list[Table], width: int) -> Table:
         origin[order],
         np.concatenate(flags)[order] if has_absent else None,
     )
+
+
+def misfits(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterator[Problem]:
+    """What is wrong with settings and fields together."""
+    for i, field in enumerate(fields):
+        if decode.header and field.shape:
+            yield Problem(f"decode.fields[{i}].shape", "a header names single columns: name each as a field of its own")
+    separator = decode.separator
+    if len(separator) != 1 or not separator.isascii() or separator.isalnum() or separator in "+-._\r\n\0":
+        text = f'expected one character that no number has, such as "," ";" or "\\t", found {separator!r}'
+        yield Problem("decode.separator", text)
+
+
+def line_bytes(fields: Sequence[schema.FieldSpec]) -> int:
+    """About as many as a line with one sample has, without its end."""
+    return sum(6 * math.prod(f.shape) for f in fields)

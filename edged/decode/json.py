@@ -13,7 +13,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -24,6 +24,9 @@ from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
 from edged.records import Reject
+
+if TYPE_CHECKING:
+    from edged.config import schema
 
 MAX_DEPTH = 64
 """Arrays and objects within each other."""
@@ -377,3 +380,8 @@ def _number(field: FieldPlan, leaf: Any) -> float | None:
     if isinstance(leaf, str):
         return number_of_text(field, leaf)
     raise BadPayload("not_a_number", f"{field.name}: expected a number, found {_kind(leaf)}")
+
+
+def message_bytes(fields: Sequence[schema.FieldSpec]) -> int:
+    """About as many as a message with one sample has."""
+    return sum(len(f.name) + 4 + 6 * math.prod(f.shape) for f in fields)

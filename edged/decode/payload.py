@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Protocol
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from edged.decode.carry import MAX_BYTES, make_carry
-from edged.decode.csv import Csv
-from edged.decode.image import Pictures
-from edged.decode.json import Tree
+from edged.decode.formats import FORMATS, Numbers
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
-from edged.decode.struct import Records
-from edged.decode.values import Screen, Table, excerpts
+from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
-
-
-class Format(Protocol):
-    """What knows one format."""
-
-    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table: ...
-
-
-FORMATS: dict[str, Callable[[DecodePlan], Format]] = {
-    "csv": Csv,
-    "json": Tree,
-    "msgpack": Tree,
-    "raw": Records,
-    "struct": Records,
-}
 
 
 class PayloadDecoder(Protocol):
@@ -47,12 +29,12 @@ class PayloadDecoder(Protocol):
 class _Numbers:
     """Of every format whose rows are numbers, which may be bad one by one."""
 
-    def __init__(self, plan: DecodePlan, is_one: bool) -> None:
+    def __init__(self, plan: DecodePlan, numbers: Numbers, tree: Any, is_one: bool) -> None:
         self._plan = plan
         self._is_one = is_one
-        self._format = FORMATS[plan.format](plan)
+        self._numbers = numbers
         self._screen = Screen(plan)
-        self._carry = make_carry(plan.format, plan.carry) if plan.carry else None
+        self._carry = make_carry(tree, plan.carry) if plan.carry else None
 
     def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
         if not payloads:
@@ -65,7 +47,7 @@ class _Numbers:
             rows = self._without(refused, payloads, sensors)
         else:
             refusals = Refusals(self._is_one)
-            rows = self._screen.rows(self._format.decode(payloads, refusals), refusals, sensors)
+            rows = self._screen.rows(self._numbers.decode(payloads, refusals), refusals, sensors)
             rows.rejects = refusals.records
         rows.carried = carried
         if rows.rejects:
@@ -97,4 +79,8 @@ class _Numbers:
 def make_payload_decoder(plan: DecodePlan, is_one: bool = False) -> PayloadDecoder:
     """The decoder of one source's payloads; `is_one`: they are pieces of one read, and what is refused is said of it as a whole.
     It has state only where bad values are held."""
-    return Pictures(plan) if plan.format == "image" else _Numbers(plan, is_one)
+    kind = FORMATS[plan.format]
+    if kind.pictures is not None:
+        return kind.pictures(plan)
+    assert kind.numbers is not None
+    return _Numbers(plan, kind.numbers(plan), kind.tree, is_one)

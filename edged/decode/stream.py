@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from edged.decode.checksums import Checksum, nmea_body
-from edged.decode.csv import Csv
+from edged.decode.formats import FORMATS
+from edged.decode.formats import Lines as Decoder
 from edged.decode.frames import FrameScanner, LineFramer, Lines
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
@@ -37,7 +38,8 @@ class StreamDecoder(Protocol):
 def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     """The decoder of one source's bytes. `plan.frame` None is lines."""
     if plan.frame is None or plan.frame.type == "line":
-        return _CsvLines(plan) if plan.format == "csv" else _TextLines(plan)
+        lines = FORMATS[plan.format].lines
+        return _WholeReads(plan, lines(plan)) if lines is not None else _TextLines(plan)
     return _BinaryFrames(plan)
 
 
@@ -66,17 +68,17 @@ class _Lines(ABC):
         """The rows of some whole lines."""
 
 
-class _CsvLines(_Lines):
-    """Lines of csv are decoded as one blob."""
+class _WholeReads(_Lines):
+    """Lines of a format that decodes those of one read as one blob."""
 
-    def __init__(self, plan: DecodePlan) -> None:
+    def __init__(self, plan: DecodePlan, decoder: Decoder) -> None:
         super().__init__(plan)
-        self._csv = Csv(plan)
+        self._decoder = decoder
         self._screen = Screen(plan)
 
     def reset(self) -> None:
         super().reset()
-        self._csv.reset()
+        self._decoder.reset()
 
     def _decode(self, lines: Lines) -> Rows:
         blob = _normal(lines.blob, self._end)
@@ -86,7 +88,7 @@ class _CsvLines(_Lines):
             good, kept, rejects = _with_nmea(blob[:-1].split(b"\n"))
             blob = b"".join(line + b"\n" for line in good)
         refusals = Refusals(is_one=True)
-        rows = self._screen.rows(self._csv.decode_lines(blob, refusals), refusals)
+        rows = self._screen.rows(self._decoder.decode_lines(blob, refusals), refusals)
         found = refusals.records
         if found or rejects:
             if kept is not None:

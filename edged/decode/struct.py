@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,11 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
+from edged.errors import Problem
 from edged.records import Reject
+
+if TYPE_CHECKING:
+    from edged.config import schema
 
 _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
@@ -114,3 +119,20 @@ def _as_float(numbers: NDArray[Any]) -> NDArray[Any]:
     if numbers.dtype.kind == "f":
         return numbers.astype(_FLOATS[numbers.dtype.itemsize], copy=False)
     return numbers.astype(np.float32 if numbers.dtype.itemsize <= 2 else np.float64)
+
+
+def misfits(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterator[Problem]:
+    """What is wrong with settings and fields together."""
+    for i, field in enumerate(fields):
+        if field.dtype is None:
+            yield Problem(f"decode.fields[{i}]", f'"{field.name}" needs its place on the wire and a dtype: add it to fields')
+
+
+def raw_misfits(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterator[Problem]:
+    yield from misfits(decode, fields)
+    if len({field.dtype for field in fields}) > 1:
+        yield Problem("decode.fields", 'raw is rows of one type; for fields of several types: format = "struct"')
+
+
+def record_bytes(fields: Sequence[schema.FieldSpec]) -> int:
+    return sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in fields)

@@ -55,7 +55,7 @@ from edged.model.golden import Golden
 from edged.model.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
 from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
 from edged.model.recurrent import StatePlan, plan_states
-from edged.results.heads.boxes import HEADS
+from edged.results.heads.boxes import BOX_LAYOUTS
 from edged.system.plain_file import UnfitFile, opened_plain
 
 MAX_MANIFEST = 1 << 20
@@ -101,7 +101,7 @@ class Manifest:
     normalize: Normalize | None = None
     inputs: dict[str, InputHints] = field(default_factory=dict)
     golden: Golden | None = None
-    head: str | None = None
+    boxes: str | None = None
     state: dict[str, str] = field(default_factory=dict)
     states: tuple[StatePlan, ...] = ()
     origin: Path | None = None
@@ -133,7 +133,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         normalize=toml.normalize(table),
         inputs=toml.inputs(table, onnx),
         golden=toml.golden(table, file.parent, onnx),
-        head=toml.head(table),
+        boxes=toml.boxes(table),
         state=state,
         states=states,
         origin=file,
@@ -328,10 +328,10 @@ class _Toml:
         shape = self.get(given, "shape", "a list of whole numbers", lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
         return InputHints(fields, units, layout, None if shape is None else tuple(shape), color)
 
-    def head(self, table: dict[str, Any]) -> str | None:
+    def boxes(self, table: dict[str, Any]) -> str | None:
         part = self.get(table, "detect", "a table", lambda v: isinstance(v, dict)) or {}
         self.only("detect.", part, ("head",))
-        return self.choice(part, "head", HEADS, "detect.")
+        return self.choice(part, "head", BOX_LAYOUTS, "detect.")
 
     def choice(self, table: dict[str, Any], key: str, known: tuple[str, ...], prefix: str) -> str | None:
         found: str | None = self.get(table, key, " or ".join(f'"{x}"' for x in known), lambda v: v in known, prefix)

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -219,6 +219,36 @@ def _linker_error(rung: str) -> str | None:
     return None
 
 
+class _Order:
+    """How the session sees rows: `axes` says along which axis each tensor counts them, None: it has none. What is in another
+    order than our rows is a copy, whose memory all buckets share."""
+
+    def __init__(self, axes: Mapping[str, int | None]) -> None:
+        self.axes = axes
+        self._turned: dict[str, NDArray[Any]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(copy.nbytes for copy in self._turned.values())
+
+    def tensors(self, arrays: Arrays, bucket: int) -> tuple[Arrays, list[_Turn]]:
+        """What the session sees of the first `bucket` rows, and what of it is a copy in another order."""
+        tensors, turns = {}, []
+        for name, rows in arrays.items():
+            axis = self.axes[name]
+            if axis is None or axis == 0:
+                tensors[name] = rows[0] if axis is None else rows[:bucket]
+                continue
+            shape = (*rows.shape[1 : axis + 1], bucket, *rows.shape[axis + 1 :])
+            if bucket == 1 or math.prod(shape[:axis]) == 1:  # the same numbers in the same order
+                tensors[name] = rows[:bucket].reshape(shape)
+                continue
+            turned = self._turned.setdefault(name, np.zeros(rows.size, rows.dtype))
+            tensors[name] = turned[: math.prod(shape)].reshape(shape)
+            turns.append((np.moveaxis(tensors[name], axis, 0), rows[:bucket]))
+        return tensors, turns
+
+
 class BoundSession:
     """One ONNX Runtime session, its arrays, and a binding for each number of rows (padded to the next bucket).
 
@@ -259,12 +289,9 @@ class BoundSession:
         shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
         by_row = {n: s[:1] == (-1,) for n, s in shapes.items()}
         self.padded = {n: self._zeros((rows if by_row[n] else 1, *s[by_row[n] :]), types[n]) for n, s in shapes.items()}
-        # The axis that counts rows, None where there is none.
-        self._axes = (
+        self._order = _Order(
             {n: 0 if by_row[n] else None for n in shapes} | {o.name: 0 if batched else None for o in outputs} | fitted.axes
         )
-        self._turned: dict[str, NDArray[Any]] = {}
-        self._on_host = _on_host(session, place)
         self.inputs = {n: x[:batch_max] for n, x in self.padded.items()}
         self.arrays: Arrays = {}
         self._calls: list[_Call] = []
@@ -279,43 +306,25 @@ class BoundSession:
         else:
             # These cannot be bound once: a binding keeps the shape of its first run, and text crashes the second.
             self._calls = [NO_CALL, *(self._unbound(self._bucket(k)) for k in range(1, batch_max + 1))]
-        self._run_with_iobinding = session.run_with_iobinding
 
     @property
     def array_bytes(self) -> int:
-        own = (self.padded, self.constants, self.arrays, self._turned)
-        return sum(a.nbytes for arrays in own for a in arrays.values())
+        own = (self.padded, self.constants, self.arrays)
+        return self._order.nbytes + sum(a.nbytes for arrays in own for a in arrays.values())
 
     def _bucket(self, count: int) -> int:
         return next(b for b in self.buckets if b >= count)
 
-    def _tensors(self, arrays: Arrays, bucket: int) -> tuple[Arrays, list[_Turn]]:
-        """What the session sees of the first `bucket` rows, and what of it is a copy in another order."""
-        tensors, turns = {}, []
-        for name, rows in arrays.items():
-            axis = self._axes[name]
-            if axis is None or axis == 0:
-                tensors[name] = rows[0] if axis is None else rows[:bucket]
-                continue
-            shape = (*rows.shape[1 : axis + 1], bucket, *rows.shape[axis + 1 :])
-            if bucket == 1 or math.prod(shape[:axis]) == 1:  # the same numbers in the same order
-                tensors[name] = rows[:bucket].reshape(shape)
-                continue
-            turned = self._turned.setdefault(name, np.zeros(rows.size, rows.dtype))
-            tensors[name] = turned[: math.prod(shape)].reshape(shape)
-            turns.append((np.moveaxis(tensors[name], axis, 0), rows[:bucket]))
-        return tensors, turns
-
     def _unbound(self, bucket: int) -> _Call:
-        feeds, before = self._tensors(self.padded, bucket)
+        feeds, before = self._order.tensors(self.padded, bucket)
         return None, feeds | self.constants, before, []
 
     def _bind(self) -> None:
         bindings = {}
         for bucket in self.buckets:
             binding = self.session.io_binding()
-            feeds, before = self._tensors(self.padded, bucket)
-            made, after = self._tensors(self.arrays, bucket)
+            feeds, before = self._order.tensors(self.padded, bucket)
+            made, after = self._order.tensors(self.arrays, bucket)
             if self.place is None:
                 for name, x in (feeds | self.constants).items():
                     binding.bind_ortvalue_input(name, self._value(x))
@@ -335,17 +344,18 @@ class BoundSession:
         inputs = self.inputs | {s.input: views[s.output] for s in states}
         outputs = views | {s.output: self.inputs[s.input] for s in states}
         binding = self.session.io_binding()
-        for name, x in (self._tensors(inputs, 1)[0] | self.constants).items():
+        for name, x in (self._order.tensors(inputs, 1)[0] | self.constants).items():
             binding.bind_ortvalue_input(name, self._value(x))
-        for name, y in self._tensors(outputs, 1)[0].items():
+        for name, y in self._order.tensors(outputs, 1)[0].items():
             binding.bind_ortvalue_output(name, self._value(y))
         return (binding, outputs, [], []), inputs
 
     def _bind_there(self, binding: Any, feeds: Arrays, made: Arrays, bucket: int, place: Place) -> _Moves:
         """One copy in, one out. Without a recording onnxruntime itself puts the outputs into our arrays."""
         loads, fetches = [], []
+        on_host = _on_host(self.session, place)
         for name, x in (feeds | self.constants).items():
-            value = self._value_there(x, None if name in self._on_host else place)
+            value = self._value_there(x, None if name in on_host else place)
             value.update_inplace(x)  # of equal type and size by construction, which is all that it looks at
             binding.bind_ortvalue_input(name, value)
             if name in feeds:
@@ -401,7 +411,7 @@ class BoundSession:
             if self._moves:
                 self._run_there(binding, self._moves[self._bucket(count)])
             else:
-                self._run_with_iobinding(binding)
+                self.session.run_with_iobinding(binding)
         except Exception as e:
             raise RunFailed(plain(e)) from e
         for turned, rows in after:
@@ -415,9 +425,9 @@ class BoundSession:
         for value, x in moves.loads:
             value.update_inplace(x)
         if moves.options is None:
-            self._run_with_iobinding(binding)
+            self.session.run_with_iobinding(binding)
         else:
-            self._run_with_iobinding(binding, moves.options)
+            self.session.run_with_iobinding(binding, moves.options)
         for y, value in moves.fetches:
             y[...] = value.numpy()
 
@@ -427,17 +437,17 @@ class BoundSession:
             found = run_unbound(self.session, self.names, feeds)
         except Exception as e:
             raise RunFailed(plain(e)) from e
-        made = {n: as_rows(y, self._axes[n]) for n, y in zip(self.names, found, strict=True)}
+        made = {n: as_rows(y, self._order.axes[n]) for n, y in zip(self.names, found, strict=True)}
         for name, y in made.items():
             if len(y) < count:
                 raise RunFailed(f"output {name} has {len(y)} rows for {count}")
         return {n: y[:count] for n, y in made.items()}
 
 
-def _on_host(session: Any, place: Place | None) -> frozenset[str]:
+def _on_host(session: Any, place: Place) -> frozenset[str]:
     """The inputs that a part of the graph reads on the host although the session has a device: numbers of a shape, say. Where
     onnxruntime does not tell, there are none."""
-    if place is None or place.device == "cpu" or not hasattr(session, "get_input_memory_infos"):
+    if place.device == "cpu" or not hasattr(session, "get_input_memory_infos"):
         return frozenset()
     infos = zip(session.get_inputs(), session.get_input_memory_infos(), strict=True)
     return frozenset(one.name for one, info in infos if info.name.lower().startswith("cpu"))

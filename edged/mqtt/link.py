@@ -29,7 +29,7 @@ from edged.mqtt.connect import Connector, Refusal
 from edged.mqtt.frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.receiver import Receiver
-from edged.mqtt.sender import ENDS_CONNECTION, Backlog, Sender
+from edged.mqtt.sender import ENDS_CONNECTION, Backlog, Granted, Sender
 from edged.mqtt.session import (
     Connected,
     Ended,
@@ -348,7 +348,7 @@ class Link:
                 if self._culprit is not None:
                     reason += f", as it does over a message to {self._culprit}: that is dropped"
                     self._culprit, self._ladders.short_lives = None, 0
-                elif self.sender.is_careful:
+                elif self.sender.suspicion.is_careful:
                     reason += (
                         ", again with messages on their way: they go one at a time, to find the one that the broker does not take"
                     )
@@ -591,8 +591,8 @@ class Link:
                 self.sender.fill(channel.out, BUFFER_BYTES, self._clock.now())
             except Exception as error:
                 return self._fault(error)
-            if self.sender.pings_due:
-                self._ping(connection)
+            if pings := self.sender.suspicion.take_pings():
+                self._ping(connection, pings)
             if self.sender.unsayable:
                 self._say_unsayable(connection)
         if channel.out:
@@ -610,11 +610,10 @@ class Link:
             self._is_settle_due = True
             self._loop.call_later(SETTLE_S, self._look_for_settled)
 
-    def _ping(self, connection: Connection) -> None:
+    def _ping(self, connection: Connection, times: int) -> None:
         """Asks whether the broker has taken what it was sent, and takes silence for a yes after a while."""
-        for _ in range(self.sender.pings_due):
+        for _ in range(times):
             connection.session.ping()
-        self.sender.pings_due = 0
         if connection.patience is not None:
             connection.patience.cancel()
         connection.patience = self._loop.call_later(PATIENCE_S, self._on_answered, connection)
@@ -665,7 +664,7 @@ class Link:
         if connection.ended.done():
             return
         lived_s = self._loop.time() - connection.connected_at
-        if lived_s > (CAREFUL_S if self.sender.is_careful else GOOD_SERVICE_S):
+        if lived_s > (CAREFUL_S if self.sender.suspicion.is_careful else GOOD_SERVICE_S):
             self.sender.trust()
         self._look_for_acks(connection)
         if connection.ended.done():
@@ -736,7 +735,7 @@ class Link:
         connection.connected_at = self._loop.time()
         self.counts.connects += 1
         self.sender.connected(
-            event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain
+            Granted(event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain)
         )
         if self._known is not None:
             wanted = {s.filter for s in settings.subscriptions}

@@ -54,7 +54,6 @@ class Receiver:
         )  # none at most starts: the path knows no other
         self._on_poison = on_poison
         self._again: list[Receipt] = []  # what the broker has sent again, while that matters
-        self._name = settings.name
         self.configure(settings)
         self._clock = clock
         self._log = log
@@ -62,11 +61,9 @@ class Receiver:
 
     def configure(self, settings: LinkSettings) -> None:
         """The bounds of the next connection."""
-        self.is_careful = self._suspects is not None and self._suspects.is_careful(self._name)
+        self._settings = settings
+        self.is_careful = self._suspects is not None and self._suspects.is_careful(settings.name)
         self._limit = 1 if self.is_careful else settings.receive_maximum
-        self._usual_limit = settings.receive_maximum
-        self._max_items = WAITING * settings.receive_maximum
-        self._max_bytes = settings.max_packet
 
     @property
     def _waits_for_another(self) -> bool:
@@ -153,8 +150,8 @@ class Receiver:
                 suspects.handle_alone(topic, payload, receipt)
         if has_fresh and not has_again and all(receipt.owed <= 0 for receipt in self._again):
             self._again.clear()
-            suspects.got_further(self._name)
-            self.is_careful, self._limit = False, self._usual_limit
+            suspects.got_further(self._settings.name)
+            self.is_careful, self._limit = False, self._settings.receive_maximum
             if not suspects.is_on:
                 self._suspects = None
         return kept
@@ -164,7 +161,11 @@ class Receiver:
         left = 0
         for publish in publishes:
             size = len(publish[0]) + len(publish[1])
-            if not self._is_leaving and len(self.rest) < self._max_items and self._bytes + size <= self._max_bytes:
+            if (
+                not self._is_leaving
+                and len(self.rest) < WAITING * self._settings.receive_maximum
+                and self._bytes + size <= self._settings.max_packet
+            ):
                 self.rest.append(publish)
                 self._bytes += size
                 continue

@@ -20,10 +20,11 @@ has passed, all is as before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 from edged.mqtt.frames import FrameWriter, user_property
 from edged.mqtt.outbox import Outbox, drop
+from edged.mqtt.suspicion import Suspicion
 from edged.records import MESSAGE_OVERHEAD, Message
 from edged.results.encode import encode_error
 
@@ -31,15 +32,8 @@ FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets
 REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
 TRIES = 3
 MAX_PACKET, MAX_TOPIC = 268_435_455, 65_535  # what length fields can say
-NO_BOUND = 1 << 30
 MAX_OVERHEAD = 16  # bytes of a PUBLISH around topic and body, at most
-SUSPICIOUS_ENDS, CERTAIN_ENDS = 2, 3
-PROOF_PINGS = 1024
-"""2 KiB each way, more than most messages have: on a line that breaks after some bytes, or soon, no message is to blame."""
 ENDS_CONNECTION = "the broker ends the connection whenever it is sent"
-BARRED_MAX = 64
-BARRED_NS, BARRED_MOST_NS = 60 * 10**9, 3600 * 10**9
-"""A topic that twice ended connections is not sent for so long, twice as long after each further time, and at most."""
 
 
 class Backlog(Protocol):
@@ -69,6 +63,16 @@ class Backlog(Protocol):
     def take(self, now: int) -> Message | None: ...
 
 
+class Granted(NamedTuple):
+    """What a broker allows on one connection. `maximum_packet` in bytes, 0 where it names none."""
+
+    is_session_present: bool
+    window: int
+    maximum_qos: int = 1
+    maximum_packet: int = 0
+    may_retain: bool = True
+
+
 class Sender:
     """Outgoing messages of one link. Pure: the caller owns the buffer, the clock and the socket.
 
@@ -87,50 +91,34 @@ class Sender:
         self.stray_acks = 0
         self._writer = FrameWriter(is_v5)
         self._own_window = inflight
-        self._window = inflight
-        self._maximum_qos = 1
-        self._maximum_packet = MAX_PACKET
-        self._may_retain = True
-        self._is_session_present = False
+        self._granted = Granted(False, inflight, maximum_packet=MAX_PACKET)
         self._mid = FIRST_MID - 1
         self._tries: dict[int, int] = {}
-        self.is_careful = False
-        self.pings_due = 0
-        """So many pings are to follow what was framed; `answered` is to be called when all are answered."""
-        self._ends = 0
-        self._alone: Message | None = None
-        """Of QoS 0, on its way by itself."""
-        self._is_waiting = False
-        """For the answer to that ping."""
-        self._is_unproven = False
-        """Something of QoS 0 was sent, and the broker has said nothing since from which to tell that it took it."""
-        self._suspects = 0
         self._was_qos1 = False
-        self._barred: dict[bytes, tuple[int, int]] = {}
-        """By topic: how many of its messages ended connections, and until when (monotonic ns) none is sent."""
+        self.suspicion = Suspicion()
 
     def configure(self, is_v5: bool) -> None:
         """What is framed from now on is for a connection of this version."""
         self._writer = FrameWriter(is_v5)
-        self._barred.clear()
+        self.suspicion.forget_topics()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.in_flight or self._alone or self.outbox.qos0 or self.outbox.qos1)
+        return not (self.in_flight or self.suspicion.alone or self.outbox.qos0 or self.outbox.qos1)
 
     @property
     def is_owed(self) -> bool:
         """Whether the broker owes an answer to something that was sent."""
-        return bool(self.in_flight) or self._is_waiting
+        return bool(self.in_flight) or self.suspicion.is_waiting
 
     @property
     def can_fill(self) -> bool:
         """Whether something waits that the flight window lets go."""
-        if self.is_careful and self.is_owed:
+        if self.suspicion.is_careful and self.is_owed:
             return False
         if self.outbox.qos0:
             return True
-        return len(self.in_flight) < self._window if self.outbox.qos1 else self._may_replay
+        return len(self.in_flight) < self._granted.window if self.outbox.qos1 else self._may_replay
 
     @property
     def _may_replay(self) -> bool:
@@ -140,23 +128,17 @@ class Sender:
             backlog is not None
             and backlog.is_ready
             and not outbox.qos1
-            and 4 * len(self.in_flight) < 3 * self._window
+            and 4 * len(self.in_flight) < 3 * self._granted.window
             and 4 * outbox.bytes_flying < 3 * outbox.max_bytes
         )
 
-    def connected(
-        self, is_session_present: bool, receive_maximum: int, maximum_qos: int, maximum_packet: int, may_retain: bool
-    ) -> None:
-        """What the broker of this connection allows; `maximum_packet` 0 is any size."""
+    def connected(self, granted: Granted) -> None:
+        """What the broker of this connection allows."""
         self.is_away = False
-        self._is_session_present = is_session_present
-        self._window = min(self._own_window, receive_maximum)
-        self._maximum_qos = maximum_qos
-        self._maximum_packet = maximum_packet or MAX_PACKET
-        self._may_retain = may_retain
-        self._is_unproven = False
-        self._is_waiting = self.is_careful
-        self.pings_due = PROOF_PINGS if self.is_careful else 0
+        self._granted = granted._replace(
+            window=min(self._own_window, granted.window), maximum_packet=granted.maximum_packet or MAX_PACKET
+        )
+        self.suspicion.connected()
 
     def put(self, message: Message) -> None:
         """Takes a message that is to be sent."""
@@ -208,80 +190,43 @@ class Sender:
     def lost(self, by_broker: bool = False, now: int = 0) -> Message | None:
         """The connection is gone. What was in flight goes first on the next one, under its old id if the session lasts.
         `by_broker`: it ended it, and may have done so over a message; that message is dropped and returned once it is certain."""
-        culprit = self._judge(by_broker)
+        culprit = self.suspicion.judge(by_broker, self.in_flight, self.outbox.qos1, now)
         if culprit is not None:
-            self._condemn(culprit, now)
-        elif self._alone is not None:
-            self._end_alone()
+            self._condemn(culprit)
+        elif (alone := self.suspicion.take_alone()) is not None:
+            self._arrived(alone)
         self.outbox.put_back(self.in_flight.values())
         self.outbox.bytes_flying = 0
         self.in_flight.clear()
         self._tries.clear()
-        self._is_waiting = False
-        self.pings_due = 0
         return culprit
 
-    def _judge(self, by_broker: bool) -> Message | None:
-        """Whom an end of the connection speaks against; None as long as it may be several."""
-        if not by_broker or not (self.in_flight or self._alone or self._is_unproven):
-            self.trust()
-            return None
-        self._ends += 1
-        for message in self.in_flight.values():
-            message.ends += 1
-        if self.is_careful:
-            if self._alone is not None:
-                return self._alone
-            if len(self.in_flight) == 1 and (last := next(iter(self.in_flight.values()))).ends >= CERTAIN_ENDS:
-                return last
-        is_one_of_qos0 = self._is_unproven and self._ends >= SUSPICIOUS_ENDS
-        if is_one_of_qos0 or any(message.ends >= SUSPICIOUS_ENDS for message in self.in_flight.values()):
-            self.is_careful = True
-            self._suspects = NO_BOUND if is_one_of_qos0 else len(self.in_flight)
-        return None
-
-    def _condemn(self, message: Message, now: int) -> None:
-        account = message.account
-        if account is not None:
-            account.in_flight -= 1
-        self._alone = None
+    def _condemn(self, message: Message) -> None:
+        if message.account is not None:
+            message.account.in_flight -= 1
         self.in_flight.pop(message.mid, None)
-        times = self._barred.pop(message.topic, (0, 0))[0] + 1
-        if len(self._barred) >= BARRED_MAX:
-            del self._barred[next(iter(self._barred))]
-        self._barred[message.topic] = (times, now + min(BARRED_MOST_NS, BARRED_NS << min(times - 2, 10)) if times > 1 else 0)
         self._refuse(message, ENDS_CONNECTION)
-        self.trust()
 
-    def _refuse(self, message: Message, why: str, **details: Any) -> None:
+    def _refuse(self, message: Message, why: str) -> None:
         """Drops a message that the broker does not take."""
         account, topic = message.account, message.topic.decode(errors="replace")
         if account is not None:
             account.refusal = f"{topic} ({why})"
-            account.drops.add("refused", why=why, topic=topic, body=message.body[:256], **details)
+            account.drops.add("refused", why=why, topic=topic, body=message.body[:256])
         _settle(message, "refused")
 
     def trust(self) -> None:
         """Nothing is under suspicion (any more)."""
-        self.is_careful = self._is_waiting = False
-        self._ends = self._suspects = 0
-        for message in self.in_flight.values():
-            message.ends = 0
-        for message in self.outbox.qos1:  # those that were in flight come first
-            if not message.ends:
-                break
-            message.ends = 0
+        self.suspicion.trust(self.in_flight, self.outbox.qos1)
 
     def answered(self) -> None:
         """The broker has answered all pings, and so has handled all that was sent before them."""
-        self._is_waiting = self._is_unproven = False
-        if self._alone is not None:
-            self._end_alone()
+        if (alone := self.suspicion.answered()) is not None:
+            self._arrived(alone)
 
-    def _end_alone(self) -> None:
-        """As far as QoS 0 can tell, it arrived."""
-        message, self._alone = self._alone, None
-        assert message is not None
+    @staticmethod
+    def _arrived(message: Message) -> None:
+        """As far as QoS 0 can tell."""
         if message.account is not None:
             message.account.in_flight -= 1
             message.account.acked += 1
@@ -290,14 +235,14 @@ class Sender:
 
     def write_status(self, out: bytearray, topic: str, status: bytes) -> None:
         """Frames a retained message at QoS 0, before all that waits."""
-        self._writer.publish(out, topic.encode(), status, retain=self._may_retain)
+        self._writer.publish(out, topic.encode(), status, retain=self._granted.may_retain)
 
     def fill(self, out: bytearray, limit: int, now: int) -> None:
         """Frames messages into `out` until it holds `limit` bytes, the window is full or nothing waits. `now`: monotonic ns."""
         outbox = self.outbox
-        if self.is_careful:
+        if self.suspicion.is_careful:
             return self._fill_one(out, now)
-        while outbox.qos1 and len(self.in_flight) < self._window and len(out) < limit:
+        while outbox.qos1 and len(self.in_flight) < self._granted.window and len(out) < limit:
             self._frame(out, outbox.take(outbox.qos1), now)
         while outbox.qos0 and len(out) < limit:
             self._frame(out, outbox.take(outbox.qos0), now)
@@ -319,7 +264,7 @@ class Sender:
                 self._frame(out, message, now)
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
-        if self._barred and self._barred.get(message.topic, (0, 0))[1] > now:
+        if self.suspicion.is_barred(message.topic, now):
             return self._refuse(message, f"{ENDS_CONNECTION}; its topic is tried again later")
         body, properties = message.body, message.properties
         if message.replayed:
@@ -328,30 +273,27 @@ class Sender:
             body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
         account = message.account
         size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
-        if size > self._maximum_packet and message.is_reply:  # whoever asked waits for something
-            why = f"the result has {len(body)} bytes, and this broker takes packets of {self._maximum_packet}"
+        if size > self._granted.maximum_packet and message.is_reply:  # whoever asked waits for something
+            why = f"the result has {len(body)} bytes, and this broker takes packets of {self._granted.maximum_packet}"
             body = encode_error("too_large", why)
             size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
-        if size > self._maximum_packet or len(message.topic) > MAX_TOPIC:
+        if size > self._granted.maximum_packet or len(message.topic) > MAX_TOPIC:
             self._drop_too_large(message, size)
             return
         self.sent += 1
-        retain = message.retain and self._may_retain
-        if not message.qos or not self._maximum_qos:
+        retain = message.retain and self._granted.may_retain
+        if not message.qos or not self._granted.maximum_qos:
             self._writer.publish(out, message.topic, body, 0, retain, properties=properties)
-            if self.is_careful:
-                self._alone = message
-                self._is_waiting, self.pings_due = True, 1
+            if not self.suspicion.sent(message):
                 if account is not None:
                     account.in_flight += 1
                 return
-            self._is_unproven = True
             if account is not None:
                 account.acked += 1
                 account.refusal = ""
             _settle(message, None)
             return
-        is_again = message.mid != 0 and self._is_session_present
+        is_again = message.mid != 0 and self._granted.is_session_present
         mid = message.mid if is_again else self._next_mid()
         message.mid = mid
         self.in_flight[mid] = message
@@ -367,10 +309,10 @@ class Sender:
             why = f"{topic}... (a topic of {len(message.topic)} bytes, at most {MAX_TOPIC})"
         else:
             cure = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
-            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._maximum_packet}): {cure}"
+            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._granted.maximum_packet}): {cure}"
         if message.account is not None:
             message.account.refusal = why
-            message.account.drops.add("too_large", size=size, limit=self._maximum_packet, topic=topic)
+            message.account.drops.add("too_large", size=size, limit=self._granted.maximum_packet, topic=topic)
         elif message.record is None:
             self.unsayable[topic] = why
         _settle(message, "too_large")
@@ -398,10 +340,8 @@ class Sender:
             if code not in REFUSED_FOR_GOOD and tries < TRIES:
                 return True
         del self.in_flight[mid]
-        if self.is_careful:
-            self._suspects -= 1
-            if self._suspects <= 0:
-                self.trust()
+        if self.suspicion.is_careful:
+            self.suspicion.passed(self.in_flight, self.outbox.qos1)
         self.outbox.bytes_flying -= len(message.topic) + len(message.body) + MESSAGE_OVERHEAD
         if self._tries:
             self._tries.pop(mid, None)
@@ -427,7 +367,9 @@ class Sender:
                 body, properties = _replayed(message, now)
             elif message.is_json and message.arrival:
                 body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
-            self._writer.publish(out, message.topic, body, 1, message.retain and self._may_retain, mid, properties=properties)
+            self._writer.publish(
+                out, message.topic, body, 1, message.retain and self._granted.may_retain, mid, properties=properties
+            )
 
     def drop_caches(self) -> None:
         self._writer.drop_caches()

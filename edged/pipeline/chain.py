@@ -12,7 +12,7 @@ from edged.pipeline.counts import Guard
 from edged.pipeline.fan_out import fan_out
 from edged.pipeline.wiring import Next, Wiring
 from edged.records import Block, Field, Slot
-from edged.results.heads.shape import value_at
+from edged.results.fields import value_at
 
 
 class Chain:

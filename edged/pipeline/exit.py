@@ -19,7 +19,8 @@ from edged.pipeline.requests import Requests
 from edged.pipeline.timer import Timer
 from edged.pipeline.wiring import Wiring
 from edged.records import Result, Slot
-from edged.results.heads.shape import Shape, is_hollow
+from edged.results.heads.head import Head
+from edged.results.heads.raw import is_hollow
 from edged.results.publish import Publish, next_due
 from edged.telemetry import INTERNAL_ERROR, whereabouts
 
@@ -34,8 +35,8 @@ REASONS: dict[type[Exception], str] = {StepError: "postprocess", RunFailed: "mod
 class Heads:
     """What the outputs of a run say: a body a row. `states` keep what is remembered of them."""
 
-    def __init__(self, shape: Shape, postprocess: Postprocess | None, states: States | None) -> None:
-        self.shape = shape
+    def __init__(self, head: Head, postprocess: Postprocess | None, states: States | None) -> None:
+        self.head = head
         self._postprocess = postprocess
         self._states = states
 
@@ -62,7 +63,7 @@ class Heads:
         return slots, self._of(slots, outputs, inputs) if slots else [], refused
 
     def _of(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> list[Body]:
-        return self.shape.results(outputs, inputs, [slot.key for slot in slots], [slot.carried for slot in slots])
+        return self.head.results(outputs, inputs, [slot.key for slot in slots], [slot.carried for slot in slots])
 
     def forget(self, key: int) -> None:
         """What is remembered of the key is of no use: else it would stay so for ever."""
@@ -175,7 +176,7 @@ class Exit:
         return True
 
     def fail(self, slot: Slot, error: Exception) -> None:
-        """This row cannot be run or shaped: counted, its input settled."""
+        """This row cannot be run, or has no result: counted, its input settled."""
         self._counts.running -= 1
         reason = REASONS.get(type(error), INTERNAL_ERROR)
         detail = whereabouts(error) if reason == INTERNAL_ERROR else str(error)

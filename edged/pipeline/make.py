@@ -30,7 +30,7 @@ from edged.pipeline.window import WindowStage
 from edged.pipeline.wiring import Neighbours
 from edged.records import Field
 from edged.results.encode import Encoder
-from edged.results.heads.shape import Shape
+from edged.results.heads.head import Head
 from edged.results.publish import Publish
 
 
@@ -45,7 +45,7 @@ class Order:
     `solo` is the model of which a row that comes alone may ask for a run at the `tail` of a wake-up; `stage` names that.
     """
 
-    shape: Shape
+    head: Head
     slots: Slots
     counts: PipelineCounts
     clock: Clock
@@ -96,7 +96,7 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
 
     requests = Requests(order.answer, counts, slots.count, room_for_requests)
     exit = Exit(
-        Heads(order.shape, order.postprocess, order.states),
+        Heads(order.head, order.postprocess, order.states),
         order.publishes,
         requests,
         chain,
@@ -116,7 +116,7 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
         due = Rows(into, counts, guard, order.preprocess, gated, order.states)
     else:
         due = Windows(order.window, into, counts, guard, order.preprocess, gated, order.states is not None)
-    forgets = [slots.drop_key, order.shape.reset, *(publish.reset for publish in order.publishes), chain.restart]
+    forgets = [slots.drop_key, order.head.reset, *(publish.reset for publish in order.publishes), chain.restart]
     if order.states is not None:
         forgets.append(order.states.start_over)
     entry = Entry(due, order.aligner, forgets, counts, guard, timer)

@@ -38,7 +38,7 @@ from edged.pipeline.timer import Timer
 from edged.pipeline.window import WindowStage
 from edged.pipeline.wiring import Neighbours, Next, Wiring
 from edged.records import Block, Field, Receipt, Slot
-from edged.results.heads.shape import Shape
+from edged.results.heads.head import Head
 from edged.results.publish import Publish
 
 Arrays = dict[str, NDArray[Any]]
@@ -253,8 +253,8 @@ class Pipeline:
         return self._parts.entry.due.window
 
     @property
-    def shape(self) -> Shape:
-        return self._parts.exit.heads.shape
+    def head(self) -> Head:
+        return self._parts.exit.heads.head
 
     @property
     def gate(self) -> Gate | None:

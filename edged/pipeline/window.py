@@ -55,14 +55,13 @@ class WindowStage:
         self.size = size
         self.hop = hop
         self.gap_ns = gap_ns
-        self._capacity = 2 * size
-        self._dtype = np.dtype(dtype)
-        self._rings: NDArray[Any] = np.empty((max_keys * self._capacity, width), dtype)
+        capacity = 2 * size
+        self._rings: NDArray[Any] = np.empty((max_keys * capacity, width), dtype)
         self._rings.fill(0)  # written, so that its pages are resident from the start and the memory plan stays true
         self._state = np.zeros((6, max_keys), np.int64)
         self._rows = np.arange(max_keys)
-        self._start = self._rows * self._capacity
-        self._stop = self._start + self._capacity
+        self._start = self._rows * capacity
+        self._stop = self._start + capacity
         # By key: where its next row goes; samples since it started over; the number of the sample that completes the next
         # window; the time of the newest sample; the number of the newest degraded sample; how often it started over.
         self._end, self._seen, self._due, self._last, self._bad, self._stretch = self._state
@@ -209,7 +208,7 @@ class WindowStage:
             self._rings[base:end] = values[:head]
         if row < k:
             if k >= size:
-                values = np.ascontiguousarray(values, self._dtype)
+                values = np.ascontiguousarray(values, self._rings.dtype)
             while row < k:
                 oldest = row + 1 - size
                 if row < head:

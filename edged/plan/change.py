@@ -17,13 +17,13 @@ from edged.model.records import ModelPlan
 from edged.mqtt.settings import LinkSettings
 from edged.plan.records import PipelinePlan, Plan, SourcePlan
 
-WINDOW, ROWS, SHAPE = "window", "rows", "shape"
+WINDOW, ROWS, HEAD = "window", "rows", "output"
 """The units of a pipeline, besides its publishes: what gathers samples, what waits for the model, what becomes of outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Names as in the file (`pipeline.q`); `changed` says of each what of it (`pipeline.q: shape, publish[0]`).
+    """Names as in the file (`pipeline.q`); `changed` says of each what of it (`pipeline.q: output, publish[0]`).
 
     `at_start` are keys that cannot change while the daemon runs: they apply at its next start.
     """
@@ -49,14 +49,14 @@ def is_same_rows(a: PipelinePlan, b: PipelinePlan) -> bool:
     return is_same_window(a, b) and _rows(a) == _rows(b)
 
 
-def is_same_shape(a: PipelinePlan, b: PipelinePlan) -> bool:
+def is_same_head(a: PipelinePlan, b: PipelinePlan) -> bool:
     """Whether what an output type remembers of each key can stay."""
-    return _shape(a) == _shape(b)
+    return _head(a) == _head(b)
 
 
 def is_same_publish(a: PipelinePlan, b: PipelinePlan, i: int) -> bool:
     """Whether the `i`-th entry of `publish` can stay, with what it holds back."""
-    return i < len(a.publishes) and (a.publishes[i], *_shape(a), a.deadline_ns) == (b.publishes[i], *_shape(b), b.deadline_ns)
+    return i < len(a.publishes) and (a.publishes[i], *_head(a), a.deadline_ns) == (b.publishes[i], *_head(b), b.deadline_ns)
 
 
 def window_mark(p: PipelinePlan) -> str:
@@ -80,7 +80,7 @@ def _rows(p: PipelinePlan) -> tuple[Any, ...]:
     return (p.steps, p.model is None, p.inputs, p.states, p.state_gap_ns, p.slots, p.overflow)
 
 
-def _shape(p: PipelinePlan) -> tuple[Any, ...]:
+def _head(p: PipelinePlan) -> tuple[Any, ...]:
     return (p.output, p.postprocess, p.dtype, *_keys(p))
 
 
@@ -137,8 +137,8 @@ def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
         parts.append(ROWS)
     if a.model != b.model:
         parts.append("model")
-    if not is_same_shape(a, b):
-        parts.append(SHAPE)
+    if not is_same_head(a, b):
+        parts.append(HEAD)
     parts += [part for part, (x, y) in _alone(a, b).items() if x != y]
     parts += [
         f"publish[{i}]"

@@ -11,7 +11,8 @@ from edged.pipeline.gate import GatePlan
 from edged.plan.joins import Keys, pace_of
 from edged.plan.records import Stream
 from edged.plan.scope import Scope
-from edged.results.heads.shape import ENVELOPE, OutputPlan, ResultField, default_of, result_fields
+from edged.results.fields import ENVELOPE, ResultField
+from edged.results.heads.head import OutputPlan
 from edged.results.when import Condition, plan_condition
 
 
@@ -73,18 +74,18 @@ def _of_sensor(settings: Gate, stream: Stream) -> Condition:
 
 
 def _of_results(settings: Gate, output: OutputPlan) -> Condition:
-    fields = result_fields(output)
+    fields = output.result_fields()
     if settings.label is None and settings.above is None and settings.below is None:
         said = next((f for f in (*fields, *ENVELOPE) if f.name == settings.of), None)
         if said is not None and said.kind not in ("bool", "number", "tensor"):
             fitting = _names(f for f in fields if f.kind in ("bool", "number"))
             cure = "use label" if said.kind == "text" else f"name one of: {fitting}"
             raise ValueError(f'of: "{said.name}" is no number and neither true nor false; {cure}')
-    known = output.labels if output.type == "classify" and settings.of in (None, "label") else None
+    known = output.judged_labels if settings.of in (None, "label") else None
     for label in settings.label or () if known else ():
         if label not in (known or ()):
             raise ValueError(f'label: "{label}" is none of its labels: {listed(known or ())}{did_you_mean(label, known or ())}')
-    return _condition(settings, [*ENVELOPE, *fields], default_of(output)[1])
+    return _condition(settings, [*ENVELOPE, *fields], output.default_of()[1])
 
 
 def _condition(settings: Gate, fields: Sequence[ResultField], default: str | None) -> Condition:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edged.config.schema import MqttSource, Step
+from edged.config.schema import Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
 from edged.decode.image import MAX_SIDE
@@ -27,7 +27,7 @@ from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, S
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
-from edged.results.heads.shape import OutputPlan
+from edged.sources.kinds import kind_of
 from edged.sources.pace import KEY_BYTES as PACE_BYTES
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS
 from edged.sources.replies import MAX_REQUESTS
@@ -204,13 +204,13 @@ def _source(source: SourcePlan) -> MemoryLine:
     if source.decode is not None and source.decode.is_slow:
         return _pictures(source, source.decode, keys)
     said = f"{source.max_keys} keys, " if source.key_names else ""
-    if isinstance(source.settings, MqttSource):
-        largest = source.settings.max_bytes
+    if source.decode is None:
+        return MemoryLine(what, keys + SERIAL_READ, "a block of samples")
+    if kind_of(source.settings).frames is None:
+        largest = source.decode.max_bytes
         return MemoryLine(
             what, keys + 2 * largest, f"{said}2 payloads of {largest // KIB} KiB", f"source.{source.name}.max_bytes"
         )
-    if source.decode is None:
-        return MemoryLine(what, keys + SERIAL_READ, "a block of samples")
     # A read as text, as separators found, and as numbers; the frame that is not complete yet.
     frame = source.decode.max_bytes
     return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", f"source.{source.name}.max_bytes")
@@ -324,7 +324,7 @@ def join_bytes(align: AlignPlan) -> int:
 
 def result_bytes(p: PipelinePlan) -> int:
     """The last results of each key where they are averaged, and one result a key where an interval may hold it back."""
-    averaged = _averaged(p.output) * 8 * (p.output.smooth - 1)
+    averaged = p.output.averaged * 8 * (p.output.smooth - 1)
     keeping = [x for x in p.publishes if x.when is not None and (x.when.min_interval or x.when.max_interval) is not None]
     each = made if (made := making_bytes(p, 1)) >= LARGE else RESULT
     kept = sum(each + 32 + (message_bytes(p, x) if _is_copied(x) else 0) for x in keeping)
@@ -336,13 +336,8 @@ def _is_copied(x: PublishPlan) -> bool:
     return x.settings.qos == 1 and x.when is not None and x.when.min_interval is not None
 
 
-def _averaged(output: OutputPlan) -> int:
-    """Numbers of a result that `smooth` averages."""
-    return {"raw": 0, "anomaly": 1, "classify": max(output.size, 2), "regress": output.size, "detect": 0}[output.type]
-
-
 def _has_qos1(source: SourcePlan) -> bool:
-    return isinstance(source.settings, MqttSource) and source.settings.qos == 1
+    return kind_of(source.settings).is_acknowledged(source.settings)
 
 
 def _held_bytes(source: SourcePlan) -> int:

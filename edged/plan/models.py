@@ -14,7 +14,7 @@ from edged.model.records import ModelPlan
 from edged.model.recurrent import plan_states
 from edged.plan.records import PipelinePlan
 from edged.plan.scope import Scope
-from edged.results.heads.shape import OutputPlan
+from edged.results.heads.table import with_labels
 
 EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
 """Element types that float32 carries without loss; sources of others are decoded as float64."""
@@ -99,8 +99,8 @@ def plan_models(
                 Scope(f"pipeline.{other.name}", problems).wrong("model", text + cure)
         outputs: tuple[str, ...] | None = None
         if not any(p.postprocess for p in users):
-            outputs = tuple(dict.fromkeys(t for p in users for t in wanted_outputs(p.output)))
-        if settings.labels is not None and all(p.output.type not in ("classify", "detect") for p in users):
+            outputs = tuple(dict.fromkeys(t for p in users for t in p.output.wanted))
+        if settings.labels is not None and all(p.output.type not in with_labels() for p in users):
             Scope(f"model.{name}", problems).warn(
                 "labels", 'no pipeline of this model has output = "classify", so nothing shows them'
             )
@@ -115,11 +115,6 @@ def plan_models(
             plan = replace(plan, batch_max=keys)
         plans[name] = plan
     return plans
-
-
-def wanted_outputs(output: OutputPlan) -> tuple[str, ...]:
-    """The model's outputs that the results are made of."""
-    return output.tensors or ((output.label_tensor,) if output.label_tensor is not None else ())
 
 
 def _filling(p: PipelinePlan) -> dict[str, object]:

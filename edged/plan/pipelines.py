@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from edged.plan.gates import plan_gate
 from edged.plan.inputs import chosen_fields, plan_inputs
 from edged.plan.joins import Keys, plan_align, plan_keys, rate_of
 from edged.plan.memory import window_misfit
-from edged.plan.models import plan_model, wanted_outputs
+from edged.plan.models import plan_model
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
@@ -29,7 +28,7 @@ from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess
 from edged.plan.views import columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
-from edged.results.heads.shape import OutputPlan
+from edged.results.heads.head import OutputPlan
 
 SLOT_BYTES = 1024 * 1024
 MAX_SLOTS = 256
@@ -83,12 +82,11 @@ def plan_pipeline(
     if inputs is None:
         return None
     labels = _labels(at, config, settings, manifest)
-    planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most, view)
+    is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
+    planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most, view, is_answered)
     if planned is None:
         return None
     output, shapes = planned
-    if any(s.name in sources and sources[s.name].replies for s in streams):
-        output = replace(output, keeps_arrays=False)  # answers are JSON
     if manifest is None and window is not None:
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
     _check_fractions(at, settings, sources, streams, align, inputs, steps)
@@ -252,7 +250,7 @@ def _batch(config: Config, settings: Pipeline, manifest: Manifest | None, inputs
     """Rows that the model takes at once, as far as the file tells."""
     if manifest is None or settings.model is None:
         return 1
-    outputs = None if settings.postprocess else wanted_outputs(output)
+    outputs = None if settings.postprocess else output.wanted
     fitted, _ = fit(plan_model(config.model[settings.model], manifest, inputs, outputs))
     return fitted.batch_max if fitted is not None else 1
 

@@ -12,7 +12,8 @@ from edged.plan.joins import Keys
 from edged.plan.records import PublishPlan, SourcePlan
 from edged.plan.scope import Scope
 from edged.results.encode import Envelope, make_encoder
-from edged.results.heads.shape import ENVELOPE, OutputPlan, default_of, result_fields
+from edged.results.fields import ENVELOPE
+from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan, plan_when
 from edged.topics import Template, TopicError, matches, parse_template
 
@@ -69,8 +70,8 @@ def plan_of_when(when: When, output: OutputPlan) -> WhenPlan | None:
     if when == When():
         return None
     return plan_when(
-        result_fields(output),
-        default_of(output),
+        output.result_fields(),
+        output.default_of(),
         change=True if when.change == 0 else when.change,  # `change = true` is kept as 0.0
         of=when.of,
         above=when.above,
@@ -122,7 +123,7 @@ def _reader(
 
 def _wrongs(entry: Publish, output: OutputPlan) -> Iterator[tuple[str, str]]:
     """Key and text of everything that the results cannot give to this entry."""
-    fields = result_fields(output)
+    fields = output.result_fields()
     names = [f.name for f in (*ENVELOPE, *fields)]
     unknown = [(i, name) for i, name in enumerate(entry.fields or ()) if name not in names]
     for i, name in unknown:
@@ -139,8 +140,9 @@ def _wrongs(entry: Publish, output: OutputPlan) -> Iterator[tuple[str, str]]:
         plan_of_when(entry.when, output)
     except ValueError as error:
         yield "when", str(error)
-    if output.type == "classify" and output.labels is not None and entry.when.of is None:
+    labels = output.judged_labels
+    if labels is not None and entry.when.of is None:
         for label in entry.when.label or ():
-            if label not in output.labels:
-                text = f'no label "{label}"; the labels are {listed(output.labels)}{did_you_mean(label, output.labels)}'
+            if label not in labels:
+                text = f'no label "{label}"; the labels are {listed(labels)}{did_you_mean(label, labels)}'
                 yield "when.label", text

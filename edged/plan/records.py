@@ -21,7 +21,7 @@ from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
 from edged.records import Field
-from edged.results.heads.shape import OutputPlan
+from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan
 from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter

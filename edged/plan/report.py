@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource, UsbPort, When
+from edged.config.schema import When
 from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
 from edged.model.records import LoadReport
@@ -13,7 +13,7 @@ from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
-from edged.results.heads.shape import OutputPlan
+from edged.sources.kinds import kind_of
 from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
 from edged.spool.settings import SpoolSettings
 
@@ -122,18 +122,7 @@ def _memory(lines: tuple[MemoryLine, ...], planned: int, budget: int) -> Iterato
 
 
 def _source(s: SourcePlan) -> str:
-    match s.settings:
-        case SerialSource(port=UsbPort() as usb) as serial:
-            number = f" {usb.serial}" if usb.serial else ""
-            where = f"USB serial port {usb.vid:04x}:{usb.pid:04x}{number} at {serial.baudrate} baud"
-        case SerialSource() as serial:
-            where = f"serial port {serial.port} at {serial.baudrate} baud"
-        case MqttSource() as mqtt:
-            where = f"{s.broker}: {', '.join(topic.text for _, topic in s.filters)} (QoS {mqtt.qos})"
-        case ReplaySource() as replay:
-            where = f"recording {replay.path}, " + (f"{replay.speed:g} times as fast" if replay.speed else "as fast as it goes")
-        case SimulateSource() as made_up:
-            where = f"made-up {made_up.signal}"
+    where = kind_of(s.settings).describe(s)
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
@@ -201,24 +190,7 @@ def _stages(p: PipelinePlan) -> Iterator[str]:
         ends = ", ".join(f"{s.output} as {s.input} {list(s.shape)} {s.dtype}" for s in p.states)
         yield f"what it remembers of {'each key' if p.keys else 'the samples before'}: {ends}"
     yield from (f"{f.path.name}:{f.name}" for f in p.postprocess)
-    yield _output(p.output)
-
-
-def _output(o: OutputPlan) -> str:
-    smooth = f", mean of {o.smooth}" if o.smooth > 1 else ""
-    match o.type:
-        case "classify":
-            return f"classify: {listed(o.labels or map(str, range(max(o.size, 2))))}{smooth}"
-        case "regress":
-            return f"regress: {listed([f.name for f in o.fields] or o.labels or (f'y{i}' for i in range(o.size)))}{smooth}"
-        case "anomaly":
-            word, threshold = ("above", o.above) if o.below is None else ("below", o.below)
-            release = f", normal again at {o.release:g}" if o.release is not None else ""
-            return f"anomaly: {o.error or o.tensors[0]} {word} {threshold:g}{release}{smooth}"
-        case "detect":
-            wanted = listed(o.labels[i] for i in o.classes) if o.classes is not None and o.labels else "all labels"
-            return f"detect: {wanted} of {o.tensors[0]}, read as {o.head}, above {0.25 if o.above is None else o.above:g}"
-    return f"raw: {listed(o.tensors)}"
+    yield p.output.summary()
 
 
 def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:

@@ -13,8 +13,6 @@ NUMBER = {"json": 25, "text": 25, "msgpack": 9, "cbor": 9, "raw": 8}
 """Bytes of a number in a message, at most, by format."""
 OBJECT = 32
 """Bytes of a number as Python has it, with its place in a list."""
-DETECTION = 200
-"""Bytes of one detection in a message: its label, its score and its box."""
 
 
 def message_bytes(p: PipelinePlan, x: PublishPlan) -> int:
@@ -24,9 +22,7 @@ def message_bytes(p: PipelinePlan, x: PublishPlan) -> int:
     for field, path in p.results:
         if chosen is None or field.name in chosen or path[0] in chosen:
             size += (field.stop - field.start) * NUMBER[x.settings.format] + len(field.name)
-    if p.output.type == "detect":
-        size += p.output.most * DETECTION
-    return size
+    return size + p.output.text_bytes
 
 
 def largest(pipelines: Iterable[PipelinePlan]) -> int:

@@ -7,26 +7,28 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from edged.config.parsers import NEVER
-from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource, SimulateSource
+from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.words import counted
 from edged.decode.checksums import SIZES as CHECKSUM_BYTES
-from edged.decode.plan import DecodePlan, plan_decode
+from edged.decode.formats import FORMATS
+from edged.decode.plan import DecodePlan
+from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
-from edged.sources.simulation import FIELDS as SIMULATED_FIELDS
+from edged.sources.kinds import kind_of
 from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
-SIMULATED_UNIT = "m/s2"
 NO_VIEWS: Mapping[str, tuple[View, ...]] = {}
 MAX_IDENTIFIER = 2**21 - 1
 """Three bytes on the wire. Larger ones would take four, and fewer would meet more often."""
@@ -143,14 +145,14 @@ def _plan_source(
     if not key_names and source.key is None:
         _check_wildcards(at, filters)
     decode: DecodePlan | None = None
-    if isinstance(source, SimulateSource):
-        fields = tuple(Field(n, i, i + 1, (), SIMULATED_UNIT) for i, n in enumerate(SIMULATED_FIELDS))
-    else:
+    kind = kind_of(source)
+    fields = kind.made
+    if source.decode is not None:
         decode = _decode(at, source, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
         dtype = decode.dtype.name
-        if not isinstance(source, MqttSource):
+        if kind.frames is not None:
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
         fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
@@ -183,7 +185,8 @@ def _decode(
     dtype: str,
     views: tuple[View, ...],
 ) -> DecodePlan | None:
-    frame, checksum = (None, None) if isinstance(source, MqttSource) else (source.frame, source.checksum)
+    frames = kind_of(source).frames
+    frame, checksum = frames(source) if frames is not None else (None, None)
     planned = plan_decode(
         source.decode,
         key_fields=key_fields,
@@ -243,14 +246,14 @@ def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: li
 
 
 def _check_ports(config: Config, problems: list[Problem]) -> None:
-    serial = [(name, source.port) for name, source in config.source.items() if isinstance(source, SerialSource)]
-    for (first, port), (second, other) in combinations(serial, 2):
+    ports = [(name, of(source)) for name, source in config.source.items() if (of := kind_of(source).port) is not None]
+    for (first, port), (second, other) in combinations(ports, 2):
         if port == other:
             text = f"is the port of source.{first} too, and one port has one reader; several pipelines may share one source"
             Scope(f"source.{second}", problems).wrong("port", text)
 
 
-def _check_frames(at: Scope, source: SerialSource | ReplaySource, decode: DecodePlan) -> None:
+def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     """Frames of one size, whose payload is cut into records: none would ever be good if it is no whole number of them."""
     size, checksum = source.frame.size, CHECKSUM_BYTES[source.checksum.type]
     longest = size or source.max_bytes
@@ -264,7 +267,7 @@ def _check_frames(at: Scope, source: SerialSource | ReplaySource, decode: Decode
     record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
-    elif decode.format in ("struct", "raw") and (size - around) % record:
+    elif FORMATS[decode.format].is_records and (size - around) % record:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
         at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
 
@@ -291,15 +294,12 @@ def _check_baudrate(at: Scope, source: SerialSource) -> None:
 def _frame_bytes(source: SerialSource) -> int | None:
     """Bytes of a frame with one sample, at a guess for text; None where that cannot be told."""
     frame, fields = source.frame, source.decode.fields
-    match source.decode.format, frame.type:
-        case "csv", "line":
-            return sum(6 * math.prod(f.shape) for f in fields) + 2
-        case "json", "line":
-            return sum(len(f.name) + 4 + 6 * math.prod(f.shape) for f in fields) + 2
-        case "struct", "fixed":
-            return frame.size
-        case "struct", "length":
-            payload = sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in fields)
-            around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + CHECKSUM_BYTES[source.checksum.type]
-            return payload + around
-    return None
+    kind = FORMATS[source.decode.format]
+    if kind.sample_bytes is None or kind.is_binary is (frame.type == "line"):
+        return None
+    if frame.type == "line":
+        return kind.sample_bytes(fields) + 2
+    if frame.type == "fixed":
+        return frame.size
+    around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + CHECKSUM_BYTES[source.checksum.type]
+    return kind.sample_bytes(fields) + around

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edged.config.schema import MqttSource, ReplaySource
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
 from edged.plan.sources import stale_ns
+from edged.sources.kinds import kind_of
 
 
 def source_stream(source: SourcePlan) -> Stream:
     settings = source.settings
-    is_qos0 = isinstance(settings, MqttSource) and settings.qos == 0
-    is_lossless = (isinstance(settings, MqttSource) and settings.qos == 1) or (
-        isinstance(settings, ReplaySource) and settings.speed == 0
-    )
+    kind = kind_of(settings)
+    unheld = kind.unheld(settings)
     return Stream(
         name=source.name,
         roots=(source.name,),
@@ -28,9 +26,9 @@ def source_stream(source: SourcePlan) -> Stream:
         key_names=source.key_names,
         max_keys=source.max_keys,
         key_group=source.key_group,
-        is_acknowledged=isinstance(settings, MqttSource) and settings.qos == 1,
-        is_lossless=is_lossless,
-        unheld=f"source.{source.name}, which comes at QoS 0: set its qos = 1" if is_qos0 else "",
+        is_acknowledged=kind.is_acknowledged(settings),
+        is_lossless=kind.is_lossless(settings),
+        unheld=f"source.{source.name}, {unheld}" if unheld else "",
         line=(source.name,),
     )
 

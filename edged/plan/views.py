@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edged.config.schema import AnySource, Config, Pipeline, Step
+from edged.decode.formats import FORMATS
 from edged.decode.resize import View
 from edged.model.inputs import fit_picture
 from edged.model.manifest import Manifest
@@ -101,7 +102,7 @@ def picture_steps(at: Scope, settings: Pipeline, manifest: Manifest, view: View)
 
 
 def _has_pictures(source: AnySource) -> bool:
-    return source.decode is not None and source.decode.format == "image"
+    return source.decode is not None and FORMATS[source.decode.format].is_of_pictures
 
 
 def _view(pipeline: Pipeline, source: AnySource, manifest: Manifest | None) -> View | None:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from edged.records import Result
-from edged.results.heads.shape import ENVELOPE, ENVELOPE_AFTER, ENVELOPE_BEFORE, ResultField, value_at
+from edged.results.fields import ENVELOPE, ENVELOPE_AFTER, ENVELOPE_BEFORE, ResultField, value_at
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _Get = Callable[[Result, int], Any]

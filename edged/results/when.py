@@ -12,7 +12,7 @@ from typing import Any
 
 from edged.config.words import did_you_mean, listed
 from edged.records import Result
-from edged.results.heads.shape import ENVELOPE, ResultField, value_at
+from edged.results.fields import ENVELOPE, ResultField, value_at
 
 Path = tuple[str, ...]
 
@@ -108,7 +108,7 @@ def plan_when(
     min_interval: int | None,
     max_interval: int | None,
 ) -> WhenPlan:
-    """A `when` table against `shape.result_fields` and `shape.default_of` of an output; the envelope's fields are known too.
+    """A `when` table against the `result_fields` and `default_of` of an output; the envelope's fields are known too.
     `change` is true or 0 for any difference, else the dead band.
 
     Raises: ValueError, with a text for a person.

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
 from edged.clock.clock import Clock
-from edged.decode import PayloadDecoder
+from edged.config import schema
+from edged.decode import PayloadDecoder, make_payload_decoder
 from edged.mqtt.frames import Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.kind import Kind, Parts, Planned
 from edged.sources.pictures import PictureQueue, Waiting
 from edged.sources.replies import Ask, Replies
 from edged.stamp import KeyTable, Stamper
@@ -328,3 +331,36 @@ class Router:
                 self._routes.clear()
             self._routes[topic, identifiers] = route
         return route
+
+
+def build(plan: Planned, parts: Parts) -> MqttSource:
+    assert plan.decode is not None
+    return MqttSource(
+        plan.name,
+        filters=[Filter(identifier, topic) for identifier, topic in plan.filters],
+        takes_retained=plan.settings.retained,
+        decoder=make_payload_decoder(plan.decode),
+        keys=parts.keys,
+        key_parts=plan.key_parts,
+        stamper=parts.stamper,
+        counts=parts.counts,
+        clock=parts.clock,
+        replies=parts.replies,
+        queued_bytes=plan.decode.max_bytes if plan.decode.is_slow else None,
+        wrap=partial(parts.stages.wrap, f"source.{plan.name}: decoded"),
+    )
+
+
+def describe(plan: Planned) -> str:
+    return f"{plan.broker}: {', '.join(topic.text for _, topic in plan.filters)} (QoS {plan.settings.qos})"
+
+
+def is_acknowledged(settings: schema.MqttSource) -> bool:
+    return settings.qos == 1
+
+
+def unheld(settings: schema.MqttSource) -> str:
+    return "" if settings.qos else "which comes at QoS 0: set its qos = 1"
+
+
+KIND = Kind(schema.MqttSource, build, describe, is_acknowledged=is_acknowledged, is_lossless=is_acknowledged, unheld=unheld)

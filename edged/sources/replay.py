@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO
 
@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.decode import PayloadDecoder, StreamDecoder
+from edged.config.words import did_you_mean, listed
+from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.errors import Retryable
 from edged.records import Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
+from edged.sources.kind import Kind, Parts, Planned, Report
 from edged.sources.pictures import beside
 from edged.sources.recording import MAX_BYTES, Header, read_header, read_records
 from edged.stamp import Stamper
@@ -33,6 +35,7 @@ from edged.system.plain_file import opened_plain
 CHUNK_BYTES = 64 * 1024
 PACED_KEYS = 4096
 """Keys of a plain file without times that are played at their `rate`; rows of further ones come with those around them."""
+HEADER_BYTES = 64 * 1024
 PART_NS = 50 * 10**6  # a plain file is played in steps of so long
 
 
@@ -218,3 +221,66 @@ def _part(rows: Rows, start: int, stop: int) -> Rows:
         rows.rejects if start == 0 else (),
         None if rows.carried is None else rows.carried[start:stop],
     )
+
+
+def build(plan: Planned, parts: Parts) -> ReplaySource:
+    assert plan.decode is not None
+    return ReplaySource(
+        plan.name,
+        plan.settings,
+        make_stream_decoder(plan.decode),
+        make_payload_decoder(plan.decode),
+        parts.stamper,
+        parts.flow,
+        parts.counts,
+        parts.clock,
+        plan.decode.is_slow,
+    )
+
+
+def describe(plan: Planned) -> str:
+    speed = plan.settings.speed
+    return f"recording {plan.settings.path}, " + (f"{speed:g} times as fast" if speed else "as fast as it goes")
+
+
+def look(at: Report, source: schema.ReplaySource, ports: Callable[[], Sequence[str]]) -> None:
+    try:
+        with opened_plain(source.path, MAX_BYTES) as (fd, _), open(fd, "rb", closefd=False) as file:
+            is_plain = read_header(file) is None
+            first_line = file.read(HEADER_BYTES).partition(b"\n")[0]
+    except FileNotFoundError:
+        at.warn("path", f"{source.path} is not there (tried again for ever)")
+        return
+    except (OSError, ValueError) as error:
+        at.wrong("path", f"{source.path}: {getattr(error, 'strerror', None) or error}")
+        return
+    if is_plain and source.decode.header and source.frame.type == "line":
+        columns = [
+            c.strip().strip('"') for c in first_line.decode("utf-8", "replace").lstrip("\ufeff").split(source.decode.separator)
+        ]
+        for key, field in _columns(source):
+            if field not in columns:
+                text = f'"{field}" is not in the header of {source.path}: {listed(columns)}'
+                at.wrong(key, text + did_you_mean(field, columns))
+
+
+def _columns(source: schema.ReplaySource) -> Iterator[tuple[str, str]]:
+    """The columns that must be there, with the keys that name them."""
+    for i, field in enumerate(source.decode.fields):
+        if field.name != "_":
+            yield f"decode.fields[{i}]", field.name
+    if source.decode.time is not None:
+        yield "decode.time.field", source.decode.time.field
+    for i, name in enumerate(source.key or ()):
+        yield f"key[{i}]", name
+
+
+def is_lossless(settings: schema.ReplaySource) -> bool:
+    return settings.speed == 0
+
+
+def frames_of(settings: schema.ReplaySource) -> tuple[schema.Frame, schema.Checksum]:
+    return settings.frame, settings.checksum
+
+
+KIND = Kind(schema.ReplaySource, build, describe, look, frames=frames_of, is_played=True, ends=True, is_lossless=is_lossless)

@@ -16,12 +16,14 @@ from functools import partial
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.config.parsers import NEVER
-from edged.decode import StreamDecoder
+from edged.decode import StreamDecoder, make_stream_decoder
 from edged.errors import Retryable
 from edged.records import Block, Reject
-from edged.serialport.port import SerialPort, appeared, find, missing
+from edged.serialport import faults
+from edged.serialport.port import SerialPort, appeared, find, missing, port_name
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
+from edged.sources.kind import Kind, Parts, Planned, Report
 from edged.sources.pictures import beside
 from edged.stamp import Stamper
 
@@ -170,3 +172,37 @@ class _Hunt:
             return f"none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {shown}"
         wanted = "line end" if settings.frame.type == "line" else "valid frame"
         return f"no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {shown}"
+
+
+def build(plan: Planned, parts: Parts) -> SerialSource:
+    assert plan.decode is not None
+    decoder = make_stream_decoder(plan.decode)
+    return SerialSource(
+        plan.name, plan.settings, decoder, parts.stamper, parts.flow, parts.counts, parts.clock, plan.decode.is_slow
+    )
+
+
+def describe(plan: Planned) -> str:
+    port, baudrate = plan.settings.port, plan.settings.baudrate
+    if isinstance(port, schema.UsbPort):
+        number = f" {port.serial}" if port.serial else ""
+        return f"USB serial port {port.vid:04x}:{port.pid:04x}{number} at {baudrate} baud"
+    return f"serial port {port} at {baudrate} baud"
+
+
+def look(at: Report, settings: schema.SerialSource, ports: Callable[[], Sequence[str]]) -> None:
+    if find(settings.port) is None:
+        at.warn("port", faults.missing(port_name(settings.port), ports()).reason)
+    elif isinstance(settings.port, str) and (text := faults.is_no_port(settings.port, ports)):
+        at.warn("port", text)
+
+
+def port_of(settings: schema.SerialSource) -> str | schema.UsbPort:
+    return settings.port
+
+
+def frames_of(settings: schema.SerialSource) -> tuple[schema.Frame, schema.Checksum]:
+    return settings.frame, settings.checksum
+
+
+KIND = Kind(schema.SerialSource, build, describe, look, port_of, frames_of)

@@ -10,12 +10,14 @@ from numpy.typing import DTypeLike
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.records import Block
+from edged.records import Block, Field
 from edged.sources import simulation
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
+from edged.sources.kind import Kind, Parts, Planned
 
 BLOCK_S = 0.05
+UNIT = "m/s2"
 SKIP_NS = 10**9  # later than this, the time that was slept through is left out, not caught up
 
 
@@ -63,3 +65,15 @@ class SimulateSource:
             counts.rows += count
             counts.last_arrival = now
             push(Block(values.astype(self._dtype, copy=False), times, clock.offset(), now))
+
+
+def build(plan: Planned, parts: Parts) -> SimulateSource:
+    return SimulateSource(plan.name, plan.settings, parts.flow, parts.counts, parts.clock, plan.dtype)
+
+
+def describe(plan: Planned) -> str:
+    return f"made-up {plan.settings.signal}"
+
+
+FIELDS = tuple(Field(name, i, i + 1, (), UNIT) for i, name in enumerate(simulation.FIELDS))
+KIND = Kind(schema.SimulateSource, build, describe, made=FIELDS, is_played=True)

@@ -16,7 +16,7 @@ What a machine's vibration is made of (Randall, "Vibration-based Condition Monit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,17 @@ WANDER, WANDER_HZ = 0.003, 0.11  # a motor's speed is never quite steady
 
 Signal = NDArray[np.float32]
 Wave = NDArray[np.float64]
+
+
+class Bearing(NamedTuple):
+    """What a defect of a bearing does: impacts per turn and how the load on them varies per turn; the structure's own frequency,
+    which they ring, its damping ratio, and by what share the balls slip from impact to impact."""
+
+    impacts_per_turn: float
+    modulation_per_turn: float
+    resonance_hz: float
+    damping: float
+    slip: float
 
 
 class Machine:
@@ -64,18 +75,19 @@ class Machine:
         self.gravity = gravity
         self.noise_rms = (ROTATION_POWER / 10 ** (snr_db / 10)) ** 0.5
         self.fault = fault if fault is not None else str(rng.choice(FAULTS))
-        self.impacts_per_turn, self.modulation_per_turn = _bearing(rng, self.fault)
-        self.resonance_hz = resonance_hz or min(3000.0, 0.36 * rate_hz) * rng.uniform(0.8, 1.2)
-        self.damping = rng.uniform(0.03, 0.08)
-        self.slip = rng.uniform(0.01, 0.02)
+        self.bearing = Bearing(
+            *_bearing(rng, self.fault),
+            resonance_hz=resonance_hz or min(3000.0, 0.36 * rate_hz) * rng.uniform(0.8, 1.2),
+            damping=rng.uniform(0.03, 0.08),
+            slip=rng.uniform(0.01, 0.02),
+        )
         self._gains = rng.uniform(0.6, 1.4, 3)
-        self._impact_gains = self._gains * (1.0, 0.8, 0.5)
         self._orders = {name: self._draw(rng, lines) for name, lines in _spectra(rng, speed_hz).items()}
         self._wander = rng.uniform(0, 2 * np.pi)
         self._noise = np.random.default_rng(rng.integers(2**63))  # streams of their own: blocks of any size draw alike
         self._slips = np.random.default_rng(rng.integers(2**63))
         self._ticks = 0
-        self._impact_s = float(rng.uniform(0, 1)) / (self.impacts_per_turn * speed_hz)
+        self._impact_s = float(rng.uniform(0, 1)) / (self.bearing.impacts_per_turn * speed_hz)
         self._tail: Wave = np.zeros((0, 3))
 
     def take(self, count: int, condition: str) -> Signal:
@@ -123,21 +135,23 @@ class Machine:
 
     def _ring(self, count: int, is_struck: bool) -> Wave:
         """What the structure rings after the impacts of this block and before; the rest is kept for the next."""
-        omega = 2 * np.pi * self.resonance_hz
-        length = int(5 / (self.damping * omega) * self.rate_hz) + 2  # until e^-5 is left
+        omega = 2 * np.pi * self.bearing.resonance_hz
+        length = int(5 / (self.bearing.damping * omega) * self.rate_hz) + 2  # until e^-5 is left
         wave = np.zeros((count + length, 3))
         wave[: len(self._tail)] += self._tail[: count + length]
         start, end = (self._ticks - count) / self.rate_hz, self._ticks / self.rate_hz
         while self._impact_s < end:
             first = int(np.ceil((self._impact_s - start) * self.rate_hz))
             after = np.arange(first, first + length - 1) / self.rate_hz + (start - self._impact_s)
-            turn = self._phase(self._impact_s) * self.modulation_per_turn
+            turn = self._phase(self._impact_s) * self.bearing.modulation_per_turn
             loudness = 1.0 if self.fault == "outer" else 0.55 + 0.45 * np.cos(turn)
             loudness *= 4.0 * self.severity * self._slips.uniform(0.85, 1.15)
             if is_struck:
-                rung = loudness * np.exp(-self.damping * omega * after) * np.sin(omega * after)
-                wave[first : first + length - 1] += np.outer(rung, self._impact_gains)
-            self._impact_s += (1 + self.slip * self._slips.standard_normal()) / (self.impacts_per_turn * self.speed_hz)
+                rung = loudness * np.exp(-self.bearing.damping * omega * after) * np.sin(omega * after)
+                wave[first : first + length - 1] += np.outer(rung, self._gains * (1.0, 0.8, 0.5))
+            self._impact_s += (1 + self.bearing.slip * self._slips.standard_normal()) / (
+                self.bearing.impacts_per_turn * self.speed_hz
+            )
         self._tail = wave[count:]
         return wave[:count]
 

@@ -46,7 +46,6 @@ class Spool:
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._receipts = 0
-        self._many_receipts = max(1, settings.receive_maximum // 4)
         self._is_closing = False
         self._said = ""
 
@@ -149,7 +148,8 @@ class Spool:
 
     def _plan_commit(self, is_waited_for: bool) -> None:
         """A message has come, or is still to be written; `is_waited_for`: by its input."""
-        if self._is_closing or self.store.bytes_to_come >= COMMIT_BYTES or self._receipts >= self._many_receipts:
+        many_receipts = max(1, self.settings.receive_maximum // 4)
+        if self._is_closing or self.store.bytes_to_come >= COMMIT_BYTES or self._receipts >= many_receipts:
             self._commit()
             return
         loop = asyncio.get_running_loop()

@@ -19,11 +19,10 @@ REPO = Path(__file__).parents[2]
 class Contestant:
     """One running process. Use as a context manager; `ready_s` is the time from exec to READY, for one that says so."""
 
-    def __init__(self, command: list[str], folder: Path, env: dict[str, str], *, says_ready: bool) -> None:
+    def __init__(self, command: list[str], folder: Path, *, says_ready: bool) -> None:
         self.ready_s: float | None = None
         self._command = command
         self._folder = folder
-        self._env = env
         self._says_ready = says_ready
 
     def __enter__(self) -> Contestant:
@@ -33,7 +32,7 @@ class Contestant:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(address))
             notify.settimeout(0.5)
-            env = {**os.environ, **self._env, "NOTIFY_SOCKET": str(address)}
+            env = {**os.environ, "NOTIFY_SOCKET": str(address)}
             began = time.monotonic()
             self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, env=env, cwd=REPO)
             if self._says_ready:

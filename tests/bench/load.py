@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -36,13 +37,16 @@ class Measured:
 
 
 class Load:
-    """Publishes `payload` to one topic and counts what comes on another. Use as a context manager."""
+    """Publishes `payload` to the topics in turn and counts what comes on another. Use as a context manager."""
 
-    def __init__(self, port: int, topic_in: str, topic_out: str, payload: bytes, qos: int) -> None:
+    def __init__(self, port: int, topics_in: Sequence[str], topic_out: str, payload: bytes, qos: int) -> None:
+        """`topics_in` are of the same length."""
         self._port = port
         self._topic_out = topic_out
         self._qos = qos
-        frames = [publish_frame(topic_in, payload, qos, i + 1) for i in range(CYCLE)]
+        self._topics = len(topics_in)
+        self._count = CYCLE // self._topics * self._topics
+        frames = [publish_frame(topics_in[i % self._topics], payload, qos, i + 1) for i in range(self._count)]
         self._size = len(frames[0])
         self._cycle = memoryview(b"".join(frames * 2))
         self._sent = 0
@@ -62,11 +66,13 @@ class Load:
         self._socket.close()
 
     def wait_until_answered(self, limit_s: float) -> None:
-        """Knocks until there is an answer, then lets late ones run out. Raises Lost after `limit_s`."""
+        """Knocks on every topic until there is an answer, then lets late ones run out. Raises Lost after `limit_s`."""
         end = time.monotonic() + limit_s
         while time.monotonic() < end:
-            self._send(1)
+            self._send(self._topics)
             if self._drain(0.05):
+                if self._topics > 1:  # the round in which the other side subscribed may have missed some
+                    self._send(self._topics)
                 while self._drain(0.3):
                     pass
                 return
@@ -121,7 +127,7 @@ class Load:
         return answers
 
     def _send(self, count: int) -> None:
-        start = self._sent % CYCLE * self._size
+        start = self._sent % self._count * self._size
         self._sent += count
         frames = self._cycle[start : start + count * self._size]
         if self._acks:

@@ -14,22 +14,26 @@ from onnx import numpy_helper as nh
 from tests.support.models import save, value
 
 MLP_INPUT = (64,)
+WINDOW_INPUT = (4, 16)
+"""The same 64 numbers as a window of four samples."""
 CNN_INPUT = (128, 6)
 CLASSES = 4
 
 
-def write_mlp(path: Path) -> Path:
-    """y = softmax of 64 -> 32 -> 4."""
+def write_mlp(path: Path, shape: tuple[int, ...] = MLP_INPUT) -> Path:
+    """y = softmax of 64 -> 32 -> 4. `shape` is that in which the 64 come."""
     rng = np.random.default_rng(64)
+    flatten = [h.make_node("Flatten", ["x"], ["flat"])] if len(shape) > 1 else []
     return save(
         path,
         [
-            h.make_node("Gemm", ["x", "w1", "b1"], ["hidden"]),
+            *flatten,
+            h.make_node("Gemm", ["flat" if flatten else "x", "w1", "b1"], ["hidden"]),
             h.make_node("Relu", ["hidden"], ["active"]),
             h.make_node("Gemm", ["active", "w2", "b2"], ["logits"]),
             h.make_node("Softmax", ["logits"], ["y"], axis=1),
         ],
-        [value("x", T.FLOAT, ["n", *MLP_INPUT])],
+        [value("x", T.FLOAT, ["n", *shape])],
         [value("y", T.FLOAT, ["n", CLASSES])],
         [_weights(rng, "w1", 64, 32), _weights(rng, "b1", 32), _weights(rng, "w2", 32, CLASSES), _weights(rng, "b2", CLASSES)],
     )

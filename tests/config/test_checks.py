@@ -8,6 +8,7 @@ import pytest
 
 from edged.config import checks
 from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, Output, Publish, Step, When
+from edged.results.heads.anomaly import thresholds
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, Output,
         (checks.normalize, Step(step="normalize", min=(0.0, 1.0), max=(2.0,)), {}),
         (checks.normalize, Step(step="detrend"), {}),
         (checks.constant_or_fields, Input(value=3), {"value": 3}),
-        (checks.thresholds, Output(type="anomaly", above=0.8, release=0.8), {}),
-        (checks.thresholds, Output(type="anomaly", below=0.2, release=0.3), {}),
+        (thresholds, Output(type="anomaly", above=0.8, release=0.8), {}),
+        (thresholds, Output(type="anomaly", below=0.2, release=0.3), {}),
         (checks.output_names, Output(type="raw", tensor=("a", "b")), {}),
         (checks.conditions, When(above=0.2, below=0.8), {}),
         (checks.intervals, When(min_interval=5, max_interval=5), {}),

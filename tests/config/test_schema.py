@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from edged.config.convert import attributes, tables_in, types_of
-from edged.config.schema import SOURCE_TYPES, Config, Table
+from edged.config.schema import Config, Table
+from edged.sources.kinds import KINDS
 
 LATER = {
     *(
@@ -44,8 +45,6 @@ def test_short_forms_and_types_are_keys(table: type[Table]) -> None:
     assert not table.TYPE or table.TYPE in attributes(table)
 
 
-def test_source_types_are_those_of_the_union() -> None:
-    assert {table.__name__ for table, _ in tables_in(attributes(Config)["source"].type)} == {
-        table.__name__ for table in SOURCE_TYPES.values()
-    }
-    assert all(types_of(table) == (name,) for name, table in SOURCE_TYPES.items())
+def test_source_types_are_those_of_the_table() -> None:
+    assert [table for table, _ in tables_in(attributes(Config)["source"].type)] == [kind.settings for kind in KINDS.values()]
+    assert all(types_of(kind.settings) == (name,) for name, kind in KINDS.items())

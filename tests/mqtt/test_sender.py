@@ -9,7 +9,8 @@ import pytest
 
 from edged.mqtt.frames import FrameWriter, user_property
 from edged.mqtt.outbox import Outbox
-from edged.mqtt.sender import BARRED_NS, FIRST_MID, PROOF_PINGS, Sender
+from edged.mqtt.sender import FIRST_MID, Granted, Sender
+from edged.mqtt.suspicion import BARRED_NS, PROOF_PINGS
 from edged.records import Message
 from edged.telemetry import PublishCounts
 
@@ -94,7 +95,7 @@ class Sending:
         self.connect()
 
     def connect(self, is_session_present: bool = False) -> None:
-        self.sender.connected(is_session_present, 65535, 2, 0, True)
+        self.sender.connected(Granted(is_session_present, 65535, 2, 0, True))
         self.shelf.begin()
 
     def put(self, *names: str, qos: int = 1) -> None:
@@ -217,7 +218,7 @@ def test_refused_and_too_large_end_their_records() -> None:
     s.sender.acknowledge(first.mid, 0x87)
     assert first.record.ends == ["refused"]
     s.sender.lost()
-    s.sender.connected(False, 65535, 2, 10, True)
+    s.sender.connected(Granted(False, 65535, 2, 10, True))
     s.fill()
     assert second.record.ends == ["too_large"]
     assert s.account.drops.by_reason == {"refused": 1, "too_large": 1}
@@ -255,7 +256,7 @@ def test_the_message_that_is_alone_at_the_third_end_in_a_row_is_dropped() -> Non
     sending.put(*names(5))
     assert lose(sending, 2) == ["", ""]
     assert sending.fill() == []  # the connection has not shown yet that it carries anything
-    assert sending.sender.pings_due == PROOF_PINGS
+    assert sending.sender.suspicion.take_pings() == PROOF_PINGS
     sending.sender.answered()
     assert sending.fill() == ["m0"]
     assert sending.fill() == []
@@ -277,7 +278,7 @@ def test_only_ends_in_a_row_count_and_only_those_by_the_broker() -> None:
         sending.fill()
         assert sending.sender.lost(by_broker) is None
         sending.connect()
-        assert not sending.sender.is_careful
+        assert not sending.sender.suspicion.is_careful
     assert lose(sending, 3) == ["", "", "m0"]
 
 
@@ -290,7 +291,7 @@ def test_a_connection_that_ends_by_itself_clears_those_that_wait() -> None:
         sending.fill()
         assert sending.sender.lost(by_broker=True) is None
         sending.connect()
-        assert not sending.sender.is_careful
+        assert not sending.sender.suspicion.is_careful
     assert sending.account.drops.total == 0
 
 
@@ -361,7 +362,7 @@ def test_a_replayed_message_that_ends_the_connection_ends_its_record() -> None:
 @pytest.mark.parametrize("qos", [0, 1])
 def test_what_is_too_large_is_remembered_until_something_is_taken(qos: int) -> None:
     s = Sending()
-    s.sender.connected(False, 65535, 2, 100, True)
+    s.sender.connected(Granted(False, 65535, 2, 100, True))
     s.put("x" * 200, qos=qos)
     s.fill()
     assert s.account.refusal.startswith("t (too large: 217 bytes, it takes packets of at most 100): raise its limit")
@@ -374,7 +375,7 @@ def test_what_is_too_large_is_remembered_until_something_is_taken(qos: int) -> N
 
 def test_what_edged_says_of_itself_and_is_too_large_is_told_by_its_topic() -> None:
     s = Sending()
-    s.sender.connected(False, 65535, 2, 100, True)
+    s.sender.connected(Granted(False, 65535, 2, 100, True))
     s.sender.put(Message(b"edged/t/health", bytes(200)))
     s.fill()
     assert s.sender.unsayable["edged/t/health"].startswith("edged/t/health (too large: 230 bytes")
@@ -479,7 +480,7 @@ def test_a_reply_in_flight_is_sent_again_and_not_kept_on_disk() -> None:
 
 def test_an_answer_that_the_broker_would_not_take_is_told_of() -> None:
     s = Sending()
-    s.sender.connected(False, 65535, 2, 300, True)
+    s.sender.connected(Granted(False, 65535, 2, 300, True))
     for body in (bytes(100), bytes(300)):
         s.account.made += 1
         s.sender.put(Message(b"t", body, 0, account=s.account, is_reply=True, properties=b"p"))

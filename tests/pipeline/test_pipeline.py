@@ -25,7 +25,7 @@ from edged.pipeline.window import WindowStage
 from edged.pipeline.wiring import Wiring
 from edged.records import NONE, Block, Field, Receipt, Result
 from edged.results.encode import Envelope, make_encoder
-from edged.results.heads.shape import OutputPlan, make_shape, result_fields
+from edged.results.heads.raw import RawPlan
 from edged.results.publish import Publish
 from edged.results.when import Condition, When, WhenPlan
 from edged.sources.replies import Replies
@@ -97,10 +97,10 @@ class Rig:
         self.alarms: list[int] = []
         shape = (window[0], width) if window else (width,)
         tensors = ("y",) if model else ("v",)
-        output = OutputPlan("raw", tensors, max_keys=keys)
+        output = RawPlan(tensors, max_keys=keys)
         envelope = Envelope("d", "p", None, "r")
-        encode: Any = make_encoder(envelope, result_fields(output))
-        made: Any = make_shape(output)
+        encode: Any = make_encoder(envelope, output.result_fields())
+        made: Any = output.make_head()
         ring: Any = WindowStage(window[0], window[1], None, width, keys, np.float32) if window else None
         filler: Any = Filler(InputPlan("x", shape))
         before: Any = compose([custom(pre, folder)], shape) if pre and folder else None
@@ -114,7 +114,7 @@ class Rig:
             case "fill":
                 filler.fill = Faulty(filler.fill, lambda _, values: values)
                 filler.fill_many = self.fault = Faulty(filler.fill_many, lambda _, rows, values: values)
-            case "shape":
+            case "head":
                 made.results = self.fault = Faulty(made.results, lambda outputs, *_: next(iter(outputs.values())))
             case "when":
                 latest = When(WhenPlan(Condition(of=("seq",), above=0)), keys)
@@ -144,7 +144,7 @@ class Rig:
             slots=self.slots,
             wake=self._wake if model else None,
             postprocess=postprocess,
-            shape=made,
+            head=made,
             fields=(Field("v", 0, 1),),
             publishes=[self.entry],
             overflow=overflow,
@@ -640,7 +640,7 @@ def test_while_memory_is_short_what_may_not_be_lost_waits_at_its_origin() -> Non
     rig.check()
 
 
-@pytest.mark.parametrize("faulty", ["preprocess", "fill", "shape", "when", "encode", "send"])
+@pytest.mark.parametrize("faulty", ["preprocess", "fill", "head", "when", "encode", "send"])
 @pytest.mark.parametrize("window", [None, (1, 1)])
 @pytest.mark.parametrize("model", [True, False])
 def test_a_fault_in_a_stage_costs_the_row_that_shows_it(faulty: str, window: tuple[int, int] | None, model: bool) -> None:
@@ -651,7 +651,7 @@ def test_a_fault_in_a_stage_costs_the_row_that_shows_it(faulty: str, window: tup
     rig.push(11, 12, 13, 14, 15, receipts=receipts)
     rig.run()
     assert rig.values == [[11], [12], [14], [15]]
-    dropped = rig.counts.drops if faulty in ("preprocess", "fill", "shape") else rig.entry.counts.drops
+    dropped = rig.counts.drops if faulty in ("preprocess", "fill", "head") else rig.entry.counts.drops
     assert dropped.by_reason == {"internal_error": 1}
     assert rig.fault.failures <= 2
     for message in rig.sent:

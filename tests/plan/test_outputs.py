@@ -8,7 +8,11 @@ from onnx import TensorProto as T
 from onnx import helper as h
 
 from edged.plan.outputs import chained_fields
-from edged.results.heads.shape import OutputPlan, ValueField
+from edged.results.heads.anomaly import AnomalyPlan
+from edged.results.heads.classify import ClassifyPlan
+from edged.results.heads.head import OutputPlan
+from edged.results.heads.raw import RawPlan
+from edged.results.heads.regress import ValueField
 from tests.support.deployments import autoencoder, net
 from tests.support.models import Axes, save, value
 from tests.support.planning import ACCEL, MAIN, Planned, planned
@@ -62,7 +66,7 @@ def test_a_label_by_itself(tmp_path: Path) -> None:
     nodes = [h.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)]
     save(tmp_path / "m.onnx", nodes, [value("x", T.FLOAT, ["N", 3])], [value("label", T.INT64, ["N"])])
     found = plan(tmp_path, '"classify"', model='labels = ["a", "b", "c"]\n')
-    assert output(found) == OutputPlan("classify", (), labels=("a", "b", "c"), label_tensor="label")
+    assert output(found) == ClassifyPlan((), labels=("a", "b", "c"), label_tensor="label")
     assert found.whole.models["m"].outputs == ("label",)
 
 
@@ -85,16 +89,16 @@ def test_values_have_names(tmp_path: Path) -> None:
 def test_the_error_of_an_autoencoder(tmp_path: Path) -> None:
     autoencoder(tmp_path / "m.onnx", ["N", "t", 3])
     found = plan(tmp_path, '{ type = "anomaly", error = "mae", above = 0.8 }', "window = { size = 8 }\n")
-    assert output(found) == OutputPlan("anomaly", ("y",), 24, error="mae", input="x", above=0.8)  # `t` is the input's
+    assert output(found) == AnomalyPlan(("y",), 24, error="mae", input="x", above=0.8)  # `t` is the input's
     assert [f.name for f, _ in found.whole.pipelines["p"].results] == ["score", "anomaly"]
 
 
 def test_results_of_a_chain_hold_only_what_is_always_there() -> None:
-    all_scores = OutputPlan("classify", ("y",), 3, labels=("a", "b", "c"))
+    all_scores = ClassifyPlan(("y",), 3, labels=("a", "b", "c"))
     assert [f.name for f, _ in chained_fields(all_scores, {})] == ["score", "scores.a", "scores.b", "scores.c"]
-    best = OutputPlan("classify", ("y",), 3, labels=("a", "b", "c"), top=2)
+    best = ClassifyPlan(("y",), 3, labels=("a", "b", "c"), top=2)
     assert [f.name for f, _ in chained_fields(best, {})] == ["score"]
-    assert chained_fields(OutputPlan("raw", ("y",)), {}) == ()
+    assert chained_fields(RawPlan(("y",)), {}) == ()
 
 
 @pytest.mark.parametrize("kind", ["classify", "regress"])

@@ -194,7 +194,7 @@ DETECT = RESIZE + 'output = { type = "detect" }\n'
 def test_the_head_that_fits(tmp_path: Path, axes: list[int | str], toml: str, head: str) -> None:
     model(tmp_path, ["N", 3, 48, 64], T.UINT8, toml, {"boxes": axes})
     output = pipeline(tmp_path, DETECT).output
-    assert (output.head, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
+    assert (output.layout, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
     assert output.view == pipeline(tmp_path, DETECT).view
 
 

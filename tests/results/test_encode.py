@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 
 from edged.records import Result
 from edged.results.encode import Envelope, encode_error, envelope_fields, make_encoder, rfc3339
-from edged.results.heads.shape import OutputPlan, ValueField, result_fields
+from edged.results.heads.anomaly import AnomalyPlan
+from edged.results.heads.classify import ClassifyPlan
+from edged.results.heads.raw import RawPlan
+from edged.results.heads.regress import RegressPlan, ValueField
 
 TIME = 1_769_860_800_123_456_789  # 2026-01-31T12:00:00.123456789Z
-CLASSIFY = result_fields(OutputPlan("classify", ("y",), 2, labels=("healthy", "bearing")))
-REGRESS = result_fields(OutputPlan("regress", ("y",), 2, fields=(ValueField("remaining"), ValueField("wear"))))
-RAW = result_fields(OutputPlan("raw", ("y",)))
+CLASSIFY = ClassifyPlan(("y",), 2, labels=("healthy", "bearing")).result_fields()
+REGRESS = RegressPlan(("y",), 2, fields=(ValueField("remaining"), ValueField("wear"))).result_fields()
+RAW = RawPlan(("y",)).result_fields()
 BODY = {"label": "bearing", "score": 0.75, "scores": {"bearing": 0.75, "healthy": 0.25}}
 
 
@@ -161,7 +164,7 @@ def test_text_is_the_bare_value(field: str, text: bytes) -> None:
 
 
 def test_text_of_a_truth() -> None:
-    fields = result_fields(OutputPlan("anomaly", ("y",), above=1))
+    fields = AnomalyPlan(("y",), above=1).result_fields()
     encoder = make_encoder(envelope(), fields, "text", ("anomaly",))
     assert [encoder(result({"score": 1, "anomaly": a}), 0)[0] for a in (True, False)] == [b"true", b"false"]
 
@@ -188,7 +191,7 @@ class TestRaw:
         assert encoder(result({"values": {"remaining": 1.0, "wear": 2.0}}), 0)[0] == np.array([1, 2], "<f4").tobytes()
 
     def test_a_tensor_has_its_own_type_beside_other_formats_as_well(self) -> None:
-        known = result_fields(OutputPlan("raw", ("y", "label"), dtypes=("float16", "int64")))
+        known = RawPlan(("y", "label"), dtypes=("float16", "int64")).result_fields()
         body = {"outputs": {"y": [1.5, None], "label": 2**60 + 1}}
         assert make_encoder(envelope(), known, "raw", ("outputs.label",))(result(body), 0)[0] == (2**60 + 1).to_bytes(8, "little")
         y = np.frombuffer(make_encoder(envelope(), known, "raw", ("outputs.y",))(result(body), 0)[0], "<f2")
@@ -200,7 +203,7 @@ class TestRaw:
             make_encoder(envelope(), CLASSIFY, "raw", (field,))
 
     def test_several_tensors_and_texts_of_a_model_are_refused(self) -> None:
-        known = result_fields(OutputPlan("raw", ("y", "label"), dtypes=("float32", "string")))
+        known = RawPlan(("y", "label"), dtypes=("float32", "string")).result_fields()
         for field in ("outputs", "outputs.label"):
             with pytest.raises(ValueError, match=r"set fields to one of: outputs\.y$"):
                 make_encoder(envelope(), known, "raw", (field,))

@@ -6,21 +6,21 @@ import msgspec
 
 from edged.records import NONE, Message, Receipt, Result
 from edged.results.encode import Envelope, make_encoder
-from edged.results.heads.shape import OutputPlan, result_fields
+from edged.results.heads.anomaly import AnomalyPlan
 from edged.results.publish import Publish, next_due
 from edged.results.when import Condition, When, WhenPlan
 from edged.telemetry import PublishCounts
 from edged.topics import parse_template
 from tests.fakes.outlet import Outlet
 
-OUTPUT = OutputPlan("anomaly", ("y",), above=0.5, max_keys=4)
+OUTPUT = AnomalyPlan(("y",), above=0.5, max_keys=4)
 
 
 def publish(outbox: Outlet, *, qos: int = 1, when: WhenPlan | None = None, format: str = "json", deadline: int = 0) -> Publish:
     names = {0: ("a",), 1: ("b",)}
     envelope = Envelope("dev", "pipe", "m@1234", "cafe0000", lambda key: names[key])
     return Publish(
-        encoder=make_encoder(envelope, result_fields(OUTPUT), format, ("score",) if format != "json" else ()),
+        encoder=make_encoder(envelope, OUTPUT.result_fields(), format, ("score",) if format != "json" else ()),
         when=When(when, 4) if when is not None else None,
         topic=lambda key: b"out/" + names[key][0].encode(),
         outlet=outbox,
@@ -111,7 +111,7 @@ def test_a_key_that_is_given_to_another_sensor_gets_another_topic() -> None:
     outbox = Outlet()
     names = ["old"]
     entry = Publish(
-        encoder=make_encoder(Envelope("d", "p", None, "r"), result_fields(OUTPUT)),
+        encoder=make_encoder(Envelope("d", "p", None, "r"), OUTPUT.result_fields()),
         when=When(WhenPlan(change_of=("anomaly",)), 1),
         topic=lambda key: names[0].encode(),
         outlet=outbox,

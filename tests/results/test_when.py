@@ -9,18 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.records import Result
-from edged.results.heads.shape import OutputPlan, default_of, result_fields
+from edged.results.heads.anomaly import AnomalyPlan
+from edged.results.heads.classify import ClassifyPlan
+from edged.results.heads.head import OutputPlan
+from edged.results.heads.raw import RawPlan
+from edged.results.heads.regress import RegressPlan
 from edged.results.when import Condition, When, WhenPlan, plan_condition, plan_when
 
-CLASSIFY = OutputPlan("classify", ("y",), 2, labels=("ok", "bad"))
-ANOMALY = OutputPlan("anomaly", ("y",), above=1)
-REGRESS = OutputPlan("regress", ("y",), 2)
-RAW = OutputPlan("raw", ("y",))
+CLASSIFY = ClassifyPlan(("y",), 2, labels=("ok", "bad"))
+ANOMALY = AnomalyPlan(("y",), above=1)
+REGRESS = RegressPlan(("y",), 2)
+RAW = RawPlan(("y",))
 
 
 def planned(output: OutputPlan, **words: Any) -> WhenPlan:
     names = ("change", "of", "above", "below", "label", "min_interval", "max_interval")
-    return plan_when(result_fields(output), default_of(output), **{n: words.get(n) for n in names})
+    return plan_when(output.result_fields(), output.default_of(), **{n: words.get(n) for n in names})
 
 
 def result(body: dict[str, Any], key: int = 0, seq: int = 1) -> Result:
@@ -90,7 +94,7 @@ class TestConditions:
             planned(output, **words)
 
     def test_conditions_of_a_gate(self) -> None:
-        fields = result_fields(ANOMALY)
+        fields = ANOMALY.result_fields()
         assert plan_condition(fields, "score", of="anomaly", above=None, below=None, label=None).holds({"anomaly": True})
 
 

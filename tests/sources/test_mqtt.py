@@ -11,7 +11,8 @@ import numpy as np
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
-from edged.decode.plan import DecodePlan, plan_decode
+from edged.decode.plan import DecodePlan
+from edged.decode.planner import plan_decode
 from edged.mqtt.frames import Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts

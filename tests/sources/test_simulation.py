@@ -54,7 +54,7 @@ def test_a_bearing_is_struck_at_its_own_frequency_and_rings_the_resonance(fault:
     # The envelope of the ringing repeats with the impacts.
     loud = np.convolve(np.diff(x) ** 2, np.ones(20), "same")
     spectrum = np.abs(np.fft.rfft(loud - loud.mean()))
-    near = np.abs(hz[: len(spectrum)] - machine.impacts_per_turn * 25) < 5
+    near = np.abs(hz[: len(spectrum)] - machine.bearing.impacts_per_turn * 25) < 5
     assert spectrum[near].max() > 10 * np.median(spectrum[hz[: len(spectrum)] < 500])
 
 

@@ -45,10 +45,12 @@ def until(condition: Callable[[], T], limit_s: float = DEADLINE_S, what: str = "
     return value
 
 
-def edged(*arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def edged(
+    *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, module: str = "edged.cli"
+) -> subprocess.Popen[bytes]:
     """A command of edged, its output caught; `python -P`-like: only what is installed is imported."""
     return subprocess.Popen(
-        [sys.executable, "-m", "edged.cli", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=cwd or ROOT,
         env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
@@ -107,11 +109,13 @@ class Daemon:
         environ: Mapping[str, str] | None = None,
         stderr: int | None = None,
         within: Sequence[str] = (),
+        module: str = "edged.cli",
     ) -> None:
         """`stderr`: a file descriptor for the log, instead of a file beside the configuration. `within`: a command that runs
-        the one given to it, in its own process."""
+        the one given to it, in its own process. `module`: what is run in the place of edged."""
         self._stderr = stderr
         self._within = tuple(within)
+        self._module = module
         self.more: tuple[str, ...] = ()
         """Further arguments of `edged run`."""
         self.config = folder / name
@@ -148,7 +152,7 @@ class Daemon:
             environ["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._within, sys.executable, "-m", "edged.cli", "run", "-c", str(self.config), *self.more],
+                [*self._within, sys.executable, "-m", self._module, "run", "-c", str(self.config), *self.more],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

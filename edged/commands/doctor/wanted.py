@@ -10,10 +10,11 @@ from pathlib import Path
 from edged.commands.doctor.facts import Configuration
 from edged.commands.doctor.look import STATE
 from edged.config.load import read, report
-from edged.config.schema import Broker, Config, MqttSource, SerialSource, UsbPort
+from edged.config.schema import Broker, Config, MqttSource, UsbPort
 from edged.daemon.preflight import state_dir
 from edged.errors import ConfigError
 from edged.mqtt.settings import LinkSettings
+from edged.sources.kinds import kind_of
 from edged.topics import parse_filter
 
 CREDENTIALS = Path("/run/credentials/edged.service")
@@ -69,7 +70,7 @@ def _of(config: Config, about: Configuration, environ: Mapping[str, str]) -> Wan
         folders["spool"] = config.spool.path
     return Wanted(
         about,
-        {name: s.port for name, s in config.source.items() if isinstance(s, SerialSource)},
+        {name: port(s) for name, s in config.source.items() if (port := kind_of(s).port) is not None},
         tuple(_link(name, broker) for name, broker in config.broker.items()),
         folders,
         _rates(config),

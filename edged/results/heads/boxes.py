@@ -1,6 +1,6 @@
 """Boxes from the numbers of YOLO-like models, with and without non-maximum suppression in the graph.
 
-A head is how a row of the output is laid out; boxes in it are in pixels of what the model saw:
+A layout is how a row of the output is laid out; boxes in it are in pixels of what the model saw:
 
     yolov8    [4 + classes, boxes]    centre, width and height, a score for each class (YOLOv8 to v12)
     yolov5    [boxes, 5 + classes]    the same, with whether there is anything at all before the classes (YOLOv5 to v7)
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edged.decode.resize import Size, View, place
 
-V8, V5, NMS = HEADS = ("yolov8", "yolov5", "nms")
+V8, V5, NMS = BOX_LAYOUTS = ("yolov8", "yolov5", "nms")
 MAX_CANDIDATES = 3000
 """Boxes that are compared with each other, the best: a model that finds something everywhere must not hold the loop."""
 STRIDES = (8, 16, 32, 64)
@@ -38,9 +38,9 @@ class Found(NamedTuple):
         return Found(self.boxes[rows], self.scores[rows], self.classes[rows])
 
 
-def fitting_heads(shape: tuple[int | None, ...], classes: int | None, picture: Size) -> list[str]:
-    """The heads that an output of this shape (without the batch axis, None: open) may have. `classes`: how many labels there are,
-    if that is known; `picture`: the size of what the model sees."""
+def fitting_layouts(shape: tuple[int | None, ...], classes: int | None, picture: Size) -> list[str]:
+    """The layouts that an output of this shape (without the batch axis, None: open) may have. `classes`: how many labels there
+    are, if that is known; `picture`: the size of what the model sees."""
     if len(shape) != 2:
         return []
     a, b = shape
@@ -55,10 +55,10 @@ def fitting_heads(shape: tuple[int | None, ...], classes: int | None, picture: S
     return found
 
 
-def classes_of(head: str, shape: tuple[int | None, ...]) -> int | None:
-    """How many classes an output of this head has; None where it does not say."""
+def classes_of(layout: str, shape: tuple[int | None, ...]) -> int | None:
+    """How many classes an output of this layout has; None where it does not say."""
     a, b = shape
-    return {V8: None if a is None else a - 4, V5: None if b is None else b - 5, NMS: None}[head]
+    return {V8: None if a is None else a - 4, V5: None if b is None else b - 5, NMS: None}[layout]
 
 
 def _boxes_of_grids(picture: Size) -> set[int]:
@@ -66,12 +66,12 @@ def _boxes_of_grids(picture: Size) -> set[int]:
     return {sum(cells[:3]), sum(cells)}
 
 
-def candidates(head: str, row: Array, above: float) -> Found:
+def candidates(layout: str, row: Array, above: float) -> Found:
     """The boxes of one row whose best class scores more than `above`."""
-    if head == NMS:
+    if layout == NMS:
         kept = row[row[:, 4] > above]
         return Found(kept[:, :4], kept[:, 4], kept[:, 5].astype(np.intp))
-    if head == V8:
+    if layout == V8:
         kept = row[:, row[4:].max(axis=0) > above].T
         scores, classes = kept[:, 4:].max(axis=1), kept[:, 4:].argmax(axis=1)
     else:

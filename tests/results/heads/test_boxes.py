@@ -19,7 +19,7 @@ from edged.results.heads.boxes import (
     candidates,
     classes_of,
     clipped,
-    fitting_heads,
+    fitting_layouts,
     in_picture,
     only_of,
 )
@@ -129,7 +129,7 @@ def test_what_finds_something_everywhere_is_bounded() -> None:
     ],
 )
 def test_which_head_a_shape_may_be_of(shape: tuple[int | None, ...], classes: int | None, expected: list[str]) -> None:
-    found = fitting_heads(shape, classes, (640, 640))
+    found = fitting_layouts(shape, classes, (640, 640))
     assert found == expected
     assert all(classes is None or classes_of(head, shape) in (None, classes) for head in found)
 

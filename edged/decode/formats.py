@@ -1,0 +1,150 @@
+"""The table of formats: how a payload or a frame is written.
+
+A row says which keys of `decode` and of its fields have an effect, what follows where one is not given, and who decodes it. A
+new format is one file with its decoder, and a row here. The configuration reads the rows, and so do the planner and the decoders
+of payloads and streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from edged.decode import csv, json, struct
+from edged.decode.image import Pictures
+from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.refusals import Refusals
+from edged.decode.values import Table
+from edged.errors import Problem
+
+if TYPE_CHECKING:
+    from edged.config import schema
+
+MIB = 1 << 20
+Misfits = Callable[["schema.Decode", Sequence[FieldPlan]], Iterable[Problem]]
+
+
+class Numbers(Protocol):
+    """Decodes payloads to a table of raw numbers, each payload by itself."""
+
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table: ...
+
+
+class Lines(Protocol):
+    """Decodes the lines of a stream, those of one read as one blob."""
+
+    def decode_lines(self, blob: bytes, refusals: Refusals) -> Table: ...
+
+    def reset(self) -> None:
+        """The stream begins again."""
+
+
+def _none(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterable[Problem]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One row.
+
+    `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
+    format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
+    `max_bytes`: of a source that does not say its own, where that is not the source's.
+
+    Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
+    msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
+    `sample_bytes` guesses the size of one sample.
+    """
+
+    keys: tuple[str, ...]
+    numbers: Callable[[DecodePlan], Numbers] | None = None
+    lines: Callable[[DecodePlan], Lines] | None = None
+    pictures: Callable[[DecodePlan], Pictures] | None = None
+    field_keys: tuple[str, ...] = ()
+    default_field: str = ""
+    default_dtype: str = ""
+    needs_dtype: bool = False
+    max_bytes: int | None = None
+    is_binary: bool = False
+    is_records: bool = False
+    tree: Any = None
+    misfits: Misfits = _none
+    sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
+
+    @property
+    def is_of_pictures(self) -> bool:
+        return self.pictures is not None
+
+    @property
+    def is_by_path(self) -> bool:
+        """Whether a payload names its values, so that fields need not all be declared and none is skipped."""
+        return self.tree is not None
+
+
+_OF_NUMBERS = ("time", "scale", "offset", "unit", "valid", "shape")
+
+FORMATS: dict[str, Format] = {
+    "csv": Format(
+        keys=(*_OF_NUMBERS, "header", "separator"),
+        numbers=csv.Csv,
+        lines=csv.Csv,
+        field_keys=("values",),
+        misfits=csv.misfits,
+        sample_bytes=csv.line_bytes,
+    ),
+    "json": Format(
+        keys=_OF_NUMBERS,
+        numbers=json.Tree,
+        field_keys=("path", "values"),
+        tree=msgspec.json.Decoder,
+        sample_bytes=json.message_bytes,
+    ),
+    "msgpack": Format(
+        keys=_OF_NUMBERS,
+        numbers=json.Tree,
+        field_keys=("path", "values"),
+        is_binary=True,
+        tree=msgspec.msgpack.Decoder,
+    ),
+    "struct": Format(
+        keys=(*_OF_NUMBERS, "endian", "dtype"),
+        numbers=struct.Records,
+        field_keys=("dtype",),
+        needs_dtype=True,
+        is_binary=True,
+        is_records=True,
+        misfits=struct.misfits,
+        sample_bytes=struct.record_bytes,
+    ),
+    "raw": Format(
+        keys=(*_OF_NUMBERS, "endian", "dtype"),
+        numbers=struct.Records,
+        field_keys=("dtype",),
+        default_field="value",
+        default_dtype="float32",
+        is_binary=True,
+        is_records=True,
+        misfits=struct.raw_misfits,
+    ),
+    "image": Format(
+        keys=("max_pixels", "color"),
+        pictures=Pictures,
+        default_field="image",
+        max_bytes=4 * MIB,
+        is_binary=True,
+    ),
+}
+"""In the order of the reference page."""
+
+
+def with_key(key: str) -> tuple[str, ...]:
+    """The formats for which a key of `decode` has an effect."""
+    return tuple(name for name, format in FORMATS.items() if key in format.keys)
+
+
+def with_field_key(key: str) -> tuple[str, ...]:
+    """The formats for which a key of a field has an effect."""
+    return tuple(name for name, format in FORMATS.items() if key in format.field_keys)

@@ -1,0 +1,88 @@
+"""raw: the outputs as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.config.words import listed
+from edged.records import Carried
+from edged.results.fields import ResultField
+from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
+from edged.results.heads.rows import all_finite
+
+
+@dataclass(frozen=True)
+class RawPlan(OutputPlan):
+    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays."""
+
+    type: ClassVar[str] = "raw"
+    dtypes: tuple[str, ...] = ()
+    keeps_arrays: bool = False
+
+    def make_head(self) -> Raw:
+        return Raw(self)
+
+    def result_fields(self) -> tuple[ResultField, ...]:
+        whole = ResultField("outputs", ("outputs",), "object")
+        each = zip(self.tensors, self.dtypes or (None,) * len(self.tensors), strict=True)
+        return (whole, *(ResultField(f"outputs.{name}", ("outputs", name), "tensor", None, dtype) for name, dtype in each))
+
+    def summary(self) -> str:
+        return f"raw: {listed(self.tensors)}"
+
+
+def plan_raw(asked: Asked) -> RawPlan:
+    names, dtypes = tuple(t.name for t in asked.tensors), tuple(t.dtype or "object" for t in asked.tensors)
+    return RawPlan(names, max_keys=asked.max_keys, dtypes=dtypes, keeps_arrays=asked.is_sent_raw)
+
+
+KIND = Kind("`outputs.TENSOR`", plan_raw, takes_several=True, needs_model=False)
+
+
+class Raw:
+    """`outputs`: every tensor as nested lists, what is not finite as null."""
+
+    def __init__(self, plan: RawPlan) -> None:
+        self._names = plan.tensors
+        self._keeps_arrays = plan.keeps_arrays
+
+    def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
+        columns = [self._rows(outputs[name]) for name in self._names]
+        if len(columns) == 1:
+            [name] = self._names
+            return [{"outputs": {name: row}} for row in columns[0]]
+        return [{"outputs": dict(zip(self._names, row, strict=True))} for row in zip(*columns, strict=True)]
+
+    def reset(self, key: int) -> None:
+        pass
+
+    def _rows(self, tensor: NDArray[Any]) -> Sequence[Any]:
+        if self._keeps_arrays:
+            return list(tensor.copy())  # the model's own array is written again by the next run
+        if tensor.dtype.kind == "f" and not all_finite(tensor):
+            bad = ~np.isfinite(tensor)
+            tensor = tensor.astype(object)
+            tensor[bad] = None
+        rows: list[Any] = tensor.tolist()
+        return rows
+
+
+def is_hollow(body: Body) -> bool:
+    """Whether a raw result holds values, and no number among them that is finite."""
+    outputs = body.get("outputs")
+    if not outputs:
+        return False
+    return not any(map(_says_something, outputs.values()))
+
+
+def _says_something(value: Any) -> bool:
+    if isinstance(value, list):
+        return not value or any(map(_says_something, value))
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind != "f" or not value.size or all_finite(value) or bool(np.isfinite(value).any())
+    return value is not None
