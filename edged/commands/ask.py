@@ -52,6 +52,7 @@ def _status_text(facts: dict[str, Any]) -> str:
         counted = {"source": "rows", "pipeline": "published"}.get(kind)
         said = [f"{part[counted]} {'results' if kind == 'pipeline' else counted}"] if counted else []
         said += [part["reason"]] if part.get("reason") else []
+        said += [f"{stage} {100 * s / facts['cpu_s']:.0f} %" for stage, s in part.get("spent_s", {}).items() if facts["cpu_s"]]
         lines.append(f"{kind:9} {name:{width}}  {part['state']:12} {'; '.join(said)}".rstrip())
     if "config_last_good" in facts:
         lines.append(f"runs the last good configuration, of {facts['config_last_good']}, until the file is right")

@@ -25,11 +25,12 @@ from edged.daemon.control import Control
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.preflight import state_dir
 from edged.daemon.prepare import Prepared, load, load_or_fall_back, prepare, prepare_draft, promote
-from edged.daemon.relief import bound_memory
+from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
 from edged.daemon.signals import Deadman, Early
 from edged.errors import EX_OK, ConfigError
-from edged.health.snapshot import Fallback, Health
+from edged.health.configured import Fallback
+from edged.health.schedule import Health
 from edged.model.runner import Loaded
 from edged.plan.report import load_text, plan_json, plan_text
 from edged.system import log
@@ -139,13 +140,14 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     connect(assembly)
     if kept is not None:
         checkpoint.restore(assembly, *kept, clock)
-    health = Health(assembly, clock, prepared.draft.digest, ended_in, fallback)
+    relief = Relief(assembly)
+    health = Health(assembly, relief, clock, prepared.draft.digest, ended_in, fallback)
     stages.on_slow = health.see_slow
     assembly.suspects.tell = health.say_poison
     bound_memory(prepared.plan)
     keeper = last_good.Keeper(clock, last_good.HELD_S)
     with closing(Notifier()) as notifier:
-        lifecycle = Lifecycle(assembly, health, notifier, clock, Deadman().put_off)
+        lifecycle = Lifecycle(assembly, health, relief, notifier, clock, Deadman().put_off)
         reloader = Reloader(
             prepared,
             lifecycle,

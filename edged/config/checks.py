@@ -20,6 +20,7 @@ from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
     Batch,
     Broker,
+    Checksum,
     Decode,
     DecodedSource,
     FieldSpec,
@@ -52,7 +53,7 @@ Wrong = Iterator["tuple[str, str] | tuple[str, str, str]"]
 INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape")
 """Keys of `decode` that stand for those of every field that does not say its own."""
 
-PARTLY_KNOWN = ("path", "dtype", "values")
+PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values")
 """Keys of a field that not every format has."""
 
 
@@ -91,11 +92,27 @@ def health_interval(table: Health, raw: Raw) -> Wrong:
 
 
 def frame(table: Frame, raw: Raw) -> Wrong:
-    if table.type == "fixed" and table.sync is not None and table.size is not None and table.size <= len(table.sync):
-        yield "size", f"expected more than the {len(table.sync)} sync bytes, found {table.size}; it is the whole frame"
+    around = len(table.sync or b"") + len(table.tail or b"")
+    if table.type == "fixed" and around and table.size is not None and table.size <= around:
+        which = "sync and tail" if table.tail else "sync"
+        yield "size", f"expected more than the {around} {which} bytes, found {table.size}; it is the whole frame"
     if table.type == "length" and table.offset is not None and table.offset < len(table.sync or b""):
         sync = len(table.sync or b"")
         yield "offset", f"expected the length field after the {sync} sync bytes: at least {sync}, found {table.offset}"
+
+
+def crc_parameters(table: Checksum, raw: Raw) -> Wrong:
+    for key in ("poly", "init", "xor"):
+        value = getattr(table, key)
+        if table.type == "crc8" and value is not None and value > 0xFF:
+            yield key, f"expected at most 0xFF for a CRC of 8 bits, found {value:#x}; without the polynomial's highest bit"
+
+
+def markers(table: Frame, raw: Raw) -> Wrong:
+    if table.type == "line" and table.sync is not None and not isinstance(table.sync, bytes):
+        yield "sync", "expected bytes without open bits at the start of a line"
+    if table.type == "line" and isinstance(table.sync, bytes) and table.end in table.sync:
+        yield "sync", "the line's end stands in it, so no line ever begins so"
 
 
 def length_field(table: Frame, raw: Raw) -> Wrong:
@@ -109,6 +126,9 @@ def health_nowhere(table: Health, raw: Raw) -> Wrong:
 
 
 def flow_control(table: SerialSource, raw: Raw) -> Wrong:
+    if table.flow == "xonxoff" and table.frame.type != "line":
+        text = f'"xonxoff" takes the bytes 0x11 and 0x13 out of the stream, and frames of type "{table.frame.type}" may hold them'
+        yield "flow", f'{text}; write "none", or "rtscts" where the wires are there'
     if table.flow == "rtscts" and "rts" in raw:
         yield "rts", 'has no effect with flow = "rtscts", which sets the line by itself', "key"
 
@@ -130,6 +150,24 @@ def byte_order(table: Decode, raw: Raw) -> Wrong:
     types = {spec.dtype or table.dtype or "float32" for spec in table.fields} or {table.dtype or "float32"}
     if "endian" in raw and types <= {"int8", "uint8", "bool"}:
         yield "endian", f"has no effect on {quoted(sorted(types))}: one byte has no order", "key"
+
+
+def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        dtype, order = spec.dtype or table.dtype or "", spec.endian or table.endian
+        if spec.endian is not None and dtype in ("int8", "uint8", "bool"):
+            yield f"{at}.endian", f'has no effect on "{dtype}": one byte has no order', "key"
+        if dtype in ("int24", "uint24") and order in ("cdab", "badc"):
+            key = f"{at}.endian" if spec.endian is not None else "endian"
+            yield key, f'expected "big" or "little" for {dtype}, found "{order}": three bytes have no words'
+        if spec.bits is None:
+            continue
+        if "int" not in dtype:
+            yield f"{at}.bits", f'"{dtype}" is no whole number; bits are taken of such as "uint16"', "key"
+        elif sum(spec.bits) > (width := int(dtype.lstrip("uint"))):
+            yield f"{at}.bits", f"expected bits below {width}, those of {dtype}, found {list(spec.bits)}"
 
 
 def skipped(table: Decode, raw: Raw) -> Wrong:
@@ -288,12 +326,18 @@ def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
 
 
 def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
-    frames, checksum = table.frame.type, table.checksum.type
-    if checksum == "nmea" and frames != "line":
-        yield "checksum", f'"nmea" stands at the end of a line; frames of type "{frames}" have xor8, crc16-... or crc32'
-    elif checksum not in ("none", "nmea") and frames == "line":
-        cure = "; a line's checksum of two hex digits after * is nmea" if checksum == "xor8" else ""
-        yield "checksum", f'"{checksum}" is for frames of type "fixed" or "length"; lines have "nmea" or "none"{cure}'
+    frames, checksum = table.frame.type, table.checksum
+    if checksum.type in ("nmea", "teleinfo"):
+        if frames != "line":
+            yield (
+                "checksum",
+                f'"{checksum.type}" stands at the end of a line; frames of type "{frames}" have sums and CRCs of bytes',
+            )
+    elif checksum.type != "none" and frames == "line" and checksum.encoding is None:
+        cure = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
+        own = 'lines have "nmea", "teleinfo", or encoding = "hex"'
+        text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
+        yield "checksum", f"{text}{cure}"
     limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
     if table.frame.size is not None and table.frame.size > limit:
         yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
@@ -436,12 +480,18 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("version", "username", "password"), password_alone),
     ),
     Health: (Rule(("interval",), health_interval), Rule(("interval", "broker"), health_nowhere)),
-    Frame: (Rule(("type", "size", "sync", "offset"), frame), Rule(("type", "length", "endian"), length_field)),
+    Frame: (
+        Rule(("type", "size", "sync", "tail", "offset"), frame),
+        Rule(("type", "length", "endian"), length_field),
+        Rule(("type", "sync", "end"), markers),
+    ),
+    Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
     Decode: (
         Rule(("format", "fields", "dtype"), decode_fields),
         Rule(("fields", "time"), overridden),
         Rule(("fields", "time"), skipped),
         Rule(("format", "fields", "dtype", "endian"), byte_order),
+        Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
         Rule(("format", "fields"), picture),
     ),
     DecodedSource: (
@@ -453,7 +503,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     SerialSource: (
         Rule(("frame", "decode"), binary_frames),
         Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
-        Rule(("flow", "rts"), flow_control),
+        Rule(("flow", "rts", "frame"), flow_control),
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
     ProviderOptions: (Rule(("tensorrt", "cuda"), provider_options),),

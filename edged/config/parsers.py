@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import msgspec
 
 from edged.config.files import read_small
+from edged.config.markers import OpenMarker, marker, plain_bytes
 from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
 from edged.config.words import nearest, quoted, shown
 from edged.topics import parse_filter, parse_template
@@ -387,23 +388,9 @@ def value_range(raw: object, _: Surroundings) -> tuple[float, float]:
         raise ValueError(f"expected {wanted}, found {shown(raw)}")
     if len(raw) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) or math.isnan(x) for x in raw):
         raise ValueError(f"expected {wanted} (two numbers), found {raw}")
-    if raw[0] >= raw[1]:
+    if raw[0] > raw[1]:
         raise ValueError(f"expected {wanted}, the lower number first, found {raw}")
     return float(raw[0]), float(raw[1])
-
-
-def marker(raw: object, _: Surroundings) -> bytes:
-    wanted = "bytes such as [0xAA, 0x55]"
-    if not isinstance(raw, list) or not raw:
-        raise ValueError(f"expected {wanted}, found {shown(raw)}")
-    for one in raw:
-        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one <= 255:
-            raise ValueError(f"expected {wanted} (each from 0 to 255), found {shown(one)} in the list")
-    return bytes(raw)
-
-
-def line_end(raw: object, around: Surroundings) -> bytes:
-    return text(raw, around).encode()
 
 
 def dtype(raw: object, _: Surroundings) -> str:
@@ -414,6 +401,21 @@ def dtype(raw: object, _: Surroundings) -> str:
         meant = DTYPE_SLIPS.get(raw.lower()) or nearest(raw, DTYPES)
         cure = f'; did you mean "{meant}"?' if meant else ""
     raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
+
+
+def wire_type(raw: object, around: Surroundings) -> str:
+    """An element type on the wire, which may be one that numpy does not have."""
+    return raw if raw in ("int24", "uint24") and isinstance(raw, str) else dtype(raw, around)
+
+
+def bit_field(raw: object, _: Surroundings) -> tuple[int, int]:
+    """The lowest bit, and how many."""
+    wanted = "the lowest bit and how many, such as [4, 1]"
+    if not isinstance(raw, list) or len(raw) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in raw):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    if raw[0] < 0 or raw[1] < 1 or sum(raw) > 64:
+        raise ValueError(f"expected {wanted}, within 64 bits, found {raw}")
+    return raw[0], raw[1]
 
 
 def span(raw: object, _: Surroundings) -> Span:
@@ -609,9 +611,11 @@ Packet = Annotated[int, Value("size", packet)]
 Rate = Annotated[float, Value("rate", rate)]
 Range = Annotated[tuple[float, float], Value("range", value_range)]
 StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]
-Marker = Annotated[bytes, Value("bytes", marker)]
-LineEnd = Annotated[bytes, Value("text", line_end)]
+Marker = Annotated[bytes | OpenMarker, Value("bytes", marker)]
+PlainBytes = Annotated[bytes, Value("bytes", plain_bytes)]
 DType = Annotated[str, Value("type", dtype)]
+WireType = Annotated[str, Value("type, `int24` `uint24`", wire_type)]
+Bits = Annotated[tuple[int, int], Value("[low, count]", bit_field)]
 Samples = Annotated[Span, Value("samples or duration", span)]
 DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 FilePath = Annotated[Path, Value("path", path)]

@@ -27,7 +27,7 @@ Made from the schema by `python -m edged.config.reference`; do not edit.
 - `T+`, one or several: a single value stands for a list of one. An empty list means none.
 - *short form*: a text stands for a table that has only this key. `frame = "line"` is `frame = { type = "line" }`.
 - duration: `"250ms"` (`ns us ms s min h d`). size: `"8MiB"` (`B KiB MiB GiB`). rate: a number is per second, or `"6/min"`,
-  `"4/h"`. range: `[low, high]`. bytes: `[0xAA, 0x55]`. type: numpy's names (`int16`, `float32`, `bool`).
+  `"4/h"`. range: `[low, high]`. bytes: `[0xAA, 0x55]`, or a text (its UTF-8). type: numpy's names (`int16`, `float32`, `bool`).
 - field path: `pressure.in`, `rows.0.v`, `"a.b".c`. A field of a stream: its name where that is unique among the pipeline's
   sources, else `stream.field`.
 - topic: in a subscription `+` and `#` are MQTT's; `{name}` matches one level and captures it, `{name...}` (last) the rest.

@@ -15,13 +15,13 @@ import msgspec
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers import (
     BaseTopic,
+    Bits,
     BrokerUrl,
     Constant,
     Count,
     Custom,
     DeadBand,
     Delay,
-    DType,
     Duration,
     Expiry,
     Factor,
@@ -33,7 +33,6 @@ from edged.config.parsers import (
     Function,
     Index,
     Keepalive,
-    LineEnd,
     Marker,
     Name,
     Number,
@@ -42,6 +41,7 @@ from edged.config.parsers import (
     Packet,
     Period,
     PictureSize,
+    PlainBytes,
     Providers,
     Range,
     Rate,
@@ -57,6 +57,7 @@ from edged.config.parsers import (
     StopBits,
     Text,
     Topic,
+    WireType,
     integer,
 )
 from edged.config.units import KIB, H, S
@@ -274,17 +275,28 @@ class UsbPort(Table, frozen=True, kw_only=True):
     serial: Annotated[Text | None, Key("serial number", default="any")] = None
 
 
+SIZED = ("fixed", "length")
+
+
 class Frame(Table, frozen=True, kw_only=True):
     """How bytes become frames."""
 
     FIRST = TYPE = "type"
-    type: Annotated[Literal["line", "fixed", "length"], Key("lines, frames of one size, or a length field")] = "line"
-    end: Annotated[LineEnd, Key("terminator; a CR before it is dropped", only=("line",))] = b"\n"
+    type: Annotated[
+        Literal["line", "fixed", "length"],
+        Key("lines, frames of one size, or a length field"),
+    ] = "line"
+    end: Annotated[PlainBytes, Key("terminator; a CR before it is dropped", only=("line",))] = b"\n"
     size: Annotated[Count | None, Key("bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
     sync: Annotated[
         Marker | None,
-        Key("start marker; searched for again inside a bad frame", only=("fixed", "length")),
+        Key(
+            "start marker; searched for again inside a bad frame. In it and in `tail` a byte may be eight characters `0`, `1` "
+            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not',
+            only=("line", *SIZED),
+        ),
     ] = None
+    tail: Annotated[Marker | None, Key("end marker, after the checksum", only=SIZED)] = None
     length: Annotated[
         Literal["uint8", "uint16", "uint32"] | None,
         Key("the length field", only=("length",), required=("length",)),
@@ -297,25 +309,70 @@ class Frame(Table, frozen=True, kw_only=True):
             only=("length",),
         ),
     ] = "payload"
+    extra: Annotated[
+        Annotated[int, integer(-65535, 65535)],
+        Key("bytes that it does not count though `counts` says so (negative: that it counts too much)", only=("length",)),
+    ] = 0
     endian: Annotated[Literal["little", "big"], Key("byte order of the length field", only=("length",))] = "little"
 
 
-BINARY_CHECKSUMS = ("xor8", "crc16-modbus", "crc16-ccitt-false", "crc16-xmodem", "crc16-kermit", "crc32")
+ONE_BYTE = ("sum8", "neg8", "xor8")
+MANY_BYTES = (
+    *("sum15", "sum16", "crc16", "crc16-arc", "crc16-ccitt-false", "crc16-kermit", "crc16-mcrf4xx", "crc16-modbus"),
+    *("crc16-x25", "crc16-xmodem", "crc32"),
+)
+BINARY_CHECKSUMS = (*ONE_BYTE, "fletcher8", "crc8", *MANY_BYTES)
 
 
 class Checksum(Table, frozen=True, kw_only=True):
-    """The last bytes of a frame (`*hh` at the end of a line for nmea)."""
+    """The last bytes of a frame (of a line: `*hh` for nmea, the check character for teleinfo, or hex digits)."""
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["none", "nmea", "xor8", "crc16-modbus", "crc16-ccitt-false", "crc16-xmodem", "crc16-kermit", "crc32"],
-        Key("which checksum a frame carries"),
+        Literal[
+            "none",
+            "nmea",
+            "teleinfo",
+            "sum8",
+            "neg8",
+            "xor8",
+            "sum15",
+            "sum16",
+            "fletcher8",
+            "crc8",
+            "crc16",
+            "crc16-arc",
+            "crc16-ccitt-false",
+            "crc16-kermit",
+            "crc16-mcrf4xx",
+            "crc16-modbus",
+            "crc16-x25",
+            "crc16-xmodem",
+            "crc32",
+        ],
+        Key("which checksum a frame carries. neg8: what makes the sum 0; CRCs by their names in the catalogue"),
     ] = "none"
     start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
     endian: Annotated[
         Literal["little", "big"] | None,
-        Key("its byte order", default="the standard's", only=BINARY_CHECKSUMS[1:]),  # one byte, xor8, has none
+        Key("its byte order", default="sums and hex digits: big; CRCs: the standard's", only=MANY_BYTES),
     ] = None
+    encoding: Annotated[
+        Literal["hex"] | None,
+        Key("written in hex digits, as it must be at the end of a line", default="bytes", only=BINARY_CHECKSUMS),
+    ] = None
+    poly: Annotated[
+        Annotated[int, integer(1, 0xFFFF)] | None,
+        Key(
+            "the polynomial without its highest bit, such as 0x1021",
+            default="crc8: 0x07",
+            only=("crc8", "crc16"),
+            required=("crc16",),
+        ),
+    ] = None
+    init: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("what it starts with", only=("crc8", "crc16"))] = 0
+    xor: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("exclusive-ored to the result", only=("crc8", "crc16"))] = 0
+    reflect: Annotated[Flag, Key("lowest bit first", only=("crc8", "crc16"))] = False
 
 
 class FieldSpec(Table, frozen=True, kw_only=True):
@@ -327,7 +384,11 @@ class FieldSpec(Table, frozen=True, kw_only=True):
         Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
     ]
     path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
-    dtype: Annotated[DType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
+    dtype: Annotated[WireType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
+    endian: Annotated[
+        Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
+    ] = None
+    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct", default="all")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
     unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
@@ -381,7 +442,11 @@ class Decode(Table, frozen=True, kw_only=True):
         False
     )
     separator: Annotated[Text, Key("between two columns", only=formats.with_key("separator"))] = ","
-    endian: Annotated[Literal["little", "big"], Key("byte order", only=formats.with_key("endian"))] = "little"
+    endian: Annotated[
+        Literal["little", "big", "cdab", "badc"],
+        Key("byte order, as meters name it: big is abcd, little dcba; cdab: words swapped", only=formats.with_key("endian")),
+    ] = "little"
+    rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=formats.with_key("rest"))] = "refuse"
     max_pixels: Annotated[
         Count,
         Key(
@@ -398,7 +463,7 @@ class Decode(Table, frozen=True, kw_only=True):
             only=formats.with_key("color"),
         ),
     ] = None
-    dtype: Annotated[DType | None, Key("of every field that does not say its own", only=formats.with_key("dtype"))] = None
+    dtype: Annotated[WireType | None, Key("of every field that does not say its own", only=formats.with_key("dtype"))] = None
     scale: Annotated[Factor | None, Key("of every field that does not say its own", only=formats.with_key("scale"))] = None
     offset: Annotated[Number | None, Key("of every field that does not say its own", only=formats.with_key("offset"))] = None
     unit: Annotated[Text | None, Key("of every field that does not say its own", only=formats.with_key("unit"))] = None

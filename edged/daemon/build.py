@@ -162,7 +162,7 @@ def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
     """What runs before anything does."""
     empty = replace(plan, links={}, sources={}, models={}, pipelines={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
-    suspects = Suspects(stages, [n for n, link in plan.links.items() if any(s.qos for s in link.subscriptions)])
+    suspects = Suspects(stages, [n for n, link in plan.links.items() if link.subscriptions])
     return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, Tail(), None)
 
 

@@ -26,11 +26,12 @@ import structlog
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.daemon.connect import connect, release
+from edged.daemon.relief import Relief
 from edged.daemon.signals import only_once
 from edged.daemon.supervisor import Source, supervise
 from edged.daemon.watchdog import Progress
 from edged.errors import EX_OK, EX_SOFTWARE
-from edged.health.snapshot import Health
+from edged.health.schedule import Health
 from edged.health.status import LONGEST_RUNS
 from edged.mqtt.link import Link
 from edged.pipeline.fan_out import fan_out
@@ -61,6 +62,7 @@ class Lifecycle:
         self,
         assembly: Assembly,
         health: Health,
+        relief: Relief,
         notifier: Notifier,
         clock: Clock,
         put_off: Callable[[float], object] = lambda limit_s: None,
@@ -70,6 +72,7 @@ class Lifecycle:
         self._put_off = put_off
         self.on_hangup: Callable[[], object] = lambda: None
         self._health = health
+        self._relief = relief
         self._notifier = notifier
         self._clock = clock
         self._progress = Progress(assembly)
@@ -150,6 +153,7 @@ class Lifecycle:
             connect(assembly, before)
             self.assembly = assembly
             self._progress = Progress(assembly)
+            self._relief.adopt(assembly)
             self._start()
             for name in [name for name in self._links if name not in assembly.links]:
                 self._leave(before.links[name], self._links.pop(name))
@@ -193,7 +197,7 @@ class Lifecycle:
     async def _drain(self, deadline: float) -> None:
         """Runs out what was read: parked blocks, slots and the batch in progress."""
         loop = asyncio.get_running_loop()
-        self._health.memory.end()
+        self._relief.end()
         for model in self.assembly.models.values():
             model.hurry()
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
@@ -229,7 +233,7 @@ class Lifecycle:
             due = loop.time() + period_s
             await asyncio.sleep(period_s)
             now = loop.time()
-            self._health.see_lag(int(max(0.0, now - due) * 1e9))
+            self._health.loop.see_lag(int(max(0.0, now - due) * 1e9))
             if now < next_look:
                 continue
             next_look = now + TICK_S - FINE_TICK_S / 2

@@ -49,12 +49,11 @@ def bound_memory(plan: Plan | None) -> None:
 
 
 class Relief:
-    """`look` once a second. `event` publishes a change; `resident` reads this process's resident memory in bytes."""
+    """`look` once a second. `resident` reads this process's resident memory in bytes."""
 
     def __init__(
         self,
         assembly: Assembly,
-        event: Callable[..., None],
         resident: Callable[[], int] = resident_bytes,
         trim: Callable[[], None] = trim,
     ) -> None:
@@ -62,7 +61,6 @@ class Relief:
         self.highest = 0
         self.trims = 0
         self._assembly = assembly
-        self._event = event
         self._last = 0
         self._resident = resident
         self._trim = trim
@@ -84,8 +82,8 @@ class Relief:
         """The pipelines that are shed now, the least important first."""
         return [pipeline.name for pipeline in self._candidates if pipeline.is_shed]
 
-    def look(self, now_s: float) -> None:
-        """Reads memory and does what is to be done. `now_s` is monotonic."""
+    def look(self, now_s: float) -> dict[str, Any] | None:
+        """Reads memory and does what is to be done; returns what is news of it. `now_s` is monotonic."""
         resident = self.read()
         orders = self._governor.read(resident, now_s)
         if orders.drop_caches:
@@ -95,7 +93,7 @@ class Relief:
         for i, pipeline in enumerate(self._candidates):
             if pipeline.is_shed != (i < orders.shed):
                 pipeline.shed(i < orders.shed)
-        self._say(resident)
+        return self._news(resident)
 
     def read(self) -> int:
         """Resident memory in bytes, now; as last known when no descriptor is free to look it up."""
@@ -118,14 +116,14 @@ class Relief:
         with contextlib.suppress(RuntimeError):  # no thread can be had: it is tried again later
             self._thread.start()
 
-    def _say(self, resident: int) -> None:
+    def _news(self, resident: int) -> dict[str, Any] | None:
         now = (self._governor.level, self._governor.shed)
         if now == self._said:
-            return
+            return None
         self._said = now
         facts = {"resident_mib": resident // MIB, "budget_mib": self._governor.budget // MIB}
         (log.info if now == ("ok", 0) else log.warning)("memory", state=now[0], **facts, shed=" ".join(self.shed))
-        self._event("memory", level=now[0], **facts, shed=self.shed)
+        return {"level": now[0], **facts, "shed": self.shed}
 
     def facts(self) -> dict[str, Any]:
         """For health: the level, and what is being done about it."""

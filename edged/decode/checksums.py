@@ -1,159 +1,371 @@
-"""Checksums at the end of frames, one at a time or many frames of one length at once.
+"""What proves a frame: sums, exclusive-ors and CRCs, of one frame or of many at once.
 
-A CRC is linear: the CRC of a message is the exclusive-or of what each byte contributes at its place, and of what the start
-value contributes. With a table of contributions for each place, many frames are checked by two numpy calls.
+`KINDS` is the table: what each of them makes of the bytes it covers, how many bytes it takes and in which order. Frames of
+one length are the rows of a matrix, so that many cost a few numpy calls.
+
+A CRC is linear: the CRC of some bytes is the exclusive-or of what each byte contributes at its place, once the state from
+before is exclusive-ored into the first of them. With a table of contributions for each of 256 places, a frame of any length
+is a few chunks.
 """
 
 from __future__ import annotations
 
+import binascii
 import zlib
-from collections.abc import Sequence
-from functools import lru_cache, reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial, reduce
 from operator import xor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-BATCH_BYTES = 256
-"""Frames covered by more bytes are checked one by one: 256 places of 256 entries are 128 KiB of table."""
+if TYPE_CHECKING:
+    from edged.config import schema
+
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[Any]
+
+FEW = 16
+"""So few pieces of one length are faster one by one than by numpy's calls."""
+_CHUNK_BYTES = 256
+"""Places in the table of contributions of a CRC: 128 KiB of it."""
+_LONG_BYTES = 128
+"""From here on the table of contributions is faster than the loop, for a single frame too."""
 
 
 class Crc(NamedTuple):
-    """A CRC of 16 bits. `reflected`: least significant bit first, as modbus and kermit have it."""
+    """A CRC as the catalogue of CRCs says it. `reflect`: least significant bit first, as modbus and kermit have it."""
 
-    polynomial: int
-    start: int
-    reflected: bool
+    width: int
+    poly: int
+    init: int = 0
+    xor: int = 0
+    reflect: bool = False
+
+
+class Kind(NamedTuple):
+    """What `size` bytes, sent in the order `endian`, prove: of the covered bytes, and of each row of covered bytes."""
+
+    size: int
     endian: str
+    one: Callable[[bytes], int]
+    many: Callable[[Bytes], Numbers]
 
 
-CRC16 = {
-    "crc16-modbus": Crc(0x8005, 0xFFFF, True, "little"),
-    "crc16-ccitt-false": Crc(0x1021, 0xFFFF, False, "big"),
-    "crc16-xmodem": Crc(0x1021, 0x0000, False, "big"),
-    "crc16-kermit": Crc(0x1021, 0x0000, True, "little"),
-}
-SIZES = {"none": 0, "nmea": 0, "xor8": 1, **dict.fromkeys(CRC16, 2), "crc32": 4}
-"""Bytes that the binary checksums take at the end of a frame."""
+def _fletcher8(covered: bytes) -> int:
+    low = high = 0
+    for byte in covered:
+        low += byte
+        high += low
+    return (low & 0xFF) | (high & 0xFF) << 8
 
 
-def crc16(name: str, data: bytes) -> int:
-    """The CRC of `data`, as a number."""
-    crc, table = CRC16[name], _table(name)
-    value = crc.start
-    if crc.reflected:
-        for byte in data:
-            value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
-    else:
-        for byte in data:
-            value = table[(value >> 8) ^ byte] ^ ((value << 8) & 0xFFFF)
-    return value
+def _fletcher8_of_rows(rows: Bytes) -> Any:
+    places = np.arange(rows.shape[1], 0, -1, dtype=np.uint32)
+    return _sums(rows) & 0xFF | ((rows * places).sum(axis=1, dtype=np.uint32) & 0xFF) << 8
 
 
-class Checksum:
-    """The checksum of frames: `size` bytes at the end, over all bytes from `start` up to them."""
-
-    def __init__(self, name: str, start: int = 0, endian: str | None = None) -> None:
-        standard = CRC16[name].endian if name in CRC16 else "little"
-        self.name = name
-        self.size = SIZES[name]
-        self.start = start
-        self._endian: Any = endian or standard
-
-    def value(self, covered: bytes) -> int:
-        """The checksum that a frame with these bytes must carry."""
-        if self.name == "xor8":
-            return reduce(xor, covered, 0)
-        if self.name == "crc32":
-            return zlib.crc32(covered)
-        return crc16(self.name, covered)
-
-    def encode(self, frame: bytes) -> bytes:
-        """What to append to `frame`."""
-        return self.value(frame[self.start :]).to_bytes(self.size, self._endian)
-
-    def carried(self, frame: bytes) -> int:
-        """What `frame` says its checksum is."""
-        return int.from_bytes(frame[len(frame) - self.size :], self._endian)
-
-    def of(self, frame: bytes) -> int:
-        """What the checksum of `frame` should be."""
-        return self.value(frame[self.start : len(frame) - self.size])
-
-    def cure(self, frame: bytes, starts: Sequence[int]) -> str:
-        """With which settings `frame` would pass, said for a person; nothing when none is found, or chance would do."""
-        if self.size < 2:
-            return ""
-        for start in starts:
-            for endian in ("little", "big"):
-                other = Checksum(self.name, start, endian)
-                if other.of(frame) == other.carried(frame):
-                    swapped = f', endian = "{endian}"' if endian != self._endian else ""
-                    return f"; it passes with start = {start}{swapped}"
-        return ""
-
-    def first_bad(self, frames: list[bytes]) -> int:
-        """Index of the first frame that fails, or how many there are."""
-        if not self.size:
-            return len(frames)
-        if self.name in CRC16 and len(frames) >= 8:  # below that the loop is faster than numpy's calls
-            length = len(frames[0])
-            covered = length - self.size - self.start
-            if 0 < covered <= BATCH_BYTES and set(map(len, frames)) == {length}:
-                return self._first_bad_of_equal(frames, covered)
-        for index, frame in enumerate(frames):
-            if self.of(frame) != self.carried(frame):
-                return index
-        return len(frames)
-
-    def _first_bad_of_equal(self, frames: list[bytes], covered: int) -> int:
-        rows = np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), -1)
-        body, tail = rows[:, self.start : self.start + covered], np.ascontiguousarray(rows[:, -self.size :])
-        places, start = _contributions(self.name, covered)
-        wanted = np.bitwise_xor.reduce(places[np.arange(covered), body], axis=1) ^ start
-        carried = tail.view("<u2" if self._endian == "little" else ">u2")[:, 0]
-        wrong = np.flatnonzero(wanted != carried)
-        return int(wrong[0]) if len(wrong) else len(frames)
+def _sums(rows: Bytes) -> Any:
+    return np.ascontiguousarray(rows.T).sum(axis=0, dtype=np.uint32)  # thrice as fast as along short rows
 
 
-def nmea_body(line: bytes) -> bytes | None:
-    """What lies between the `$` (or `!`, or the line's start) and `*hh`, or None when hh is not its exclusive-or."""
-    body, star, digits = line.rpartition(b"*")
-    if not star or len(digits) != 2:
-        return None
-    if body[:1] in (b"$", b"!"):
-        body = body[1:]
-    return body if b"%02X" % reduce(xor, body, 0) == digits.upper() else None
+def _xors(rows: Bytes) -> Any:
+    return np.bitwise_xor.reduce(np.ascontiguousarray(rows.T), axis=0).astype(np.uint32)
+
+
+def _crc32s(rows: Bytes) -> Numbers:
+    size, blob = rows.shape[1], rows.tobytes()
+    return np.array([zlib.crc32(blob[i : i + size]) for i in range(0, len(blob), size)], np.uint32)
 
 
 @lru_cache(maxsize=8)
-def _table(name: str) -> tuple[int, ...]:
-    polynomial, _, reflected, _ = CRC16[name]
-    mirrored = int(f"{polynomial:016b}"[::-1], 2)
+def _crc_table(crc: Crc) -> tuple[int, ...]:
+    mask, top = (1 << crc.width) - 1, 1 << (crc.width - 1)
+    mirrored = int(f"{crc.poly:0{crc.width}b}"[::-1], 2)
     entries = []
     for byte in range(256):
-        value = byte if reflected else byte << 8
+        value = byte if crc.reflect else byte << (crc.width - 8)
         for _ in range(8):
-            if reflected:
+            if crc.reflect:
                 value = (value >> 1) ^ (mirrored if value & 1 else 0)
             else:
-                value = ((value << 1) & 0xFFFF) ^ (polynomial if value & 0x8000 else 0)
+                value = ((value << 1) & mask) ^ (crc.poly if value & top else 0)
         entries.append(value)
     return tuple(entries)
 
 
 @lru_cache(maxsize=8)
-def _contributions(name: str, length: int) -> tuple[NDArray[np.uint16], int]:
-    """`[length, 256]`: what a byte at each place adds to the CRC of `length` bytes; and what the start value adds."""
-    crc = CRC16[name]
-    table = np.array(_table(name), np.uint16)
-    places = np.empty((length, 256), np.uint16)
+def _contributions(crc: Crc) -> NDArray[np.uint16]:
+    """`[256, 256]`: what a byte at each place adds to the CRC, the last place last."""
+    table = np.array(_crc_table(crc), np.uint16)
+    places = np.empty((_CHUNK_BYTES, 256), np.uint16)
     places[-1] = table
-    for place in range(length - 2, -1, -1):  # one more zero byte behind it
+    for place in range(_CHUNK_BYTES - 2, -1, -1):  # one more zero byte behind it
         after = places[place + 1]
-        if crc.reflected:
+        if crc.width == 8:
+            places[place] = table[after]
+        elif crc.reflect:
             places[place] = table[after & 0xFF] ^ (after >> 8)
         else:
             places[place] = table[after >> 8] ^ (after << np.uint16(8))
-    return places, crc16(name, bytes(length))
+    return places
+
+
+def _crc(crc: Crc, covered: bytes) -> int:
+    if len(covered) > _LONG_BYTES:
+        return int(_crcs(crc, np.frombuffer(covered, np.uint8)[None])[0])
+    table, value, shift = _crc_table(crc), crc.init, crc.width - 8
+    if crc.reflect:
+        for byte in covered:
+            value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
+    else:
+        mask = (1 << crc.width) - 1
+        for byte in covered:
+            value = table[(value >> shift) ^ byte] ^ ((value << 8) & mask)
+    return value ^ crc.xor
+
+
+def _crcs(crc: Crc, rows: Bytes) -> Any:
+    size = crc.width // 8
+    state = np.full(len(rows), crc.init, np.uint16)
+    at, length = 0, rows.shape[1]
+    while at < length:
+        chunk = rows[:, at : at + _CHUNK_BYTES]
+        if length - at - chunk.shape[1] in range(1, size):  # what is left must hold the state
+            chunk = chunk[:, :-1]
+        if chunk.shape[1] < size:  # a single byte is covered
+            return np.array([_crc(crc, row.tobytes()) for row in rows], np.uint32)
+        chunk = chunk.copy()
+        for i in range(size):
+            shift = 8 * (i if crc.reflect else size - 1 - i)
+            chunk[:, i] ^= (state >> np.uint16(shift)).astype(np.uint8)
+        places = np.arange(_CHUNK_BYTES - chunk.shape[1], _CHUNK_BYTES, dtype=np.int32)[:, None] * 256
+        state = np.bitwise_xor.reduce(_contributions(crc).ravel().take(chunk.T + places), axis=0)
+        at += chunk.shape[1]
+    return state.astype(np.uint32) ^ np.uint32(crc.xor)
+
+
+def _kind_of_crc(crc: Crc) -> Kind:
+    """Sent as the catalogue's CRCs usually are: the end that is computed last comes first."""
+    return Kind(crc.width // 8, "little" if crc.reflect else "big", partial(_crc, crc), partial(_crcs, crc))
+
+
+KINDS: dict[str, Kind] = {
+    "sum8": Kind(1, "big", lambda b: sum(b) & 0xFF, lambda rows: _sums(rows) & 0xFF),
+    "neg8": Kind(1, "big", lambda b: -sum(b) & 0xFF, lambda rows: (256 - (_sums(rows) & 0xFF)) & 0xFF),
+    "sum15": Kind(2, "big", lambda b: sum(b) & 0x7FFF, lambda rows: _sums(rows) & 0x7FFF),
+    "sum16": Kind(2, "big", lambda b: sum(b) & 0xFFFF, lambda rows: _sums(rows) & 0xFFFF),
+    "xor8": Kind(1, "big", lambda b: reduce(xor, b, 0), _xors),
+    "fletcher8": Kind(2, "little", _fletcher8, _fletcher8_of_rows),
+    "crc16-arc": _kind_of_crc(Crc(16, 0x8005, reflect=True)),
+    "crc16-modbus": _kind_of_crc(Crc(16, 0x8005, 0xFFFF, reflect=True)),
+    "crc16-ccitt-false": _kind_of_crc(Crc(16, 0x1021, 0xFFFF)),
+    "crc16-xmodem": _kind_of_crc(Crc(16, 0x1021)),
+    "crc16-kermit": _kind_of_crc(Crc(16, 0x1021, reflect=True)),
+    "crc16-x25": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, 0xFFFF, reflect=True)),
+    "crc16-mcrf4xx": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, reflect=True)),
+    "crc32": Kind(4, "little", zlib.crc32, _crc32s),
+}
+WIDTHS = {"crc8": 8, "crc16": 16}
+"""CRCs that say their polynomial themselves."""
+
+
+def kind_of(settings: schema.Checksum) -> Kind:
+    """What a checksum that lies at the end of a frame is."""
+    if settings.type in WIDTHS:
+        width = WIDTHS[settings.type]
+        poly = 0x07 if settings.poly is None else settings.poly
+        return _kind_of_crc(Crc(width, poly, settings.init, settings.xor, settings.reflect))
+    return KINDS[settings.type]
+
+
+def size_of(settings: schema.Checksum) -> int:
+    """Bytes that it takes at the end of a frame; 0 where it is none, or part of a line of text."""
+    if settings.type in ("none", *LINES):
+        return 0
+    return kind_of(settings).size * (2 if settings.encoding == "hex" else 1)
+
+
+class Checksum:
+    """The checksum of frames: `size` bytes at the end, over all bytes from `start` up to them."""
+
+    def __init__(
+        self, name: str, start: int = 0, endian: str | None = None, is_hex: bool = False, kind: Kind | None = None
+    ) -> None:
+        """`kind` is that of a CRC with parameters of its own; else the one of this name."""
+        kind = KINDS[name] if kind is None else kind
+        self.name = name
+        self.start = start
+        self.size = kind.size * (2 if is_hex else 1)
+        self._kind = kind
+        self._endian: Any = endian or ("big" if is_hex else kind.endian)
+        self._is_hex = is_hex
+
+    @classmethod
+    def of(cls, settings: schema.Checksum | None) -> Checksum | None:
+        """None where frames carry none."""
+        if settings is None or settings.type in ("none", *LINES):
+            return None
+        return cls(settings.type, settings.start, settings.endian, settings.encoding == "hex", kind_of(settings))
+
+    def value(self, covered: bytes) -> int:
+        """The checksum that a frame with these bytes must carry."""
+        return self._kind.one(covered)
+
+    def encode(self, frame: bytes) -> bytes:
+        """What to append to `frame`."""
+        tail = self._kind.one(frame[self.start :]).to_bytes(self._kind.size, self._endian)
+        return tail.hex().upper().encode() if self._is_hex else tail
+
+    def carried(self, frame: bytes) -> int:
+        """What `frame` says its checksum is; -1 where it says none."""
+        tail = frame[len(frame) - self.size :]
+        if self._is_hex:
+            try:
+                tail = binascii.unhexlify(tail)
+            except ValueError:
+                return -1
+        return int.from_bytes(tail, self._endian)
+
+    def is_right(self, frame: bytes) -> bool:
+        if len(frame) < self.size:
+            return False
+        return self._kind.one(frame[self.start : len(frame) - self.size]) == self.carried(frame)
+
+    def first_bad(self, frames: Sequence[bytes]) -> int:
+        """Index of the first frame that fails, or how many there are."""
+        if len(frames) < FEW:
+            return next((i for i, frame in enumerate(frames) if not self.is_right(frame)), len(frames))
+        wrong = np.flatnonzero(~self.right(frames))
+        return int(wrong[0]) if len(wrong) else len(frames)
+
+    def right(self, frames: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Which of the frames are right."""
+        flags = np.empty(len(frames), np.bool_)
+        for which, length in _by_length(frames):
+            group = frames if which is None else [frames[i] for i in which]
+            if len(group) < FEW:
+                flags[slice(None) if which is None else which] = [self.is_right(frame) for frame in group]
+                continue
+            rows = np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)
+            flags[slice(None) if which is None else which] = self.right_rows(rows)
+        return flags
+
+    def right_rows(self, rows: Bytes) -> NDArray[np.bool_]:
+        """The same of frames of one length, one a row."""
+        covered = rows.shape[1] - self.size
+        if covered <= self.start or self._is_hex:
+            return np.array([self.is_right(row.tobytes()) for row in rows], np.bool_)
+        carried = np.zeros(len(rows), np.uint32)
+        for i in range(self.size):
+            shift = np.uint32(8 * (i if self._endian == "little" else self.size - 1 - i))
+            carried |= rows[:, covered + i].astype(np.uint32) << shift
+        return np.asarray(self._kind.many(rows[:, self.start : covered]) == carried)
+
+    def wrong(self, frame: bytes) -> str:
+        """What is wrong with `frame`, said for a person."""
+        if len(frame) < self.size:
+            return f"{self.name}: a frame of {len(frame)} bytes has no room for it"
+        digits, carried = 2 * self._kind.size, self.carried(frame)
+        wanted = self.value(frame[self.start : len(frame) - self.size])
+        said = f"0x{carried:0{digits}x}" if carried >= 0 else f"{frame[len(frame) - self.size :]!r}, no hex digits"
+        return f"{self.name} is 0x{wanted:0{digits}x}, the frame says {said}"
+
+    def cure(self, frame: bytes, starts: Sequence[int]) -> str:
+        """With which settings `frame` would pass, said for a person; nothing when none is found, or chance would do."""
+        if self._kind.size < 2:
+            return ""
+        for start in starts:
+            for endian in ("little", "big"):
+                if Checksum(self.name, start, endian, self._is_hex, self._kind).is_right(frame):
+                    swapped = f', endian = "{endian}"' if endian != self._endian else ""
+                    return f"; it passes with start = {start}{swapped}"
+        return ""
+
+
+def _by_length(pieces: Sequence[bytes]) -> Iterator[tuple[list[int] | None, int]]:
+    """Which pieces are of each length; None: all are of one."""
+    lengths = list(map(len, pieces))
+    if len(set(lengths)) <= 1:
+        if lengths:
+            yield None, lengths[0]
+        return
+    groups: dict[int, list[int]] = {}
+    for i, length in enumerate(lengths):
+        groups.setdefault(length, []).append(i)
+    for length, which in groups.items():
+        yield which, length
+
+
+def values_of(kind: Kind, pieces: Sequence[bytes]) -> list[int]:
+    """The checksum of each piece."""
+    found = [0] * len(pieces)
+    for which, length in _by_length(pieces):
+        group = pieces if which is None else [pieces[i] for i in which]
+        if len(group) < FEW or not length:
+            values = list(map(kind.one, group))
+        else:
+            values = kind.many(np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)).tolist()
+        if which is None:
+            return values
+        for i, value in zip(which, values, strict=True):
+            found[i] = value
+    return found
+
+
+def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
+    """What lies between the `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
+    exclusive-or."""
+    parts = [line.rpartition(b"*") for line in lines]
+    bodies = [body[1:] if body[:1] in (b"$", b"!") else body for body, _, _ in parts]
+    return [
+        body if star and len(digits) == 2 and b"%02X" % value == digits.upper() else None
+        for body, (_, star, digits), value in zip(bodies, parts, values_of(KINDS["xor8"], bodies), strict=True)
+    ]
+
+
+def teleinfo_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
+    """What stands before the check character of each line and its separator. The character is the low six bits of the sum, moved
+    into what can be printed. A blank before it is not part of the sum, a tab is (the two modes of the meter). What ends a frame
+    and begins the next one stands behind the last line of it."""
+    lines = [line.strip(b"\r\x02\x03\x04") for line in lines]
+    covered = [line[:-1] if line[-2:-1] == b"\t" else line[:-2] for line in lines]
+    return [
+        line[:-2] if line[-2:-1] in (b" ", b"\t") and (value & 0x3F) + 0x20 == line[-1] else None
+        for line, value in zip(lines, values_of(KINDS["sum8"], covered), strict=True)
+    ]
+
+
+class LineProof(NamedTuple):
+    """What a line of text must end with, said for a person, and what it leaves of each line, None where that is wrong. A line
+    of nothing but `silent` is none."""
+
+    wanted: str
+    bodies: Callable[[Sequence[bytes]], list[bytes | None]]
+    silent: bytes = b""
+
+
+LINES = {
+    "nmea": LineProof("* and two hex digits, the exclusive-or of what is before", nmea_bodies),
+    "teleinfo": LineProof(
+        "a blank or tab and the check character, (sum & 0x3f) + 0x20 of what is before", teleinfo_bodies, b"\x02\x03\x04"
+    ),
+}
+"""Checksums that only lines have."""
+
+
+def line_proof(settings: schema.Checksum | None) -> LineProof | None:
+    """How lines prove themselves: by a checksum of their own, or one written in hex digits at their end."""
+    if settings is None or settings.type == "none":
+        return None
+    if settings.type in LINES:
+        return LINES[settings.type]
+    checksum = Checksum.of(settings)
+    assert checksum is not None
+
+    def bodies(lines: Sequence[bytes]) -> list[bytes | None]:
+        is_right = checksum.right(lines).tolist()
+        return [line[: len(line) - checksum.size] if good else None for line, good in zip(lines, is_right, strict=True)]
+
+    return LineProof(f"{checksum.size} hex digits, {settings.type} of what is before", bodies)

@@ -110,9 +110,9 @@ FORMATS: dict[str, Format] = {
         tree=msgspec.msgpack.Decoder,
     ),
     "struct": Format(
-        keys=(*_OF_NUMBERS, "endian", "dtype"),
+        keys=(*_OF_NUMBERS, "endian", "dtype", "rest"),
         numbers=struct.Records,
-        field_keys=("dtype",),
+        field_keys=("dtype", "endian", "bits"),
         needs_dtype=True,
         is_binary=True,
         is_records=True,

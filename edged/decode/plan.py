@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edged.decode.resize import View
+from edged.decode.wire import Wire
 
 if TYPE_CHECKING:
     from edged.config import schema
@@ -31,6 +32,8 @@ class FieldPlan:
     shape: tuple[int, ...] = ()
     start: int = -1
     stop: int = -1
+    wire: Wire | None = None
+    """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
 
     @property
     def count(self) -> int:
@@ -58,6 +61,7 @@ class DecodePlan:
     header: bool = False
     separator: str = ","
     endian: str = "little"
+    rest: str = "refuse"
     max_bytes: int = 4096
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None

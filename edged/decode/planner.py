@@ -17,6 +17,7 @@ from edged.config.parsers import path_of_name
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.resize import View
+from edged.decode.wire import wire_of
 from edged.errors import Problem
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def plan_decode(
         header=decode.header,
         separator=decode.separator,
         endian=decode.endian,
+        rest=decode.rest,
         max_bytes=max_bytes,
         frame=frame,
         checksum=checksum,
@@ -108,12 +110,14 @@ def _plan_pictures(
 
 
 def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None) -> FieldPlan:
-    dtype = None
+    dtype, wire = None, None
     if spec.dtype is not None:
-        dtype = np.dtype(spec.dtype).newbyteorder("<" if decode.endian == "little" else ">")
+        order = spec.endian or decode.endian
+        wire = wire_of(spec.dtype, order, spec.bits)
+        dtype = np.dtype(f"V{wire.size}") if wire else np.dtype(spec.dtype).newbyteorder("<" if order == "little" else ">")
     columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
     path = spec.path or path_of_name(spec.name)
-    return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns)
+    return FieldPlan(spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns, wire)
 
 
 def _no_values(width: int) -> Iterator[Problem]:

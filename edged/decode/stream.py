@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from edged.decode.checksums import Checksum, nmea_body
+from edged.decode.checksums import Checksum, LineProof, line_proof
 from edged.decode.formats import FORMATS
 from edged.decode.formats import Lines as Decoder
-from edged.decode.frames import FrameScanner, LineFramer, Lines
+from edged.decode.frames import FrameScanner, LineFramer, Lines, Pattern
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
@@ -50,7 +50,9 @@ class _Lines(ABC):
         self._plan = plan
         self._end = b"\n" if plan.frame is None else plan.frame.end
         self._framer = LineFramer(self._end, plan.max_bytes)
-        self._has_checksum = plan.checksum is not None and plan.checksum.type == "nmea"
+        self._sync = Pattern(None if plan.frame is None else plan.frame.sync)
+        self._proof = line_proof(plan.checksum)
+        self._is_judged = self._proof is not None or self._sync.size > 0
 
     @property
     def pending(self) -> int:
@@ -62,6 +64,15 @@ class _Lines(ABC):
 
     def reset(self) -> None:
         self._framer.reset()
+
+    def _judged(self, lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
+        """What the lines with the start marker and the right checksum hold, which lines those are, and the others."""
+        kept, refusals = list(range(len(lines))), Refusals(is_one=True)
+        if self._sync.size:
+            lines, kept = _from_marker(lines, self._sync, refusals)
+        if self._proof is not None:
+            lines, kept = _proved(lines, kept, self._proof, refusals)
+        return list(lines), kept, refusals.records
 
     @abstractmethod
     def _decode(self, lines: Lines) -> Rows:
@@ -84,9 +95,9 @@ class _WholeReads(_Lines):
         blob = _normal(lines.blob, self._end)
         kept: list[int] | None = None
         rejects: list[Reject] = []
-        if self._has_checksum:
-            good, kept, rejects = _with_nmea(blob[:-1].split(b"\n"))
-            blob = b"".join(line + b"\n" for line in good)
+        if self._is_judged:
+            good, kept, rejects = self._judged(blob[:-1].split(b"\n"))
+            blob = b"".join([line + b"\n" for line in good])
         refusals = Refusals(is_one=True)
         rows = self._screen.rows(self._decoder.decode_lines(blob, refusals), refusals)
         found = refusals.records
@@ -112,8 +123,8 @@ class _TextLines(_Lines):
         payloads = [piece.removesuffix(b"\r") for piece in pieces]
         kept: list[int] = list(range(len(pieces)))
         rejects: list[Reject] = []
-        if self._has_checksum:
-            payloads, kept, rejects = _with_nmea(payloads)
+        if self._is_judged:
+            payloads, kept, rejects = self._judged(payloads)
         rows = self._decoder.decode(payloads)
         found = [reject._replace(payload=kept[reject.payload], data=b"") for reject in rows.rejects]
         rows.rejects = excerpts([*rejects, *found], pieces, _starts(lines, pieces, self._end) if rejects or found else None)
@@ -126,9 +137,7 @@ class _BinaryFrames:
     def __init__(self, plan: DecodePlan) -> None:
         assert plan.frame is not None
         self._plan = plan
-        settings = plan.checksum
-        checksum = Checksum("none") if settings is None else Checksum(settings.type, settings.start or 0, settings.endian)
-        self._scanner = FrameScanner(plan.frame, checksum, plan.max_bytes)
+        self._scanner = FrameScanner(plan.frame, Checksum.of(plan.checksum), plan.max_bytes)
         self._decoder = make_payload_decoder(plan, is_one=True)
 
     @property
@@ -137,8 +146,9 @@ class _BinaryFrames:
 
     def feed(self, data: bytes) -> Rows | None:
         frames, rejects = self._scanner.feed(data)
-        rows = self._decoder.decode([frame.payload for frame in frames])
-        rows.rejects = [reject._replace(offset=frames[reject.payload].start) for reject in rows.rejects]
+        rows = self._decoder.decode(frames.payloads)
+        if rows.rejects:
+            rows.rejects = [reject._replace(offset=frames.starts[reject.payload]) for reject in rows.rejects]
         return _merged([_detached(rows)], rejects, self._plan)
 
     def reset(self) -> None:
@@ -163,17 +173,35 @@ def _normal(blob: bytes, end: bytes) -> bytes:
     return blob.replace(b"\r\n", b"\n") if b"\r" in blob else blob
 
 
-def _with_nmea(lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
-    """The bodies of the lines whose checksum is right, which lines those are, and the others."""
-    bodies, kept, refusals = [], [], Refusals(is_one=True)
+def _from_marker(lines: Sequence[bytes], sync: Pattern, refusals: Refusals) -> tuple[list[bytes], list[int]]:
+    """The lines from their start marker on, and which lines those are. What stands before the last marker of a line that does not
+    begin with one is the rest of another line, and is refused, as is a line without one."""
+    found, kept = [], []
     for index, line in enumerate(lines):
-        body = nmea_body(line)
-        if body is None:
-            refusals.add(Reject("checksum", "expected * and two hex digits, the exclusive-or of what is before", payload=index))
-        else:
+        at = 0
+        if not sync.match(line):
+            at = sync.find_last(line)
+            if at:
+                detail = f"a line without the start marker {sync.text}"
+                refusals.add(
+                    Reject("no_frame", detail if at < 0 else f"bytes before the start marker {sync.text}", payload=index)
+                )
+        if at >= 0:
+            found.append(line[at + sync.size - sync.kept :])
+            kept.append(index)
+    return found, kept
+
+
+def _proved(lines: Sequence[bytes], which: Sequence[int], proof: LineProof, refusals: Refusals) -> tuple[list[bytes], list[int]]:
+    """What the lines whose checksum is right hold, and which of them those are."""
+    bodies, kept = [], []
+    for line, index, body in zip(lines, which, proof.bodies(lines), strict=True):
+        if body is not None:
             bodies.append(body)
             kept.append(index)
-    return bodies, kept, refusals.records
+        elif not proof.silent or line.strip(proof.silent):
+            refusals.add(Reject("checksum", f"expected {proof.wanted}", payload=index))
+    return bodies, kept
 
 
 def _starts(lines: Lines, pieces: Sequence[bytes], end: bytes) -> list[int]:

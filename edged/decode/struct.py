@@ -13,6 +13,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
+from edged.decode.wire import size_of
 from edged.errors import Problem
 from edged.records import Reject
 
@@ -30,13 +31,15 @@ class Records:
         self._plan = plan
         self._dtype = np.dtype([(f"f{i}", _wire(field), field.shape) for i, field in enumerate(plan.fields)])
         wire = {_wire(field) for field in plan.fields}
-        is_uniform = len(wire) == 1 and all(field.is_value for field in plan.fields)
+        is_uniform = len(wire) == 1 and all(field.is_value and field.wire is None for field in plan.fields)
         self._uniform = wire.pop() if is_uniform else None
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        """Each payload must be a whole number of records, and at least one."""
+        """Each payload must be a whole number of records, and at least one; or one and a rest that is skipped."""
         size = self._dtype.itemsize
+        if self._plan.rest == "skip":
+            payloads = [payload[:size] for payload in payloads]
         if set(map(len, payloads)) == {size}:
             return self._table(b"".join(payloads), None, refusals)
         good, counts = [], []
@@ -72,17 +75,21 @@ class Records:
         raw = np.empty((len(records), plan.width), np.float64 if wide else np.float32)
         for i, field in enumerate(plan.fields):
             if field.is_value:
-                column = records[f"f{i}"].reshape(len(records), field.count)
+                column = self._column(records, i).reshape(len(records), field.count)
                 raw[:, field.start : field.stop] = column != 0 if self._is_bool[i] else column
         table = Table(raw, None, None, origin)
         return self._stamped(table, records, refusals) if plan.time_field is not None or plan.key_fields else table
+
+    def _column(self, records: NDArray[Any], i: int) -> NDArray[Any]:
+        column, wire = records[f"f{i}"], self._plan.fields[i].wire
+        return column if wire is None else wire.numbers(column)
 
     def _stamped(self, table: Table, records: NDArray[Any], refusals: Refusals) -> Table:
         """The table with its times and keys, without the records whose own are no good."""
         names = [field.name for field in self._plan.fields]
         format = self._plan.time_format
-        columns = [records[f"f{names.index(name)}"] for name in self._plan.key_fields]
-        stamps = records[f"f{names.index(self._plan.time_field)}"] if self._plan.time_field is not None else None
+        columns = [self._column(records, names.index(name)) for name in self._plan.key_fields]
+        stamps = self._column(records, names.index(self._plan.time_field)) if self._plan.time_field is not None else None
         times = ns_of_array(stamps, format) if stamps is not None and format is not None else None
         kept, ns, keys = [], [], []
         for row in range(len(records)):
@@ -135,4 +142,4 @@ def raw_misfits(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterator[
 
 
 def record_bytes(fields: Sequence[schema.FieldSpec]) -> int:
-    return sum(math.prod(f.shape) * np.dtype(f.dtype).itemsize for f in fields)
+    return sum(math.prod(f.shape) * size_of(str(f.dtype)) for f in fields)

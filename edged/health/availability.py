@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.daemon.assembly import Assembly
+from edged.health.running import Running
 from edged.health.status import GOOD, UP, source_state
 from edged.mqtt.link import Link
 from edged.records import Message
@@ -54,30 +54,30 @@ class _Listener:
 class Availability:
     """`look` is called a few times a second."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, running: Running) -> None:
         self._names: dict[tuple[str, int], tuple[str, ...]] = {}
-        self._take(assembly)
+        self._take(running)
 
-    def _take(self, assembly: Assembly) -> None:
-        self._assembly = assembly
-        fresh = assembly.freshness
-        self._keyed = {n for n, p in assembly.plan.sources.items() if p.key_names and n in fresh}
-        sizes = {n: 1 + len(fresh[n].last_good) if n in self._keyed else 1 for n in assembly.sources}
-        self._listeners = [_Listener(assembly.links[b], sizes) for b in assembly.plan.health_brokers]
+    def _take(self, running: Running) -> None:
+        self._running = running
+        fresh = running.freshness
+        self._keyed = {n for n, p in running.plan.sources.items() if p.key_names and n in fresh}
+        sizes = {n: 1 + len(fresh[n].last_good) if n in self._keyed else 1 for n in running.sources}
+        self._listeners = [_Listener(running.links[b], sizes) for b in running.plan.health_brokers]
 
-    def adopt(self, assembly: Assembly) -> None:
-        """Speaks of another assembly: removes the topics of sources that are gone; of the others all is said again."""
-        before = self._assembly
-        gone = before.sources.keys() - assembly.sources.keys()
+    def adopt(self, running: Running) -> None:
+        """Speaks of another running: removes the topics of sources that are gone; of the others all is said again."""
+        before = self._running
+        gone = before.sources.keys() - running.sources.keys()
         for name, key in list(self._names):
             table = self._table(name)
-            if name in gone or assembly.keys.get(assembly.plan.sources[name].key_group) is not table:
+            if name in gone or running.keys.get(running.plan.sources[name].key_group) is not table:
                 self._remove(name, key)
         for name in gone:
             for listener in self._listeners:
                 if listener.link.state in UP:
                     listener.send(self._topic(name, ()), b"")
-        self._take(assembly)
+        self._take(running)
 
     def look(self, now: int) -> None:
         """Says what differs from what was said. `now` is monotonic ns."""
@@ -86,7 +86,7 @@ class Availability:
             listener.forget_if_lost()
         if not listeners or not self._remove_renewed():
             return
-        a = self._assembly
+        a = self._running
         wanted = {name: self._codes(name, source_state(a, name, now)[0] in GOOD, now) for name in a.sources}
         for listener in listeners:
             self._say(listener, wanted, AT_ONCE)
@@ -102,7 +102,7 @@ class Availability:
         codes = np.full(1, ONLINE if is_well else OFFLINE, np.int8)
         if name not in self._keyed:
             return codes
-        fresh = self._assembly.freshness[name]
+        fresh = self._running.freshness[name]
         of_keys = np.where(fresh.is_online(now) & is_well, ONLINE, OFFLINE)
         of_keys[(fresh.last_good == 0) | ~fresh.is_judged] = 0
         return np.concatenate((codes, of_keys)).astype(np.int8)
@@ -119,7 +119,7 @@ class Availability:
             limit = None if limit is None else limit - len(due)
 
     def _topic(self, name: str, parts: Sequence[str]) -> bytes:
-        return "/".join((self._assembly.plan.base_topic, "source", name, *parts)).encode()
+        return "/".join((self._running.plan.base_topic, "source", name, *parts)).encode()
 
     def _parts(self, name: str, key: int) -> tuple[str, ...]:
         """What the key is called, under which it is known from now on."""
@@ -130,13 +130,13 @@ class Availability:
         return parts
 
     def _table(self, name: str) -> KeyTable:
-        return self._assembly.keys[self._assembly.plan.sources[name].key_group]
+        return self._running.keys[self._running.plan.sources[name].key_group]
 
     def _remove_renewed(self) -> bool:
         """Removes the topics of keys whose place others took; False if some are left for the next look."""
         left = AT_ONCE
         for name in self._keyed:
-            renewed = self._assembly.freshness[name].renewed
+            renewed = self._running.freshness[name].renewed
             while renewed and left:
                 key = renewed.pop()
                 if self._names.get((name, key)) is not self._table(name).names(key):

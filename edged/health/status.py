@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edged.config.units import KIB
-from edged.daemon.assembly import Assembly
+from edged.health.running import Running
 from edged.model.runner import Model
 from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
@@ -47,7 +47,7 @@ class State(NamedTuple):
     reason: str
 
 
-def states(a: Assembly, now: int) -> Iterator[State]:
+def states(a: Running, now: int) -> Iterator[State]:
     """The state of every source, model, pipeline and broker at `now` (monotonic ns)."""
     for name in a.sources:
         yield State("source", name, *source_state(a, name, now))
@@ -81,7 +81,7 @@ def _hang(model: Model, now: int) -> str:
     return f"a run began {taken_s:.0f} s ago, the longest one before took {longest_s:.2g} s"
 
 
-def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
+def source_state(a: Running, name: str, now: int) -> tuple[str, str]:
     source = a.sources[name]
     state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
     if state != "running" or name not in a.freshness or _is_held_back(a, name):
@@ -89,7 +89,7 @@ def source_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
     return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
 
 
-def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
+def _mqtt_state(a: Running, source: MqttSource, now: int) -> tuple[str, str]:
     plan, counts = a.plan.sources[source.name], source.counts
     link = a.links[plan.broker or ""]
     if link.state not in UP:
@@ -110,7 +110,7 @@ def _mqtt_state(a: Assembly, source: MqttSource, now: int) -> tuple[str, str]:
     return "running", ""
 
 
-def _is_held_back(a: Assembly, name: str) -> bool:
+def _is_held_back(a: Running, name: str) -> bool:
     """Whether a pipeline that is full keeps the source from speaking: that is no silence of its own."""
     return any(a.pipelines[p].parked for p, plan in a.plan.pipelines.items() if name in plan.roots)
 
@@ -125,7 +125,7 @@ def _lost(drops: Drops, now: int) -> str:
     return losses.verdict(now / 1e9) if losses is not None else ""
 
 
-def _withheld(a: Assembly, stream: str, now: int) -> str:
+def _withheld(a: Running, stream: str, now: int) -> str:
     """Why a pipeline whose results are samples here gives none; empty if it does, or is none."""
     if stream not in a.pipelines:
         return ""
@@ -133,7 +133,7 @@ def _withheld(a: Assembly, stream: str, now: int) -> str:
     return f"pipeline {stream} is {state}: {reason}" if state in SILENCING else ""
 
 
-def _outlet_state(a: Assembly, p: PipelinePlan, now: int) -> tuple[str, str]:
+def _outlet_state(a: Running, p: PipelinePlan, now: int) -> tuple[str, str]:
     """Whether results can leave."""
     for publish, counts in zip(p.publishes, a.publishes[p.name], strict=True):
         link = a.links[publish.broker]
@@ -148,7 +148,7 @@ def _outlet_state(a: Assembly, p: PipelinePlan, now: int) -> tuple[str, str]:
     return "running", ""
 
 
-def _pipeline_state(a: Assembly, name: str, now: int) -> tuple[str, str]:
+def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
     if pipeline.is_shed:
         return "shedding", "memory is over the budget"

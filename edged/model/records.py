@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from edged.clock.spent import HasSpent
 from edged.errors import Problem
 from edged.model.gpu.providers import Options
 from edged.model.manifest import Manifest
@@ -123,6 +124,11 @@ class Feeder(Protocol):
     """A pipeline, as its model sees it: rows that wait, and what becomes of them."""
 
     priority: int
+
+    @property
+    def counts(self) -> HasSpent:
+        """`spent["run"]` is its share of each run, by rows."""
+        ...
 
     def waiting(self) -> int: ...
 

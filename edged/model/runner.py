@@ -9,6 +9,7 @@ rows keep the order in which they were taken, and one pipeline's rows are taken 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.clock.spent import Spent, spends
 from edged.model.records import Feeder, LoadReport, RunFailed, Session
 from edged.model.worker import Workers
 from edged.records import Slot
@@ -52,6 +54,8 @@ class Outcome(NamedTuple):
     outputs: Arrays
     failed: dict[int, Exception]
     took_ns: int
+    spent_ns: int = 0
+    """Processor time of the thread that ran it, where that is not the loop's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +75,7 @@ class Counts:
     failed: int = 0
     repeats: int = 0
     time: Histogram = field(default_factory=Histogram)
+    spent: Spent = field(default_factory=lambda: {"batch": 0, "run": 0})
 
 
 class Model:
@@ -96,6 +101,7 @@ class Model:
         self._finish_as_stage = self._stages.wrap(f"model.{name}: results", self._finish_worker)
         self.loaded = loaded
         self.counts = Counts()
+        self._shared = 0  # of `spent["run"]`, what feeders have been given
         self.running: list[Part] | None = None
         self.running_since = 0
         self.last_error = ""
@@ -181,6 +187,7 @@ class Model:
         """Where a row goes that runs alone."""
         return {name: x[:1] for name, x in self.loaded.session.inputs.items()}
 
+    @spends("run")
     def run_one(self) -> Arrays | None:
         """Runs the row that was claimed; None if that fails, of which nothing is counted: it is to be run with the others."""
         self._claimed = None
@@ -219,6 +226,7 @@ class Model:
         """No further run begins; one in progress still finishes."""
         self._is_closed = True
 
+    @spends("batch")
     def _turn(self) -> None:
         """Begins a run; inline ones follow each other for a while, so that sources that read once a turn do not outpace a
         model that could keep up."""
@@ -236,17 +244,17 @@ class Model:
             return False
         session, report = self.loaded
         self.running_since = self._now()
-        parts, count = self._take(session.batch_max)
-        if not count:
+        taken = self._take(session.batch_max)
+        if not taken:
             return False
         if self._first_came:
             self._first_came = self.running_since if self._count_waiting() else 0
-        inputs = session.inputs
-        for feeder, slots, start, _ in parts:
-            feeder.gather(slots, inputs, start)
+        parts, count = _gather(taken, session.inputs)
+        if not count:
+            return True
         self.running = parts
         if report.run == "inline":
-            self._finish(run_rows(session, count, self._now))
+            self._finish(self._run_inline(session, count))
             return True
         kind = "cpu" if report.provider == "cpu" else "gpu"
         self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage)
@@ -269,10 +277,17 @@ class Model:
         self._has_timer = False
         self._wake_again()
 
+    @spends("run")
+    def _run_inline(self, session: Session, count: int) -> Outcome:
+        return run_rows(session, count, self._now)
+
     def _run_on_worker(self, session: Session, count: int) -> Outcome:
         with self._stages.on_worker(f"model.{self.name}: a run"):
-            return run_rows(session, count, self._now)
+            before = time.thread_time_ns()
+            outcome = run_rows(session, count, self._now)
+            return outcome._replace(spent_ns=time.thread_time_ns() - before)
 
+    @spends("batch")
     def _finish_worker(self, outcome: Outcome) -> None:
         try:
             self._finish(outcome)
@@ -283,22 +298,22 @@ class Model:
         if any(share.feeder.waiting() for share in self._shares):
             self.wake()
 
-    def _take(self, limit: int) -> tuple[list[Part], int]:
+    def _take(self, limit: int) -> list[tuple[Feeder, list[Slot]]]:
         now, count = self.running_since, 0
         if len(self._shares) == 1:
             feeder = self._shares[0].feeder
             slots = feeder.take(limit, now)
-            return [Part(feeder, slots, 0, len(slots))], len(slots)
-        parts: list[Part] = []
+            return [(feeder, slots)] if slots else []
+        taken: list[tuple[Feeder, list[Slot]]] = []
         while count < limit and (due := deal(self._shares, limit - count)):
             before = count
             for feeder, most in due:
                 if slots := feeder.take(most, now):
-                    parts.append(Part(feeder, slots, count, count + len(slots)))
+                    taken.append((feeder, slots))
                     count += len(slots)
             if count == before:  # else once more: expired rows left room
                 break
-        return parts, count
+        return taken
 
     def _finish(self, outcome: Outcome) -> None:
         parts, counts = self.running or [], self.counts
@@ -306,6 +321,11 @@ class Model:
         counts.rows += parts[-1].stop
         self._last_rows = parts[-1].stop
         counts.time.add(outcome.took_ns)
+        counts.spent["run"] += outcome.spent_ns
+        if (spent := counts.spent["run"] - self._shared) > 0:  # an inline run is measured now and then
+            self._shared += spent
+            for feeder, slots, _, _ in parts:
+                feeder.counts.spent["run"] += spent * len(slots) // parts[-1].stop
         self.last_error = ""
         try:
             self._hand_out(parts, outcome)
@@ -342,6 +362,21 @@ class Model:
             for i in range(start, stop):
                 if i in failed:
                     feeder.fail(slots[i - start], failed[i])
+
+
+def _gather(taken: list[tuple[Feeder, list[Slot]]], inputs: Arrays) -> tuple[list[Part], int]:
+    """Copies what was taken into `inputs`. A fault of a feeder's costs the rows it had here, and nobody else's."""
+    parts, count = list[Part](), 0
+    for feeder, slots in taken:
+        try:
+            feeder.gather(slots, inputs, count)
+        except Exception as error:
+            for slot in slots:
+                feeder.fail(slot, error)
+            continue
+        parts.append(Part(feeder, slots, count, count + len(slots)))
+        count += len(slots)
+    return parts, count
 
 
 def deal(shares: list[Share], limit: int) -> list[tuple[Feeder, int]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -42,6 +43,7 @@ BLOCK = 1 << 20
 MODEL = "model.onnx"
 NOTE, MAX_NOTE = "copied", 1 << 20
 COPY = re.compile(r"[0-9a-f]{64}")
+SCRATCH = re.compile(r"edged-[0-9a-f]{16}")
 POINTER_BYTES = 4 * KIB
 SPARE_BYTES = 4 * MIB
 """Left free on the disk: a log and a saved state must still find room."""
@@ -233,12 +235,37 @@ class Store:
 
 @cache
 def scratch() -> Path:
-    """A folder, made when it is needed, for copies that nobody wants when this process has ended."""
+    """A folder for copies that nobody wants when this process has ended. Takes away those of processes that were killed: whoever
+    lives has a lock on his."""
     large = Path("/var/tmp")  # on a disk, where /tmp may be memory
     is_chosen = "TMPDIR" in os.environ or not os.access(large, os.W_OK)
-    folder = Path(tempfile.gettempdir() if is_chosen else large) / f"edged-{secrets.token_hex(8)}"
+    parent = Path(tempfile.gettempdir()) if is_chosen else large
+    for folder in parent.glob("edged-*"):
+        if SCRATCH.fullmatch(folder.name) and (fd := _locked(folder)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(fd)
+    folder = parent / f"edged-{secrets.token_hex(8)}"
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # whoever copies says why there can be none
+        folder.mkdir(mode=0o700)
+        _locked(folder)
     return folder
+
+
+def _locked(folder: Path) -> int | None:
+    """A descriptor with the lock of a folder of this user's, for as long as the process lives; None where somebody has it."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise PermissionError
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
 
 
 def _read(name: str, path: Path) -> tuple[Manifest, list[Problem]]:

@@ -26,13 +26,17 @@ class HungUp(Retryable):
     """The peer ended the connection: by an end of file or a reset, for a reason of its own."""
 
 
+def _nobody(*_: object) -> None:
+    """Who is called back by a closed channel."""
+
+
 class Channel:
     """`on_bytes` gets what one wake-up read; `on_lost` is called once, when the peer or the network ends it; `on_writable`
     when `flush` had to wait for the kernel and all of `out` has left since. None of them may raise."""
 
     __slots__ = (
         *("_has_heard", "_is_held", "is_closed", "is_stuck", "out"),
-        *("_counts", "_fd", "_loop", "_on_bytes", "_on_lost", "_on_writable", "_read", "_sock", "_view"),
+        *("_bytes_seen", "_counts", "_fd", "_loop", "_on_bytes", "_on_lost", "_on_writable", "_read", "_sock", "_view"),
     )
 
     def __init__(
@@ -46,6 +50,7 @@ class Channel:
         self.out = bytearray()
         self.is_stuck = False
         self._has_heard = False
+        self._bytes_seen = 0
         self._is_held = False
         self.is_closed = False
         self._sock = sock
@@ -77,6 +82,11 @@ class Channel:
             self._loop.add_reader(self._fd, self._readable)
             self._loop.call_soon(self._readable)  # what OpenSSL holds would never wake the loop
 
+    def has_heard_since(self) -> bool:
+        """Whether anything came in since this was asked before."""
+        before, self._bytes_seen = self._bytes_seen, self._counts.bytes_in
+        return self._bytes_seen > before
+
     @property
     def delivered(self) -> int:
         """Bytes that the peer's kernel has taken, of all that the link ever sent."""
@@ -87,9 +97,11 @@ class Channel:
         return self._counts.bytes_out - int.from_bytes(left, sys.byteorder)
 
     def close(self) -> None:
+        """Calls nobody back from now on, and knows nobody: who made it may go at once, with its buffer."""
         if self.is_closed:
             return
         self.is_closed = True
+        self._on_bytes = self._on_writable = self._on_lost = _nobody
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._sock.close()
@@ -175,5 +187,6 @@ class Channel:
         return size
 
     def _lose(self, why: str, by_peer: bool = False) -> None:
+        on_lost = self._on_lost
         self.close()
-        self._on_lost((HungUp if by_peer else Retryable)("lost", f"connection lost: {why}"))
+        on_lost((HungUp if by_peer else Retryable)("lost", f"connection lost: {why}"))

@@ -17,6 +17,8 @@ from edged.records import NONE, Receipt
 Inbound = tuple[bytes, bytes, int, bool, tuple[int, ...], Receipt, bytes]
 """(topic, payload, qos, retain, subscription identifiers, receipt, properties as they came, without their length)
 
+Properties that are `UNREAD` are too many: whoever takes such a message rejects it.
+
 A plain tuple: making a named one costs as much as all else that is done here for a message. Equal topics are one object."""
 
 # The first bytes of a PUBLISH that we may be sent, and the (qos, retain) they mean. Absent: QoS 2 and 3 (we subscribe at
@@ -32,6 +34,13 @@ CONTROL_MAX = 1 << 11
 """Bytes of one other packet, which has one code and perhaps a reason. Paho takes 75 us for each 5 bytes of properties."""
 AT_ONCE = 256
 """PUBACKs and other packets given out by one call, so that a storm of them does not hold the loop; large ones count for more."""
+MAX_PROPERTIES, MAX_PROPERTIES_BYTES = 64, 16 << 10
+"""Of one PUBLISH. Checking a property takes some microseconds: a packet of 1 MB made of small ones would block the loop for a
+second and a half."""
+UNREAD = b"\0"
+"""Stands for properties beyond these bounds, which nobody reads. No good ones are equal to it: there is no property 0."""
+PROPERTIES_A_ROOM = 32
+"""Bytes of properties not seen before that count for as much as one PUBACK."""
 PINGREQ, PINGRESP = b"\xc0\x00", 0xD0
 
 MALFORMED, PROTOCOL_ERROR, TOO_MANY, TOO_LARGE = 0x81, 0x82, 0x93, 0x95  # reason codes of a DISCONNECT
@@ -193,11 +202,19 @@ class FrameParser:
                         size, at = read_varint(data, at - 1, stop)
                     if not at or at + size > stop:
                         raise ProtocolError("properties longer than their packet")
-                    if size:
+                    if size > MAX_PROPERTIES_BYTES:
+                        properties = UNREAD
+                    elif size:
                         properties = data[at : at + size]
-                        at += size
                         found = known_properties.get(properties)
-                        identifiers = self._check_properties(properties) if found is None else found
+                        if found is None:
+                            room -= size // PROPERTIES_A_ROOM
+                            found = self._check_properties(properties)
+                        if found is None:
+                            properties = UNREAD
+                        else:
+                            identifiers = found
+                    at += size
                 add((topic, data[at:stop], qos, retain, identifiers, receipt, properties))
             elif head == PUBACK_HEAD:
                 batch.acks.append(read_puback(data, start, stop, is_v5))
@@ -240,9 +257,9 @@ class FrameParser:
             self._known_topics[text] = text
         return text
 
-    def _check_properties(self, properties: bytes) -> tuple[int, ...]:
+    def _check_properties(self, properties: bytes) -> tuple[int, ...] | None:
         identifiers = read_subscription_identifiers(properties)
-        if len(properties) <= KNOWN_BYTES:
+        if identifiers is not None and len(properties) <= KNOWN_BYTES:
             if len(self._known_properties) >= KNOWN_MAX:
                 self._known_properties.clear()
             self._known_properties[properties] = identifiers
@@ -282,12 +299,17 @@ def read_puback(data: bytes, start: int, stop: int, is_v5: bool) -> tuple[int, i
     return mid, data[start + 2]
 
 
-def read_subscription_identifiers(properties: bytes) -> tuple[int, ...]:
-    """Checks the properties of a PUBLISH and returns its subscription identifiers. Raises ProtocolError."""
+def read_subscription_identifiers(properties: bytes) -> tuple[int, ...] | None:
+    """Checks the properties of a PUBLISH and returns its subscription identifiers; None if there are more than
+    `MAX_PROPERTIES`, of which the rest is not checked. Raises ProtocolError."""
     identifiers: list[int] = []
     seen: set[int] = set()
     at, end = 0, len(properties)
+    count = 0
     while at < end:
+        count += 1
+        if count > MAX_PROPERTIES:
+            return None
         kind = properties[at]
         if kind not in PUBLISH_PROPERTIES:
             raise ProtocolError(f"property 0x{kind:02x} in a PUBLISH")

@@ -10,7 +10,8 @@ a new connection brings it again. What is in `rest` when the connection goes com
 session; if it did not, `rest` is all that is left of those inputs, and they are handled with nothing to acknowledge.
 
 After runs that an input may have ended, inputs wait there as well, until all that the broker sent again has been handled, one at
-a time, each until it is settled (`suspects.py`).
+a time, each until it is settled (`suspects.py`). What a broker retains comes again too, with each subscription, and at QoS 0 owes
+nobody anything: such an input has a receipt here that is in no ledger.
 """
 
 from __future__ import annotations
@@ -64,11 +65,7 @@ class Receiver:
         self._settings = settings
         self.is_careful = self._suspects is not None and self._suspects.is_careful(settings.name)
         self._limit = 1 if self.is_careful else settings.receive_maximum
-
-    @property
-    def _waits_for_another(self) -> bool:
-        """Whether one that is handled alone, maybe of another broker, is not through yet."""
-        return self._suspects is not None and not self._suspects.may_go_on
+        self._has_qos1 = any(s.qos for s in settings.subscriptions)
 
     @property
     def is_behind(self) -> bool:
@@ -77,12 +74,7 @@ class Receiver:
 
     def take(self, publishes: list[Inbound]) -> None:
         """The messages of one read."""
-        if (
-            len(self.ledger.unacked) > self._limit
-            or self.rest
-            or self._is_leaving
-            or (self.is_careful and self._waits_for_another)
-        ):
+        if len(self.ledger.unacked) > self._limit or self.rest or self._is_leaving or self.is_careful:
             self._keep(publishes)
             publishes = self._ration()
         if publishes:
@@ -137,24 +129,37 @@ class Receiver:
         has_fresh = has_again = False
         for publish in publishes:
             topic, payload, qos, retain, _, receipt, _properties = publish
-            comes_again = receipt.is_again or (retain and qos > 0)  # what the broker keeps may come with each subscription
+            comes_again = receipt.is_again or retain
+            if not receipt.mid and (retain or self.is_careful):
+                receipt = Receipt(0)
+                publish = (*publish[:5], receipt, publish[6])
             if comes_again:
                 has_again = True
                 self._again.append(receipt)
                 if suspects.is_poison(topic, payload):
                     self._on_poison(publish)
                     continue
-            has_fresh |= qos > 0 and not comes_again
+            has_fresh |= not comes_again and (qos > 0 or not self._has_qos1)
             kept.append(publish)
-            if receipt.mid and self.is_careful:
+            if self.is_careful:
                 suspects.handle_alone(topic, payload, receipt)
-        if has_fresh and not has_again and all(receipt.owed <= 0 for receipt in self._again):
-            self._again.clear()
-            suspects.got_further(self._settings.name)
-            self.is_careful, self._limit = False, self._settings.receive_maximum
-            if not suspects.is_on:
-                self._suspects = None
+        if has_fresh and not has_again:
+            self._look_whether_through(suspects)
         return kept
+
+    def trust(self) -> None:
+        """The connection has served for so long that all that the broker sends again has come."""
+        if self._suspects is not None and not self.rest:
+            self._look_whether_through(self._suspects)
+
+    def _look_whether_through(self, suspects: Suspects) -> None:
+        if any(receipt.owed > 0 for receipt in self._again):
+            return
+        self._again.clear()
+        suspects.got_further(self._settings.name)
+        self.is_careful, self._limit = False, self._settings.receive_maximum
+        if not suspects.is_on:
+            self._suspects = None
 
     def _keep(self, publishes: list[Inbound]) -> None:
         """Puts messages last in `rest`, or leaves them with the broker: strikes their debts, which are the newest."""
@@ -177,10 +182,13 @@ class Receiver:
             self.ledger.unacked.pop()
 
     def _ration(self) -> list[Inbound]:
-        """As many of `rest` as may be unacknowledged now, and the messages of QoS 0 between them."""
-        if self.is_careful and self._waits_for_another:
-            return []
+        """As many of `rest` as may be unacknowledged now, and the messages of QoS 0 between them; while it is careful, one."""
         rest = self.rest
+        if self.is_careful and self._suspects is not None:
+            if not rest or not self._suspects.may_go_on():
+                return []
+            self._bytes -= len(rest[0][0]) + len(rest[0][1])
+            return [rest.popleft()]
         first = next((p[5] for p in rest if p[2]), None)
         room = max(0, self._limit - self.ledger.unacked.index(first)) if first else 0
         given: list[Inbound] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edged.clock.spent import Spent
 from edged.config.parsers import BrokerUrl, Secret
 
 # Retain handling of MQTT 5: which messages kept by the broker a subscription brings.
@@ -85,3 +86,4 @@ class LinkCounts:
     pings: int = 0
     failures: int = 0
     protocol_errors: int = 0
+    spent: Spent = field(default_factory=lambda: {"receive": 0, "send": 0})

@@ -1,8 +1,8 @@
-"""What a broker may still have subscribed for us: a list of filters on disk, kept across restarts.
+"""What one link subscribes: asked for at each connect, changed on the connection there is, renewed where it was refused.
 
 The broker keeps a session's subscriptions until it is told otherwise. A filter that went from the configuration while edged was
-down would bring its messages for ever; so the list always has at least what the broker has, and what is in it and not wanted is
-unsubscribed on the next connect.
+down would bring its messages for ever; so a list on disk (`KnownFilters`) always has at least what the broker has, and what is in
+it and not wanted is unsubscribed on the next connect.
 """
 
 from __future__ import annotations
@@ -13,10 +13,88 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from edged.clock.backoff import Backoff
+from edged.mqtt.session import Session
+from edged.mqtt.settings import LinkSettings, Subscription
 from edged.system.durable import read_kept, replaced
 from edged.topics import TopicError, parse_filter
 
 MAX_BYTES = 1 << 20
+FAILED = 0x80
+"""Reason codes of a SUBACK from here on are refusals; below it is the QoS that the broker grants."""
+
+
+class Subscriptions:
+    """The subscriptions of one connection, whose packets `session` writes. `faults` says what is wrong, by filter."""
+
+    def __init__(self, settings: LinkSettings, session: Session, known: KnownFilters | None) -> None:
+        """`known`: what the broker may have from before; None to do without."""
+        self.faults: dict[str, str] = {}
+        self._wanted = settings.subscriptions
+        self._retry_s = settings.refused_retry_s
+        self._session = session
+        self._known = known
+        self._refused: dict[str, Backoff] = {}
+
+    @property
+    def _filters(self) -> set[str]:
+        return {s.filter for s in self._wanted}
+
+    def begin(self, is_session_present: bool) -> None:
+        """At a CONNACK: unsubscribes what is not wanted any more, and subscribes the rest."""
+        if self._known is not None:
+            for gone in sorted(self._known.filters - self._filters):
+                if is_session_present:
+                    self._session.unsubscribe(gone)
+                else:
+                    self._known.remove(gone)
+            self._known.add(self._filters)
+        for subscription in self._wanted:
+            self._session.subscribe(subscription)
+
+    def change(self, wanted: tuple[Subscription, ...]) -> None:
+        """Goes on with others on the same connection."""
+        before, self._wanted = self._wanted, wanted
+        filters = self._filters
+        for gone in before:
+            if gone.filter not in filters:
+                self._session.unsubscribe(gone.filter)
+                self.faults.pop(gone.filter, None)
+                self._refused.pop(gone.filter, None)
+        if self._known is not None:
+            self._known.add(filters)
+        for subscription in wanted:
+            if subscription not in before:
+                self._session.subscribe(subscription)
+
+    def answered(self, subscription: Subscription, code: int, text: str) -> float | None:
+        """The broker's answer to one; after so many seconds `ask_again` is to be called for it, None: it is not."""
+        name = subscription.filter
+        if code >= FAILED:
+            self.faults[name] = f"the broker refuses the subscription to {name!r}: {text}: check its access rules"
+            first, cap = self._retry_s
+            return self._refused.setdefault(name, Backoff(first, cap, first)).next_s()
+        self._refused.pop(name, None)
+        self.faults.pop(name, None)
+        if code < subscription.qos:
+            self.faults[name] = f"the broker grants only QoS {code} for {name!r}"
+        return None
+
+    def ask_again(self, subscription: Subscription) -> None:
+        """The broker refused it; its access rules may have been changed since."""
+        if subscription in self._wanted and subscription.filter in self._refused:
+            self._session.subscribe(subscription)
+
+    def let_go(self, name: str) -> None:
+        """The broker has unsubscribed a filter."""
+        if self._known is not None and name not in self._filters:
+            self._known.remove(name)
+
+    def look(self) -> None:
+        """Notes what the broker has not answered by now."""
+        for subscription in self._session.unanswered:
+            name = subscription.filter
+            self.faults.setdefault(name, f"the broker does not answer the subscription to {name!r}")
 
 
 class KnownFilters:

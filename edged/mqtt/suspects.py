@@ -4,8 +4,9 @@
     twice in a row in the same stage         what a broker sends again is handled alone, its hash in the file meanwhile
     once more, in that stage                 that input is `poison`: dropped when it comes again, acknowledged, counted, told
 
-A broker sends again, marked as such, what was not acknowledged when the process ended, before anything new; so the culprit is
-among it. Once all that is settled the count starts over: who kills the process now and then never makes a culprit of an input.
+A broker sends again, marked as such, what was not acknowledged when the process ended, before anything new, and what it retains;
+so the culprit is among it. Once all that is settled the count starts over: who kills the process now and then never makes a
+culprit of an input.
 """
 
 from __future__ import annotations
@@ -45,10 +46,14 @@ class Suspects:
         """Whether inputs of this broker are handled one at a time."""
         return self._stages.ends >= PATIENCE and broker in self._awaited
 
-    @property
     def may_go_on(self) -> bool:
-        """Whether nothing is left of what was handled alone."""
-        return (self._alone is None or self._alone.owed <= 0) and not self._stages.is_working
+        """Whether nothing is left of what was handled alone, maybe of another broker: from then on it is to blame for nothing."""
+        if self._stages.is_working or (self._alone is not None and self._alone.owed > 0):
+            return False
+        if self._alone is not None:
+            self._alone = None
+            self._stages.handle_alone(b"")
+        return True
 
     def handle_alone(self, topic: bytes, payload: bytes, receipt: Receipt) -> None:
         """It is handled now, and if the process ends meanwhile, it was this."""

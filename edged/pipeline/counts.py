@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sized
 from typing import Any
 
+from edged.clock.spent import Spent
 from edged.pipeline.preprocess import StepError
 from edged.records import Block
 from edged.telemetry import INTERNAL_ERROR, Drops, Histogram, whereabouts
@@ -28,6 +29,7 @@ class PipelineCounts:
         self.age = Histogram()
         self.last_result = 0
         self.next_seq = 1
+        self.spent: Spent = {"prepare": 0, "run": 0, "results": 0}
 
     def balance(self, waiting: int) -> int:
         """Zero, always."""

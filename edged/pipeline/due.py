@@ -347,14 +347,14 @@ class Windows:
         if self.is_shed:
             self._counts.drops.add("memory")
             return
-        verdict = self._gated.verdict(key, arrival, time) if self._gated is not None else True
+        try:
+            verdict = self._gated.verdict(key, arrival, time) if self._gated is not None else True
+            if verdict is not False and self._preprocess is not None:
+                window = self._preprocess(window[None])[0]
+        except Exception as error:
+            return self._guard.refuse(error)
         if verdict is False:
             return
-        if self._preprocess is not None:
-            try:
-                window = self._preprocess(window[None])[0]
-            except Exception as error:
-                return self._guard.refuse(error)
         stretch = self.window.stretch(key) if self._is_stateful and self.window is not None else 0
         self._into.window(window, key, time, arrival, degraded, self._carried, stretch, verdict is True)
 

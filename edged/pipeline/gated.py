@@ -6,7 +6,8 @@ from edged.clock.clock import Clock
 from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.gate import Gate
 from edged.pipeline.slots import GATED, Slots
-from edged.records import Block
+from edged.records import Block, Slot
+from edged.telemetry import INTERNAL_ERROR, whereabouts
 
 
 class Gated:
@@ -40,26 +41,47 @@ class Gated:
         gate = self.gate
         keys = [block.keys] * len(block) if isinstance(block.keys, int) else block.keys.tolist()
         times = (block.time + block.offset).tolist()
-        verdicts = [gate.verdict(key, block.arrival, time) for key, time in zip(keys, times, strict=True)]
-        if refused := verdicts.count(False):
+        receipts, left, are_open, refused = block.receipt_of_each(), list[int](), list[bool](), 0
+        for i, (key, at) in enumerate(zip(keys, times, strict=True)):
+            try:
+                verdict = gate.verdict(key, block.arrival, at)
+            except Exception as error:
+                self._fault(error)
+                receipts[i].fail(INTERNAL_ERROR, whereabouts(error))
+                continue
+            if verdict is False:
+                refused += 1
+                receipts[i].fail("gated", GATED)
+                continue
+            left.append(i)
+            are_open.append(verdict is True)
+        if refused:
             self._refuse(refused)
-            for receipt, verdict in zip(block.receipt_of_each(), verdicts, strict=True):
-                if verdict is False:
-                    receipt.fail("gated", GATED)
-            block = block.only([i for i, verdict in enumerate(verdicts) if verdict is not False])
-        left = [verdict is True for verdict in verdicts if verdict is not False]
-        return block, None if all(left) else left
+        if len(left) < len(block):
+            block = block.only(left)
+        return block, None if all(are_open) else are_open
 
     def judge(self) -> tuple[int, int]:
         """The gate's stream got on: how many of those that waited for it may run now, and how many went."""
-        gate = self.gate
+        gate, faults = self.gate, list[Exception]()
         since = gate.since()
-        opened, refused = self._slots.judge(
-            lambda slot: gate.verdict(slot.key, slot.arrival, slot.time, since), max(gate.newest, since - 1)
-        )
-        if refused:
-            self._refuse(refused)
+
+        def verdict(slot: Slot) -> bool | None:
+            try:
+                return gate.verdict(slot.key, slot.arrival, slot.time, since)
+            except Exception as error:  # else it would wait for ever
+                faults.append(error)
+                return False
+
+        opened, refused = self._slots.judge(verdict, max(gate.newest, since - 1))
+        for error in faults:
+            self._fault(error)
+        if refused > len(faults):
+            self._refuse(refused - len(faults))
         return opened, refused
+
+    def _fault(self, error: Exception) -> None:
+        self._counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
 
     def _refuse(self, count: int) -> None:
         self._counts.gated += count

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
+from edged.clock.spent import spends
 from edged.pipeline.admission import Admission
 from edged.pipeline.align import Aligner
 from edged.pipeline.chain import Chain
@@ -104,6 +105,7 @@ class Pipeline:
 
     # ---- in: blocks of the sources ----
 
+    @spends("prepare")
     def push(self, source: int, block: Block) -> None:
         """Takes a block of the pipeline's `source`-th source."""
         if self._straight is None or not self._straight.takes(source, block):
@@ -194,13 +196,17 @@ class Pipeline:
             self._admission.unpark()
         return taken
 
+    @spends("prepare")
     def gather(self, slots: list[Slot], inputs: Arrays, start: int) -> None:
-        self.slots.gather(slots, inputs, start)
-        if self.states is not None:
-            self.states.gather(slots, inputs, start)
-        if self._admission.parked:
-            self._admission.unpark()
+        try:
+            self.slots.gather(slots, inputs, start)
+            if self.states is not None:
+                self.states.gather(slots, inputs, start)
+        finally:
+            if self._admission.parked:
+                self._admission.unpark()
 
+    @spends("results")
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
         self._is_finishing = True
@@ -215,6 +221,7 @@ class Pipeline:
         self._parts.exit.fail(slot, error)
         self._neighbours.got_on()
 
+    @spends("results")
     def finish_one(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """A row that came alone was run: the straight path."""
         if self._deadline is not None:

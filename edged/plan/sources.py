@@ -14,7 +14,7 @@ import numpy as np
 from edged.config.parsers import NEVER
 from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.words import counted
-from edged.decode.checksums import SIZES as CHECKSUM_BYTES
+from edged.decode.checksums import size_of
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
@@ -255,19 +255,22 @@ def _check_ports(config: Config, problems: list[Problem]) -> None:
 
 def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     """Frames of one size, whose payload is cut into records: none would ever be good if it is no whole number of them."""
-    size, checksum = source.frame.size, CHECKSUM_BYTES[source.checksum.type]
+    size, checksum = source.frame.size, size_of(source.checksum)
     longest = size or source.max_bytes
     if checksum and source.checksum.start >= longest - checksum:
         text = f"expected a byte before the checksum of a frame of at most {longest} bytes, found {source.checksum.start}"
         at.wrong("checksum.start", text)
     if source.frame.type != "fixed" or size is None:
         return
-    around = len(source.frame.sync or b"") + checksum
-    beside = f"{around} of them sync and checksum, " if around else ""
+    markers = [marker for marker in (source.frame.sync, source.frame.tail) if isinstance(marker, bytes)]
+    around = sum(map(len, markers)) + checksum
+    beside = f"{around} of them {'sync, tail' if source.frame.tail else 'sync'} and checksum, " if around else ""
     record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
-    elif FORMATS[decode.format].is_records and (size - around) % record:
+    elif decode.rest == "skip" and size - around < record:
+        at.wrong("frame.size", f"a frame of {size} bytes, {beside}holds {size - around}, and the fields take {record}")
+    elif decode.rest == "refuse" and FORMATS[decode.format].is_records and (size - around) % record:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
         at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
 
@@ -301,5 +304,5 @@ def _frame_bytes(source: SerialSource) -> int | None:
         return kind.sample_bytes(fields) + 2
     if frame.type == "fixed":
         return frame.size
-    around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + CHECKSUM_BYTES[source.checksum.type]
+    around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + size_of(source.checksum)
     return kind.sample_bytes(fields) + around

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from edged.clock.spent import Spent
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.stamp import Stamper
 from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
@@ -17,7 +18,7 @@ class SourceCounts:
     messages left out because they were old.
     """
 
-    __slots__ = ("bytes", "drops", "last_arrival", "messages", "opened", "opens", "read", "rejected", "retained", "rows")
+    __slots__ = ("bytes", "drops", "last_arrival", "messages", "opened", "opens", "read", "rejected", "retained", "rows", "spent")
 
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
         """`now` is monotonic, in seconds."""
@@ -30,6 +31,7 @@ class SourceCounts:
         self.opens = 0
         self.opened = 0
         self.last_arrival = 0
+        self.spent: Spent = {"decode": 0}
         self.drops = Drops(f"source.{name}", now, lambda: self.rows)
 
     def reject(self, rejects: Sequence[Reject]) -> None:

@@ -14,9 +14,10 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from edged.clock.clock import Clock
+from edged.clock.spent import spends
 from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
-from edged.mqtt.frames import Inbound
+from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped
@@ -33,6 +34,7 @@ ROUTE_BYTES = 256
 """Longer topics are looked up each time, so that the table is bounded in bytes as well."""
 TOPIC_BYTES = 1024
 """Longer topics are nobody's: their levels would become keys, which are kept."""
+TOO_MANY_PROPERTIES = f"more than {MAX_PROPERTIES} MQTT properties, or more than {MAX_PROPERTIES_BYTES} bytes of them"
 
 
 class Filter(NamedTuple):
@@ -185,6 +187,7 @@ class MqttSource:
         if block is not None:
             fan_out(self._consumers, counts.lose, block)
 
+    @spends("decode")
     def _block(
         self,
         payloads: list[bytes],
@@ -243,7 +246,11 @@ class Router:
         asks: list[Ask] = []
         fault: Exception | None = None
         routes = self._routes
-        for topic, payload, qos, retain, identifiers, receipt, properties in batch:
+        for message in batch:
+            topic, payload, qos, retain, identifiers, receipt, properties = message
+            if properties == UNREAD:
+                self._refuse(message, "too_large", TOO_MANY_PROPERTIES)
+                continue
             route = routes.get((topic, identifiers))
             if route is None:
                 route = self._find(topic, identifiers)
@@ -291,9 +298,16 @@ class Router:
 
     def refuse(self, message: Inbound, reason: str, detail: str) -> None:
         """Lets a message go that no source may have, and counts it at each that would have had it."""
+        self._refuse(message, reason, detail)
+        message[5].done()
+
+    def _refuse(self, message: Inbound, reason: str, detail: str) -> None:
         topic, payload, qos, retain, identifiers, receipt, properties = message
         now = self._clock.now()
-        for source, _ in self._find(topic, identifiers):
+        route = self._find(topic, identifiers)
+        if not route:
+            self.drops.add(reason, topic=topic[:200], detail=detail)
+        for source, _ in route:
             if retain and not source.takes_retained:
                 continue
             source.counts.last_arrival = now
@@ -302,7 +316,6 @@ class Router:
             source.refuse(payload, ask or receipt, reason, detail)
             if ask is not None:
                 ask.done()
-        receipt.done()
 
     def route_to(self, sources: Sequence[MqttSource]) -> None:
         """To these and no others from the next read on."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
+from edged.clock.spent import spends
 from edged.config import schema
 from edged.config.words import did_you_mean, listed
 from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
@@ -139,11 +140,15 @@ class ReplaySource:
 
     async def _decoded(self, work: Callable[[], Rows | None]) -> Rows | None:
         try:
-            return await beside(self.name, work) if self._is_slow else work()
+            return await beside(self.name, work) if self._is_slow else self._decode(work)
         except Exception as error:  # a fault of ours costs this record, or piece of a file
             self.counts.lose(error)
             self._stream.reset()
             return None
+
+    @spends("decode")
+    def _decode(self, work: Callable[[], Rows | None]) -> Rows | None:
+        return work()
 
     def _last_line(self) -> Rows | None:
         """A file may end without the end of its last line."""

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from edged.clock.clock import Clock
+from edged.clock.spent import spends
 from edged.config import schema
 from edged.config.parsers import NEVER
 from edged.decode import StreamDecoder, make_stream_decoder
 from edged.errors import Retryable
-from edged.records import Block, Reject
+from edged.records import Block, Reject, Rows
 from edged.serialport import faults
 from edged.serialport.port import SerialPort, appeared, find, missing, port_name
 from edged.sources.counts import SourceCounts, stamped
@@ -109,10 +110,10 @@ class SerialSource:
             block: Block | None = None
             rejects: Sequence[Reject] = ()
             try:
-                rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._decoder.feed(data)
+                rows = await beside(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._feed(data)
                 if rows is not None:
                     rejects = rows.rejects
-                    block = stamped(rows, self._stamper, counts, arrival, clock.offset(), clock.is_synced())
+                    block = self._stamped(rows, arrival)
             except Exception as error:  # a fault of ours costs this read
                 counts.lose(error, data)
                 self._decoder.reset()
@@ -125,6 +126,14 @@ class SerialSource:
                 self._turn("no valid frame", hunt.complaint(self._settings))
             if not flow.is_open:
                 await flow.wait()
+
+    @spends("decode")
+    def _feed(self, data: bytes) -> Rows | None:
+        return self._decoder.feed(data)
+
+    @spends("decode")
+    def _stamped(self, rows: Rows, arrival: int) -> Block | None:
+        return stamped(rows, self._stamper, self.counts, arrival, self._clock.offset(), self._clock.is_synced())
 
     def _is_silent(self) -> bool:
         if self._state not in ("running", "no valid frame"):

@@ -83,16 +83,17 @@ def test_what_is_no_rate(raw: Any) -> None:
     refusal(parsers.rate, raw)
 
 
-@pytest.mark.parametrize("raw", [5, [1], [1, 2, 3], [2, 1], [1, 1], [True, 2], ["a", "b"], [0, float("nan")]])
+@pytest.mark.parametrize("raw", [5, [1], [1, 2, 3], [2, 1], [True, 2], ["a", "b"], [0, float("nan")]])
 def test_what_is_no_range(raw: Any) -> None:
     refusal(parsers.value_range, raw)
 
 
-def test_a_range_may_be_open() -> None:
+def test_a_range_may_be_open_or_one_number() -> None:
+    assert parsers.value_range([41, 41], AROUND) == (41.0, 41.0)
     assert parsers.value_range([0, float("inf")], AROUND) == (0.0, float("inf"))
 
 
-@pytest.mark.parametrize("raw", [[], [256], [-1], [1.0], [True], "ab", 5])
+@pytest.mark.parametrize("raw", [[], [256], [-1], [1.0], [True], "", "aa 55", 5])
 def test_what_are_no_bytes(raw: Any) -> None:
     refusal(parsers.marker, raw)
 

@@ -13,8 +13,9 @@ import pytest
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.daemon.lifecycle import LEAVING_S, STOP_DEADLINE_S, Lifecycle
+from edged.daemon.relief import Relief
 from edged.errors import EX_OK, EX_SOFTWARE
-from edged.health.snapshot import Health
+from edged.health.schedule import Health
 from edged.system.notify import Notifier
 
 REPLAY = """
@@ -84,7 +85,9 @@ async def lived(
     told.watchdog_s = watchdog_s
     clock = Clock()
     work = asyncio.sleep(3600)  # until it is cancelled
-    task = asyncio.get_running_loop().create_task(Lifecycle(a, Health(a, clock, ""), told, clock, put_off).serve(work))
+    relief = Relief(a)
+    lifecycle = Lifecycle(a, Health(a, relief, clock, ""), relief, told, clock, put_off)
+    task = asyncio.get_running_loop().create_task(lifecycle.serve(work))
     await asyncio.wait_for(told.is_ready.wait(), 10)
     then()
     code = await asyncio.wait_for(task, 20)

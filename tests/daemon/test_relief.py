@@ -46,14 +46,15 @@ class Memory:
         self.events: list[dict[str, Any]] = []
 
     def relief(self, a: Assembly) -> Relief:
-        def event(kind: str, **facts: Any) -> None:
-            self.events.append({"kind": kind, **facts})
-
         def trim() -> None:
             self.thread = threading.current_thread()
             self.trims.release()
 
-        return Relief(a, event, lambda: self.resident, trim)
+        return Relief(a, lambda: self.resident, trim)
+
+    def look(self, relief: Relief, now_s: float) -> None:
+        if (news := relief.look(now_s)) is not None:
+            self.events.append(news)
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_the_order_of_relief_and_the_way_back(make: Callable[[str], Assemb
     seen = []
     with capture_logs() as logs:
         for second in range(1, 7):
-            relief.look(second)
+            memory.look(relief, second)
             assert memory.trims.acquire(timeout=5) if second <= 2 else True
             memory.thread.join(5)  # only when it has ended may the next trim begin
             seen.append((relief.facts()["relief"], relief.shed))
@@ -102,7 +103,7 @@ async def test_the_order_of_relief_and_the_way_back(make: Callable[[str], Assemb
 
     memory.resident = LOW
     for now in range(7, 40):
-        relief.look(now)
+        memory.look(relief, now)
     assert (relief.facts()["level"], relief.facts()["relief"], relief.shed) == ("ok", [], [])
     assert [(e["level"], e["shed"]) for e in memory.events[3:]] == [
         ("ok", ["second", "first"]),
@@ -135,7 +136,7 @@ async def test_what_cannot_be_read_is_no_reason_to_do_anything(make: Callable[[s
             raise OSError(24, "Too many open files")
         return LOW
 
-    relief = Relief(a, lambda kind, **facts: None, read, memory.trims.release)
+    relief = Relief(a, read, memory.trims.release)
     relief.look(1)
     is_full = True
     relief.look(2)

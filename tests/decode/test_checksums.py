@@ -1,37 +1,72 @@
-import zlib
-from functools import reduce
-from operator import xor
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.decode.checksums import CRC16, Checksum, crc16, nmea_body
+from edged.config import schema
+from edged.decode.checksums import FEW, KINDS, LINES, WIDTHS, Checksum, line_proof, nmea_bodies, teleinfo_bodies, values_of
 
 CHECK = b"123456789"
 
 
+VALUES = {
+    "sum8": 0xDD,
+    "neg8": 0x23,
+    "sum15": 0x01DD,
+    "sum16": 0x01DD,
+    "xor8": 0x31,
+    "fletcher8": 0x15 << 8 | 0xDD,
+    "crc16-arc": 0xBB3D,
+    "crc16-modbus": 0x4B37,
+    "crc16-ccitt-false": 0x29B1,
+    "crc16-xmodem": 0x31C3,
+    "crc16-kermit": 0x2189,
+    "crc16-x25": 0x906E,
+    "crc16-mcrf4xx": 0x6F91,
+    "crc32": 0xCBF43926,
+}
+"""Of "123456789": those of CRCs are the check values of the catalogue."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_check_values(name: str) -> None:
+    assert Checksum(name).value(CHECK) == VALUES[name]
+
+
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("crc16-modbus", 0x4B37), ("crc16-ccitt-false", 0x29B1), ("crc16-xmodem", 0x31C3), ("crc16-kermit", 0x2189)],
+    ("settings", "value"),
+    [
+        ({"type": "crc8"}, 0xF4),
+        ({"type": "crc8", "poly": 0x31, "reflect": True}, 0xA1),  # maxim-dow
+        ({"type": "crc8", "poly": 0x07, "init": 0xFF, "reflect": True}, 0xD0),  # rohc
+        ({"type": "crc8", "poly": 0x07, "xor": 0x55}, 0xA1),  # i-432-1
+        ({"type": "crc16", "poly": 0x8005}, 0xFEE8),  # umts
+        ({"type": "crc16", "poly": 0x3D65, "xor": 0xFFFF, "reflect": True}, 0xEA82),  # dnp
+    ],
 )
-def test_standard_check_values(name: str, value: int) -> None:
-    assert crc16(name, CHECK) == value
-    assert Checksum(name).value(CHECK) == value
+def test_crcs_by_their_parameters(settings: dict[str, Any], value: int) -> None:
+    checksum = Checksum.of(schema.Checksum(**settings))
+    assert checksum is not None
+    assert checksum.value(CHECK) == value
+    frames = [checksum_frame(checksum, b"%02d" % n * 11) for n in range(30)]
+    assert checksum.first_bad(frames) == 30
 
 
-def test_crc32_and_xor() -> None:
-    assert Checksum("crc32").value(CHECK) == 0xCBF43926 == zlib.crc32(CHECK)
-    assert Checksum("xor8").value(CHECK) == reduce(xor, CHECK)
+def test_every_checksum_of_the_schema_is_in_the_table() -> None:
+    named = get_args(get_type_hints(schema.Checksum)["type"])
+    assert {*named} == {"none", *LINES, *WIDTHS, *KINDS}
 
 
 @pytest.mark.parametrize(
     ("name", "tail"),
     [
         ("crc16-modbus", "37 4b"),
+        ("crc16-arc", "3d bb"),
         ("crc16-ccitt-false", "29 b1"),
         ("crc16-xmodem", "31 c3"),
         ("crc16-kermit", "89 21"),
+        ("sum16", "01 dd"),
         ("crc32", "26 39 f4 cb"),
     ],
 )
@@ -39,6 +74,46 @@ def test_order_of_bytes_on_the_wire(name: str, tail: str) -> None:
     assert Checksum(name).encode(CHECK).hex(" ") == tail
     other = "big" if Checksum(name).encode(CHECK) == Checksum(name, endian="little").encode(CHECK) else "little"
     assert Checksum(name, endian=other).encode(CHECK) == bytes.fromhex(tail)[::-1]
+
+
+def test_fletcher_is_sent_with_the_plain_sum_first() -> None:
+    assert Checksum("fletcher8", start=2).encode(bytes.fromhex("b5 62 01 07 00 00")).hex() == "0819"
+
+
+def test_hex_digits() -> None:
+    checksum = Checksum("crc16-arc", is_hex=True)
+    assert checksum.encode(CHECK) == b"BB3D"
+    assert checksum.is_right(CHECK + b"BB3D")
+    assert checksum.is_right(CHECK + b"bb3d")
+    assert not checksum.is_right(CHECK + b"BB3E")
+    assert not checksum.is_right(CHECK + b"+B3D")
+    assert not checksum.is_right(b"B3D")
+    assert checksum.wrong(CHECK + b"\x80B3D") == "crc16-arc is 0xbb3d, the frame says b'\\x80B3D', no hex digits"
+
+
+def checksum_frame(checksum: Checksum, body: bytes) -> bytes:
+    return body + checksum.encode(body)
+
+
+@pytest.mark.parametrize("name", [*KINDS])
+@pytest.mark.parametrize("length", [1, 2, 3, 255, 256, 257, 258, 511, 513, 1500])
+def test_long_and_short_frames_one_by_one_and_together(name: str, length: int) -> None:
+    """What is computed together is the loop's: bytes after each other."""
+    checksum = Checksum(name)
+    bodies = [bytes((n * 7 + i * i) & 0xFF for i in range(length)) for n in range(FEW)]
+    assert values_of(KINDS[name], bodies) == [_slowly(name, body) for body in bodies]
+    assert checksum.first_bad([checksum_frame(checksum, body) for body in bodies]) == FEW
+
+
+def _slowly(name: str, body: bytes) -> int:
+    """In pieces that are short enough for the plain loop, as far as a checksum can be continued."""
+    if not name.startswith("crc16"):
+        return KINDS[name].one(body)
+    crc = KINDS[name].one.args[0]  # type: ignore[attr-defined]
+    state = crc.init
+    for byte in body:
+        state = KINDS[name].one.func(crc._replace(init=state, xor=0), bytes([byte]))  # type: ignore[attr-defined]
+    return int(state ^ crc.xor)
 
 
 def test_start_leaves_the_first_bytes_out() -> None:
@@ -49,7 +124,7 @@ def test_start_leaves_the_first_bytes_out() -> None:
 
 
 @given(
-    st.sampled_from([*CRC16, "xor8", "crc32"]),
+    st.sampled_from([*KINDS]),
     st.integers(0, 5),
     st.lists(st.binary(min_size=12, max_size=12), min_size=1, max_size=40),
     st.integers(0, 39),
@@ -70,8 +145,9 @@ def test_frames_of_different_lengths() -> None:
     assert checksum.first_bad(frames) == len(frames)
 
 
-def test_none_accepts_everything() -> None:
-    assert Checksum("none").first_bad([b"a", b""]) == 2
+def test_none_is_no_checksum() -> None:
+    assert Checksum.of(schema.Checksum()) is None
+    assert line_proof(schema.Checksum()) is None
 
 
 @pytest.mark.parametrize(
@@ -89,4 +165,21 @@ def test_none_accepts_everything() -> None:
     ],
 )
 def test_nmea(line: bytes, body: bytes | None) -> None:
-    assert nmea_body(line) == body
+    assert nmea_bodies([line]) == [body]
+    assert nmea_bodies([line] * 40) == [body] * 40
+
+
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        (b"ADCO 000000000000 W", b"ADCO 000000000000"),
+        (b"PTEC TH.. $", b"PTEC TH.."),
+        (b"PAPP 05400 +", None),
+        (b"PAPP 05400", None),
+        (b"VTIC\t02\tJ", b"VTIC\t02"),
+        (b"", None),
+        (b"\x02", None),
+    ],
+)
+def test_teleinfo(line: bytes, body: bytes | None) -> None:
+    assert teleinfo_bodies([line]) == [body]

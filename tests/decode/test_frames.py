@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edged.config.markers import OpenMarker
 from edged.config.schema import Frame
 from edged.decode.checksums import Checksum
 from edged.decode.frames import FrameScanner, LineFramer
@@ -69,7 +70,7 @@ def test_any_chopping_gives_the_same_lines_and_rejects(bodies: list[bytes], end:
         assert framer.pending <= 9 + len(end)
 
 
-def scanner(checksum: Checksum, **keys: Any) -> FrameScanner:
+def scanner(checksum: Checksum | None, **keys: Any) -> FrameScanner:
     return FrameScanner(Frame(**keys), checksum, 300)
 
 
@@ -77,7 +78,7 @@ def scanned(frames: FrameScanner, chunks: list[bytes]) -> tuple[list[bytes], lis
     payloads, rejects = [], []
     for chunk in chunks:
         found, refused = frames.feed(chunk)
-        payloads += [frame.payload for frame in found]
+        payloads += found.payloads
         rejects += [(reject.reason, reject.offset) for reject in refused]
     return payloads, rejects
 
@@ -95,7 +96,7 @@ def scanned(frames: FrameScanner, chunks: list[bytes]) -> tuple[list[bytes], lis
     ],
 )
 def test_what_is_decoded_is_the_frame_without_the_rest(keys: dict[str, Any], frame: bytes, payload: bytes) -> None:
-    assert scanned(scanner(Checksum("none"), **keys), [frame * 3]) == ([payload] * 3, [])
+    assert scanned(scanner(None, **keys), [frame * 3]) == ([payload] * 3, [])
 
 
 @pytest.mark.parametrize(("counts", "length"), [("payload", 3), ("rest", 5), ("frame", 8)])
@@ -180,9 +181,9 @@ def test_noise_is_one_reject_until_a_good_frame_and_holds_little() -> None:
 
 
 def test_a_length_that_cannot_be() -> None:
-    frames = scanner(Checksum("none"), type="length", sync=b"\xaa", length="uint16")
+    frames = scanner(None, type="length", sync=b"\xaa", length="uint16")
     found, rejects = frames.feed(b"\xaa\xff\xff12\xaa\x02\x00ab")
-    assert [frame.payload for frame in found] == [b"ab"]
+    assert found.payloads == [b"ab"]
     assert reasons(rejects) == ["too_large"]
     frames.reset()
     assert frames.pending == 0
@@ -192,7 +193,7 @@ def test_half_of_the_frames_bad() -> None:
     bad = bytearray(imu(b"abcdef"))
     bad[5] ^= 1
     found, rejects = scanner(CRC, **IMU).feed((imu(b"abcdef") + bytes(bad)) * 3000)
-    assert len(found) == 3000
+    assert len(found.payloads) == 3000
     assert refused(rejects) == {"checksum": 3000}
     assert len(rejects) == MAX_RECORDS + 1
 
@@ -205,3 +206,57 @@ def test_frames_that_pass_with_other_settings_say_so() -> None:
     frames = scanner(CRC, **IMU)
     _, rejects = frames.feed(imu(b"abcdef") + imu(b"abcdef").replace(b"c", b"x"))
     assert "passes" not in rejects[0].detail
+
+
+OPEN = OpenMarker(("10100000", "1100...."))
+
+
+@pytest.mark.parametrize(
+    ("keys", "frame", "payload"),
+    [
+        ({"type": "fixed", "size": 5, "sync": b"\xaa", "tail": b"\x55"}, b"\xaa123\x55", b"123"),
+        ({"type": "fixed", "size": 5, "sync": OPEN}, b"\xa0\xc5123", b"\xa0\xc5123"),
+        ({"type": "fixed", "size": 5, "tail": OPEN}, b"123\xa0\xcf", b"123\xa0\xcf"),
+        ({"type": "length", "sync": b"\xaa", "length": "uint8", "extra": 1, "tail": b"\r\n"}, b"\xaa\x02abc\r\n", b"abc"),
+        ({"type": "length", "sync": b"\xaa", "length": "uint8", "extra": -1}, b"\xaa\x04abc", b"abc"),
+        ({"type": "length", "sync": OPEN, "length": "uint8", "offset": 3}, b"\xa0\xc1T\x02ab", b"\xa0\xc1Tab"),
+    ],
+)
+def test_tail_extra_and_open_bits(keys: dict[str, Any], frame: bytes, payload: bytes) -> None:
+    for checksum in (None, Checksum("sum8")):
+        tail = len(keys.get("tail", b""))
+        body, end = frame[: len(frame) - tail], frame[len(frame) - tail :]
+        whole = frame if checksum is None else body + checksum.encode(body) + end
+        extra = {"size": keys["size"] + 1} if checksum is not None and "size" in keys else {}
+        for count in (3, 40):  # one by one, and as rows
+            data = whole * count
+            found = scanned(scanner(checksum, **{**keys, **extra}), [b"?" + data])
+            assert found == ([payload] * count, [("no_frame", 0)])
+            chopped_up = [data[i : i + 1] for i in range(len(data))]
+            assert scanned(scanner(checksum, **{**keys, **extra}), chopped_up) == ([payload] * count, [])
+
+
+def test_a_frame_that_fails_its_tail_gives_its_bytes_back() -> None:
+    frame = b"\xa0" + bytes(5) + b"\xc0"
+    keys = {"type": "fixed", "size": 7, "sync": b"\xa0", "tail": OpenMarker(("1100....",))}
+    for count in (2, 50):
+        found, rejects = scanned(scanner(None, **keys), [b"\xa0\x01\x02" + frame * count])
+        assert found == [bytes(5) + b"\xc0"] * count
+        assert rejects == [("no_frame", 0)]
+    _, rejects = scanner(None, **keys).feed(b"\xa0\x01\x02" + frame)
+    assert rejects[0].detail == "expected the end marker 1100.... after 7 bytes, found 00"
+
+
+@given(st.lists(st.binary(min_size=4, max_size=4), min_size=18, max_size=40), st.integers(0, 17 * 7), st.integers(1, 255), CUTS)
+def test_a_flipped_byte_among_many_is_the_same_however_it_comes(
+    bodies: list[bytes], at: int, other: int, cuts: list[int]
+) -> None:
+    checksum = Checksum("sum16", 1)
+    frames = [b"\x59" + body + checksum.encode(b"\x59" + body) for body in bodies]
+    data = bytearray(b"".join(frames))
+    data[at] ^= other
+    keys = {"type": "fixed", "size": 7, "sync": b"\x59"}
+    whole = scanned(scanner(checksum, **keys), [bytes(data)])
+    assert len(whole[0]) >= len(bodies) - 1
+    assert scanned(scanner(checksum, **keys), [data[i : i + 1] for i in range(len(data))]) == whole
+    assert scanned(scanner(checksum, **keys), chopped(bytes(data), cuts)) == whole

@@ -246,3 +246,23 @@ def test_a_storm_in_one_read_is_told_in_few_words(planned: Any, data: bytes, goo
     assert [row[0] for row in rows.values.tolist()] == [1]
     assert refused(rows.rejects) == counts
     assert len(rows.rejects) == MAX_RECORDS + 1
+
+
+def test_lines_from_their_start_marker() -> None:
+    planned = plan("csv", "a", "b", frame=Frame(sync=b"\x02", end=b"\r"))
+    data = b"junk\x021,2\r\x023,4\r5,6\r\x027,8\r"
+    for chunks in ([data], [data[i : i + 1] for i in range(len(data))]):
+        values, rejects = fed(make_stream_decoder(planned), chunks)
+        assert values.tolist() == [[1, 2], [3, 4], [7, 8]]
+        assert reasons(rejects) == ["no_frame", "no_frame"]
+
+
+def test_lines_with_a_checksum_in_hex_digits() -> None:
+    checksum = Checksum("crc16-arc", is_hex=True)
+    lines = [b"%d,%d," % (n, n * n) for n in range(40)]
+    planned = plan("csv", "a", "b", "_", checksum=ChecksumTable(type="crc16-arc", encoding="hex"))
+    good = [line + checksum.encode(line) + b"\r\n" for line in lines]
+    good[7] = good[7].replace(b"49", b"48")
+    values, rejects = fed(make_stream_decoder(planned), [b"".join(good)])
+    assert values.tolist() == [[n, n * n] for n in range(40) if n != 7]
+    assert reasons(rejects) == ["checksum"]

@@ -34,7 +34,7 @@ class Rig:
         self.a = make(config.replace("KEYS", str(keys)))
         self.clock = clock
         self.link = self.a.links["main"]
-        self.link.state = "connected"
+        self.link.show("connected", "")
         self.availability = Availability(self.a)
 
     def hear(self, topic: str, text: str = "1") -> None:
@@ -68,9 +68,10 @@ async def test_said_on_a_change_and_again_on_every_connect(make: Callable[[str],
     rig.clock.pass_s(6)
     rig.hear("pump/1/b", "2")
     assert rig.look(6) == {"pump/1/a": "offline"}
-    rig.link.state = "lost"
+    rig.link.show("lost", "")
     assert rig.look(1) == {}
-    rig.link.state, rig.link.counts.connects = "connected", 2
+    rig.link.show("connected", "")
+    rig.link.counts.connects = 2
     assert rig.look() == {"door": "online", "pump": "online", "pump/1/a": "offline", "pump/1/b": "online"}
     rig.hear("pump/1/a")
     assert rig.look(1) == {"pump/1/a": "online"}

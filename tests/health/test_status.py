@@ -103,7 +103,7 @@ def hear(make: Callable[[str], Assembly], clock: Any) -> Callable[[str], tuple[A
 
     def build(text: str) -> tuple[Assembly, Hear, Hear]:
         a = make(text)
-        a.links["main"].state = "connected"
+        a.links["main"].show("connected", "")
 
         async def say(payload: str, topic: str = "in/a", after_s: float = 0.0) -> tuple[str, str]:
             clock.pass_s(after_s)
@@ -228,7 +228,7 @@ async def test_bad_values_are_no_data_and_a_source_that_is_held_back_is_not_sile
     make: Callable[[str], Assembly], clock: Any
 ) -> None:
     a = make(CONFIG)
-    a.links["main"].state = "connected"
+    a.links["main"].show("connected", "")
 
     def hear(topic: bytes, text: bytes) -> None:
         a.routers["main"].on_publishes([(topic, text, 1, False, (), NONE, b"")])
@@ -255,7 +255,7 @@ async def test_a_silent_source_of_pictures_says_what_a_broker_keeps_to_itself(
 ) -> None:
     models.cells(tmp_path / "cells.onnx", metadata={"author": "Ultralytics"})
     a = make(PICTURES.format(path=tmp_path / "cells.onnx"))
-    a.links["main"].state = "connected"
+    a.links["main"].show("connected", "")
     reason = next(s.reason for s in states(a, clock.now()) if (s.kind, s.name) == ("source", "in"))
     assert reason.endswith("A broker drops what is larger than max_bytes (100 KiB) and tells nobody")
 
@@ -289,7 +289,7 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     assert found["source in"] == ("waiting", "broker main is connecting")
     assert found["pipeline p"][0] == "waiting"
 
-    link.state = "connected"
+    link.show("connected", "")
     unheard = "no message yet on in/x: does somebody publish there, and may this user read it (access rules)?"
     assert seen()["source in"] == ("silent", unheard)
     assert seen()["pipeline p"] == ("waiting", f"source in is silent: {unheard}")
@@ -320,14 +320,14 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     counts.refusal = ""
     assert seen()["pipeline p"] == ("running", "")
 
-    link.state, link.reason = "lost", "the broker closed the connection"
+    link.show("lost", "the broker closed the connection")
     assert seen()["broker main"] == ("lost", "the broker closed the connection")
     assert seen()["pipeline p"][0] in ("waiting", "blocked")
 
 
 async def test_a_pipeline_whose_gate_is_closed_is_well(make: Callable[[str], Assembly], clock: Any) -> None:
     a = make(CONFIG + 'gate = { source = "in", of = "v", above = 5 }\n')
-    a.links["main"].state = "connected"
+    a.links["main"].show("connected", "")
 
     def hear(topic: bytes, text: bytes) -> tuple[str, str]:
         a.routers["main"].on_publishes([(topic, text, 1, False, (), NONE, b"")])
@@ -350,7 +350,7 @@ async def test_a_run_that_takes_much_longer_than_any_before_hangs(
     make: Callable[[str], Assembly], clock: Any, tmp_path: Any
 ) -> None:
     a = make(MODEL.format(path=models.linear(tmp_path / "m.onnx")))
-    a.links["main"].state = "connected"
+    a.links["main"].show("connected", "")
     a.sources["in"].counts.last_arrival = clock.now()
     model = a.models["m"]
 

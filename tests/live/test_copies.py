@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support import models
 from tests.support.broker import Broker
-from tests.support.daemon import Client, Daemon, edged, said
+from tests.support.daemon import Client, Daemon, edged, said, until
 
 TEXT = """
 [device]
@@ -77,3 +78,23 @@ def test_the_daemon_loads_a_copy_also_where_it_cannot_keep_one(folder: Path) -> 
             assert len(os.listdir(scratch)) == 1
             assert daemon.stop() == 0
         assert os.listdir(scratch) == []
+
+
+def test_what_a_killed_command_left_is_gone_after_the_next_one(folder: Path) -> None:
+    """But not what another one is using, nor what only looks alike."""
+    scratch, spared, used = folder / "scratch", "edged-notes", f"edged-{1:016x}"
+    scratch.mkdir()
+    environ = {"STATE_DIRECTORY": str(folder / "state"), "TMPDIR": str(scratch)}
+    bench = edged("bench", str(folder / "model"), "--seconds", "60", environ=environ)
+    until(lambda: [*scratch.glob("*/*/model.onnx")])
+    bench.kill()
+    bench.communicate()
+    for name in (spared, used):
+        (scratch / name).mkdir()
+    (scratch / f"edged-{2:016x}").symlink_to(folder / "model")
+    fd = os.open(scratch / used, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert said(edged("model", "inspect", str(folder / "model"), environ=environ))[0] == 0
+    os.close(fd)
+    assert sorted(os.listdir(scratch)) == [used, f"edged-{2:016x}", spared]
+    assert (folder / "model" / "model.onnx").exists()

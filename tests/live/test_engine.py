@@ -18,9 +18,10 @@ from edged.daemon.build import assemble
 from edged.daemon.connect import connect
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.prepare import load, prepare
+from edged.daemon.relief import Relief
 from edged.daemon.reload import Reloader
 from edged.errors import EX_CONFIG, EX_OK, Problem
-from edged.health.snapshot import Health
+from edged.health.schedule import Health
 from edged.model.gpu.ladder import Ladder
 from edged.model.onnx import available
 from edged.model.records import ModelPlan, ModelRefused
@@ -104,8 +105,9 @@ async def on_stage(tmp_path: Path, providers: str, is_held: bool, act: Callable[
                 raise ModelRefused([Problem("model.m.providers", fails[0])])
             return Trial(replace(assembly.reports["m"], p50_us=0.1), 0)
 
-        health = Health(assembly, clock, "")
-        lifecycle = Lifecycle(assembly, health, notifier, clock)
+        relief = Relief(assembly)
+        health = Health(assembly, relief, clock, "")
+        lifecycle = Lifecycle(assembly, health, relief, notifier, clock)
         reloader = Reloader(prepared, lifecycle, clock, log, build=build)
         health.building = reloader.builds.elapsed_s
         serving = asyncio.create_task(lifecycle.serve(reloader.run()))

@@ -14,6 +14,7 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 from edged.config.units import MIB
+from edged.errors import EX_SOFTWARE
 from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced, is_pending, until
@@ -77,7 +78,8 @@ def fills(path: Path) -> Path:
 
 
 def answers(client: Client) -> list[int]:
-    return [int(np.ravel(seen.json["outputs"]["y"])[0]) for seen in client.of("out/p")]
+    results = [seen for seen in client.messages if seen.topic.startswith("out/")]
+    return [int(np.ravel(seen.json["outputs"]["y"])[0]) for seen in results]
 
 
 def wait_connected(client: Client) -> None:
@@ -178,6 +180,35 @@ def test_an_input_on_which_a_step_crashes(broker: Broker, tmp_path: Path) -> Non
         found = client.health(lambda found: found["brokers"]["main"]["unacked"] == 0)
         assert found["sources"]["in"]["dropped"] == {"poison": 1}
         assert found["last_run_ended_in"] == ["broker.main: inputs"]
+        assert balanced(found)
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("run", ["inline", "worker"])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_retained_input_on_which_the_model_hangs(broker: Broker, tmp_path: Path, run: str, qos: int) -> None:
+    """It comes with every subscription, at QoS 0 owes nobody anything, and must not end each run for ever."""
+    text = TEXT.format(port=broker.port, path=hangs(tmp_path / "m.onnx"))
+    text = (
+        text.replace('topic = "in/x"', f'topic = "in/{{name}}"\nretained = true\nqos = {qos}')
+        .replace('"inline"', f'"{run}"')
+        .replace("out/p", "out/{name}")
+    )
+    with Client(broker.port) as client:
+        for topic, value in {"a": 1, "b": HANGS, "c": 3}.items():
+            client.publish(f"in/{topic}", str(value), qos=0, retain=True)
+        daemon = Daemon(tmp_path, text, watchdog_s=WATCHDOG_S)
+        daemon.spawn()
+        for _ in range(3):
+            if run == "inline":
+                ends(daemon)
+            else:
+                assert daemon.wait(limit_s=60) == EX_SOFTWARE
+                daemon.spawn()
+        found = client.health(lambda found: found["sources"]["in"]["dropped"] == {"poison": 1})
+        client.until(lambda: {1, 3} <= set(answers(client)) or None)
+        client.publish("in/d", "4", qos=qos)
+        client.until(lambda: 4 in answers(client) or None)
         assert balanced(found)
         assert daemon.stop() == 0
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,15 @@ from edged.system import process
 
 process.set_up()
 
+from edged.clock import spent  # noqa: E402
+from edged.clock.spent import LoopTime  # noqa: E402
 from edged.model import runner  # noqa: E402
 from edged.model.load import load_session  # noqa: E402
 from edged.model.manifest import read_manifest  # noqa: E402
 from edged.model.records import ModelPlan  # noqa: E402
 from edged.model.runner import Loaded, Model, Share, deal  # noqa: E402
 from edged.model.worker import Workers  # noqa: E402
+from edged.pipeline.pipeline import PipelineCounts  # noqa: E402
 from edged.records import NONE, Slot  # noqa: E402
 from tests.support import models  # noqa: E402
 
@@ -59,6 +63,7 @@ class Queue:
         self.name = name
         self.width = width
         self.priority = priority
+        self.counts = PipelineCounts(name)
         self.fifo: deque[Slot] = deque()
         self.rows: dict[int, list[float]] = {}
         self.results: list[tuple[Slot, dict[str, Any]]] = []
@@ -234,6 +239,25 @@ def test_order_of_every_pipeline_and_key_is_kept(tmp_path: Path) -> None:
             rows = [s.row for s, _ in queue.results if s.key == key]
             assert rows == sorted(rows)
     assert sum(len(q.results) for q in queues) == 300
+
+
+def test_the_time_of_a_run_is_shared_by_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(0, 1000)  # processor time, which goes on by 1000 ns a look
+    loop = LoopTime(lambda: next(ticks))
+    loop.every = 1
+    monkeypatch.setattr(spent, "LOOP", loop)
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4), turns)
+    few, many = Queue("x", 3), Queue("x", 3)
+    m.attach(few)
+    m.attach(many)
+    for queue, count in ((few, 1), (many, 3)):
+        for _ in range(count):
+            queue.put(1, 1, 1)
+    m.wake()
+    turns.one()
+    assert (few.counts.spent["run"], many.counts.spent["run"]) == (250, 750)
+    assert m.counts.spent == {"batch": 2000, "run": 1000}  # before and after the run
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16])
@@ -425,3 +449,31 @@ def test_a_fault_in_a_run_costs_the_row_that_shows_it(tmp_path: Path) -> None:
     m.wake()
     turns.all()
     assert queue.results[-1][1]["y"] == [14]
+
+
+def test_a_fault_in_gathering_costs_those_rows_and_nobody_elses(tmp_path: Path) -> None:
+    class Faulty(Queue):
+        def gather(self, slots: list[Slot], inputs: dict[str, NDArray[Any]], start: int) -> None:
+            super().gather(slots, inputs, start)
+            if any(13 in self.rows[slot.row] for slot in slots):
+                raise ZeroDivisionError("13")
+
+    turns = Turns()
+    models.identity(tmp_path / "same.onnx", 1, width=1)
+    m = model(load(tmp_path / "same.onnx", {"x": (1,)}, batch_max=8), turns)
+    first, second = Faulty("x", 1), Queue("x", 1)
+    m.attach(first)
+    m.attach(second)
+    first.put(13)
+    second.put(21)
+    second.put(22)
+    m.wake()
+    turns.all()
+    assert [type(error) for _, error in first.failures] == [ZeroDivisionError]
+    assert [outputs["y"] for _, outputs in second.results] == [[21], [22]]
+    for value in (13, 14):  # alone in its batch, or before others
+        first.put(value)
+        m.wake()
+        turns.all()
+    assert (len(first.failures), [outputs["y"] for _, outputs in first.results]) == (2, [[14]])
+    assert m.running is None

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from edged.errors import Retryable
-from edged.mqtt import connect, link
-from edged.mqtt.connect import Refusal
+from edged.mqtt import connect, connection
+from edged.mqtt.connection import BUFFER_BYTES, MAX_UNASKED
 from edged.mqtt.frames import AT_ONCE, Batch, FrameParser, Inbound
-from edged.mqtt.link import BUFFER_BYTES, UNASKED_MOST, Ladders, Subscription, Unacknowledged
+from edged.mqtt.link import Subscription
 from edged.mqtt.suspects import Suspects, digest
 from edged.records import Message, Receipt
 from edged.system.hang_recorder import Stages
@@ -176,7 +175,7 @@ async def test_what_was_in_flight_goes_first_after_a_reconnect(present: bool) ->
 @pytest.mark.parametrize(("code", "tries"), [(0x87, 1), (0x90, 1), (0x99, 1), (0x97, 3)])
 @on_uvloop
 async def test_refused_publish_is_not_delivered(code: int, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RESEND_S", 0.01)
+    monkeypatch.setattr(connection, "RESEND_S", 0.01)
     seen: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -520,8 +519,8 @@ async def test_a_broker_that_goes_with_messages_on_their_way_costs_none() -> Non
 @on_uvloop
 async def test_a_broker_that_acknowledges_nothing_is_left_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers pings and takes messages: only the acknowledgements are missing. On each connection until they come."""
-    monkeypatch.setattr(link, "UNACKNOWLEDGED_S", 0.0)
-    monkeypatch.setattr(link, "TICK_S", 0.02)
+    monkeypatch.setattr(connection, "UNACKNOWLEDGED_S", 0.0)
+    monkeypatch.setattr(connection, "TICK_S", 0.02)
     states: list[str] = []
 
     async def script(peer: Peer) -> None:
@@ -549,8 +548,8 @@ async def test_a_broker_that_acknowledges_nothing_is_left_and_said(monkeypatch: 
 
 @on_uvloop
 async def test_acknowledgements_that_come_slowly_are_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "UNACKNOWLEDGED_S", 0.4)
-    monkeypatch.setattr(link, "TICK_S", 0.02)
+    monkeypatch.setattr(connection, "UNACKNOWLEDGED_S", 0.4)
+    monkeypatch.setattr(connection, "TICK_S", 0.02)
 
     async def script(peer: Peer) -> None:
         await peer.welcome()
@@ -566,17 +565,6 @@ async def test_acknowledgements_that_come_slowly_are_acknowledgements(monkeypatc
                 subject.send("out", b"%d" % i, 1)
             await until(lambda: subject.account.acked == 16)
             assert server.connections == 1
-
-
-def test_the_ladder_of_a_broker_that_acknowledges_nothing() -> None:
-    """1 to 60 s, however long each connection lived; anew once something was acknowledged."""
-    ladders = Ladders(settings(1, refused_retry_s=(1.0, 60.0)))
-    silent, late = Unacknowledged("", False), Unacknowledged("", True)
-    waits = [ladders.next_s(silent, 61.0) for _ in range(300)]
-    assert waits[0] == 1.0
-    assert all(1.0 <= wait <= 60.0 for wait in waits)
-    assert max(waits) > 50.0
-    assert ladders.next_s(late, 61.0) == 1.0
 
 
 # Subscriptions
@@ -762,37 +750,6 @@ async def test_taken_over_by_another_client() -> None:
             )
 
 
-def test_ladders() -> None:
-    """Quick retries while the broker is away; slow ones when it says no or ends us again and again; quick again after good
-    service."""
-    ladders = Ladders(settings(1, retry_s=2.0, refused_retry_s=(1.0, 60.0)))
-    away = Retryable("refused", "")
-    assert max(ladders.next_s(away, 0.0) for _ in range(200)) <= 2.0
-    assert max(ladders.next_s(Refusal("auth", ""), 0.0) for _ in range(200)) > 10.0
-    assert all(ladders.next_s(away, 1.0) <= 2.0 for _ in range(2))
-    assert all(ladders.next_s(away, 1.0) >= 1.0 for _ in range(20))
-    assert max(ladders.next_s(away, 30.0) for _ in range(200)) > 10.0
-    assert max(ladders.next_s(away, 61.0) for _ in range(200)) <= 2.0
-
-
-def test_takeovers_of_two_clients_calm_down() -> None:
-    """Two clients of one name: at most 10 reconnects each in the first minute, about one a minute later."""
-    for seed in range(20):
-        ladders = [Ladders(settings(1, retry_s=2.0, refused_retry_s=(1.0, 60.0))) for _ in range(2)]
-        for i, ladder in enumerate(ladders):
-            ladder._refused.rng = random.Random(2 * seed + i)
-        connects: list[list[float]] = [[0.0], []]
-        now, served, other, since = 0.0, 0, 1, 0.0
-        while now < 600.0:
-            back = now + ladders[other].next_s(Refusal("taken_over", ""), max(now - since, 1e-9) if connects[other] else 0.0)
-            connects[other].append(back)
-            since, now = now, back
-            served, other = other, served
-        for mine in connects:
-            assert sum(t < 60.0 for t in mine) <= 11
-            assert sum(t > 300.0 for t in mine) <= 10
-
-
 # Storms
 
 
@@ -843,8 +800,8 @@ async def test_a_storm_of_packets_leaves_turns_to_others(storm: bytes, monkeypat
             assert subject.payloads == [b"before", b"good"]
             assert subject.link.counts.protocol_errors == 1
     assert most <= AT_ONCE
-    assert UNASKED_MOST < seen < UNASKED_MOST + 2 * AT_ONCE
-    assert turns > UNASKED_MOST // AT_ONCE
+    assert MAX_UNASKED < seen < MAX_UNASKED + 2 * AT_ONCE
+    assert turns > MAX_UNASKED // AT_ONCE
 
 
 @on_uvloop

@@ -11,13 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.mqtt.frames import (
+    MAX_PROPERTIES,
+    MAX_PROPERTIES_BYTES,
     PROTOCOL_ERROR,
     TOO_LARGE,
+    UNREAD,
     FrameParser,
     FrameWriter,
     ProtocolError,
     read_subscription_identifiers,
     reply_properties,
+    user_property,
 )
 from edged.mqtt.receipts import Ledger
 from edged.mqtt.session import Session
@@ -43,7 +47,10 @@ def hear(reads: list[bytes], is_v5: bool, max_packet: int = MAX_PACKET) -> Heard
     parser = FrameParser(is_v5, max_packet, Ledger())
     heard = Heard()
     for data in reads:
-        for publishes, acks, control in parser.feed(data):
+        batches = parser.feed(data)
+        while parser.is_behind:
+            batches += parser.feed(b"")
+        for publishes, acks, control in batches:
             heard.publishes += [(*p[:5], p[5].mid, p[6]) for p in publishes]
             heard.acks += acks
             heard.control += [control] if control else []
@@ -145,6 +152,40 @@ def test_control_packets_split_batches() -> None:
 def test_properties() -> None:
     heard = hear([publish(b"a", b"x", properties=PROPERTIES)], True)
     assert heard.publishes == [(b"a", b"x", 0, False, (300, 5), 0, PROPERTIES)]
+
+
+SMALL = user_property(b"", b"")
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (MAX_PROPERTIES * SMALL, MAX_PROPERTIES * SMALL),
+        ((MAX_PROPERTIES + 1) * SMALL, UNREAD),
+        (SMALL + user_property(b"", bytes(MAX_PROPERTIES_BYTES - 10).replace(b"\0", b"x")), None),
+        (SMALL + user_property(b"", bytes(MAX_PROPERTIES_BYTES - 9).replace(b"\0", b"x")), UNREAD),
+        (200_000 * SMALL, UNREAD),
+    ],
+    ids=["64", "65", "16 KiB", "more than 16 KiB", "1 MB"],
+)
+@pytest.mark.parametrize("qos", [0, 1])
+def test_more_properties_than_are_read(properties: bytes, expected: bytes | None, qos: int) -> None:
+    """The message comes out whole but for them, and so do those around it; what follows the 64th is not looked at."""
+    data = publish(b"a", b"before") + publish(b"a", b"x", qos, 9, True, properties) + publish(b"a", b"after")
+    heard = hear([data], True)
+    assert [p[:3] for p in heard.publishes] == [(b"a", b"before", 0), (b"a", b"x", qos), (b"a", b"after", 0)]
+    assert heard.publishes[1][6] == (properties if expected is None else expected)
+
+
+def test_one_call_checks_so_many_properties_and_no_more() -> None:
+    """Many packets, each within the bounds, leave turns to others as well; each different one is checked once."""
+    packets = [publish(b"a", b"%d" % i, properties=user_property(b"%02x" % i, b"") * 64) for i in range(200)]
+    parser = FrameParser(True, MAX_PACKET, Ledger())
+    calls = [sum(len(batch.publishes) for batch in parser.feed(b"".join(packets)))]
+    while parser.is_behind:
+        calls.append(sum(len(batch.publishes) for batch in parser.feed(b"")))
+    assert sum(calls) == 200
+    assert max(calls) == 19  # 14 units of room each, of 256
 
 
 @pytest.mark.parametrize(

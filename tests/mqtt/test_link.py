@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edged.config.external import BrokerUrl, Secret
+from edged.mqtt.frames import UNREAD, user_property
 from edged.mqtt.link import Inbound, Link, Subscription
 from edged.records import Receipt
 from edged.topics import unfit
@@ -61,6 +62,23 @@ async def test_round_trip(broker: Broker, version: str) -> None:
         await until(lambda: not subject.link.ledger.unacked)
         assert subject.link.counts.received == 600
     assert subject.link.state == "stopped"
+
+
+@on_uvloop
+async def test_a_message_of_a_megabyte_of_user_properties(broker: Broker) -> None:
+    """It comes marked, costs its neighbours nothing, and is acknowledged like them."""
+    subject = Subject(settings(broker.port, subscriptions=(Subscription("in", 1, 1),)))
+    async with running(subject):
+        await until(lambda: is_connected(subject))
+        _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        writer.write(packet(0x10, text(b"MQTT") + b"\x05\x02\x00\x3c" + b"\x00" + text(b"hostile")))
+        for i, count in enumerate((0, 200_000, 0)):
+            writer.write(publish_packet(b"in", b"%d" % i, 1, 1 + i, True, user_property(b"", b"") * count))
+        await until(lambda: len(subject.got) == 3 and not subject.link.ledger.unacked)
+        assert [(p[1], p[6] == UNREAD) for p in subject.got] == [(b"0", False), (b"1", True), (b"2", False)]
+        assert subject.link.counts.connects == 1
+        writer.close()
+        await writer.wait_closed()
 
 
 def test_what_is_no_topic_is_what_mosquitto_ends_the_connection_over(broker: Broker) -> None:

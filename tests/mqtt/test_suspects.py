@@ -42,17 +42,17 @@ def test_two_ends_in_one_stage_make_it_careful_and_a_third_tells_who(tmp_path: P
 
 def test_one_is_handled_after_the_other(tmp_path: Path) -> None:
     suspects = run(tmp_path / "stage")
-    assert suspects.may_go_on
+    assert suspects.may_go_on()
     receipt, other = Receipt(1), Receipt(2)
     suspects.handle_alone(b"t", b"1", receipt)
-    assert not suspects.may_go_on
+    assert not suspects.may_go_on()
     suspects.let_go([other])
-    assert not suspects.may_go_on
+    assert not suspects.may_go_on()
     receipt.done()
-    assert suspects.may_go_on
+    assert suspects.may_go_on()
     suspects.handle_alone(b"t", b"2", other)
     suspects.let_go([other])  # its connection is gone
-    assert suspects.may_go_on
+    assert suspects.may_go_on()
 
 
 def test_a_stop_does_not_clear_what_hangs_on_the_worker(tmp_path: Path) -> None:

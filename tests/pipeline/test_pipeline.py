@@ -18,6 +18,7 @@ from edged.model.records import RunFailed
 from edged.mqtt.frames import reply_properties
 from edged.pipeline.align import Aligner, AlignPlan, AlignSource
 from edged.pipeline.counts import PipelineCounts
+from edged.pipeline.gate import FAR
 from edged.pipeline.make import Order, make_pipeline
 from edged.pipeline.preprocess import compose, compose_outputs, custom
 from edged.pipeline.slots import Slots
@@ -63,6 +64,24 @@ class Faulty:
         return self.inner(*arguments)
 
 
+class Doorman:
+    """A gate with a fault of ours: it fails for the sample of second 2, and otherwise says `answer`."""
+
+    def __init__(self, answer: bool | None = True) -> None:
+        self.answer = answer
+        self.newest = FAR
+        self.failures = 0
+
+    def since(self) -> int:
+        return FAR
+
+    def verdict(self, _key: int, _arrival: int, time: int, since: int | None = None) -> bool | None:
+        if time == 2 * 10**9 and self.answer is not None:
+            self.failures += 1
+            raise ZeroDivisionError("2")
+        return self.answer
+
+
 def result_values(result: Result, _: int) -> Any:
     return next(iter(result.body["outputs"].values()))
 
@@ -89,6 +108,7 @@ class Rig:
         deadline: int = 0,
         tells_again: bool = False,
         faulty: str = "",
+        gate: Any = None,
     ) -> None:
         self.outlet = Outlet(room)
         self.sent = self.outlet.sent
@@ -154,6 +174,7 @@ class Rig:
             alarm=self.alarms.append,
             deadline=deadline,
             tells_again=tells_again,
+            gate=gate,
             answer=encode,
         )
         self.pipeline = make_pipeline("p", order)
@@ -685,6 +706,26 @@ def test_a_fault_beside_the_stages_ends_nothing_and_is_counted(place: str, model
     assert set(rig.counts.drops.by_reason) == {"internal_error"}
     assert fault.failures >= 1
     rig.check()
+    for message in rig.sent:
+        message.receipt.done()
+    assert [r.owed for r in receipts] == [0] * 5
+
+
+@pytest.mark.parametrize("window", [None, (1, 1)])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_fault_in_the_gate_costs_the_row_that_shows_it(window: tuple[int, int] | None, is_late: bool) -> None:
+    """Whether it is asked as the rows come, or later, when it can judge them."""
+    doorman = Doorman(None if is_late else True)
+    rig = Rig(window=window, slots=8, gate=doorman)
+    receipts = [Receipt(i) for i in range(5)]
+    rig.push(11, 12, 13, 14, 15, receipts=receipts)
+    doorman.answer = True
+    rig.pipeline.judge()
+    rig.run()
+    assert rig.values == [[11], [12], [14], [15]]
+    assert rig.counts.drops.by_reason == {"internal_error": 1}
+    assert (doorman.failures, rig.counts.gated) == (1, 0)
+    assert not rig.pipeline.is_busy
     for message in rig.sent:
         message.receipt.done()
     assert [r.owed for r in receipts] == [0] * 5

@@ -13,7 +13,7 @@ from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
-from edged.mqtt.frames import Inbound
+from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring
@@ -168,6 +168,20 @@ def test_what_nobody_wants_is_counted_and_settled() -> None:
     assert receipt.owed == 0
     assert r.drops.by_reason == {"unrouted": 1}
     assert blocks == {"a": []}
+
+
+def test_a_message_with_too_many_properties_is_rejected_and_settled() -> None:
+    """It costs itself: those before and after it in the read come through."""
+    a = source("a", ["in/a"])
+    r, blocks = router(a)
+    receipts = [Receipt(i) for i in range(4)]
+    good = [message("in/a", b"%d" % i, receipt=receipts[i]) for i in range(3)]
+    r.on_publishes([good[0], (*good[1][:6], UNREAD), good[2], (*message("other", b"", receipt=receipts[3])[:6], UNREAD)])
+    assert blocks["a"][0].values[:, 0].tolist() == [0, 2]
+    assert a.counts.drops.by_reason == {"too_large": 1}
+    assert r.drops.by_reason == {"too_large": 1}
+    assert [x.owed for x in receipts] == [0, 0, 0, 0]
+    assert a.counts.balance() == 0
 
 
 def test_old_messages_are_left_out_unless_they_are_wanted() -> None:

@@ -148,13 +148,18 @@ def text(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-def packet(head: int, body: bytes) -> bytes:
+def sized(body: bytes) -> bytes:
+    """With its length before it, as MQTT writes it."""
     size, length = len(body), bytearray()
     while size > 127:
         length.append(size & 127 | 128)
         size >>= 7
     length.append(size)
-    return bytes([head]) + bytes(length) + body
+    return bytes(length) + body
+
+
+def packet(head: int, body: bytes) -> bytes:
+    return bytes([head]) + sized(body)
 
 
 def connack(is_v5: bool = True, present: bool = False, code: int = 0, properties: bytes = b"") -> bytes:
@@ -174,7 +179,7 @@ def publish(
 ) -> bytes:
     head = text(topic) + (mid.to_bytes(2, "big") if qos else b"")
     if is_v5:
-        head += bytes([len(properties)]) + properties
+        head += sized(properties)
     return packet(0x30 | qos << 1 | flags, head + body)
 
 

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 from structlog.testing import capture_logs
 
+from edged.clock import spent
+from edged.clock.spent import LoopTime
 from edged.daemon.assembly import Assembly
-from edged.health.snapshot import Fallback, Health
+from edged.daemon.relief import Relief
+from edged.health.configured import Fallback
+from edged.health.schedule import Health
 from edged.plan.change import Change
 from edged.records import NONE
 
@@ -38,7 +44,7 @@ def sent(a: Assembly) -> list[tuple[str, Any, bool]]:
 
 async def test_the_snapshot_holds_every_part_and_its_ledgers(make: Callable[[str], Assembly], clock: Any) -> None:
     a = make(CONFIG)
-    health = Health(a, clock, "cafe0000")
+    health = Health(a, Relief(a), clock, "cafe0000")
     a.routers["main"].on_publishes([(b"in/a", b"1", 1, False, (), NONE, b""), (b"in/b", b"x", 1, False, (), NONE, b"")])
     clock.pass_s(2)
     facts = msgspec.json.decode(msgspec.json.encode(health.snapshot()))
@@ -56,12 +62,28 @@ async def test_the_snapshot_holds_every_part_and_its_ledgers(make: Callable[[str
     assert health.status_line().startswith("source in: waiting; pipeline p: waiting; broker main: connecting; ")
 
 
+async def test_where_the_time_goes_is_in_the_part_that_spends_it(
+    make: Callable[[str], Assembly], clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message is decoded, prepared and made a result, and the account of each stage grows by its own time alone."""
+    ticks = itertools.count(0, 10**9)  # each look at the clock is a second later
+    loop = LoopTime(lambda: next(ticks))
+    loop.every = 1
+    monkeypatch.setattr(spent, "LOOP", loop)
+    a = make(CONFIG)
+    a.routers["main"].on_publishes([(b"in/a", b"1", 1, False, (), NONE, b"")])
+    facts = Health(a, Relief(a), clock, "").snapshot()
+    assert facts["sources"]["in"]["spent_s"] == {"decode": 1.0}
+    assert facts["pipelines"]["p"]["spent_s"] == {"prepare": 2.0, "run": 0.0, "results": 1.0}  # before and after its results
+    assert facts["brokers"]["main"]["spent_s"] == {"receive": 0.0, "send": 0.0}
+
+
 async def test_health_goes_out_at_its_interval_and_only_where_it_is_heard(make: Callable[[str], Assembly], clock: Any) -> None:
     a = make(CONFIG)
-    health = Health(a, clock, "")
+    health = Health(a, Relief(a), clock, "")
     health.tick()
     assert sent(a) == []  # nobody to tell; it is said anew when the broker is there
-    a.links["main"].state = "connected"
+    a.links["main"].show("connected", "")
     topics = []
     for _ in range(12):
         clock.pass_s(1)
@@ -74,9 +96,9 @@ async def test_health_goes_out_at_its_interval_and_only_where_it_is_heard(make: 
 async def test_a_change_of_state_is_said_once(make: Callable[[str], Assembly], clock: Any) -> None:
     a = make(CONFIG)
     link = a.links["main"]
-    link.state = "connected"
+    link.show("connected", "")
     with capture_logs() as logs:
-        health = Health(a, clock, "")
+        health = Health(a, Relief(a), clock, "")
         for _ in range(3):
             clock.pass_s(1)
             health.tick()
@@ -94,8 +116,8 @@ async def test_a_change_of_state_is_said_once(make: Callable[[str], Assembly], c
 async def test_a_source_that_never_heard_anything_is_told_once(make: Callable[[str], Assembly], clock: Any) -> None:
     """It is silent from the first look on: without a change of state nothing else would say so."""
     a = make(CONFIG)
-    a.links["main"].state = "connected"
-    health = Health(a, clock, "")
+    a.links["main"].show("connected", "")
+    health = Health(a, Relief(a), clock, "")
     with capture_logs() as logs:
         for _ in range(120):
             clock.pass_s(1)
@@ -111,8 +133,8 @@ async def test_the_network_learns_where_a_file_is_wrong_and_none_of_its_words(
     make: Callable[[str], Assembly], clock: Any
 ) -> None:
     a = make(CONFIG)
-    a.links["main"].state = "connected"
-    health = Health(a, clock, "")
+    a.links["main"].show("connected", "")
+    health = Health(a, Relief(a), clock, "")
     lines = ["/etc/edged/edged.toml:3:12: broker.main.url: hunter2", "/etc/edged/edged.toml: there is no such file"]
     with capture_logs() as logs:
         health.say_reload(lines, None, "the file changed")
@@ -129,7 +151,7 @@ async def test_the_network_learns_where_a_file_is_wrong_and_none_of_its_words(
 async def test_what_is_wrong_with_the_file_is_said_until_the_file_is_right(make: Callable[[str], Assembly], clock: Any) -> None:
     a = make('[source.a]\ntype = "simulate"\nsignal = "sine"\nrate = 1\n[pipeline.p]\nsource = "a"\npublish = []\n')
     clock.pass_s(1)
-    health = Health(a, clock, "", fallback=Fallback(("edged.toml:1:1: wrong",), "2026-11-29T18:30:00Z"))
+    health = Health(a, Relief(a), clock, "", fallback=Fallback(("edged.toml:1:1: wrong",), "2026-11-29T18:30:00Z"))
     models_only = Change((), (), ("model.m",), ())
 
     def said() -> tuple[Any, Any, bool]:
