@@ -22,7 +22,7 @@ from edged.mqtt.receipts import Ledger
 from edged.records import NONE, Block, Message, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
-from edged.sources.mqtt import ROUTES, TOPIC_BYTES, Filter, MqttSource, Router
+from edged.sources.mqtt import ROUTES, TOPIC_BYTES, Filter, MqttSource, Router, SourceWiring
 from edged.sources.replay import PACED_KEYS, ReplaySource
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, Histogram, PublishCounts, Rate
@@ -63,7 +63,7 @@ def routed(max_keys: int) -> tuple[Router, list[Block]]:
         clock=Clock(),
     )
     blocks: list[Block] = []
-    source.consumers = [blocks.append]
+    source.connect(SourceWiring([blocks.append]))
     return Router([source], Clock(), Drops("broker.test")), blocks
 
 

@@ -11,12 +11,16 @@ import numpy as np
 import structlog
 
 from edged.clock.clock import Clock
-from edged.daemon.assembly import Assembly, assemble, connect, load_models
+from edged.daemon.assembly import Assembly
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
+from edged.model.load_all import load_models
 from edged.mqtt.receipts import Ledger
 from edged.records import Block, Receipt
 from tests.support.models import cells
 from tests.support.pictures import RED, pixels, png
 from tests.support.planning import ACCEL, MAIN, planned
+from tests.support.wiring import follow
 
 CHAIN = """
 [pipeline.first]
@@ -44,7 +48,7 @@ def feed(assembly: Assembly, block: Block) -> None:
 async def test_results_are_the_samples_of_the_next_pipeline(tmp_path: Path) -> None:
     assembly = assembled(tmp_path, CHAIN)
     got: list[Block] = []
-    assembly.pipelines["second"].followers.append(got.append)
+    follow(assembly.pipelines["second"], got.append)
     now = Clock().now()
     receipts = [Receipt(1), Receipt(2)]
     values = np.array([[1, 2, 3], [4, 5, 6]], np.float64)
@@ -62,7 +66,7 @@ async def test_results_are_the_samples_of_the_next_pipeline(tmp_path: Path) -> N
 async def test_a_key_that_begins_anew_does_so_all_along(tmp_path: Path) -> None:
     assembly = assembled(tmp_path, CHAIN)
     got: list[Block] = []
-    assembly.pipelines["second"].followers.append(got.append)
+    follow(assembly.pipelines["second"], got.append)
     now = Clock().now()
     rows = np.ones((1, 3))
     feed(assembly, Block(rows, np.array([now]), 0, now))

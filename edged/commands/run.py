@@ -19,7 +19,8 @@ from edged.clock.clock import Clock
 from edged.config.load import Draft, read
 from edged.daemon import checkpoint, last_good
 from edged.daemon.alone import Claims
-from edged.daemon.assembly import assemble, connect
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
 from edged.daemon.control import Control
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.preflight import state_dir

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
 from edged.pipeline.gate import Gate, set_apart
 from edged.pipeline.pipeline import Pipeline
@@ -18,18 +19,24 @@ from edged.results.encode import Envelope, envelope_fields
 Takers = list[Callable[[Block], None]]
 
 
+class Told(NamedTuple):
+    """By the `id` of a pipeline: the gates that judge by its results, and the `judge` of those that wait for what it makes of its
+    samples."""
+
+    tellers: dict[int, list[Callable[..., Any]]]
+    judges: dict[int, list[Callable[[], Any]]]
+
+
 def wire_gates(
     plan: Plan,
     pipelines: Mapping[str, Pipeline],
     leaving: Sequence[Pipeline],
-    consumers: Mapping[str, Takers],
+    takers: Mapping[str, Takers],
     envelopes: Mapping[str, Envelope],
-) -> None:
-    """`consumers` has what takes the blocks of each source, `Pipeline.followers` what takes those of a pipeline: gates are put
-    before and behind them."""
+) -> Told:
+    """`takers` has what takes the blocks of each stream of the plan: gates are put before and behind them."""
     everybody = [*pipelines.values(), *leaving]
-    for one in everybody:
-        one.tellers, one.judges = [], []
+    told = Told({}, {})
     gates: dict[int, tuple[Gate, list[Pipeline]]] = {}
     for one in everybody:
         if one.gate is not None:
@@ -38,33 +45,28 @@ def wire_gates(
     def named(names: Iterable[str]) -> list[Pipeline]:
         return [one for name in names for one in everybody if one.name == name]
 
-    def takers(stream: str) -> Takers:
-        return consumers[stream] if stream in consumers else pipelines[stream].followers if stream in pipelines else []
-
     apart: set[str] = set()
     for gate, users in gates.values():
         of = gate.plan
         leads = named(of.leads)
-        gate.leads, gate.way = leads, [*named(of.way), *users]
-        gate.end()
+        fields = envelope_fields(envelopes[of.source]) if of.condition.names_envelope and of.source in envelopes else None
+        gate.connect(leads, [*named(of.way), *users], fields)
         for lead in leads:
-            lead.judges += [user.judge for user in users]
+            told.judges.setdefault(id(lead), []).extend(user.judge for user in users)
         for one in named([of.source]):
-            one.tellers.append(gate.tell)
-        if of.condition.names_envelope and of.source in envelopes:
-            gate.envelope = envelope_fields(envelopes[of.source])
-        if of.column is not None:
-            takers(of.source).insert(0, gate.see)
-        if of.fork is not None:
-            takers(of.fork).insert(0, gate.begin)
-            takers(of.fork).append(partial(_end, gate, users))
-            if of.fork in plan.pipelines or of.fork in plan.sources:
-                apart.add(_root(plan, of.fork))
-        elif of.source in plan.pipelines:
+            told.tellers.setdefault(id(one), []).append(gate.tell)
+        if of.column is not None and of.source in takers:
+            takers[of.source].insert(0, gate.see)
+        if of.fork is not None and of.fork in takers:
+            takers[of.fork].insert(0, gate.begin)
+            takers[of.fork].append(partial(_end, gate, users))
+            apart.add(_root(plan, of.fork))
+        elif of.fork is None and of.source in plan.pipelines:
             for root in plan.pipelines[of.source].roots:
-                takers(root).insert(0, gate.forget_restarted)
+                takers[root].insert(0, gate.forget_restarted)
     for root in apart:
-        takers(root).insert(0, _set_apart)
+        takers[root].insert(0, _set_apart)
+    return told
 
 
 def _root(plan: Plan, stream: str) -> str:

@@ -24,7 +24,8 @@ from typing import Any
 import structlog
 
 from edged.clock.clock import Clock
-from edged.daemon.assembly import Assembly, connect, release
+from edged.daemon.assembly import Assembly
+from edged.daemon.connect import connect, release
 from edged.daemon.relief import Relief
 from edged.daemon.signals import only_once
 from edged.daemon.supervisor import Source, supervise
@@ -133,7 +134,7 @@ class Lifecycle:
         for name, reader in assembly.readers.items():
             if name not in self._sources:
                 hand_out = partial(fan_out, assembly.consumers[name], reader.counts.lose)
-                push = assembly.stages.wrap(f"source.{name}", hand_out)
+                push = assembly.stages.wrap(f"source.{name}", assembly.tail.around(hand_out))
                 work = supervise(reader, push, self._clock)
                 self._sources[name] = (reader, self._task(f"source:{name}", work))
         if self._end is not None:
@@ -198,8 +199,7 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         self._relief.end()
         for model in self.assembly.models.values():
-            model.delay_ns = 0  # nothing more comes that would be worth a wait
-            model.wake()
+            model.hurry()
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
         for source in self.assembly.mqtt_sources:

@@ -12,13 +12,13 @@ from typing import Any
 
 from edged.config.load import Draft, read, report
 from edged.config.schema import Config
-from edged.daemon.assembly import load_models
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
 from edged.errors import ConfigError, Problem
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import Ladder, found_here, ladder_here, pick
 from edged.model.gpu.providers import rungs
+from edged.model.load_all import load_models
 from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx import available
 from edged.model.records import ModelRefused

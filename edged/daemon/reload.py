@@ -25,7 +25,8 @@ import msgspec
 from edged.clock.clock import Clock
 from edged.config.load import Draft, read, report
 from edged.config.schema import Config
-from edged.daemon.assembly import Assembly, assemble, load_models
+from edged.daemon.assembly import Assembly
+from edged.daemon.build import assemble
 from edged.daemon.file_watch import Watch
 from edged.daemon.prepare import Prepared, ladder_of, model_store, plan_draft, promote, room_for
 from edged.daemon.promotion import Builds
@@ -33,6 +34,7 @@ from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.gpu.build import BuildEngine, build_engine
 from edged.model.gpu.ladder import Picked, pick
 from edged.model.gpu.providers import Choice, none_ran, not_taken, slower
+from edged.model.load_all import load_models
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits

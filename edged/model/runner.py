@@ -26,6 +26,8 @@ from edged.telemetry import Histogram
 
 Arrays = dict[str, NDArray[Any]]
 
+GAP_NS = 60_000
+"""A row that comes sooner after a run came together with others, by another socket: they are better off in one batch."""
 TURN_NS = 5_000_000
 """So long inline runs may follow each other within one turn of the loop."""
 
@@ -77,10 +79,7 @@ class Counts:
 
 
 class Model:
-    """`now` is the monotonic clock in ns, `call_soon` and `call_later` the loop's. `workers` is shared by all models.
-
-    With `delay_ns` a run that would be no full batch waits for so long after the first of its rows came.
-    """
+    """`now` is the monotonic clock in ns, `call_soon` and `call_later` the loop's. `workers` is shared by all models."""
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class Model:
         call_later: Callable[..., Any] | None = None,
     ) -> None:
         self.name = name
-        self.delay_ns = 0
+        self._delay_ns = 0
         self._call_later = call_later
         self._first_came = 0  # of what waits, with `delay_ns`; 0: nothing does
         self._has_timer = False
@@ -113,6 +112,9 @@ class Model:
         self._next: tuple[Loaded, Callable[[], None]] | None = None
         self._is_scheduled = False
         self._is_closed = False
+        self._claimed: Callable[[], object] | None = None
+        self._last_rows = 1
+        self._idle_since = 0
 
     @property
     def state(self) -> str:
@@ -131,9 +133,11 @@ class Model:
     def batch_mean(self) -> float:
         return self.counts.rows / self.counts.runs if self.counts.runs else 0.0
 
-    def feed_from(self, feeders: Sequence[Feeder]) -> None:
+    def feed_from(self, feeders: Sequence[Feeder], delay_ns: int = 0) -> None:
         """These and no others from now on; what those that stay are owed stays. The higher `priority` is served first; among
-        equals rows are dealt out fairly."""
+        equals rows are dealt out fairly. With `delay_ns` a run that would be no full batch waits for so long after the first of
+        its rows came."""
+        self._delay_ns = delay_ns
         credits = {id(share.feeder): share.credit for share in self._shares}
         self._shares = [Share(feeder, credits.get(id(feeder), 0)) for feeder in feeders]
         self._shares.sort(key=lambda s: -s.feeder.priority)
@@ -141,11 +145,69 @@ class Model:
 
     def wake(self) -> None:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
-        if self.delay_ns and not self._first_came:
+        if self._claimed is not None:
+            self.unclaim()  # what came alone, as it seemed, goes with this
+        if self._delay_ns and not self._first_came:
             self._first_came = self._now()
         if not self._is_scheduled and self.running is None and not self._is_closed:
             self._is_scheduled = True
             self._call_soon(self._turn_as_stage)
+
+    def claim(self, give_up: Callable[[], object], arrival: int) -> bool:
+        """Whether a row that came at `arrival` may run alone, by `run_one`, at the end of this wake-up: while nothing waits, and
+        as long as rows come one at a time. `give_up` is called if it may not, since another one came; then both wait."""
+        if self._claimed is not None:
+            self.unclaim()
+            return False
+        report = self.loaded.report
+        if (
+            self._is_scheduled
+            or self.running is not None
+            or self._last_rows > 1
+            or arrival - self._idle_since < GAP_NS
+            or report.run != "inline"
+            or report.is_held
+            or self._delay_ns
+            or self._is_closed
+        ):
+            return False
+        self._claimed = give_up
+        return True
+
+    def unclaim(self) -> None:
+        give_up, self._claimed = self._claimed, None
+        if give_up is not None:
+            give_up()
+
+    def first_row(self) -> Arrays:
+        """Where a row goes that runs alone."""
+        return {name: x[:1] for name, x in self.loaded.session.inputs.items()}
+
+    @spends("run")
+    def run_one(self) -> Arrays | None:
+        """Runs the row that was claimed; None if that fails, of which nothing is counted: it is to be run with the others."""
+        self._claimed = None
+        started = self._now()
+        try:
+            outputs = self.loaded.session.run(1)
+        except Exception:
+            return None
+        counts, self._idle_since = self.counts, self._now()
+        counts.runs += 1
+        counts.rows += 1
+        counts.time.add(self._idle_since - started)
+        self._last_rows = 1
+        self.last_error = ""
+        return outputs
+
+    def hurry(self) -> None:
+        """Nothing more comes that would be worth a wait."""
+        self._delay_ns = 0
+        self.wake()
+
+    def amend(self, loaded: Loaded) -> None:
+        """Something else is to be said of the session that stays as it is."""
+        self.loaded = loaded
 
     def replace(self, loaded: Loaded, then: Callable[[], None]) -> None:
         """Runs from the next one on with another session, and calls `then` when no result of the one before is to come any
@@ -172,7 +234,7 @@ class Model:
 
     def _begin(self) -> bool:
         """One run of what waits, to its end if it is inline; whether there was something to run."""
-        if self.running is not None or self._is_closed or (self.delay_ns and self._waits_for_more()):
+        if self.running is not None or self._is_closed or (self._delay_ns and self._waits_for_more()):
             return False
         if self.loaded.report.is_held:  # who keeps the place of a provider that is required gives no results
             return False
@@ -199,7 +261,7 @@ class Model:
 
     def _waits_for_more(self) -> bool:
         """Whether what waits is no full batch yet, and has waited for less than `delay_ns`."""
-        left = self._first_came + self.delay_ns - self._now()
+        left = self._first_came + self._delay_ns - self._now()
         if left <= 0 or self._call_later is None or not 0 < self._count_waiting() < self.loaded.session.batch_max:
             return False
         if not self._has_timer:
@@ -253,6 +315,7 @@ class Model:
         parts, counts = self.running or [], self.counts
         counts.runs += 1
         counts.rows += parts[-1].stop
+        self._last_rows = parts[-1].stop
         counts.time.add(outcome.took_ns)
         counts.spent["run"] += outcome.spent_ns
         if (spent := counts.spent["run"] - self._shared) > 0:  # an inline run is measured now and then
@@ -264,6 +327,7 @@ class Model:
             self._hand_out(parts, outcome)
         finally:  # whatever became of the results, the next run may begin
             self.running = None
+            self._idle_since = self.running_since + outcome.took_ns
             if self._next is not None:
                 (self.loaded, then), self._next = self._next, None
                 then()

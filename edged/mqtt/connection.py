@@ -104,6 +104,8 @@ class Connection:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.unasked = 0
         """Answers to nothing since the last tick."""
+        self._is_awake = False  # inputs are being handled
+        self._has_answered = False
 
     @property
     def counts(self) -> LinkCounts:
@@ -178,8 +180,10 @@ class Connection:
 
     @spends("receive")
     def _on_bytes(self, data: bytes) -> None:
+        """A wake-up. What is answered in it leaves at its end, and not in a turn of its own."""
         if self.is_leaving or self.ended.done():
             return
+        self._has_answered, unacked = False, len(self.sender.in_flight)
         try:
             for publishes, acks, control in self.parser.feed(data):
                 if acks:
@@ -205,8 +209,15 @@ class Connection:
         sender, owner = self.sender, self.owner
         is_owed = self.receiver.ledger.unacked or self.receiver.rest
         has_more = is_owed or self.channel.out or sender.outbox.qos1 or sender.can_fill
-        if has_more or owner.waiters or owner.is_closing:
+        if self._has_answered or (has_more and len(sender.in_flight) == unacked - 1):  # one result, or the end of one
+            self._flush_now()
+        elif has_more or owner.waiters or owner.is_closing:
             self.flush_soon()
+
+    def _flush_now(self) -> None:
+        if not self.is_flush_due:  # else somebody else will, or the kernel takes nothing
+            self.is_flush_due = True
+            self._flush()
 
     def _take_acks(self, acks: list[tuple[int, int]]) -> None:
         sender = self.sender
@@ -231,7 +242,11 @@ class Connection:
     def _take_publishes(self, publishes: list[Inbound]) -> None:
         if not self.is_connected:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        self.receiver.take(publishes)
+        self._is_awake = True
+        try:
+            self.receiver.take(publishes)
+        finally:
+            self._is_awake = False
 
     def _go_on(self) -> None:
         if not self.is_connected or self.ended.done():
@@ -244,7 +259,9 @@ class Connection:
 
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
-        if not self.is_flush_due:
+        if self._is_awake:
+            self._has_answered = True
+        elif not self.is_flush_due:
             self.is_flush_due = True
             self.loop.call_soon(self._flush)
 

@@ -105,7 +105,7 @@ class Link:
         on_poison: Callable[[Inbound], None] = lambda publish: None,
     ) -> None:
         self.settings = settings
-        self.on_superseded: Callable[[set[Receipt]], None] | None = None
+        self._on_superseded: Callable[[set[Receipt]], None] = lambda receipts: None
         self.counts = LinkCounts()
         self.clock = clock
         self.known = known
@@ -148,6 +148,11 @@ class Link:
         return self._connection is not None and self._connection.is_connected
 
     # For the pipeline
+
+    def connect(self, on_superseded: Callable[[set[Receipt]], None]) -> None:
+        """`on_superseded` is called at a CONNACK of a broker that kept our session with the receipts of the inputs that it will
+        send again, though they still wait somewhere."""
+        self._on_superseded = on_superseded
 
     def send(self, message: Message) -> None:
         """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
@@ -372,8 +377,8 @@ class Link:
             backlog.on_ready = self._flush_soon
             backlog.begin()
         stale = self.ledger.take_stale()
-        if stale and is_session_present and self.on_superseded:
-            self.on_superseded(stale)
+        if stale and is_session_present:
+            self._on_superseded(stale)
 
     def tell_waiters(self) -> None:
         """Calls back those who wait for room, if there is some."""

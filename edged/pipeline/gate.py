@@ -83,15 +83,14 @@ class State(NamedTuple):
 class Gate:
     """The state of every key. `see` takes samples of a sensor, `tell` results of a pipeline; `verdict` is asked of each row.
 
-    `leads` and `way` are the running pipelines of the plan's names, and `envelope` reads what else the condition names of a
-    result: set where they are wired. `why` says why the last row that was refused was.
+    `why` says why the last row that was refused was.
     """
 
     def __init__(self, plan: GatePlan) -> None:
         self.plan = plan
-        self.leads: Sequence[Lead] = ()
-        self.way: Sequence[Lead] = ()
-        self.envelope: Callable[[Result, int], dict[str, Any]] | None = None
+        self._leads: Sequence[Lead] = ()
+        self._way: Sequence[Lead] = ()
+        self._envelope: Callable[[Result, int], dict[str, Any]] | None = None
         self.newest = -FAR
         """The latest arrival that anything was said of."""
         self.why = UNKNOWN
@@ -101,6 +100,14 @@ class Gate:
         self._held_at: dict[int, int] = {}
         self._entering = FAR
         self._is_same = plan.fork is not None
+
+    def connect(
+        self, leads: Sequence[Lead], way: Sequence[Lead], envelope: Callable[[Result, int], dict[str, Any]] | None = None
+    ) -> None:
+        """`leads` and `way` are the running pipelines of the plan's names. `envelope` reads what else the condition names of a
+        result. What was on its way when they ran in another order has come to all that read it."""
+        self._leads, self._way, self._envelope = leads, way, envelope
+        self.end()
 
     # ---- what the gate's stream says ----
 
@@ -124,7 +131,7 @@ class Gate:
 
     def tell(self, result: Result, now: int) -> None:
         """A result of a pipeline."""
-        fields = result.body if self.envelope is None else {**self.envelope(result, now), **result.body}
+        fields = result.body if self._envelope is None else {**self._envelope(result, now), **result.body}
         self._say(result.key, Mark(result.arrival, result.time), self.plan.condition.holds(fields), is_alive=True)
 
     def forget_restarted(self, block: Block) -> None:
@@ -157,7 +164,7 @@ class Gate:
 
     def _forget(self, states: deque[State]) -> None:
         """What no row can ask for any more: those that come from now on are later than the newest state."""
-        needed = min(self._entering, *(one.pending_since for one in self.way), FAR)
+        needed = min(self._entering, *(one.pending_since for one in self._way), FAR)
         while len(states) > 1 and states[1].mark.arrival < needed:
             states.popleft()
 
@@ -174,12 +181,12 @@ class Gate:
 
     def since(self) -> int:
         """The arrival from which on samples may still be judged; `FAR`: everything that came has been."""
-        return min((self._entering, *(lead.pending_since for lead in self.leads))) if self._is_same else FAR
+        return min((self._entering, *(lead.pending_since for lead in self._leads))) if self._is_same else FAR
 
     @property
     def is_stalled(self) -> bool:
         """Whether the judgement waits for a broker that is away."""
-        return any(lead.is_stalled for lead in self.leads)
+        return any(lead.is_stalled for lead in self._leads)
 
     def verdict(self, key: int, arrival: int, time: int, since: int | None = None) -> bool | None:
         """Whether a row may run; None while its sample is still to be judged. `since`: what `since()` says, where it is known."""

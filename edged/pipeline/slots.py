@@ -53,6 +53,10 @@ class Slots:
     def nbytes(self) -> int:
         return sum(a.nbytes for a in self.rows.values())
 
+    def close(self) -> None:
+        """Nothing waits here any more, and nothing comes: lets go of the arrays."""
+        self.rows = {}
+
     @property
     def free(self) -> int:
         return len(self._free)

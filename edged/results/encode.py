@@ -38,6 +38,10 @@ class Envelope:
         self.names = names
         self.clock_unsynced = False
 
+    def show(self, model: str) -> None:
+        """Results are those of this model from here on."""
+        self.model = model
+
 
 class Encoder(Protocol):
     def __call__(self, result: Result, now: int) -> tuple[bytes, bool]:

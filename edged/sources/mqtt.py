@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
@@ -44,6 +45,16 @@ class Filter(NamedTuple):
     topic: TopicFilter
 
 
+@dataclass(frozen=True, slots=True)
+class SourceWiring:
+    """`consumers` take its blocks. `is_pace`: other streams are joined to it; of one read it comes after them, whose samples
+    it may need. `deadline_ns`: the longest of those who want its pictures, 0 if one of them has none."""
+
+    consumers: Sequence[Callable[[Block], object]] = ()
+    is_pace: bool = False
+    deadline_ns: int = 0
+
+
 class MqttSource:
     """Decodes, keys and stamps the messages of one source and pushes the block to its pipelines.
 
@@ -74,9 +85,8 @@ class MqttSource:
         self.takes_retained = takes_retained
         self.counts = counts
         self.replies = replies
-        self.consumers: list[Callable[[Block], None]] = []
         self.is_pace = False
-        """Whether other streams are joined to this one: of one read it comes after them, whose samples it may need."""
+        self._consumers: Sequence[Callable[[Block], object]] = ()
         self._decoder = decoder
         self._keys = keys
         self._key_parts = key_parts
@@ -90,6 +100,11 @@ class MqttSource:
         self.queue: PictureQueue | None = None
         if queued_bytes is not None:
             self.queue = PictureQueue(name, decoder, queued_bytes, wrap(self._take_decoded), self._drop, clock.now)
+
+    def connect(self, wiring: SourceWiring) -> None:
+        self._consumers, self.is_pace = wiring.consumers, wiring.is_pace
+        if self.queue is not None:
+            self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
         for at, condition in self._where:
@@ -180,7 +195,7 @@ class MqttSource:
             receipts[0].fail(INTERNAL_ERROR, "a fault of edged, said in its log")
             return
         if block is not None:
-            fan_out(self.consumers, counts.lose, block)
+            fan_out(self._consumers, counts.lose, block)
 
     @spends("decode")
     def _block(

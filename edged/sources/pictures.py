@@ -70,6 +70,9 @@ class PictureQueue:
         self._is_unwanted = False
         """What the thread has comes again, or another queue has it: its rows are nobody's."""
 
+    def configure(self, deadline: int) -> None:
+        self.deadline = deadline
+
     def __len__(self) -> int:
         return len(self._waiting) + (self._now is not None)
 

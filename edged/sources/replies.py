@@ -122,21 +122,24 @@ class Ask(Receipt):
 
 
 class Replies:
-    """The requests of one source. `alarm` calls `look` back at a time (monotonic ns). `on_expired` gets the requests that nobody
-    wants answered any more, though they may still wait for a run."""
+    """The requests of one source. `alarm` calls `look` back at a time (monotonic ns)."""
 
     def __init__(self, name: str, alarm: Callable[[int], None]) -> None:
         self.counts = Counts(name)
-        self.on_expired: Callable[[AbstractSet[Receipt]], None] = lambda _: None
+        self._on_expired: Callable[[set[Receipt]], object] = lambda _: None
         self._alarm = alarm
         self._asks: dict[Ask, None] = {}
         self._filters: Sequence[TopicFilter] = ()
         self._send: Send
 
-    def configure(self, filters: Sequence[TopicFilter], send: Send) -> None:
-        """Where answers may go from now on, and by which link."""
+    def configure(
+        self, filters: Sequence[TopicFilter], send: Send, on_expired: Callable[[set[Receipt]], object] = lambda _: None
+    ) -> None:
+        """Where answers may go from now on, and by which link. `on_expired` gets the requests that nobody wants answered any
+        more, though they may still wait for a run."""
         self._filters = filters
         self._send = send
+        self._on_expired = on_expired
 
     def ask(self, properties: bytes, receipt: Receipt, qos: int, now: int) -> Ask | None:
         """The debt of an answer to a PUBLISH with these properties, held by the caller; None if it is an input like any other.
@@ -169,7 +172,7 @@ class Replies:
         late = {ask for ask in self._asks if ask.is_open and ask.due is not None and ask.due <= now}
         for ask in late:
             ask.expire()
-        self.on_expired(late)
+        self._on_expired(set(late))
         if due := [ask.due for ask in self._asks if ask.is_open and ask.due is not None]:
             self._alarm(min(due))
 

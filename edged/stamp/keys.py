@@ -24,6 +24,10 @@ class KeyTable:
         self._seen: list[int] = []
         self._full_until = 0
 
+    def configure(self, stale_ns: int | None) -> None:
+        """So long a key may be silent from now on before another may have its number."""
+        self.stale_ns = stale_ns
+
     def __len__(self) -> int:
         return len(self._names)
 

@@ -13,6 +13,7 @@ from edged.daemon.checkpoint import NAME, STALE_NS
 from edged.records import Block
 from edged.system.durable import ASIDE
 from tests.support.models import total
+from tests.support.wiring import follow
 
 TEXT = """
 [source.in]
@@ -35,7 +36,7 @@ def push(a: Assembly, names: str, *values: float, now: int = 10**12) -> None:
 
 def windows(a: Assembly) -> list[Any]:
     got: list[Any] = []
-    a.pipelines["p"].followers.append(lambda block: got.extend(block.values.tolist()))
+    follow(a.pipelines["p"], lambda block: got.extend(block.values.tolist()))
     return got
 
 
@@ -153,7 +154,7 @@ async def test_what_a_model_remembers_goes_on(make: Any, tmp_path: Path, clock: 
 
     async def run(a: Assembly, *values: float) -> list[float]:
         got: list[Any] = []
-        a.pipelines["p"].followers = [lambda block: got.extend(block.values[:, 0].tolist())]
+        follow(a.pipelines["p"], lambda block: got.extend(block.values[:, 0].tolist()))
         for value in values:
             push(a, "x", value, now=clock.now())
         while a.pipelines["p"].is_busy:  # noqa: ASYNC110 (turns of the loop)

@@ -14,12 +14,16 @@ import pytest
 import structlog
 
 from edged.clock.clock import Clock
-from edged.daemon.assembly import Assembly, assemble, connect, load_models, release
+from edged.daemon.assembly import Assembly
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect, release
 from edged.daemon.relief import shed_order
 from edged.health.status import states
+from edged.model.load_all import load_models
 from edged.records import Block, Receipt, Result
 from tests.support import models
 from tests.support.planning import MAIN, planned
+from tests.support.wiring import tell
 
 SOURCE = """
 [source.in]
@@ -68,7 +72,7 @@ class Rig:
 
     def watch(self) -> None:
         for name, pipeline in self.assembly.pipelines.items():
-            pipeline.tellers.append(lambda result, _, name=name: self.note(name, result))  # type: ignore[misc]
+            tell(pipeline, lambda result, _, name=name: self.note(name, result))
 
     def note(self, name: str, result: Result) -> None:
         body = result.body
@@ -166,7 +170,7 @@ async def test_whatever_runs_when(tmp_path: Path, seed: int, own: str, way: str)
         def judge(result: Result, _: int) -> None:
             said.setdefault(result.key, []).append((by_number[result.key, result.time], result.body["values"]["y0"] > 10))
 
-        made.assembly.pipelines["gate"].tellers.append(judge)
+        tell(made.assembly.pipelines["gate"], judge)
         for _ in range(12):
             count = pick.randrange(1, 9)
             keys = [pick.randrange(3) for _ in range(count)]
@@ -289,7 +293,7 @@ async def test_priority_is_what_the_file_says(tmp_path: Path) -> None:
         made.feed("in", [[n, n] for n in range(20)])
         order: list[str] = []
         for pipeline in pipelines:
-            pipeline.tellers.append(lambda _, __, name=pipeline.name: order.append(name))  # type: ignore[misc]
+            tell(pipeline, lambda _, __, name=pipeline.name: order.append(name))
         await made.settle()
         assert order == ["p7"] * 20 + ["p0"] * 20 + ["p-3"] * 20
 
@@ -358,7 +362,7 @@ async def test_a_reload_while_rows_wait_for_the_gate(tmp_path: Path, after: str,
         made.reload(tmp_path, after)
         made.watch()
         for one in made.assembly.leaving:
-            one.tellers.append(lambda result, _, name=one.name: made.note(name, result))  # type: ignore[misc]
+            tell(one, lambda result, _, name=one.name: made.note(name, result))
         await made.settle()
         release(made.assembly)
         assert made.assembly.leaving == []

@@ -14,7 +14,8 @@ import pytest
 import structlog
 
 from edged.clock.clock import Clock
-from edged.daemon.assembly import assemble, connect
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.prepare import load, prepare
 from edged.daemon.relief import Relief

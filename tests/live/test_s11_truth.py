@@ -281,16 +281,16 @@ def test_where_every_row_is_dropped(broker: Broker, tmp_path: Path, rate: str) -
 
 
 FAULTY = """
-from edged.pipeline.pipeline import Pipeline
+from edged.pipeline.admission import Admission
 
-push = Pipeline._push
+push = Admission._push
 
 def fail(self, source, block):
-    if self.name == "bad" and (block.values == 13).any():
+    if self._counts.drops._name == "pipeline.bad" and (block.values == 13).any():
         raise ZeroDivisionError("a fault of edged, put in by a test")
     push(self, source, block)
 
-Pipeline._push = fail
+Admission._push = fail
 
 def same(row):
     return row

@@ -19,7 +19,7 @@ from edged.model.manifest import read_manifest
 from edged.model.records import ModelPlan
 from edged.model.runner import Loaded, Model, Share, deal
 from edged.model.worker import Workers
-from edged.pipeline.pipeline import PipelineCounts
+from edged.pipeline.counts import PipelineCounts
 from edged.records import NONE, Slot
 from tests.support import models
 
@@ -166,9 +166,8 @@ def test_a_run_waits_for_more_rows_but_not_for_long(tmp_path: Path) -> None:
     timers = Timers(turns)
     loaded = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=4)
     m = Model("m", loaded, turns.call_soon, turns.now, Workers(turns.call_soon), None, timers.call_later)
-    m.delay_ns = 10**9
     queue = Queue("x", 3)
-    m.feed_from([queue])
+    m.feed_from([queue], delay_ns=10**9)
 
     def put(count: int) -> None:
         for _ in range(count):
@@ -191,8 +190,7 @@ def test_a_run_waits_for_more_rows_but_not_for_long(tmp_path: Path) -> None:
     assert queue.batches == [4, 1]
     put(6)
     assert (queue.batches, queue.waiting()) == ([4, 1, 4], 2)
-    m.delay_ns = 0  # as a stop does
-    m.wake()
+    m.hurry()
     turns.all()
     assert queue.batches == [4, 1, 4, 2]
 

@@ -157,7 +157,7 @@ async def test_broker_restart_without_its_sessions(broker: Broker) -> None:
     """Subscriptions are made again, messages in flight are sent again, and nothing that was sent is lost."""
     superseded: list[set[Receipt]] = []
     subject = Subject(settings(broker.port, subscriptions=(Subscription("a", 1, 1),)))
-    subject.link.on_superseded = superseded.append
+    subject.link.connect(superseded.append)
     async with running(subject):
         for _ in range(3):
             await until(lambda: is_connected(subject))

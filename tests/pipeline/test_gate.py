@@ -132,7 +132,7 @@ def test_a_sensors_field_that_is_true() -> None:
 def test_what_both_start_from_is_waited_for() -> None:
     gate = made(fork="in")
     lead = Lead()
-    gate.leads = [lead]
+    gate.connect([lead], [])
     gate.begin(Block(np.zeros((2, 1)), np.zeros(2, np.int64), 0, S))
     assert gate.verdict(0, S, 1) is None  # on its way to the gate too
     gate.end()
@@ -147,7 +147,7 @@ def test_what_both_start_from_is_waited_for() -> None:
 def test_only_changes_that_a_row_may_still_ask_for_are_kept() -> None:
     gate = made(fork="in")
     lag = Lead(FAR)
-    gate.way = [lag]
+    gate.connect([], [lag])
     for second in range(10):
         tell(gate, 0, second * S, 0.9 * (second % 2))
     assert gate.verdict(0, 8 * S, 8 * S) is False  # nobody can ask so late, so it is forgotten
@@ -159,7 +159,7 @@ def test_only_changes_that_a_row_may_still_ask_for_are_kept() -> None:
 
 def test_it_waits_for_a_broker_with_those_before_it() -> None:
     gate, lead = made(fork="in"), Lead()
-    gate.leads = [lead]
+    gate.connect([lead], [])
     assert not gate.is_stalled
     lead.is_stalled = True
     assert gate.is_stalled

@@ -17,11 +17,13 @@ from edged.model.inputs import Filler, InputPlan
 from edged.model.records import RunFailed
 from edged.mqtt.frames import reply_properties
 from edged.pipeline.align import Aligner, AlignPlan, AlignSource
+from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.gate import FAR
-from edged.pipeline.pipeline import Pipeline, PipelineCounts
+from edged.pipeline.make import Order, make_pipeline
 from edged.pipeline.preprocess import compose, compose_outputs, custom
 from edged.pipeline.slots import Slots
 from edged.pipeline.window import WindowStage
+from edged.pipeline.wiring import Wiring
 from edged.records import NONE, Block, Field, Receipt, Result
 from edged.results.encode import Envelope, make_encoder
 from edged.results.heads.raw import RawPlan
@@ -106,6 +108,7 @@ class Rig:
         deadline: int = 0,
         tells_again: bool = False,
         faulty: str = "",
+        gate: Any = None,
     ) -> None:
         self.outlet = Outlet(room)
         self.sent = self.outlet.sent
@@ -153,11 +156,9 @@ class Rig:
         self.counts = PipelineCounts("pipeline.p")
         self.slots = Slots(slots, {"x": (shape, np.float32)}, overflow, self.counts.drops)
         postprocess = compose_outputs([post], folder, {"y": (shape, np.float32)}) if post and folder else None
-        self.pipeline = Pipeline(
-            "p",
+        order = Order(
             aligner=Aligner(align) if align else None,
             window=ring,
-            hop=window[1] if window else 1,
             preprocess=before,
             fillers={"x": filler},
             slots=self.slots,
@@ -173,8 +174,10 @@ class Rig:
             alarm=self.alarms.append,
             deadline=deadline,
             tells_again=tells_again,
+            gate=gate,
             answer=encode,
         )
+        self.pipeline = make_pipeline("p", order)
         self._shape = shape
 
     def _wake(self) -> None:
@@ -471,7 +474,7 @@ def test_rows_that_expire_let_parked_ones_in() -> None:
 def test_without_a_model_and_in_a_chain_what_is_too_old_goes_no_further() -> None:
     rig = Rig(model=False, deadline=HOUR)
     passed: list[Block] = []
-    rig.pipeline.followers.append(passed.append)
+    rig.pipeline.connect(Wiring(followers=[passed.append]))
     rig.push(1, age=2 * HOUR)
     assert (rig.sent, passed, rig.counts.drops.by_reason) == ([], [], {"expired": 1})
 
@@ -686,14 +689,14 @@ def test_a_fault_beside_the_stages_ends_nothing_and_is_counted(place: str, model
     fault = Faulty(lambda *_: None, lambda *what: getattr(what[0], "values", 13) if what else 13)
     match place:
         case "entry":
-            fault = pipeline._enter = Faulty(pipeline._enter, lambda _, block: block.values)
+            fault = pipeline._admission._enter = Faulty(pipeline._admission._enter, lambda _, block: block.values)
         case "teller":
-            pipeline.tellers = [fault]
+            pipeline.connect(Wiring(tellers=[fault]))
         case "follower":
-            pipeline._results = [(Field("v", 0, 1), ("outputs", "y" if model else "v"))]
-            pipeline.followers = [fault]
+            pipeline._chain._results = [(Field("v", 0, 1), ("outputs", "y" if model else "v"))]
+            pipeline.connect(Wiring(followers=[fault]))
         case "judge":
-            pipeline.judges = [fault]
+            pipeline.connect(Wiring(judges=[fault]))
     receipts = [Receipt(i) for i in range(5)]
     rig.push(11, 12, 13, 14, 15, receipts=receipts)
     rig.run()
@@ -712,9 +715,8 @@ def test_a_fault_beside_the_stages_ends_nothing_and_is_counted(place: str, model
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_fault_in_the_gate_costs_the_row_that_shows_it(window: tuple[int, int] | None, is_late: bool) -> None:
     """Whether it is asked as the rows come, or later, when it can judge them."""
-    rig = Rig(window=window, slots=8)
-    pipeline: Any = rig.pipeline
-    pipeline.gate = doorman = Doorman(None if is_late else True)
+    doorman = Doorman(None if is_late else True)
+    rig = Rig(window=window, slots=8, gate=doorman)
     receipts = [Receipt(i) for i in range(5)]
     rig.push(11, 12, 13, 14, 15, receipts=receipts)
     doorman.answer = True
@@ -736,7 +738,7 @@ def test_a_fault_in_what_was_parked_lets_go_of_it() -> None:
     rig.push(13, receipts=receipts[1:2])
     rig.push(2, receipts=receipts[2:])
     pipeline: Any = rig.pipeline
-    pipeline._take_in = Faulty(pipeline._take_in, lambda block: block.values)
+    pipeline._admission._due.take = Faulty(pipeline._admission._due.take, lambda block: block.values)
     while rig.run():
         pass
     for message in rig.sent:
@@ -855,8 +857,7 @@ class Asking(Rig):
         super().__init__(**options)
         self.answers = Outlet()
         self.replies = Replies("source.s: answers", lambda due: None)
-        self.replies.configure([parse_filter("clients/+")], self.answers.send)
-        self.replies.on_expired = self.pipeline.expire
+        self.replies.configure([parse_filter("clients/+")], self.answers.send, self.pipeline.expire)
 
     def ask(self, *values: float, others: Sequence[float] = (), age: int = 0, expiry_s: int | None = None) -> list[Receipt]:
         """The receipts of the PUBLISHes."""
@@ -1017,8 +1018,8 @@ def test_at_a_stop_all_that_wait_are_told() -> None:
 
 def test_answers_are_no_input_of_the_next_pipeline() -> None:
     rig, blocks = Asking(), list[Block]()
-    rig.pipeline._results = [(Field("y", 0, 1), ("outputs", "y"))]
-    rig.pipeline.followers = [blocks.append]
+    rig.pipeline._chain._results = [(Field("y", 0, 1), ("outputs", "y"))]
+    rig.pipeline.connect(Wiring(followers=[blocks.append]))
     rig.ask(1, 2, 3, others=[2])
     rig.run()
     assert [block.values.tolist() for block in blocks] == [[[2]]]

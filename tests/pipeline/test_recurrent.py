@@ -14,7 +14,10 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 from edged.clock.clock import Clock
-from edged.daemon.assembly import Assembly, assemble, connect, load_models
+from edged.daemon.assembly import Assembly
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
+from edged.model.load_all import load_models
 from edged.model.manifest import read_manifest
 from edged.pipeline.recurrent import States
 from edged.records import NONE, Block, Slot
@@ -126,7 +129,7 @@ class Stage:
         connect(self.assembly, before)
         self.blocks: dict[str, list[Block]] = {}
         for name, pipeline in self.assembly.pipelines.items():
-            pipeline.followers = [self.blocks.setdefault(name, []).append]
+            pipeline.connect(replace(pipeline.wiring, followers=[self.blocks.setdefault(name, []).append]))
 
     def reload(self, **loaded: Path) -> None:
         """The plan again, with another file for each model that is given by a path."""

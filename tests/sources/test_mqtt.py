@@ -16,7 +16,7 @@ from edged.decode.planner import plan_decode
 from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts
-from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router
+from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring
 from edged.sources.replies import Replies
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
@@ -64,7 +64,7 @@ def message(topic: str, payload: bytes, *identifiers: int, receipt: Receipt = NO
 def router(*sources: MqttSource) -> tuple[Router, dict[str, list[Block]]]:
     blocks: dict[str, list[Block]] = {}
     for one in sources:
-        one.consumers = [blocks.setdefault(one.name, []).append]
+        one.connect(SourceWiring([blocks.setdefault(one.name, []).append]))
     return Router(sources, Clock(), Drops("broker.test")), blocks
 
 
@@ -78,11 +78,10 @@ def test_one_read_is_one_block_a_source() -> None:
 
 def test_of_one_read_the_stream_that_others_are_joined_to_comes_last() -> None:
     pace, joined = source("pace", ["in/a"]), source("joined", ["in/b"], first=5)
-    pace.is_pace = True
     r, _ = router(pace, joined)
     came: list[str] = []
-    pace.consumers = [lambda block: came.append("pace")]
-    joined.consumers = [lambda block: came.append("joined")]
+    pace.connect(SourceWiring([lambda block: came.append("pace")], is_pace=True))
+    joined.connect(SourceWiring([lambda block: came.append("joined")]))
     r.on_publishes([message("in/a", b"1"), message("in/b", b"2"), message("in/a", b"3")])
     assert came == ["joined", "pace"]
 
@@ -97,7 +96,7 @@ def test_receipts_end_unless_somebody_holds_them() -> None:
             receipt.hold()
             held.append(receipt)
 
-    a.consumers = [keep]
+    a.connect(SourceWiring([keep]))
     receipts = [Receipt(i) for i in range(4)]
     payloads = [b"1", b"bad", b"2", b"3"]
     r.on_publishes([message("in/a", p, receipt=x) for p, x in zip(payloads, receipts, strict=True)])
@@ -243,7 +242,7 @@ def test_a_fault_in_one_pipeline_keeps_nothing_from_the_others() -> None:
 
     first, second = source("a", ["a"]), source("b", ["b"], first=2)
     routes, blocks = router(first, second)
-    first.consumers.insert(0, fails)
+    first.connect(SourceWiring([fails, *first._consumers]))
     routes.on_publishes([message("a", b"1", 1), message("b", b"2", 2)])
     assert first.counts.drops.by_reason == {"internal_error": 1}
     assert (first.counts.balance(), second.counts.rejected) == (0, 0)
@@ -304,7 +303,7 @@ def test_a_request_that_is_refused_is_told_why() -> None:
 def test_after_a_fault_everybody_is_told_and_nothing_is_kept() -> None:
     one, outlet = asked()
     r, _ = router(one)
-    one.consumers = [lambda block: 1 // 0]  # type: ignore[list-item]
+    one.connect(SourceWiring([lambda block: 1 // 0]))
     receipt = Receipt(1)
     r.on_publishes([request(b"1", receipt)])
     assert len(outlet.sent) == 1

@@ -12,7 +12,7 @@ import pytest
 from edged.clock.clock import Clock
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.sources.counts import SourceCounts
-from edged.sources.mqtt import Filter, MqttSource, Router
+from edged.sources.mqtt import Filter, MqttSource, Router, SourceWiring
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS, PictureQueue, Waiting, beside
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
@@ -118,7 +118,7 @@ async def test_a_request_pushes_nothing_out() -> None:
 async def test_what_waited_for_half_of_the_deadline_is_not_decoded() -> None:
     """Else, when more comes than can be decoded, each would be too old once it is."""
     taken, late, timely = Taken(), Receipt(1), Receipt(2)
-    taken.queue.deadline = 100
+    taken.queue.configure(100)
     taken.queue.add(waiting(b"first"))
     taken.queue.add(waiting(b"late", late))
     taken.queue.add(waiting(b"late too"))
@@ -228,7 +228,7 @@ async def test_a_source_of_pictures() -> None:
     """Each picture is a block of its own, with the key of its topic and the time at which it came in."""
     decoder = Slow()
     one, blocks = source(decoder), list[Block]()
-    one.consumers = [blocks.append]
+    one.connect(SourceWiring([blocks.append]))
     router = Router([one], Clock(), Drops("broker.test"))
     receipts = [Receipt(i) for i in range(1, 5)]
     payloads = [(b"cam/a", b"12"), (b"cam/b", b"bad"), (b"cam/b", b"1"), (b"cam/a", b"123")]
@@ -285,7 +285,7 @@ async def test_a_fault_of_a_pipeline_ends_nothing() -> None:
     def fail(block: Block) -> None:
         raise ZeroDivisionError
 
-    one.consumers = [fail, blocks.append]
+    one.connect(SourceWiring([fail, blocks.append]))
     receipt = Receipt(1)
     Router([one], Clock(), Drops("broker.test")).on_publishes([(b"cam/a", b"1", 1, False, (), receipt, b"")])
     await until(lambda: not one.queue)

@@ -30,8 +30,9 @@ class Rig:
         self.alarms: list[int] = []
         self.expired: list[Receipt] = []
         self.replies = Replies("source.s: answers", self.alarms.append)
-        self.replies.configure([parse_filter(f) for f in filters or ("clients/+/answers",)], self.outlet.send)
-        self.replies.on_expired = self.expired.extend
+        self.replies.configure(
+            [parse_filter(f) for f in filters or ("clients/+/answers",)], self.outlet.send, self.expired.extend
+        )
 
     def ask(self, properties: bytes = wanting(), receipt: Receipt = NONE, qos: int = 1, now: int = 5) -> Ask:
         ask = self.replies.ask(properties, receipt, qos, now)

@@ -9,7 +9,9 @@ import pytest
 import structlog
 
 from edged.clock.clock import Clock
-from edged.daemon.assembly import Assembly, assemble, connect
+from edged.daemon.assembly import Assembly
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
 from edged.daemon.prepare import load, prepare
 
 

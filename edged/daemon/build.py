@@ -1,0 +1,403 @@
+"""Plan to parts: the one file that names concrete classes.
+
+`assemble` builds from the last stage to the first, so that everybody finds a consumer: models, links, pipelines, sources.
+Given the `old` assembly that runs, it takes over every part whose plan is equal, with all that is in it, and touches none. From
+`connect` on the new one is what runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from edged.clock.alarm import Alarm
+from edged.clock.clock import Clock
+from edged.clock.tail import Tail
+from edged.daemon.assembly import Assembly
+from edged.model.inputs import make_constant, make_filler
+from edged.model.runner import Loaded, Model
+from edged.model.worker import Workers
+from edged.mqtt.frames import Inbound
+from edged.mqtt.link import Link
+from edged.mqtt.subscriptions import KnownFilters
+from edged.mqtt.suspects import PATIENCE, Suspects
+from edged.pipeline.align import Aligner
+from edged.pipeline.counts import PipelineCounts
+from edged.pipeline.gate import Gate
+from edged.pipeline.make import Order, make_pipeline
+from edged.pipeline.pipeline import Pipeline
+from edged.pipeline.preprocess import Postprocess
+from edged.pipeline.recurrent import States
+from edged.pipeline.slots import Slots
+from edged.pipeline.window import WindowStage
+from edged.plan.change import is_same_head, is_same_publish, is_same_rows, is_same_window
+from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.results import message_bytes
+from edged.plan.steps import make_postprocess, make_preprocess
+from edged.results.encode import Encoder, Envelope, envelope_fields, make_encoder
+from edged.results.publish import Publish
+from edged.results.when import When
+from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
+from edged.sources.freshness import Freshness
+from edged.sources.kind import Parts, Reader
+from edged.sources.kinds import kind_of
+from edged.sources.mqtt import MqttSource, Router
+from edged.sources.replies import Replies
+from edged.spool.disk import FileDisk
+from edged.spool.spool import Spool, boot_id
+from edged.stamp import KeyTable, Stamper
+from edged.system.hang_recorder import Stages
+from edged.system.one_shot import start_one_shot_thread
+from edged.telemetry import Drops, PublishCounts
+
+
+def assemble(
+    plan: Plan,
+    loaded: Mapping[str, Loaded],
+    clock: Clock,
+    log: Any,
+    old: Assembly | None = None,
+    run: str | None = None,
+    stages: Stages | None = None,
+) -> Assembly:
+    """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
+    from `old` as they are there. `run` is that of a start that goes on where a stop left off."""
+    old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
+    tables = _key_tables(plan, old)
+    sources, flows = _sources(plan, tables, clock, old)
+    routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
+    spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
+    links = {
+        name: old.links.get(name)
+        or Link(
+            settings,
+            old.stages.wrap(f"broker.{name}: inputs", old.tail.around(routers[name].on_publishes)),
+            clock,
+            log,
+            spool.backlog(name) if spool is not None else None,
+            KnownFilters(plan.state_dir / "subscriptions" / f"{name}.json", settings.client_id, log, _in_thread),
+            old.suspects,
+            partial(_drop_poison, routers[name], old.suspects),
+        )
+        for name, settings in plan.links.items()
+    }
+    models = _models(loaded, clock, old)
+    pipelines: dict[str, Pipeline] = {}
+    publishes: dict[str, tuple[PublishCounts, ...]] = {}
+    envelopes: dict[str, Envelope] = {}
+    for name, p in plan.pipelines.items():
+        table = tables.get(p.key_group) if p.keys else None
+        has_its_keys = table is (old.keys.get(p.key_group) if p.keys else None)
+        was = _Old(old.plan.pipelines[name], old.pipelines[name]) if name in old.pipelines and has_its_keys else None
+        model = models.get(p.model or "")
+        if was is not None and was.plan == p and model is old.models.get(p.model or ""):
+            pipelines[name], publishes[name], envelopes[name] = was.pipeline, old.publishes[name], old.envelopes[name]
+            continue
+        envelope = old.envelopes[name] if was is not None else Envelope(plan.device, name, None, old.run, _names(table))
+        counts = old.pipelines[name].counts if name in old.pipelines else PipelineCounts(f"pipeline.{name}", clock.now_s)
+        accounts = old.publishes.get(name, ())
+        entries = [
+            was.pipeline.publishes[i]
+            if was is not None and is_same_publish(was.plan, p, i)
+            else _publish(
+                x,
+                p,
+                _number_type(p, loaded),
+                envelope,
+                table,
+                links[x.broker],
+                accounts[i] if i < len(accounts) else PublishCounts(f"pipeline.{name}.publish[{i}]", clock.now_s),
+            )
+            for i, x in enumerate(p.publishes)
+        ]
+        envelopes[name] = envelope
+        publishes[name] = tuple(e.counts for e in entries)
+        flow = _flow_of([flows[s] for s in p.roots if s in flows])
+        answer = make_encoder(envelope, ())
+        pipelines[name] = _pipeline(
+            plan, old.stages, old.tail, p, model, loaded.get(p.model or ""), entries, answer, counts, flow, clock, was
+        )
+    in_use = {id(x) for p in pipelines.values() for x in (p, p.slots)}
+    return Assembly(
+        plan=plan,
+        run=old.run,
+        links=links,
+        routers=routers,
+        models=models,
+        loaded=dict(loaded),
+        pipelines=pipelines,
+        publishes=publishes,
+        sources=sources,
+        flows=flows,
+        keys=tables,
+        freshness=_freshness(plan, old),
+        consumers={name: old.consumers.get(name, []) for name in sources},
+        envelopes=envelopes,
+        workers=old.workers,
+        stages=old.stages,
+        suspects=old.suspects,
+        tail=old.tail,
+        spool=spool,
+        leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
+    )
+
+
+def _in_thread(work: Callable[[], None]) -> None:
+    start_one_shot_thread("edged-note", work, lambda _: None)
+
+
+def _drop_poison(router: Router, suspects: Suspects, message: Inbound) -> None:
+    topic = message[0].decode(errors="replace")
+    detail = f"{topic}: {PATIENCE + 1} runs of edged ended with it, in {suspects.stage}"
+    router.refuse(message, "poison", detail)
+    suspects.tell(topic, suspects.stage)
+
+
+def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
+    """What runs before anything does."""
+    empty = replace(plan, links={}, sources={}, models={}, pipelines={})
+    workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
+    suspects = Suspects(stages, [n for n, link in plan.links.items() if link.subscriptions])
+    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, Tail(), None)
+
+
+class _Old(NamedTuple):
+    """A pipeline of the plan before, whose keys are the same numbers."""
+
+    plan: PipelinePlan
+    pipeline: Pipeline
+
+
+def _names(table: KeyTable | None) -> Callable[[int], tuple[str, ...]] | None:
+    return table.names if table is not None else None
+
+
+def _models(loaded: Mapping[str, Loaded], clock: Clock, old: Assembly) -> dict[str, Model]:
+    """A model goes on with another file, between two runs, if rows and outputs are alike; else it is another model."""
+    loop = asyncio.get_running_loop()
+    return {
+        name: old.models[name]
+        if name in old.models and _is_alike(old.models[name].loaded, one)
+        else Model(name, one, loop.call_soon, clock.now, old.workers, old.stages, loop.call_later)
+        for name, one in loaded.items()
+    }
+
+
+def _is_alike(a: Loaded, b: Loaded) -> bool:
+    rows = [{n: (x.shape[1:], x.dtype) for n, x in one.session.inputs.items()} for one in (a, b)]
+    return rows[0] == rows[1] and a.report.outputs == b.report.outputs
+
+
+def _key_tables(plan: Plan, old: Assembly) -> dict[str, KeyTable]:
+    """One table for each group of sources whose keys are the same numbers."""
+    tables: dict[str, KeyTable] = {}
+    for name, group in _key_groups(plan).items():
+        stale = [s.stale_ns for s in group]
+        longest = None if None in stale else max(s for s in stale if s is not None)
+        size = max(s.max_keys for s in group)
+        was = old.keys.get(name)
+        had = {s.key_names for s in _key_groups(old.plan).get(name, ())}
+        if was is not None and was.max_keys == size and had == {s.key_names for s in group}:
+            was.configure(longest)
+            tables[name] = was
+        else:
+            tables[name] = KeyTable(size, longest)
+    return tables
+
+
+def _key_groups(plan: Plan) -> dict[str, list[SourcePlan]]:
+    groups: dict[str, list[SourcePlan]] = {}
+    for source in plan.sources.values():
+        if source.key_names:
+            groups.setdefault(source.key_group, []).append(source)
+    return groups
+
+
+def _freshness(plan: Plan, old: Assembly) -> dict[str, Freshness]:
+    return {
+        name: old.freshness[name]
+        if name in old.freshness and old.plan.sources[name] == p
+        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
+        for name, p in plan.sources.items()
+        if p.stale_ns is not None or p.frozen_ns is not None or p.learns_pace
+    }
+
+
+def _sources(
+    plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Assembly
+) -> tuple[dict[str, Reader | MqttSource], dict[str, Flow]]:
+    sources: dict[str, Reader | MqttSource] = {}
+    flows: dict[str, Flow] = {}
+    for name, p in plan.sources.items():
+        flow = flows[name] = old.flows.get(name) or Flow()
+        keys = tables[p.key_group] if p.key_names else None
+        if old.plan.sources.get(name) == p and (keys is None or keys is old.keys.get(p.key_group)):
+            sources[name] = old.sources[name]
+            continue
+        counts = old.sources[name].counts if name in old.sources else SourceCounts(name, clock.now_s)
+        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
+        parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock))
+        sources[name] = kind_of(p.settings).build(p, parts)
+    return sources, flows
+
+
+def _replies(p: SourcePlan, old: Assembly, clock: Clock) -> Replies | None:
+    """The requests of a source that answers some, those that wait among them."""
+    if not p.replies:
+        return None
+    was = old.sources.get(p.name)
+    if isinstance(was, MqttSource) and was.replies is not None:
+        return was.replies
+
+    def ring() -> None:
+        replies.look(clock.now())
+
+    alarm = Alarm(old.stages.wrap(f"source.{p.name}: answers", ring), clock)
+    replies = Replies(f"source.{p.name}: answers", alarm.set)
+    return replies
+
+
+def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:
+    """Holds or releases the flow of every source of a pipeline."""
+
+    def set_held(held: bool) -> None:
+        for flow in flows:
+            if held:
+                flow.hold()
+            else:
+                flow.release()
+
+    return set_held
+
+
+def _number_type(p: PipelinePlan, loaded: Mapping[str, Loaded]) -> str:
+    """The element type of results in format "raw": that of the model's output, whatever its sources are decoded as."""
+    if p.model is None:
+        return p.dtype
+    own = {o.name: o.dtype for o in loaded[p.model].report.outputs}
+    return "float64" if any(own.get(name) == "float64" for name in p.output.tensors) else "float32"
+
+
+def _publish(
+    p: PublishPlan,
+    pipeline: PipelinePlan,
+    dtype: str,
+    envelope: Envelope,
+    keys: KeyTable | None,
+    link: Link,
+    counts: PublishCounts,
+) -> Publish:
+    def topic(key: int) -> bytes:
+        parts = keys.names(key) if keys is not None else ()
+        return p.topic.fill({**dict(zip(pipeline.keys, parts, strict=True)), "key": "/".join(parts)}).encode()
+
+    settings = p.settings
+    return Publish(
+        encoder=make_encoder(envelope, pipeline.output.result_fields(), settings.format, settings.fields or (), dtype),
+        when=When(p.when, pipeline.max_keys, envelope_fields(envelope)) if p.when is not None else None,
+        topic=topic,
+        outlet=link,
+        counts=counts,
+        qos=settings.qos,
+        retain=settings.retain,
+        deadline=pipeline.deadline_ns or 0,
+        size=message_bytes(pipeline, p),
+    )
+
+
+def _pipeline(
+    plan: Plan,
+    stages: Stages,
+    tail: Tail,
+    p: PipelinePlan,
+    model: Model | None,
+    loaded: Loaded | None,
+    publishes: list[Publish],
+    answer: Encoder,
+    counts: PipelineCounts,
+    hold_sources: Callable[[bool], None],
+    clock: Clock,
+    was: _Old | None,
+) -> Pipeline:
+    """A pipeline, with those parts of the one that `was` whose plans are equal."""
+    if was is not None and is_same_window(was.plan, p):
+        aligner, window = was.pipeline.aligner, was.pipeline.window
+    else:
+        aligner = Aligner(p.align) if p.align is not None else None
+        window = WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None
+    if was is not None and is_same_rows(was.plan, p) and was.plan.gate == p.gate and was.pipeline.wake == _wake(model):
+        slots, states = was.pipeline.slots, was.pipeline.states
+    else:
+        slots, states = _slots(p, counts), _states(p)
+
+    def ring() -> None:
+        pipeline.tick()
+
+    alarm = Alarm(stages.wrap(f"pipeline.{p.name}: timer", ring), clock)
+    order = Order(
+        aligner=aligner,
+        window=window,
+        preprocess=make_preprocess(p.steps, p.window_shape, p.dtype, p.picture) if p.steps else None,
+        fillers={i.name: make_filler(i) for i in p.inputs if i.value is None},
+        slots=slots,
+        states=states,
+        wake=_wake(model),
+        postprocess=_postprocess(p, loaded),
+        head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head(),
+        fields=p.fields,
+        publishes=publishes,
+        overflow=p.overflow,
+        hold_sources=hold_sources,
+        counts=counts,
+        clock=clock,
+        alarm=alarm.set,
+        results=p.results,
+        deadline=p.deadline_ns or 0,
+        tells_again=all(s in plan.sources and plan.sources[s].has_own_time for s in p.sources),
+        answer=answer,
+        gate=_gate(p, was),
+        priority=p.priority,
+        solo=model,
+        tail=tail,
+        stage=partial(stages.within, f"model.{p.model}"),
+    )
+    pipeline = make_pipeline(p.name, order)
+    return pipeline
+
+
+def _gate(p: PipelinePlan, was: _Old | None) -> Gate | None:
+    """The gate, with what it knows if it is as before."""
+    if p.gate is None:
+        return None
+    return was.pipeline.gate if was is not None and was.plan.gate == p.gate else Gate(p.gate)
+
+
+def _wake(model: Model | None) -> Callable[[], None] | None:
+    return model.wake if model is not None else None
+
+
+def _slots(p: PipelinePlan, counts: PipelineCounts) -> Slots:
+    rows = {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}
+    slots = Slots(p.slots if p.has_slots else 1, rows, p.overflow, counts.drops, is_by_key=bool(p.states))
+    for i in p.inputs:
+        if i.is_row and i.value is not None:
+            slots.rows[i.name][:] = make_constant(i.value, i.shape, i.dtype)
+    return slots
+
+
+def _states(p: PipelinePlan) -> States | None:
+    ends = [(s.input, s.output, s.shape, s.dtype) for s in p.states]
+    return States(ends, p.max_keys, p.state_gap_ns) if ends else None
+
+
+def _postprocess(p: PipelinePlan, loaded: Loaded | None) -> Postprocess | None:
+    if loaded is None or not p.postprocess:
+        return None
+    own = {s.output for s in p.states}
+    outputs = {o.name: (o.shape or (), o.dtype) for o in loaded.report.outputs if o.name not in own}
+    return make_postprocess(p.postprocess, outputs)

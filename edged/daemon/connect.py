@@ -1,0 +1,180 @@
+"""Wires the parts of an assembly, in one turn of the loop: who takes what, who waits for whom. Everything that a part knows of
+others is made here and handed over whole, in one call a part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+
+from edged.daemon.assembly import Assembly, Consumers
+from edged.daemon.gating import wire_gates
+from edged.pipeline.pipeline import Pipeline
+from edged.pipeline.wiring import Wiring
+from edged.plan.change import is_same_window
+from edged.plan.records import Plan
+from edged.records import Block, Receipt
+from edged.results.publish import Publish
+from edged.sources.mqtt import MqttSource, SourceWiring
+from edged.sources.replies import Replies
+
+
+def connect(new: Assembly, old: Assembly | None = None) -> None:
+    """Wires the parts, in one turn of the loop. From here on `old` is no more, but for what it has to run out."""
+    plan = new.plan
+    if new.spool is not None and plan.spool is not None:
+        new.spool.configure(plan.spool)
+    for name, link in new.links.items():
+        link.configure(plan.links[name])
+        link.connect(partial(_supersede, new.mqtt_sources, (*new.pipelines.values(), *new.leaving), new.replies))
+    for name, router in new.routers.items():
+        router.route_to([s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name])
+    _wire_streams(new)
+    for name, source in new.sources.items():
+        if isinstance(source, MqttSource):
+            if source.replies is not None:
+                send = new.links[plan.sources[name].broker or ""].send
+                expire = partial(_expire, (*new.mqtt_sources, *new.pipelines.values(), *new.leaving))
+                source.replies.configure(plan.sources[name].replies, send, expire)
+            source.connect(_source_wiring(new, name))
+    if old is not None:
+        _pass_on_undecoded(new, old)
+    for pipeline in new.leaving:
+        pipeline.retire()
+    for name, model in new.models.items():
+        is_other = old is not None and name in old.plan.models and not _is_same_file(old.plan, plan, name)
+        model.replace(new.loaded[name], partial(_rename, new, name, is_other))
+    _feed(new)
+    for name, p in plan.pipelines.items():
+        pipeline = new.pipelines[name]
+        was = old.pipelines.get(name) if old is not None else None
+        if old is not None and was is not None and was is not pipeline:
+            pipeline.take_over(was, is_same_window(old.plan.pipelines[name], p))
+    for pipeline in (*new.pipelines.values(), *new.leaving):
+        pipeline.judge()
+    for one in old.pipelines.values() if old is not None else ():
+        one.say_last(_publishes(new))
+
+
+def _source_wiring(new: Assembly, name: str) -> SourceWiring:
+    readers = [p for p in new.plan.pipelines.values() if name in p.sources]
+    deadlines = [p.deadline_ns or 0 for p in readers]
+    return SourceWiring(
+        consumers=new.consumers[name],
+        is_pace=any(p.align and p.align.to is not None and p.sources[p.align.to] == name for p in readers),
+        deadline_ns=max(deadlines, default=0) if all(deadlines) else 0,
+    )
+
+
+def _publishes(new: Assembly) -> list[Publish]:
+    """Every entry of the plan."""
+    return [publish for pipeline in new.pipelines.values() for publish in pipeline.publishes]
+
+
+def _pass_on_undecoded(new: Assembly, old: Assembly) -> None:
+    """What a source that is gone has not decoded yet goes to the one in its place, if that tells its sensors apart in the same
+    way."""
+    for source in old.mqtt_sources:
+        name = source.name
+        after = next((s for s in new.mqtt_sources if s.name == name), None)
+        if after is not source:
+            is_alike = after is not None and new.plan.sources[name].key_parts == old.plan.sources[name].key_parts
+            source.leave_to(after if is_alike else None)
+
+
+def release(new: Assembly) -> None:
+    """Lets go of the pipelines of an earlier plan that have run out what they had."""
+    done = [p for p in new.leaving if not p.has_waiting]
+    if done:
+        new.leaving[:] = [p for p in new.leaving if p not in done]
+        _feed(new)
+    for pipeline in done:
+        pipeline.say_last(_publishes(new))
+        pipeline.close()
+
+
+def _feed(new: Assembly) -> None:
+    """Tells every model whose rows it runs: those of pipelines that leave come first."""
+    for name, model in new.models.items():
+        mine = [new.pipelines[n] for n, p in new.plan.pipelines.items() if p.model == name]
+        feeders = [*(p for p in new.leaving if p.wake == model.wake), *mine]
+        for pipeline in feeders:
+            if pipeline.states is not None:
+                pipeline.states.be_alone(len(feeders) == 1)
+        model.feed_from(feeders, new.plan.models[name].delay_ns)
+
+
+def _is_same_file(old: Plan, new: Plan, model: str) -> bool:
+    a, b = old.models[model].manifest, new.models[model].manifest
+    return (a.path, a.sha256) == (b.path, b.sha256)
+
+
+def _rename(new: Assembly, model: str, is_other: bool) -> None:
+    """From here on results are those of the file that is loaded now; what another one remembered means nothing to it."""
+    if is_other:
+        for pipeline in (*new.pipelines.values(), *new.leaving):
+            if pipeline.states is not None and pipeline.wake == new.models[model].wake:
+                pipeline.states.forget_all()
+    for name, p in new.plan.pipelines.items():
+        if p.model == model and is_other:
+            new.pipelines[name].counts.drops.forgive()
+        if p.model == model:
+            new.envelopes[name].show(f"{model}@{new.loaded[model].report.sha256[:8]}")
+
+
+def _supersede(
+    sources: Sequence[MqttSource],
+    pipelines: Sequence[Pipeline],
+    replies: Sequence[Replies],
+    receipts: AbstractSet[Receipt],
+) -> None:
+    for one in replies:
+        receipts = receipts | one.supersede(receipts)
+    for source in sources:
+        source.supersede(receipts)
+    for pipeline in pipelines:
+        pipeline.supersede(receipts)
+
+
+def _expire(parts: Sequence[MqttSource | Pipeline], receipts: AbstractSet[Receipt]) -> None:
+    for part in parts:
+        part.expire(receipts)
+
+
+def _wire_streams(new: Assembly) -> None:
+    """For every stream, what takes its blocks: each pipeline under the place that the stream has in it, as a stage of its own
+    where there are several, and gates before and behind them. Pipelines of an earlier plan keep those that they had."""
+    plan, everybody = new.plan, [*new.pipelines.values(), *new.leaving]
+    takers: dict[str, Consumers] = {name: [] for name in (*plan.sources, *plan.pipelines)}
+    after: dict[str, list[Pipeline]] = {name: [] for name in plan.pipelines}
+    readers = Counter(stream for p in plan.pipelines.values() for stream in p.sources)
+    for name, p in plan.pipelines.items():
+        for place, stream in enumerate(p.sources):
+            push = _into(new.pipelines[name], place, p.columns)
+            takers[stream].append(push if readers[stream] == 1 else new.stages.wrap(f"pipeline.{name}", push))
+            if stream in after:
+                after[stream].append(new.pipelines[name])
+    told = wire_gates(plan, new.pipelines, new.leaving, takers, new.envelopes)
+    nexts = {id(one): one.after for one in new.leaving} | {id(new.pipelines[name]): found for name, found in after.items()}
+    followers = {id(new.pipelines[name]): takers[name] for name in plan.pipelines}
+    for one in everybody:
+        wiring = Wiring(
+            followers=tuple(followers.get(id(one), one.wiring.followers)),
+            after=tuple(nexts[id(one)]),
+            before=tuple(other for other in everybody if one in nexts[id(other)]),
+            tellers=tuple(told.tellers.get(id(one), ())),
+            judges=tuple(told.judges.get(id(one), ())),
+        )
+        one.connect(wiring)
+    for name in plan.sources:
+        fresh = new.freshness.get(name)  # before the pipelines, whose rows it may mark
+        new.consumers[name][:] = takers[name] if fresh is None else [fresh.see, *takers[name]]
+
+
+def _into(pipeline: Pipeline, place: int, columns: tuple[int, int] | None) -> Callable[[Block], None]:
+    def push(block: Block) -> None:
+        pipeline.push(place, block if columns is None else block.columns(*columns))
+
+    return push

@@ -1,0 +1,185 @@
+"""From the outputs of a run to results, and on to whoever they are for: one who asked, publishes, gates, the next pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edged.clock.clock import Clock
+from edged.model.records import RunFailed
+from edged.pipeline.chain import Chain
+from edged.pipeline.counts import PipelineCounts
+from edged.pipeline.deadline import Deadline
+from edged.pipeline.fan_out import fan_out
+from edged.pipeline.preprocess import Postprocess, StepError
+from edged.pipeline.recurrent import States
+from edged.pipeline.requests import Requests
+from edged.pipeline.timer import Timer
+from edged.pipeline.wiring import Wiring
+from edged.records import Result, Slot
+from edged.results.heads.head import Head
+from edged.results.heads.raw import is_hollow
+from edged.results.publish import Publish, next_due
+from edged.telemetry import INTERNAL_ERROR, whereabouts
+
+Arrays = dict[str, NDArray[Any]]
+Body = dict[str, Any] | None
+
+NOT_FINITE = "an output of the model is NaN or infinite"
+HOLLOW = "all outputs are NaN or infinite; raw results show them as null"
+REASONS: dict[type[Exception], str] = {StepError: "postprocess", RunFailed: "model_error"}
+
+
+class Heads:
+    """What the outputs of a run say: a body a row. `states` keep what is remembered of them."""
+
+    def __init__(self, head: Head, postprocess: Postprocess | None, states: States | None) -> None:
+        self.head = head
+        self._postprocess = postprocess
+        self._states = states
+
+    def bodies(
+        self, slots: list[Slot], outputs: Arrays, inputs: Arrays
+    ) -> tuple[list[Slot], list[Body], list[tuple[Slot, StepError]]]:
+        """The bodies, without the rows that `postprocess` could not take, and those. Counts nothing."""
+        if self._states is not None:
+            self._states.keep(slots, outputs)
+        if self._postprocess is None:
+            return slots, self._of(slots, outputs, inputs), []
+        refused: list[tuple[Slot, StepError]] = []
+        if self._states is not None:
+            outputs = self._states.without(outputs)
+        while slots:
+            try:
+                outputs = self._postprocess(outputs, len(slots))
+                break
+            except StepError as error:
+                refused.append((slots[error.row], error))
+                keep = [i for i in range(len(slots)) if i != error.row]
+                slots = [slots[i] for i in keep]
+                outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
+        return slots, self._of(slots, outputs, inputs) if slots else [], refused
+
+    def _of(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> list[Body]:
+        return self.head.results(outputs, inputs, [slot.key for slot in slots], [slot.carried for slot in slots])
+
+    def forget(self, key: int) -> None:
+        """What is remembered of the key is of no use: else it would stay so for ever."""
+        if self._states is not None:
+            self._states.forget(key)
+
+    def close(self) -> None:
+        self._states = None
+
+
+class Exit:
+    """Results leave in order. A fault of ours costs the row that shows it: what ran together is then handled one by one."""
+
+    def __init__(
+        self,
+        heads: Heads,
+        publishes: Sequence[Publish],
+        requests: Requests,
+        chain: Chain,
+        counts: PipelineCounts,
+        lose: Callable[[Exception], None],
+        clock: Clock,
+        timer: Timer,
+        deadline: Deadline | None,
+    ) -> None:
+        self.heads = heads
+        self.publishes = publishes
+        self._requests = requests
+        self._chain = chain
+        self._counts = counts
+        self._lose = lose
+        self._clock = clock
+        self._timer = timer
+        self._deadline = deadline
+        self._tellers: Sequence[Callable[[Result, int], object]] = ()
+
+    def connect(self, wiring: Wiring) -> None:
+        self._tellers = wiring.tellers
+
+    def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
+        """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
+        left = self._counts.running - len(slots)
+        try:
+            self._finish(slots, outputs, inputs)
+        finally:
+            self._counts.running = left  # whatever became of these rows, they run no more
+
+    def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
+        try:
+            slots, bodies, refused = self.heads.bodies(slots, outputs, inputs)
+        except Exception as error:
+            if len(slots) == 1:
+                return self.fail(slots[0], error)
+            for i, slot in enumerate(slots):
+                alone = ({name: x[i : i + 1] for name, x in arrays.items()} for arrays in (outputs, inputs))
+                self._finish([slot], *alone)
+            return
+        for slot, refusal in refused:
+            self.fail(slot, refusal)
+        if slots:
+            self.publish(slots, bodies, self._clock.now())
+
+    def publish(self, slots: list[Slot], bodies: Sequence[Body], now: int) -> None:
+        """Hands the results to whoever they are for, and lets the inputs go."""
+        counts = self._counts
+        if self._deadline is not None:
+            slots, bodies = self._deadline.in_time(slots, bodies, now)
+            if not slots:
+                return
+        try:
+            made = [slot for slot, body in zip(slots, bodies, strict=True) if self._result(slot, body, now)]
+            if self._chain.followers:
+                self._chain.pass_on(slots, bodies)
+        finally:
+            for slot in slots:
+                slot.receipt.done()
+        if made:
+            counts.last_result = now
+            counts.age.add(now - made[-1].arrival, len(made))
+        if next_due(self.publishes) is not None:
+            self._timer.set()
+
+    def _result(self, slot: Slot, body: Body, now: int) -> bool:
+        """What was run becomes a result, for whoever asked or for every `publish`; False where there is none."""
+        counts = self._counts
+        counts.running -= 1
+        if body is None:
+            counts.drops.add("not_finite", detail=NOT_FINITE)
+            slot.receipt.fail("not_finite", NOT_FINITE)
+            self.heads.forget(slot.key)
+            return False
+        result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded, slot.carried)
+        counts.next_seq += 1
+        if self._tellers:
+            fan_out(self._tellers, self._lose, result, now)
+        if slot.receipt.is_request:
+            counts.published += 1
+            self._requests.answer(result, slot.receipt, now)
+            return True
+        sent = not self.publishes
+        for publish in self.publishes:
+            sent |= publish.offer(result, slot.receipt, now)
+        if sent:
+            counts.published += 1
+        else:
+            counts.filtered += 1
+        if not slot.degraded and is_hollow(body):
+            counts.hollow += 1
+            counts.drops.note("not_finite", 1, HOLLOW)
+        return True
+
+    def fail(self, slot: Slot, error: Exception) -> None:
+        """This row cannot be run, or has no result: counted, its input settled."""
+        self._counts.running -= 1
+        reason = REASONS.get(type(error), INTERNAL_ERROR)
+        detail = whereabouts(error) if reason == INTERNAL_ERROR else str(error)
+        self._counts.drops.add(reason, detail=detail)
+        slot.receipt.fail(reason, detail)
+        slot.receipt.done()

@@ -1,0 +1,174 @@
+"""Composes a pipeline: its parts follow from what it is to do, and nothing of an absent feature is on its path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from edged.clock.clock import Clock
+from edged.clock.tail import Tail
+from edged.model.inputs import AnyFiller
+from edged.pipeline.admission import Admission, Blocking, Dropping
+from edged.pipeline.align import Aligner
+from edged.pipeline.chain import Chain
+from edged.pipeline.counts import Guard, PipelineCounts
+from edged.pipeline.deadline import Deadline
+from edged.pipeline.due import AtOnce, Into, IntoSlots, Rows, Windows
+from edged.pipeline.entry import Entry
+from edged.pipeline.exit import Exit, Heads
+from edged.pipeline.gate import Gate
+from edged.pipeline.gated import Gated
+from edged.pipeline.outlets import Outlets
+from edged.pipeline.pipeline import Parts, Pipeline
+from edged.pipeline.preprocess import Postprocess, Preprocess
+from edged.pipeline.recurrent import States
+from edged.pipeline.requests import Requests
+from edged.pipeline.slots import Slots
+from edged.pipeline.straight import Solo, Straight
+from edged.pipeline.timer import Timer
+from edged.pipeline.window import WindowStage
+from edged.pipeline.wiring import Neighbours
+from edged.records import Field
+from edged.results.encode import Encoder
+from edged.results.heads.head import Head
+from edged.results.publish import Publish
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a pipeline is to do, and with what.
+
+    `wake` tells the model that rows wait (None: there is no model, and windows are results at once; with a gate, what that lets
+    through). `hold_sources` is told when blocks begin and cease to be parked, so that serial and replayed sources stop reading
+    meanwhile. `tells_again`: the samples of all its sources have times by which those that a broker sends again are recognised.
+    `results`: which values of a result are the numbers of a row for the next pipelines. `deadline` is in ns, 0 without one.
+    `solo` is the model of which a row that comes alone may ask for a run at the `tail` of a wake-up; `stage` names that.
+    """
+
+    head: Head
+    slots: Slots
+    counts: PipelineCounts
+    clock: Clock
+    overflow: str
+    alarm: Callable[[int], None]
+    wake: Callable[[], None] | None = None
+    aligner: Aligner | None = None
+    window: WindowStage | None = None
+    preprocess: Preprocess | None = None
+    postprocess: Postprocess | None = None
+    fillers: Mapping[str, AnyFiller] = field(default_factory=dict)
+    fields: Sequence[Field] = ()
+    publishes: Sequence[Publish] = ()
+    hold_sources: Callable[[bool], None] = lambda is_held: None
+    results: Sequence[tuple[Field, tuple[str, ...]]] = ()
+    deadline: int = 0
+    tells_again: bool = False
+    answer: Encoder | None = None
+    states: States | None = None
+    gate: Gate | None = None
+    priority: int = 0
+    solo: Solo | None = None
+    tail: Tail | None = None
+    stage: Callable[[Callable[[], None]], Callable[[], None]] = lambda run: run
+
+
+def make_pipeline(name: str, order: Order) -> Pipeline:
+    counts, slots, clock, fields = order.counts, order.slots, order.clock, order.fields
+
+    def run_here() -> None:
+        pipeline.run_here(fields)
+
+    def resume() -> None:
+        pipeline.resume()
+
+    wake = run_here if order.wake is None and order.gate is not None else order.wake
+    guard = Guard(counts, slots)
+    chain = Chain(order.results, guard)
+    outlets = Outlets(order.publishes, chain, slots.count, resume)
+    gated = Gated(order.gate, slots, counts, clock) if order.gate is not None else None
+    timer = Timer(order.alarm, order.publishes, order.aligner, clock)
+    deadline = Deadline(order.deadline, counts, wake is not None) if order.deadline else None
+    is_blocking = order.overflow == "block"
+
+    def room_for_requests(most: int) -> int:
+        room = slots.free if wake is not None else most
+        return min(room, outlets.room()) if is_blocking else room
+
+    requests = Requests(order.answer, counts, slots.count, room_for_requests)
+    exit = Exit(
+        Heads(order.head, order.postprocess, order.states),
+        order.publishes,
+        requests,
+        chain,
+        counts,
+        guard.lose,
+        clock,
+        timer,
+        deadline,
+    )
+    into: Into
+    if wake is None:
+        into = AtOnce(fields, lambda rows, outputs: pipeline.finish_at_once(rows, outputs))
+    else:
+        into = IntoSlots(slots, order.fillers, wake, guard.refuse)
+    due: Rows | Windows
+    if order.window is None:
+        due = Rows(into, counts, guard, order.preprocess, gated, order.states)
+    else:
+        due = Windows(order.window, into, counts, guard, order.preprocess, gated, order.states is not None)
+    forgets = [slots.drop_key, order.head.reset, *(publish.reset for publish in order.publishes), chain.restart]
+    if order.states is not None:
+        forgets.append(order.states.start_over)
+    entry = Entry(due, order.aligner, forgets, counts, guard, timer)
+    tells_again = order.tells_again and not (order.window is None and order.aligner is None and order.states is None)
+    neighbours = Neighbours(guard)
+
+    def free_slots() -> int:
+        return slots.free
+
+    room = outlets.room if wake is None else free_slots
+    admission: Admission
+    if is_blocking:
+        admission = Blocking(entry, slots, counts, guard, requests, room, tells_again, order.hold_sources, neighbours.has_room)
+    else:
+        waits = wake is not None and order.overflow != "latest_only"
+        admission = Dropping(entry, slots, counts, guard, requests, room, tells_again, waits)
+    straight = None
+    if order.solo is not None and order.tail is not None and isinstance(due, Rows) and order.aligner is None:
+        is_plain = order.gate is None and order.states is None and slots.rows.keys() == order.fillers.keys()
+
+        def may_enter() -> bool:
+            return not (admission.parked or admission.is_shed) and (not is_blocking or outlets.room() > 0)
+
+        if is_plain:
+            straight = Straight(
+                order.solo,
+                order.tail,
+                slots,
+                counts,
+                order.preprocess,
+                order.fillers,
+                may_enter,
+                lambda rows, outputs, inputs: pipeline.finish_one(rows, outputs, inputs),
+                lambda source, block: pipeline.push_long(source, block),
+                order.stage,
+            )
+    parts = Parts(
+        counts=counts,
+        clock=clock,
+        guard=guard,
+        entry=entry,
+        admission=admission,
+        slots=slots,
+        exit=exit,
+        chain=chain,
+        neighbours=neighbours,
+        timer=timer,
+        outlets=outlets if is_blocking else None,
+        deadline=deadline,
+        gated=gated,
+        wake=wake,
+        straight=straight,
+    )
+    pipeline = Pipeline(name, parts, order.states, order.priority)
+    return pipeline

@@ -1,0 +1,188 @@
+"""Both ways, the straight one and the long one, come to the same bytes, ledgers and receipts."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edged.system import process
+
+process.set_up()
+
+from edged.daemon.build import assemble  # noqa: E402
+from edged.daemon.connect import connect  # noqa: E402
+from edged.model.load_all import load_models  # noqa: E402
+from edged.mqtt.receipts import Ledger  # noqa: E402
+from edged.records import NONE  # noqa: E402
+from edged.sources.mqtt import MqttSource  # noqa: E402
+from tests.support import models  # noqa: E402
+from tests.support.assembled import Hands  # noqa: E402
+from tests.support.planning import MAIN, planned  # noqa: E402
+
+TEXT = """
+[source.in]
+type = "mqtt"
+topic = "in/{room}"
+max_keys = 2
+decode = { format = "csv", fields = ["a", "b", "c"] }
+on_bad = "pass"
+[model.m]
+path = "m.onnx"
+run = "inline"
+[pipeline.p]
+source = "in"
+model = "m"
+overflow = "%s"
+deadline = "10s"
+preprocess = "steps.py:refuse"
+publish = { topic = "out/{room}", qos = %d, when = { of = "outputs.y", change = true } }
+"""
+STEPS = """
+def refuse(row):
+    if row[0] == 13:
+        raise ValueError("13")
+    return row
+"""
+PAYLOADS = [b"1,2,3", b"4,5,6", b"nan,0,0", b"13,0,0", b"1,2", b"7,7,7\n8,8,8", b"99,0,0"]
+
+Read = list[tuple[str, bytes, int]]
+messages = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(PAYLOADS), st.integers(0, 1))
+reads = st.lists(st.lists(messages, min_size=1, max_size=3), min_size=1, max_size=8)
+
+
+class Way:
+    """A daemon's parts, fed by hand, with a session that refuses rows of 99."""
+
+    def __init__(self, folder: Path, text: str, is_straight: bool) -> None:
+        self.clock = Hands()
+        self.is_straight = is_straight
+        plan = planned(folder, MAIN + text).whole
+        self.a = assemble(plan, load_models(plan.models), self.clock, structlog.get_logger(), run="r")
+        connect(self.a)
+        session: Any = self.a.models["m"].loaded.session
+        self.ledger, self.runs, run = Ledger(), 0, session.run
+
+        def run_or_fail(count: int) -> Any:
+            self.runs += 1
+            if 99 in session.inputs["x"][:count]:
+                raise ValueError("99")
+            return run(count)
+
+        session.run = run_or_fail
+        self.lone = 0
+
+    async def read(self, read: Read) -> None:
+        """What one wake-up brings, and the turns of the loop until all is through."""
+        self.clock.pass_s(1)
+        mids = [self.ledger.add(1 + i) if qos else None for i, (_, _, qos) in enumerate(read)]
+        batch = [(f"in/{k}".encode(), p, q, False, (), r or NONE, b"") for (k, p, q), r in zip(read, mids, strict=True)]
+        if self.is_straight:
+            self.a.tail.open()
+        self.a.routers["main"].on_publishes(batch)
+        self.lone += self.a.tail.close()
+        while any(p.has_waiting or p.counts.running for p in self.a.pipelines.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+    @property
+    def facts(self) -> Any:
+        p, link = self.a.pipelines["p"], self.a.links["main"]
+        c, model, source = p.counts, self.a.models["m"].counts, self.a.sources["in"]
+        assert isinstance(source, MqttSource)
+        assert c.balance(len(p.slots)) == 0
+        assert all(publish.counts.balance() == 0 for publish in p.publishes)
+        return (
+            [(m.topic, m.body, m.qos, m.arrival) for queue in (link.outbox.qos0, link.outbox.qos1) for m in queue],
+            (c.due, c.published, c.filtered, c.hollow, c.drops.by_reason, c.next_seq, c.last_result, c.age.counts),
+            (model.rows, model.failed, self.a.models["m"].state, source.counts.read, source.counts.rejected),
+            [receipt.owed for receipt in self.ledger.unacked],
+        )
+
+
+@settings(max_examples=60, deadline=None)
+@given(reads, st.sampled_from(["drop_oldest", "block", "latest_only"]), st.integers(0, 1))
+def test_both_ways_come_to_the_same(arriving: list[Read], overflow: str, qos: int) -> None:
+    async def both() -> tuple[Any, Any]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            models.linear(folder / "m.onnx")
+            (folder / "steps.py").write_text(STEPS)
+            ways = [Way(folder, TEXT % (overflow, qos), is_straight) for is_straight in (True, False)]
+            for read in arriving:
+                for way in ways:
+                    await way.read(read)
+            assert [way.lone for way in ways][1] == 0
+            found = ways[0].facts, ways[1].facts
+            for way in ways:
+                way.a.close()
+            return found
+
+    straight, long = asyncio.run(both())
+    assert straight == long
+
+
+async def way(folder: Path, text: str = TEXT % ("drop_oldest", 0)) -> Way:
+    models.linear(folder / "m.onnx")
+    (folder / "steps.py").write_text(STEPS)
+    return Way(folder, text, is_straight=True)
+
+
+def hand_in(way: Way, *payloads: bytes, key: str = "x") -> int:
+    """What one wake-up brings; how many messages wait to be sent at its end."""
+    way.a.tail.open()
+    way.a.routers["main"].on_publishes([(f"in/{key}".encode(), p, 0, False, (), NONE, b"") for p in payloads])
+    way.a.tail.close()
+    return len(way.a.links["main"].outbox)
+
+
+async def test_what_comes_alone_is_answered_in_the_same_wake_up(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    assert hand_in(one, b"1,2,3") == 1
+    assert (one.a.models["m"].counts.runs, one.a.models["m"].counts.rows) == (1, 1)
+
+
+async def test_what_comes_together_is_a_batch_and_so_is_what_comes_after_a_batch(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    counts = one.a.models["m"].counts
+    assert hand_in(one, b"1,2,3", b"4,5,6") == 0
+    await asyncio.sleep(0)
+    assert (counts.runs, counts.rows) == (1, 2)
+    one.clock.pass_s(1)
+    assert hand_in(one, b"7,7,7") == 2
+    await asyncio.sleep(0)
+    one.clock.pass_s(1)
+    assert hand_in(one, b"8,8,8") == 4  # the last batch was one row
+    assert (counts.runs, counts.rows) == (3, 4)
+
+
+async def test_what_other_sockets_bring_in_the_same_turn_goes_together(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    for _ in range(3):
+        hand_in(one, b"1,2,3")  # no time passes between them
+    await asyncio.sleep(0)
+    assert (one.a.models["m"].counts.runs, one.a.models["m"].counts.rows) == (2, 3)
+
+
+async def test_two_pipelines_of_a_model_that_read_one_message_share_its_batch(tmp_path: Path) -> None:
+    second = '\n[pipeline.q]\nsource = "in"\nmodel = "m"\npublish = { topic = "q/{room}", qos = 0 }\n'
+    one = await way(tmp_path, TEXT % ("drop_oldest", 0) + second)
+    assert hand_in(one, b"1,2,3") == 0
+    await asyncio.sleep(0)
+    assert (one.a.models["m"].counts.runs, one.a.models["m"].counts.rows) == (1, 2)
+    assert len(one.a.links["main"].outbox) == 2
+
+
+async def test_a_row_that_cannot_be_run_is_counted_once_and_the_next_one_is_answered(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    assert hand_in(one, b"99,0,0") == 0
+    await asyncio.sleep(0)
+    counts = one.a.pipelines["p"].counts
+    assert (counts.due, counts.drops.by_reason, counts.balance(0), one.runs) == (1, {"internal_error": 1}, 0, 2)
+    one.clock.pass_s(1)
+    assert hand_in(one, b"1,2,3") == 1
+    assert one.a.models["m"].state == "idle"
