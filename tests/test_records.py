@@ -53,6 +53,7 @@ def test_a_message_lets_go_of_its_receipt_once() -> None:
 
 
 ON_DISK = {
+    "config/markers.py",
     "config/schema.py",
     "config/values.py",
     "daemon/checkpoint.py",

@@ -365,12 +365,16 @@ class Client:
             raise AssertionError(f"{error}\nthe last health: {json.dumps(last[0], indent=1)}") from None
 
 
+OPENED_S = 0.3
+
+
 class Sensor:
     """A serial device: a pseudo-terminal behind a symlink, to be unplugged and plugged in again under another number."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._master = -1
+        self._is_opened = False
         self._spares: list[int] = []
 
     def __enter__(self) -> Sensor:
@@ -388,6 +392,7 @@ class Sensor:
 
     def plug(self) -> None:
         self._master, slave = os.openpty()
+        self._is_opened = False
         tty.setraw(slave)
         os.set_blocking(self._master, False)
         self.path.symlink_to(os.ttyname(slave))
@@ -404,8 +409,18 @@ class Sensor:
         master, slave = os.openpty()
         self._spares += [master, slave]
 
-    def write(self, data: bytes | str) -> None:
-        """All of it, as fast as it is read."""
+    def wait_until_opened(self) -> None:
+        """A device that speaks as soon as somebody listens was in the middle of something: this one begins a little later."""
+        poll = select.poll()
+        poll.register(self._master, 0)
+        until(lambda: not any(event & select.POLLHUP for _, event in poll.poll(0)), what="the port to be opened")
+        pause(OPENED_S, "what comes within 20 ms of opening may be the end of a line")
+        self._is_opened = True
+
+    def write(self, data: bytes | str, waits: bool = True) -> None:
+        """All of it, as fast as it is read. It `waits` until the port has been opened, as a device does that is asked nothing."""
+        if waits and not self._is_opened:
+            self.wait_until_opened()
         view = memoryview(data.encode() if isinstance(data, str) else data)
         deadline = time.monotonic() + DEADLINE_S
         while view:
