@@ -75,8 +75,10 @@ class Receiver:
     def take(self, publishes: list[Inbound]) -> None:
         """The messages of one read."""
         if len(self.ledger.unacked) > self._limit or self.rest or self._is_leaving or self.is_careful:
-            self._keep(publishes)
-            publishes = self._ration()
+            # MQTT keeps the order within a QoS only: what nobody owes an answer for need not wait for what waits
+            unowed = [] if self.is_careful else [publish for publish in publishes if not publish[2]]
+            self._keep([publish for publish in publishes if publish[2]] if unowed else publishes)
+            publishes = [*self._ration(), *unowed]
         if publishes:
             self._deliver(publishes)
 
