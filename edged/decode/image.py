@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from edged.decode.resize import PADDING, Size, View, place, sent
 from edged.decode.values import BadPayload, excerpts
 from edged.records import Reject, Rows
 
+ADDRESS = re.compile(r" <[^>]* at 0x[0-9a-f]+>")
 FORMATS = ("JPEG", "PNG")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow's names of what has at most 8 bits a channel and is gray or RGB."""
@@ -70,7 +72,8 @@ class Pictures:
         try:
             picture = self._image.open(io.BytesIO(file.data), formats=FORMATS)  # reads the header only
         except Exception as error:  # whatever a library says of bytes that are no picture
-            raise BadPayload("malformed", f"expected a whole JPEG or PNG, found only the begin of one: {error}") from error
+            said = ADDRESS.sub("", str(error))  # of the object that we gave it, and that of a place in memory
+            raise BadPayload("malformed", f"expected a whole JPEG or PNG, found only the begin of one: {said}") from error
         size: Size = picture.size
         self._check(picture, file)
         try:

@@ -276,6 +276,8 @@ class _WrongAnswer(ValueError):
 def _as_outputs(answer: Any) -> Outputs:
     if not isinstance(answer, Mapping):
         return {"output": _as_numbers(answer)}
+    if not answer:
+        raise _WrongAnswer("expected at least one output, found an empty dict")
     if not all(isinstance(name, str) for name in answer):
         raise _WrongAnswer("expected outputs named by text")
     return {name: _as_numbers(values) for name, values in answer.items()}

@@ -57,6 +57,12 @@ def test_stretch_and_crop() -> None:
     assert (enlarged[:, 4:-4] == GREEN).all()
 
 
+def test_what_is_said_of_a_broken_one_names_no_place_in_memory() -> None:
+    rows = make_payload_decoder(plan(SQUARE)).decode([png(pixels(32, 32))[:40], b"\xff\xd8"])
+    assert [r.reason for r in rows.rejects] == ["malformed"] * 2
+    assert not any("0x" in r.detail for r in rows.rejects)
+
+
 def test_order_of_colours() -> None:
     picture = png(pixels(32, 32, (0, 0, 32, 32, (200, 100, 50))))
     assert seen(SQUARE, picture)[0, 0].tolist() == [200, 100, 50]

@@ -253,3 +253,9 @@ def test_outputs_that_change_their_names_are_refused(folder: Path) -> None:
 def test_a_postprocess_that_fails_at_start_says_for_what(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"steps.py:double failed for zeros of z \[3\]: KeyError"):
         compose_outputs(["steps.py:double"], folder, {"z": ((3,), np.float32)})
+
+
+def test_a_step_after_the_model_that_gives_no_output_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "none.py").write_text("def f(outputs):\n    return {}\n")
+    with pytest.raises(ValueError, match="expected at least one output, found an empty dict"):
+        compose_outputs(["none.py:f"], tmp_path, {"y": ((2,), np.float32)})
