@@ -244,7 +244,8 @@ def test_the_status_is_what_health_says(stage: Stage) -> None:
         ["pipeline", "kept", "waiting"],
     ]
     assert "0 rows; no message yet on in/a: does somebody publish there" in parts[0]
-    assert "broker    main    connected" in parts
+    # On a busy machine the broker's line goes on with its share of the processor time.
+    assert ["broker", "main", "connected"] in [line.split()[:3] for line in parts]
     code, out, _ = said(edged("status", "--json", "-c", str(stage.daemon.config)))
     assert code == 0
     assert json.loads(out).keys() == stage.client.health().keys()
