@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.parsers.choices import Flag, OneOf, Option, Providers, WireType
+from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
@@ -29,12 +29,13 @@ from edged.config.parsers.numbers import (
     PictureSize,
     PlainBytes,
     Range,
+    Register,
     Share,
     Speed,
     StopBits,
     integer,
 )
-from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
+from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
 from edged.config.units import KIB, H, S
 from edged.config.values import BrokerUrl, Function, Secret, Span
 from edged.decode import formats
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 else:
     FormatName = Literal[tuple(formats.FORMATS)]
     HeadName = Literal[tuple(heads.HEADS)]
+RegisterTable = Literal["holding", "input", "coil", "discrete"]
 
 __all__ = [
     "Align",
@@ -67,15 +69,18 @@ __all__ = [
     "Log",
     "MadeSource",
     "Memory",
+    "ModbusSource",
     "Model",
     "MqttSource",
     "Output",
     "OutputField",
     "Pipeline",
+    "Port",
     "ProviderOptions",
     "Publish",
     "ReplaySource",
     "Secret",
+    "Send",
     "SerialSource",
     "SimulateSource",
     "Source",
@@ -369,11 +374,14 @@ class FieldSpec(Table, frozen=True, kw_only=True):
         ),
     ] = None
     base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text")] = 10
-    dtype: Annotated[WireType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
-    endian: Annotated[
-        Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
+    dtype: Annotated[
+        WireType | None,
+        Key("element type: struct, raw, modbus", default="struct: required, raw: float32, modbus: uint16, of a bit bool"),
     ] = None
-    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct", default="all")] = None
+    endian: Annotated[ByteOrder | None, Key("byte order of this field: struct, modbus", default="that of `decode`")] = None
+    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct, modbus", default="all")] = None
+    register: Annotated[Register | None, Key("address on the wire, from 0: modbus", default="required for modbus")] = None
+    table: Annotated[RegisterTable | None, Key("which registers: modbus", default="that of `decode`")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
     unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
@@ -453,9 +461,17 @@ class Decode(Table, frozen=True, kw_only=True):
         Key("of every field that does not say its own", only=formats.with_key("base")),
     ] = None
     endian: Annotated[
-        Literal["little", "big", "cdab", "badc"],
-        Key("byte order, as meters name it: big is abcd, little dcba; cdab: words swapped", only=formats.with_key("endian")),
+        ByteOrder,
+        Key(
+            "byte order, as meters name it: big is abcd, little dcba; cdab: words swapped",
+            default='`"little"`, modbus: `"big"`',
+            only=formats.with_key("endian"),
+        ),
     ] = "little"
+    table: Annotated[
+        RegisterTable | None,
+        Key("of every field that does not say its own", default='`"holding"`', only=formats.with_key("table")),
+    ] = None
     rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=formats.with_key("rest"))] = "refuse"
     max_pixels: Annotated[
         Count,
@@ -555,21 +571,142 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     ] = None
 
 
+class Send(Table, frozen=True, kw_only=True):
+    """What edged says on the port. `edged check` prints it, since it may start a device."""
+
+    FIRST = "data"
+    data: Annotated[PlainBytes, Key("what is sent")]
+    every: Annotated[
+        Period | None,
+        Key(
+            "asked at this pace, several entries in turn: the next when the answer came or `timeout` is over. One that is not "
+            "answered is asked less and less often, where there are others",
+            default="once, when the port opens",
+        ),
+    ] = None
+    checksum: Annotated[Checksum, Key("added at its end", default='`"none"`')] = Checksum()
+    answer: Annotated[
+        PlainBytes | None,
+        Key("must come before data does: what comes up to its end is skipped; without it `data` is sent again", default="none"),
+    ] = None
+    timeout: Annotated[Period | None, Key("longest wait for an answer", default="the shorter of `every` and 1s")] = None
+    delay: Annotated[Duration, Key("pause before it", default='`"0s"`')] = 0
+    break_: Annotated[Period | None, Key("line break before it (SDI-12)", default="none")] = None
+
+
+# What a table says of a serial line: a port that several sources share, a serial source, a Modbus source.
+PortPath = Annotated[
+    DevicePath | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`")
+]
+PortOrName = Annotated[
+    DevicePath | UsbPort,
+    Key(
+        "the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`; or the name of a `[port.NAME]`, "
+        "which then has the keys of the line, `frame`, `checksum`, `max_bytes` and `send`"
+    ),
+]
+Baudrate = Annotated[Annotated[int, integer(50, 20_000_000)], Key("ignored by USB-native boards")]
+ByteSize = Annotated[Literal[5, 6, 7, 8], Key("bits of a byte")]
+Parity = Annotated[
+    Literal["none", "even", "odd"], Key("parity bit. A frame with a byte that is wrong on the line is refused as `parity`")
+]
+Stops = Annotated[StopBits, Key("stop bits")]
+FlowControl = Annotated[Literal["none", "rtscts", "xonxoff"], Key("flow control")]
+Dtr = Annotated[Flag, Key("line state at open; some ESP32 boards reset or stay in reset otherwise")]
+Rts = Annotated[Flag, Key("line state at open")]
+Rs485 = Annotated[
+    Flag, Key("the driver switches an RS-485 transmitter; most USB adapters do so by themselves, and need nothing here")
+]
+FrameKey = Annotated[Frame, Key("how bytes become frames", default='`"line"`')]
+ChecksumKey = Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')]
+LargestFrame = Annotated[Packet, Key("largest frame", default="4KiB, image: 4MiB")]
+Sends = Annotated[
+    Annotated[tuple[Send, ...], Several()],
+    Key("what edged says on the port: when it opens, and at a pace; then `rate` follows from `every`", default="none"),
+]
+
+
+class Port(Table, frozen=True, kw_only=True):
+    """A serial port that several sources share: it is opened, asked and recorded once. A frame goes to every source of the port
+    whose `where` fits; one that fits none counts as `other` of the port."""
+
+    port: PortPath
+    baudrate: Baudrate = 115200
+    bytesize: ByteSize = 8
+    parity: Parity = "none"
+    stopbits: Stops = 1.0
+    flow: FlowControl = "none"
+    dtr: Dtr = True
+    rts: Rts = True
+    rs485: Rs485 = False
+    frame: FrameKey = Frame()
+    checksum: ChecksumKey = Checksum()
+    max_bytes: LargestFrame = 4 * KIB
+    send: Sends = ()
+
+
 class SerialSource(DecodedSource, frozen=True, kw_only=True):
     """A serial port."""
 
     type: Annotated[Literal["serial"], Key("what kind of source this is")] = "serial"
-    port: Annotated[Text | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`")]
-    baudrate: Annotated[Annotated[int, integer(50, 20_000_000)], Key("ignored by USB-native boards")] = 115200
-    bytesize: Annotated[Literal[5, 6, 7, 8], Key("bits of a byte")] = 8
-    parity: Annotated[Literal["none", "even", "odd"], Key("parity bit")] = "none"
-    stopbits: Annotated[StopBits, Key("stop bits")] = 1.0
-    flow: Annotated[Literal["none", "rtscts", "xonxoff"], Key("flow control")] = "none"
-    dtr: Annotated[Flag, Key("line state at open; some ESP32 boards reset or stay in reset otherwise")] = True
-    rts: Annotated[Flag, Key("line state at open")] = True
-    frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
-    checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Packet, Key("largest frame", default="4KiB, image: 4MiB")] = 4 * KIB
+    port: PortOrName
+    baudrate: Baudrate = 115200
+    bytesize: ByteSize = 8
+    parity: Parity = "none"
+    stopbits: Stops = 1.0
+    flow: FlowControl = "none"
+    dtr: Dtr = True
+    rts: Rts = True
+    rs485: Rs485 = False
+    frame: FrameKey = Frame()
+    checksum: ChecksumKey = Checksum()
+    max_bytes: LargestFrame = 4 * KIB
+    send: Sends = ()
+
+
+class ModbusDecode(Decode, frozen=True, kw_only=True):
+    """Registers to named values. It has no `format`: Modbus says how a register is written."""
+
+    format: Annotated[Literal["modbus"], Key("known by itself: leave it out")] = "modbus"
+
+
+class ModbusSource(Source, frozen=True, kw_only=True):
+    """Units on a Modbus RTU bus: asked at a pace, one sample of a unit a round."""
+
+    carry: ClassVar[tuple[str, ...]] = ()
+    where: ClassVar[None] = None
+    bytesize: ClassVar[int] = 8
+    flow: ClassVar[str] = "none"
+    dtr: ClassVar[bool] = True
+    rts: ClassVar[bool] = True
+    max_bytes: ClassVar[int] = 4 * KIB
+
+    type: Annotated[Literal["modbus"], Key("what kind of source this is")] = "modbus"
+    port: PortOrName
+    baudrate: Baudrate = 9600
+    parity: Parity = "none"
+    stopbits: Stops = 1.0
+    rs485: Rs485 = False
+    address: Annotated[
+        Annotated[tuple[Annotated[int, integer(1, 247)], ...], Several(1)],
+        Key("addresses of units on the bus; several make the source keyed by `address`", default="`1`"),
+    ] = (1,)
+    every: Annotated[Period, Key("each unit is asked once in this time; `rate` follows from it")]
+    timeout: Annotated[
+        Period,
+        Key("longest wait for an answer; a unit that fails is asked less and less often, and the others are not delayed"),
+    ] = 500_000_000
+    decode: Annotated[ModbusDecode, Key("registers to named values")]
+    stale_after: Annotated[Silence | None, Key("no good sample of a unit for longer: it is `offline`")] = None
+    frozen_after: Annotated[Period | None, Key("a unit with the same values for longer is `frozen`", default="never")] = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return ("address",) if len(self.address) > 1 else ()
+
+    @property
+    def max_keys(self) -> int:
+        return len(self.address)
 
 
 class MqttSource(DecodedSource, frozen=True, kw_only=True):
@@ -633,7 +770,7 @@ class SimulateSource(MadeSource, frozen=True, kw_only=True):
 
 
 if TYPE_CHECKING:
-    AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
+    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource
 else:
     AnySource = Source  # of any kind in the table of `sources.kinds`
 
@@ -1002,6 +1139,7 @@ class Config(Table, frozen=True, kw_only=True):
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
+    port: Annotated[dict[str, Port], Key("serial ports that several sources share")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
     model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)
     pipeline: Annotated[dict[str, Pipeline], Key("streams to a model to topics")] = msgspec.field(default_factory=dict)

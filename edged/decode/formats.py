@@ -128,6 +128,14 @@ FORMATS: dict[str, Format] = {
         misfits=struct.misfits,
         sample_bytes=struct.record_bytes,
     ),
+    "modbus": Format(
+        keys=("scale", "offset", "unit", "valid", "shape", "endian", "dtype", "table"),
+        numbers=struct.Records,
+        field_keys=("dtype", "endian", "bits", "register", "table"),
+        is_binary=True,
+        is_records=True,
+        misfits=struct.misfits,
+    ),
     "raw": Format(
         keys=(*_OF_NUMBERS, "endian", "dtype"),
         numbers=struct.Records,

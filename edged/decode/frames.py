@@ -69,6 +69,12 @@ class LineFramer:
         self._position = 0
         self._is_skipping = self._is_midway = is_midway
 
+    def spoil(self) -> None:
+        """A byte of the line under way came damaged: the line is skipped up to its terminator, without a word."""
+        self._position += len(self._tail)
+        self._tail.clear()
+        self._is_skipping = True
+
     def feed(self, data: bytes) -> tuple[list[Lines], list[Reject]]:
         """The lines that `data` completes, and a Reject for each that was too long."""
         if self._tail:
@@ -208,6 +214,7 @@ class FrameScanner:
         self._has_begun = False  # a frame was good since the last reset: the settings are right
         self._counted_to = 0
         self._run = _LONGEST_RUN
+        self._skip = 0  # bytes to come of a frame that is not looked at
 
     @property
     def pending(self) -> int:
@@ -219,9 +226,23 @@ class FrameScanner:
         self._position = self._counted_to = 0
         self._is_lost = self._has_begun = False
         self._run = _LONGEST_RUN
+        self._skip = 0
+
+    def spoil(self) -> None:
+        """A byte of the frame under way came damaged: the frame is skipped, without a word."""
+        held = len(self._buffer)
+        size = self._size_at(0) if held or not self._sync.size else 0
+        self._skip = max(0, size - held - 1)
+        self._position += held
+        self._buffer = b""
 
     def feed(self, data: bytes) -> tuple[Frames, list[Reject]]:
         """The frames that `data` completes, and a Reject for each bad one and each stretch without one."""
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            self._position += skipped
+            data = data[skipped:]
         self._buffer += data
         payloads: list[bytes] = []
         starts: list[int] = []

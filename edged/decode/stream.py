@@ -13,7 +13,7 @@ from edged.decode.checksums import Checksum, LineProof, line_proof
 from edged.decode.formats import FORMATS
 from edged.decode.formats import Lines as Decoder
 from edged.decode.frames import FrameScanner, LineFramer, Lines, Pattern
-from edged.decode.payload import make_payload_decoder
+from edged.decode.payload import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Screen, excerpts
@@ -35,13 +35,19 @@ class StreamDecoder(Protocol):
         """The port was opened again: what was held is forgotten, and a header may come. `is_midway`: bytes came as it was opened,
         so that the first line is the rest of one, and is refused as `partial`."""
 
+    def spoil(self) -> None:
+        """A byte came damaged, after what was fed: the frame that it belongs to is given up. Who knows that counts it."""
 
-def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
-    """The decoder of one source's bytes. `plan.frame` None is lines."""
+
+def make_stream_decoder(plan: DecodePlan, payloads: PayloadDecoder | None = None) -> StreamDecoder:
+    """The decoder of one source's bytes. `plan.frame` None is lines. `payloads`: who decodes the frames instead of the plan's
+    format, where they are those of several sources."""
     if plan.frame is None or plan.frame.type == "line":
         lines = FORMATS[plan.format].lines
-        return _WholeReads(plan, lines(plan)) if lines is not None else _PayloadLines(plan)
-    return _BinaryFrames(plan)
+        if lines is not None and payloads is None:
+            return _WholeReads(plan, lines(plan))
+        return _PayloadLines(plan, payloads)
+    return _BinaryFrames(plan, payloads)
 
 
 class _Lines(ABC):
@@ -65,6 +71,9 @@ class _Lines(ABC):
 
     def reset(self, is_midway: bool = False) -> None:
         self._framer.reset(is_midway)
+
+    def spoil(self) -> None:
+        self._framer.spoil()
 
     def _judged(self, lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
         """What the lines with the start marker and the right checksum hold, which lines those are, and the others."""
@@ -115,9 +124,9 @@ class _WholeReads(_Lines):
 class _PayloadLines(_Lines):
     """Lines of any other format: each is a payload."""
 
-    def __init__(self, plan: DecodePlan) -> None:
+    def __init__(self, plan: DecodePlan, payloads: PayloadDecoder | None = None) -> None:
         super().__init__(plan)
-        self._decoder = make_payload_decoder(plan, is_one=True)
+        self._decoder = payloads or make_payload_decoder(plan, is_one=True)
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
@@ -135,11 +144,11 @@ class _PayloadLines(_Lines):
 class _BinaryFrames:
     """Frames of a size or with a length field: each is a payload."""
 
-    def __init__(self, plan: DecodePlan) -> None:
+    def __init__(self, plan: DecodePlan, payloads: PayloadDecoder | None = None) -> None:
         assert plan.frame is not None
         self._plan = plan
         self._scanner = FrameScanner(plan.frame, Checksum.of(plan.checksum), plan.max_bytes)
-        self._decoder = make_payload_decoder(plan, is_one=True)
+        self._decoder = payloads or make_payload_decoder(plan, is_one=True)
 
     @property
     def pending(self) -> int:
@@ -154,6 +163,9 @@ class _BinaryFrames:
 
     def reset(self, is_midway: bool = False) -> None:
         self._scanner.reset(is_midway)
+
+    def spoil(self) -> None:
+        self._scanner.spoil()
 
 
 def _detached(rows: Rows) -> Rows:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource
+from edged.config.ports import sample_fields, settled, shared_port
+from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.values import NEVER
 from edged.config.words import counted
 from edged.decode.checksums import size_of
@@ -21,6 +22,7 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
+from edged.plan.ports import check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
@@ -48,15 +50,16 @@ def plan_sources(
     known = {"device": device, "base_topic": base_topic}
     plans: dict[str, SourcePlan] = {}
     taken: set[int] = set()
-    for name, source in config.source.items():
+    for name, own in config.source.items():
         at = Scope(f"source.{name}", problems)
+        source = settled(own, config.port)
+        check_shared(at, own, source, config)
         filters = _filters(at, name, source, known, taken)
         replies = plan_replies(at, source, known)
         planned = _plan_source(at, name, source, filters, name in wide, config, views.get(name, ()))
         if planned is not None:
-            plans[name] = replace(planned, replies=replies)
+            plans[name] = replace(planned, replies=replies, port=shared_port(own))
     _check_filters(config, plans, problems)
-    _check_ports(config, problems)
     return _in_groups(plans, key_groups(config.pipeline, {name for name, plan in plans.items() if plan.key_names}))
 
 
@@ -153,7 +156,7 @@ def _plan_source(
         if decode is None:
             return None
         dtype = decode.dtype.name
-        if kind.frames is not None:
+        if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
         fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
@@ -175,13 +178,14 @@ def _plan_source(
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
         learns_pace=source.stale_after is None and source.rate is None,
+        known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
     )
 
 
 def _decode(
     at: Scope,
-    source: SerialSource | MqttSource | ReplaySource,
+    source: SerialSource | MqttSource | ModbusSource | ReplaySource,
     captures: Sequence[str],
     key_fields: Sequence[str],
     max_keys: int,
@@ -191,7 +195,7 @@ def _decode(
     frames = kind_of(source).frames
     frame, checksum = frames(source) if frames is not None else (None, None)
     planned = plan_decode(
-        source.decode,
+        sample_fields(source, key_fields),
         key_fields=key_fields,
         on_bad=source.on_bad,
         max_bytes=source.max_bytes,
@@ -247,14 +251,6 @@ def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: li
         if any(overlaps(fa, fb) for _, fa in one.filters for _, fb in other.filters):
             text = f'overlaps the topic of source.{a_name}, which MQTT 3.1.1 cannot tell apart; if the broker can: version = "5"'
             Scope(f"source.{b_name}", problems).wrong("topic", text)
-
-
-def _check_ports(config: Config, problems: list[Problem]) -> None:
-    ports = [(name, of(source)) for name, source in config.source.items() if (of := kind_of(source).port) is not None]
-    for (first, port), (second, other) in combinations(ports, 2):
-        if port == other:
-            text = f"is the port of source.{first} too, and one port has one reader; several pipelines may share one source"
-            Scope(f"source.{second}", problems).wrong("port", text)
 
 
 def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:

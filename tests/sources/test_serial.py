@@ -17,7 +17,8 @@ from edged.errors import Retryable
 from edged.records import Block
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
-from edged.sources.serial import NO_FRAME_NS, SILENT_LEAST_NS, SerialSource
+from edged.sources.reading import NO_FRAME_NS, SILENT_LEAST_NS
+from edged.sources.serial import SerialSource
 from edged.stamp import Stamper
 from tests.support.ptys import LOOPS, Pty, turns, until
 

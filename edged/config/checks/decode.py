@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.convert import Raw, Rule, Wrong
 from edged.config.parsers.names import path_of_name
 from edged.config.patterns import groups_of
 from edged.config.schema import (
@@ -19,9 +19,9 @@ from edged.config.schema import (
 from edged.config.words import found_among, quoted
 from edged.decode.formats import FORMATS, with_field_key
 
-INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base")
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base", "table")
 """Keys of `decode` that stand for those of every field that does not say its own."""
-PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base")
+PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base", "register", "table")
 """Keys of a field that not every format has."""
 
 
@@ -91,7 +91,8 @@ def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
     fields = raw.get("fields", [])
     for i, spec in enumerate(table.fields):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
-        dtype, order = spec.dtype or table.dtype or "", spec.endian or table.endian
+        usual = "uint16" if table.format == "modbus" else ""
+        dtype, order = spec.dtype or table.dtype or usual, spec.endian or table.endian
         if spec.endian is not None and dtype in ("int8", "uint8", "bool"):
             yield f"{at}.endian", f'has no effect on "{dtype}": one byte has no order', "key"
         if dtype in ("int24", "uint24") and order in ("cdab", "badc"):
@@ -182,4 +183,3 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "decimal", "separator"), decimals),
     ),
 }
-FINISH: dict[type[Table], Finish] = {Decode: fill_fields}

@@ -9,17 +9,20 @@ import msgspec
 from edged.config.convert import Finish, Raw, Rule, Wrong
 from edged.config.parsers.names import STAND_INS
 from edged.config.patterns import groups_of
+from edged.config.ports import is_contradicted, rate_of, shared_port
 from edged.config.schema import (
     Checksum,
     Decode,
     DecodedSource,
     Frame,
     MqttSource,
+    Port,
     ReplaySource,
+    Send,
     SerialSource,
     Table,
 )
-from edged.config.words import found_among, quoted, shown
+from edged.config.words import duration, found_among, quoted, rate_said, shown
 from edged.decode.formats import FORMATS
 from edged.topics import parse_filter
 
@@ -54,12 +57,16 @@ def length_field(table: Frame, raw: Raw) -> Wrong:
 
 
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
+    if shared_port(table):
+        return  # its port says how frames are cut
     if table.frame.type == "line" and FORMATS[table.decode.format].is_binary:
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
 
-def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
+def checksum_of_frames(table: SerialSource | ReplaySource | Port, raw: Raw) -> Wrong:
+    if isinstance(table, SerialSource) and shared_port(table):
+        return
     frames, checksum = table.frame.type, table.checksum
     if checksum.type in ("nmea", "teleinfo"):
         if frames != "line":
@@ -72,12 +79,35 @@ def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
         own = 'lines have "nmea", "teleinfo", or encoding = "hex"'
         text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
         yield "checksum", f"{text}{cure}"
-    limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
+    limit = table.max_bytes if isinstance(table, Port) or table.decode is None else _filled_max_bytes(table, raw)
     if table.frame.size is not None and table.frame.size > limit:
         yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
 
 
-def flow_control(table: SerialSource, raw: Raw) -> Wrong:
+def asked_at_a_pace(table: SerialSource, raw: Raw) -> Wrong:
+    if is_contradicted(table):
+        asked = rate_of(table)
+        assert table.rate is not None
+        assert asked is not None
+        text = f"{rate_said(table.rate)} contradicts send, which asks for {rate_said(asked)}"
+        yield "rate", f"{text}; remove rate"
+
+
+def sending(table: Send, raw: Raw) -> Wrong:
+    if table.checksum.type in ("nmea", "teleinfo"):
+        yield "checksum", f'"{table.checksum.type}" is a checksum of lines that come in; write it into data'
+    if table.every is None and "timeout" in raw and table.answer is None:
+        yield "timeout", "has no effect: nothing is waited for when the port opens without answer", "key"
+    if table.every is not None and table.timeout is not None and table.timeout > table.every:
+        yield "timeout", f"{duration(table.timeout)} is longer than every, {duration(table.every)}: it would never be kept"
+
+
+def only_of_a_bus(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.decode.format == "modbus" and not isinstance(table, ReplaySource):
+        yield "decode.format", '"modbus" is that of recordings; a bus is asked by a source of type = "modbus"'
+
+
+def flow_control(table: SerialSource | Port, raw: Raw) -> Wrong:
     if table.flow == "xonxoff" and table.frame.type != "line":
         text = f'"xonxoff" takes the bytes 0x11 and 0x13 out of the stream, and frames of type "{table.frame.type}" may hold them'
         yield "flow", f'{text}; write "none", or "rtscts" where the wires are there'
@@ -127,7 +157,8 @@ def _declared(decode: Decode) -> list[str] | None:
         return []
     if decode.pattern is not None:
         return list(groups_of(decode.pattern))
-    return [spec.name for spec in decode.fields if spec.name != "_"]
+    units = ["address"] if decode.format == "modbus" else []
+    return units + [spec.name for spec in decode.fields if spec.name != "_"]
 
 
 def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
@@ -175,15 +206,22 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode",), only_of_a_bus),
         Rule(("decode", "carry"), carried),
         Rule(("decode", "on_bad"), picture_source),
         Rule(("decode", "where", "topic"), conditions_of_where),
     ),
     MqttSource: (Rule(("topic",), mqtt_topics),),
-    SerialSource: (
-        Rule(("frame", "decode"), binary_frames),
+    Send: (Rule(("checksum", "every", "timeout", "answer"), sending),),
+    Port: (
         Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
         Rule(("flow", "rts", "frame"), flow_control),
+    ),
+    SerialSource: (
+        Rule(("frame", "decode", "port"), binary_frames),
+        Rule(("frame", "checksum", "max_bytes", "port"), checksum_of_frames),
+        Rule(("flow", "rts", "frame"), flow_control),
+        Rule(("rate", "send", "key"), asked_at_a_pace),
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
 }

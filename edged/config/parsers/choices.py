@@ -71,6 +71,19 @@ def wire_type(raw: object, around: Surroundings) -> str:
     return raw if raw in ("int24", "uint24") and isinstance(raw, str) else dtype(raw, around)
 
 
+BYTE_ORDERS = ("big", "little", "cdab", "badc")
+PLAIN_ORDERS = {"abcd": "big", "dcba": "little"}
+
+
+def byte_order(raw: object, _: Surroundings) -> str:
+    """As meters name it."""
+    if isinstance(raw, str) and raw in BYTE_ORDERS:
+        return raw
+    meant = PLAIN_ORDERS.get(raw.lower()) or nearest(raw, BYTE_ORDERS) if isinstance(raw, str) else None
+    cure = f'; write "{meant}"' if meant else ""
+    raise ValueError(f'expected "big" (abcd), "little" (dcba), "cdab" or "badc", found {shown(raw)}{cure}')
+
+
 def one_of(raw: object, _: Surroundings) -> bool | int | float | str:
     """A value that a member, column or capture may equal."""
     if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
@@ -106,6 +119,7 @@ def option(raw: object, _: Surroundings) -> bool | int | float | str:
 
 Flag = Annotated[bool, Value("bool", boolean)]
 DType = Annotated[str, Value("type", dtype)]
+ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
 WireType = Annotated[str, Value("type, `int24` `uint24`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
