@@ -1,4 +1,4 @@
-"""`edged record SOURCE`: writes down what a serial or MQTT source sends, byte for byte, for a replay source to play."""
+"""`edged record SOURCE`: writes down what a source or a shared port sends, byte for byte, for a replay source to play."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from edged.system import log
 from edged.system.process import complain
 
 FLUSH_S = 1.0
+AGAIN_S = 0.5
+UNITS = {"serial": "reads", "mqtt": "messages", "modbus": "samples"}
 
 
 def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
@@ -34,16 +36,16 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
     log.configure("warning", "auto")
     if any(not p.is_warning for p in draft.problems):
         raise ConfigError(report(draft, [p for p in draft.problems if not p.is_warning]))
-    source = draft.config.source.get(name)
-    if not isinstance(source, SerialSource | MqttSource):
-        known = [n for n, s in draft.config.source.items() if isinstance(s, SerialSource | MqttSource)]
-        raise Fatal(f"no serial or MQTT source is called {name}; in {config}: {', '.join(known) or 'none'}")
-    kind = "serial" if isinstance(source, SerialSource) else "mqtt"
+    kind = _kind(draft, name)
+    if kind is None:
+        known = [n for n in (*draft.config.source, *draft.config.port) if _kind(draft, n)]
+        raise Fatal(f"no serial, Modbus or MQTT source and no port is called {name}; in {config}: {', '.join(known) or 'none'}")
     try:
         with Recorder(output, kind, name, Clock()) as recorder:
-            work = _serial(source, recorder) if isinstance(source, SerialSource) else _mqtt(draft, name, recorder)
-            on_loop(_until_stopped(work, recorder, seconds))
-            complain(f"{output}: {recorder.count} {'reads' if kind == 'serial' else 'messages'}, {recorder.size} bytes")
+            on_loop(_until_stopped(_work(draft, name, kind, recorder), recorder, seconds))
+            complain(f"{output}: {recorder.count} {UNITS[kind]}, {recorder.size} bytes")
+            if kind == "modbus":
+                complain('it is played by type = "replay" with the same decode, and format = "modbus" in it')
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
     return EX_OK
@@ -74,16 +76,66 @@ async def _flush(recorder: Recorder) -> None:
         recorder.flush()
 
 
-async def _serial(source: SerialSource, recorder: Recorder) -> None:
+def _kind(draft: Draft, name: str) -> str | None:
+    """What is recorded under a name, which is that of a source, or of a port that several share."""
+    source = draft.config.source.get(name)
+    if isinstance(source, ModbusSource):
+        return "modbus"
+    if isinstance(source, SerialSource) or (source is None and name in draft.config.port):
+        return "serial"
+    return "mqtt" if isinstance(source, MqttSource) else None
+
+
+def _work(draft: Draft, name: str, kind: str, recorder: Recorder) -> Coroutine[Any, Any, None]:
+    if kind == "mqtt":
+        return _mqtt(draft, name, recorder)
+    source = draft.config.source.get(name)
+    settings = draft.config.port[name] if source is None else settled(source, draft.config.port)
+    if kind == "modbus":
+        return _modbus(name, settings, recorder)
+    return _again(lambda: opened(settings, _told, partial(_read, settings, recorder)))
+
+
+async def _again(once: Callable[[], Awaitable[None]]) -> None:
+    """For ever, whatever becomes of the port."""
     while True:
         try:
-            async with SerialPort(source) as port:
-                while True:
-                    recorder.add(await port.read())
-        except Retryable as error:
-            complain(f"{error.state}: {error.reason}; waiting")
-            await appeared(source.port)
-            await asyncio.sleep(0.5)
+            await once()
+        except Retryable:
+            await asyncio.sleep(AGAIN_S)
+
+
+def _told(state: str, reason: str) -> None:
+    if reason:
+        complain(f"{state}: {reason}; waiting")
+
+
+async def _read(settings: Any, recorder: Recorder, port: SerialPort) -> None:
+    """What is data, as the daemon reads it: what is to be sent is sent, and the answers that come before data are left out."""
+    talk = Conversation(questions(settings.send), Asked(), Clock(), Flow())
+    talk.begin()
+
+    async def read() -> None:
+        while True:
+            data = talk.take(await port.read())
+            if data:
+                recorder.add(data)
+                talk.heard()
+
+    await beside(talk.run(port), read())
+
+
+async def _modbus(name: str, settings: ModbusSource, recorder: Recorder) -> None:
+    """Each sample of a unit: its address, and the registers of each field."""
+
+    def keep(address: int, reason: str, payload: bytes) -> None:
+        if payload:
+            recorder.add(payload)
+        else:
+            complain(f"unit {address}: {reason}")
+
+    asker = Asker(name, settings, Flow(), keep)
+    await _again(lambda: Bus(name, settings, [asker], SourceCounts(name), Clock()).run({}))
 
 
 async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from edged.config.checks.source import binary_frames
 from edged.config.ports import is_contradicted, shared_port
 from edged.config.schema import AnySource, Config, Frame, ModbusSource, SerialSource
-from edged.config.words import rate_said
+from edged.config.units import S
+from edged.config.words import duration, rate_said
 from edged.plan.records import PortPlan, SourcePlan
 from edged.plan.scope import Scope
+from edged.sources.rtu import character_s, poll_of
 
 
 def plan_ports(config: Config, sources: Mapping[str, SourcePlan]) -> dict[str, PortPlan]:
@@ -21,6 +24,25 @@ def plan_ports(config: Config, sources: Mapping[str, SourcePlan]) -> dict[str, P
         if members:
             plans[name] = PortPlan(name, settings, members)
     return plans
+
+
+def check_bus(at: Scope, source: ModbusSource) -> None:
+    """Whether the line can carry a round in the time that is given to it."""
+    poll = poll_of(source.decode.fields)
+    needed_ns = poll.bus_bytes() * character_s(source) * len(source.address) * S
+    if needed_ns <= source.every:
+        return
+    registers = sum(request.count for request in poll.requests)
+    units = f"{len(source.address)} unit{'s' if len(source.address) > 1 else ''}"
+    text = f"{registers} registers of {units} at {source.baudrate} baud take about {_rounded(needed_ns)} a round"
+    enough = _rounded(1.2 * needed_ns)
+    at.wrong("every", f'{text}, found "{duration(source.every)}"; write "{enough}" or a higher baudrate')
+
+
+def _rounded(ns: float) -> str:
+    """Two digits of it."""
+    digits = 10 ** (len(str(int(ns))) - 2)
+    return duration(math.ceil(ns / digits - 0.4) * digits)
 
 
 def check_shared(at: Scope, own: AnySource, source: Any, config: Config) -> None:

@@ -22,7 +22,7 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
-from edged.plan.ports import check_shared
+from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
@@ -162,6 +162,8 @@ def _plan_source(
         fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
     if isinstance(source, SerialSource):
         _check_baudrate(at, source)
+    if isinstance(source, ModbusSource):
+        check_bus(at, source)
     return SourcePlan(
         name=name,
         settings=source,

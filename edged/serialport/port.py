@@ -25,6 +25,7 @@ import serial
 import structlog
 from serial.tools import list_ports
 
+from edged.clock.news import News
 from edged.errors import Retryable
 from edged.serialport import faults, terminal
 from edged.serialport.marks import Marks
@@ -136,8 +137,9 @@ class SerialPort:
             raise self._lost
         return data
 
-    async def write(self, data: bytes) -> None:
-        """Hands all of it to the driver, and waits while that has no room. Raises Retryable when the device is gone."""
+    async def write(self, data: bytes, limit_s: float) -> bool:
+        """Hands all of it to the driver; False if that had no room for it in time. Raises Retryable when the device is gone."""
+        end = time.monotonic() + limit_s
         left = memoryview(data)
         while left:
             if self._lost is not None:
@@ -145,9 +147,11 @@ class SerialPort:
             try:
                 left = left[os.write(self._fd, left) :]
             except BlockingIOError:
-                await self._has_room()
+                if not await self._has_room(end - time.monotonic()):
+                    return False
             except OSError as e:
                 self._lose(e.strerror or str(e))
+        return True
 
     async def send_break(self, seconds: float) -> None:
         """Holds the line in the other state for so long. Raises Retryable when the device is gone."""
@@ -166,16 +170,11 @@ class SerialPort:
         """What is not as it should be of an open port: who else reads it, what cannot be set; empty if nothing."""
         return self._watcher.trouble
 
-    async def _has_room(self) -> None:
-        room = self._loop.create_future()
-
-        def there() -> None:
-            if not room.done():
-                room.set_result(None)
-
-        self._loop.add_writer(self._fd, there)
+    async def _has_room(self, limit_s: float) -> bool:
+        room = News()
+        self._loop.add_writer(self._fd, room.set)
         try:
-            await room
+            return await room.wait(limit_s)
         finally:
             self._loop.remove_writer(self._fd)
 

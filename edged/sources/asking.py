@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edged.clock.clock import Clock
+from edged.clock.news import News
 from edged.config import schema
 from edged.config.words import duration
 from edged.decode.checksums import Checksum
@@ -113,7 +113,7 @@ class Turns:
 class Line(Protocol):
     """What can be written to."""
 
-    async def write(self, data: bytes) -> None: ...
+    async def write(self, data: bytes, limit_s: float) -> bool: ...
     async def send_break(self, seconds: float) -> None: ...
 
 
@@ -131,7 +131,7 @@ class Conversation:
         self._flow = flow
         self._wanted: bytes | None = None
         self._held = b""
-        self._came = asyncio.Event()
+        self._came = News()
         self._is_opening = False
         self._place = 0
 
@@ -209,15 +209,14 @@ class Conversation:
         self._came.clear()
         self._wanted, self._held = question.answer, b""
         limit_s = question.timeout_ns / 1e9
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(port.write(question.data), max(WRITE_S, limit_s))
+        if await port.write(question.data, max(WRITE_S, limit_s)):
             self._counts.messages += 1
             self._counts.bytes += len(question.data)
             if question.every_ns is None and question.answer is None:
                 return True
-            await asyncio.wait_for(self._came.wait(), limit_s)
-            self._counts.answered += 1
-            return True
+            if await self._came.wait(limit_s):
+                self._counts.answered += 1
+                return True
         self._counts.unanswered += 1
         if question.every_ns is not None:
             self._wanted, self._held = None, b""

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from edged.clock.clock import Clock
+from edged.clock.news import News
 from edged.clock.spent import spends
 from edged.config import schema
 from edged.decode import make_payload_decoder
@@ -117,7 +118,7 @@ class Bus:
         self._units = [Unit(source, address) for source in sources for address in source.settings.address]
         self._turns = Turns([unit.source.settings.every for unit in self._units])
         self._buffer = bytearray()
-        self._came = asyncio.Event()
+        self._came = News()
         self._heard = 0
 
     async def run(self, pushes: Mapping[str, Push]) -> None:
@@ -179,9 +180,7 @@ class Bus:
         asked.skipped += len(self._buffer)  # late answers
         self._buffer.clear()
         sent = request.written(address)
-        try:
-            await asyncio.wait_for(port.write(sent), max(WRITE_S, limit_s))
-        except asyncio.TimeoutError:
+        if not await port.write(sent, max(WRITE_S, limit_s)):
             return rtu.Refusal("no_answer", f"unit {address}: the port takes no bytes: flow control?")
         asked.messages += 1
         asked.bytes += len(sent)
@@ -194,10 +193,7 @@ class Bus:
                 self._buffer.clear()
                 return answer
             self._came.clear()
-            left_s = (end - self._clock.now()) / 1e9
-            try:
-                await asyncio.wait_for(self._came.wait(), max(0.0, left_s))
-            except asyncio.TimeoutError:
+            if not await self._came.wait((end - self._clock.now()) / 1e9):
                 asked.unanswered += 1
                 return request.no_answer(bytes(self._buffer), sent, limit_s)
 

@@ -111,7 +111,7 @@ class ReplaySource:
                 arrival = header.monotonic_ns + record.since_ns
             self.counts.bytes += len(record.data)
             self.counts.last_arrival = clock.now()
-            if header.kind == "mqtt":
+            if header.kind != "serial":  # each record is a payload
                 self.counts.messages += 1
                 rows = await self._decoded(partial(self._payloads.decode, [record.data]))
             else:
