@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="the plan as JSON")
     check.set_defaults(command=_check)
     record = commands.add_parser("record", help="record what a source sends, to be played by a replay source")
-    record.add_argument("source", metavar="SOURCE", help="name of a serial or MQTT source of the configuration")
+    record.add_argument(
+        "source", metavar="SOURCE", help="name of a serial, Modbus or MQTT source, or of a port that several share"
+    )
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
     record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
     record.set_defaults(command=_record)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,23 @@ import structlog
 from edged.clock.clock import Clock
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
-from edged.config.schema import MqttSource, SerialSource
+from edged.config.ports import settled
+from edged.config.schema import ModbusSource, MqttSource, SerialSource
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
 from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
-from edged.serialport.port import SerialPort, appeared
+from edged.records import Block
+from edged.serialport.port import SerialPort
+from edged.sources.asked import Asked
+from edged.sources.asking import Conversation, beside, questions
+from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
+from edged.sources.modbus import Bus
+from edged.sources.opening import opened
 from edged.sources.recording import Recorder
+from edged.sources.rtu import Refusal, poll_of
 from edged.system import log
 from edged.system.process import complain
 
@@ -90,7 +101,7 @@ def _work(draft: Draft, name: str, kind: str, recorder: Recorder) -> Coroutine[A
     if kind == "mqtt":
         return _mqtt(draft, name, recorder)
     source = draft.config.source.get(name)
-    settings = draft.config.port[name] if source is None else settled(source, draft.config.port)
+    settings: Any = draft.config.port[name] if source is None else settled(source, draft.config.port)
     if kind == "modbus":
         return _modbus(name, settings, recorder)
     return _again(lambda: opened(settings, _told, partial(_read, settings, recorder)))
@@ -125,17 +136,34 @@ async def _read(settings: Any, recorder: Recorder, port: SerialPort) -> None:
     await beside(talk.run(port), read())
 
 
+class _Samples:
+    """Writes down what units of a bus answer: of each sample the address, and the registers of each field."""
+
+    def __init__(self, name: str, settings: ModbusSource, recorder: Recorder) -> None:
+        self.name = name
+        self.settings = settings
+        self.poll = poll_of(settings.decode.fields)
+        self.flow = Flow()
+        self._recorder = recorder
+
+    def open(self) -> None:
+        pass
+
+    def turn(self, state: str, reason: str) -> None:
+        _told(state, reason)
+
+    def took(self, address: int, answers: Sequence[bytes], arrival: int) -> Block | None:
+        self._recorder.add(self.poll.sample(address, answers))
+        return None
+
+    def missed(self, address: int, refusal: Refusal) -> None:
+        complain(f"{refusal.reason}: {refusal.detail}")
+
+
 async def _modbus(name: str, settings: ModbusSource, recorder: Recorder) -> None:
-    """Each sample of a unit: its address, and the registers of each field."""
-
-    def keep(address: int, reason: str, payload: bytes) -> None:
-        if payload:
-            recorder.add(payload)
-        else:
-            complain(f"unit {address}: {reason}")
-
-    asker = Asker(name, settings, Flow(), keep)
-    await _again(lambda: Bus(name, settings, [asker], SourceCounts(name), Clock()).run({}))
+    counts, clock = SourceCounts(name), Clock()
+    bus = Bus(name, settings, [_Samples(name, settings, recorder)], counts, clock)
+    await _again(lambda: bus.run({}))
 
 
 async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from edged.clock.clock import Clock
 from edged.clock.news import News
@@ -26,6 +26,7 @@ from edged.serialport.port import SerialPort
 from edged.sources import rtu, serial
 from edged.sources.asking import WRITE_S, Turns, beside
 from edged.sources.counts import SourceCounts, stamped
+from edged.sources.flow import Flow
 from edged.sources.kind import Kind, Parts, Planned, Push
 from edged.sources.opening import opened
 
@@ -33,6 +34,30 @@ KEPT_BYTES = 1024
 """Of what comes while an answer is waited for: no frame is longer than 256."""
 LEAST_PROBE_NS = 100 * 10**6
 """A unit that fails is given at least so long, however soon another one is due."""
+
+
+class Asker(Protocol):
+    """Whoever wants samples of units of a bus."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def settings(self) -> schema.ModbusSource: ...
+    @property
+    def poll(self) -> rtu.Poll: ...
+    @property
+    def flow(self) -> Flow: ...
+    def open(self) -> None:
+        """The port was opened."""
+
+    def turn(self, state: str, reason: str) -> None:
+        """What is to be said of the port."""
+
+    def took(self, address: int, answers: Sequence[bytes], arrival: int) -> Block | None:
+        """The registers of a unit; what is to be handed on."""
+
+    def missed(self, address: int, refusal: rtu.Refusal) -> None:
+        """A unit gave none."""
 
 
 class ModbusSource:
@@ -100,14 +125,14 @@ class ModbusSource:
 class Unit:
     """One address that one source asks."""
 
-    source: ModbusSource
+    source: Asker
     address: int
 
 
 class Bus:
     """Opens the port and asks. `settings` are those of the line."""
 
-    def __init__(self, name: str, settings: Any, sources: Sequence[ModbusSource], counts: SourceCounts, clock: Clock) -> None:
+    def __init__(self, name: str, settings: Any, sources: Sequence[Asker], counts: SourceCounts, clock: Clock) -> None:
         self.name = name
         self.counts = counts
         self.state = "connecting"

@@ -39,7 +39,7 @@ METERS = """
 [source.meters]
 type = "modbus"
 port = "{tty}"
-baudrate = 9600
+baudrate = 19200
 parity = "even"
 rs485 = true
 address = [1, 2]
