@@ -17,6 +17,7 @@ from edged.plan.spool import RECORD, results_a_second
 from edged.sources.asking import said as send_said
 from edged.sources.kinds import kind_of
 from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
+from edged.sources.rtu import poll_of
 from edged.spool.settings import SpoolSettings
 
 
@@ -140,6 +141,12 @@ def _sends(plan: Plan) -> list[str]:
         if isinstance(source.settings, schema.SerialSource) and not source.port:
             speakers[f"source.{name}"] = source.settings.send
     lines = [f"{who} sends {send_said(one)}" for who, sends in speakers.items() for one in sends]
+    for name, source in plan.sources.items():
+        settings = source.settings
+        if isinstance(settings, schema.ModbusSource):
+            units = f"unit{'s' if len(settings.address) > 1 else ''} {listed(map(str, settings.address))}"
+            what = listed(request.said() for request in poll_of(settings.decode.fields).requests)
+            lines.append(f"source.{name} asks {units} every {duration(settings.every)} for {what}")
     return [*lines, ""] if lines else []
 
 
