@@ -476,7 +476,7 @@ def test_settings_of_another_program_are_put_right_within_a_second_and_said(
     async def main() -> None:
         pty = Pty()
         async with SerialPort(settings(pty.path)) as one:
-            subprocess.run(["stty", "-F", pty.path, "icanon", "echo"], check=True)
+            subprocess.run(["stty", "-F", pty.path, "icanon", "echo"], check=True)  # noqa: ASYNC221 (at once)
             stranger = os.open(pty.path, os.O_RDWR | os.O_NOCTTY)
             await until(lambda: not termios.tcgetattr(stranger)[3] & (termios.ICANON | termios.ECHO))
             os.close(stranger)
@@ -490,12 +490,13 @@ def test_settings_of_another_program_are_put_right_within_a_second_and_said(
 
 def test_who_else_reads_the_port_is_named(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port, "CHECK_S", 0.02)
-    code = "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY); os.system('stty -F ' + sys.argv[1] + ' echo'); input()"
+    code = "import os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY); os.system(f'stty -F {sys.argv[1]} echo'); input()"
 
     async def main() -> None:
         pty = Pty()
         async with SerialPort(settings(pty.path)) as one:
-            with subprocess.Popen([sys.executable, "-c", code, pty.path], stdin=subprocess.PIPE) as other:
+            command = [sys.executable, "-c", code, pty.path]
+            with subprocess.Popen(command, stdin=subprocess.PIPE) as other:  # noqa: ASYNC220 (at once)
                 await until(lambda: f"(pid {other.pid}) too" in one.trouble, 10)
                 other.communicate(b"\n")
             await until(lambda: not one.trouble, 10)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edged.config.schema import FieldSpec
@@ -7,7 +9,7 @@ from edged.sources.rtu import MAX_REGISTERS, Place, Poll, Refusal, Request, poll
 from tests.support.devices import with_crc
 
 
-def field(name: str, register: int, dtype: str = "uint16", table: str = "holding", shape: tuple[int, ...] = ()) -> FieldSpec:
+def field(name: str, register: int, dtype: str = "uint16", table: Any = "holding", shape: tuple[int, ...] = ()) -> FieldSpec:
     return FieldSpec(name=name, register=register, dtype=dtype, table=table, shape=shape)
 
 
@@ -90,6 +92,8 @@ def test_exceptions_are_named() -> None:
 
 
 def test_a_sample_holds_the_address_and_the_bytes_of_each_field_in_their_order() -> None:
-    poll = Poll((Request("coil", 3, 10), Request("holding", 100, 3)), (Place(1, 1, 2), Place(0, 9, 1), Place(0, 0, 2), Place(1, 0, 1)))
+    poll = Poll(
+        (Request("coil", 3, 10), Request("holding", 100, 3)), (Place(1, 1, 2), Place(0, 9, 1), Place(0, 0, 2), Place(1, 0, 1))
+    )
     answers = [bytes((0b00000001, 0b00000010)), bytes.fromhex("0102 0304 0506")]
     assert poll.sample(9, answers) == bytes.fromhex("09 03040506 01 01 00 0102")
