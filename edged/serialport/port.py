@@ -210,7 +210,7 @@ class SerialPort:
             while size < BLOCK_BYTES:
                 count = os.readv(self._fd, (self._buffer[size:],))
                 size += count
-                if not count:
+                if not count and not self._watcher.look():  # in canonical mode a byte 0x04 ends a read
                     self._lose("no more bytes")
                 if count < SHORT_READ:
                     break
@@ -274,8 +274,8 @@ class Watcher:
         before, self._errors = self._errors, terminal.errors(self._fd)
         return terminal.reason_of(before, self._errors, self._has_parity)
 
-    def look(self) -> None:
-        """Puts right what was changed, and looks for who did it."""
+    def look(self) -> bool:
+        """Puts right what was changed, and looks for who did it; whether anything was changed."""
         changed = ""
         with suppress(OSError):  # a device that is gone is told by `read`
             changed = self._settings.differs()
@@ -286,6 +286,7 @@ class Watcher:
             self._is_looking = True
             looking = start_one_shot_thread("who has a port", lambda: faults.others(self._path), lambda _: None)
             looking.add_done_callback(self._found)
+        return bool(changed)
 
     def _found(self, finding: asyncio.Future[list[tuple[int, str]]]) -> None:
         self._is_looking = False

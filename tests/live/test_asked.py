@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edged.sources.recording import read_header, read_records
 from tests.support.broker import Broker
-from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.daemon import Client, Daemon, Sensor, balanced, edged, said, until
 from tests.support.devices import Device, answers, modbus
 
 HEAD = """
@@ -173,3 +175,60 @@ def test_three_layouts_on_one_port_are_joined_and_a_lost_frame_mixes_nothing(bro
         client.health(lambda h: h["ports"]["imu"]["state"] == "running")
         imu.write(acc + gyro + angle)
         client.health(lambda h: h["sources"]["angle"]["rows"] == 3)
+
+
+def spoken(device: Device, data: bytes, seen: Callable[[], object]) -> object:
+    """Whether something is seen after the device said something more."""
+    device.say(data)
+    return seen()
+
+
+def test_a_reload_adds_a_source_to_a_port_and_changes_what_it_says(broker: Broker, tmp_path: Path) -> None:
+    acc = bytes.fromhex("55 51 cc ff 6e 00 00 08 c4 09 b4")
+    angle = bytes.fromhex("55 53 b6 00 94 fe 00 40 c4 09 fd")
+    whole = HEAD.format(port=broker.port) + IMU.format(tty=tmp_path / "imu")
+    begin, pipeline = whole.split("[source.gyro]")[0], "[pipeline.a]\nsource = 'acc'\npublish = 'out/acc'\n"
+    rest = "[source.angle]" + whole.split("[source.angle]")[1].split("[pipeline.pose]")[0]
+    with (
+        Client(broker.port) as client,
+        Device(tmp_path / "imu", answers({})) as imu,
+        Daemon(tmp_path, begin + pipeline) as daemon,
+    ):
+        client.health(lambda h: h["ports"]["imu"]["state"] == "running")
+        until(lambda: spoken(imu, angle + acc, lambda: client.of("out/acc")), what="the first source")
+        health = client.health(lambda h: h["ports"]["imu"]["dropped"].get("other", 0) > 0)
+        before = health["sources"]["acc"]["rows"]
+        more = begin.replace("baudrate = 9600", 'baudrate = 9600\nsend = { data = "hello", every = "100ms" }')
+        daemon.config.write_text(more + pipeline + rest + "[pipeline.b]\nsource = 'angle'\npublish = 'out/angle'\n")
+        until(lambda: b"hellohello" in imu.heard, what="what is sent since the reload")
+        until(lambda: spoken(imu, angle + acc, lambda: client.of("out/angle")), what="the source that was added")
+        health = client.health(lambda h: h["sources"]["acc"]["rows"] > before)
+        assert health["ports"]["imu"]["sent"]["messages"] >= 2
+        assert balanced(health)
+        assert client.of("out/angle")[0].json["outputs"] == {
+            name: pytest.approx(value, abs=0.006) for name, value in {"roll": 1.0, "pitch": -2.0, "yaw": 90.0}.items()
+        }
+        daemon.config.write_text(whole.replace("[pipeline.pose]", "[pipeline.of_all]"))
+        client.health(
+            lambda h: (
+                "of_all" in h["pipelines"] and "sent" not in h["sources"]["gyro"] and h["ports"]["imu"]["state"] == "running"
+            )
+        )
+
+
+def test_a_shared_port_is_recorded_once_by_its_name(tmp_path: Path) -> None:
+    acc = bytes.fromhex("55 51 cc ff 6e 00 00 08 c4 09 b4")
+    (tmp_path / "edged.toml").write_text(HEAD.format(port=1) + IMU.format(tty=tmp_path / "imu"))
+    output = tmp_path / "imu.rec"
+    with Device(tmp_path / "imu", answers({})) as imu:
+        command = edged("record", "imu", "-c", str(tmp_path / "edged.toml"), "-o", str(output))
+        until(lambda: spoken(imu, acc, lambda: output.exists() and output.stat().st_size > 300), what="a recording")
+        command.terminate()
+        status, _, errors = said(command)
+    assert (status, "reads" in errors) == (0, True)
+    with output.open("rb") as file:
+        header = read_header(file)
+        assert header is not None
+        assert (header.kind, header.source) == ("serial", "imu")
+        data = b"".join(record.data for record in read_records(file, "serial"))
+    assert data == acc * (len(data) // len(acc))

@@ -528,3 +528,19 @@ def test_a_driver_that_cannot_switch_a_transmitter_is_no_reason_not_to_read(run:
         pty.hang_up()
 
     run(main())
+
+
+def test_an_end_of_file_in_canonical_mode_is_no_end_of_the_device(run: Run[None]) -> None:
+    async def main() -> None:
+        pty = Pty()
+        async with SerialPort(settings(pty.path)) as port:
+            reading = asyncio.create_task(port.read())
+            await asyncio.sleep(0)
+            subprocess.run(["stty", "-F", pty.path, "icanon"], check=True)  # noqa: ASYNC221 (at once)
+            pty.write(b"\x04")
+            await until(lambda: not termios.tcgetattr(port._fd)[3] & termios.ICANON)
+            pty.write(b"on")
+            assert b"on" in await asyncio.wait_for(reading, 5)
+        pty.hang_up()
+
+    run(main())
