@@ -165,6 +165,10 @@ class SerialPort:
             self._lose(e.strerror or str(e))
             raise self._lost or faults.unplugged(self._name, "no break") from e
 
+    def suspect(self) -> None:
+        """What comes makes no sense: perhaps somebody else takes part of it."""
+        self._watcher.robbed = True
+
     @property
     def trouble(self) -> str:
         """What is not as it should be of an open port: who else reads it, what cannot be set; empty if nothing."""
@@ -251,7 +255,7 @@ class Watcher:
 
     def __init__(self, fd: int, name: str, settings: LineSettings, path: str) -> None:
         self.robbed = False
-        """Whether somebody else read what was there to be read."""
+        """Whether somebody else may read what is there to be read."""
         self._fd = fd
         self._name = name
         self._path = path

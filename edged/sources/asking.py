@@ -202,7 +202,8 @@ class Conversation:
 
     async def _ask(self, port: Line, question: Question) -> bool:
         """Whether an answer came in time; of what waits for none, when the port opens, that it was sent."""
-        await asyncio.sleep(question.delay_ns / 1e9)
+        if question.delay_ns:
+            await asyncio.sleep(question.delay_ns / 1e9)
         if question.break_ns:
             await port.send_break(question.break_ns / 1e9)
             await asyncio.sleep(MARK_S)

@@ -146,6 +146,8 @@ class Reading(ABC):
             hunt.begin(arrival)  # good frames, though of another kind
         elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
             self._turn("no valid frame", hunt.complaint(self._settings))
+            if self._port is not None:
+                self._port.suspect()
 
     async def _take_damaged(
         self,
