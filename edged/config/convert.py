@@ -347,7 +347,7 @@ def _example(table: type[Table]) -> str:
 
 def _home(name: str, path: KeyPath) -> tuple[str, bool] | None:
     """Where a key belongs that stands below `path`, and whether that is around it; None when no table has it, or too many."""
-    homes = [(table, where) for table, where in _tables() if name in attributes(table)]
+    homes = [(table, where) for table, where in tables_with_places() if name in attributes(table)]
     above = [where for _, where in homes if _is_above(where, path)]
     if above:
         here = _named(above[-1], path)
@@ -379,7 +379,7 @@ def _is_above(where: tuple[str, ...], path: KeyPath) -> bool:
 
 
 @cache
-def _tables() -> tuple[tuple[type[Table], tuple[str, ...]], ...]:
+def tables_with_places() -> tuple[tuple[type[Table], tuple[str, ...]], ...]:
     """Every table of the schema and where it stands: `("pipeline", "NAME", "window")`."""
     return tuple(_walk(Config, ()))
 

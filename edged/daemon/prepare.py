@@ -14,7 +14,7 @@ from edged.config.load import Draft, read, report
 from edged.config.schema import Config
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
-from edged.errors import ConfigError, Problem
+from edged.errors import ConfigError, Finding, Problem
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import Ladder, found_here, ladder_here, pick
 from edged.model.gpu.providers import rungs
@@ -44,13 +44,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A configuration that can be run: its plan for this machine, and the warnings as lines."""
+    """A configuration that can be run: its plan for this machine, and what is to be warned of."""
 
     draft: Draft
     plan: Plan
     machine: Machine
-    warnings: tuple[str, ...]
+    remarks: tuple[Finding, ...]
     models: Mapping[str, Found] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for a person each."""
+        return tuple(map(str, self.remarks))
 
 
 def prepare(path: Path, copies_models: bool = False) -> Prepared:
