@@ -28,7 +28,9 @@ def _one(finding: Finding, look: Look) -> str:
     place, key, text = readable(finding.place), readable(finding.key), readable(finding.text)
     head = ": ".join(part for part in (place, key, text) if part)
     if look.width:
-        head = "\n".join(textwrap.wrap(head, look.width, subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False))
+        head = "\n".join(
+            textwrap.wrap(head, look.width, subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False)
+        )
     for part, codes in ((place, (BOLD,)), (key, (BOLD, colour))):
         if part:
             head = head.replace(part, look.paint(part, *codes), 1)

@@ -47,7 +47,7 @@ _DURATION = _with_unit(DURATION_UNITS)
 _FUNCTION: Json = {"type": "string", "pattern": r"\.py:[^:]+$"}
 _OUTSIDE: Json = {
     "type": "object",
-    "properties": {name: _TEXT for name in ("credential", "env", "file")},
+    "properties": dict.fromkeys(("credential", "env", "file"), _TEXT),
     "additionalProperties": False,
     "minProperties": 1,
     "maxProperties": 1,

@@ -61,13 +61,14 @@ def understand(path: Path, content: bytes, around: Surroundings, copy: Path | No
     conversion = Conversion(around, document.positions, RULES, FINISH)
     config = conversion.file(document.values)
 
-    def line_of(key: str) -> int:
-        return document.positions.locate(parse_path(key))[0]
-
-    problems = [*references(document.values, conversion.meant, line_of), *conversion.problems]
+    positions = document.positions
+    problems = [
+        *references(document.values, conversion.meant, lambda key: line_of(positions, key)),
+        *conversion.problems,
+    ]
     if all(p.is_warning for p in problems):
         problems += unused(document.values)
-    return Draft(path, _sound(config), document.positions, tuple(_once(problems)), content, around.files, copy)
+    return Draft(path, _sound(config), positions, tuple(_once(problems)), content, around.files, copy)
 
 
 def _sound(config: Config) -> Config:
@@ -90,6 +91,11 @@ def _sound(config: Config) -> Config:
 
 def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:
     return broker in brokers if broker is not None else len(brokers) == 1
+
+
+def line_of(positions: Positions, key: str) -> int:
+    """The line of a key path, or of the table in which it would stand."""
+    return positions.locate(_as_in_file(parse_path(key), positions))[0]
 
 
 def report(draft: Draft, problems: Iterable[Problem]) -> list[Finding]:

@@ -7,10 +7,11 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edged.config.load import Draft, read, report
+from edged.config.load import Draft, line_of, read, report
 from edged.config.schema import Config
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
@@ -27,6 +28,7 @@ from edged.model.store import Copy, Store, scratch
 from edged.model.trial.attempt import attempt_now, limits
 from edged.plan.make import make_plan
 from edged.plan.memory import FIRST_SESSION, check_budget, check_cgroup, with_measured
+from edged.plan.publishes import shared_topics
 from edged.plan.records import Machine, Plan
 from edged.system.process import trim
 from edged.system.process_memory import cgroup_limit, machine_bytes, resident_bytes
@@ -100,6 +102,8 @@ def plan_draft(
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
     problems += [*more, *look_outside(draft.config), *look_at_rights(draft.path, draft.config, os.geteuid())]
+    if plan is not None:
+        problems += shared_topics(plan.pipelines, draft.config.broker, partial(line_of, draft.positions))
     if plan is None or any(not p.is_warning for p in problems):
         raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)
