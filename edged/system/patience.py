@@ -9,8 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_S = 20.0
-"""For libraries that a file of steps imports: on a slow card some take ten seconds."""
+PATIENCE_S = 10.0
+"""For libraries that a file of steps imports: on a slow card some take seconds."""
 _GRACE_S = 1.0
 
 
