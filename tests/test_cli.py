@@ -104,7 +104,7 @@ def test_where_errors_cannot_be_written_the_status_tells(tmp_path: Path, left_pi
 
 def test_what_a_step_printed_and_nobody_took_ends_in_one_line_too(left_pipe: int) -> None:
     program = (
-        "from edged import cli; import edged.commands.run as s; s.check = lambda *_: print('x' * 20) or 0; "
+        "from edged import cli; import edged.commands.check as s; s.check = lambda *_: print('x' * 20) or 0; "
         "raise SystemExit(cli.main(['check']))"
     )
     full = (EX_SOFTWARE, "edged: cannot write to standard output: No space left on device\n")

@@ -66,7 +66,7 @@ def test_make_knows_what_to_do(target: str) -> None:
 
 
 def test_commands_and_options_exist() -> None:
-    parser = cli._parser()
+    parser = cli.make_parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     command_line = re.compile(r"(^|/|\s)edged (run|check|test|record|reload|status|model|bench|doctor)\b")
     lines = [line for code in _code() for line in code.splitlines() if command_line.search(line)]

@@ -1,10 +1,9 @@
-"""What the commands `edged run` and `edged check` do."""
+"""What the command `edged run` does."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 from collections.abc import Coroutine
 from contextlib import closing
@@ -24,53 +23,23 @@ from edged.daemon.connect import connect
 from edged.daemon.control import Control
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.preflight import state_dir
-from edged.daemon.prepare import Prepared, load, load_or_fall_back, prepare, prepare_draft, promote
+from edged.daemon.prepare import Prepared, load_or_fall_back, prepare_draft, promote
 from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
 from edged.daemon.signals import Deadman, Early
-from edged.errors import EX_OK, ConfigError
+from edged.errors import ConfigError
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
 from edged.model.runner import Loaded
-from edged.plan.report import load_text, plan_json, plan_text
 from edged.system import log
 from edged.system.hang_recorder import Stages
 from edged.system.notify import Notifier
-from edged.system.process import complain, say, trim
+from edged.system.process import trim
 from edged.system.process_memory import has_memory_cgroup
 
 T = TypeVar("T")
 EXIT, LAST_GOOD = "exit", "last-good"
 """What to do at a start with a file that has errors."""
-
-
-def check(path: Path, as_json: bool) -> int:
-    """Prints the plan, or raises ConfigError. Models are loaded and run; nothing else is opened."""
-    log.configure("warning")
-    prepared = prepare(path)
-    plan, loaded = load(prepared)
-    if as_json:
-        facts = plan_json(plan)
-        facts["warnings"] = list(prepared.warnings)
-        facts["loaded"] = {
-            n: {
-                "provider": x.report.provider,
-                "run": x.report.run,
-                "batch_max": x.report.batch_max,
-                "p50_us": round(x.report.p50_us, 1),
-                "why": list(x.report.reasons),
-                "batching": x.report.batching,
-                "builds": x.report.builds,
-            }
-            for n, x in loaded.items()
-        }
-        say(json.dumps(facts, indent=2))
-        return EX_OK
-    for line in prepared.warnings:
-        complain(f"warning: {line}")
-    models = [load_text(x.report) for x in loaded.values()]
-    say("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
-    return EX_OK
 
 
 def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
@@ -111,7 +80,7 @@ def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[
     except ConfigError as error:
         if on_invalid != LAST_GOOD:
             raise
-        errors = error.lines
+        errors = error.found
     gc.collect()  # models of the file that were loaded all the same
     trim()
     try:
@@ -119,9 +88,9 @@ def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[
         if found is None:
             raise ConfigError(["there is no last good configuration to run instead: none has run for a minute yet"])
         draft, kept = found
-        return *_ready(draft, claims), Fallback(tuple(errors), kept)
+        return *_ready(draft, claims), Fallback(tuple(map(str, errors)), kept)
     except ConfigError as error:
-        raise ConfigError([*errors, *error.lines]) from None
+        raise ConfigError([*errors, *error.found]) from None
 
 
 def _ready(draft: Draft, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:

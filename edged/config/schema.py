@@ -32,6 +32,7 @@ from edged.config.parsers.numbers import (
     Share,
     Speed,
     StopBits,
+    UsbId,
     integer,
 )
 from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
@@ -246,8 +247,8 @@ class Broker(Table, frozen=True, kw_only=True):
 class UsbPort(Table, frozen=True, kw_only=True):
     """A USB serial adapter, by what it says of itself."""
 
-    vid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("vendor id, `0x0403`")]
-    pid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("product id, `0x6001`")]
+    vid: Annotated[UsbId, Key("vendor id, `0x0403`")]
+    pid: Annotated[UsbId, Key("product id, `0x6001`")]
     serial: Annotated[Text | None, Key("serial number", default="any")] = None
 
 

@@ -338,7 +338,7 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     config, at_start = _held(before.draft.config, draft.config)
     if at_start:
         held = plan_draft(replace(draft, config=config), before.machine, store, before=after)
-        after = replace(held, warnings=after.warnings)
+        after = replace(held, remarks=after.remarks)
     too_much = check_budget(after.plan.memory, after.plan.budget, draft.config.memory.budget is not None)
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))

@@ -122,14 +122,15 @@ def check_budget(lines: Sequence[MemoryLine], budget: int, is_set: bool) -> Prob
     total = sum(line.bytes for line in lines)
     if total <= budget:
         return None
-    needs = f"the plan needs {_mib(total)}, {'the budget is' if is_set else 'a quarter of this machine is'} {_mib(budget)}"
+    of = "the budget is" if is_set else "the default budget, a quarter of this machine and at most 512 MiB, is"
+    needs = f"the plan needs {_mib(total)}, {of} {_mib(budget)}"
     largest = max((line for line in lines if line.key), key=lambda line: line.bytes, default=None)
     if largest is None or largest.bytes < total - budget:
         most = sorted(lines, key=lambda line: -line.bytes)[:3]
         parts = ", ".join(f"{line.what} {_mib(line.bytes)}" for line in most)
         return Problem("memory.budget", f"{needs}; most of it: {parts}; set budget to at least {_mib(total + MIB - 1)}")
-    text = f"largest: {largest.what}, {largest.how} = {_mib(largest.bytes)}: set {largest.key}"
-    return Problem("memory.budget", f"{needs}; {text}")
+    text = f"{largest.what}: {largest.how} is {_mib(largest.bytes)}, and {needs}; set {largest.key}"
+    return Problem(largest.key.partition(",")[0], text)
 
 
 def row_fits(source: SourcePlan, budget: int, problems: list[Problem]) -> bool:
@@ -147,8 +148,8 @@ def window_misfit(size: int, width: int, dtype: str, keys: int, budget: int) -> 
     need = 2 * size * width * np.dtype(dtype).itemsize * keys
     if need <= budget:
         return ""
-    many = f"{keys} keys x " if keys > 1 else ""
-    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: set a smaller size"
+    many, cure = (f"{keys} keys x ", "set a smaller size, or max_keys") if keys > 1 else ("", "set a smaller size")
+    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: {cure}"
 
 
 def _large(n: int) -> str:
@@ -204,16 +205,17 @@ def _source(source: SourcePlan) -> MemoryLine:
     if source.decode is not None and source.decode.is_slow:
         return _pictures(source, source.decode, keys)
     said = f"{source.max_keys} keys, " if source.key_names else ""
+    most = f"source.{source.name}.max_keys" if keys > 2 * (source.decode.max_bytes if source.decode else 0) else ""
     if source.decode is None:
         return MemoryLine(what, keys + SERIAL_READ, "a block of samples")
     if kind_of(source.settings).frames is None:
         largest = source.decode.max_bytes
-        return MemoryLine(
-            what, keys + 2 * largest, f"{said}2 payloads of {largest // KIB} KiB", f"source.{source.name}.max_bytes"
-        )
+        how, key = f"{said}2 payloads of {largest // KIB} KiB", most or f"source.{source.name}.max_bytes"
+        return MemoryLine(what, keys + 2 * largest, how, key)
     # A read as text, as separators found, and as numbers; the frame that is not complete yet.
     frame = source.decode.max_bytes
-    return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", f"source.{source.name}.max_bytes")
+    key = most or f"source.{source.name}.max_bytes"
+    return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", key)
 
 
 def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:

@@ -104,10 +104,12 @@ def _written() -> Iterator[None]:
         raise Fatal(f"cannot write to standard output: {error.strerror}") from error
 
 
-def complain(text: str) -> None:
-    """Lines on standard error, as a terminal may be shown them. Where that cannot be written there is nobody to be told."""
+def complain(text: str, is_clean: bool = False) -> None:
+    """Lines on standard error, as a terminal may be shown them. Where that cannot be written there is nobody to be told.
+
+    `is_clean`: what is from outside was made readable, and the rest may be colours."""
     try:
-        sys.stderr.write(readable_lines(text) + "\n")
+        sys.stderr.write((text if is_clean else readable_lines(text)) + "\n")
         sys.stderr.flush()
     except OSError:
         give_up(2)

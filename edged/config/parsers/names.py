@@ -94,7 +94,17 @@ def path_of_name(name: str) -> tuple[str | int, ...]:
 def field_path(raw: object, _: Surroundings) -> tuple[str | int, ...]:
     if not isinstance(raw, str):
         raise ValueError(f"expected a path such as pressure.in, found {shown(raw)}")
+    if (plain := _other_notation(raw)) != raw:
+        raise ValueError(f"expected a path such as pressure.in or rows.0.v, found {shown(raw)}; write {plain}")
     return parse_field_path(raw)
+
+
+def _other_notation(raw: str) -> str:
+    """A path of JSONPath, JavaScript or JSON Pointer as it is written here; any other as it is."""
+    plain = re.sub(r"^\$(?=[.\[])\.?", "", raw)
+    if plain.startswith("/"):
+        plain = plain[1:].replace("/", ".")
+    return re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain).lstrip(".")
 
 
 Text = Annotated[str, Value("text", text)]
