@@ -148,6 +148,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     status = commands.add("status", "what the daemon that runs with a configuration says of its parts", "edged status")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
+    status.add_argument("--rejects", action="store_true", help="with the newest inputs of each source that were refused, and why")
+    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
     status.set_defaults(command=_status)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
@@ -304,9 +307,13 @@ def _reload(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edged.commands.ask import status
+    from edged.commands.status import check_status, status, watch
 
-    return status(arguments.config, arguments.json)
+    if arguments.check:
+        return check_status(arguments.config)
+    if arguments.watch:
+        return watch(arguments.config, arguments.rejects)
+    return status(arguments.config, arguments.json, arguments.rejects)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

@@ -81,6 +81,8 @@ class Switch(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    def details(self) -> dict[str, Any]: ...
+
     def say_engine(self, name: str, ok: bool, **facts: Any) -> None: ...
 
     def leave(self, reason: str, code: int) -> None: ...
@@ -163,7 +165,7 @@ class Reloader:
             case "rollback":
                 return (await self._roll_back(str(request.get("model")))).facts()
             case "status":
-                return {"ok": True, "status": self._daemon.status()}
+                return {"ok": True, "status": self._daemon.status(), "details": self._daemon.details()}
             case other:
                 return {"ok": False, "errors": [f"no such command: {other!r}"]}
 
