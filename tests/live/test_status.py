@@ -88,7 +88,7 @@ def test_the_newest_result_the_keys_that_are_ill_and_what_was_refused(stage: tup
     assert re.search(r'last: out/first, [\d.]+ s ago: \{"outputs": \{"v": 3\.0\}', text)
     assert re.search(r'last: edged/t/each/well, [\d.]+ s ago: \{"key": "well", "outputs": \{"v": 2\.0\}', text)
     assert "1 of 2 keys online" in text
-    assert "dropped: 1 as malformed, the last: " in text
+    assert "dropped: 2 as malformed, the last: " in text
     assert re.search(r" ago malformed: .*: '\{\"v\"'", text)
     assert "\x1b" not in text
 
