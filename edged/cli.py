@@ -176,6 +176,9 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = commands.add("doctor", "look at this machine, and say what is wrong with it and how to mend it", "edged doctor")
     doctor.add_argument("--json", action="store_true", help="the findings, and the facts behind them, as JSON")
     doctor.set_defaults(command=_doctor)
+    bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle")
+    bundle.add_argument("-o", "--output", type=Path, metavar="FILE", help="the .tar.gz to write; else named by device and time")
+    bundle.set_defaults(command=_bundle)
     bench = commands.add("bench", "measure a model on this machine, and say what to configure", "edged bench model.onnx")
     bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
     bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model is run")
@@ -198,7 +201,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, reload, status, doctor, *named):
+    for command in (run, check, test, record, reload, status, doctor, bundle, *named):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
@@ -314,6 +317,12 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.config, arguments.rejects)
     return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _bundle(arguments: argparse.Namespace) -> int:
+    from edged.commands.bundle import bundle
+
+    return bundle(arguments.config, arguments.output)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
