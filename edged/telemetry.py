@@ -36,7 +36,7 @@ class Histogram:
     """Times in ns in buckets that grow by a factor of sqrt(2) from 1 us; p50 and p99 are right to within 20 %."""
 
     BOUNDS = tuple(int(1000 * 2 ** (i / 2)) for i in range(50))
-    __slots__ = ("counts", "maximum", "total")
+    __slots__ = ("counts", "maximum", "sum", "total")
 
     def __init__(self) -> None:
         self.clear()
@@ -44,11 +44,13 @@ class Histogram:
     def clear(self) -> None:
         self.counts = [0] * (len(self.BOUNDS) + 1)
         self.maximum = 0
+        self.sum = 0
         self.total = 0
 
     def add(self, value_ns: int, times: int = 1) -> None:
         self.counts[bisect.bisect_left(self.BOUNDS, value_ns)] += times
         self.total += times
+        self.sum += value_ns * times
         if value_ns > self.maximum:
             self.maximum = value_ns
 
