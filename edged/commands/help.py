@@ -45,7 +45,8 @@ def show(asked: str | None, look: Look) -> int:
         say(topics()[asked].read_text("utf-8").rstrip())
         return EX_OK
     path = tuple(str(part) for part in parse_path(asked.strip("[]").removeprefix("edged.toml.")) if isinstance(part, str))
-    found = tables(path, look) + keys(path, look)
+    of_keys = keys(path, look)
+    found = [*(tables(path, look, is_of_file=not of_keys)), *of_keys]
     if found:
         say("\n\n".join(found))
         return EX_OK
@@ -87,11 +88,11 @@ def keys(path: tuple[str, ...], look: Look) -> list[str]:
     return [_entry(one, look) for one in found]
 
 
-def tables(path: tuple[str, ...], look: Look) -> list[str]:
-    """The tables whose path ends so, with the names of their keys."""
+def tables(path: tuple[str, ...], look: Look, is_of_file: bool) -> list[str]:
+    """The tables whose path ends so, with the names of their keys. `is_of_file`: names may be those of a file."""
     found: dict[str, str] = {}
     for table, where in tables_with_places():
-        if table is not Config and _fits(path, where) and len(path) <= len(where):
+        if table is not Config and _fits(path, where, is_of_file):
             header = f"[{'.'.join(where)}]" + _type_of(table)
             said = [look.paint(header, BOLD), *_wrapped(" ".join((table.__doc__ or "").split()), look)]
             found[header] = "\n".join([*said, *_wrapped(f"keys: {' '.join(attributes(table))}", look)])
@@ -104,12 +105,12 @@ def _type_of(table: type[Table]) -> str:
     return f" type = {said}" if said.count("`") == 2 else ""
 
 
-def _fits(asked: tuple[str, ...], where: tuple[str, ...]) -> bool:
+def _fits(asked: tuple[str, ...], where: tuple[str, ...], is_of_file: bool = True) -> bool:
     """Whether a path that was asked for is this one: its names of tables may be left out, or be those of a file."""
     bare = tuple(part for part in where if part != "NAME")
     if asked == bare[-len(asked) :]:
         return True
-    return len(asked) == len(where) and all(a == w or w == "NAME" for a, w in zip(asked, where, strict=True))
+    return is_of_file and len(asked) == len(where) and all(a == w or w == "NAME" for a, w in zip(asked, where, strict=True))
 
 
 def _entry(one: Entry, look: Look) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import tomli
 
+import edged
+
 ROOT = Path(__file__).parents[2]
-EDGED = ROOT / "edged"
+EDGED = Path(edged.__file__).parent
 TEXT = (EDGED / "manual" / "code.md").read_text("utf-8")
 PLACEHOLDER = "NAME"
 WORDS = 25
