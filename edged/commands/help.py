@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,14 +71,15 @@ def overview() -> list[str]:
     ]
 
 
-def entries() -> list[Entry]:
+@cache
+def entries() -> tuple[Entry, ...]:
     """Every key of the schema; one that several types of source have in the same way stands once."""
     seen: dict[tuple[str, int], Entry] = {}
     for table, where in tables_with_places():
         for attribute in attributes(table).values():
             entry = Entry(where, attribute)
             seen.setdefault((entry.name, hash((str(attribute.type), attribute.key))), entry)
-    return list(seen.values())
+    return tuple(seen.values())
 
 
 def keys(path: tuple[str, ...], look: Look) -> list[str]:
@@ -92,7 +94,7 @@ def tables(path: tuple[str, ...], look: Look, is_of_file: bool) -> list[str]:
     """The tables whose path ends so, with the names of their keys. `is_of_file`: names may be those of a file."""
     found: dict[str, str] = {}
     for table, where in tables_with_places():
-        if table is not Config and _fits(path, where, is_of_file):
+        if table is not Config and _fits(path, where, is_of_file or where[-1] != "NAME"):
             header = f"[{'.'.join(where)}]" + _type_of(table)
             said = [look.paint(header, BOLD), *_wrapped(" ".join((table.__doc__ or "").split()), look)]
             found[header] = "\n".join([*said, *_wrapped(f"keys: {' '.join(attributes(table))}", look)])
