@@ -155,6 +155,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
+    test = commands.add(
+        "test", "play the tests that stand beside a configuration, in NAME.test.toml, in virtual time", "edged test -c edged.toml"
+    )
+    test.add_argument("tests", nargs="*", metavar="NAME", help="only the tests of these names")
+    test.add_argument("--accept", action="store_true", help="write what comes out into the file, as what is expected")
+    test.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML too")
+    test.add_argument("--json", action="store_true", help="the results as JSON")
+    test.set_defaults(command=_test)
     record = commands.add(
         "record", "record what a source sends, to be played by a replay source", "edged record accel -o accel.rec --seconds 60"
     )
@@ -187,7 +195,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, record, reload, status, doctor, *named):
+    for command in (run, check, test, record, reload, status, doctor, *named):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
@@ -281,6 +289,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from edged.commands.check import check
 
     return check(arguments.config, arguments.json)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from edged.commands.test import test
+
+    return test(arguments.config, arguments.tests, arguments.junit, arguments.accept, arguments.json)
 
 
 def _reload(arguments: argparse.Namespace) -> int:

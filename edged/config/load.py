@@ -52,12 +52,12 @@ class Draft:
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     """What a file says, as far as it can be used. Raises ConfigError when it cannot be read or is no TOML."""
-    return understand(path, _content(path), Surroundings(path.absolute().parent, environ))
+    return understand(path, content_of(path), Surroundings(path.absolute().parent, environ))
 
 
 def understand(path: Path, content: bytes, around: Surroundings, copy: Path | None = None) -> Draft:
     """The same of what a file holds, or held. Raises ConfigError."""
-    document = _document(copy or path, content)
+    document = parsed(copy or path, content)
     conversion = Conversion(around, document.positions, RULES, FINISH)
     config = conversion.file(document.values)
 
@@ -100,21 +100,18 @@ def line_of(positions: Positions, key: str) -> int:
 
 def report(draft: Draft, problems: Iterable[Problem]) -> list[Finding]:
     """The problems with their places, in the order of the file."""
+    return report_of(draft.copy or draft.path, draft.positions, problems)
+
+
+def report_of(file: Path, positions: Positions, problems: Iterable[Problem]) -> list[Finding]:
+    """The same of any file of TOML."""
     found = []
     for problem in problems:
-        path = _as_in_file(parse_path(problem.path), draft.positions)
-        line, column = draft.positions.locate(path, problem.at)
-        found.append(
-            Finding(
-                str(draft.copy or draft.path),
-                without_user(problem.text),
-                line,
-                column,
-                written(path),
-                shown_line(draft.positions.text, line, str(path[0]) if path else ""),
-                problem.is_warning,
-            )
-        )
+        path = _as_in_file(parse_path(problem.path), positions)
+        line, column = positions.locate(path, problem.at)
+        source = shown_line(positions.text, line, str(path[0]) if path else "")
+        text = without_user(problem.text)
+        found.append(Finding(str(file), text, line, column, written(path), source, problem.is_warning))
     return sorted(found, key=lambda one: (one.line, one.column))
 
 
@@ -144,7 +141,8 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
             yield problem
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """What a file of settings holds. Raises ConfigError when it cannot be read."""
     try:
         return read_plain(path, MAX_BYTES)
     except FileNotFoundError:
@@ -158,7 +156,8 @@ def _content(path: Path) -> bytes:
     raise ConfigError([Finding(str(path), said)])
 
 
-def _document(path: Path, content: bytes) -> Document:
+def parsed(path: Path, content: bytes) -> Document:
+    """Its values and where they stand. Raises ConfigError when it is no TOML."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
