@@ -148,6 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     status = commands.add("status", "what the daemon that runs with a configuration says of its parts", "edged status")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
+    status.add_argument("--check", action="store_true", help="for health checks: 0, 1 when degraded, 2 when no daemon answers")
     status.set_defaults(command=_status)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
@@ -304,8 +305,10 @@ def _reload(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edged.commands.ask import status
+    from edged.commands.ask import is_well, status
 
+    if arguments.check:
+        return is_well(arguments.config)
     return status(arguments.config, arguments.json)
 
 

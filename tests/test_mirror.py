@@ -55,7 +55,6 @@ ELSEWHERE = {
     "plan/records.py": "tests/plan/test_make.py",
     "commands/ask.py": "tests/live/test_reload.py",
     "daemon/prepare.py": "tests/test_error_cases.py",
-    "commands/record.py": "tests/live/test_main_job.py",
     "daemon/reload.py": "tests/live/test_reload.py",
     "commands/run.py": "tests/test_error_cases.py",
     "results/fields.py": "tests/results/heads/test_head.py",

@@ -42,6 +42,17 @@ def status(config: Path, as_json: bool) -> int:
     return EX_OK
 
 
+def is_well(config: Path) -> int:
+    """For health checks, in one line: 0 where all is well, 1 where something is degraded, 2 where no daemon answers."""
+    try:
+        facts = _ask(config, {"command": "status"})["status"]
+    except Fatal as error:
+        complain(f"edged: {error}")
+        return 2
+    say(_status_text(facts).splitlines()[0])
+    return EX_OK if facts["state"] == "healthy" else 1
+
+
 def _status_text(facts: dict[str, Any]) -> str:
     memory = f"{facts['memory']['resident_mib']} of {facts['memory']['budget_mib']} MiB"
     lines = [f"edged {facts['version']}, device {facts['device']}: {facts['state']}, up {facts['uptime_s']:.0f} s, {memory}"]
