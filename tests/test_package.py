@@ -154,3 +154,14 @@ def test_the_tests_run_from_another_folder_and_with_what_is_installed(built: Bui
         "addopts=--import-mode=importlib",
     ]
     assert " passed" in said([*command, *tests], elsewhere)
+
+
+def test_the_container_is_made_of_what_is_there() -> None:
+    text = (ROOT / "cross" / "Containerfile").read_text("utf-8")
+    copied = [words.split()[:-1] for words in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE)]
+    sources = [source for words in copied for source in words]
+    assert all((ROOT / source).exists() for source in sources)
+    links = [path for path in (ROOT / "edged").rglob("*") if path.is_symlink()]
+    assert links
+    assert all(path.resolve().relative_to(ROOT.resolve()).parts[0] in sources for path in links)
+    assert "HEALTHCHECK" in text
