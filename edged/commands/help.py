@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,8 @@ def show(asked: str | None, look: Look) -> int:
         say(topics()[asked].read_text("utf-8").rstrip())
         return EX_OK
     path = tuple(str(part) for part in parse_path(asked.strip("[]").removeprefix("edged.toml.")) if isinstance(part, str))
-    found = tables(path, look) + keys(path, look)
+    of_keys = keys(path, look)
+    found = [*(tables(path, look, is_of_file=not of_keys)), *of_keys]
     if found:
         say("\n\n".join(found))
         return EX_OK
@@ -69,14 +71,15 @@ def overview() -> list[str]:
     ]
 
 
-def entries() -> list[Entry]:
+@cache
+def entries() -> tuple[Entry, ...]:
     """Every key of the schema; one that several types of source have in the same way stands once."""
     seen: dict[tuple[str, int], Entry] = {}
     for table, where in tables_with_places():
         for attribute in attributes(table).values():
             entry = Entry(where, attribute)
             seen.setdefault((entry.name, hash((str(attribute.type), attribute.key))), entry)
-    return list(seen.values())
+    return tuple(seen.values())
 
 
 def keys(path: tuple[str, ...], look: Look) -> list[str]:
@@ -87,11 +90,11 @@ def keys(path: tuple[str, ...], look: Look) -> list[str]:
     return [_entry(one, look) for one in found]
 
 
-def tables(path: tuple[str, ...], look: Look) -> list[str]:
-    """The tables whose path ends so, with the names of their keys."""
+def tables(path: tuple[str, ...], look: Look, is_of_file: bool) -> list[str]:
+    """The tables whose path ends so, with the names of their keys. `is_of_file`: names may be those of a file."""
     found: dict[str, str] = {}
     for table, where in tables_with_places():
-        if table is not Config and _fits(path, where) and len(path) <= len(where):
+        if table is not Config and _fits(path, where, is_of_file or where[-1] != "NAME"):
             header = f"[{'.'.join(where)}]" + _type_of(table)
             said = [look.paint(header, BOLD), *_wrapped(" ".join((table.__doc__ or "").split()), look)]
             found[header] = "\n".join([*said, *_wrapped(f"keys: {' '.join(attributes(table))}", look)])
@@ -104,12 +107,12 @@ def _type_of(table: type[Table]) -> str:
     return f" type = {said}" if said.count("`") == 2 else ""
 
 
-def _fits(asked: tuple[str, ...], where: tuple[str, ...]) -> bool:
+def _fits(asked: tuple[str, ...], where: tuple[str, ...], is_of_file: bool = True) -> bool:
     """Whether a path that was asked for is this one: its names of tables may be left out, or be those of a file."""
     bare = tuple(part for part in where if part != "NAME")
     if asked == bare[-len(asked) :]:
         return True
-    return len(asked) == len(where) and all(a == w or w == "NAME" for a, w in zip(asked, where, strict=True))
+    return is_of_file and len(asked) == len(where) and all(a == w or w == "NAME" for a, w in zip(asked, where, strict=True))
 
 
 def _entry(one: Entry, look: Look) -> str:

@@ -16,7 +16,7 @@ from edged.clock.clock import Clock
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource
-from edged.config.words import did_you_mean
+from edged.config.words import did_you_mean, listed
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
@@ -45,7 +45,7 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
         raise Fatal(f"source.{name} plays {source.path}, which is a recording already")
     if not isinstance(source, SerialSource | MqttSource | SimulateSource):
         known = [n for n, s in draft.config.source.items() if not isinstance(s, ReplaySource)]
-        raise Fatal(f"no source is called {name}{did_you_mean(name, known)}; in {config}: {', '.join(known) or 'none'}")
+        raise Fatal(f"no source is called {name}{did_you_mean(name, known)}; in {config}: {listed(known)}")
     kind = "mqtt" if isinstance(source, MqttSource) else "serial"
     try:
         with Recorder(output, kind, name, Clock()) as recorder:

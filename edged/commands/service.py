@@ -33,7 +33,7 @@ type = "simulate"
 signal = "vibration"
 rate = 100
 
-[pipeline.example]
+[pipeline.copy]
 source = "example"
 window = { size = 100 }
 """

@@ -36,8 +36,8 @@ def client_id(raw: object, around: Surroundings) -> str:
 
 def device_id(raw: object, around: Surroundings) -> str:
     """One level of a topic."""
-    if isinstance(raw, str) and "hostname" in raw.lower():
-        nothing_to_replace(raw)
+    if isinstance(raw, str) and _HOST_NAME.fullmatch(raw):
+        raise ValueError("nothing is replaced here; leave the line out, since the host name is the default")
     plain = ext(raw, around)
     if any(c in plain for c in "/+#{}"):
         raise ValueError(f"expected a name without / + # and braces, since it stands in topics, found {_said(plain, raw)}")
@@ -128,8 +128,6 @@ def nothing_to_replace(raw: str) -> None:
     found = _VARIABLE.fullmatch(raw) or _VARIABLE_WITHIN.search(raw)
     if found is None:
         return
-    if "hostname" in found[0].lower():
-        raise ValueError("nothing is replaced here; device.id is the host name where it is left out")
     name = next((group for group in found.groups() if group), "NAME")
     raise ValueError(f'nothing is replaced here; write {{ env = "{name}" }}' + _whole(raw, found[0]))
 
@@ -183,6 +181,7 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
 PASS_PHRASE = re.compile(r"-----BEGIN ENCRYPTED|^Proc-Type:.*ENCRYPTED", re.MULTILINE)
 NO_PASS_PHRASE = "nobody is there to type it; openssl pkey -in key.pem -out plain.pem writes it without, for edged's eyes only"
 _VARIABLE = re.compile(r"\$([A-Z_][A-Z_0-9]{2,})|%([A-Za-z_]\w*)%|\$\([^)]*\)|`[^`]*`")
+_HOST_NAME = re.compile(r"(?i)\$[({]?hostname[)}]?|`hostname`|%COMPUTERNAME%")
 _VARIABLE_WITHIN = re.compile(r"\$\{(\w+)[^}]*\}|\{\{\s*(\w*)[^}]*\}\}|\$\(hostname[^)]*\)|%([A-Z_]{3,})%")
 EXT_FORMS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
 

@@ -109,17 +109,9 @@ def report_of(file: Path, positions: Positions, problems: Iterable[Problem]) -> 
     for problem in problems:
         path = _as_in_file(parse_path(problem.path), positions)
         line, column = positions.locate(path, problem.at)
-        found.append(
-            Finding(
-                str(file),
-                without_user(problem.text),
-                line,
-                column,
-                written(path),
-                shown_line(positions.text, line, str(path[0]) if path else ""),
-                problem.is_warning,
-            )
-        )
+        source = shown_line(positions.text, line, str(path[0]) if path else "")
+        text = without_user(problem.text)
+        found.append(Finding(str(file), text, line, column, written(path), source, problem.is_warning))
     return sorted(found, key=lambda one: (one.line, one.column))
 
 

@@ -73,7 +73,8 @@ def shared_topics(
     problems = []
     for name, pipeline in pipelines.items():
         for i, x in enumerate(pipeline.publishes):
-            at = f"pipeline.{name}.publish[{i}]" + (".topic" if x.settings.topic is not None else "")
+            is_default = x.settings.topic is None
+            at = f"pipeline.{name}.publish" if is_default and not i else f"pipeline.{name}.publish[{i}].topic"
             place, retained = (brokers[x.broker].url, x.topic.text), x.settings.retain
             other, where, was_retained = first.setdefault(place, (name, at, retained))
             if other == name:

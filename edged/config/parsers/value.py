@@ -29,7 +29,7 @@ class Surroundings:
         if name == "~" or name.startswith("~/"):
             raise ValueError(f"~ is not expanded; write {home}{name[1:]}")
         if found := re.search(r"\$\{?(\w+)\}?", name):
-            meant = self.environ.get(found[1], "...") if found[1] in ("HOME", "PWD") else "..."
+            meant = home if found[1] == "HOME" else "..."
             raise ValueError(f"nothing is replaced here, {found[0]} stays as it is; write {name.replace(found[0], meant)}")
         return self.folder / name
 
