@@ -56,11 +56,10 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
             else:
                 work = _simulated(name, source, recorder)
             on_loop(_until_stopped(work, recorder, seconds))
-            complain(
-                f"{output}: {recorder.count} {'messages' if kind == 'mqtt' else 'reads'}, {recorder.size} bytes{_how(source)}"
-            )
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
+    unit = "messages" if kind == "mqtt" else "reads"
+    complain(f"{output}: {recorder.count} {unit}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
     return EX_OK
 
 
