@@ -86,14 +86,28 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what the daemon that runs with a configuration says of its parts")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
     status.set_defaults(command=_status)
+    learn = commands.add_parser("learn", help="learn what is normal for a source, and write a model that says how far it is from that")
+    _add_learn(learn)
     _add_doctor(commands.add_parser("doctor", help="look at this machine, and say what is wrong with it and how to mend it"))
     _add_bench(commands.add_parser("bench", help="measure a model on this machine, and say what to configure"))
     rollback = _add_model(commands.add_parser("model", help="look at a model, build its engine, or go back to the one before"))
-    for command in (run, check, record, reload, status, rollback):
+    for command in (run, check, record, learn, reload, status, rollback):
         command.add_argument(
             "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
         )
     return parser
+
+
+def _add_learn(learn: argparse.ArgumentParser) -> None:
+    learn.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, in normal operation")
+    learn.add_argument("recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of it (edged record) instead")
+    learn.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
+    learn.add_argument("--for", dest="period", default="10min", metavar="TIME", help='how long to listen, such as "10min" (10min)')
+    learn.add_argument(
+        "--window", type=int, metavar="N", help="samples of a window (half a second of a fast sensor; else 1, each by itself)"
+    )
+    learn.add_argument("--json", action="store_true", help="the report as JSON")
+    learn.set_defaults(command=_learn)
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
@@ -167,6 +181,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from edged.commands.doctor.command import doctor
 
     return doctor(arguments.config or Path(DEFAULT_CONFIG), arguments.config is not None, arguments.json)
+
+
+def _learn(arguments: argparse.Namespace) -> int:
+    from edged.commands.learn import MOST_SAMPLES, learn
+    from edged.config.parsers.measures import seconds_of
+
+    try:
+        seconds = seconds_of(arguments.period)
+    except ValueError as error:
+        process.complain(f"edged learn: --for: {error}")
+        return EX_USAGE
+    if arguments.window is not None and not 1 <= arguments.window <= MOST_SAMPLES:
+        process.complain(f"edged learn: --window must be from 1 to {MOST_SAMPLES} samples")
+        return EX_USAGE
+    a = arguments
+    return learn(a.config, a.source, a.output, seconds, a.recordings, a.window, a.json)
 
 
 def _prepare_model(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 of librosa (`stft`, `melspectrogram`, `power_to_db`) and scipy (`signal.welch`), which are not needed here.
 
 A row is a window `[size, width]`, or one signal `[size]`. Each column is a signal of its own and comes first in what a step
-gives, as in librosa; of a single column that axis is left out. All sums are in double precision, whatever numpy's FFT makes of float32.
+gives, as in librosa; of a single column that axis is left out. All sums are in double precision, whatever numpy makes of float32.
 Memory is that of one signal at a time, and planned.
 """
 
