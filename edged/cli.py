@@ -86,12 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what the daemon that runs with a configuration says of its parts")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
     status.set_defaults(command=_status)
-    learn = commands.add_parser("learn", help="learn what is normal for a source, and write a model that says how far it is from that")
+    learn = commands.add_parser(
+        "learn", help="learn what is normal for a source, and write a model that says how far it is from that"
+    )
     _add_learn(learn)
+    evaluate = commands.add_parser(
+        "evaluate", help="what a model would have said of a recording, beside what was so or another model"
+    )
+    _add_evaluate(evaluate)
     _add_doctor(commands.add_parser("doctor", help="look at this machine, and say what is wrong with it and how to mend it"))
     _add_bench(commands.add_parser("bench", help="measure a model on this machine, and say what to configure"))
     rollback = _add_model(commands.add_parser("model", help="look at a model, build its engine, or go back to the one before"))
-    for command in (run, check, record, learn, reload, status, rollback):
+    for command in (run, check, record, learn, evaluate, reload, status, rollback):
         command.add_argument(
             "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
         )
@@ -100,14 +106,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_learn(learn: argparse.ArgumentParser) -> None:
     learn.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, in normal operation")
-    learn.add_argument("recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of it (edged record) instead")
+    learn.add_argument(
+        "recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of it (edged record) instead"
+    )
     learn.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
-    learn.add_argument("--for", dest="period", default="10min", metavar="TIME", help='how long to listen, such as "10min" (10min)')
+    learn.add_argument(
+        "--for", dest="period", default="10min", metavar="TIME", help='how long to listen, such as "10min" (10min)'
+    )
     learn.add_argument(
         "--window", type=int, metavar="N", help="samples of a window (half a second of a fast sensor; else 1, each by itself)"
     )
     learn.add_argument("--json", action="store_true", help="the report as JSON")
     learn.set_defaults(command=_learn)
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
+    evaluate.add_argument("recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record)")
+    evaluate.add_argument(
+        "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
+    )
+    evaluate.add_argument("--against", metavar="MODEL", help="another model, side by side")
+    evaluate.add_argument("--pipeline", metavar="NAME", help="how the model is run, where several pipelines could be meant")
+    evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="which label is no fault (normal)")
+    evaluate.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of it, too")
+    evaluate.add_argument("--json", action="store_true", help="the same as JSON")
+    evaluate.set_defaults(command=_evaluate)
 
 
 def _add_doctor(doctor: argparse.ArgumentParser) -> None:
@@ -197,6 +221,13 @@ def _learn(arguments: argparse.Namespace) -> int:
         return EX_USAGE
     a = arguments
     return learn(a.config, a.source, a.output, seconds, a.recordings, a.window, a.json)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from edged.commands.evaluate import evaluate
+
+    a = arguments
+    return evaluate(a.model, a.recording, a.labels, a.config, a.pipeline, a.against, a.normal, a.json, a.svg)
 
 
 def _prepare_model(arguments: argparse.Namespace) -> int:

@@ -87,7 +87,8 @@ class Learned:
 def learn(
     config: Path, source: str, output: Path, seconds: float, recordings: Sequence[Path], window: int | None, as_json: bool
 ) -> int:
-    """Listens for so long, or plays the recordings; writes the model folder and says how well it will do. Raises ConfigError, Fatal."""
+    """Listens for so long, or plays the recordings; writes the model folder and says how well it will do. Raises ConfigError,
+    Fatal."""
     _need_onnx()
     log.configure("error", "auto")
     draft = read(config)
@@ -97,7 +98,7 @@ def learn(
         raise Fatal(f"{output}: is there already and holds other files than a model of edged learn; give another -o")
     collectors = [
         _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate))
-        for recording in recordings or [None]
+        for recording in (recordings or (None,))
     ]
     heard, plan, reads = _together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
     if len(heard.keys) < LEAST_WINDOWS:
@@ -120,7 +121,9 @@ def _need_onnx() -> None:
     try:
         import onnx  # noqa: F401
     except ImportError:
-        raise Fatal("writing a model needs the package onnx: pip install 'edged[learn]'; the device that runs it does not") from None
+        raise Fatal(
+            "writing a model needs the package onnx: pip install 'edged[learn]'; the device that runs it does not"
+        ) from None
 
 
 def default_size(rate: float | None) -> int:
@@ -170,7 +173,9 @@ class _Collector:
 
 def _listen(draft: Draft, source: str, recording: Path | None, seconds: float, size: int) -> _Collector:
     window = Window(size=Span(samples=size), hop=Span(samples=max(1, size // 2)))
-    prepared = prepare_draft(alone(draft, source, {PIPELINE: Pipeline(source=(source,), publish=(), window=window)}, recording), False)
+    prepared = prepare_draft(
+        alone(draft, source, {PIPELINE: Pipeline(source=(source,), publish=(), window=window)}, recording), False
+    )
     collector = _Collector(prepared.plan.sources[source], prepared.plan.pipelines[PIPELINE])
     on_loop(_run(prepared, source, recording, collector, seconds))
     return collector
@@ -270,12 +275,12 @@ def run(file: bytes, rows: NDArray[np.float32]) -> NDArray[Any]:
     (folder / "model.onnx").write_bytes(file)
     manifest = Store(scratch()).take(NAME, folder)[1]
     session, _ = load_session(replace(plan_alone(manifest), providers=("cpu",), batch_max=min(RUN_ROWS, len(rows))))
-    ((name, array),) = session.inputs.items()
+    (array,) = session.inputs.values()
     parts = []
     for start in range(0, len(rows), session.batch_max):
         part = rows[start : start + session.batch_max]
         array[: len(part)] = part
-        ((_, out),) = session.run(len(part)).items()
+        (out,) = session.run(len(part)).values()
         parts.append(out.copy())
     return np.concatenate(parts)
 
@@ -385,10 +390,9 @@ def lines(
         yield "  normal moved while it was learned: listen for as long as it takes to see all of it (a shift, a day)"
     for key, score in learned.differs[:DIFFERS]:
         yield f"key {key}: its usual score is {score:.1f}, unlike the others; if something is wrong with it, learn without it"
-    yield (
-        f"false alarms expected: {_rate(expected.false_per_day)} a day with above = {expected.above:g}, smooth = {expected.smooth}; "
-        f"{_rate(expected.raw_per_day)} a day with above = 1.0 alone"
-    )
+    lines = f"above = {_decimal(expected.above)}, smooth = {expected.smooth}"
+    raw = _rate(expected.raw_per_day)
+    yield f"false alarms expected: {_rate(expected.false_per_day)} a day with {lines}; {raw} a day with above = 1.0 alone"
     yield ""
     yield f"add to {draft.path}:"
     yield ""
@@ -419,5 +423,10 @@ def pipeline_lines(output: Path, draft: Draft, source: str, size: int, hop: int,
     if size > 1:
         yield f"window = {{ size = {size}, hop = {hop} }}"
     yield f'model = "{name}"'
-    release = max(0.05, math.floor(expected.above * 16) / 20)
-    yield f'output = {{ type = "anomaly", above = {expected.above:g}, release = {release:g}, smooth = {expected.smooth} }}'
+    release = math.floor(expected.above * 16) / 20
+    levels = f"above = {_decimal(expected.above)}, release = {_decimal(release)}"
+    yield f'output = {{ type = "anomaly", {levels}, smooth = {expected.smooth} }}'
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.2f}".removesuffix("0")

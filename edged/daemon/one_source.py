@@ -16,7 +16,7 @@ import structlog
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft
-from edged.config.schema import Config, DecodedSource, Frame, Health, MqttSource, Pipeline, ReplaySource, Spool
+from edged.config.schema import DecodedSource, Frame, Health, MqttSource, Pipeline, ReplaySource, Spool
 from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
@@ -29,10 +29,11 @@ from edged.model.store import scratch
 from edged.pipeline.fan_out import fan_out
 from edged.records import NONE, Block, Result
 from edged.sources.recording import MAX_BYTES, Header, read_header, read_records
-from edged.sources.replay import KIND as REPLAY
 from edged.system.plain_file import opened_plain
 
 LOOK_S = 0.005
+TOGETHER = 32
+"""Messages of a recording between two turns of the loop: what they make runs in batches."""
 DISTURBS_NOBODY = {"session_expiry_s": 0, "status_topic": ""}
 
 
@@ -109,7 +110,7 @@ class OneSource:
         loaded: Mapping[str, Loaded],
         source: str,
         recording: Path | None,
-        push: Sequence[Callable[[Block], object]] = (),
+        push: Sequence[Callable[[Block], None]] = (),
         tell: Callable[[Result, int], object] | None = None,
         keeps_consumers: bool = True,
     ) -> None:
@@ -171,21 +172,18 @@ class OneSource:
         await supervise(reader, assembly.tail.around(push), self._clock)
 
     async def _play(self) -> None:
-        assert self._recording is not None and isinstance(self._clock, _RecordedClock)
+        assert self._recording is not None
+        assert isinstance(self._clock, _RecordedClock)
         (router,) = (r for name, r in self.assembly.routers.items() if name == self.assembly.plan.sources[self._name].broker)
         flow = self.assembly.flows[self._name]
         hand_in = self.assembly.tail.around(router.on_publishes)
         with _opened(self._recording) as file:
             header = read_header(file)
             assert header is not None
-            for record in read_records(file, header.kind):
+            for count, record in enumerate(read_records(file, header.kind), 1):
                 self._clock.since = record.since_ns
                 hand_in([(record.topic, record.data, 1, False, (), NONE, b"")])
-                await asyncio.sleep(0)
+                if count % TOGETHER == 0:
+                    await asyncio.sleep(0)
                 if not flow.is_open:
                     await flow.wait()
-
-
-def is_lossless(settings: Any) -> bool:
-    """Whether playing it may wait for what is slower."""
-    return isinstance(settings, MqttSource) or type(settings) is REPLAY.settings

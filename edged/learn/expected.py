@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 SMOOTH = 5
 FALSE_PER_DAY = 0.1
 """Of all keys together: what the threshold that is proposed is to keep below."""
-MARGIN = 1.05
-FAR = 1e6
+TAIL, LEAST_BEYOND = 0.02, 20
+"""The share of scores that the tail is made of, and how many it takes at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """`above`, for the mean of `smooth` scores, is past in `false_per_day` windows of normal operation a day; without both, 1.0 in
-    `raw_per_day`. `seen`: how many of the windows that were kept back were past `above`."""
+    """`above`, for the mean of `smooth` scores, is past in `false_per_day` windows of normal operation a day; without both, 1.0
+    in `raw_per_day`. `seen`: how many of the windows that were kept back were past `above`."""
 
     above: float
     smooth: int
@@ -31,23 +31,39 @@ class Expected:
 
 def expect(scores: NDArray[Any], keys: Sequence[int], per_day: float) -> Expected:
     """Of scores in the order of time, each of a key; `per_day` windows come in a day."""
-    smoothed = np.log(np.maximum(smooth(scores, keys, SMOOTH), 1e-9))
-    above = 1.0
-    while (share := exceeding(smoothed, math.log(above))) * per_day > FALSE_PER_DAY and above < FAR:
-        above *= MARGIN
-    above = math.ceil(above * 20 - 1e-9) / 20
-    seen = int(np.count_nonzero(smoothed > math.log(above)))
-    raw = float(np.mean(scores > 1.0)) * per_day
-    return Expected(above, SMOOTH, share * per_day, raw, seen)
+    smoothed = smooth(scores, keys, SMOOTH)
+    tail = Tail.of(smoothed)
+    above = math.ceil(20 * max(1.0, tail.above(FALSE_PER_DAY / per_day)) - 1e-9) / 20
+    false = per_day * tail.share(above)
+    raw = per_day * Tail.of(scores).share(1.0)
+    return Expected(above, SMOOTH, false, raw, int(np.count_nonzero(smoothed > above)))
 
 
-def exceeding(logarithms: NDArray[Any], threshold: float) -> float:
-    """The share that is expected above: at least what was seen, and what lies beyond that if logarithms of scores are normally
-    spread."""
-    seen = float(np.mean(logarithms > threshold))
-    spread = float(np.std(logarithms)) or 1e-9
-    beyond = (threshold - float(np.mean(logarithms))) / spread
-    return max(seen, math.erfc(beyond / math.sqrt(2)) / 2)
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What is to be expected beyond the scores that were seen: above `start`, which `beyond` of them are, they fall off
+    exponentially, by `mean` on average (peaks over a threshold). Of tails like a normal one that says too much rather than too
+    little."""
+
+    start: float
+    beyond: float
+    mean: float
+
+    @staticmethod
+    def of(scores: NDArray[Any]) -> Tail:
+        start = float(np.quantile(scores, 1 - max(TAIL, min(0.5, LEAST_BEYOND / len(scores)))))
+        excess = scores[scores > start] - start
+        if not len(excess):
+            return Tail(start, 1 / len(scores), 1e-9)
+        return Tail(start, len(excess) / len(scores), max(float(excess.mean()), 1e-9))
+
+    def share(self, score: float) -> float:
+        """Of scores above this one; beyond the start of the tail."""
+        return min(1.0, self.beyond * math.exp(min(0.0, (self.start - score) / self.mean)))
+
+    def above(self, share: float) -> float:
+        """The score above which that share lies."""
+        return self.start + self.mean * math.log(max(1.0, self.beyond / share))
 
 
 def smooth(scores: NDArray[Any], keys: Sequence[int], n: int) -> NDArray[np.float64]:

@@ -38,7 +38,9 @@ class Graph:
         self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
-    def encode(self, source: tuple[str, tuple[int, ...]], result: tuple[str, tuple[int, ...]], labels: Sequence[str] = ()) -> bytes:
+    def encode(
+        self, source: tuple[str, tuple[int, ...]], result: tuple[str, tuple[int, ...]], labels: Sequence[str] = ()
+    ) -> bytes:
         """The file. `source` and `result` are the names and the shapes of one row of input and output."""
         ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape]) for name, shape in (source, result)]
         graph = helper.make_graph(self.nodes, self.name, ends[:1], ends[1:], self.weights)

@@ -6,8 +6,8 @@ In rounds, each of which needs only sums that add up (`Moments`, `Scores`), so t
     2. mean and covariance of the features         their principal components
     3. a histogram of the scores of the last third  the score that is 1.0
 
-A window is reconstructed from its principal components, each cut off where normal operation hardly goes; the score is the root mean
-square of what is left over. Without the cut, whatever only moves further along a component would be reconstructed well.
+A window is reconstructed from its principal components, each cut off where normal operation hardly goes; the score is the root
+mean square of what is left over. Without the cut, whatever only moves further along a component would be reconstructed well.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Run = Callable[[bytes, NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """What was learned. `components` is `[features, k]`, `limits` where each is cut off; `scale` is the score that becomes 1.0."""
+    """What was learned. `components` is `[features, k]`, `limits` where each is cut off; `scale` the score that becomes 1.0."""
 
     size: int
     has_rate: bool

@@ -69,7 +69,20 @@ BLOCK = 1 << 20
 HIDDEN = "it is a link to a file elsewhere, and something in that is wrong; put the file itself here to see what"
 LAYOUTS = (TIME_FIELD, FIELD_TIME, HWC, CHW)
 COLORS = ("rgb", "bgr", "gray")
-KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "state", "detect", "golden", "made")
+KEYS = (
+    "name",
+    "version",
+    "description",
+    "sha256",
+    "labels",
+    "batch_axis",
+    "normalize",
+    "inputs",
+    "state",
+    "detect",
+    "golden",
+    "made",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from edged.config.parsers.numbers import not_too_many
