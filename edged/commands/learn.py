@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ from edged.config.words import duration
 from edged.daemon.one_source import OneSource, alone, sources_of
 from edged.daemon.prepare import Prepared, prepare_draft
 from edged.errors import EX_OK, ConfigError, Fatal
-from edged.learn.expected import Expected, drift, expect
-from edged.learn.features import INPUT, feature_names
-from edged.learn.moments import Moments
-from edged.learn.normal import QUANTILE, Normal, as_windows, feature_file, reduce, scale_of, units_of
-from edged.learn.scores import Scores
+from edged.learn.expected import Expected
+from edged.learn.features import INPUT
+from edged.learn.normal import QUANTILE, as_windows
+from edged.learn.rounds import Heard, Learned, fit
 from edged.model.load import load_session
 from edged.model.store import Store, scratch
 from edged.pipeline.window import WindowStage
@@ -53,35 +52,6 @@ RUN_ROWS = 64
 DRIFTED = 1.0
 SAY_EVERY_S = 10.0
 DIFFERS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Windows of a source in the order in which they ended: `[n, size, width]`, their keys and times (ns)."""
-
-    windows: NDArray[np.float32]
-    keys: list[int]
-    times: list[int]
-    names: dict[int, str]
-    samples: int
-
-    @property
-    def seconds(self) -> float:
-        return max((self.times[-1] - self.times[0]) / 1e9, 1e-9)
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    normal: Normal
-    file: bytes
-    scores: NDArray[np.float64]
-    kept: int
-    """Windows that were kept back, the last ones."""
-    fields: Moments
-    expected: Expected
-    drift: list[tuple[str, float]]
-    differs: list[tuple[str, float]]
-    """Keys whose usual score is above 1."""
 
 
 def learn(
@@ -107,7 +77,8 @@ def learn(
             f"source.{source}: {len(heard.keys)} {what} came, {LEAST_WINDOWS} are the least; listen longer (--for), "
             "or take a smaller --window"
         )
-    learned = fit(heard, plan)
+    names = [n for f in plan.fields for n in _columns(f)]
+    learned = fit(heard, names, plan.rate, run)
     write(output, source, heard, learned, plan, recordings)
     facts = _facts(output, source, heard, learned, reads)
     say(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts, draft, output, heard, learned, reads, plan)))
@@ -232,35 +203,6 @@ def _together(heard: Sequence[Heard]) -> Heard:
         end = times[-1] if times else 0
     windows = np.concatenate([one.windows for one in heard if len(one.keys)])
     return Heard(windows, keys, times, {number: name for name, number in ids.items()}, sum(one.samples for one in heard))
-
-
-def fit(heard: Heard, source: SourcePlan) -> Learned:
-    """All rounds: two thirds of the time are learned from, the last third is kept back."""
-    count, size, width = heard.windows.shape
-    kept = count // 3
-    used = count - kept
-    fields = Moments.of(heard.windows[:used].reshape(-1, width))
-    mean, deviation = units_of(fields)
-    has_rate = source.rate is not None
-    names = feature_names([n for f in source.fields for n in _columns(f)], size, source.rate)
-    inputs = as_windows(heard.windows, size)
-    features = run(feature_file(size, mean, deviation, has_rate, len(names)), inputs)
-    normal = reduce(size, has_rate, mean, deviation, Moments.of(features[:used]))
-    raw = run(normal.file(), inputs)[:, 0]
-    normal = replace(normal, scale=scale_of(Scores.of(raw[used:])))
-    scores = raw / normal.scale
-    per_day = len(heard.keys) / heard.seconds * 86400
-    usual = {k: float(np.median(scores[[i for i in range(count) if heard.keys[i] == k]])) for k in heard.names}
-    return Learned(
-        normal,
-        normal.file(),
-        scores.astype(np.float64),
-        kept,
-        fields,
-        expect(scores[used:], heard.keys[used:], per_day),
-        drift(features, normal.feature_deviation, names),
-        sorted(((heard.names[k], s) for k, s in usual.items() if s > 1), key=lambda one: -one[1]),
-    )
 
 
 def _columns(field: Any) -> Iterator[str]:

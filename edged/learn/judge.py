@@ -58,7 +58,8 @@ class Labels:
 
 def read_labels(text: str, started: int) -> Labels:
     """Of a CSV file with the columns `time` (or `start`) and `label`, maybe `end` and `key`. What a row says holds until its
-    `end`, else until the next row of its key. `started`: the beginning of the recording (UTC ns). Raises ValueError, with the line."""
+    `end`, else until the next row of its key. `started`: when the recording began (UTC ns). Raises ValueError, with the
+    line."""
     rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     columns = [name.strip() for name in rows.fieldnames or ()]
     rows.fieldnames = columns

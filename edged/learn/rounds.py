@@ -1,0 +1,76 @@
+"""All rounds of learning what is normal, on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.learn.expected import Expected, drift, expect
+from edged.learn.features import feature_names
+from edged.learn.moments import Moments
+from edged.learn.normal import Normal, Run, as_windows, feature_file, reduce, scale_of, units_of
+from edged.learn.scores import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Windows of a source in the order in which they ended: `[n, size, width]`, their keys and times (ns)."""
+
+    windows: NDArray[np.float32]
+    keys: list[int]
+    times: list[int]
+    names: dict[int, str]
+    samples: int
+
+    @property
+    def seconds(self) -> float:
+        return max((self.times[-1] - self.times[0]) / 1e9, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    normal: Normal
+    file: bytes
+    scores: NDArray[np.float64]
+    kept: int
+    """Windows that were kept back, the last ones."""
+    fields: Moments
+    expected: Expected
+    drift: list[tuple[str, float]]
+    differs: list[tuple[str, float]]
+    """Keys whose usual score is above 1."""
+
+
+def fit(heard: Heard, fields: Sequence[str], rate: float | None, run: Run) -> Learned:
+    """All rounds: two thirds of the time are learned from, the last third is kept back."""
+    count, size, width = heard.windows.shape
+    kept = count // 3
+    used = count - kept
+    seen = Moments.of(heard.windows[:used].reshape(-1, width))
+    mean, deviation = units_of(seen)
+    has_rate = rate is not None
+    names = feature_names(fields, size, rate)
+    inputs = as_windows(heard.windows, size)
+    features = run(feature_file(size, mean, deviation, has_rate, len(names)), inputs)
+    normal = reduce(size, has_rate, mean, deviation, Moments.of(features[:used]))
+    raw = run(normal.file(), inputs)[:, 0]
+    normal = replace(normal, scale=scale_of(Scores.of(raw[used:])))
+    scores = raw / normal.scale
+    per_day = len(heard.keys) / heard.seconds * 86400
+    ids = np.asarray(heard.keys)
+    usual = {k: float(np.median(scores[ids == k])) for k in set(heard.keys)}
+    return Learned(
+        normal,
+        normal.file(),
+        scores.astype(np.float64),
+        kept,
+        seen,
+        expect(scores[used:], heard.keys[used:], per_day),
+        drift(features, normal.feature_deviation, names),
+        sorted(((heard.names.get(k, ""), s) for k, s in usual.items() if s > 1), key=lambda one: -one[1]),
+    )
+
+
