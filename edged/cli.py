@@ -116,6 +116,7 @@ def _add_learn(learn: argparse.ArgumentParser) -> None:
     learn.add_argument(
         "--window", type=int, metavar="N", help="samples of a window (half a second of a fast sensor; else 1, each by itself)"
     )
+    learn.add_argument("--by-key", action="store_true", help="what is normal differs from key to key: judge each by its own")
     learn.add_argument("--json", action="store_true", help="the report as JSON")
     learn.set_defaults(command=_learn)
 
@@ -220,7 +221,7 @@ def _learn(arguments: argparse.Namespace) -> int:
         process.complain(f"edged learn: --window must be from 1 to {MOST_SAMPLES} samples")
         return EX_USAGE
     a = arguments
-    return learn(a.config, a.source, a.output, seconds, a.recordings, a.window, a.json)
+    return learn(a.config, a.source, a.output, seconds, a.recordings, a.window, a.by_key, a.json)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ def test_make_knows_what_to_do(target: str) -> None:
 def test_commands_and_options_exist() -> None:
     parser = cli._parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    command_line = re.compile(r"(^|/|\s)edged (run|check|record|reload|status|model|bench|doctor)\b")
+    command_line = re.compile(r"(^|/|\s)edged (run|check|record|learn|evaluate|reload|status|model|bench|doctor)\b")
     lines = [line for code in _code() for line in code.splitlines() if command_line.search(line)]
     assert {re.search(r"edged ([a-z]+)", line)[1] for line in lines} == set(commands)  # type: ignore[index]
     for line in lines:

@@ -30,7 +30,7 @@ from edged.daemon.prepare import Prepared, prepare_draft
 from edged.errors import EX_OK, ConfigError, Fatal
 from edged.learn.expected import Expected
 from edged.learn.features import INPUT
-from edged.learn.normal import QUANTILE, as_windows
+from edged.learn.normal import OUTPUT, QUANTILE, REFERENCE, REFERENCE_OUT, as_windows
 from edged.learn.rounds import Heard, Learned, fit
 from edged.model.load import load_session
 from edged.model.store import Store, scratch
@@ -55,7 +55,14 @@ DIFFERS = 3
 
 
 def learn(
-    config: Path, source: str, output: Path, seconds: float, recordings: Sequence[Path], window: int | None, as_json: bool
+    config: Path,
+    source: str,
+    output: Path,
+    seconds: float,
+    recordings: Sequence[Path],
+    window: int | None,
+    by_key: bool,
+    as_json: bool,
 ) -> int:
     """Listens for so long, or plays the recordings; writes the model folder and says how well it will do. Raises ConfigError,
     Fatal."""
@@ -67,7 +74,7 @@ def learn(
     if output.exists() and (not output.is_dir() or any(p.name not in OWN for p in output.iterdir())):
         raise Fatal(f"{output}: is there already and holds other files than a model of edged learn; give another -o")
     collectors = [
-        _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate))
+        _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate), by_key)
         for recording in (recordings or (None,))
     ]
     heard, plan, reads = _together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
@@ -78,7 +85,7 @@ def learn(
             "or take a smaller --window"
         )
     names = [n for f in plan.fields for n in _columns(f)]
-    learned = fit(heard, names, plan.rate, run)
+    learned = fit(heard, names, plan.rate, run, by_key)
     write(output, source, heard, learned, plan, recordings)
     facts = _facts(output, source, heard, learned, reads)
     say(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts, draft, output, heard, learned, reads, plan)))
@@ -142,11 +149,13 @@ class _Collector:
         return Heard(np.array(self._windows), self._keys, self._times, self.names, self.samples)
 
 
-def _listen(draft: Draft, source: str, recording: Path | None, seconds: float, size: int) -> _Collector:
+def _listen(draft: Draft, source: str, recording: Path | None, seconds: float, size: int, by_key: bool) -> _Collector:
     window = Window(size=Span(samples=size), hop=Span(samples=max(1, size // 2)))
     prepared = prepare_draft(
         alone(draft, source, {PIPELINE: Pipeline(source=(source,), publish=(), window=window)}, recording), False
     )
+    if by_key and not prepared.plan.sources[source].key_names:
+        raise Fatal(f"source.{source}: has no keys, so --by-key has nothing to tell apart")
     collector = _Collector(prepared.plan.sources[source], prepared.plan.pipelines[PIPELINE])
     on_loop(_run(prepared, source, recording, collector, seconds))
     return collector
@@ -210,19 +219,20 @@ def _columns(field: Any) -> Iterator[str]:
     yield from [field.name] if count == 1 else [f"{field.name}[{i}]" for i in range(count)]
 
 
-def run(file: bytes, rows: NDArray[np.float32]) -> NDArray[Any]:
-    """The only output of a model file for these rows, by the same way as the daemon would run it."""
+def run(file: bytes, rows: NDArray[np.float32], references: NDArray[np.float32] | None = None) -> NDArray[Any]:
+    """The first output of a model file for these rows, by the same way as the daemon would run it."""
     folder = scratch() / f"learn-{hashlib.sha256(file).hexdigest()[:8]}"
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_bytes(file)
     manifest = Store(scratch()).take(NAME, folder)[1]
     session, _ = load_session(replace(plan_alone(manifest), providers=("cpu",), batch_max=min(RUN_ROWS, len(rows))))
-    (array,) = session.inputs.values()
+    given = {INPUT: rows} if references is None else {INPUT: rows, REFERENCE: references}
     parts = []
     for start in range(0, len(rows), session.batch_max):
-        part = rows[start : start + session.batch_max]
-        array[: len(part)] = part
-        (out,) = session.run(len(part)).values()
+        count = min(session.batch_max, len(rows) - start)
+        for name, array in session.inputs.items():
+            array[:count] = given[name][start : start + count]
+        out = next(y for name, y in session.run(count).items() if name != REFERENCE_OUT)
         parts.append(out.copy())
     return np.concatenate(parts)
 
@@ -234,10 +244,15 @@ def write(output: Path, source: str, heard: Heard, learned: Learned, plan: Sourc
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "model.onnx").write_bytes(learned.file)
-        np.savez(output / "golden.npz", **{INPUT: inputs[at], "score": learned.scores[at, None].astype(np.float32)})
+        np.savez(output / "golden.npz", **_golden(inputs, at, learned))
         (output / "model.toml").write_text("\n".join(_manifest(output, source, heard, learned, plan, recordings)), "utf-8")
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
+
+
+def _golden(inputs: NDArray[np.float32], at: NDArray[Any], learned: Learned) -> dict[str, Any]:
+    arrays = {INPUT: inputs[at], OUTPUT: learned.scores[at, None].astype(np.float32)}
+    return arrays if learned.references is None else {**arrays, REFERENCE: learned.references[at]}
 
 
 def _manifest(
@@ -269,11 +284,15 @@ def _manifest(
     yield f"samples = {heard.samples}"
     yield f"windows = {len(heard.keys)}"
     yield f"keys = {len(heard.names)}"
+    if learned.by_key:
+        yield f'\n[state]\n{REFERENCE_OUT} = "{REFERENCE}"'
+        yield f"\n[starts.{REFERENCE}]                      # what is normal for each key"
+        yield from (f"{text(heard.names[key], ensure_ascii=False)} = {_numbers(row)}" for key, row in learned.by_key.items())
     yield '\n[golden]\nfile = "golden.npz"\nrtol = 0.001\natol = 0.001\n'
 
 
 def _numbers(values: NDArray[Any]) -> str:
-    return f"[{', '.join(f'{v:.9g}' for v in values)}]"
+    return f"[{', '.join(f'{v:.7g}' for v in values)}]"
 
 
 def _facts(output: Path, source: str, heard: Heard, learned: Learned, pipeline: PipelinePlan) -> dict[str, Any]:

@@ -12,7 +12,7 @@ mean square of what is left over. Without the cut, whatever only moves further a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from edged.learn.moments import Double, Moments
 from edged.learn.scores import Scores
 
 OUTPUT = "score"
+REFERENCE, REFERENCE_OUT = "reference", "reference_out"
 EXPLAINED = 0.95
 """Share of the variance that the components are to explain."""
 CUT = 3.0
@@ -35,8 +36,11 @@ STILL = 1e-3
 """Of a field that never changed: its deviation, as a share of its value."""
 QUANTILE = 0.999
 
-Run = Callable[[bytes, NDArray[Any]], NDArray[Any]]
-"""Runs a model file on windows: `[n, ...]` of its only output."""
+SHRINK = 20.0
+"""The deviation of a key counts as much as that of all keys once it has so many windows."""
+
+Run = Callable[..., NDArray[Any]]
+"""`run(file, windows, references)`: what a model file answers, `[n, ...]`; `references` where it has that input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,26 @@ class Normal:
     components: Double
     limits: Double
     scale: float
+    by_key: bool = False
+    """Features are judged by the mean and deviation of their own key where the input REFERENCE has them."""
 
     def file(self) -> bytes:
         """The ONNX file: windows in, scores `[N, 1]` out."""
         graph = Graph("normal")
         features = add_features(graph, self.size, self.mean, self.deviation, self.has_rate)
         node, weight = graph.node, graph.weight
-        apart = node("Sub", [features, weight("feature_mean", self.feature_mean)], "features_apart")
-        standard = node("Mul", [apart, weight("feature_scale", 1 / self.feature_deviation)], "standardised")
+        usual, factor = weight("feature_mean", self.feature_mean), weight("feature_scale", 1 / self.feature_deviation)
+        count = len(self.feature_mean)
+        if self.by_key:
+            node("Identity", [REFERENCE], REFERENCE_OUT)
+            axis = weight("axis", np.array([1]))
+            ends = [weight(f"end_{at}", np.array([at])) for at in (0, count, 2 * count)]
+            own = [node("Slice", [REFERENCE, *ends[i : i + 2], axis], f"own_{i}") for i in range(2)]
+            is_known = node("Greater", [own[1], weight("nothing", 0.0)], "is_known")
+            usual = node("Where", [is_known, own[0], usual], "usual")
+            factor = node("Where", [is_known, own[1], factor], "factor")
+        apart = node("Sub", [features, usual], "features_apart")
+        standard = node("Mul", [apart, factor], "standardised")
         parts = node("MatMul", [standard, weight("components", self.components)], "parts")
         low, high = weight("lower_limits", -self.limits), weight("limits", self.limits)
         within = node("Min", [node("Max", [parts, low], "parts_from_below"), high], "parts_within")
@@ -67,7 +83,8 @@ class Normal:
         rest = node("Sub", [standard, back], "rest")
         mean = node("ReduceMean", [node("Mul", [rest, rest], "rest_square")], "rest_power", axes=[1], keepdims=1)
         node("Mul", [node("Sqrt", [mean], "distance"), weight("scale", np.array(1 / self.scale))], OUTPUT)
-        return graph.encode((INPUT, row_shape(self.size, len(self.mean))), (OUTPUT, (1,)))
+        more = ((REFERENCE, (2 * count,)), (REFERENCE_OUT, (2 * count,))) if self.by_key else None
+        return graph.encode((INPUT, row_shape(self.size, len(self.mean))), (OUTPUT, (1,)), state=more)
 
 
 def row_shape(size: int, width: int) -> tuple[int, ...]:
@@ -88,16 +105,37 @@ def feature_file(size: int, mean: Double, deviation: Double, has_rate: bool, fea
     return graph.encode((INPUT, row_shape(size, len(mean))), (name, (features,)))
 
 
-def reduce(size: int, has_rate: bool, mean: Double, deviation: Double, features: Moments) -> Normal:
-    """After the second round; the scale is not known yet."""
+def reduce(
+    size: int, has_rate: bool, mean: Double, deviation: Double, features: Moments, standard: Moments | None = None
+) -> Normal:
+    """After the second round; the scale is not known yet. `standard`: of features that are standardised by key."""
     feature_deviation = np.maximum(features.deviation, LEAST_DEVIATION)
     correlation = features.covariance / np.outer(feature_deviation, feature_deviation)
+    if standard is not None:
+        correlation = standard.covariance
     powers, vectors = np.linalg.eigh(correlation)
     powers, vectors = np.maximum(powers[::-1], 0), vectors[:, ::-1]
     explained = np.cumsum(powers) / max(powers.sum(), 1e-12)
     count = min(int(np.searchsorted(explained, EXPLAINED)) + 1, max(1, len(powers) - 1))
     limits = CUT * np.sqrt(powers[:count])
-    return Normal(size, has_rate, mean, deviation, features.mean, feature_deviation, vectors[:, :count], limits, 1.0)
+    return Normal(
+        size, has_rate, mean, deviation, features.mean, feature_deviation, vectors[:, :count], limits, 1.0, standard is not None
+    )
+
+
+def references(by_key: Mapping[int, Moments]) -> tuple[dict[int, Double], Moments]:
+    """Of each key the row of REFERENCE, mean and one by deviation; and the moments of all, standardised by those. A key with few
+    windows has a deviation near that of all keys around their own means."""
+    width = len(next(iter(by_key.values())).mean)
+    usual = sum((np.diag(m.scatter) for m in by_key.values()), np.zeros(width)) / max(1, sum(m.count for m in by_key.values()))
+    found: dict[int, Double] = {}
+    standard = Moments.none(width)
+    for key, m in by_key.items():
+        variance = (np.diag(m.scatter) + SHRINK * usual) / (m.count + SHRINK)
+        factor = 1 / np.maximum(np.sqrt(variance), LEAST_DEVIATION)
+        found[key] = np.concatenate([m.mean, factor])
+        standard += Moments(m.count, np.zeros(width), m.scatter * np.outer(factor, factor))
+    return found, standard
 
 
 def scale_of(scores: Scores) -> float:

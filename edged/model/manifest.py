@@ -30,6 +30,9 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     [state]                                # what it remembers of each key, by output: the next run's input
     h_out = "h"
 
+    [starts.h]                             # what that input begins with, by key ("line1/pump7"); zeros for any other key
+    pump7 = [0.1, 0.2]
+
     [detect]                               # for output = "detect", where the shape alone does not tell
     head = "yolov8"                        # "yolov8": [4 + classes, boxes], "yolov5": [boxes, 5 + classes], or
                                            # "nms": [boxes, 6], each left, top, right, bottom, score, class
@@ -51,7 +54,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +82,7 @@ KEYS = (
     "normalize",
     "inputs",
     "state",
+    "starts",
     "detect",
     "golden",
     "made",
@@ -142,6 +146,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     states, wrong = plan_states(onnx, state, axis)
     for text in wrong:
         toml.wrong("state", text)
+    states = toml.starts(table, states)
     manifest = Manifest(
         name=name,
         path=file,
@@ -292,6 +297,22 @@ class _Toml:
     def state(self, table: dict[str, Any]) -> dict[str, str]:
         expected = 'inputs by output, such as h_out = "h"'
         return self.get(table, "state", expected, lambda v: isinstance(v, dict) and _is_list([*v.values()], str)) or {}
+
+    def starts(self, table: dict[str, Any], states: tuple[StatePlan, ...]) -> tuple[StatePlan, ...]:
+        part = self.get(table, "starts", "a table for each input of a state", lambda v: isinstance(v, dict)) or {}
+        known = {s.input: s for s in states}
+        for name, by_key in part.items():
+            if name not in known:
+                self.wrong(f"starts.{name}", f"no state is the input {name}; there are: {', '.join(known) or 'none'}")
+            elif not isinstance(by_key, dict):
+                self.wrong(f"starts.{name}", f"expected numbers by key, found {by_key!r:.80}")
+            else:
+                count = math.prod(known[name].shape)
+                rows = tuple((key, self.numbers(by_key, key, f"starts.{name}.")) for key in by_key)
+                if any(len(row) != count for _, row in rows):
+                    self.wrong(f"starts.{name}", f"expected {count} numbers for each key, as {name} has")
+                known[name] = replace(known[name], starts=rows)
+        return tuple(known.values())
 
     def normalize(self, table: dict[str, Any]) -> Normalize | None:
         part = self.get(table, "normalize", "a table", lambda v: isinstance(v, dict))

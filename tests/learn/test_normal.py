@@ -61,8 +61,8 @@ def test_one_is_the_quantile_of_the_last_third(learned: Learned) -> None:
 
 def test_any_runtime_says_the_same(learned: Learned) -> None:
     rows = as_windows(np.concatenate([windows(5, 2.0, "healthy"), windows(6, 2.0, "bearing")]), SIZE)
-    (found,) = ReferenceEvaluator(learned.file).run(None, {INPUT: rows})  # type: ignore[misc]
-    np.testing.assert_allclose(found, run(learned.file, rows), rtol=1e-3)
+    found: Any = ReferenceEvaluator(learned.file).run(None, {INPUT: rows})
+    np.testing.assert_allclose(found[0], run(learned.file, rows), rtol=1e-3)
 
 
 def test_features_are_what_they_are_called() -> None:
@@ -88,10 +88,11 @@ def test_one_pump_of_200_goes_wrong_in_a_day() -> None:
     """Learned in an hour; then 8,640 samples of each, in which one begins to leak at noon."""
     hour, day, worn = 360, 8640, 77
     course = [pump(seed, hour + day, hour + day // 2 if seed == worn else None) for seed in range(200)]
-    found = fit(heard([one[:hour, None, :] for one in course], 10.0), ["temp", "p_in", "p_out", "rpm"], None, run)
+    found = fit(heard([one[:hour, None, :] for one in course], 10.0), ["temp", "p_in", "p_out", "rpm"], None, run, by_key=True)
     abnormal = set()
     for seed, one in enumerate(course):
-        scores = run(found.file, one[hour:].astype(np.float32))[:, 0]
+        rows = one[hour:].astype(np.float32)
+        scores = run(found.file, rows, np.tile(found.by_key[seed].astype(np.float32), (day, 1)))[:, 0]
         past = np.flatnonzero(smooth(scores, [0] * day, found.expected.smooth) > found.expected.above)
         if len(past):
             abnormal.add(seed)

@@ -44,8 +44,8 @@ def vibration(path: Path, seed: int, course: Iterable[tuple[str, float]]) -> Pat
 
 
 def pump(seed: int, steps: int, worn_from: int | None = None) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """A pump every 10 s: temperature, pressures before and behind it, turns a minute. `worn_from`: it leaks from that step on, more
-    and more for 50 steps."""
+    """A pump every 10 s: temperature, pressures before and behind it, turns a minute. `worn_from`: it leaks from that step on,
+    more and more for 50 steps."""
     rng = np.random.default_rng(seed)
     usual, t = rng.uniform(0.6, 0.9), 10.0 * np.arange(steps)
     load = usual + 0.05 * np.sin(2 * np.pi * t / 1800 + rng.uniform(0, 6)) + rng.normal(0, 0.01, steps)
