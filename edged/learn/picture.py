@@ -14,7 +14,7 @@ STRIP, PLOT, GAP, TOP = 22, 150, 14, 40
 COLUMNS = 800
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#000000")
 """Of Tol's bright scheme, which people see apart who do not see all colours."""
-ABNORMAL = "#ee6677"
+ABNORMAL = "#cc3311"
 
 
 def picture(

@@ -377,7 +377,7 @@ class _Toml:
             return None
         self.only(f"{prefix}seen.", part, ("mean", "std"))
         mean, std = (self.numbers(part, key, f"{prefix}seen.") for key in ("mean", "std"))
-        if len(mean) != len(std) or not mean or any(d < 0 for d in std):
+        if part.keys() <= {"mean", "std"} and (len(mean) != len(std) or not mean or any(d < 0 for d in std)):
             self.wrong(f"{prefix}seen", "expected mean and std, equally many numbers, none of std below 0")
             return None
         return mean, std
