@@ -80,6 +80,11 @@ def learn(
     heard, plan, reads = _together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
     if len(heard.keys) < LEAST_WINDOWS:
         what = "windows" if reads.window is not None and reads.window.size > 1 else "samples"
+        lost = ", ".join(f"{reason} {count}" for c in collectors for reason, count in c.rejected.items())
+        if not heard.samples:
+            raise Fatal(
+                f"source.{source}: no sample came; rejected: {lost or 'nothing'}; does it run, and does edged check like it?"
+            )
         raise Fatal(
             f"source.{source}: {len(heard.keys)} {what} came, {LEAST_WINDOWS} are the least; listen longer (--for), "
             "or take a smaller --window"
@@ -125,6 +130,7 @@ class _Collector:
         self._due = 0
         self.samples = 0
         self.names: dict[int, str] = {}
+        self.rejected: dict[str, int] = {}
 
     def push(self, block: Block) -> None:
         self.samples += len(block)
@@ -179,6 +185,7 @@ async def _run(prepared: Prepared, source: str, recording: Path | None, collecto
     for error in found:
         if isinstance(error, Exception):
             raise error
+    collector.rejected = dict(one.assembly.sources[source].counts.drops.by_reason)
     collector.names = {key: one.key(key) for key in set(collector.heard().keys)}
 
 

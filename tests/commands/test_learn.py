@@ -130,6 +130,14 @@ def test_what_it_cannot_learn_it_says(
     assert not (tmp_path / "m").exists()
 
 
+def test_where_nothing_fits_it_says_what_came(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "edged.toml"
+    config.write_text(ACCEL.replace('"az"]', '"az", "t"]'))
+    recording = vibration(tmp_path / "a.rec", 1, [("healthy", 1)])
+    assert main(["learn", "accel", str(recording), "-c", str(config), "-o", str(tmp_path / "m")]) != 0
+    assert "source.accel: no sample came; rejected: short 1000" in capsys.readouterr().err
+
+
 def test_it_writes_over_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "edged.toml"
     config.write_text(ACCEL)
