@@ -56,11 +56,10 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
             else:
                 work = _simulated(name, source, recorder)
             on_loop(_until_stopped(work, recorder, seconds))
-            complain(
-                f"{output}: {recorder.count} {'messages' if kind == 'mqtt' else 'reads'}, {recorder.size} bytes{_how(source)}"
-            )
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
+    what = "messages" if kind == "mqtt" else "reads"
+    complain(f"{output}: {recorder.count} {what}, {recorder.size} bytes{_how(source)}")
     return EX_OK
 
 
