@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -37,6 +38,9 @@ class Built(NamedTuple):
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Built:
     """Built and installed by whichever worker comes first."""
+    for tool in ("setuptools", "twine"):
+        if importlib.util.find_spec(tool) is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tool} is not installed: make test installs it")
     shared = tmp_path_factory.getbasetemp()
     folder = (shared if worker_id == "master" else shared.parent) / "package"
     python = folder / "fresh" / "bin" / "python"
