@@ -148,7 +148,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     status = commands.add("status", "what the daemon that runs with a configuration says of its parts", "edged status")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
-    status.add_argument("--check", action="store_true", help="for health checks: 0, 1 when degraded, 2 when no daemon answers")
+    status.add_argument("--rejects", action="store_true", help="with the newest inputs of each source that were refused, and why")
+    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
     status.set_defaults(command=_status)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
@@ -174,6 +176,9 @@ def make_parser() -> argparse.ArgumentParser:
     doctor = commands.add("doctor", "look at this machine, and say what is wrong with it and how to mend it", "edged doctor")
     doctor.add_argument("--json", action="store_true", help="the findings, and the facts behind them, as JSON")
     doctor.set_defaults(command=_doctor)
+    bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle")
+    bundle.add_argument("-o", "--output", type=Path, metavar="FILE", help="the .tar.gz to write; else named by device and time")
+    bundle.set_defaults(command=_bundle)
     bench = commands.add("bench", "measure a model on this machine, and say what to configure", "edged bench model.onnx")
     bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
     bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model is run")
@@ -196,7 +201,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, reload, status, doctor, *named):
+    for command in (run, check, test, record, reload, status, doctor, bundle, *named):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
@@ -305,11 +310,19 @@ def _reload(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edged.commands.ask import is_well, status
+    from edged.commands.status import check_status, status, watch
 
     if arguments.check:
-        return is_well(arguments.config)
-    return status(arguments.config, arguments.json)
+        return check_status(arguments.config)
+    if arguments.watch:
+        return watch(arguments.config, arguments.rejects)
+    return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _bundle(arguments: argparse.Namespace) -> int:
+    from edged.commands.bundle import bundle
+
+    return bundle(arguments.config, arguments.output)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:

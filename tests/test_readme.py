@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 TOML = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)]
 TESTS = [block for block in TOML if block.startswith("[[test]]")]
-BLOCKS = [block for block in TOML if block not in TESTS]
+PARTS = [block for block in TOML if block.startswith("[http]")]
+BLOCKS = [block for block in TOML if block not in TESTS + PARTS]
 DEMO = (ROOT / "models" / "demo.toml").read_text("utf-8")
 
 
@@ -37,6 +38,14 @@ def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
     draft = read(path, environ(tmp_path))
     assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
     assert draft.config.source
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_a_configuration_is_accepted(part: str, tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(part + DEMO, "utf-8")
+    draft = read(path, environ(tmp_path))
+    assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
 
 
 @pytest.mark.parametrize("number", range(len(TESTS)))

@@ -58,8 +58,8 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
             on_loop(_until_stopped(work, recorder, seconds))
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
-    what = "messages" if kind == "mqtt" else "reads"
-    complain(f"{output}: {recorder.count} {what}, {recorder.size} bytes{_how(source)}")
+    unit = "messages" if kind == "mqtt" else "reads"
+    complain(f"{output}: {recorder.count} {unit}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
     return EX_OK
 
 

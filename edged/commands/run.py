@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Coroutine
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +31,7 @@ from edged.errors import ConfigError
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
 from edged.model.runner import Loaded
+from edged.plan.records import Plan
 from edged.system import log
 from edged.system.hang_recorder import Stages
 from edged.system.notify import Notifier
@@ -129,7 +130,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
         lifecycle.on_hangup = reloader.ask
         asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
-        async with Control(prepared.draft.path, reloader.answer):
+        async with Control(prepared.draft.path, reloader.answer), _http(prepared.plan, health):
             code = await lifecycle.serve(reloader.run())
     keeper.stop()
     if lifecycle.keeps_state:
@@ -138,6 +139,17 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     if stages.is_working:  # its run does not end, and onnxruntime's own end would wait for that, or abort
         os._exit(code)
     return code
+
+
+def _http(plan: Plan, health: Health) -> AbstractAsyncContextManager[object]:
+    """What is shown over HTTP, if anything is."""
+    if plan.http is None:
+        return nullcontext()
+    from edged.health.http.pages import events, pages
+    from edged.health.http.server import Server
+
+    token = plan.http.token.reveal() if plan.http.token is not None else None
+    return Server(plan.http.address, token, pages(health), events(health))
 
 
 def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:

@@ -23,7 +23,7 @@ from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
+from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -37,6 +37,7 @@ FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
+HTTP = 4 * MIB
 SLACK = 4 * MIB
 """What a running daemon takes beyond all that is listed, with as much again to spare."""
 SERIAL_READ = 64 * KIB
@@ -77,6 +78,7 @@ def memory_table(
     models: Mapping[str, ModelPlan],
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
+    http: HttpPlan | None = None,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -101,6 +103,8 @@ def memory_table(
         how = "messages on their way to disk, a file being replayed"
         size, how = (3 * size, f"{how}, each of a result of up to {size // KIB} KiB") if size >= LARGE else (0, how)
         lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
+    if http is not None:
+        lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
 

@@ -78,12 +78,13 @@ def _put_off(package: ModuleType, name: str) -> None:
     setattr(package, name, stand_in)
 
 
-def say(text: str) -> None:
-    """Lines on standard output, as a terminal may be shown them. Raises as `flush` does, and Fatal when it was closed."""
+def say(text: str, is_clean: bool = False) -> None:
+    """Lines on standard output, as a terminal may be shown them; `is_clean`: what came from outside was made readable before, so
+    that colours can stay. Raises as `flush` does, and Fatal when it was closed."""
     if 1 in _was_closed:
         raise Fatal("cannot write to standard output: it is closed")
     with _written():
-        sys.stdout.write(readable_lines(text) + "\n")
+        sys.stdout.write((text if is_clean else readable_lines(text)) + "\n")
         sys.stdout.flush()
 
 

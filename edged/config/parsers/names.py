@@ -55,6 +55,17 @@ def topic_filter(raw: object, around: Surroundings) -> str:
     return plain
 
 
+def listen(raw: object, _: Surroundings) -> tuple[str, int]:
+    """Where to listen: a host and a port."""
+    wanted = 'an address and a port such as "127.0.0.1:9464"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raise ValueError(f'expected {wanted}, found {raw}; write "127.0.0.1:{raw}"')
+    host, colon, port = raw.rpartition(":") if isinstance(raw, str) else ("", "", "")
+    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    return host.strip("[]"), int(port)
+
+
 def base_topic(raw: object, around: Surroundings) -> str:
     plain = text(raw, around)
     parse_template(plain, {"device": "device"}, ())
@@ -107,6 +118,7 @@ def _other_notation(raw: str) -> str:
     return re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain).lstrip(".")
 
 
+Listen = Annotated[tuple[str, int], Value("host:port", listen)]
 Text = Annotated[str, Value("text", text)]
 Label = Annotated[str, Value("text", label)]
 Pattern = Annotated[str, Value("pattern", pattern)]
