@@ -152,6 +152,14 @@ def make_parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
     status.set_defaults(command=_status)
+    top = commands.add("top", "a live screen of a daemon, or of a fleet: what hurts first", "edged top --broker mqtt://plant")
+    top.add_argument(
+        "--broker", metavar="URL|NAME", help="all devices of this broker (an address, or a name of the configuration)"
+    )
+    top.add_argument("--topic", default="edged/+/health", help="where they publish their health (%(default)s)")
+    top.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
+    top.add_argument("--once", action="store_true", help="one picture, and end")
+    top.set_defaults(command=_top)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
         "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
@@ -213,7 +221,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, learn, evaluate, reload, status, doctor, bundle, *named):
+    for command in (run, check, test, record, learn, evaluate, reload, status, top, doctor, bundle, *named):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
@@ -360,6 +368,12 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.config, arguments.rejects)
     return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from edged.commands.top import top
+
+    return top(arguments.config, arguments.broker, arguments.topic, arguments.seconds, arguments.once)
 
 
 def _bundle(arguments: argparse.Namespace) -> int:

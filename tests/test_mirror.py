@@ -59,6 +59,7 @@ ELSEWHERE = {
     "daemon/one_source.py": "tests/commands/test_evaluate.py",
     "commands/ask.py": "tests/live/test_reload.py",
     "commands/status.py": "tests/live/test_status.py",
+    "commands/top.py": "tests/live/test_top.py",
     "health/details.py": "tests/live/test_status.py",
     "health/graph.py": "tests/live/test_http.py",
     "health/http/metrics.py": "tests/live/test_http.py",
