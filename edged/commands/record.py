@@ -1,4 +1,5 @@
-"""`edged record SOURCE`: writes down what a source or a shared port sends, byte for byte, for a replay source to play."""
+"""`edged record SOURCE`: writes down what a source or a shared port sends, byte for byte, for a replay source to play. What a
+simulated source makes is written as lines of csv, as a sensor on a serial port would send it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from edged.clock.clock import Clock
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.ports import settled
-from edged.config.schema import ModbusSource, MqttSource, SerialSource
+from edged.config.schema import AnySource, ModbusSource, MqttSource, ReplaySource, SerialSource, SimulateSource
+from edged.config.words import did_you_mean, listed
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
@@ -25,6 +27,7 @@ from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
 from edged.records import Block
 from edged.serialport.port import SerialPort
+from edged.sources import simulate, simulation
 from edged.sources.asked import Asked
 from edged.sources.asking import Conversation, beside, questions
 from edged.sources.counts import SourceCounts
@@ -47,18 +50,19 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
     log.configure("warning", "auto")
     if any(not p.is_warning for p in draft.problems):
         raise ConfigError(report(draft, [p for p in draft.problems if not p.is_warning]))
+    source = draft.config.source.get(name)
+    if isinstance(source, ReplaySource):
+        raise Fatal(f"source.{name} plays {source.path}, which is a recording already")
     kind = _kind(draft, name)
     if kind is None:
         known = [n for n in (*draft.config.source, *draft.config.port) if _kind(draft, n)]
-        raise Fatal(f"no serial, Modbus or MQTT source and no port is called {name}; in {config}: {', '.join(known) or 'none'}")
+        raise Fatal(f"no source is called {name}{did_you_mean(name, known)}; in {config}: {listed(known)}")
     try:
         with Recorder(output, kind, name, Clock()) as recorder:
             on_loop(_until_stopped(_work(draft, name, kind, recorder), recorder, seconds))
-            complain(f"{output}: {recorder.count} {UNITS[kind]}, {recorder.size} bytes")
-            if kind == "modbus":
-                complain('it is played by type = "replay" with the same decode, and format = "modbus" in it')
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
+    complain(f"{output}: {recorder.count} {UNITS[kind]}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
     return EX_OK
 
 
@@ -92,7 +96,7 @@ def _kind(draft: Draft, name: str) -> str | None:
     source = draft.config.source.get(name)
     if isinstance(source, ModbusSource):
         return "modbus"
-    if isinstance(source, SerialSource) or (source is None and name in draft.config.port):
+    if isinstance(source, SerialSource | SimulateSource) or (source is None and name in draft.config.port):
         return "serial"
     return "mqtt" if isinstance(source, MqttSource) else None
 
@@ -100,6 +104,9 @@ def _kind(draft: Draft, name: str) -> str | None:
 def _work(draft: Draft, name: str, kind: str, recorder: Recorder) -> Coroutine[Any, Any, None]:
     if kind == "mqtt":
         return _mqtt(draft, name, recorder)
+    made = draft.config.source.get(name)
+    if isinstance(made, SimulateSource):
+        return _simulated(name, made, recorder)
     source = draft.config.source.get(name)
     settings: Any = draft.config.port[name] if source is None else settled(source, draft.config.port)
     if kind == "modbus":
@@ -164,6 +171,24 @@ async def _modbus(name: str, settings: ModbusSource, recorder: Recorder) -> None
     counts, clock = SourceCounts(name), Clock()
     bus = Bus(name, settings, [_Samples(name, settings, recorder)], counts, clock)
     await _again(lambda: bus.run({}))
+
+
+async def _simulated(name: str, settings: SimulateSource, recorder: Recorder) -> None:
+    def keep(block: Block) -> None:
+        recorder.add("".join(",".join(f"{v:.6g}" for v in row) + "\n" for row in block.values.tolist()).encode())
+
+    counts, clock = SourceCounts(name), Clock()
+    await simulate.SimulateSource(name, settings, Flow(), counts, clock).run(keep)
+
+
+def _how(source: AnySource | None) -> str:
+    """How what is in no configuration is played: samples of a bus, the lines of a simulated source."""
+    if isinstance(source, ModbusSource):
+        return '; it is played by type = "replay" with the same decode, and format = "modbus" in it'
+    if not isinstance(source, SimulateSource):
+        return ""
+    names = ", ".join(f'"{name}"' for name in simulation.FIELDS)
+    return f'; a replay source reads it with decode = {{ format = "csv", fields = [{names}] }}'
 
 
 async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edged.config.schema import AnySource, Port, Publish, Step
-from edged.config.values import Function
+from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
 from edged.decode.where import Condition
@@ -235,6 +235,14 @@ class GpuPlan:
         return sum(line.bytes for line in self.lines)
 
 
+@dataclass(frozen=True, slots=True)
+class HttpPlan:
+    """Where to listen (host, port), and what a request must bring."""
+
+    address: tuple[str, int]
+    token: Secret | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything."""
@@ -254,6 +262,7 @@ class Plan:
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
     ports: Mapping[str, PortPlan] = field(default_factory=dict)
+    http: HttpPlan | None = None
 
     @property
     def planned_bytes(self) -> int:

@@ -7,7 +7,11 @@ from edged.decode.formats import FORMATS, with_field_key, with_key
 
 @pytest.mark.parametrize(
     ("key", "formats"),
-    [("endian", ("struct", "modbus", "raw")), ("time", ("csv", "text", "json", "msgpack", "struct", "raw")), ("color", ("image",))],
+    [
+        ("endian", ("struct", "modbus", "raw")),
+        ("time", ("csv", "text", "json", "msgpack", "struct", "raw")),
+        ("color", ("image",)),
+    ],
 )
 def test_the_formats_for_which_a_key_has_an_effect(key: str, formats: tuple[str, ...]) -> None:
     assert with_key(key) == formats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import msgspec
@@ -105,6 +106,14 @@ def sending(table: Send, raw: Raw) -> Wrong:
 def only_of_a_bus(table: DecodedSource, raw: Raw) -> Wrong:
     if table.decode.format == "modbus" and not isinstance(table, ReplaySource):
         yield "decode.format", '"modbus" is that of recordings; a bus is asked by a source of type = "modbus"'
+
+
+def port_of_windows(table: SerialSource, raw: Raw) -> Wrong:
+    if isinstance(table.port, str) and re.fullmatch(r"(?i)COM\d+:?", table.port):
+        yield (
+            "port",
+            f'expected a device such as "/dev/ttyUSB0", found {shown(table.port)}, a name of Windows; ls /dev/serial/by-id',
+        )
 
 
 def flow_control(table: SerialSource | Port, raw: Raw) -> Wrong:
@@ -218,6 +227,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("flow", "rts", "frame"), flow_control),
     ),
     SerialSource: (
+        Rule(("port",), port_of_windows),
         Rule(("frame", "decode", "port"), binary_frames),
         Rule(("frame", "checksum", "max_bytes", "port"), checksum_of_frames),
         Rule(("flow", "rts", "frame"), flow_control),
