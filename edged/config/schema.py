@@ -18,16 +18,17 @@ from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Pa
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
+    Byte,
     Constant,
     Count,
     DeadBand,
     Factor,
     Index,
+    LineStart,
     Marker,
     Number,
     Numbers,
     PictureSize,
-    PlainBytes,
     Range,
     Share,
     Speed,
@@ -252,6 +253,8 @@ class UsbPort(Table, frozen=True, kw_only=True):
 
 
 SIZED = ("fixed", "length")
+PROVED = ("ubx", "mavlink", "dsmr", "vedirect")
+"""Frames with a proof of their own."""
 
 
 class Frame(Table, frozen=True, kw_only=True):
@@ -259,17 +262,36 @@ class Frame(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["line", "fixed", "length"],
-        Key("lines, frames of one size, or a length field"),
+        Literal["line", "fixed", "length", "block", "cobs", "slip", "dle", "ubx", "mavlink", "dsmr", "vedirect"],
+        Key(
+            "lines, frames of one size, or a length field; block: lines that belong together; cobs ends by 0, slip by C0, dle is "
+            "DLE STX ... DLE ETX; the last four are proved by sums of their own. Handed on: of ubx `class id payload`, of mavlink "
+            "`system component id(uint24) payload`, of block, dsmr and vedirect the lines, which csv reads as rows and text as one"
+        ),
     ] = "line"
-    end: Annotated[PlainBytes, Key("terminator; a CR before it is dropped", only=("line",))] = b"\n"
+    end: Annotated[
+        LineStart | None,
+        Key(
+            'terminator of a line, a CR before it is dropped; of a block the first line that begins so, `""`: an empty one',
+            default='`"\\n"`, block: none',
+            only=("line", "block"),
+        ),
+    ] = b"\n"
+    start: Annotated[
+        LineStart | None, Key("a line that begins so starts a block, and ends the one before", default="none", only=("block",))
+    ] = None
+    gap: Annotated[
+        Period | None,
+        Key("a silence of this length ends a block; at least one of `end`, `start` and `gap`", default="none", only=("block",)),
+    ] = None
     size: Annotated[Count | None, Key("bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
     sync: Annotated[
         Marker | None,
         Key(
             "start marker; searched for again inside a bad frame. In it and in `tail` a byte may be eight characters `0`, `1` "
-            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not',
-            only=("line", *SIZED),
+            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not. dle: '
+            "`[0x10]` where any byte may follow the DLE",
+            only=("line", *SIZED, "dle"),
         ),
     ] = None
     tail: Annotated[Marker | None, Key("end marker, after the checksum", only=SIZED)] = None
@@ -290,6 +312,15 @@ class Frame(Table, frozen=True, kw_only=True):
         Key("bytes that it does not count though `counts` says so (negative: that it counts too much)", only=("length",)),
     ] = 0
     endian: Annotated[Literal["little", "big"], Key("byte order of the length field", only=("length",))] = "little"
+    crc_extra: Annotated[
+        dict[str, Byte] | None,
+        Key(
+            "CRC_EXTRA of each message that is wanted, by its id: `{ 30 = 39 }`; others are passed over by their length and count "
+            "as `other`",
+            only=("mavlink",),
+            required=("mavlink",),
+        ),
+    ] = None
 
 
 ONE_BYTE = ("sum8", "neg8", "xor8")

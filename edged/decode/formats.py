@@ -52,7 +52,8 @@ class Format:
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
-    `max_bytes`: of a source that does not say its own, where that is not the source's.
+    `max_bytes`: of a source that does not say its own, where that is not the source's. `frame`: the type of the frames that it
+    brings along, with their proof.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
     msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
@@ -68,6 +69,7 @@ class Format:
     default_dtype: str = ""
     needs_dtype: bool = False
     max_bytes: int | None = None
+    frame: str = ""
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False

@@ -152,9 +152,10 @@ class ReplaySource:
 
     def _last_line(self) -> Rows | None:
         """A file may end without the end of its last line."""
-        if self._settings.frame.type == "line" and self._stream.pending:
-            return self._stream.feed(self._settings.frame.end)
-        return None
+        if not self._stream.pending:
+            return None
+        frame = self._settings.frame
+        return self._stream.feed(frame.end) if frame.type == "line" and frame.end else self._stream.quiet()
 
     async def _push(self, rows: Rows | None, arrival: int, offset: int, push: Callable[[Block], None]) -> None:
         """Stamps as of `arrival` and pushes; then lets others run, and waits while a pipeline is full."""

@@ -10,6 +10,7 @@ from edged.config.convert import Finish, Raw, Rule, Wrong
 from edged.config.parsers.names import STAND_INS
 from edged.config.patterns import groups_of
 from edged.config.schema import (
+    PROVED,
     Checksum,
     Decode,
     DecodedSource,
@@ -44,8 +45,28 @@ def crc_parameters(table: Checksum, raw: Raw) -> Wrong:
 def markers(table: Frame, raw: Raw) -> Wrong:
     if table.type == "line" and table.sync is not None and not isinstance(table.sync, bytes):
         yield "sync", "expected bytes without open bits at the start of a line"
-    if table.type == "line" and isinstance(table.sync, bytes) and table.end in table.sync:
+    if table.type == "line" and isinstance(table.sync, bytes) and table.end and table.end in table.sync:
         yield "sync", "the line's end stands in it, so no line ever begins so"
+
+
+def blocks(table: Frame, raw: Raw) -> Wrong:
+    """What ends a line or a block."""
+    if table.type == "line" and table.end == b"":
+        yield "end", 'expected bytes such as [0xAA, 0x55] or a text, found an empty one; a line ends with "\\n" or "\\r"'
+    if table.type == "block" and not {"start", "end", "gap"} & set(raw):
+        yield "type", 'a block needs its start line, its end line or a gap; write such as start = "/" or end = "!"'
+    if table.start == b"":
+        yield "start", 'expected how the first line of a block begins, such as "/", found an empty text'
+    if table.type == "dle" and table.sync is not None and (not isinstance(table.sync, bytes) or table.sync[:1] != b"\x10"):
+        yield "sync", "expected bytes that begin with DLE, [0x10, 0x02] or [0x10]"
+    for id in table.crc_extra or ():
+        if not id.isdigit() or int(id) >= 1 << 24:
+            yield f"crc_extra.{id}", f"expected the id of a message, 0 to {(1 << 24) - 1}", "key"
+
+
+def fill_end(table: Frame, raw: Raw) -> Frame:
+    """Only lines have an end by themselves."""
+    return table if table.type == "line" or "end" in raw else msgspec.structs.replace(table, end=None)
 
 
 def length_field(table: Frame, raw: Raw) -> Wrong:
@@ -61,7 +82,17 @@ def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
 
 def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
     frames, checksum = table.frame.type, table.checksum
-    if checksum.type in ("nmea", "teleinfo"):
+    kind = FORMATS[table.decode.format] if table.decode is not None else None
+    if kind is not None and kind.frame:
+        for key in ("frame", "checksum"):
+            if key in raw:
+                text = f'has no effect with format = "{table.decode.format}", which brings its own frame and checksum'
+                yield key, f"{text}; remove the line", "key"
+        return
+    if checksum.type != "none" and frames in (*PROVED, "block"):
+        why = "has no checksum of its own" if frames == "block" else "is proved by its own sum"
+        yield "checksum", f'has no effect with frame = "{frames}", which {why}; remove the line', "key"
+    elif checksum.type in ("nmea", "teleinfo"):
         if frames != "line":
             yield (
                 "checksum",
@@ -78,7 +109,8 @@ def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
 
 
 def flow_control(table: SerialSource, raw: Raw) -> Wrong:
-    if table.flow == "xonxoff" and table.frame.type != "line":
+    kind = FORMATS[table.decode.format]
+    if table.flow == "xonxoff" and table.frame.type not in ("line", "block", "dsmr") and not (kind.frame and not kind.is_binary):
         text = f'"xonxoff" takes the bytes 0x11 and 0x13 out of the stream, and frames of type "{table.frame.type}" may hold them'
         yield "flow", f'{text}; write "none", or "rtscts" where the wires are there'
     if table.flow == "rtscts" and "rts" in raw:
@@ -157,8 +189,11 @@ def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
 BytesSource = SerialSource | MqttSource | ReplaySource
 
 
-def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
-    return msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+def fill(table: BytesSource, raw: Raw) -> BytesSource:
+    """What follows from the format: the largest frame, and the frame of a format that brings its own."""
+    table = msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+    frame = FORMATS[table.decode.format].frame
+    return msgspec.structs.replace(table, frame=Frame(type=frame)) if frame and not isinstance(table, MqttSource) else table
 
 
 def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
@@ -171,6 +206,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("type", "size", "sync", "tail", "offset"), frame),
         Rule(("type", "length", "endian"), length_field),
         Rule(("type", "sync", "end"), markers),
+        Rule(("type", "start", "end", "gap", "sync", "crc_extra"), blocks),
     ),
     Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
     DecodedSource: (
@@ -187,4 +223,4 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
 }
-FINISH: dict[type[Table], Finish] = {DecodedSource: fill_max_bytes}
+FINISH: dict[type[Table], Finish] = {DecodedSource: fill, Frame: fill_end}
