@@ -112,7 +112,9 @@ class Blocks:
         self._held.append(line)
         self._size += len(line)
         if self._size > self._max_bytes:
-            refusals.add(Reject("too_large", f"a block of more than {self._max_bytes} bytes (max_bytes)", self._held[0][:64], self._place))
+            refusals.add(
+                Reject("too_large", f"a block of more than {self._max_bytes} bytes (max_bytes)", self._held[0][:64], self._place)
+            )
             self._drop()
             self._is_open, self._is_lost = False, True
         elif self._ends(text):
@@ -146,4 +148,3 @@ class Blocks:
     def _drop(self) -> None:
         self._held.clear()
         self._size = 0
-

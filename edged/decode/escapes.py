@@ -150,7 +150,9 @@ class Dle:
                 at = found.start()
                 if stop - start <= 2 * self._max_bytes:
                     break
-                refusals.add(Reject("too_large", f"no DLE ETX in {2 * self._max_bytes} bytes", buffer[at : at + 64], self._position + at))
+                refusals.add(
+                    Reject("too_large", f"no DLE ETX in {2 * self._max_bytes} bytes", buffer[at : at + 64], self._position + at)
+                )
                 self._is_lost, at = True, stop
             elif buffer[stop + 1] == _ETX:
                 self._take(buffer[start:stop], self._position + found.start(), frames, refusals)
@@ -172,7 +174,9 @@ class Dle:
         self._is_lost = False
         plain = coded.replace(b"\x10\x10", b"\x10")
         if len(plain) > self._max_bytes:
-            refusals.add(Reject("too_large", f"{len(plain)} bytes, at most {self._max_bytes} are taken (max_bytes)", coded[:64], place))
+            refusals.add(
+                Reject("too_large", f"{len(plain)} bytes, at most {self._max_bytes} are taken (max_bytes)", coded[:64], place)
+            )
             return
         body = self._proof.body(plain, place, refusals)
         if body is not None:

@@ -28,9 +28,6 @@ READY: Mapping[str, tuple[dict[str, Any], Any]] = {
 }
 """Types by other names: the keys that they stand for, and what proves them."""
 
-BLOCKS = ("block", "dsmr", "vedirect")
-"""Types whose frames are lines, handed on together."""
-
 
 def _sized(frame: schema.Frame, proof: Any, max_bytes: int) -> Framer:
     return FrameScanner(Sized(frame, proof, max_bytes))

@@ -26,6 +26,7 @@ from edged.records import Reject
 _LONGEST_RUN = 1024
 """Frames that are cut out before their checksums are looked at together."""
 
+
 class Frames(NamedTuple):
     """What is to be decoded of some frames, and where in the stream each of them began."""
 

@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
+from edged.decode.blocks import Blocks
 from edged.decode.checksums import LineProof, line_proof
 from edged.decode.formats import FORMATS
 from edged.decode.formats import Lines as Decoder
-from edged.decode.blocks import Blocks
 from edged.decode.framers import make_framer
 from edged.decode.frames import Frames, LineFramer, Lines
 from edged.decode.payload import make_payload_decoder

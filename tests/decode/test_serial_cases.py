@@ -78,7 +78,7 @@ def test_the_rows_are_right_however_the_bytes_come(case: Path, size: int, tmp_pa
 def test_garbage_before_the_first_line_costs_no_row(case: Path, tmp_path: Path) -> None:
     plan = plan_of(case, tmp_path)
     end = plan.frame.end if plan.frame is not None else b"\n"
-    data = b"\xfe\x00\x80~ \x07" + end + (case / "input.bin").read_bytes()
+    data = b"\xfe\x00\x80~ \x07" + (end or b"\n") + (case / "input.bin").read_bytes()
     assert samples(plan, fed(make_stream_decoder(plan), data, 64)) == [close(sample) for sample in expected(case)]
 
 

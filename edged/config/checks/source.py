@@ -22,6 +22,7 @@ from edged.config.schema import (
 )
 from edged.config.words import found_among, quoted, shown
 from edged.decode.formats import FORMATS
+from edged.decode.plan import BLOCKS
 from edged.topics import parse_filter
 
 
@@ -74,16 +75,22 @@ def length_field(table: Frame, raw: Raw) -> Wrong:
         yield "endian", 'has no effect with length = "uint8": one byte has no order', "key"
 
 
+def _brings_frame(table: SerialSource | ReplaySource) -> bool:
+    """Whether the format says how its frames look."""
+    return table.decode is not None and bool(FORMATS[table.decode.format].frame)
+
+
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
-    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary:
+    if table.frame.type in BLOCKS and FORMATS[table.decode.format].is_binary:
+        yield "frame", f'"{table.frame.type}" is lines of text, and {table.decode.format} is binary'
+    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary and not _brings_frame(table):
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
 
 def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
     frames, checksum = table.frame.type, table.checksum
-    kind = FORMATS[table.decode.format] if table.decode is not None else None
-    if kind is not None and kind.frame:
+    if _brings_frame(table):
         for key in ("frame", "checksum"):
             if key in raw:
                 text = f'has no effect with format = "{table.decode.format}", which brings its own frame and checksum'
@@ -109,8 +116,8 @@ def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
 
 
 def flow_control(table: SerialSource, raw: Raw) -> Wrong:
-    kind = FORMATS[table.decode.format]
-    if table.flow == "xonxoff" and table.frame.type not in ("line", "block", "dsmr") and not (kind.frame and not kind.is_binary):
+    is_text = table.decode is not None and FORMATS[table.decode.format].frame in ("line", "dsmr")
+    if table.flow == "xonxoff" and table.frame.type not in ("line", "block", "dsmr") and not is_text:
         text = f'"xonxoff" takes the bytes 0x11 and 0x13 out of the stream, and frames of type "{table.frame.type}" may hold them'
         yield "flow", f'{text}; write "none", or "rtscts" where the wires are there'
     if table.flow == "rtscts" and "rts" in raw:
@@ -173,12 +180,19 @@ def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
 
 
 def carried(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.carry and not FORMATS[table.decode.format].is_by_path:
-        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.is_by_path)}"
+    if table.carry and FORMATS[table.decode.format].tree is None:
+        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.tree is not None)}"
         yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
         if count > 1:
             yield "carry", f'"{name}" stands {count} times'
+
+
+def names_of_positions(table: DecodedSource, raw: Raw) -> Wrong:
+    """Formats of one sensor, whose values are all numbers."""
+    for key in ("key", "where"):
+        if key in raw and FORMATS[table.decode.format].names:
+            yield key, f'has no effect with format = "{table.decode.format}", whose messages are all of one sensor', "key"
 
 
 def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
@@ -212,6 +226,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
         Rule(("decode", "carry"), carried),
+        Rule(("decode", "key", "where"), names_of_positions),
         Rule(("decode", "on_bad"), picture_source),
         Rule(("decode", "where", "topic"), conditions_of_where),
     ),
