@@ -83,6 +83,7 @@ class Labels:
         return Table(raw, None, keys if self._plan.key_fields else None, where, np.isnan(raw))
 
     def _found(self, payload: bytes) -> Found:
+        payload = payload.replace(b"\r\n", b"\n")
         many, one = self._notation.folded
         if many and many in payload:
             payload = payload.replace(many, one)

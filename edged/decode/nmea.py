@@ -283,7 +283,8 @@ class _Clock:
 
     def date(self, kind: str, cells: list[str]) -> None:
         if kind == "RMC" and len(cells) > 9 and cells[2] == "A" and len(cells[9]) == 6:
-            text = f"20{cells[9][4:6]}-{cells[9][2:4]}-{cells[9][:2]}"
+            century = "19" if cells[9][4:6] >= "80" else "20"
+            text = f"{century}{cells[9][4:6]}-{cells[9][2:4]}-{cells[9][:2]}"
         elif kind == "ZDA" and len(cells) > 4:
             text = "-".join(reversed(cells[2:5]))
         else:
