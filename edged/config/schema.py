@@ -263,12 +263,12 @@ class Frame(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["line", "fixed", "length", "block", "cobs", "slip", "dle", "ubx", "mavlink", "dsmr", "vedirect"],
+        Literal["line", "fixed", "length", "block", "cobs", "slip", "hdlc", "dle", "ubx", "mavlink", "dsmr", "vedirect"],
         Key(
-            "lines, frames of one size, or a length field; block: lines that belong together; cobs ends by 0, slip by C0, dle "
-            "is DLE STX ... DLE ETX; the last four are proved by sums of their own. Handed on: of ubx `class id payload`, of "
-            "mavlink `system component id(uint24) payload`, of block, dsmr and vedirect the lines, which csv reads as rows and "
-            "text as one"
+            "lines, frames of one size, or a length field; block: lines that belong together; cobs ends by 0, slip by C0, hdlc "
+            "by 7E, dle is DLE STX ... DLE ETX; the last four are proved by sums of their own. Handed on: of ubx `class id "
+            "payload`, of mavlink `system component id(uint24) payload`, of block, dsmr and vedirect the lines, which csv reads "
+            "as rows and text as one"
         ),
     ] = "line"
     end: Annotated[
@@ -325,9 +325,20 @@ class Frame(Table, frozen=True, kw_only=True):
     ] = None
 
 
-ONE_BYTE = ("sum8", "neg8", "xor8")
+ONE_BYTE = ("sum8", "neg8", "inv8", "xor8")
 MANY_BYTES = (
-    *("sum15", "sum16", "crc16", "crc16-arc", "crc16-ccitt-false", "crc16-kermit", "crc16-mcrf4xx", "crc16-modbus"),
+    *(
+        "sum15",
+        "sum16",
+        "neg16",
+        "inv16",
+        "crc16",
+        "crc16-arc",
+        "crc16-ccitt-false",
+        "crc16-kermit",
+        "crc16-mcrf4xx",
+        "crc16-modbus",
+    ),
     *("crc16-x25", "crc16-xmodem", "crc32"),
 )
 BINARY_CHECKSUMS = (*ONE_BYTE, "fletcher8", "crc8", *MANY_BYTES)
@@ -344,9 +355,12 @@ class Checksum(Table, frozen=True, kw_only=True):
             "teleinfo",
             "sum8",
             "neg8",
+            "inv8",
             "xor8",
             "sum15",
             "sum16",
+            "neg16",
+            "inv16",
             "fletcher8",
             "crc8",
             "crc16",
@@ -359,7 +373,9 @@ class Checksum(Table, frozen=True, kw_only=True):
             "crc16-xmodem",
             "crc32",
         ],
-        Key("which checksum a frame carries. neg8: what makes the sum 0; CRCs by their names in the catalogue"),
+        Key(
+            "which checksum a frame carries. neg8, neg16: what makes the sum 0; inv8, inv16: all bits of the sum turned over; CRCs by their names in the catalogue"
+        ),
     ] = "none"
     start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
     endian: Annotated[

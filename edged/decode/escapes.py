@@ -1,4 +1,4 @@
-"""Frames whose delimiter stands nowhere inside them, since it is escaped there: COBS, SLIP, DLE.
+"""Frames whose delimiter stands nowhere inside them, since it is escaped there: COBS, SLIP, HDLC, DLE.
 
 What is handed on is without escapes, and without its checksum, which lies within them.
 """
@@ -17,6 +17,7 @@ DLE_STX = b"\x10\x02"
 _ETX = 0x03
 _SLIP = re.compile(rb"\xdb(.?)", re.DOTALL)
 _SLIP_ESCAPES = {b"\xdc": b"\xc0", b"\xdd": b"\xdb"}
+_HDLC = re.compile(rb"\x7d(.)", re.DOTALL)
 _COBS_MOST = 254
 _DATA = re.compile(rb"(?:[^\x10]|\x10\x10)*", re.DOTALL)
 
@@ -55,6 +56,19 @@ def of_slip(coded: bytes) -> bytes:
         if found[1] not in _SLIP_ESCAPES:
             raise BadEscape(f"SLIP: escape db {found[1].hex()} at {found.start()}; expected db dc or db dd")
     return _SLIP.sub(lambda found: _SLIP_ESCAPES[found[1]], coded)
+
+
+def of_hdlc(coded: bytes) -> bytes:
+    """Without the escapes of HDLC and PPP: 7D, and the byte with its bit 5 turned over.
+
+    Raises:
+        BadEscape: when an escape escapes nothing.
+    """
+    if b"\x7d" not in coded:
+        return coded
+    if coded.endswith(b"\x7d"):
+        raise BadEscape("HDLC: an escape, 7d, before the end")
+    return _HDLC.sub(lambda found: bytes([found[1][0] ^ 0x20]), coded)
 
 
 class _Proof:

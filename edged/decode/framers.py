@@ -51,6 +51,7 @@ _FRAMERS: dict[str, Callable[[schema.Frame, Any, int], Framer]] = {
     "length": _sized,
     "cobs": lambda frame, proof, max_bytes: escapes.Delimited(b"\0", escapes.of_cobs, proof, max_bytes),
     "slip": lambda frame, proof, max_bytes: escapes.Delimited(b"\xc0", escapes.of_slip, proof, max_bytes),
+    "hdlc": lambda frame, proof, max_bytes: escapes.Delimited(b"~", escapes.of_hdlc, proof, max_bytes),
     "dle": _dle,
     "mavlink": _mavlink,
     "block": _block,

@@ -19,7 +19,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
-from edged.decode.where import refuse_others
+from edged.decode.where import Condition, refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
 from edged.records import Reject
@@ -61,7 +61,10 @@ class Records:
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
             if wrong := self._wrong(len(payload), count, rest):
-                refusals.add(Reject(*wrong, payload=index))
+                if other := self._other(payload):
+                    refuse_others(refusals, [index], [other])
+                else:
+                    refusals.add(Reject(*wrong, payload=index))
                 count = 0
             else:
                 good.append(payload)
@@ -77,6 +80,22 @@ class Records:
         if rest or not count:
             return "long" if count else "short", f"{said} is not a whole number of {self._unit()}"
         return ("too_many_rows", f"{said} has {count} samples: {TOO_MANY_ROWS}") if count > MAX_ROWS else None
+
+    def _other(self, payload: bytes) -> str:
+        """Why a payload of the wrong size is another kind of message; empty when it is meant, or nobody knows."""
+        for condition in self._plan.where:
+            at = next(i for i, field in enumerate(self._plan.fields) if field.name == condition.name)
+            place = self._wire.fields.get(f"f{at}") if self._wire.fields else None
+            if place is None or place[1] + place[0].itemsize > len(payload):
+                continue
+            alone = np.frombuffer(payload, np.dtype({"names": [f"f{at}"], "formats": [place[0]], "offsets": [place[1]]}), 1)
+            value = self._column(alone, at).tolist()[0]
+            if not self._fits(condition, at, value):
+                return condition.other(value)
+        return ""
+
+    def _fits(self, condition: Condition, at: int, value: Any) -> bool:
+        return condition.fits_text(value, self._plan.fields[at].base) if isinstance(value, str) else condition.fits(value)
 
     def _unit(self) -> str:
         dtypes = [field.dtype for field in self._plan.fields if field.dtype is not None]
@@ -129,8 +148,7 @@ class Records:
             at = names.index(condition.name)
             column = self._column(records, at)
             for value in np.unique(column).tolist():
-                base = self._plan.fields[at].base
-                if not (condition.fits_text(value, base) if isinstance(value, str) else condition.fits(value)):
+                if not self._fits(condition, at, value):
                     for row in np.flatnonzero(column == value).tolist():
                         others.setdefault(row, condition.other(value))
         if not others:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.decode.checksums import Checksum
-from edged.decode.escapes import DLE_STX, BadEscape, Delimited, Dle, of_cobs, of_slip
+from edged.decode.escapes import DLE_STX, BadEscape, Delimited, Dle, of_cobs, of_hdlc, of_slip
 from tests.support.decode_plans import chopped, reasons
 
 BODIES = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6)
@@ -71,13 +71,16 @@ def test_examples_of_the_papers() -> None:
     assert of_cobs(b"\x01\x01\x01") == b"\x00\x00"
     assert of_cobs(b"\xff" + b"x" * 254) == b"x" * 254
     assert of_slip(b"\xdb\xdc\xdb\xdd") == b"\xc0\xdb"
+    assert of_hdlc(b"\x00\x7d\x5e\x7d\x5d\x7d\x31") == b"\x00\x7e\x7d\x11"
 
 
-@pytest.mark.parametrize(("plain", "coded"), [(of_cobs, b"\x05ab"), (of_slip, b"\xdbx"), (of_slip, b"a\xdb")])
+@pytest.mark.parametrize(
+    ("plain", "coded"), [(of_cobs, b"\x05ab"), (of_slip, b"\xdbx"), (of_slip, b"a\xdb"), (of_hdlc, b"a\x7d")]
+)
 def test_what_cannot_have_been_sent_so(plain: Any, coded: bytes) -> None:
     with pytest.raises(BadEscape):
         plain(coded)
-    end = b"\0" if plain is of_cobs else b"\xc0"
+    end = {of_cobs: b"\0", of_slip: b"\xc0", of_hdlc: b"~"}[plain]
     payloads, rejects = fed(Delimited(end, plain, None, 100), [coded + end + b"\x02a" + end])
     assert reasons(rejects) == ["no_frame"]
     assert len(payloads) == 1

@@ -144,3 +144,10 @@ def test_texts_in_records_are_numbers_words_and_keys() -> None:
     meant = make_payload_decoder(hexed).decode([b"1F\5", b"20\6"])
     assert meant.values.tolist() == [[5]]
     assert reasons(meant.rejects) == ["other"]
+
+
+def test_another_kind_of_message_is_other_whatever_its_size() -> None:
+    planned = plan("struct", field("kind", dtype="uint8"), field("v", dtype="uint16"), where=(Condition("kind", (7,)),))
+    rows = make_payload_decoder(planned).decode([b"\x07\1\0", b"\x08", b"\x09\1\2\3\4", b"\x07", b"", b"\x08\1\0"])
+    assert rows.values.tolist() == [[1]]
+    assert reasons(rows.rejects) == ["other", "other", "short", "short", "other"]
