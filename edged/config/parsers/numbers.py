@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from edged.config.markers import OpenMarker, marker, plain_bytes
+from edged.config.markers import OpenMarker, line_start, marker, plain_bytes
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.words import shown
 
@@ -159,6 +159,7 @@ def picture_size(raw: object, _: Surroundings) -> tuple[int, int]:
 
 Count = Annotated[int, integer(1)]
 Index = Annotated[int, integer(0)]
+Byte = Annotated[int, integer(0, 255)]
 Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
 Share = Annotated[float, Value("number", share)]
@@ -168,6 +169,7 @@ DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 Range = Annotated[tuple[float, float], Value("range", value_range)]
 Marker = Annotated[bytes | OpenMarker, Value("bytes", marker)]
 PlainBytes = Annotated[bytes, Value("bytes", plain_bytes)]
+LineStart = Annotated[bytes, Value("bytes", line_start)]
 Bits = Annotated[tuple[int, int], Value("[low, count]", bit_field)]
 Register = Annotated[int, integer(0, 0xFFFF)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]
