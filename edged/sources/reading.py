@@ -10,6 +10,7 @@ The states, besides those of `serialport/port.py`:
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
@@ -67,6 +68,7 @@ class Reading(ABC):
         self._heard = 0  # monotonic ns: when the port was opened or last sent something
         self._hunt = _Hunt()
         self._port: SerialPort | None = None
+        self._silence: asyncio.TimerHandle | None = None
         self._talk: Conversation | None = None
 
     @property
@@ -123,7 +125,7 @@ class Reading(ABC):
                 await self._flow.wait()
 
     async def _take(self, data: bytes, arrival: int, push: Any, talk: Conversation | None) -> None:
-        counts, hunt = self.counts, self._hunt
+        counts = self.counts
         block: Any = None
         rejects: Sequence[Reject] = ()
         try:
@@ -134,6 +136,31 @@ class Reading(ABC):
         except Exception as error:  # a fault of ours costs this read
             counts.lose(error, data)
             self._decoder.reset()
+        self._judge(block, rejects, data, arrival, push, talk)
+        gap, loop = self._settings.frame.gap, asyncio.get_running_loop()
+        if gap is not None:
+            if self._silence is not None:
+                self._silence.cancel()
+            self._silence = loop.call_later(gap / 1e9, self._on_silence, push, talk)
+
+    def _on_silence(self, push: Any, talk: Conversation | None) -> None:
+        """A block that only a silence ends has ended, if the port is still open."""
+        if self._state not in OPEN:
+            return
+        try:
+            rows = self._quiet()
+            block = self._stamped(rows, self._heard) if rows is not None else None
+        except Exception as error:
+            self.counts.lose(error)
+            self._decoder.reset()
+        else:
+            self._judge(block, rows.rejects if rows is not None else (), b"", self._heard, push, talk)
+
+    def _judge(
+        self, block: Any, rejects: Sequence[Reject], data: bytes, arrival: int, push: Any, talk: Conversation | None
+    ) -> None:
+        """What became of some bytes: it is handed on, and says how the port is."""
+        hunt = self._hunt
         is_other = bool(rejects) and all(reject.reason in QUIET for reject in rejects)
         if talk is not None and (block is not None or is_other):
             talk.heard()
@@ -167,6 +194,9 @@ class Reading(ABC):
                 self._decoder.spoil()
                 self.counts.read += 1
                 self.counts.reject([damaged(reason, self._settings)])
+
+    def _quiet(self) -> Rows | None:
+        return self._decoder.quiet()
 
     @spends("decode")
     def _feed(self, data: bytes) -> Rows | None:

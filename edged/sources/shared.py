@@ -122,7 +122,13 @@ class SharedPort(Reading):
             member.open()
 
     def _feed(self, data: bytes) -> Rows | None:
-        rows = self._decoder.feed(data)
+        return self._found(self._decoder.feed(data))
+
+    def _quiet(self) -> Rows | None:
+        return self._found(self._decoder.quiet())
+
+    def _found(self, rows: Rows | None) -> Rows | None:
+        """There may be nothing to tell of the port, and much of its sources."""
         return Rows(np.empty((0, 1), np.float32)) if rows is None and self._split.found else rows
 
     def _stamped(self, rows: Rows, arrival: int) -> Any:
