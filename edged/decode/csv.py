@@ -473,8 +473,8 @@ def _finder(separator: bytes, column: int) -> re.Pattern[bytes]:
 
 
 def _hexes(cells: bytes) -> NDArray[np.float64] | None:
-    """Numbers in hexadecimal with commas between them; None when one is none, or has a sign, blanks or more digits than a float can
-    be sure of."""
+    """Numbers in hexadecimal with commas between them; None when one is none, or has a sign, blanks or more digits than a float
+    can be sure of."""
     text = b",%b," % cells
     if b"x" in text or b"X" in text:
         text = text.replace(b",0x", b",").replace(b",0X", b",")
