@@ -7,6 +7,7 @@ from collections import Counter
 import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.markers import BLOCKS
 from edged.config.parsers.names import STAND_INS
 from edged.config.patterns import groups_of
 from edged.config.schema import (
@@ -22,7 +23,6 @@ from edged.config.schema import (
 )
 from edged.config.words import found_among, quoted, shown
 from edged.decode.formats import FORMATS
-from edged.decode.plan import BLOCKS
 from edged.topics import parse_filter
 
 
