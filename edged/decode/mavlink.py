@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from edged.decode.checksums import KINDS
+from edged.decode.checksums import KINDS, values_of
 from edged.decode.shapes import Pattern, one_by_one
 
 _V1, _V2 = 0xFE, 0xFD
@@ -63,13 +63,9 @@ class Mavlink:
         return one_by_one(self, buffer, at, most)
 
     def first_bad(self, buffer: bytes, cuts: Sequence[int]) -> int:
-        for i, start in enumerate(cuts[:-1]):
-            extra = self._extras.get(self._id(buffer, start))
-            if extra is not None:
-                wanted, found = _sums(buffer, start, extra)
-                if wanted != found:
-                    return i
-        return len(cuts) - 1
+        known = [(i, at, self._extras[id]) for i, at in enumerate(cuts[:-1]) if (id := self._id(buffer, at)) in self._extras]
+        wanted = values_of(_CRC, [_covered(buffer, at) + extra for _, at, extra in known])
+        return next((i for (i, at, _), one in zip(known, wanted, strict=True) if one != _said(buffer, at)), len(cuts) - 1)
 
     def payloads(self, buffer: bytes, cuts: Sequence[int]) -> Sequence[bytes | None]:
         return [self._payload(buffer, start) for start, _ in pairwise(cuts)]
@@ -87,7 +83,7 @@ class Mavlink:
 
     def why_bad(self, frame: bytes, is_first: bool) -> str:
         id = self._id(frame, 0)
-        wanted, found = _sums(frame, 0, self._extras[id])
+        wanted, found = _CRC.one(_covered(frame, 0) + self._extras[id]), _said(frame, 0)
         cure = f"; is crc_extra of message {id} right?" if is_first else ""
         return f"message {id}: the CRC is 0x{wanted:04x}, the frame says 0x{found:04x}{cure}"
 
@@ -95,7 +91,12 @@ class Mavlink:
         return "no_frame", "expected the start of a MAVLink frame, fe or fd"
 
 
-def _sums(buffer: bytes, at: int, extra: bytes) -> tuple[int, int]:
-    """The CRC of a frame, and what it says that is."""
+def _covered(buffer: bytes, at: int) -> bytes:
+    """The bytes of a frame that its CRC covers."""
+    return buffer[at + 1 : at + _HEADS[buffer[at]] + buffer[at + 1]]
+
+
+def _said(buffer: bytes, at: int) -> int:
+    """What a frame says its CRC is."""
     stop = at + _HEADS[buffer[at]] + buffer[at + 1]
-    return _CRC.one(buffer[at + 1 : stop] + extra), int.from_bytes(buffer[stop : stop + _CRC_BYTES], "little")
+    return int.from_bytes(buffer[stop : stop + _CRC_BYTES], "little")

@@ -16,8 +16,6 @@ from edged.decode.wire import Wire
 if TYPE_CHECKING:
     from edged.config import schema
 
-BLOCKS = ("block", "dsmr", "vedirect")
-"""Types of frames that are lines, handed on together."""
 PathParts = tuple["str | int", ...]
 
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.config.markers import BLOCKS
 from edged.config.patterns import groups_of, stays_in_line
 from edged.decode.csv import Csv, LineBlock, parse_numbers
-from edged.decode.plan import BLOCKS, DecodePlan, FieldPlan
+from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
@@ -31,7 +31,6 @@ _PVT = np.dtype(
 )
 _HAS_DATE_AND_TIME = 3
 _IS_GOOD = 1
-_EPOCH = date(1970, 1, 1).toordinal()
 
 
 class Place(NamedTuple):
@@ -87,26 +86,27 @@ class Ubx:
             raw[:, j] = column * place.scale
             if place.needs_fix:
                 raw[~has_fix, j] = math.nan
-        times = np.array([self._time(one) for one in pvt], np.int64) if self._plan.time_format is not None else None
+        times = self._times(pvt) if self._plan.time_format is not None else None
         return Table(raw, times, None, np.array(meant, np.int32), np.isnan(raw))
 
-    def _time(self, pvt: np.void) -> int:
+    def _times(self, pvt: NDArray[Any]) -> NDArray[np.int64]:
         """The receiver's, if it knew it from the first sample on, so that times never mix."""
-        time = _utc(pvt)
-        if self._is_own is None:
-            self._is_own = time != ON_ARRIVAL
-        if self._is_own and time != ON_ARRIVAL:
-            self._last = time
-        return self._last
+        times, is_known = _utc(pvt)
+        if self._is_own is None and len(times):
+            self._is_own = bool(is_known[0])
+        if not self._is_own:
+            return np.full(len(times), ON_ARRIVAL)
+        with_last = np.concatenate(([self._last], times))
+        found = with_last[np.maximum.accumulate(np.arange(len(with_last)) * np.concatenate(([False], is_known)))]
+        self._last = int(found[-1])
+        return np.asarray(found[1:], np.int64)
 
 
-def _utc(pvt: np.void) -> int:
-    """ns since 1970; of arrival where the receiver does not know it."""
-    if int(pvt["valid"]) & _HAS_DATE_AND_TIME != _HAS_DATE_AND_TIME:
-        return ON_ARRIVAL
-    try:
-        day = date(int(pvt["year"]), int(pvt["month"]), int(pvt["day"])).toordinal() - _EPOCH
-    except ValueError:
-        return ON_ARRIVAL
-    seconds = (int(pvt["hour"]) * 60 + int(pvt["minute"])) * 60 + int(pvt["second"])
-    return (day * 86400 + seconds) * 10**9 + int(pvt["nano"])
+def _utc(pvt: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """ns since 1970, and where the receiver knows them."""
+    is_known = (pvt["valid"] & _HAS_DATE_AND_TIME) == _HAS_DATE_AND_TIME
+    is_known &= (pvt["month"] >= 1) & (pvt["month"] <= 12) & (pvt["day"] >= 1) & (pvt["day"] <= 31)
+    months = (pvt["year"].astype(np.int64) - 1970) * 12 + pvt["month"] - 1
+    days = months.astype("M8[M]").astype("M8[D]").astype(np.int64) + pvt["day"] - 1
+    seconds = ((days * 24 + pvt["hour"]) * 60 + pvt["minute"]) * 60 + pvt["second"]
+    return seconds * 10**9 + pvt["nano"], is_known

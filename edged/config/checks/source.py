@@ -8,6 +8,7 @@ from collections import Counter
 import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.markers import BLOCKS
 from edged.config.parsers.names import STAND_INS
 from edged.config.patterns import groups_of
 from edged.config.ports import is_contradicted, rate_of, shared_port
@@ -26,7 +27,6 @@ from edged.config.schema import (
 )
 from edged.config.words import duration, found_among, quoted, rate_said, shown
 from edged.decode.formats import FORMATS
-from edged.decode.plan import BLOCKS
 from edged.topics import parse_filter
 
 
