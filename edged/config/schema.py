@@ -18,18 +18,19 @@ from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Pa
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
+    Byte,
     Constant,
     Count,
     DeadBand,
     Edges,
     Factor,
     Index,
+    LineStart,
     Marker,
     NotNegative,
     Number,
     Numbers,
     PictureSize,
-    PlainBytes,
     Positive,
     Range,
     Share,
@@ -61,6 +62,7 @@ __all__ = [
     "Config",
     "Decode",
     "Device",
+    "Element",
     "FieldSpec",
     "Frame",
     "Function",
@@ -267,6 +269,8 @@ class UsbPort(Table, frozen=True, kw_only=True):
 
 
 SIZED = ("fixed", "length")
+PROVED = ("ubx", "mavlink", "dsmr", "vedirect")
+"""Frames with a proof of their own."""
 
 
 class Frame(Table, frozen=True, kw_only=True):
@@ -274,17 +278,37 @@ class Frame(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["line", "fixed", "length"],
-        Key("lines, frames of one size, or a length field"),
+        Literal["line", "fixed", "length", "block", "cobs", "slip", "hdlc", "dle", "ubx", "mavlink", "dsmr", "vedirect"],
+        Key(
+            "lines, frames of one size, or a length field; block: lines that belong together; cobs ends by 0, slip by C0, hdlc "
+            "by 7E, dle is DLE STX ... DLE ETX; the last four are proved by sums of their own. Handed on: of ubx `class id "
+            "payload`, of mavlink `system component id(uint24) payload`, of block, dsmr and vedirect the lines, which csv reads "
+            "as rows and text as one"
+        ),
     ] = "line"
-    end: Annotated[PlainBytes, Key("terminator; a CR before it is dropped", only=("line",))] = b"\n"
+    end: Annotated[
+        LineStart | None,
+        Key(
+            'terminator of a line, a CR before it is dropped; of a block the first line that begins so, `""`: an empty one',
+            default='`"\\n"`, block: none',
+            only=("line", "block"),
+        ),
+    ] = b"\n"
+    start: Annotated[
+        LineStart | None, Key("a line that begins so starts a block, and ends the one before", default="none", only=("block",))
+    ] = None
+    gap: Annotated[
+        Period | None,
+        Key("a silence of this length ends a block; at least one of `end`, `start` and `gap`", default="none", only=("block",)),
+    ] = None
     size: Annotated[Count | None, Key("bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
     sync: Annotated[
         Marker | None,
         Key(
             "start marker; searched for again inside a bad frame. In it and in `tail` a byte may be eight characters `0`, `1` "
-            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not',
-            only=("line", *SIZED),
+            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not. dle: '
+            "`[0x10]` where any byte may follow the DLE",
+            only=("line", *SIZED, "dle"),
         ),
     ] = None
     tail: Annotated[Marker | None, Key("end marker, after the checksum", only=SIZED)] = None
@@ -305,11 +329,31 @@ class Frame(Table, frozen=True, kw_only=True):
         Key("bytes that it does not count though `counts` says so (negative: that it counts too much)", only=("length",)),
     ] = 0
     endian: Annotated[Literal["little", "big"], Key("byte order of the length field", only=("length",))] = "little"
+    crc_extra: Annotated[
+        dict[str, Byte] | None,
+        Key(
+            "CRC_EXTRA of each message that is wanted, by its id: `{ 30 = 39 }`; others are passed over by their length and "
+            "count as `other`",
+            only=("mavlink",),
+            required=("mavlink",),
+        ),
+    ] = None
 
 
-ONE_BYTE = ("sum8", "neg8", "xor8")
+ONE_BYTE = ("sum8", "neg8", "inv8", "xor8")
 MANY_BYTES = (
-    *("sum15", "sum16", "crc16", "crc16-arc", "crc16-ccitt-false", "crc16-kermit", "crc16-mcrf4xx", "crc16-modbus"),
+    *(
+        "sum15",
+        "sum16",
+        "neg16",
+        "inv16",
+        "crc16",
+        "crc16-arc",
+        "crc16-ccitt-false",
+        "crc16-kermit",
+        "crc16-mcrf4xx",
+        "crc16-modbus",
+    ),
     *("crc16-x25", "crc16-xmodem", "crc32"),
 )
 BINARY_CHECKSUMS = (*ONE_BYTE, "fletcher8", "crc8", *MANY_BYTES)
@@ -326,9 +370,12 @@ class Checksum(Table, frozen=True, kw_only=True):
             "teleinfo",
             "sum8",
             "neg8",
+            "inv8",
             "xor8",
             "sum15",
             "sum16",
+            "neg16",
+            "inv16",
             "fletcher8",
             "crc8",
             "crc16",
@@ -341,7 +388,10 @@ class Checksum(Table, frozen=True, kw_only=True):
             "crc16-xmodem",
             "crc32",
         ],
-        Key("which checksum a frame carries. neg8: what makes the sum 0; CRCs by their names in the catalogue"),
+        Key(
+            "which checksum a frame carries. neg8, neg16: what makes the sum 0; inv8, inv16: all bits of the sum turned over; "
+            "CRCs by their names in the catalogue"
+        ),
     ] = "none"
     start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
     endian: Annotated[
@@ -366,15 +416,53 @@ class Checksum(Table, frozen=True, kw_only=True):
     reflect: Annotated[Flag, Key("lowest bit first", only=("crc8", "crc16"))] = False
 
 
-class FieldSpec(Table, frozen=True, kw_only=True):
-    """One value of a sample. What it does not say itself it has from `decode`."""
+class Element(Table, frozen=True, kw_only=True):
+    """One number on the wire, or in a line."""
 
     FIRST = "name"
     name: Annotated[
         FieldName,
         Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
     ]
-    path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
+    base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text, struct with dtype text")] = 10
+    dtype: Annotated[
+        WireType | None,
+        Key(
+            "element type: struct, raw; `text`: ASCII of `size` bytes, a number where one is wanted",
+            default="struct: required, raw: float32",
+        ),
+    ] = None
+    size: Annotated[Count | None, Key("bytes of a field of dtype text: struct", default="required for dtype text")] = None
+    endian: Annotated[
+        Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
+    ] = None
+    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct", default="all")] = None
+    scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
+    offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
+    unit: Annotated[
+        Text | None, Key("said in health; compared with the manifest's, and with that of a dsmr telegram, never converted")
+    ] = None
+    valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
+    values: Annotated[
+        dict[str, Number] | None,
+        Key(
+            "numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack, "
+            "dsmr, vedirect, struct with dtype text"
+        ),
+    ] = None
+    shape: Annotated[
+        Annotated[tuple[Count, ...], Several()],
+        Key("of a field that is a tensor: `[64]`", default="scalar"),
+    ] = ()
+
+
+class FieldSpec(Element, frozen=True, kw_only=True):
+    """One value of a sample. What it does not say itself it has from `decode`."""
+
+    path: Annotated[
+        FieldPath,
+        Key("where it stands in the payload: json, msgpack; dsmr: its OBIS code, vedirect: its label", default="`name`"),
+    ] = ()
     after: Annotated[
         Label | None,
         Key(
@@ -383,23 +471,12 @@ class FieldSpec(Table, frozen=True, kw_only=True):
             default="`name`",
         ),
     ] = None
-    base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text")] = 10
-    dtype: Annotated[WireType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
-    endian: Annotated[
-        Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
+    repeat: Annotated[
+        Count | None, Key("`fields` of it so many times over, each a tensor of that many: struct", default="once")
     ] = None
-    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct", default="all")] = None
-    scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
-    offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
-    unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
-    valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
-    values: Annotated[
-        dict[str, Number] | None,
-        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack"),
-    ] = None
-    shape: Annotated[
-        Annotated[tuple[Count, ...], Several()],
-        Key("of a field that is a tensor: `[64]`", default="scalar"),
+    fields: Annotated[
+        Annotated[tuple[Element, ...], Several(1)],
+        Key("what is repeated; `name` is then that of the group, for `rows`: struct", default="none"),
     ] = ()
 
 
@@ -421,7 +498,9 @@ class Decode(Table, frozen=True, kw_only=True):
         FormatName,
         Key(
             "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
-            "image: a JPEG or PNG, needs `edged[image]`"
+            "nmea: `lat lon alt speed track climb hdop satellites depth heading mheading pitch roll rot temp xdr.NAME` in SI "
+            "units and degrees, one sample an epoch; ubx: the same of NAV-PVT; dsmr: OBIS codes (P1, IEC 62056-21 mode D), "
+            "vedirect: labels; these four bring their frame and checksum. image: a JPEG or PNG, needs `edged[image]`"
         ),
     ]
     fields: Annotated[
@@ -471,6 +550,14 @@ class Decode(Table, frozen=True, kw_only=True):
         Literal["little", "big", "cdab", "badc"],
         Key("byte order, as meters name it: big is abcd, little dcba; cdab: words swapped", only=formats.with_key("endian")),
     ] = "little"
+    rows: Annotated[
+        Text | None,
+        Key(
+            'the elements that are a sample each: `"."` record after record, or the name of a group (`repeat`)',
+            default="one sample, the whole",
+            only=formats.with_key("rows"),
+        ),
+    ] = None
     rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=formats.with_key("rest"))] = "refuse"
     max_pixels: Annotated[
         Count,

@@ -9,13 +9,16 @@ from typing import Protocol
 
 import numpy as np
 
-from edged.decode.checksums import Checksum, LineProof, line_proof
+from edged.decode.blocks import Blocks
+from edged.decode.checksums import LineProof, line_proof
 from edged.decode.formats import FORMATS
 from edged.decode.formats import Lines as Decoder
-from edged.decode.frames import FrameScanner, LineFramer, Lines, Pattern
+from edged.decode.framers import make_framer
+from edged.decode.frames import Frames, LineFramer, Lines
 from edged.decode.payload import make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
+from edged.decode.shapes import Pattern
 from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
 
@@ -31,6 +34,9 @@ class StreamDecoder(Protocol):
         """The rows of the frames that `data` completes; None when there is nothing to tell. Of a Reject, `offset` is the place
         in the stream since the last reset; `payload` says nothing, nor does that of the rows (None)."""
 
+    def quiet(self) -> Rows | None:
+        """Nothing came for `gap`, or will ever come: a block that has no end of its own ends."""
+
     def reset(self, is_midway: bool = False) -> None:
         """The port was opened again: what was held is forgotten, and a header may come. `is_midway`: bytes came as it was opened,
         so that the first line is the rest of one, and is refused as `partial`."""
@@ -41,7 +47,7 @@ def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
     if plan.frame is None or plan.frame.type == "line":
         lines = FORMATS[plan.format].lines
         return _WholeReads(plan, lines(plan)) if lines is not None else _PayloadLines(plan)
-    return _BinaryFrames(plan)
+    return _Frames(plan)
 
 
 class _Lines(ABC):
@@ -49,7 +55,7 @@ class _Lines(ABC):
 
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
-        self._end = b"\n" if plan.frame is None else plan.frame.end
+        self._end = b"\n" if plan.frame is None or plan.frame.end is None else plan.frame.end
         self._framer = LineFramer(self._end, plan.max_bytes)
         self._sync = Pattern(None if plan.frame is None else plan.frame.sync)
         self._proof = line_proof(plan.checksum)
@@ -62,6 +68,9 @@ class _Lines(ABC):
     def feed(self, data: bytes) -> Rows | None:
         parts, rejects = self._framer.feed(data)
         return _merged([self._decode(part) for part in parts], rejects, self._plan)
+
+    def quiet(self) -> Rows | None:
+        return None
 
     def reset(self, is_midway: bool = False) -> None:
         self._framer.reset(is_midway)
@@ -132,28 +141,33 @@ class _PayloadLines(_Lines):
         return _detached(rows)
 
 
-class _BinaryFrames:
-    """Frames of a size or with a length field: each is a payload."""
+class _Frames:
+    """Frames of any other type: each is a payload."""
 
     def __init__(self, plan: DecodePlan) -> None:
-        assert plan.frame is not None
         self._plan = plan
-        self._scanner = FrameScanner(plan.frame, Checksum.of(plan.checksum), plan.max_bytes)
+        self._framer = make_framer(plan)
         self._decoder = make_payload_decoder(plan, is_one=True)
 
     @property
     def pending(self) -> int:
-        return self._scanner.pending
+        return self._framer.pending
 
     def feed(self, data: bytes) -> Rows | None:
-        frames, rejects = self._scanner.feed(data)
+        return self._decode(*self._framer.feed(data))
+
+    def quiet(self) -> Rows | None:
+        framer = self._framer
+        return self._decode(*framer.quiet()) if isinstance(framer, Blocks) and framer.ends_in_silence else None
+
+    def _decode(self, frames: Frames, rejects: list[Reject]) -> Rows | None:
         rows = self._decoder.decode(frames.payloads)
         if rows.rejects:
             rows.rejects = [reject._replace(offset=frames.starts[reject.payload]) for reject in rows.rejects]
         return _merged([_detached(rows)], rejects, self._plan)
 
     def reset(self, is_midway: bool = False) -> None:
-        self._scanner.reset(is_midway)
+        self._framer.reset(is_midway)
 
 
 def _detached(rows: Rows) -> Rows:

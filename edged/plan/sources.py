@@ -269,14 +269,19 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     markers = [marker for marker in (source.frame.sync, source.frame.tail) if isinstance(marker, bytes)]
     around = sum(map(len, markers)) + checksum
     beside = f"{around} of them {'sync, tail' if source.frame.tail else 'sync'} and checksum, " if around else ""
-    record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
+    record = sum(field.wire_bytes for field in decode.fields)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
     elif decode.rest == "skip" and size - around < record:
         at.wrong("frame.size", f"a frame of {size} bytes, {beside}holds {size - around}, and the fields take {record}")
-    elif decode.rest == "refuse" and FORMATS[decode.format].is_records and (size - around) % record:
+    elif decode.rest == "refuse" and FORMATS[decode.format].is_records:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
-        at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
+        if (size - around) % record:
+            text = f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one"
+            at.wrong("frame.size", text)
+        elif size - around != record and decode.format == "struct" and decode.rows != ".":
+            many = (size - around) // record
+            at.wrong("frame.size", f'{held}, {many} records of {record} bytes; each of them is a sample with decode.rows = "."')
 
 
 def _check_baudrate(at: Scope, source: SerialSource) -> None:

@@ -10,6 +10,7 @@ The states of its health, besides those of `transport.serial_port`:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -99,7 +100,7 @@ class SerialSource:
         await appeared(self._settings.port)
 
     async def _read(self, port: SerialPort, push: Callable[[Block], None]) -> None:
-        counts, clock, flow, hunt = self.counts, self._clock, self._flow, self._hunt
+        counts, clock, hunt = self.counts, self._clock, self._hunt
         is_midway = await port.is_midway()
         counts.opens += 1
         self._decoder.reset(is_midway)
@@ -107,8 +108,17 @@ class SerialSource:
         self._heard = counts.opened = clock.now()
         hunt.begin(self._heard)
         self._turn("running", "")
+        silence = _Silence(self._settings.frame.gap, lambda: self._end_block(push))
+        try:
+            await self._read_on(port, push, silence)
+        finally:
+            silence.stop()
+
+    async def _read_on(self, port: SerialPort, push: Callable[[Block], None], silence: _Silence) -> None:
+        counts, clock, flow, hunt = self.counts, self._clock, self._flow, self._hunt
         while True:
             data = await port.read()
+            silence.begin()
             arrival = self._heard = counts.last_arrival = clock.now()
             counts.bytes += len(data)
             block: Block | None = None
@@ -133,6 +143,22 @@ class SerialSource:
             if not flow.is_open:
                 await flow.wait()
 
+    def _end_block(self, push: Callable[[Block], None]) -> None:
+        """Nothing came for the time that ends a block."""
+        now = self._clock.now()
+        try:
+            rows = self._decoder.quiet()
+            block = None if rows is None else self._stamped(rows, now)
+        except Exception as error:
+            self.counts.lose(error)
+            self._decoder.reset()
+            return
+        if block is not None:
+            self._hunt.begin(now)
+            if self._state != "running":
+                self._turn("running", "")
+            push(block)
+
     @spends("decode")
     def _feed(self, data: bytes) -> Rows | None:
         return self._decoder.feed(data)
@@ -156,6 +182,24 @@ class SerialSource:
 
     def _turn(self, state: str, reason: str) -> None:
         self._state, self._reason = state, reason
+
+
+class _Silence:
+    """Calls when nothing was read for a while; never, where `gap_ns` is None."""
+
+    def __init__(self, gap_ns: int | None, call: Callable[[], None]) -> None:
+        self._gap_ns = gap_ns
+        self._call = call
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        self.stop()
+        if self._gap_ns is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._gap_ns / 1e9, self._call)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _Hunt:

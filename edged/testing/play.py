@@ -230,7 +230,7 @@ def _records(path: Path, number: int) -> Iterator[tuple[int, str, bytes]]:
 def _ended(data: bytes, settings: Any) -> bytes:
     """A line of a stream may be written without its end."""
     frame: schema.Frame | None = getattr(settings, "frame", None)
-    if frame is None or frame.type != "line" or data.endswith(frame.end):
+    if frame is None or frame.type != "line" or frame.end is None or data.endswith(frame.end):
         return data
     return data + frame.end
 

@@ -14,10 +14,7 @@ LATER = {
         "homeassistant",
         "share",
     ),
-    *(
-        "match",
-        "rows",
-    ),
+    *("match",),
 }
 
 
