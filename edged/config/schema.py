@@ -395,7 +395,8 @@ class Checksum(Table, frozen=True, kw_only=True):
             "crc32",
         ],
         Key(
-            "which checksum a frame carries. neg8, neg16: what makes the sum 0; inv8, inv16: all bits of the sum turned over; CRCs by their names in the catalogue"
+            "which checksum a frame carries. neg8, neg16: what makes the sum 0; inv8, inv16: all bits of the sum turned over; "
+            "CRCs by their names in the catalogue"
         ),
     ] = "none"
     start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
