@@ -89,7 +89,7 @@ def _row(info: TensorInfo, manifest: Manifest) -> tuple[int, ...]:
     if hints is not None and hints.shape is not None:
         return hints.shape
     shape = info.shape or ()
-    has_axis = bool(shape) and manifest.batch_axis != -1 and (manifest.batch_axis == 0 or not isinstance(shape[0], int))
+    has_axis = bool(shape) and manifest.batch_axis != -1 and (manifest.batch_axis is not None or not isinstance(shape[0], int))
     return tuple(n if isinstance(n, int) else 1 for n in shape[has_axis:])
 
 

@@ -8,7 +8,8 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     sha256 = "9f86d0..."                   # of model.onnx (with weights in files of their own: of `cat model.onnx a.bin b.bin`,
                                            # these by name); another file is refused
     labels = ["healthy", "imbalance"]      # class names by index
-    batch_axis = 0                         # rows are independent, the first axis counts them; "none": there is no such axis
+    batch_axis = 0                         # rows are independent, the first axis counts them; 1: the second, as in
+                                           # [time, N, fields]; "none": there is no such axis
 
     [normalize]                            # applied by pipelines that state no preprocess of their own:
     mean = [0.0, 0.1, 9.8]                 #   (x - mean) / std, one number or one a field
@@ -51,6 +52,7 @@ from typing import Any
 
 from edged.config.toml.document import SyntaxProblem, parse
 from edged.errors import Problem
+from edged.model.axes import rows_first
 from edged.model.golden import Golden
 from edged.model.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
 from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
@@ -58,6 +60,7 @@ from edged.model.recurrent import StatePlan, plan_states
 from edged.results.heads.boxes import BOX_LAYOUTS
 from edged.system.plain_file import UnfitFile, opened_plain
 
+MAX_AXIS = 7
 MAX_MANIFEST = 1 << 20
 BLOCK = 1 << 20
 HIDDEN = "it is a link to a file elsewhere, and something in that is wrong; put the file itself here to see what"
@@ -86,8 +89,9 @@ class InputHints:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """`name` is the configuration's. `path` is the .onnx file, `sha256` the hash of it and of its weights' files
-    (64 hex digits). `batch_axis` is 0, None
-    when the file itself must tell, or -1 when there is none. `states` is what `state` comes to, the configuration's in its place
+    (64 hex digits). `batch_axis` is its place, None
+    when the file itself must tell, or -1 when there is none; in `onnx` it comes first already.
+    `states` is what `state` comes to, the configuration's in its place
     where that has one. `origin`: the file that `path` is a copy of."""
 
     name: str
@@ -121,6 +125,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     states, wrong = plan_states(onnx, state, axis)
     for text in wrong:
         toml.wrong("state", text)
+    onnx = rows_first(onnx, axis, [*state, *state.values()])
     manifest = Manifest(
         name=name,
         path=file,
@@ -264,8 +269,8 @@ class _Toml:
             return ()
 
     def batch_axis(self, table: dict[str, Any]) -> int | None:
-        value = self.get(table, "batch_axis", '0 or "none"', lambda v: v == "none" or (v == 0 and not isinstance(v, bool)))
-        return None if value is None else -1 if value == "none" else 0
+        value = self.get(table, "batch_axis", '0 (rows first), 1, 2 or "none"', lambda v: v == "none" or _is_axis(v))
+        return None if value is None else -1 if value == "none" else int(value)
 
     def state(self, table: dict[str, Any]) -> dict[str, str]:
         expected = 'inputs by output, such as h_out = "h"'
@@ -375,6 +380,10 @@ class _Toml:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_axis(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_AXIS
 
 
 def _is_list(value: Any, kind: type) -> bool:

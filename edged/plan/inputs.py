@@ -65,7 +65,7 @@ def chosen_fields(settings: Input | None, hints: InputHints | None, row: Row) ->
 def has_batch(manifest: Manifest, axes: Axes) -> bool | None:
     """Whether the first axis counts rows: as the manifest says, else if it is open; None where it may be either."""
     if manifest.batch_axis is not None:
-        return manifest.batch_axis == 0
+        return manifest.batch_axis >= 0
     return True if axes and not isinstance(axes[0], int) else None
 
 
@@ -211,6 +211,9 @@ class _Planner:
         if not fits:
             self.at.wrong(key, self._misfit(info, axes, seen, chosen))
             return None
+        if self._is_doubtful(fits[0].batch, axes):
+            self.at.wrong("model", self._doubt(info, axes))
+            return None
         if len(fits) > 1:
             cure = f'say which axis is time: inputs = {{ {info.name} = {{ layout = "time,field" }} }}'
             self.at.wrong(key, f"{seen[0]} samples of {seen[1]} fields fit {info.name}: {info} both ways; {cure}")
@@ -256,6 +259,16 @@ class _Planner:
 
     def _has_batch(self, axes: Axes) -> bool | None:
         return has_batch(self.manifest, axes)
+
+    def _is_doubtful(self, batch: int | None, axes: Axes) -> bool:
+        """Whether a fixed first axis would count rows although another one is open."""
+        return self.manifest.batch_axis is None and (batch or 0) > 1 and any(not isinstance(n, int) for n in axes[1:])
+
+    def _doubt(self, info: TensorInfo, axes: Axes) -> str:
+        place = next(k for k, n in enumerate(axes) if k and not isinstance(n, int))
+        text = f"{self._name} takes {info.name}: {info}, and nothing says which axis counts rows, since no output has its name; "
+        text += f"say in model.toml: batch_axis = {place} if the open axis does (time first, as PyTorch's recurrent layers), "
+        return text + f"batch_axis = 0 if it takes {axes[0]} rows at once"
 
     def _misfit(self, info: TensorInfo, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
         shape = [n for n in seen if n is not None] if self.is_plain else list(self.given)

@@ -71,7 +71,7 @@ def test_the_hash_must_be_right(tmp_path: Path) -> None:
         ("colour = 1", "model.toml: colour: unknown key; known: name, version"),
         ("version = 3", "model.toml: version: expected a text, found 3"),
         ('labels = ["a", 1]', "labels: expected a list of texts"),
-        ("batch_axis = 1", 'batch_axis: expected 0 or "none", found 1'),
+        ("batch_axis = -1", 'batch_axis: expected 0 (rows first), 1, 2 or "none", found -1'),
         ("[inputs.z]", "inputs.z: the model has no such input; it has x"),
         ("[inputs]\nx = 1", "inputs.x: expected a table, found 1"),
         ('[inputs.x]\nlayout = "NCHW"', 'inputs.x.layout: expected "time,field" or "field,time" or "hwc" or "chw"'),

@@ -222,6 +222,71 @@ def cells(path: Path, *, batch: int | str = "n", metadata: dict[str, str] | None
     )
 
 
+def sequence(path: Path, given: Axes = (8, "N", 3), made: Axes = ("N", 4), hidden: int = 4) -> Path:
+    """last = what an LSTM, as PyTorch exports it, has in the end of x[time, N, fields]; each row alone, in any batch."""
+    rng = np.random.default_rng(3)
+    sizes = {"W": (1, 4 * hidden, 3), "R": (1, 4 * hidden, hidden), "B": (1, 8 * hidden)}
+    return save(
+        path,
+        [
+            h.make_node("LSTM", ["x", "W", "R", "B"], ["", "h"], hidden_size=hidden),
+            h.make_node("Squeeze", ["h", "first"], ["last"]),
+        ],
+        [value("x", T.FLOAT, given)],
+        [value("last", T.FLOAT, made)],
+        [
+            *(nh.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in sizes.items()),
+            nh.from_array(np.array([0], np.int64), "first"),
+        ],
+    )
+
+
+def single(path: Path) -> Path:
+    """y = x in a new shape that the exporter wrote for one row, although it leaves the number of rows open."""
+    return save(
+        path,
+        [h.make_node("Reshape", ["x", "to"], ["y"])],
+        [value("x", T.FLOAT, ["n", 4])],
+        [value("y", T.FLOAT, ["n", 2, 2])],
+        [nh.from_array(np.array([1, 2, 2], np.int64), "to")],
+    )
+
+
+def dynamic(path: Path, batch: int | str = "n") -> Path:
+    """y = x @ W, quantised by the range of all of x, as `quantize_dynamic` makes it."""
+    weights: Any = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
+    return save(
+        path,
+        [
+            h.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+            h.make_node("MatMulInteger", ["q", "w", "z", "wz"], ["i"]),
+            h.make_node("Cast", ["i"], ["f"], to=T.FLOAT),
+            h.make_node("Mul", ["f", "s"], ["y"]),
+        ],
+        [value("x", T.FLOAT, [batch, 3])],
+        [value("y", T.FLOAT, [batch, 4])],
+        [nh.from_array(weights, "w"), nh.from_array(np.int8(0), "wz")],
+    )
+
+
+def by_range(path: Path, batch: int | str = "n") -> Path:
+    """y = x rounded to 1/256 of the largest number of the whole batch, with ordinary operators."""
+    return save(
+        path,
+        [
+            h.make_node("Abs", ["x"], ["a"]),
+            h.make_node("ReduceMax", ["a"], ["most"], keepdims=0),
+            h.make_node("Div", ["most", "steps"], ["step"]),
+            h.make_node("Div", ["x", "step"], ["scaled"]),
+            h.make_node("Round", ["scaled"], ["whole"]),
+            h.make_node("Mul", ["whole", "step"], ["y"]),
+        ],
+        [value("x", T.FLOAT, [batch, 3])],
+        [value("y", T.FLOAT, [batch, 3])],
+        [nh.from_array(np.float32(2048), "steps")],
+    )
+
+
 def slow(path: Path, *, width: int = 384, layers: int = 40) -> Path:
     """A model that takes milliseconds: many products of a square matrix by itself."""
     w: Any = np.full((width, width), 1 / width, np.float32)
