@@ -847,6 +847,10 @@ class Output(Table, frozen=True, kw_only=True):
     ] = 1
 
 
+UNSAID = Output()
+"""The output of a pipeline that says nothing of it."""
+
+
 class When(Table, frozen=True, kw_only=True):
     """Which results are sent. What is held back is counted as `filtered`. All conditions given must hold."""
 
@@ -938,14 +942,19 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Name | None,
         Key("without one the samples or windows themselves are the result (`outputs`)"),
     ] = None
-    output: Annotated[Output, Key("what the model's numbers mean", default='`"raw"`')] = Output()
+    output: Annotated[
+        Output, Key("what the model's numbers mean", default="as the model's metadata say (Ultralytics' `task`), else `\"raw\"`")
+    ] = UNSAID
     publish: Annotated[
         Annotated[tuple[Publish, ...], Several()],
         Key("where results go; `[]`: nowhere (a step of a chain)", default="one, all defaults"),
     ] = (Publish(),)
     preprocess: Annotated[
         Annotated[tuple[Step, ...], Several()] | None,
-        Key("steps before the model, in order", default="the manifest's normalisation"),
+        Key(
+            "steps before the model, in order",
+            default="the manifest's normalisation; of pictures also `resize` to what the metadata say (Ultralytics' `imgsz`)",
+        ),
     ] = None
     postprocess: Annotated[
         Annotated[tuple[Custom, ...], Several()],

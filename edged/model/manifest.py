@@ -22,6 +22,9 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     color = "bgr"                          # of pictures: the order of colours; "rgb", "bgr" or "gray"
     shape = [256, 3]                       # one row, where the file leaves axes open
 
+    [outputs.y]                            # by the output's name in the ONNX file
+    shape = [10]                           # one row, where the file leaves axes open
+
     [state]                                # what it remembers of each key, by output: the next run's input
     h_out = "h"
 
@@ -34,19 +37,17 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     rtol = 1e-3
     atol = 1e-4
 
-Without labels of its own the ONNX metadata is asked: `labels` (a JSON list, or text separated by commas) or
-Ultralytics' `names` (a Python dict as text).
+Without labels of its own the graph is asked, whose classifiers may name their classes, and then the metadata
+(`model/metadata.py`).
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ from edged.errors import Problem
 from edged.model.axes import rows_first
 from edged.model.golden import Golden
 from edged.model.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
+from edged.model.metadata import label_key, metadata_labels
 from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
 from edged.model.recurrent import StatePlan, plan_states
 from edged.results.heads.boxes import BOX_LAYOUTS
@@ -63,10 +65,14 @@ from edged.system.plain_file import UnfitFile, opened_plain
 MAX_AXIS = 7
 MAX_MANIFEST = 1 << 20
 BLOCK = 1 << 20
+SHOWN = 10
 HIDDEN = "it is a link to a file elsewhere, and something in that is wrong; put the file itself here to see what"
 LAYOUTS = (TIME_FIELD, FIELD_TIME, HWC, CHW)
 COLORS = ("rgb", "bgr", "gray")
-KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "state", "detect", "golden")
+KEYS = (
+    "name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "outputs", "state", "detect",
+    "golden",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ class Manifest:
     (64 hex digits). `batch_axis` is its place, None
     when the file itself must tell, or -1 when there is none; in `onnx` it comes first already.
     `states` is what `state` comes to, the configuration's in its place
-    where that has one. `origin`: the file that `path` is a copy of."""
+    where that has one. `outputs` are the shapes of rows that it says; `onnx` has them
+    already. `origin`: the file that `path` is a copy of."""
 
     name: str
     path: Path
@@ -108,6 +115,7 @@ class Manifest:
     boxes: str | None = None
     state: dict[str, str] = field(default_factory=dict)
     states: tuple[StatePlan, ...] = ()
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     origin: Path | None = None
 
 
@@ -126,6 +134,9 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     for text in wrong:
         toml.wrong("state", text)
     onnx = rows_first(onnx, axis, [*state, *state.values()])
+    outputs = toml.outputs(table, onnx)
+    known = (replace(o, shape=(None, *outputs[o.name])) if o.name in outputs else o for o in onnx.outputs)
+    onnx = replace(onnx, outputs=tuple(known))
     manifest = Manifest(
         name=name,
         path=file,
@@ -133,7 +144,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         onnx=onnx,
         version=toml.text(table, "version"),
         description=toml.text(table, "description"),
-        labels=toml.texts(table, "labels") or toml.labels_of(onnx),
+        labels=toml.texts(table, "labels") or class_labels(onnx) or toml.labels_of(onnx),
         batch_axis=axis,
         normalize=toml.normalize(table),
         inputs=toml.inputs(table, onnx),
@@ -141,13 +152,38 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         boxes=toml.boxes(table),
         state=state,
         states=states,
+        outputs=outputs,
         origin=file,
     )
     toml.text(table, "name")
+    if text := contradiction(manifest.onnx, manifest.labels):
+        toml.wrong("labels", text)
     wanted = toml.text(table, "sha256").lower()
     if wanted and wanted != sha256:
         toml.wrong("sha256", f"expected {wanted[:16]}..., {file.name} has {sha256[:16]}...: the two files do not belong together")
     return (manifest if all(p.is_warning for p in toml.problems) else None), toml.problems
+
+
+def class_labels(onnx: OnnxFile) -> tuple[str, ...]:
+    """The names that the graph has for its classes. Numbers that only count them are none."""
+    classes = onnx.classes
+    return () if classes == tuple(range(len(classes))) else tuple(map(str, classes))
+
+
+def contradiction(onnx: OnnxFile, labels: tuple[str, ...]) -> str:
+    """What is wrong with `labels` for a graph that names its classes itself: with two of them swapped, every answer would be the
+    opposite. Other words for all of them are a translation. Empty if nothing is wrong."""
+    classes = tuple(map(str, onnx.classes))
+    if not labels or not classes or labels == classes:
+        return ""
+    said = f"the graph itself names its classes, by index: {', '.join(classes[:SHOWN])}{', ...' if len(classes) > SHOWN else ''}"
+    if len(labels) != len(classes):
+        return f"{len(labels)} of them contradict {len(classes)} classes: {said}; remove labels"
+    for i, label in enumerate(labels):
+        if label != classes[i] and label in classes:
+            there = classes.index(label)
+            return f'"{label}" is class {i} here and class {there} there: {said}; remove labels, or give them in this order'
+    return ""
 
 
 def hash_file(*paths: Path) -> str:
@@ -158,28 +194,6 @@ def hash_file(*paths: Path) -> str:
             while block := os.read(fd, BLOCK):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def metadata_labels(metadata: dict[str, str]) -> tuple[str, ...]:
-    """Class names from ONNX metadata; raises `ValueError` if they are there and cannot be read."""
-    if text := metadata.get("labels", "").strip():
-        if not text.startswith(("[", "{")):
-            return tuple(part.strip() for part in text.split(","))
-        return _by_index(json.loads(text))
-    if text := metadata.get("names", "").strip():
-        return _by_index(ast.literal_eval(text))
-    return ()
-
-
-def _by_index(value: Any) -> tuple[str, ...]:
-    if isinstance(value, dict):
-        by_index = {int(k): v for k, v in value.items()}
-        if sorted(by_index) != list(range(len(by_index))):
-            raise ValueError("indices are not 0 to n-1")
-        value = [by_index[i] for i in range(len(by_index))]
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | float) for v in value):
-        raise ValueError("no list of names")
-    return tuple(str(v) for v in value)
 
 
 @dataclass(slots=True)
@@ -263,7 +277,7 @@ class _Toml:
         try:
             return metadata_labels(onnx.metadata)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            key = "labels" if onnx.metadata.get("labels") else "names"
+            key = label_key(onnx.metadata)
             text = f"its metadata {key!r} is no list of class names; give labels in model.toml or the configuration"
             self.problems.append(Problem(self.path, text, is_warning=True))
             return ()
@@ -319,6 +333,32 @@ class _Toml:
                 hints[name] = self.hints(f"inputs.{name}.", given)
         return hints
 
+    def outputs(self, table: dict[str, Any], onnx: OnnxFile) -> dict[str, tuple[int, ...]]:
+        part = self.get(table, "outputs", "a table for each output", lambda v: isinstance(v, dict)) or {}
+        infos, found = {o.name: o for o in onnx.outputs}, {}
+        for name, given in part.items():
+            if name not in infos:
+                self.wrong(f"outputs.{name}", f"the model has no such output; it has {', '.join(infos)}")
+                continue
+            if not isinstance(given, dict):
+                self.wrong(f"outputs.{name}", f"expected a table, found {given!r:.80}")
+                continue
+            self.only(f"outputs.{name}.", given, ("shape",))
+            shape, axes = self.shape(given, f"outputs.{name}."), infos[name].shape
+            if shape is None:
+                continue
+            row = shape if axes is None else axes[1:]
+            if len(row) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(row, shape, strict=True)):
+                self.wrong(f"outputs.{name}.shape", f"{list(shape)} is no row of {infos[name]}")
+            else:
+                found[name] = shape
+        return found
+
+    def shape(self, given: dict[str, Any], prefix: str) -> tuple[int, ...] | None:
+        expected = "a list of whole numbers"
+        shape = self.get(given, "shape", expected, lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
+        return None if shape is None else tuple(shape)
+
     def hints(self, prefix: str, given: dict[str, Any]) -> InputHints:
         self.only(prefix, given, ("fields", "units", "layout", "color", "shape"))
         fields = self.texts(given, "fields", prefix) or None
@@ -330,8 +370,7 @@ class _Toml:
             self.wrong(f"{prefix}units", f"{', '.join(sorted(unknown))} is not among its fields: {', '.join(fields)}")
         layout = self.choice(given, "layout", LAYOUTS, prefix)
         color = self.choice(given, "color", COLORS, prefix)
-        shape = self.get(given, "shape", "a list of whole numbers", lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
-        return InputHints(fields, units, layout, None if shape is None else tuple(shape), color)
+        return InputHints(fields, units, layout, self.shape(given, prefix), color)
 
     def boxes(self, table: dict[str, Any]) -> str | None:
         part = self.get(table, "detect", "a table", lambda v: isinstance(v, dict)) or {}

@@ -68,7 +68,8 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
     turned = {n: {(k, _rows_first(s, fitted.axes.get(n))) for k, s in of} for n, of in seen.shapes.items()}
     is_batched = has_axis and all(shape[:1] == (count,) for of in turned.values() for count, shape in of)
     axes, shapes = (fitted.axes, turned) if is_batched else ({}, seen.shapes)
-    declared = {o.name: (_rows_first(o.shape, axes.get(o.name)), o.type) for o in session.get_outputs()}
+    stated = plan.manifest.outputs if is_batched or not has_axis else {}
+    declared = {o.name: (_declared(o.shape, axes.get(o.name), stated.get(o.name)), o.type) for o in session.get_outputs()}
     sizes = _axis_sizes(plan, fitted)
     outputs = tuple(
         OutputRow(n, states[n].dtype, states[n].shape)
@@ -108,6 +109,12 @@ def _run_all(session: Any, plan: ModelPlan, fitted: Fit, tries: Sequence[Arrays]
             continue
         seen.kept.append(samples)
     return seen
+
+
+def _declared(shape: Sequence[Any], axis: int | None, stated: tuple[int, ...] | None) -> tuple[Any, ...]:
+    """What is promised of an output, rows first: by the file, and by the manifest where that says more."""
+    rows = _rows_first(shape, axis)
+    return rows if stated is None else (*rows[:1], *stated) if rows else (None, *stated)
 
 
 def _rows_first(shape: Sequence[Any], axis: int | None) -> tuple[Any, ...]:

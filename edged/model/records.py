@@ -64,7 +64,7 @@ class ModelPlan:
         """Equal for two plans that would load the same file in the same way."""
         m = self.manifest
         return (
-            (m.path, m.sha256, m.version, m.labels, m.batch_axis, m.states),
+            (m.path, m.sha256, m.version, m.labels, m.batch_axis, m.states, tuple(m.outputs.items())),
             tuple(self.rows.items()),
             tuple((name, x.dtype.str, x.shape, x.tobytes()) for name, x in self.constants.items()),
             (self.outputs, self.providers, self.threads, self.batch_max, self.run, self.gpu_bytes),

@@ -53,6 +53,7 @@ def plan_output(
         manifest.boxes,
         is_sent_raw and not is_answered,
         at.wrong,
+        tuple(map(str, manifest.onnx.classes)),
     )
     plan = HEADS[pipeline.output.type].plan(asked)
     return None if plan is None else (plan, shapes)
@@ -76,7 +77,9 @@ def chained_fields(output: OutputPlan, shapes: Mapping[str, tuple[int, ...]]) ->
 def _tensors(at: Scope, pipeline: Pipeline, manifest: Manifest, inputs: Sequence[InputPlan]) -> tuple[TensorInfo, ...] | None:
     """The tensors that the output may use: the model's, or what `postprocess` makes of them. Open axes that an input of the
     same name settles are settled."""
-    found = tuple(_settled(o, manifest, inputs) for o in manifest.onnx.outputs)
+    every = tuple(_settled(o, manifest, inputs) for o in manifest.onnx.outputs)
+    # What no array can hold, as the maps of scikit-learn, is not missed where another output serves.
+    found = every if pipeline.output.tensor is not None else tuple(o for o in every if not cannot_bind(o)) or every
     states = {s.output for s in manifest.states}
     if pipeline.postprocess:
         found = tuple(o for o in found if o.name not in states)
@@ -119,8 +122,9 @@ def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo
     rows = {}
     for o in found:
         shape = row_shape(o)
-        if o.dtype in (None, "string") or shape is None:
-            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function")
+        if o.dtype is None or shape is None:
+            cure = f"say it in model.toml: [outputs.{o.name}] shape = [...]"
+            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function; {cure}")
             return None
         rows[o.name] = (shape, o.dtype)
     try:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edged.errors import Problem
-from edged.model.manifest import HIDDEN, InputHints, Manifest, Normalize, hash_file, metadata_labels, read_manifest
+from edged.model.manifest import HIDDEN, InputHints, Manifest, Normalize, hash_file, read_manifest
+from edged.model.metadata import metadata_labels
 from tests.support import models
 
 WHOLE = """

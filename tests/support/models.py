@@ -158,6 +158,34 @@ def zip_map(path: Path) -> Path:
     )
 
 
+def named(path: Path, classes: Sequence[str] | Sequence[int] = ("healthy", "worn")) -> Path:
+    """label and probabilities of x[n, 3], as scikit-learn's converters write them: its classes stand in the graph."""
+    names: dict[str, Any] = {"classlabels_strings" if isinstance(classes[0], str) else "classlabels_ints": list(classes)}
+    count = len(classes)
+    return save(
+        path,
+        [
+            h.make_node(
+                "LinearClassifier",
+                ["x"],
+                ["label", "scores"],
+                domain="ai.onnx.ml",
+                coefficients=[float(i - j) for i in range(count) for j in range(3)],
+                intercepts=[0.0] * count,
+                post_transform="SOFTMAX",
+                **names,
+            ),
+            h.make_node("Identity", ["scores"], ["probabilities"]),
+        ],
+        [value("x", T.FLOAT, ["n", 3])],
+        [
+            value("label", T.STRING if isinstance(classes[0], str) else T.INT64, ["n"]),
+            value("probabilities", T.FLOAT, ["n", count]),
+        ],
+        opsets=(("", 17), ("ai.onnx.ml", 3)),
+    )
+
+
 def centred(path: Path) -> Path:
     """y = x - mean over the batch: rows are not independent."""
     return save(
@@ -218,7 +246,7 @@ def cells(path: Path, *, batch: int | str = "n", metadata: dict[str, str] | None
             nh.from_array(np.array([-1, 3, 64], np.int64), "flat"),
             nh.from_array(np.float32(0), "nought"),
         ],
-        metadata=metadata,
+        metadata={"author": "Ultralytics"} | (metadata or {}),
     )
 
 

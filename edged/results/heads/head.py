@@ -147,6 +147,8 @@ class Asked:
     boxes: str | None
     is_sent_raw: bool
     wrong: Wrong
+    classes: tuple[str, ...] = ()
+    """What the graph itself calls its classes, by index, where it does."""
 
     @property
     def numbers(self) -> list[Tensor]:
