@@ -39,13 +39,16 @@ from edged.config.units import KIB, H, S
 from edged.config.values import BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
+from edged.results.heads.detect import DETECTOR_NAMES
 
 if TYPE_CHECKING:
     FormatName = str
     HeadName = str
+    DetectorName = str
 else:
     FormatName = Literal[tuple(formats.FORMATS)]
     HeadName = Literal[tuple(heads.HEADS)]
+    DetectorName = Literal[tuple(DETECTOR_NAMES)]
 
 __all__ = [
     "Align",
@@ -837,6 +840,17 @@ class Output(Table, frozen=True, kw_only=True):
         ),
     ] = 0.45
     max: Annotated[Count, Key("most detections in a result: the best", only=heads.with_key("max"))] = 100
+    head: Annotated[
+        DetectorName,
+        Key("how boxes lie in the outputs; auto: as metadata and shapes tell", only=heads.with_key("head")),
+    ] = "auto"
+    masks: Annotated[
+        Literal["polygon", "rle"] | None,
+        Key(
+            "masks in the result: an outline in pixels of the picture, or COCO's runs on the model's own grid over it",
+            only=heads.with_key("masks"),
+        ),
+    ] = None
     label: Annotated[
         Annotated[tuple[Text, ...], Several(1)] | None,
         Key("only detections of these", default="all", only=heads.with_key("label")),

@@ -29,8 +29,7 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     h_out = "h"
 
     [detect]                               # for output = "detect", where the shape alone does not tell
-    head = "yolov8"                        # "yolov8": [4 + classes, boxes], "yolov5": [boxes, 5 + classes], or
-                                           # "nms": [boxes, 6], each left, top, right, bottom, score, class
+    head = "yolov8"                        # one of `results/heads/detectors/table.py`; also output.head of a pipeline
 
     [golden]                               # or golden = "golden.npz"; all run at a trial, the first at every load
     file = "golden.npz"                    # arrays named like inputs and outputs, samples along the first axis
@@ -59,7 +58,7 @@ from edged.model.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
 from edged.model.metadata import label_key, metadata_labels
 from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
 from edged.model.recurrent import StatePlan, plan_states
-from edged.results.heads.boxes import BOX_LAYOUTS
+from edged.results.heads.detectors.table import ALIASES, DETECTORS
 from edged.system.plain_file import UnfitFile, opened_plain
 
 MAX_AXIS = 7
@@ -375,7 +374,7 @@ class _Toml:
     def boxes(self, table: dict[str, Any]) -> str | None:
         part = self.get(table, "detect", "a table", lambda v: isinstance(v, dict)) or {}
         self.only("detect.", part, ("head",))
-        return self.choice(part, "head", BOX_LAYOUTS, "detect.")
+        return self.choice(part, "head", (*DETECTORS, *ALIASES), "detect.")
 
     def choice(self, table: dict[str, Any], key: str, known: tuple[str, ...], prefix: str) -> str | None:
         found: str | None = self.get(table, key, " or ".join(f'"{x}"' for x in known), lambda v: v in known, prefix)

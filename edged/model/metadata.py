@@ -38,6 +38,21 @@ def output_type(metadata: Metadata) -> str | None:
     return TASKS.get(metadata.get("task", "")) if is_ultralytics(metadata) else None
 
 
+def task(metadata: Metadata) -> str:
+    return metadata.get("task", "") if is_ultralytics(metadata) else ""
+
+
+def keypoints(metadata: Metadata) -> tuple[int, int] | None:
+    """How many key points each thing has, and of how many numbers each is."""
+    try:
+        value = ast.literal_eval(metadata.get("kpt_shape", ""))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(isinstance(n, int) and 0 < n <= 1024 for n in value):
+        return None
+    return value[0], value[1]
+
+
 def picture_size(metadata: Metadata) -> tuple[int, int] | None:
     """Width and height that the model was made for."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edged.config.schema import Pipeline
 from edged.config.words import did_you_mean
@@ -11,6 +12,7 @@ from edged.decode.resize import View
 from edged.model.fit import cannot_bind
 from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
+from edged.model.metadata import keypoints, task
 from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
@@ -54,6 +56,8 @@ def plan_output(
         is_sent_raw and not is_answered,
         at.wrong,
         tuple(map(str, manifest.onnx.classes)),
+        task(manifest.onnx.metadata),
+        keypoints(manifest.onnx.metadata),
     )
     plan = HEADS[pipeline.output.type].plan(asked)
     return None if plan is None else (plan, shapes)
@@ -115,7 +119,16 @@ def _settled(output: TensorInfo, manifest: Manifest, inputs: Sequence[InputPlan]
     if output.shape is None:
         return output
     axes = (*output.shape[:1], *(sizes.get(a, a) if isinstance(a, str) else a for a in output.shape[1:]))
-    return TensorInfo(output.name, output.dtype, axes, output.kind, output.element)
+    if len(axes) > 1 and _has_no_batch(manifest, inputs):  # all of it is one row
+        axes = (None, *output.shape)
+    return replace(output, shape=axes)
+
+
+def _has_no_batch(manifest: Manifest, inputs: Sequence[InputPlan]) -> bool:
+    """Whether every input that is filled takes one row as its whole tensor."""
+    ranks = {i.name: len(i.shape or ()) for i in manifest.onnx.inputs}
+    filled = [i for i in inputs if i.value is None and i.name in ranks]
+    return bool(filled) and all(len(i.shape) == ranks[i.name] for i in filled)
 
 
 def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo]) -> tuple[TensorInfo, ...] | None:

@@ -77,7 +77,7 @@ def test_the_hash_must_be_right(tmp_path: Path) -> None:
         ("[inputs]\nx = 1", "inputs.x: expected a table, found 1"),
         ('[inputs.x]\nlayout = "NCHW"', 'inputs.x.layout: expected "time,field" or "field,time" or "hwc" or "chw"'),
         ('[inputs.x]\ncolor = "yuv"', 'inputs.x.color: expected "rgb" or "bgr" or "gray"'),
-        ('[detect]\nhead = "ssd"', 'detect.head: expected "yolov8" or "yolov5" or "nms"'),
+        ('[detect]\nhead = "rcnn"', 'detect.head: expected "yolov5" or "yolov8" or "yolox" or "end-to-end"'),
         ("[detect]\nanchors = 3", "detect.anchors: unknown key; known: head"),
         ("[inputs.x]\nshape = [0]", "inputs.x.shape: expected a list of whole numbers"),
         ('[inputs.x]\nfields = ["a"]\nunits = { b = "g" }', "inputs.x.units: b is not among its fields: a"),

@@ -196,25 +196,30 @@ DETECT = RESIZE + 'output = { type = "detect" }\n'
     [
         (["N", 7, 63], "", "yolov8"),
         (["N", 189, 8], "", "yolov5"),
-        (["N", 20, 6], "", "nms"),
+        (["N", 20, 6], "", "end-to-end"),
         (["N", 20, 6], '[detect]\nhead = "yolov5"\n', "yolov5"),
         (["N", 7, 63], 'labels = ["a", "b", "c"]\n', "yolov8"),
-        (["N", 20, 6], 'labels = ["a", "b", "c"]\n', "nms"),
+        (["N", 20, 6], 'labels = ["a", "b", "c"]\n', "end-to-end"),
+        (["N", 20, 6], '[detect]\nhead = "nms"\n', "end-to-end"),
     ],
 )
 def test_the_head_that_fits(tmp_path: Path, axes: list[int | str], toml: str, head: str) -> None:
     model(tmp_path, ["N", 3, 48, 64], T.UINT8, toml, {"boxes": axes})
     output: Any = pipeline(tmp_path, DETECT).output
-    assert (output.layout, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
+    assert (output.head, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
     assert output.view == pipeline(tmp_path, DETECT).view
 
 
 @pytest.mark.parametrize(
     ("axes", "toml", "words"),
     [
-        (["N", 7, 63], 'labels = ["a", "b"]\n', "expected boxes of 2 labels as [N,6,boxes], [N,boxes,7] or"),
+        (
+            ["N", 7, 63],
+            'labels = ["a", "b"]\n',
+            "expected boxes of 2 labels as [N,6,boxes], [N,boxes,7], with NMS",
+        ),
         (["N", 4], "", "expected boxes as [N,4 + classes,boxes]"),
-        (["N", "boxes", 6], "", 'which may be yolov5 or nms; say in model.toml: [detect] head = "yolov5"'),
+        (["N", "boxes", 6], "", 'which may be yolov5 or end-to-end; say which: output = { type = "detect", head = "yolov5" }'),
         (["N", 7, 63], 'labels = ["a", "b"]\n[detect]\nhead = "yolov8"\n', "2 labels (a, b) for 3 classes"),
     ],
 )

@@ -149,6 +149,9 @@ class Asked:
     wrong: Wrong
     classes: tuple[str, ...] = ()
     """What the graph itself calls its classes, by index, where it does."""
+    task: str = ""
+    keypoints: tuple[int, int] | None = None
+    """Ultralytics' words for what a model finds: boxes alone, masks, key points (how many, of how many numbers), angles."""
 
     @property
     def numbers(self) -> list[Tensor]:

@@ -8,11 +8,12 @@ import numpy as np
 
 from edged.decode.resize import View, sent
 from edged.results.heads.detect import DetectPlan
+from edged.results.heads.detectors.yolov8 import YoloV8
 from tests.support.heads import results
 
 
 class TestDetect:
-    PLAN = DetectPlan(("y",), labels=("cat", "dog"), above=0.5, layout="yolov8", picture=(64, 32))
+    PLAN = DetectPlan(("y",), labels=("cat", "dog"), above=0.5, reading=YoloV8(("y",)), picture=(64, 32))
     ROW = np.zeros((6, 9), np.float32)
     ROW[:, 0] = (32, 16, 8, 4, 0.1, 0.9)
     ROW[:, 1] = (32, 16, 8, 5, 0.1, 0.8)
