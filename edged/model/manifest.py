@@ -223,7 +223,14 @@ class _Toml:
         except FileNotFoundError:
             folder = file.parent
             found = sorted(p.name for p in folder.glob("*.onnx"))[:5] if folder.is_dir() else []
-            hint = f"; there is {', '.join(found)}" if found else "; expected a folder with model.onnx, or an .onnx file"
+            others = (
+                [] if found or file.name != "model.onnx" or not folder.is_dir() else sorted(p.name for p in folder.iterdir())[:5]
+            )
+            hint = "; expected a folder with model.onnx, or an .onnx file"
+            if found:
+                hint = f"; there is {', '.join(found)}"
+            elif others:
+                hint += f"; the folder has {', '.join(others)}"
             self.problems.append(Problem(self.path, f"{file} is not there{hint}"))
         except OSError as e:
             self.problems.append(Problem(self.path, f"{file}: {e.strerror or e}"))

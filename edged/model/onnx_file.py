@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from edged.model.foreign import HEAD, foreign
 from edged.model.protobuf import Wire
 from edged.model.sketch import Sketch, read_constant, read_node
 from edged.system.plain_file import opened_plain
@@ -113,9 +114,9 @@ def read_onnx(path: Path) -> OnnxFile:
         if size > MAX_FILE:
             raise ValueError(f"{size >> 20} MiB; an ONNX file has at most 2048 MiB, larger weights lie in files beside it")
         if size == 0:
-            raise ValueError("the file is empty")
-        if os.pread(fd, 8, 0)[4:] == b"ORTM":
-            raise ValueError("this is an .ort file; edged loads .onnx")
+            raise ValueError("the file is empty; copy or download it again")
+        if words := foreign(os.pread(fd, HEAD, 0)):
+            raise ValueError(words)
         scan = _Scan(Wire(fd, size))
         try:
             scan.model(0, size)
