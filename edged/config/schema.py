@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
-from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
+from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers.choices import Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Name, Pattern, Text, Topic
@@ -855,6 +855,15 @@ class Output(Table, frozen=True, kw_only=True):
         Annotated[tuple[Text, ...], Several(1)] | None,
         Key("only detections of these", default="all", only=heads.with_key("label")),
     ] = None
+    charset: Annotated[
+        Charset | None,
+        Key(
+            "what the classes of a CTC head write, without the blank; a path is a file with one a line",
+            default="the metadata's `character`",
+            only=heads.with_key("charset"),
+        ),
+    ] = None
+    blank: Annotated[Annotated[int, integer(0, 1 << 20)], Key("the class that writes nothing", only=heads.with_key("blank"))] = 0
     smooth: Annotated[
         Count,
         Key("mean of the last n results of the key", only=heads.with_key("smooth")),

@@ -12,7 +12,7 @@ from edged.decode.resize import View
 from edged.model.fit import cannot_bind
 from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
-from edged.model.metadata import keypoints, task
+from edged.model.metadata import characters, keypoints, task
 from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
@@ -56,6 +56,7 @@ def plan_output(
         is_sent_raw and not is_answered,
         at.wrong,
         tuple(map(str, manifest.onnx.classes)),
+        characters(manifest.onnx.metadata),
         task(manifest.onnx.metadata),
         keypoints(manifest.onnx.metadata),
     )
@@ -146,4 +147,5 @@ def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo
         at.wrong("postprocess", str(error))
         return None
     assert made is not None
-    return tuple(TensorInfo(name, dtype.name, (None, *shape)) for name, (shape, dtype) in made.outputs.items())
+    made_of = {name: (shape, "string" if dtype.kind == "O" else dtype.name) for name, (shape, dtype) in made.outputs.items()}
+    return tuple(TensorInfo(name, dtype, (None, *shape)) for name, (shape, dtype) in made_of.items())
