@@ -61,11 +61,9 @@ def plan_text(asked: Asked) -> TextPlan | None:
         asked.wrong("output", f'{text} (a model of strings, or a step that gives a string as "text", needs none)')
         return None
     characters = _characters(asked, tensor, charset)
-    return (
-        None
-        if characters is None
-        else TextPlan((tensor.name,), 1, asked.max_keys, characters=characters, blank=asked.settings.blank)
-    )
+    if characters is None:
+        return None
+    return TextPlan((tensor.name,), 1, asked.max_keys, characters=characters, blank=asked.settings.blank)
 
 
 def _characters(asked: Asked, tensor: Tensor, charset: Sequence[str]) -> tuple[str, ...] | None:
@@ -74,8 +72,8 @@ def _characters(asked: Asked, tensor: Tensor, charset: Sequence[str]) -> tuple[s
     classes = shape[-1] if shape and isinstance(shape[-1], int) else len(charset) + 1
     missing = classes - len(charset)
     if missing not in (0, 1, 2) or blank >= classes:
-        text = f"{len(charset)} characters for {classes} classes: {tensor.name} is {tensor}; expected {classes - 1}, without the blank"
-        asked.wrong("output.charset" if asked.settings.charset else "output", text)
+        text = f"{len(charset)} characters for {classes} classes: {tensor.name} is {tensor}; expected {classes - 1}"
+        asked.wrong("output.charset" if asked.settings.charset else "output", f"{text}, without the blank")
         return None
     every = (*charset, SPACE) if missing == 2 else tuple(charset)
     return every if missing == 0 else (*every[:blank], "", *every[blank:])

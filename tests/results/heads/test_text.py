@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto as T
 
+from edged.plan.steps import make_postprocess
 from edged.results.heads.text import MAX_CHARACTERS, TextPlan
 from tests.support.deployments import net
 from tests.support.heads import results
-from tests.support.models import text as strings
+from tests.support.models import named
 from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
@@ -82,12 +83,15 @@ def test_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_model_of_strings_and_a_step_that_gives_one(tmp_path: Path) -> None:
-    strings(tmp_path / "s.onnx")
-    text = '[model.m]\npath = "s.onnx"\n[pipeline.p]\nsource = "accel"\nmodel = "m"\noutput = "text"\ninputs = { x = { fields = "ax" } }\n'
-    found: Any = planned(tmp_path, MAIN + ACCEL + text)
+    named(tmp_path / "s.onnx")
+    model = '[model.m]\npath = "s.onnx"\n[pipeline.p]\nsource = "accel"\nmodel = "m"\n'
+    found: Any = planned(tmp_path, MAIN + ACCEL + model + 'output = { type = "text", tensor = "label" }\n')
     assert found.whole.pipelines["p"].output == TextPlan(("label",)), found.lines
-    (tmp_path / "steps.py").write_text("def words(outputs):\n    return {'text': str(outputs['y'].shape)}\n")
-    net(tmp_path / "m.onnx", {"x": (T.FLOAT, ["N", 3])}, {"y": ["N", 4]})
-    text = '[model.m]\npath = "m.onnx"\n[pipeline.p]\nsource = "accel"\nmodel = "m"\noutput = "text"\npostprocess = ["steps.py:words"]\n'
-    found = planned(tmp_path, MAIN + ACCEL + text)
-    assert found.whole.pipelines["p"].output == TextPlan(("text",)), found.lines
+    (tmp_path / "steps.py").write_text("def words(outputs):\n    return {'text': str(outputs['probabilities'].shape)}\n")
+    found = planned(tmp_path, MAIN + ACCEL + model + 'output = "text"\npostprocess = ["steps.py:words"]\n')
+    p = found.whole.pipelines["p"]
+    assert p.output == TextPlan(("text",)), found.lines
+    step = make_postprocess(p.postprocess, {"label": ((), "string"), "probabilities": ((2,), "float32")})
+    assert step is not None
+    made = step({"label": np.array(["worn"], object), "probabilities": np.array([[0.1, 0.9]], np.float32)}, 1)
+    assert p.output.make_head().results(made, {}, [0]) == [{"text": "(2,)"}]
