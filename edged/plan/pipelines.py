@@ -11,6 +11,7 @@ from edged.config.schema import Config, Pipeline, Step
 from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
+from edged.model.known import lacks_context
 from edged.model.manifest import Manifest, contradiction
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import SAMPLES
@@ -87,6 +88,8 @@ def plan_pipeline(
         return None
     if view is not None and manifest is not None:
         check_colours(at, settings, manifest)
+    if manifest is not None and window is not None and (text := lacks_context(manifest, window.size)):
+        at.wrong("window.size", text)
     labels = _labels(at, config, settings, manifest)
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
     planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most, view, is_answered)

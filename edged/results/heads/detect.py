@@ -257,7 +257,7 @@ class Detect:
         grid = mixed(factors, prototypes, box, (width, height))
         cell = np.array([width / prototypes.shape[2], height / prototypes.shape[1]])
         if self._plan.masks == POLYGON:
-            return _rounded(place.points(outline(grid) * cell))
+            return _rounded(place.points(np.clip(outline(grid) * cell, box[:2], box[2:])))
         first = np.round(np.maximum(place.offset, 0) / cell).astype(int)
         shown = np.array(place.size) / np.array(place.scale)
         size = np.maximum(1, np.minimum(np.round(shown / cell).astype(int), np.array(prototypes.shape[:0:-1]) - first))
