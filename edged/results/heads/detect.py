@@ -18,7 +18,7 @@ from edged.results.heads.boxes import Placing, best, is_inside, only_of, placing
 from edged.results.heads.detectors.reading import Array, Found, Reading, Seen
 from edged.results.heads.detectors.table import AUTO, HEADS, readings
 from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Check, Kind, OutputPlan, Outputs, Problems, Tensor, row_size
-from edged.results.heads.masks import MAX_POINTS, MAX_RUNS, POLYGON, mixed, outline, runs
+from edged.results.heads.masks import MAX_POINTS, MAX_RUNS, POLYGON, mixed, outline, points_each, runs
 from edged.results.heads.rows import all_finite
 
 if TYPE_CHECKING:
@@ -249,15 +249,15 @@ class Detect:
             corners = np.array([x, y]) + np.array([-along - across, along - across, along + across, -along + across])
             return {"corners": _rounded(place.points(corners)), "angle": round(float(np.degrees(angle)), 2)}
         if members.masks is not None:
-            return {"mask": self._mask(more, row[members.masks], found.boxes[i], place)}
+            return {"mask": self._mask(more, row[members.masks], found.boxes[i], place, points_each(len(found.scores)))}
         return {}
 
-    def _mask(self, factors: Array, prototypes: Array, box: Array, place: Placing) -> Any:
+    def _mask(self, factors: Array, prototypes: Array, box: Array, place: Placing, most: int) -> Any:
         width, height = self._plan.picture
         grid = mixed(factors, prototypes, box, (width, height))
         cell = np.array([width / prototypes.shape[2], height / prototypes.shape[1]])
         if self._plan.masks == POLYGON:
-            return _rounded(place.points(np.clip(outline(grid) * cell, box[:2], box[2:])))
+            return _rounded(place.points(np.clip(outline(grid, most) * cell, box[:2], box[2:])))
         first = np.round(np.maximum(place.offset, 0) / cell).astype(int)
         shown = np.array(place.size) / np.array(place.scale)
         size = np.maximum(1, np.minimum(np.round(shown / cell).astype(int), np.array(prototypes.shape[:0:-1]) - first))

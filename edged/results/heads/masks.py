@@ -6,6 +6,8 @@ A mask lies on the grid of the prototypes, a quarter as fine as what the model s
 
 from __future__ import annotations
 
+import heapq
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from edged.decode.resize import Size
 
 MAX_POINTS = 64
+ALL_POINTS, LEAST_POINTS = 1536, 8
+"""Of all outlines of a result together, and of each at least: finding one takes some 20 us, which the loop waits for."""
 MAX_RUNS = 1024
 TOLERANCE = 0.75
 """Of a cell: how far an outline may lie from that of the cells."""
@@ -41,20 +45,21 @@ def mixed(factors: Array, prototypes: Array, box: Array, seen: Size) -> Grid:
     return Grid(np.tensordot(factors, part, axes=1) > 0, x0, y0)
 
 
-def outline(grid: Grid) -> Array:
-    """The corners of the largest outline, `[n, 2]` on the grid; empty where nothing is set."""
-    loops = _loops(grid.mask)
-    if not loops:
+def outline(grid: Grid, most: int = MAX_POINTS) -> Array:
+    """At most so many corners of the longest outline, `[n, 2]` on the grid; empty where nothing is set."""
+    border = _longest_border(grid.mask)
+    if not len(border):
         return np.empty((0, 2))
-    largest = max(loops, key=lambda loop: abs(_area(loop)))
-    tolerance, points = TOLERANCE, _simplified(largest, TOLERANCE)
+    points = _simplified(border, most)
     if len(points) < 3:  # of a cell or two
-        points = largest[:MAX_POINTS]
-    while len(points) > MAX_POINTS:
-        tolerance *= 1.5
-        points = _simplified(largest, tolerance)
+        points = border[:most]
     placed: Array = points + np.array([grid.left, grid.top])
     return placed
+
+
+def points_each(count: int) -> int:
+    """How many corners each of `count` outlines may have."""
+    return max(LEAST_POINTS, min(MAX_POINTS, ALL_POINTS // max(1, count)))
 
 
 def runs(grid: Grid, size: Size, origin: tuple[int, int] = (0, 0)) -> dict[str, Any]:
@@ -78,58 +83,67 @@ def _counts(mask: Array) -> list[int]:
     return [0, *counts] if len(flat) and flat[0] else counts
 
 
-def _loops(mask: Array) -> list[Array]:
-    """The borders of what is set, as closed walks along the edges of cells with the set ones on the right."""
-    padded = np.pad(mask, 1).astype(np.int8)
-    steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
-
-    def add(places: Array, start: tuple[int, int], stop: tuple[int, int]) -> None:
-        for y, x in places.tolist():
-            steps.setdefault((x + start[0], y + start[1]), []).append((x + stop[0], y + stop[1]))
-
-    inner = padded[1:-1, 1:-1]
-    add(np.argwhere((inner == 1) & (padded[:-2, 1:-1] == 0)), (0, 0), (1, 0))
-    add(np.argwhere((inner == 1) & (padded[1:-1, 2:] == 0)), (1, 0), (1, 1))
-    add(np.argwhere((inner == 1) & (padded[2:, 1:-1] == 0)), (1, 1), (0, 1))
-    add(np.argwhere((inner == 1) & (padded[1:-1, :-2] == 0)), (0, 1), (0, 0))
-    loops = []
+def _longest_border(mask: Array) -> Array:
+    """Of the borders of what is set the longest, as a closed walk along the edges of cells with the set ones on the right."""
+    padded = np.pad(mask, 1)
+    inner, line = padded[1:-1, 1:-1], mask.shape[1] + 1
+    # By the side on which a cell has no neighbour: where the walk begins and ends there, from the cell's upper left corner.
+    sides = (
+        (padded[:-2, 1:-1], 0, 1),
+        (padded[1:-1, 2:], 1, line + 1),
+        (padded[2:, 1:-1], line + 1, line),
+        (padded[1:-1, :-2], line, 0),
+    )
+    steps: dict[int, int] = {}
+    crossed: dict[int, int] = {}  # where two cells touch at a corner, two ways begin
+    for beside, start, stop in sides:
+        y, x = np.nonzero(inner & ~beside)
+        corner = y * line + x
+        for a, b in zip((corner + start).tolist(), (corner + stop).tolist(), strict=True):
+            (crossed if a in steps else steps)[a] = b
+    longest: list[int] = []
     while steps:
-        first = at = next(iter(steps))
-        loop = []
-        while at in steps:
-            after = steps[at]
-            loop.append(at)
-            at = after.pop()
-            if not after:
-                del steps[loop[-1]]
-        if at == first:
-            loops.append(np.array(loop, float))
-    return loops
+        at, walk = next(iter(steps)), list[int]()
+        while (after := steps.pop(at, None)) is not None:
+            if at in crossed:
+                steps[at] = crossed.pop(at)
+            walk.append(at)
+            at = after
+        longest = max(longest, walk, key=len)
+    return np.stack(np.divmod(np.array(longest, np.intp), line)[::-1], axis=1).astype(float)
 
 
-def _area(loop: Array) -> float:
-    x, y = loop.T
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
-
-
-def _simplified(loop: Array, tolerance: float) -> Array:
-    """Douglas and Peucker's corners of a closed walk, cut where two of its points lie far apart."""
+def _simplified(loop: Array, most: int) -> Array:
+    """Douglas and Peucker's corners of a closed walk, which is cut where two of its points lie far apart: the furthest first, so
+    that so many are the best so many."""
+    closed = np.concatenate((loop, loop[:1]))
     far = int(np.argmax(((loop - loop[0]) ** 2).sum(axis=1)))
     kept = {0, far}
-    todo = [(0, far), (far, len(loop))]
-    closed = np.concatenate((loop, loop[:1]))
-    while todo:
-        a, b = todo.pop()
-        if b - a < 2:
-            continue
-        start, stop = closed[a], closed[b]
-        way = stop - start
-        between = closed[a + 1 : b] - start
-        length = float(np.hypot(*way))
-        distance = np.abs(between[:, 0] * way[1] - between[:, 1] * way[0]) / length if length else np.hypot(*between.T)
-        at = int(np.argmax(distance))
-        if distance[at] > tolerance:
-            middle = a + 1 + at
-            kept.add(middle)
-            todo += [(a, middle), (middle, b)]
-    return loop[sorted(k for k in kept if k < len(loop))]
+    todo = [_furthest(closed, 0, far), _furthest(closed, far, len(loop))]
+    heapq.heapify(todo)
+    while len(kept) < most and -todo[0].distance > TOLERANCE:
+        _, at, start, stop = heapq.heappop(todo)
+        kept.add(at)
+        heapq.heappush(todo, _furthest(closed, start, at))
+        heapq.heappush(todo, _furthest(closed, at, stop))
+    return loop[sorted(kept)]
+
+
+class _Corner(NamedTuple):
+    """The point of a part of a walk that lies furthest from its chord; `distance` is negative: the furthest comes first."""
+
+    distance: float
+    at: int
+    start: int
+    stop: int
+
+
+def _furthest(closed: Array, start: int, stop: int) -> _Corner:
+    if stop - start < 2:
+        return _Corner(0.0, start, start, stop)
+    way = closed[stop] - closed[start]
+    between = closed[start + 1 : stop] - closed[start]
+    length = math.hypot(*way)
+    distance = np.abs(between[:, 0] * way[1] - between[:, 1] * way[0]) / length if length else np.hypot(*between.T)
+    at = int(distance.argmax())
+    return _Corner(-float(distance[at]), start + 1 + at, start, stop)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.results.heads.masks import MAX_POINTS, MAX_RUNS, Grid, mixed, outline, runs
+from edged.results.heads.masks import MAX_POINTS, MAX_RUNS, Grid, mixed, outline, points_each, runs
 
 
 def inside(points: Any, height: int, width: int) -> Any:
@@ -49,6 +49,8 @@ def test_the_largest_of_several_and_none() -> None:
 def test_noise_is_bounded() -> None:
     noise = np.random.default_rng(0).uniform(size=(160, 160)) > 0.4
     assert len(outline(Grid(noise, 0, 0))) <= MAX_POINTS
+    assert len(outline(Grid(noise, 0, 0), 8)) <= 8
+    assert (points_each(1), points_each(100)) == (MAX_POINTS, 15)
     assert len(runs(Grid(noise, 0, 0), (160, 160))["counts"]) <= MAX_RUNS
 
 
