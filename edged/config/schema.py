@@ -15,23 +15,27 @@ import msgspec
 from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers.choices import Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
-from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Name, Pattern, Text, Topic
+from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
     Constant,
     Count,
     DeadBand,
+    Edges,
     Factor,
     Index,
     Marker,
+    NotNegative,
     Number,
     Numbers,
     PictureSize,
     PlainBytes,
+    Positive,
     Range,
     Share,
     Speed,
     StopBits,
+    UsbId,
     integer,
 )
 from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
@@ -65,6 +69,7 @@ __all__ = [
     "Function",
     "Gate",
     "Health",
+    "Http",
     "Input",
     "Key",
     "Log",
@@ -165,6 +170,16 @@ class Log(Table, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class Http(Table, frozen=True, kw_only=True):
+    """What edged shows over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz`, and a page at `/`. It changes nothing."""
+
+    listen: Annotated[Listen | None, Key("where; needs the extra `edged[http]`", default="off")] = None
+    token: Annotated[
+        SecretText | None,
+        Key("what a request must bring; required when `listen` is not loopback", default="none"),
+    ] = None
+
+
 SPOOLING = ("offline", "always")
 
 
@@ -249,8 +264,8 @@ class Broker(Table, frozen=True, kw_only=True):
 class UsbPort(Table, frozen=True, kw_only=True):
     """A USB serial adapter, by what it says of itself."""
 
-    vid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("vendor id, `0x0403`")]
-    pid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("product id, `0x6001`")]
+    vid: Annotated[UsbId, Key("vendor id, `0x0403`")]
+    pid: Annotated[UsbId, Key("product id, `0x6001`")]
     serial: Annotated[Text | None, Key("serial number", default="any")] = None
 
 
@@ -764,6 +779,9 @@ class Input(Table, frozen=True, kw_only=True):
     value: Annotated[Constant, Key("a constant instead of fields")] = None
 
 
+STFT = ("spectrogram", "log_mel")
+
+
 class Step(Table, frozen=True, kw_only=True):
     """One step before the model: array in, array out."""
 
@@ -785,6 +803,40 @@ class Step(Table, frozen=True, kw_only=True):
             only=("resize",),
         ),
     ] = "letterbox"
+    n_fft: Annotated[Count, Key("librosa's: samples of one spectrum", only=STFT)] = 2048
+    hop_length: Annotated[
+        Count | None, Key("librosa's: samples from one spectrum to the next", default="a quarter of `win_length`", only=STFT)
+    ] = None
+    win_length: Annotated[Count | None, Key("librosa's: samples that the window leaves", default="`n_fft`", only=STFT)] = None
+    center: Annotated[
+        Flag, Key("librosa's: frames are centred, with zeros before and after the samples; false: whole ones alone", only=STFT)
+    ] = True
+    power: Annotated[Positive, Key("librosa's: 2 is power, 1 is amplitude", only=STFT)] = 2.0
+    window: Annotated[
+        Literal["hann", "hamming", "blackman", "boxcar"], Key("scipy's: what a spectrum is weighted with", only=(*STFT, "bands"))
+    ] = "hann"
+    sr: Annotated[Rate | None, Key("librosa's: samples a second", default="`rate` of the source", only=("log_mel",))] = None
+    n_mels: Annotated[Annotated[int, integer(1, 4096)], Key("librosa's: mel bands", only=("log_mel",))] = 128
+    fmin: Annotated[NotNegative, Key("librosa's: lowest frequency, Hz", only=("log_mel",))] = 0.0
+    fmax: Annotated[Positive | None, Key("librosa's: highest frequency, Hz", default="half of `sr`", only=("log_mel",))] = None
+    htk: Annotated[Flag, Key("librosa's: the mel scale of HTK instead of Slaney's", only=("log_mel",))] = False
+    norm: Annotated[
+        Literal["slaney", "none"], Key("librosa's: slaney: each band has the area 1; none: the height 1", only=("log_mel",))
+    ] = "slaney"
+    ref: Annotated[Positive, Key("librosa's: the power that is 0 dB", only=("log_mel",))] = 1.0
+    amin: Annotated[Positive, Key("librosa's: the least power", only=("log_mel",))] = 1e-10
+    top_db: Annotated[Positive, Key("librosa's: nothing is further below the loudest of a window, dB", only=("log_mel",))] = 80.0
+    edges: Annotated[
+        Edges | None,
+        Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
+    ] = None
+    fs: Annotated[Rate | None, Key("scipy's: samples a second", default="`rate` of the source", only=("bands",))] = None
+    nperseg: Annotated[Count | None, Key("scipy's: samples of a segment", default="256, at most the window", only=("bands",))] = (
+        None
+    )
+    noverlap: Annotated[
+        Index | None, Key("scipy's: samples that two segments share", default="half of `nperseg`", only=("bands",))
+    ] = None
 
 
 class OutputField(Table, frozen=True, kw_only=True):
@@ -1033,6 +1085,7 @@ class Config(Table, frozen=True, kw_only=True):
     log: Annotated[Log, Key("what is written, and how")] = Log()
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
+    http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
     model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)

@@ -124,7 +124,8 @@ class _Planner:
             if settings.fields is not None:
                 self.at.wrong(f"inputs.{info.name}.fields", str(error))
             else:
-                self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {error}")
+                why = self._otherwise_named(info, hints) or str(error)
+                self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {why}")
             return None
         if self.picture:
             self._check_units(hints, choices[0])
@@ -162,6 +163,15 @@ class _Planner:
             return (*seen_as(self.given), columns)
         rows = settings.size or (self.window.size if self.window else None)
         return (rows, len(columns)), chosen[0].shape if len(chosen) == 1 else (), columns
+
+    def _otherwise_named(self, info: TensorInfo, hints: InputHints) -> str:
+        """What to do where as many fields come as the manifest names, and none under its name."""
+        names, wanted = [f.name for f in self.row.fields], hints.fields or ()
+        if len(names) != len(wanted) or set(names) & set(wanted):
+            return ""
+        given = ", ".join(f'"{name}"' for name in names)
+        cure = f"rename them in decode.fields, or write inputs = {{ {info.name} = {{ fields = [{given}] }} }}"
+        return f"the fields are {listed(names)}; {cure}"
 
     @property
     def _name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -33,7 +34,7 @@ def _integer(low: int | None, high: int | None) -> Callable[[Any, Surroundings],
 
     def parse(raw: object, _: Surroundings) -> int:
         if not isinstance(raw, int) or isinstance(raw, bool):
-            cure = f"; without quotes: {raw}" if isinstance(raw, str) and raw.isdigit() else ""
+            cure = f"; without quotes: {int(raw)}" if isinstance(raw, str) and raw.isdecimal() else ""
             if isinstance(raw, float) and raw.is_integer():
                 cure = f"; write {int(raw)}"
             raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
@@ -62,6 +63,13 @@ def _number(low: float) -> Callable[[Any, Surroundings], float]:
     return parse
 
 
+def usb_id(raw: object, around: Surroundings) -> int:
+    """A vendor or product, which lsusb prints as four hex digits."""
+    if isinstance(raw, str) and (digits := re.fullmatch(r"(?:0x)?([0-9A-Fa-f]{4})", raw)):
+        raise ValueError(f"expected a number such as 0x0403, found {shown(raw)}; write 0x{digits[1]}")
+    return _integer(0, 0xFFFF)(raw, around)
+
+
 def number(low: float = -math.inf) -> Value:
     return Value("number", _number(low))
 
@@ -71,6 +79,13 @@ def factor(raw: object, around: Surroundings) -> float:
     value = _number(-math.inf)(raw, around)
     if value == 0:
         raise ValueError("expected a number other than 0: value = raw x scale + offset would be the same whatever is measured")
+    return value
+
+
+def positive(raw: object, around: Surroundings) -> float:
+    value = _number(0)(raw, around)
+    if value == 0:
+        raise ValueError("expected a number above 0, found 0")
     return value
 
 
@@ -134,6 +149,16 @@ def numbers(raw: object, _: Surroundings) -> tuple[float, ...]:
     return tuple(map(float, given))
 
 
+def edges(raw: object, around: Surroundings) -> tuple[float, ...]:
+    """Of bands that lie side by side."""
+    found = numbers(raw, around)
+    if len(found) < 2 or found[0] < 0 or any(low >= high for low, high in itertools.pairwise(found)):
+        raise ValueError(
+            f"expected two frequencies or more, each above the one before, such as [1, 4, 8, 13], found {shown(raw)}"
+        )
+    return found
+
+
 def constant(raw: object, _: Surroundings) -> Any:
     """A number, or lists of numbers as deep as the model's input; lists become tuples."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
@@ -159,8 +184,11 @@ def picture_size(raw: object, _: Surroundings) -> tuple[int, int]:
 
 Count = Annotated[int, integer(1)]
 Index = Annotated[int, integer(0)]
+UsbId = Annotated[int, Value("int", usb_id)]
 Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
+Positive = Annotated[float, Value("number", positive)]
+NotNegative = Annotated[float, number(0)]
 Share = Annotated[float, Value("number", share)]
 Speed = Annotated[float, Value("number", speed)]
 StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]
@@ -170,5 +198,6 @@ Marker = Annotated[bytes | OpenMarker, Value("bytes", marker)]
 PlainBytes = Annotated[bytes, Value("bytes", plain_bytes)]
 Bits = Annotated[tuple[int, int], Value("[low, count]", bit_field)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]
+Edges = Annotated[tuple[float, ...], Value("numbers", edges)]
 Constant = Annotated[Any, Value("number, list", constant)]
 PictureSize = Annotated[tuple[int, int], Value("ints", picture_size)]
