@@ -178,6 +178,25 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
     return tuple(str(one) for one in names)
 
 
+MAX_CHARSET = 65536
+
+
+def charset(raw: object, around: Surroundings) -> tuple[str, ...]:
+    """What classes write: one a line of a file, in which a blank is a character too."""
+    if isinstance(raw, str):
+        characters: list[object] = [*_read_text(around.file(raw)).split("\n")]
+    elif isinstance(raw, list):
+        characters = raw
+    else:
+        raise ValueError(f"expected a list of characters or a path, found {kind(raw)}")
+    if not 0 < len(characters) <= MAX_CHARSET:
+        raise ValueError(f"expected 1 to {MAX_CHARSET} characters, found {len(characters)}")
+    for one in characters:
+        if not isinstance(one, str):
+            raise ValueError(f"expected a text for each class, found {kind(one)}")
+    return tuple(str(one) for one in characters)
+
+
 PASS_PHRASE = re.compile(r"-----BEGIN ENCRYPTED|^Proc-Type:.*ENCRYPTED", re.MULTILINE)
 NO_PASS_PHRASE = "nobody is there to type it; openssl pkey -in key.pem -out plain.pem writes it without, for edged's eyes only"
 _VARIABLE = re.compile(r"\$([A-Z_][A-Z_0-9]{2,})|%([A-Za-z_]\w*)%|\$\([^)]*\)|`[^`]*`")
@@ -240,5 +259,6 @@ ClientId = Annotated[str, Value("ext", client_id)]
 DeviceId = Annotated[str, Value("ext", device_id)]
 SecretText = Annotated[Secret, Value("ext", secret)]
 Labels = Annotated[tuple[str, ...], Value("text list or path", labels)]
+Charset = Annotated[tuple[str, ...], Value("text list or path", charset)]
 PrivateKey = Annotated[Secret, Value("ext", private_key)]
 Url = Annotated[BrokerUrl, Value("ext", broker_url)]

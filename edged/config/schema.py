@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
-from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
+from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
@@ -46,13 +46,16 @@ from edged.config.units import KIB, H, S
 from edged.config.values import BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
+from edged.results.heads.detect import DETECTOR_NAMES
 
 if TYPE_CHECKING:
     FormatName = str
     HeadName = str
+    DetectorName = str
 else:
     FormatName = Literal[tuple(formats.FORMATS)]
     HeadName = Literal[tuple(heads.HEADS)]
+    DetectorName = Literal[tuple(DETECTOR_NAMES)]
 RegisterTable = Literal["holding", "input", "coil", "discrete"]
 
 __all__ = [
@@ -1111,14 +1114,38 @@ class Output(Table, frozen=True, kw_only=True):
         ),
     ] = 0.45
     max: Annotated[Count, Key("most detections in a result: the best", only=heads.with_key("max"))] = 100
+    head: Annotated[
+        DetectorName,
+        Key("how boxes lie in the outputs; auto: as metadata and shapes tell", only=heads.with_key("head")),
+    ] = "auto"
+    masks: Annotated[
+        Literal["polygon", "rle"] | None,
+        Key(
+            "masks in the result: an outline in pixels of the picture, or COCO's runs on the model's own grid over it",
+            only=heads.with_key("masks"),
+        ),
+    ] = None
     label: Annotated[
         Annotated[tuple[Text, ...], Several(1)] | None,
         Key("only detections of these", default="all", only=heads.with_key("label")),
     ] = None
+    charset: Annotated[
+        Charset | None,
+        Key(
+            "what the classes of a CTC head write, without the blank; a path is a file with one a line",
+            default="the metadata's `character`",
+            only=heads.with_key("charset"),
+        ),
+    ] = None
+    blank: Annotated[Annotated[int, integer(0, 1 << 20)], Key("the class that writes nothing", only=heads.with_key("blank"))] = 0
     smooth: Annotated[
         Count,
         Key("mean of the last n results of the key", only=heads.with_key("smooth")),
     ] = 1
+
+
+UNSAID = Output()
+"""The output of a pipeline that says nothing of it."""
 
 
 class When(Table, frozen=True, kw_only=True):
@@ -1212,14 +1239,19 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Name | None,
         Key("without one the samples or windows themselves are the result (`outputs`)"),
     ] = None
-    output: Annotated[Output, Key("what the model's numbers mean", default='`"raw"`')] = Output()
+    output: Annotated[
+        Output, Key("what the model's numbers mean", default="as the model's metadata say (Ultralytics' `task`), else `\"raw\"`")
+    ] = UNSAID
     publish: Annotated[
         Annotated[tuple[Publish, ...], Several()],
         Key("where results go; `[]`: nowhere (a step of a chain)", default="one, all defaults"),
     ] = (Publish(),)
     preprocess: Annotated[
         Annotated[tuple[Step, ...], Several()] | None,
-        Key("steps before the model, in order", default="the manifest's normalisation"),
+        Key(
+            "steps before the model, in order",
+            default="the manifest's normalisation; of pictures also `resize` to what the metadata say (Ultralytics' `imgsz`)",
+        ),
     ] = None
     postprocess: Annotated[
         Annotated[tuple[Custom, ...], Several()],

@@ -8,6 +8,7 @@ from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
@@ -33,6 +34,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     base_topic = config.device.base_topic.replace("{device}", device)
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     manifests = with_states(config, manifests, problems)
+    config = with_defaults(config, manifests)
     wide, views = wide_sources(config, manifests), source_views(config, manifests)
     sources = plan_sources(config, device, base_topic, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}

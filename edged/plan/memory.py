@@ -18,7 +18,7 @@ from edged.decode.carry import MAX_BYTES
 from edged.decode.image import MAX_SIDE
 from edged.decode.plan import DecodePlan
 from edged.errors import Problem
-from edged.model.fit import fit
+from edged.model.fit import fit, wanted_outputs
 from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
 from edged.mqtt.settings import WAITING, LinkSettings
@@ -188,8 +188,9 @@ def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
 
 def model_row_bytes(model: ModelPlan) -> int:
     """One row of all inputs and of the wanted outputs."""
-    inputs = {i.name: i for i in model.manifest.onnx.inputs}
-    wanted = [o for o in model.manifest.onnx.outputs if model.outputs is None or o.name in model.outputs]
+    inputs = {i.name: i for i in model.inputs}
+    names = wanted_outputs(model)
+    wanted = [o for o in model.manifest.onnx.outputs if o.name in names]
     given = sum(math.prod(shape) * np.dtype(inputs[n].dtype).itemsize for n, shape in model.rows.items())
     states = {s.output: math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in model.manifest.states}
     turned = 2 * sum(states[s.output] for s in model.manifest.states if s.is_turned)
