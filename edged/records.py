@@ -104,6 +104,9 @@ class Receipt:
     def fail(self, code: str, why: str) -> None:
         pass
 
+    def tell(self, partial: bytes) -> None:
+        """What there is so far of the answer."""
+
 
 class _NoReceipt(Receipt):
     __slots__ = ()

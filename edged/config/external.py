@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
+
 from edged.config.files import read_small
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.values import BrokerUrl, Secret
+from edged.config.values import BrokerUrl, HttpUrl, Secret
 from edged.config.words import did_you_mean, kind, nearest, shown
 from edged.system.rights import others_may_read
 from edged.topics import unfit
@@ -75,6 +77,45 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
         usual, other = ("without TLS", "mqtts on 8883") if scheme == "mqtts" else ("with TLS", "mqtt on 1883")
         around.warnings.append(f"brokers listen on {port} {usual}, and this says {scheme}; is {other} meant?")
     return BrokerUrl(scheme, host, port if port is not None else 8883 if scheme == "mqtts" else 1883)
+
+
+def peer_url(raw: object, around: Surroundings) -> HttpUrl:
+    """Where a model runs elsewhere."""
+    address = ext(raw, around)
+    scheme, _, rest = address.partition("://")
+    wanted = "an address such as https://gpu-box:8000/v2/models/yolo"
+    authority, slash, path = rest.partition("/")
+    if scheme not in ("http", "https") or not authority:
+        raise ValueError(f"expected {wanted}, found {_said(address, raw)}")
+    if "@" in authority:
+        raise ValueError('a password in the address ends up in logs; use token = { credential = "name" }')
+    if "#" in path or not path.isascii() or any(c.isspace() or not c.isprintable() for c in path):
+        raise ValueError(f"expected {wanted}, in ASCII, without blanks and #, found {_said(address, raw)}")
+    host, port = _host_and_port(authority, address, wanted, isinstance(raw, str))
+    return HttpUrl(
+        scheme, host, port if port is not None else 443 if scheme == "https" else 80, f"{slash}{path}".rstrip("/") or "/"
+    )
+
+
+def header(raw: object, around: Surroundings) -> Secret:
+    """The value of a header, which may be a secret."""
+    plain = ext(raw, around)
+    if not plain.isascii() or not plain.isprintable():
+        raise ValueError("expected printable ASCII, found something else, not shown here")
+    return Secret(plain)
+
+
+def json_schema(raw: object, around: Surroundings) -> str:
+    """The JSON of a file that describes an answer."""
+    if not isinstance(raw, str) or not raw:
+        raise ValueError(f"expected the path of a JSON schema, found {shown(raw)}")
+    try:
+        found = msgspec.json.decode(_read_text(around.file(raw)))
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{around.folder / raw} is no JSON: {error}") from None
+    if not isinstance(found, dict) or found.get("type") != "object":
+        raise ValueError(f'expected {{"type": "object", ...}} in {around.folder / raw}')
+    return msgspec.json.encode(found, order="sorted").decode()
 
 
 def _url_cure(address: str, scheme: str, authority: str) -> str:
@@ -262,3 +303,6 @@ Labels = Annotated[tuple[str, ...], Value("text list or path", labels)]
 Charset = Annotated[tuple[str, ...], Value("text list or path", charset)]
 PrivateKey = Annotated[Secret, Value("ext", private_key)]
 Url = Annotated[BrokerUrl, Value("ext", broker_url)]
+PeerUrl = Annotated[HttpUrl, Value("ext", peer_url)]
+HeaderText = Annotated[Secret, Value("ext", header)]
+JsonSchema = Annotated[str, Value("path", json_schema)]

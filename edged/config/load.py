@@ -85,7 +85,7 @@ def _sound(config: Config) -> Config:
         name: p
         for name, p in config.pipeline.items()
         if name not in config.source
-        and (p.model is None or p.model in config.model)
+        and (p.model is None or (p.model in config.model and _has_fallback(config, p.model)))
         and all(_is_there(entry.broker, config.broker) for entry in p.publish)
     }
     while ready := {name: p for name, p in left.items() if {*sources, *sound} >= set(p.source)}:
@@ -93,6 +93,11 @@ def _sound(config: Config) -> Config:
         left = {name: p for name, p in left.items() if name not in ready}
     in_order = {name: p for name, p in config.pipeline.items() if name in sound}
     return msgspec.structs.replace(config, source=sources, pipeline=in_order)
+
+
+def _has_fallback(config: Config, model: str) -> bool:
+    fallback = config.model[model].fallback
+    return fallback is None or (fallback in config.model and config.model[fallback].url is None)
 
 
 def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:

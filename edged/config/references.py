@@ -39,6 +39,7 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
     problems += _one_path(file, line_of)
     for name, pipeline in _tables(file, "pipeline").items():
         problems += _pipeline_references(name, pipeline, names)
+    problems += _fallbacks(_tables(file, "model"), names)
     health = file.get("health")
     if isinstance(health, dict):
         asked = _several("health.broker", health.get("broker", []))
@@ -59,6 +60,7 @@ def unused(file: Raw) -> list[Problem]:
     read = {name for p in pipelines.values() for name in _read_by(p)}
     answering = {name for name, s in _tables(file, "source").items() if s.get("reply")}
     run = {model for p in pipelines.values() for _, model in _several("", p.get("model"))}
+    run |= {str(m.get("fallback")) for name, m in _tables(file, "model").items() if name in run}
     ports = {s.get("port") for s in _tables(file, "source").values() if isinstance(s.get("port"), str)}
     if not pipelines:
         text = "there is no pipeline, so nothing is computed and nothing published; add [pipeline.NAME] with source and publish"
@@ -130,6 +132,24 @@ def _broker(path: str, table: Raw, names: _Names) -> list[Problem]:
     return [
         Problem(path, f"required, since there are {counted(len(names.brokers))} brokers: {', '.join(names.brokers)}", "table")
     ]
+
+
+def _fallbacks(models: Mapping[str, Raw], names: _Names) -> Iterator[Problem]:
+    """Who answers for a remote model is one that runs here."""
+    for name, model in models.items():
+        other = model.get("fallback")
+        if not isinstance(other, str):
+            continue
+        at = f"model.{name}.fallback"
+        yield from _must_be_known(at, other, "model", names.models)
+        if "url" not in models.get(other, {}):
+            continue
+        if other == name:
+            yield Problem(at, f"{name} falls back to itself; name a model that runs here (path)")
+        elif models[other].get("fallback") == name:
+            yield Problem(at, f"{name} falls back to {other} and {other} to {name}; one of them must be local")
+        else:
+            yield Problem(at, f"{other} runs elsewhere, too; name a model that runs here (path)")
 
 
 def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Problem]:

@@ -12,9 +12,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
-from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
+from edged.config.external import (
+    Charset,
+    ClientId,
+    DeviceId,
+    Ext,
+    HeaderText,
+    JsonSchema,
+    Labels,
+    PeerUrl,
+    PrivateKey,
+    SecretText,
+    Url,
+)
 from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
-from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
+from edged.config.parsers.measures import CapOf, Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
@@ -909,10 +921,66 @@ class ProviderOptions(Table, frozen=True, kw_only=True):
     ] = None
 
 
-class Model(Table, frozen=True, kw_only=True):
-    """An ONNX model: a folder with `model.onnx` and `model.toml`, or a bare `.onnx`."""
+REMOTE = "with `url`: "
 
-    path: Annotated[FilePath, Key("a folder with `model.onnx` and `model.toml`, or a bare `.onnx`")]
+
+class Model(Table, frozen=True, kw_only=True):
+    """An ONNX model (`path`): a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. Or one elsewhere (`url`)."""
+
+    path: Annotated[
+        FilePath | None,
+        Key("a folder with `model.onnx` and `model.toml`, or a bare `.onnx`", default="required without `url`"),
+    ] = None
+    url: Annotated[
+        PeerUrl | None,
+        Key(
+            "instead of `path`: where the model runs, `https://host/v2/models/NAME` (kserve), `https://host/v1` (openai), or the "
+            "whole address (http); needs the extra `edged[remote]`"
+        ),
+    ] = None
+    protocol: Annotated[
+        Literal["kserve", "http", "openai"] | None,
+        Key(
+            "kserve: V2 with binary tensors (Triton, OpenVINO Model Server, MLServer); http: a POST; openai: chat completions "
+            "(OpenAI, Ollama, vLLM, llama.cpp)",
+            default="required with `url`",
+        ),
+    ] = None
+    name: Annotated[Text | None, Key("openai: the model's name at the peer", default="required for openai")] = None
+    token: Annotated[SecretText | None, Key(REMOTE + "bearer token")] = None
+    headers: Annotated[dict[str, HeaderText] | None, Key(REMOTE + "other headers; nothing shows their values")] = None
+    ca: Annotated[SmallFile | None, Key(REMOTE + "certificates that may sign the peer's", default="the system's")] = None
+    body: Annotated[
+        Literal["json", "raw", "image"],
+        Key("http: what is posted: the fields by name, the numbers as they lie in memory, or the picture as JPEG"),
+    ] = "json"
+    outputs: Annotated[
+        dict[str, FieldPath] | None,
+        Key("http: where outputs stand in the JSON of the answer; kserve: what the peer calls them", default="the whole"),
+    ] = None
+    schema: Annotated[JsonSchema | None, Key("openai: a file with a JSON schema; the answer must fit, and is `answer` too")] = (
+        None
+    )
+    stream: Annotated[
+        Flag, Key("openai: the text so far on `TOPIC/partial` while it comes, at most 10 times per second, the whole at the end")
+    ] = False
+    concurrency: Annotated[Annotated[int, integer(1, 64)], Key(REMOTE + "requests under way")] = 4
+    timeout: Annotated[Period, Key(REMOTE + "of one request, from the first byte to the last")] = 30 * S
+    retries: Annotated[Annotated[int, integer(0, 10)], Key(REMOTE + "of one row, after a pause that doubles, with jitter")] = 2
+    cooldown: Annotated[
+        Period, Key(REMOTE + "after 5 failures in a row nothing is asked for so long; then one request tries")
+    ] = 30 * S
+    limit: Annotated[
+        Annotated[tuple[CapOf, ...], Several()],
+        Key(
+            REMOTE + 'most requests, such as `["6/min", "200/d"]`; a row beyond it goes to `fallback`, or is dropped as `limited`'
+        ),
+    ] = ()
+    fallback: Annotated[
+        Name | None,
+        Key(REMOTE + "the model that answers what this one cannot; results say who did (`by`)", default="such rows are dropped"),
+    ] = None
+    max_bytes: Annotated[Packet | None, Key(REMOTE + "largest answer", default="256KiB; kserve: 4MiB")] = None
     labels: Annotated[
         Labels | None,
         Key(
@@ -999,6 +1067,13 @@ class Input(Table, frozen=True, kw_only=True):
         ),
     ] = None
     value: Annotated[Constant, Key("a constant instead of fields")] = None
+    template: Annotated[
+        Text | None,
+        Key(
+            "of the input `prompt` of an openai model: a text with names in braces: captures of the topic, fields, and fields of "
+            "another pipeline's newest result of the same key, `{look.count}`"
+        ),
+    ] = None
 
 
 STFT = ("spectrogram", "log_mel")

@@ -28,6 +28,35 @@ class Secret(str):
         return format("(secret)", spec)
 
 
+class Cap(msgspec.Struct, frozen=True):
+    """Never more than `count` in any `period` (ns)."""
+
+    count: int
+    period: int
+
+
+class HttpUrl(msgspec.Struct, frozen=True):
+    """Where a remote model answers. `path` has its query, which no message shows."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def is_tls(self) -> bool:
+        return self.scheme == "https"
+
+    @property
+    def authority(self) -> str:
+        """As the Host header wants it: without the usual port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.path.partition('?')[0]}"
+
+
 class BrokerUrl(msgspec.Struct, frozen=True):
     """Where a broker listens: a host and port over TCP (`mqtt`) or TLS (`mqtts`), or the path of a unix socket."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from edged.clock.tail import Tail
 from edged.model.records import LoadReport
+from edged.model.remote.compose import Composer
+from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.mqtt.link import Link
@@ -54,6 +56,9 @@ class Assembly:
     tail: Tail
     spool: Spool | None
     ports: Mapping[str, PortReader] = field(default_factory=dict)
+    remotes: Mapping[str, RemoteModel] = field(default_factory=dict)
+    composers: Mapping[str, Composer] = field(default_factory=dict)
+    """By pipeline: what makes requests of its rows."""
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
 
@@ -104,4 +109,6 @@ class Assembly:
         """Ends what has a thread or a session."""
         for model in self.models.values():
             model.close()
+        for remote in self.remotes.values():
+            remote.close()
         self.workers.close(timeout_s=1.0)

@@ -21,7 +21,11 @@ from edged.clock.alarm import Alarm
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
 from edged.daemon.assembly import Assembly
+from edged.decode.image import make_jpeg
 from edged.model.inputs import make_constant, make_filler
+from edged.model.remote.compose import PREFIX, Composer
+from edged.model.remote.records import PICTURE, AskPlan
+from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.mqtt.frames import Inbound
@@ -93,6 +97,8 @@ def assemble(
         for name, settings in plan.links.items()
     }
     models = _models(loaded, clock, old)
+    remotes = _remotes(plan, clock, old)
+    composers: dict[str, Composer] = {}
     pipelines: dict[str, Pipeline] = {}
     publishes: dict[str, tuple[PublishCounts, ...]] = {}
     envelopes: dict[str, Envelope] = {}
@@ -101,6 +107,9 @@ def assemble(
         has_its_keys = table is (old.keys.get(p.key_group) if p.keys else None)
         was = _Old(old.plan.pipelines[name], old.pipelines[name]) if name in old.pipelines and has_its_keys else None
         model = models.get(p.model or "")
+        if p.ask is not None:
+            same = was is not None and (was.plan.ask, was.plan.keys) == (p.ask, p.keys)
+            composers[name] = old.composers[name] if same else _composer(p, p.ask, _names(table))
         if was is not None and was.plan == p and model is old.models.get(p.model or ""):
             pipelines[name], publishes[name], envelopes[name] = was.pipeline, old.publishes[name], old.envelopes[name]
             continue
@@ -131,6 +140,8 @@ def assemble(
             old.tail,
             p,
             model,
+            remotes.get(p.ask.remote) if p.ask is not None else None,
+            composers.get(name),
             loaded.get(p.model or ""),
             entries,
             answer,
@@ -162,6 +173,8 @@ def assemble(
         tail=old.tail,
         spool=spool,
         ports=ports,
+        remotes=remotes,
+        composers=composers,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 
@@ -205,6 +218,17 @@ def _models(loaded: Mapping[str, Loaded], clock: Clock, old: Assembly) -> dict[s
         else Model(name, one, loop.call_soon, clock.now, old.workers, old.stages, loop.call_later)
         for name, one in loaded.items()
     }
+
+
+def _remotes(plan: Plan, clock: Clock, old: Assembly) -> dict[str, RemoteModel]:
+    """One by each name; with other settings it is the same one, which goes over to them."""
+    loop = asyncio.get_running_loop()
+    return {name: old.remotes.get(name) or RemoteModel(one, clock.now, loop.call_soon) for name, one in plan.remotes.items()}
+
+
+def _composer(p: PipelinePlan, ask: AskPlan, names: Callable[[int], tuple[str, ...]] | None) -> Composer:
+    has_picture = any(i.name == PREFIX + PICTURE for i in ask.inputs)
+    return Composer(ask, p.keys, names, make_jpeg(ask.is_bgr) if has_picture else None)
 
 
 def _is_alike(a: Loaded, b: Loaded) -> bool:
@@ -318,6 +342,8 @@ def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:
 
 def _number_type(p: PipelinePlan, loaded: Mapping[str, Loaded]) -> str:
     """The element type of results in format "raw": that of the model's output, whatever its sources are decoded as."""
+    if p.ask is not None:
+        return "float32"
     if p.model is None:
         return p.dtype
     own = {o.name: o.dtype for o in loaded[p.model].report.outputs}
@@ -357,6 +383,8 @@ def _pipeline(
     tail: Tail,
     p: PipelinePlan,
     model: Model | None,
+    remote: RemoteModel | None,
+    composer: Composer | None,
     loaded: Loaded | None,
     publishes: list[Publish],
     answer: Encoder,
@@ -372,7 +400,8 @@ def _pipeline(
     else:
         aligner = Aligner(p.align) if p.align is not None else None
         window = WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None
-    if was is not None and is_same_rows(was.plan, p) and was.plan.gate == p.gate and was.pipeline.wake == _wake(model):
+    wake = remote.wake if remote is not None else _wake(model)
+    if was is not None and is_same_rows(was.plan, p) and was.plan.gate == p.gate and was.pipeline.wake == wake:
         slots, states = was.pipeline.slots, was.pipeline.states
     else:
         slots, states = _slots(p, counts), _states(p, names)
@@ -385,10 +414,10 @@ def _pipeline(
         aligner=aligner,
         window=window,
         preprocess=make_preprocess(p.steps, p.window_shape, p.dtype, p.picture) if p.steps else None,
-        fillers={i.name: make_filler(i) for i in p.inputs if i.value is None},
+        fillers={i.name: make_filler(i) for i in p.slot_inputs if i.value is None},
         slots=slots,
         states=states,
-        wake=_wake(model),
+        wake=wake,
         postprocess=_postprocess(p, loaded),
         head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head(),
         fields=p.fields,
@@ -404,7 +433,9 @@ def _pipeline(
         answer=answer,
         gate=_gate(p, was),
         priority=p.priority,
-        solo=model,
+        solo=model if remote is None else None,
+        settles=remote is not None,
+        forgets=(composer.forget,) if composer is not None else (),
         tail=tail,
         stage=partial(stages.within, f"model.{p.model}"),
     )
@@ -424,7 +455,7 @@ def _wake(model: Model | None) -> Callable[[], None] | None:
 
 
 def _slots(p: PipelinePlan, counts: PipelineCounts) -> Slots:
-    rows = {i.name: (i.shape, i.dtype) for i in p.inputs if i.is_row}
+    rows = {i.name: (i.shape, i.dtype) for i in p.slot_inputs if i.is_row}
     slots = Slots(p.slots if p.has_slots else 1, rows, p.overflow, counts.drops, is_by_key=bool(p.states))
     for i in p.inputs:
         if i.is_row and i.value is not None:

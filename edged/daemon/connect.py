@@ -11,11 +11,12 @@ from functools import partial
 
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
+from edged.model.remote.runner import Taker
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
 from edged.plan.records import Plan
-from edged.records import Block, Receipt
+from edged.records import Block, Receipt, Result
 from edged.results.publish import Publish
 from edged.sources.mqtt import MqttSource, SourceWiring
 from edged.sources.replies import Replies
@@ -43,6 +44,11 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         _pass_on_undecoded(new, old)
     for pipeline in new.leaving:
         pipeline.retire()
+    for name, remote in new.remotes.items():
+        remote.configure(plan.remotes[name])
+    for name, gone in old.remotes.items() if old is not None else ():
+        if name not in new.remotes:
+            gone.close()
     for name, model in new.models.items():
         is_other = old is not None and name in old.plan.models and not _is_same_file(old.plan, plan, name)
         model.replace(new.loaded[name], partial(_rename, new, name, is_other))
@@ -98,12 +104,18 @@ def release(new: Assembly) -> None:
 def _feed(new: Assembly) -> None:
     """Tells every model whose rows it runs: those of pipelines that leave come first."""
     for name, model in new.models.items():
-        mine = [new.pipelines[n] for n, p in new.plan.pipelines.items() if p.model == name]
+        mine = [new.pipelines[n] for n, p in new.plan.pipelines.items() if p.model == name and p.ask is None]
         feeders = [*(p for p in new.leaving if p.wake == model.wake), *mine]
         for pipeline in feeders:
             if pipeline.states is not None:
                 pipeline.states.be_alone(len(feeders) == 1)
-        model.feed_from(feeders, new.plan.models[name].delay_ns)
+        spills = [remote.spill for remote in new.remotes.values() if remote.plan.fallback == name]
+        for spill in spills:
+            spill.connect(name, model.wake)
+        model.feed_from([*feeders, *spills], new.plan.models[name].delay_ns)
+    for name, remote in new.remotes.items():
+        asking = [n for n, p in new.plan.pipelines.items() if p.ask is not None and p.ask.remote == name]
+        remote.feed_from([Taker(new.pipelines[n], new.composers[n]) for n in asking])
 
 
 def _is_same_file(old: Plan, new: Plan, model: str) -> bool:
@@ -120,7 +132,7 @@ def _rename(new: Assembly, model: str, is_other: bool) -> None:
     for name, p in new.plan.pipelines.items():
         if p.model == model and is_other:
             new.pipelines[name].counts.drops.forgive()
-        if p.model == model:
+        if p.model == model and p.ask is None:
             new.envelopes[name].show(f"{model}@{new.loaded[model].report.sha256[:8]}")
 
 
@@ -156,6 +168,7 @@ def _wire_streams(new: Assembly) -> None:
             takers[stream].append(push if readers[stream] == 1 else new.stages.wrap(f"pipeline.{name}", push))
             if stream in after:
                 after[stream].append(new.pipelines[name])
+    prompts = _tell_prompts(new)
     told = wire_gates(plan, new.pipelines, new.leaving, takers, new.envelopes)
     nexts = {id(one): one.after for one in new.leaving} | {id(new.pipelines[name]): found for name, found in after.items()}
     followers = {id(new.pipelines[name]): takers[name] for name in plan.pipelines}
@@ -164,13 +177,23 @@ def _wire_streams(new: Assembly) -> None:
             followers=tuple(followers.get(id(one), one.wiring.followers)),
             after=tuple(nexts[id(one)]),
             before=tuple(other for other in everybody if one in nexts[id(other)]),
-            tellers=tuple(told.tellers.get(id(one), ())),
+            tellers=(*prompts.get(one.name, ()), *told.tellers.get(id(one), ())),
             judges=tuple(told.judges.get(id(one), ())),
         )
         one.connect(wiring)
     for name in plan.sources:
         fresh = new.freshness.get(name)  # before the pipelines, whose rows it may mark
         new.consumers[name][:] = takers[name] if fresh is None else [fresh.see, *takers[name]]
+
+
+def _tell_prompts(new: Assembly) -> dict[str, list[Callable[[Result, int], object]]]:
+    """By the name of a pipeline: the prompts that name what it says."""
+    found: dict[str, list[Callable[[Result, int], object]]] = {}
+    for composer in new.composers.values():
+        for other in composer.plan.others:
+            is_keyed = bool(new.plan.pipelines[other].keys)
+            found.setdefault(other, []).append(partial(composer.tell, other, is_keyed))
+    return found
 
 
 def _into(pipeline: Pipeline, place: int, columns: tuple[int, int] | None) -> Callable[[Block], None]:

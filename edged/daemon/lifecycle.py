@@ -219,6 +219,9 @@ class Lifecycle:
             model.hurry()
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
+        for remote in self.assembly.remotes.values():
+            remote.close()
+        await asyncio.sleep(0)  # what was under way there is counted
         for source in self.assembly.mqtt_sources:
             source.abandon()
         for pipeline in self._all_pipelines:

@@ -53,6 +53,7 @@ def alone(draft: Draft, source: str, pipelines: Mapping[str, Pipeline], recordin
     if recording is not None:
         settings = _played(settings, recording)
     models = {p.model: config.model[p.model] for p in pipelines.values() if p.model is not None}
+    models |= {m.fallback: config.model[m.fallback] for m in models.values() if m.fallback is not None}
     silent = Health(broker=())
     only = msgspec.structs.replace(
         config, source={source: settings}, pipeline=dict(pipelines), model=models, spool=Spool(mode="off"), health=silent

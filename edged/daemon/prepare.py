@@ -70,7 +70,7 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
 
 def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
     """The same of what was read, or kept."""
-    if draft.config.model:
+    if any(m.path is not None for m in draft.config.model.values()):
         available()  # onnxruntime itself belongs to the base that the plan starts from
     gc.collect()
     state = state_dir(draft.config)
@@ -82,7 +82,8 @@ def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
 
 
 def _may_use_gpu(config: Config) -> bool:
-    return any(m.providers is None or {"tensorrt", "cuda"} & set(m.providers) for m in config.model.values())
+    here = [m for m in config.model.values() if m.path is not None]
+    return any(m.providers is None or {"tensorrt", "cuda"} & set(m.providers) for m in here)
 
 
 def model_store(machine: Machine) -> Store:
@@ -116,6 +117,8 @@ def _found(
     that ran last, whatever the files are now."""
     found: dict[str, Found] = {}
     for name, model in config.model.items():
+        if model.path is None:  # it runs elsewhere
+            continue
         if prefers_own and store is not None and (own := store.current(name)) is not None:
             found[name] = Found(("", ()), store.manifest(name, own), [], own)
             continue

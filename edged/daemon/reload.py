@@ -140,7 +140,7 @@ class Reloader:
     def _files(self) -> dict[str, Path]:
         """What to watch: the configuration as "", models by name."""
         models = self._running.draft.config.model
-        return {"": self._running.draft.path, **{name: m.path for name, m in models.items() if m.watch}}
+        return {"": self._running.draft.path, **{name: m.path for name, m in models.items() if m.watch and m.path is not None}}
 
     def ask(self) -> None:
         """A reload, soon; of many that are asked for while one is under way, one more."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from edged.model.records import LoadReport
+from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Model
 from edged.mqtt.link import Link
 from edged.pipeline.pipeline import Pipeline
@@ -48,6 +49,8 @@ class Running(Protocol):
     def routers(self) -> Mapping[str, Router]: ...
     @property
     def models(self) -> Mapping[str, Model]: ...
+    @property
+    def remotes(self) -> Mapping[str, RemoteModel]: ...
     @property
     def reports(self) -> Mapping[str, LoadReport]: ...
     @property

@@ -43,7 +43,8 @@ def parts(a: Running, now: int, states: list[State], rates: Rates) -> dict[str, 
         "sources": {n: _said(found, "source", n) | _source(a, n, now, rates) for n in a.sources},
         **({"ports": {n: _said(found, "port", n) | _port(a, n) for n in a.ports}} if a.ports else {}),
         "pipelines": {n: _said(found, "pipeline", n) | _pipeline(a, n, now, rates) for n in a.pipelines},
-        "models": {n: _said(found, "model", n) | _model(a, n) for n in a.models},
+        "models": {n: _said(found, "model", n) | _model(a, n) for n in a.models}
+        | {n: _said(found, "model", n) | _remote(a, n) for n in a.remotes},
         "brokers": {n: _said(found, "broker", n) | _broker(a, n) for n in a.links},
         **({"spool": _said(found, "spool", "spool") | _spool(a.spool)} if a.spool else {}),
     }
@@ -125,6 +126,27 @@ def _model(a: Running, name: str) -> dict[str, Any]:
         "batch_mean": round(model.batch_mean, 2),
         "time": c.time.summary(),
         "spent_s": {"batch": shown(c.spent)["batch"]},
+    }
+
+
+def _remote(a: Running, name: str) -> dict[str, Any]:
+    """`rests`: how often it was left alone after failures."""
+    remote = a.remotes[name]
+    c = remote.counts
+    return {
+        "protocol": remote.plan.protocol,
+        "url": str(remote.plan.url),
+        "asked": c.asked,
+        "answered": c.answered,
+        "unanswered": c.unanswered,
+        "limited": c.limited,
+        "fell_back": c.fell_back,
+        "retried": c.retried,
+        "under_way": remote.under_way,
+        "rests": remote.breaker.opened,
+        "bytes_out": c.bytes_out,
+        "bytes_in": c.bytes_in,
+        "time": c.time.summary(),
     }
 
 

@@ -57,6 +57,8 @@ def states(a: Running, now: int) -> Iterator[State]:
         yield State("port", name, *_port_state(port))
     for name, model in a.models.items():
         yield State("model", name, *_model_state(model, now))
+    for name, remote in a.remotes.items():
+        yield State("model", name, *remote.state)
     for name in a.pipelines:
         yield State("pipeline", name, *_pipeline_state(a, name, now))
     for name, link in a.links.items():
@@ -181,6 +183,8 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
     outlet = _outlet_state(a, p, now)
     if outlet[0] not in GOOD:
         return outlet
+    if p.ask is not None and p.model is None and (said := a.remotes[p.ask.remote].state)[0] not in GOOD:
+        return "failing", f"model {p.ask.remote} is {said[0]}: {said[1]}"
     if p.model is not None and a.models[p.model].state == "failing":
         return "failing", a.models[p.model].reason
     if lost := _lost(pipeline.counts.drops, now):

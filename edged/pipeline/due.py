@@ -57,15 +57,21 @@ class Into(Protocol):
 
 
 class IntoSlots:
-    """They wait in slots; `wake` is told that they do."""
+    """They wait in slots; `wake` is told that they do. `settles`: what waits for a model elsewhere is settled by that."""
 
     def __init__(
-        self, slots: Slots, fillers: Mapping[str, AnyFiller], wake: Callable[[], None], refuse: Callable[[Exception], None]
+        self,
+        slots: Slots,
+        fillers: Mapping[str, AnyFiller],
+        wake: Callable[[], None],
+        refuse: Callable[[Exception], None],
+        settles: bool = False,
     ) -> None:
         self._slots = slots
         self._fillers = tuple((slots.rows[name], filler) for name, filler in fillers.items())
         self._wake = wake
         self._refuse = refuse
+        self._settles = settles
 
     def rows(
         self,
@@ -79,6 +85,8 @@ class IntoSlots:
         stretches: Sequence[int] | None,
         are_open: Sequence[bool] | None,
     ) -> None:
+        if self._settles:
+            receipts = [one if one.is_request else NONE for one in receipts]
         taken = self._slots.put_many(keys, times, arrival, receipts, degraded, carried, stretches, are_open)
         rows = [row for row in taken if row is not None]
         if not rows:

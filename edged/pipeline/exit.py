@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
 from edged.model.records import RunFailed
+from edged.model.remote.records import Limited, Unanswered
 from edged.pipeline.chain import Chain
 from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.deadline import Deadline
@@ -19,6 +20,7 @@ from edged.pipeline.requests import Requests
 from edged.pipeline.timer import Timer
 from edged.pipeline.wiring import Wiring
 from edged.records import Result, Slot
+from edged.results.encode import encode_partial
 from edged.results.heads.head import Head
 from edged.results.heads.raw import is_hollow
 from edged.results.publish import Publish, next_due
@@ -29,7 +31,12 @@ Body = dict[str, Any] | None
 
 NOT_FINITE = "an output of the model is NaN or infinite"
 HOLLOW = "all outputs are NaN or infinite; raw results show them as null"
-REASONS: dict[type[Exception], str] = {StepError: "postprocess", RunFailed: "model_error"}
+REASONS: dict[type[Exception], str] = {
+    StepError: "postprocess",
+    RunFailed: "model_error",
+    Unanswered: "unanswered",
+    Limited: "limited",
+}
 
 
 class Heads:
@@ -174,6 +181,15 @@ class Exit:
             counts.hollow += 1
             counts.drops.note("not_finite", 1, HOLLOW)
         return True
+
+    def partial(self, slot: Slot, text: str) -> None:
+        """What there is so far of a result, for whoever gets the whole."""
+        body = encode_partial(text)
+        if slot.receipt.is_request:
+            slot.receipt.tell(body)
+            return
+        for publish in self.publishes:
+            publish.partial(slot.key, body)
 
     def fail(self, slot: Slot, error: Exception) -> None:
         """This row cannot be run, or has no result: counted, its input settled."""

@@ -43,6 +43,7 @@ class Order:
     meanwhile. `tells_again`: the samples of all its sources have times by which those that a broker sends again are recognised.
     `results`: which values of a result are the numbers of a row for the next pipelines. `deadline` is in ns, 0 without one.
     `solo` is the model of which a row that comes alone may ask for a run at the `tail` of a wake-up; `stage` names that.
+    `settles`: an input is settled once it waits here, since its model is elsewhere. `forgets`: who else remembers a key.
     """
 
     head: Head
@@ -67,6 +68,8 @@ class Order:
     states: States | None = None
     gate: Gate | None = None
     priority: int = 0
+    settles: bool = False
+    forgets: Sequence[Callable[[int], object]] = ()
     solo: Solo | None = None
     tail: Tail | None = None
     stage: Callable[[Callable[[], None]], Callable[[], None]] = lambda run: run
@@ -110,13 +113,13 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
     if wake is None:
         into = AtOnce(fields, lambda rows, outputs: pipeline.finish_at_once(rows, outputs))
     else:
-        into = IntoSlots(slots, order.fillers, wake, guard.refuse)
+        into = IntoSlots(slots, order.fillers, wake, guard.refuse, order.settles)
     due: Rows | Windows
     if order.window is None:
         due = Rows(into, counts, guard, order.preprocess, gated, order.states)
     else:
         due = Windows(order.window, into, counts, guard, order.preprocess, gated, order.states is not None)
-    forgets = [slots.drop_key, order.head.reset, *(publish.reset for publish in order.publishes), chain.restart]
+    forgets = [slots.drop_key, order.head.reset, *(publish.reset for publish in order.publishes), chain.restart, *order.forgets]
     if order.states is not None:
         forgets.append(order.states.start_over)
     entry = Entry(due, order.aligner, forgets, counts, guard, timer)

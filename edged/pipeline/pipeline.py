@@ -212,6 +212,9 @@ class Pipeline:
         self._is_finishing = True
         self._parts.guard(self._parts.exit.finish, slots, outputs, inputs)
         self._is_finishing = False
+        if self.counts.running:  # a remote model has others of its rows still
+            done = set(map(id, slots))
+            self._taken = [slot for slot in self._taken if id(slot) not in done]
         if self._admission.is_holding and not self.is_full:
             self._neighbours.has_room()
         self._neighbours.got_on()
@@ -220,6 +223,14 @@ class Pipeline:
         """This row cannot be run: counted, its input settled."""
         self._parts.exit.fail(slot, error)
         self._neighbours.got_on()
+
+    def blank(self, count: int) -> Arrays:
+        """Arrays for so many rows of what waits, to `gather` into."""
+        return {name: np.empty((count, *rows.shape[1:]), rows.dtype) for name, rows in self.slots.rows.items()}
+
+    def partial(self, slot: Slot, text: str) -> None:
+        """What a remote model has said so far of a row."""
+        self._parts.guard(self._parts.exit.partial, slot, text)
 
     @spends("results")
     def finish_one(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
@@ -237,7 +248,7 @@ class Pipeline:
     def run_here(self, fields: Sequence[Field]) -> None:
         """Without a model: what the gate has let in is a result at once, as far as there is room for it."""
         while not self.counts.running and (taken := self.take(RUN_HERE, self._parts.clock.now())):
-            values = {name: np.empty((len(taken), *rows.shape[1:]), rows.dtype) for name, rows in self.slots.rows.items()}
+            values = self.blank(len(taken))
             self.gather(taken, values, 0)
             self.finish(taken, named(values[SAMPLES], fields), {})
 

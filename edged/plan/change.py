@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.model.records import ModelPlan
+from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import LinkSettings
 from edged.plan.records import PipelinePlan, Plan, PortPlan, SourcePlan
 
@@ -78,7 +79,7 @@ def _window(p: PipelinePlan) -> tuple[Any, ...]:
 
 
 def _rows(p: PipelinePlan) -> tuple[Any, ...]:
-    return (p.steps, p.model is None, p.inputs, p.states, p.state_gap_ns, p.slots, p.overflow)
+    return (p.steps, p.model is None, p.slot_inputs, p.states, p.state_gap_ns, p.slots, p.overflow)
 
 
 def _head(p: PipelinePlan) -> tuple[Any, ...]:
@@ -97,6 +98,7 @@ def compare(old: Plan, new: Plan) -> Change:
         ("port", old.ports, new.ports, _port_parts),
         ("source", old.sources, new.sources, _source_parts),
         ("model", old.models, new.models, _model_parts),
+        ("model", old.remotes, new.remotes, _remote_parts),
         ("pipeline", old.pipelines, new.pipelines, _pipeline_parts),
     )
     for kind, before, after, parts_of in kinds:
@@ -132,6 +134,11 @@ def _model_parts(a: ModelPlan, b: ModelPlan) -> list[str]:
     if a.identity != b.identity:
         return ["file or settings"]
     return [] if a.delay_ns == b.delay_ns else ["delay"]
+
+
+def _remote_parts(a: RemotePlan, b: RemotePlan) -> list[str]:
+    """A request that is under way ends as it began."""
+    return [] if a == b else ["settings"]
 
 
 def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:

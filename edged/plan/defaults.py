@@ -19,6 +19,9 @@ def with_defaults(config: Config, manifests: Mapping[str, Manifest]) -> Config:
 
 
 def _filled(pipeline: Pipeline, config: Config, manifest: Manifest | None) -> Pipeline:
+    model = config.model.get(pipeline.model or "")
+    if pipeline.output is UNSAID and model is not None and model.protocol == "openai":
+        pipeline = replace(pipeline, output=Output(type="text"))
     if manifest is None:
         return pipeline
     metadata = manifest.onnx.metadata

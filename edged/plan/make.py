@@ -17,6 +17,7 @@ from edged.plan.pipelines import plan_pipeline
 from edged.plan.ports import plan_ports
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
+from edged.plan.remotes import local_model, picture_warnings, plan_remotes, remote_of
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
 from edged.plan.scope import Scope
@@ -34,20 +35,22 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     base_topic = config.device.base_topic.replace("{device}", device)
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     manifests = with_states(config, manifests, problems)
-    config = with_defaults(config, manifests)
-    wide, views = wide_sources(config, manifests), source_views(config, manifests)
+    known = manifests | {n: manifests[m.fallback] for n, m in config.model.items() if m.fallback in manifests}
+    config = with_defaults(config, known)
+    wide, views = wide_sources(config, known), source_views(config, known)
     sources = plan_sources(config, device, base_topic, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
-    pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
+    pipelines = _plan_pipelines(config, sources, known, {"device": device, "base_topic": base_topic}, budget, problems)
     links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
-    http = plan_http(config.http)
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http)
+    http, remotes = plan_http(config.http), plan_remotes(config, pipelines)
+    problems += picture_warnings(pipelines, remotes)
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http, remotes)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -72,6 +75,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         gpu=gpu,
         ports=plan_ports(config, sources),
         http=http,
+        remotes=remotes,
     )
     return plan, problems
 
@@ -94,17 +98,21 @@ def _plan_pipelines(
     plans: dict[str, PipelinePlan] = {}
     left = dict(config.pipeline)
     while ready := [name for name, p in left.items() if streams.keys() >= {*p.source, *([p.gate.source] if p.gate else [])}]:
+        # What a prompt may name comes first, as far as it can.
+        ready = [name for name in ready if remote_of(config, left[name]) is None] or ready
         for name in ready:
             settings = left.pop(name)
-            if settings.model is not None and settings.model not in manifests:
+            local = local_model(config, settings)
+            if local is not None and local not in manifests:
                 continue
             mine = [streams[s] for s in settings.source]
-            manifest = manifests[settings.model] if settings.model is not None else None
+            manifest = manifests[local] if local is not None else None
             gate = None
             if settings.gate is not None:
                 by = settings.gate.source
                 gate = (streams[by], plans[by].output if by in plans else None)
-            plan = plan_pipeline(Scope(f"pipeline.{name}", problems), name, config, sources, mine, manifest, known, budget, gate)
+            at = Scope(f"pipeline.{name}", problems)
+            plan = plan_pipeline(at, name, config, sources, mine, manifest, known, budget, gate, plans)
             if plan is not None:
                 plans[name] = plan
                 streams[name] = pipeline_stream(plan, streams)

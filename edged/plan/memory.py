@@ -21,6 +21,7 @@ from edged.errors import Problem
 from edged.model.fit import fit, wanted_outputs
 from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
+from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
@@ -38,6 +39,11 @@ FIRST_SESSION = 9 * MIB
 ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
 HTTP = 4 * MIB
+REMOTE = 3 * MIB
+"""h11 and what TLS takes, with the system's authorities."""
+CONNECTION = 128 * KIB
+ROW_COPIES = 4
+"""Of a row: as numbers, as a request, as text in base64 or JSON, and on its way to the socket."""
 SLACK = 4 * MIB
 """What a running daemon takes beyond all that is listed, with as much again to spare."""
 SERIAL_READ = 64 * KIB
@@ -79,6 +85,7 @@ def memory_table(
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
     http: HttpPlan | None = None,
+    remotes: Mapping[str, RemotePlan] | None = None,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -86,6 +93,9 @@ def memory_table(
         lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once", is_of_models=True))
     for name, model in models.items():
         lines += model_lines(name, model)
+    for remote in (remotes or {}).values():
+        users = [p for p in pipelines.values() if p.ask is not None and p.ask.remote == remote.name]
+        lines.append(_remote(remote, users))
     if any(s.decode is not None and s.decode.is_slow for s in sources.values()):
         lines.append(MemoryLine("Pillow", PILLOW, "once, for pictures"))
     for source in sources.values():
@@ -175,6 +185,18 @@ def _mib(n: int) -> str:
     return f"{n / MIB:.0f} MiB"
 
 
+def _remote(remote: RemotePlan, users: Sequence[PipelinePlan]) -> MemoryLine:
+    """Requests under way: the row, what is made of it, and an answer as it comes, as text and as numbers; when it was asked."""
+    row = max((sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.slot_inputs) for p in users), default=0)
+    each = ROW_COPIES * row + 3 * remote.max_bytes + CONNECTION
+    asked = max((cap.count for cap in remote.limits), default=0) * 40
+    keys = sum(p.max_keys * len(p.ask.others) for p in users if p.ask is not None) * KEY
+    how = f"{remote.concurrency} x (a row of {row // KIB} KiB, an answer of up to {remote.max_bytes // KIB} KiB)"
+    name = f"model.{remote.name}"
+    size = REMOTE + remote.concurrency * each + asked + keys
+    return MemoryLine(f"{name}: requests", size, how, f"{name}.concurrency, or max_bytes")
+
+
 def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
     weights = model.manifest.onnx.initializer_bytes
     yield MemoryLine(f"model.{name}: weights", weights, "initializers of the file", is_of_models=True)
@@ -261,7 +283,7 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
     if p.step_bytes:
         yield MemoryLine(f"{name}: steps", p.step_bytes, ", ".join(map(step_name, p.steps)))
     if p.has_slots:
-        rows = [i for i in p.inputs if i.is_row]
+        rows = [i for i in p.slot_inputs if i.is_row]
         shapes = " + ".join(f"{' x '.join(map(str, i.shape)) or '1'} {i.dtype}" for i in rows)
         one = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in rows)
         is_by_key = bool(p.keys) and p.slots == p.max_keys

@@ -50,7 +50,9 @@ def _toml(pairs: Mapping[str, str]) -> str:
 def wide_sources(config: Config, manifests: Mapping[str, Manifest]) -> frozenset[str]:
     """Sources that must be decoded as float64: for a model input that float32 cannot fill exactly, and for pipelines without
     a model, whose results are the values as they came (0.1 is to stay 0.1)."""
-    return frozenset(s for p in config.pipeline.values() if _is_wide(p, manifests.get(p.model or "")) for s in p.source)
+    remote = {name for name, model in config.model.items() if model.url is not None}
+    wide = (p for p in config.pipeline.values() if p.model in remote or _is_wide(p, manifests.get(p.model or "")))
+    return frozenset(s for p in wide for s in p.source)
 
 
 def _is_wide(pipeline: Pipeline, manifest: Manifest | None) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edged.config.schema import Config, Pipeline, Step
+from edged.config.schema import Config, Input, Pipeline, Step
 from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
@@ -24,11 +24,13 @@ from edged.plan.models import plan_model
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
+from edged.plan.remotes import local_model, plan_ask, remote_of, stand_in
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess, with_rate
 from edged.plan.views import check_colours, columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
+from edged.results.heads.by import with_by
 from edged.results.heads.head import OutputPlan
 
 SLOT_BYTES = 1024 * 1024
@@ -45,15 +47,17 @@ def plan_pipeline(
     known: Mapping[str, str],
     budget: int,
     gate_stream: tuple[Stream, OutputPlan | None] | None = None,
+    others: Mapping[str, PipelinePlan] | None = None,
 ) -> PipelinePlan | None:
     """The plan of one pipeline that reads `streams`, or None after saying why there is none. `gate_stream` is its gate's, with
-    what the results of that hold, if it is a pipeline.
+    what the results of that hold, if it is a pipeline; `others` are the pipelines planned so far.
 
-    `manifest` is that of its model, if it has one. `known` has what topics may name everywhere: device, base_topic. What does
-    not fit into `budget` by itself is refused before anything is made of its size.
+    `manifest` is that of its model, if it has one that runs here. `known` has what topics may name everywhere: device,
+    base_topic. What does not fit into `budget` by itself is refused before anything is made of its size.
     """
     before = len(at.problems)
     settings = config.pipeline[name]
+    remote = remote_of(config, settings)
     view = plan_view(at, config, settings, sources, manifest)
     if view is None and any(not p.is_warning for p in at.problems[before:]):
         return None
@@ -73,6 +77,8 @@ def plan_pipeline(
     picture = view.shape if view is not None else ()
     if view is not None and manifest is not None:
         steps = picture_steps(at, settings, manifest, view)
+    elif view is not None:
+        steps = (settings.preprocess or ())[1:]
     else:
         steps = _steps(at, settings, manifest, row)
     steps = with_rate(steps, rate if window else None) if steps is not None else None
@@ -81,7 +87,7 @@ def plan_pipeline(
     if steps is None or made is None:
         return None
     inputs = (
-        plan_inputs(at, settings.inputs, manifest, row, window, made.output_shape, picture, bool(steps))
+        plan_inputs(at, _numbers(settings.inputs), manifest, row, window, made.output_shape, picture, bool(steps))
         if manifest is not None
         else ()
     )
@@ -93,18 +99,29 @@ def plan_pipeline(
         at.wrong("window.size", text)
     labels = _labels(at, config, settings, manifest)
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
-    planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most, view, is_answered)
+    said = manifest if manifest is not None or remote is None else stand_in(settings.model or "", remote, settings)
+    planned = plan_output(
+        at, settings, said, labels or (said.labels or None if said else None), row, inputs, keys.most, view, is_answered
+    )
     if planned is None:
         return None
     output, shapes = planned
-    if manifest is None and window is not None:
+    ask = None
+    if remote is not None:
+        wanted = tuple((tensor, shapes.get(tensor)) for tensor in output.wanted)
+        made_shape = picture if picture and math.prod(picture) == math.prod(made.output_shape) else made.output_shape
+        ask = plan_ask(at, settings, remote, row, shape, made_shape, steps, view, keys.names, others or {}, wanted)
+        if ask is None:
+            return None
+        output = with_by(output, remote.schema is not None)
+    if said is None and window is not None:
         shapes = {n: (window.size, *s) for n, s in shapes.items()}
     _check_fractions(at, settings, sources, streams, align, inputs, steps)
     publishes = plan_publishes(at, name, settings.publish, config, sources, known, keys, output)
     gate = None
     if settings.gate is not None and gate_stream is not None:
         gate = plan_gate(at.below("gate"), settings.gate, *gate_stream, streams, settings.align, keys)
-    if manifest is None and gate is not None:  # what waits to be judged
+    if said is None and gate is not None:  # what waits to be judged
         inputs = (InputPlan(SAMPLES, shape, row.dtype),)
     _check_deadline(at, config, settings, align)
     _check_carry(at, config, streams)
@@ -122,12 +139,13 @@ def plan_pipeline(
         key_group=keys.group,
         steps=steps,
         postprocess=settings.postprocess,
-        model=settings.model,
+        model=local_model(config, settings),
         inputs=inputs,
         output=output,
         publishes=publishes,
-        slots=settings.slots or _slots(_batch(config, settings, manifest, inputs, output), inputs, keys),
-        overflow=_overflow(at, settings, streams),
+        slots=settings.slots
+        or _slots(_batch(config, settings, manifest, inputs, output), (*inputs, *(ask.inputs if ask else ())), keys),
+        overflow=_overflow(at, settings, streams, remote is not None),
         results=chained_fields(output, shapes),
         deadline_ns=settings.deadline,
         step_bytes=made.nbytes,
@@ -137,6 +155,7 @@ def plan_pipeline(
         state_gap_ns=usual_gap(streams, settings.align) if manifest is not None and manifest.states and window is None else None,
         gate=gate,
         priority=settings.priority,
+        ask=ask,
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
 
@@ -289,7 +308,19 @@ def _check_deadline(at: Scope, config: Config, settings: Pipeline, align: AlignP
             at.below(f"publish[{i}]").warn("when.min_interval", text)
 
 
-def _overflow(at: Scope, settings: Pipeline, streams: Sequence[Stream]) -> str:
+def _numbers(inputs: Mapping[str, Input]) -> dict[str, Input]:
+    """Those that a model here can have."""
+    return {name: one for name, one in inputs.items() if one.template is None}
+
+
+def _overflow(at: Scope, settings: Pipeline, streams: Sequence[Stream], is_remote: bool) -> str:
+    if is_remote and settings.overflow == "block":
+        others = '"drop_oldest", "drop_newest" or "latest_only"'
+        at.wrong(
+            "overflow", f'"block" would make its sources wait for model.{settings.model}, which runs elsewhere; use {others}'
+        )
+    if is_remote:
+        return settings.overflow or "drop_oldest"
     unheld = next((s.unheld for s in streams if s.unheld), "")
     if settings.overflow == "block" and unheld:
         others = '"drop_oldest", "drop_newest" or "latest_only"'

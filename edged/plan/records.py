@@ -18,6 +18,7 @@ from edged.model.gpu.gpu import Gpu
 from edged.model.inputs import InputPlan
 from edged.model.records import ModelPlan
 from edged.model.recurrent import StatePlan
+from edged.model.remote.records import AskPlan, RemotePlan
 from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
@@ -184,6 +185,8 @@ class PipelinePlan:
     state_gap_ns: int | None = None
     gate: GatePlan | None = None
     priority: int = 0
+    ask: AskPlan | None = None
+    """What goes to a remote model; `model` is then the local one that answers for it, or none."""
 
     @property
     def width(self) -> int:
@@ -197,7 +200,12 @@ class PipelinePlan:
     @property
     def has_slots(self) -> bool:
         """Whether rows and windows may have to wait: for the model, or for what the gate says of them."""
-        return self.model is not None or self.gate is not None
+        return self.model is not None or self.gate is not None or self.ask is not None
+
+    @property
+    def slot_inputs(self) -> tuple[InputPlan, ...]:
+        """What a slot holds: the inputs of the model that runs here, and what goes to one elsewhere."""
+        return self.inputs if self.ask is None else (*self.inputs, *self.ask.inputs)
 
     @property
     def picture(self) -> tuple[int, ...]:
@@ -263,6 +271,7 @@ class Plan:
     gpu: GpuPlan | None = None
     ports: Mapping[str, PortPlan] = field(default_factory=dict)
     http: HttpPlan | None = None
+    remotes: Mapping[str, RemotePlan] = field(default_factory=dict)
 
     @property
     def planned_bytes(self) -> int:

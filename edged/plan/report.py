@@ -10,6 +10,8 @@ from edged.config.schema import When
 from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
 from edged.model.records import LoadReport
+from edged.model.remote.compose import PREFIX
+from edged.model.remote.records import AskPlan, RemotePlan
 from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
@@ -28,7 +30,7 @@ def plan_text(plan: Plan) -> str:
     for name, p in plan.pipelines.items():
         lines.append(f"pipeline.{name}")
         lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]
-        lines += [f"    --> {text}" for text in _stages(p)]
+        lines += [f"    --> {text}" for text in _stages(p, plan.remotes)]
         lines += [f"    --> {_publish(x, plan.spool)}" for x in p.publishes]
         lines.append("")
     if plan.spool is not None:
@@ -64,7 +66,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "models": {
             n: {"path": str(m.manifest.origin), "sha256": m.manifest.sha256, "version": m.manifest.version}
             for n, m in plan.models.items()
-        },
+        }
+        | {n: {"url": str(m.url), "protocol": m.protocol, "fallback": m.fallback} for n, m in plan.remotes.items()},
         "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},
         "graph": graph_json(plan),
         "spool": {"path": str(plan.spool.path), "max_bytes": plan.spool.max_bytes} if plan.spool is not None else None,
@@ -103,7 +106,7 @@ def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
     return {
         "sources": list(p.sources),
         "window": {"size": p.window.size, "hop": p.window.hop, "gap_ns": p.window.gap_ns} if p.window else None,
-        "model": p.model,
+        "model": p.model if p.ask is None else p.ask.remote,
         "inputs": {i.name: {"shape": list(i.shape), "dtype": i.dtype} for i in p.inputs},
         "state": {s.output: {"input": s.input, "shape": list(s.shape), "dtype": s.dtype} for s in p.states},
         "slots": p.slots if p.has_slots else None,
@@ -181,7 +184,17 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _stages(p: PipelinePlan) -> Iterator[str]:
+def _asked(p: PipelinePlan, ask: AskPlan, remote: RemotePlan) -> Iterator[str]:
+    """What leaves this device, for whom, and what becomes of rows that get no answer."""
+    yield f"{p.slots} places to wait for a model elsewhere, by which a sample is settled: a crash loses what waits there"
+    picture = f", the picture of source.{p.sources[0]}" if p.view is not None else ""
+    what = "a prompt" if ask.prompt else "; ".join(f"{i.name.removeprefix(PREFIX)} {list(i.shape)}" for i in ask.inputs)
+    caps = "".join(f", at most {cap.count} in {duration(cap.period)}" for cap in remote.limits)
+    yield f"model.{remote.name}: {remote.url} by {remote.protocol} gets {what}{picture}; {remote.concurrency} at a time{caps}"
+    yield f"what it does not answer goes to {f'model.{p.model}' if p.model else 'nobody, and is dropped'}"
+
+
+def _stages(p: PipelinePlan, remotes: Mapping[str, RemotePlan]) -> Iterator[str]:
     if p.align is not None:
         pace = f"sample of {p.sources[p.align.to]}" if p.align.to is not None else duration(p.align.period_ns or 0)
         old = max(s.tolerance_ns or 0 for s in p.align.sources)
@@ -196,7 +209,9 @@ def _stages(p: PipelinePlan) -> Iterator[str]:
         which = "the same sample" if p.gate.fork is not None else "the newest that is not after it"
         yield f"only while {p.gate.source} says {gate_said(p.gate)}, of {which}"
     yield from map(step_name, p.steps)
-    if p.model is not None:
+    if p.ask is not None:
+        yield from _asked(p, p.ask, remotes[p.ask.remote])
+    elif p.model is not None:
         full = {
             "block": "when full the source waits",
             "drop_oldest": "when full the oldest is dropped",

@@ -39,7 +39,9 @@ def pipeline_stream(plan: PipelinePlan, sources: Mapping[str, Stream]) -> Stream
     rate_key = f"pipeline.{plan.name}.align.rate" if pace is None else sources[plan.sources[pace]].rate_key
     mine = [sources[name] for name in plan.sources]
     unheld = next((s.unheld for s in mine if s.unheld), "")
-    if not unheld and plan.keeps_no_receipts and any(s.is_acknowledged for s in mine):
+    if not unheld and plan.ask is not None:
+        unheld = f"the answers to pipeline.{plan.name}, whose samples are acknowledged by then"
+    elif not unheld and plan.keeps_no_receipts and any(s.is_acknowledged for s in mine):
         unheld = f"the windows of pipeline.{plan.name}, whose samples are acknowledged by then"
     return Stream(
         name=plan.name,
@@ -57,5 +59,12 @@ def pipeline_stream(plan: PipelinePlan, sources: Mapping[str, Stream]) -> Stream
         is_acknowledged=any(s.is_acknowledged for s in mine),
         is_lossless=all(s.is_lossless for s in mine) and not unheld,
         unheld=unheld,
-        line=(*sources[plan.sources[pace]].line, plan.name) if pace is not None and sources[plan.sources[pace]].line else (),
+        line=_line(plan, sources, pace),
     )
+
+
+def _line(plan: PipelinePlan, sources: Mapping[str, Stream], pace: int | None) -> tuple[str, ...]:
+    """Nobody waits for what a remote model will say of a sample: who is gated by it goes by what it said last."""
+    if pace is None or plan.ask is not None or not sources[plan.sources[pace]].line:
+        return ()
+    return (*sources[plan.sources[pace]].line, plan.name)

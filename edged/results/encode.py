@@ -97,6 +97,11 @@ def encode_error(code: str, why: str) -> bytes:
     return msgspec.json.encode({"error": {"code": code, "message": why}})
 
 
+def encode_partial(text: str) -> bytes:
+    """What a model has written so far."""
+    return msgspec.json.encode({"text": text, "partial": True})
+
+
 class _Json:
     """All fields. What is the same from result to result is kept as text."""
 

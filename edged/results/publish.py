@@ -10,6 +10,7 @@ a stop or when a reload ends the entry, it is published at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from edged.records import NONE, USUAL_BYTES, Message, Receipt, Result
@@ -94,6 +95,11 @@ class Publish:
         except Exception as error:  # of `when`
             self._lose(error)
         return True
+
+    def partial(self, key: int, body: bytes) -> None:
+        """What there is so far of a result, below its topic, to those who listen now."""
+        with suppress(TopicError):  # the whole will say so
+            self._send(Message(self._topic_of(key) + b"/partial", body))
 
     def offer_due(self, now: int) -> None:
         """Publishes what `min_interval` had held back and may go now, unless it has become too old."""

@@ -89,6 +89,12 @@ class Ask(Receipt):
             failed[code] = failed.get(code, 0) + 1
             self._say(encode_error(code, why), False, None)
 
+    def tell(self, partial: bytes) -> None:
+        """What there is so far, at QoS 0: the whole comes behind it, with the same Correlation Data."""
+        if self.is_open:
+            properties = reply_properties(self._request.correlation, None)
+            self._send(Message(self._request.topic, partial, is_reply=True, properties=properties))
+
     def expire(self) -> None:
         self.fail("expired", "it took longer than the message expiry interval of the request")
 

@@ -18,6 +18,7 @@ def deployment(name: str, folder: Path) -> Plan:
     draft = read(written(name, folder), environ(folder))
     manifests = {}
     for model, settings in draft.config.model.items():
+        assert settings.path is not None
         manifest, problems = read_manifest(model, settings.path)
         assert manifest is not None, problems
         manifests[model] = manifest

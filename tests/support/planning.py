@@ -56,6 +56,8 @@ def planned(folder: Path, text: str, machine: Machine = MACHINE) -> Planned:
     problems: list[Problem] = [p for p in draft.problems if not p.is_warning]
     manifests = {}
     for name, model in draft.config.model.items():
+        if model.path is None:
+            continue
         manifest, found = read_manifest(name, model.path)
         problems += found
         if manifest is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 
+from edged.config.checks.http import is_loopback
 from edged.config.convert import Raw, Rule, Wrong
 from edged.config.provider_options import KNOWN, OWN
 from edged.config.schema import (
@@ -36,6 +38,55 @@ def options_of_others(table: Model, raw: Raw) -> Wrong:
         yield "provider_options.tensorrt", "has no effect, since providers does not name tensorrt", "key"
     if not {"tensorrt", "cuda"} & set(table.providers) and table.provider_options.cuda is not None:
         yield "provider_options.cuda", "has no effect, since providers names no GPU", "key"
+
+
+OF_REMOTE = (
+    *("protocol", "name", "token", "headers", "ca", "body", "outputs", "schema", "stream", "concurrency", "timeout", "retries"),
+    *("cooldown", "limit", "fallback", "max_bytes"),
+)
+OF_LOCAL = ("state", "providers", "provider_options", "threads", "batch", "watch", "run")
+ONLY = {"body": ("http",), "outputs": ("http", "kserve"), "schema": ("openai",), "stream": ("openai",), "name": ("openai",)}
+"""Keys of a remote model, by the protocols for which they have an effect."""
+
+
+def here_or_elsewhere(table: Model, raw: Raw) -> Wrong:
+    if "url" not in raw:
+        if "path" not in raw:
+            yield "path", 'required: a folder or a file; or url = "https://...", for a model that runs elsewhere', "table"
+        for key in OF_REMOTE:
+            if key in raw:
+                yield key, "has no effect without url: it is for a model that runs elsewhere", "key"
+        return
+    if "path" in raw:
+        yield "path", "has no effect with url: the model runs elsewhere; remove one of the two", "key"
+    for key in OF_LOCAL:
+        if key in raw:
+            yield key, "has no effect with url: the model runs elsewhere", "key"
+    yield from _of_protocol(table, raw)
+
+
+def _of_protocol(table: Model, raw: Raw) -> Wrong:
+    if importlib.util.find_spec("h11") is None:
+        yield "url", 'needs h11, which is not installed; pip install "edged[remote]"'
+    if "protocol" not in raw:
+        yield "protocol", 'required with url: one of "kserve" "http" "openai"', "table"
+        return
+    if table.protocol == "openai" and "name" not in raw:
+        yield "name", "required for openai: what the peer calls the model", "table"
+    if table.protocol == "openai" and "labels" in raw:
+        yield "labels", "has no effect with openai, which gives text", "key"
+    if table.stream and table.protocol == "kserve":
+        yield "stream", "has no effect with kserve: tensors do not come in parts", "key"
+    elif table.stream and "schema" in raw:
+        yield "stream", "has no effect with schema: an object is one only when it is whole", "key"
+    for key, protocols in ONLY.items():
+        if key in raw and table.protocol not in protocols and not (key == "stream" and table.protocol == "kserve"):
+            yield key, f"has no effect with {table.protocol}; it belongs to {' and '.join(protocols)}", "key"
+    if table.ca is not None and table.url is not None and not table.url.is_tls:
+        yield "ca", "has no effect with http://, which nothing protects; write https://", "key"
+    is_secret = table.token is not None or table.headers is not None
+    if is_secret and table.url is not None and not table.url.is_tls and not is_loopback(table.url.host):
+        yield "token" if table.token is not None else "headers", "goes over the network unprotected; write https:// in url", "key"
 
 
 def batch_delay(table: Batch, raw: Raw) -> Wrong:
@@ -74,6 +125,10 @@ def constant_or_fields(table: Input, raw: Raw) -> Wrong:
         for key in ("fields", "size", "layout"):
             if key in raw:
                 yield key, "has no effect beside value, which is a constant instead of fields; remove one of the two", "key"
+    if "template" in raw:
+        for key in ("fields", "size", "layout", "value"):
+            if key in raw:
+                yield key, "has no effect beside template, which names its fields itself", "key"
     for name, count in Counter(table.fields or ()).items():
         if count > 1:
             yield "fields", f'"{name}" stands {count} times'
@@ -81,8 +136,11 @@ def constant_or_fields(table: Input, raw: Raw) -> Wrong:
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
     ProviderOptions: (Rule(("tensorrt", "cuda"), provider_options),),
-    Model: (Rule(("providers", "provider_options"), options_of_others),),
+    Model: (
+        Rule(("providers", "provider_options"), options_of_others),
+        Rule(("path", "url", "protocol", "name", "token", "headers", "ca", "stream", "schema"), here_or_elsewhere),
+    ),
     Step: (Rule(("step", "mean", "std", "min", "max"), normalize),),
-    Input: (Rule(("fields", "value"), constant_or_fields),),
+    Input: (Rule(("fields", "value", "template"), constant_or_fields),),
     Batch: (Rule(("max", "delay"), batch_delay),),
 }

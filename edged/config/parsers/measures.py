@@ -11,13 +11,15 @@ from typing import Annotated
 from edged.config.parsers.numbers import not_too_many
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
-from edged.config.values import NEVER, Span
+from edged.config.values import NEVER, Cap, Span
 from edged.config.words import shown
 
 LONGEST = 36500 * D
 """Times of hundreds of years are slips, and do not fit into 64 bits of ns."""
 RATES = (1e-8, 1e9)
 """Per second: one in three years, one a ns."""
+MAX_CAP = 100_000
+"""Each of them is remembered for its period."""
 LARGEST_PACKET = 256 * MIB
 """No MQTT packet is longer."""
 _NUMBER_AND_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*")
@@ -161,6 +163,18 @@ def rate(raw: object, _: Surroundings) -> float:
     return value
 
 
+def cap(raw: object, _: Surroundings) -> Cap:
+    """So many in a time."""
+    wanted = 'so many in a time, such as "6/min" or "200/d"'
+    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\w+)\s*", raw) if isinstance(raw, str) else None
+    if found is None or found[2] not in RATE_UNITS:
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    count = int(found[1])
+    if not 1 <= count <= MAX_CAP:
+        raise ValueError(f"expected {wanted}, from 1 to {MAX_CAP}, found {shown(raw)}")
+    return Cap(count, int(RATE_UNITS[found[2]] * S))
+
+
 def _rate_cure(raw: str) -> str:
     """For a number in quotes, and for the time between two samples."""
     found = _NUMBER_AND_UNIT.fullmatch(raw)
@@ -189,3 +203,4 @@ Samples = Annotated[Span, Value("samples or duration", span)]
 Size = Annotated[int, Value("size", size)]
 Packet = Annotated[int, Value("size", packet)]
 Rate = Annotated[float, Value("rate", rate)]
+CapOf = Annotated[Cap, Value("so many in a time", cap)]

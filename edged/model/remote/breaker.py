@@ -1,0 +1,67 @@
+"""Whether a peer may be asked now: after failures in a row it is left alone for a while, and never asked more than `limit`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from edged.config.values import Cap
+
+FAILURES = 5
+
+
+class Breaker:
+    """Opens after 5 failures in a row. When `cooldown_ns` is over one request tries, and what comes of it decides."""
+
+    def __init__(self, cooldown_ns: int) -> None:
+        self.cooldown_ns = cooldown_ns
+        self.opened = 0
+        self._in_a_row = 0
+        self._until = 0
+        self._is_trying = False
+
+    def allows(self, now: int) -> bool:
+        """Whether a request may begin; while the circuit is half open the first that asks is the one that tries."""
+        if not self._until:
+            return True
+        if now < self._until or self._is_trying:
+            return False
+        self._is_trying = True
+        return True
+
+    def is_open(self, now: int) -> bool:
+        return self._until > 0 and (now < self._until or self._is_trying)
+
+    def succeed(self) -> None:
+        self._in_a_row, self._until, self._is_trying = 0, 0, False
+
+    def fail(self, now: int) -> None:
+        self._in_a_row += 1
+        if self._is_trying or (self._in_a_row >= FAILURES and not self._until):
+            self.opened += 1
+            self._until, self._is_trying = now + self.cooldown_ns, False
+
+    def give_up(self) -> None:
+        """The one that tried says nothing of the peer."""
+        self._is_trying = False
+
+
+class Caps:
+    """Never more than `count` in any `period`: the times of the last ones are kept."""
+
+    def __init__(self, limits: Sequence[Cap]) -> None:
+        self.limits = tuple(limits)
+        self._times: deque[int] = deque(maxlen=max((cap.count for cap in limits), default=0))
+
+    def take(self, now: int) -> bool:
+        """Whether one more is allowed; then it is counted."""
+        times = self._times
+        for cap in self.limits:
+            if len(times) >= cap.count and now - times[-cap.count] < cap.period:
+                return False
+        times.append(now)
+        return True
+
+    def take_over(self, old: Caps) -> None:
+        """After a reload: what was asked before counts on."""
+        self._times.extend(old._times)

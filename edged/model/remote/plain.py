@@ -1,0 +1,56 @@
+"""`protocol = "http"`: one POST of JSON, of the numbers as they lie in memory, or of a picture; JSON comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted
+
+TYPES = {"json": "application/json", "raw": "application/octet-stream", "image": "image/jpeg"}
+
+
+class Plain:
+    def __init__(self, plan: RemotePlan) -> None:
+        self._plan = plan
+        self._paths = plan.outputs
+
+    def request(self, wanted: Wanted) -> Request:
+        if self._plan.body == "image":
+            body = wanted.picture
+        elif self._plan.body == "raw":
+            body = b"".join(np.ascontiguousarray(x, x.dtype.newbyteorder("<")).tobytes() for x in wanted.inputs.values())
+        else:
+            body = msgspec.json.encode({name: x.tolist() for name, x in wanted.inputs.items()})
+        return Request("POST", self._plan.url.path, (("Content-Type", TYPES[self._plan.body]),), body)
+
+    def read(self, reply: Reply) -> Answer:
+        try:
+            whole = msgspec.json.decode(reply.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise NoAnswer(f"the answer is no JSON: {error}") from None
+        if not self._paths:
+            return Answer({"output": _values(whole, "the answer")})
+        return Answer({name: _values(_at(whole, steps, name), name) for name, steps in self._paths})
+
+
+def _at(whole: Any, steps: Sequence[str | int], name: str) -> Any:
+    value = whole
+    for step in steps:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            raise NoAnswer(f"the answer has nothing at {name}, at its step {step}") from None
+    return value
+
+
+def _values(value: Any, name: str) -> Array:
+    if isinstance(value, str):
+        return np.array([value], object)
+    try:
+        return np.array(value, np.float64)
+    except (TypeError, ValueError):
+        raise NoAnswer(f"expected numbers or a text at {name}, found {type(value).__name__}") from None

@@ -1,0 +1,35 @@
+"""The table of protocols: one row each. A new one is a file beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edged.config.units import KIB, MIB
+from edged.model.remote.kserve import KServe
+from edged.model.remote.openai import OpenAi
+from edged.model.remote.plain import Plain
+from edged.model.remote.records import Answer, RemotePlan, Reply, Request, Wanted
+
+
+class Speaks(Protocol):
+    """Pure: rows to requests, replies to answers. Both raise NoAnswer."""
+
+    def request(self, wanted: Wanted) -> Request: ...
+
+    def read(self, reply: Reply) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    make: Callable[[RemotePlan], Speaks]
+    max_bytes: int
+    gives_text: bool = False
+
+
+PROTOCOLS: dict[str, Kind] = {
+    "kserve": Kind(KServe, 4 * MIB),
+    "http": Kind(Plain, 256 * KIB),
+    "openai": Kind(OpenAi, 256 * KIB, gives_text=True),
+}

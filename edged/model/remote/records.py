@@ -1,0 +1,112 @@
+"""The vocabulary of remote models: how one is asked, what goes out, what comes back, and why nothing did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from edged.config.values import Cap, HttpUrl, Secret
+from edged.model.inputs import InputPlan
+
+Array = NDArray[Any]
+PICTURE, FIELDS = "image", "fields"
+"""Remote inputs by names of ours: the picture, and the fields that are sent by their own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlan:
+    """One `[model.NAME]` with a `url`. `peer_name` is what the peer calls it. `fallback`: the local model that answers for it.
+    Times in ns. `most_bytes` is the largest request that a pipeline makes of a row, as far as the plan can tell."""
+
+    name: str
+    url: HttpUrl
+    protocol: str
+    peer_name: str = ""
+    token: Secret | None = None
+    headers: tuple[tuple[str, Secret], ...] = ()
+    ca: Path | None = None
+    body: str = "json"
+    outputs: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    schema: str = ""
+    stream: bool = False
+    concurrency: int = 4
+    timeout_ns: int = 30 * 10**9
+    retries: int = 2
+    cooldown_ns: int = 30 * 10**9
+    limits: tuple[Cap, ...] = ()
+    fallback: str | None = None
+    max_bytes: int = 256 * 1024
+    most_bytes: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AskPlan:
+    """What one pipeline sends of a row. `inputs` are rows of its slots. `fields` name the columns where those go out by name.
+    `prompt` is the template's text, `names` the placeholders in it. `colours`: of a picture that steps have scaled, what each
+    number is to be multiplied with, and what is added then. `outputs`: the tensors that results are made of, with the shape of a
+    row where it is known."""
+
+    remote: str
+    inputs: tuple[InputPlan, ...]
+    fields: tuple[tuple[str, int, int, tuple[int, ...]], ...] = ()
+    prompt: str = ""
+    names: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    """The pipelines whose results the prompt names."""
+    colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    is_bgr: bool = False
+    outputs: tuple[tuple[str, tuple[int, ...] | None], ...] = ()
+
+
+class Wanted(NamedTuple):
+    """A row as a protocol sees it."""
+
+    inputs: Mapping[str, Array]
+    prompt: str = ""
+    picture: bytes = b""
+
+
+class Request(NamedTuple):
+    """`target` is the path; `headers` beside those of the connection."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Answer(NamedTuple):
+    """What a peer said of one row: tensors by name, or a text, and with a schema an object."""
+
+    outputs: Mapping[str, Array] = {}
+    text: str | None = None
+    answer: Any = None
+
+
+class NoAnswer(Exception):
+    """There is no answer to use. `is_final`: the same request will not do better. `blames_peer`: it says something of the peer,
+    not of this row."""
+
+    def __init__(self, text: str, is_final: bool = False, blames_peer: bool = True, wait_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.is_final = is_final
+        self.blames_peer = blames_peer
+        self.wait_s = wait_s
+
+
+class Unanswered(Exception):
+    """The row got no answer from its remote model, and no other model answers for it."""
+
+
+class Limited(Exception):
+    """The row would be more than `limit` allows."""
