@@ -1,8 +1,9 @@
-"""An HTTP peer of our own, as well or as badly behaved as a test wants: each request is answered by a function that has the socket."""
+"""An HTTP peer of our own, as well or as badly behaved as a test wants: a function that has the socket answers each request."""
 
 from __future__ import annotations
 
 import json
+import select
 import socket
 import ssl
 import struct
@@ -14,8 +15,6 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from tests.support.pause import pause
 
 
 class Asked(NamedTuple):
@@ -36,7 +35,7 @@ Behaviour = Callable[[socket.socket, Asked], bool]
 
 
 class HttpPeer:
-    """`with HttpPeer(behaviour) as peer:` listens on 127.0.0.1. `behaviour` may be changed at any time; `asked` has all requests."""
+    """`with HttpPeer(behaviour) as peer:` listens. `behaviour` may be changed at any time; `asked` has all requests."""
 
     def __init__(self, behaviour: Behaviour, tls: tuple[Path, Path] | None = None) -> None:
         self.behaviour = behaviour
@@ -128,7 +127,7 @@ def streams(*parts: str, pause_s: float = 0.0) -> Behaviour:
         one.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
         for part in parts:
             one.sendall(b"data: " + json.dumps({"choices": [{"delta": {"content": part}}]}).encode() + b"\n\n")
-            pause(pause_s, "a model thinks")
+            linger(one, pause_s)
         one.sendall(b"data: [DONE]\n\n")
         return False
 
@@ -154,14 +153,19 @@ def infers(
     return behave
 
 
+def linger(one: socket.socket, seconds: float) -> None:
+    """So long, or until the other side is gone."""
+    select.select([one], [], [], seconds)
+
+
 def hangs(one: socket.socket, asked: Asked) -> bool:
-    pause(60, "nothing comes")
+    linger(one, 60)
     return False
 
 
 def slow(behaviour: Behaviour, seconds: float) -> Behaviour:
     def behave(one: socket.socket, asked: Asked) -> bool:
-        pause(seconds, "a model thinks")
+        linger(one, seconds)
         return behaviour(one, asked)
 
     return behave
@@ -170,8 +174,8 @@ def slow(behaviour: Behaviour, seconds: float) -> Behaviour:
 def drips(one: socket.socket, asked: Asked) -> bool:
     """One byte per second."""
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100:
-        one.sendall(bytes([byte]))
-        pause(1.0, "one byte per second")
+        one.sendall(bytes([byte]))  # raises when the other side is gone
+        linger(one, 1.0)
     return False
 
 

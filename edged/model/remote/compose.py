@@ -77,7 +77,7 @@ class Composer:
         row = rows.get(PREFIX + FIELDS)
         if row is None:
             return {}
-        return {name: row[..., start:stop].reshape(*row.shape[:-1], *shape) for name, start, stop, shape in self.plan.fields}
+        return {name: row[..., start:stop].reshape((*row.shape[:-1], *shape)) for name, start, stop, shape in self.plan.fields}
 
     def _other(self, name: str, key: int) -> Any:
         pipeline, _, path = name.partition(".")

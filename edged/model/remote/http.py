@@ -1,8 +1,8 @@
 """A small HTTP/1.1 client on the loop, for one peer. The protocol is h11's.
 
-Why not a library: on this Python an import of httpx costs the process 17 MiB, of aiohttp 15 MiB, of h11 1 MiB, and `[http]`
-has h11 already. What is wanted is little: one peer, POST, bounded answers, parts as they come. Redirects are not followed: a
-request with a token goes nowhere else than to the address in the file.
+Why not a library: its import and one request cost the process 18 MiB with httpx, 12 MiB with aiohttp and 1 MiB so, beside
+numpy, msgspec and uvloop (CPython 3.11, x86-64), and `[http]` has h11 already. What is wanted is little: one peer, bounded
+answers, parts as they come. Redirects are not followed: a request with a token goes to the address in the file and nowhere else.
 """
 
 from __future__ import annotations

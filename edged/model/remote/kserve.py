@@ -117,7 +117,8 @@ def _tensor(tensor: Tensor, body: bytes, at: int) -> tuple[Array, int]:
         if size != count * dtype.itemsize:
             raise ValueError(f"{tensor.name} is {tensor.shape} {tensor.datatype}, and has {size} bytes")
         array, at = np.frombuffer(body, dtype, count, at).reshape(tensor.shape), at + size
-    return array[0] if array.ndim > 1 and array.shape[0] == 1 else array, at
+    is_batch = len(tensor.shape) > 1 and tensor.shape[0] == 1
+    return (array.reshape(tensor.shape[1:]) if is_batch else array), at
 
 
 def _fitted(info: Tensor, row: Array) -> Array:

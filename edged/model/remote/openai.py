@@ -90,7 +90,7 @@ class Events:
             self.text = (self.text + "".join(parts))[:MAX_TEXT]
 
 
-class _Said(msgspec.Struct):
+class _Said(msgspec.Struct, frozen=True):
     content: str | None = None
 
 

@@ -14,16 +14,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from edged.clock.backoff import Backoff
 from edged.clock.spent import HasSpent
+from edged.config.values import HttpUrl
 from edged.model.records import Feeder
 from edged.model.remote.breaker import Breaker, Caps
 from edged.model.remote.compose import Composer
-from edged.model.remote.http import Client
 from edged.model.remote.kserve import KServe
 from edged.model.remote.openai import Events
 from edged.model.remote.protocols import PROTOCOLS
@@ -41,6 +42,9 @@ from edged.records import Slot
 from edged.results.heads.by import BODIES, BY
 from edged.system.one_shot import in_one_shot_thread
 from edged.telemetry import Histogram
+
+if TYPE_CHECKING:
+    from edged.model.remote.http import Client
 
 FIRST_S, LONGEST_S = 0.5, 10.0
 """Pauses between attempts."""
@@ -125,7 +129,7 @@ class RemoteModel:
         headers = [(name, value.reveal()) for name, value in plan.headers]
         if plan.token is not None:
             headers.append(("Authorization", f"Bearer {plan.token.reveal()}"))
-        self._client = Client(plan.url, plan.ca, headers, plan.concurrency)
+        self._client = make_client(plan.url, plan.ca, headers, plan.concurrency)
         self.spill = Spill(self)
 
     def configure(self, plan: RemotePlan) -> None:
@@ -387,6 +391,13 @@ class Spill:
         row = self._taken.pop(id(slot))
         row.taker.feeder.fail(slot, error)
         self._remote.came_back(row)
+
+
+def make_client(url: HttpUrl, ca: Path | None, headers: Sequence[tuple[str, str]], most_idle: int) -> Client:
+    """Imported here, since h11 is an extra."""
+    from edged.model.remote.http import Client
+
+    return Client(url, ca, headers, most_idle)
 
 
 def _make(protocol: Any, composer: Composer, one: Mapping[str, Array], prompt: str) -> Request:

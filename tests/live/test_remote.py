@@ -1,0 +1,233 @@
+"""Models that run elsewhere: asked beside the local work, which never waits for them, however their peers behave."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto as T
+from onnx import helper as h
+from PIL import Image
+
+from tests.support import models, pictures
+from tests.support.broker import Broker
+from tests.support.daemon import Client, Daemon, balanced
+from tests.support.http_peer import HOSTILE, HttpPeer, completes, infers, streams
+
+BASE = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+[source.in]
+type = "mqtt"
+topic = "in/{{pump}}"
+max_keys = 8
+decode = {{ format = "json", fields = ["a", "b"] }}
+"""
+KSERVE = (
+    BASE
+    + """
+[model.far]
+url = "{url}/v2/models/m"
+protocol = "kserve"
+timeout = "300ms"
+retries = 0
+cooldown = "200ms"
+{more}
+[pipeline.far]
+source = "in"
+model = "far"
+output = {{ type = "regress", fields = ["sum"] }}
+publish = {{ topic = "out/far/{{pump}}" }}
+[pipeline.near]
+source = "in"
+publish = {{ topic = "out/near/{{pump}}" }}
+"""
+)
+OPENAI = (
+    BASE.replace("[source.in]", '[source.in]\nreply = "reply/#"')
+    + """
+[model.large]
+url = "{url}/v1"
+protocol = "openai"
+name = "qwen"
+token = {{ env = "TOKEN" }}
+stream = true
+[pipeline.words]
+source = "in"
+model = "large"
+inputs = {{ prompt = {{ template = "Pump {{pump}} has a = {{a}}: what is wrong?" }} }}
+publish = {{ topic = "out/words/{{pump}}" }}
+"""
+)
+
+
+def add(x: NDArray[Any]) -> NDArray[Any]:
+    made: NDArray[Any] = x.sum(axis=1, keepdims=True)
+    return made
+
+
+def test_hostile_peers_cost_their_own_rows_and_nothing_else(tmp_path: Path, broker: Broker) -> None:
+    with (
+        HttpPeer(infers(add)) as peer,
+        Client(broker.port) as client,
+        Daemon(tmp_path, KSERVE.format(port=broker.port, url=peer.url, more="")) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        client.publish_all("in/p7", ['{"a":1.5,"b":2}'])
+        [far] = client.wait("out/far/p7", 1)
+        assert (far.json["values"], far.json["by"]) == ({"sum": 3.5}, "far")
+        for done, behaviour in enumerate(HOSTILE.values(), 2):
+            peer.behaviour = behaviour
+            client.publish_all("in/p7", ['{"a":1,"b":2}'])
+            client.wait("out/near/p7", done)
+            client.health(partial(_has, "far", "unanswered", done - 1))
+        assert len(client.of("out/near/p7")) == len(HOSTILE) + 1
+        peer.behaviour = infers(add)
+        count = len(client.of("out/far/p7"))
+        while len(client.of("out/far/p7")) == count:  # as soon as the circuit closes
+            client.publish_all("in/p7", ['{"a":1,"b":2}'])
+            client.health(lambda h: h["pipelines"]["far"]["waiting"] == 0 and h["models"]["far"]["under_way"] == 0)
+        health = client.health(lambda h: h["models"]["far"]["answered"] >= 2 and h["models"]["far"]["state"] == "idle")
+        assert balanced(health)
+        assert health["models"]["far"]["rests"] >= 1
+        assert "internal_error" not in daemon.log
+
+
+def test_what_a_peer_does_not_answer_the_fallback_does(tmp_path: Path, broker: Broker, zoo: Path) -> None:
+    more = f'fallback = "here"\nlimit = "2/h"\n[model.here]\npath = "{tmp_path}/here.onnx"'
+    summing(tmp_path / "here.onnx")
+    text = KSERVE.format(port=broker.port, url="{url}", more=more)
+    with HttpPeer(infers(add)) as peer, Client(broker.port) as client, Daemon(tmp_path, text.replace("{url}", peer.url)):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        for n in range(4):
+            client.publish_all("in/p7", [json.dumps({"a": n, "b": 2})])
+            client.wait("out/far/p7", n + 1)
+        seen = [(one.json["by"], one.json["values"]["sum"]) for one in client.of("out/far/p7")]
+        assert seen == [("far", 2.0), ("far", 3.0), ("here", 4.0), ("here", 5.0)]
+        health = client.health(lambda h: h["models"]["far"]["limited"] == 2)
+        assert balanced(health)
+        assert health["pipelines"]["far"]["dropped"] == {}
+
+
+def test_a_prompt_goes_out_and_words_come_in_parts(tmp_path: Path, broker: Broker) -> None:
+    with (
+        HttpPeer(streams("It is ", "the ", "bearing.", pause_s=0.15)) as peer,
+        Client(broker.port, "edged/#", "out/#", "reply/#") as client,
+        Daemon(tmp_path, OPENAI.format(port=broker.port, url=peer.url), environ={"TOKEN": "sesame"}) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        client.publish_all("in/p7", ['{"a":1.5,"b":2}'])
+        [words] = client.wait("out/words/p7", 1)
+        assert (words.json["text"], words.json["by"]) == ("It is the bearing.", "large")
+        parts = [seen.json for seen in client.wait("out/words/p7/partial", 1)]
+        assert all("It is the bearing.".startswith(part["text"]) and part["partial"] for part in parts)
+        client.ask("in/p8", '{"a":7,"b":2}', "reply/me", b"42")
+        *said, whole = client.until(lambda: _whole(client, "reply/me"))
+        assert whole.json["text"] == "It is the bearing."
+        assert said
+        assert all(one.correlation == b"42" for one in (*said, whole))
+        assert client.of("out/words/p8") == []
+        prompts = [one.json["messages"] for one in peer.asked]
+        assert prompts[0] == [{"role": "user", "content": "Pump p7 has a = 1.5: what is wrong?"}]
+        assert {one.path for one in peer.asked} == {"/v1/chat/completions"}
+        assert {one.headers["authorization"] for one in peer.asked} == {"Bearer sesame"}
+        assert "sesame" not in daemon.log
+
+
+def _has(pipeline: str, reason: str, count: int, health: Any) -> bool:
+    return bool(health["pipelines"][pipeline]["dropped"].get(reason, 0) == count)
+
+
+def _is_done(due: int, health: Any) -> bool:
+    return bool(health["pipelines"]["words"]["due"] == due and not health["models"]["large"]["under_way"])
+
+
+def _whole(client: Client, topic: str) -> list[Any] | None:
+    found = client.of(topic)
+    return found if found and "partial" not in found[-1].json else None
+
+
+CASCADE = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+[source.camera]
+type = "mqtt"
+topic = "in/{{camera}}"
+max_keys = 4
+decode = {{ format = "image" }}
+[model.small]
+path = "{zoo}"
+[model.large]
+url = "{url}/v1"
+protocol = "openai"
+name = "qwen2.5-vl"
+schema = "answer.schema.json"
+limit = "2/h"
+[pipeline.look]
+source = "camera"
+preprocess = [{{ step = "resize", size = [8, 8] }}, {{ step = "normalize", min = 0, max = 255 }}]
+model = "small"
+output = {{ type = "regress", fields = ["brightness"] }}
+publish = {{ topic = "out/{{camera}}" }}
+[pipeline.words]
+source = "camera"
+gate = {{ source = "look", of = "values.brightness", above = 0.3, below = 0.7 }}
+preprocess = {{ step = "resize", size = [8, 8] }}
+model = "large"
+inputs = {{ prompt = {{ template = "Camera {{camera}}, brightness {{look.values.brightness}}: is anybody there?" }} }}
+publish = {{ topic = "out/{{camera}}/words" }}
+"""
+SCHEMA = {"type": "object", "required": ["climbing"], "properties": {"climbing": {"type": "boolean"}}}
+
+
+def summing(path: Path) -> None:
+    nodes = [h.make_node("ReduceSum", ["x"], ["y"], keepdims=1, axes=[1])]
+    given, made = models.value("x", T.FLOAT, ["n", 2]), models.value("y", T.FLOAT, ["n", 1])
+    models.save(path, nodes, [given], [made], [], opsets=(("", 11),))
+
+
+def brightness(path: Path) -> None:
+    """The mean of a picture of 8 x 8 pixels."""
+    nodes = [
+        h.make_node("ReduceMean", ["x"], ["m"], keepdims=0, axes=[1, 2, 3]),
+        h.make_node("Unsqueeze", ["m"], ["y"], axes=[1]),
+    ]
+    given, made = models.value("x", T.FLOAT, ["n", 8, 8, 3]), models.value("y", T.FLOAT, ["n", 1])
+    models.save(path, nodes, [given], [made], [], opsets=(("", 11),))
+
+
+def test_the_cascade_asks_the_large_one_when_the_small_one_is_unsure(tmp_path: Path, broker: Broker) -> None:
+    brightness(tmp_path / "small.onnx")
+    (tmp_path / "answer.schema.json").write_text(json.dumps(SCHEMA))
+    with HttpPeer(completes('{"climbing": false}')) as peer, Client(broker.port) as client:
+        text = CASCADE.format(port=broker.port, url=peer.url, zoo=tmp_path / "small.onnx")
+        with Daemon(tmp_path, text):
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            for n, gray in enumerate((10, 128, 250, 130, 126)):
+                client.publish_all("in/yard", [pictures.jpeg(np.full((16, 16, 3), gray, np.uint8))])
+                client.wait("out/yard", n + 1)
+                client.health(partial(_is_done, n + 1))
+            words = client.wait("out/yard/words", 2)
+            assert [(one.json["answer"], one.json["by"]) for one in words] == [({"climbing": False}, "large")] * 2
+            health = client.health(lambda h: h["pipelines"]["words"]["dropped"] == {"limited": 1})
+            assert health["pipelines"]["words"]["gated"] == 2
+            assert balanced(health)
+    [text_part, picture] = peer.asked[0].json["messages"][0]["content"]
+    assert text_part["text"].startswith("Camera yard, brightness 0.50")
+    sent = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/jpeg;base64,"))
+    assert np.asarray(Image.open(io.BytesIO(sent))).mean().round() == 128
+    assert peer.asked[0].json["response_format"]["json_schema"]["schema"] == SCHEMA
