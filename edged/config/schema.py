@@ -209,7 +209,13 @@ class Health(Table, frozen=True, kw_only=True):
 class Broker(Table, frozen=True, kw_only=True):
     """One connection. With one broker it is everybody's; with two or more, every MQTT source and every publish names its own."""
 
-    url: Annotated[Url, Key("`mqtt://host[:1883]`, `mqtts://host[:8883]`, `unix:/path`; no user or password in it")]
+    url: Annotated[
+        Url,
+        Key(
+            "`mqtt://host[:1883]`, `mqtts://host[:8883]`, over websockets `ws://host[:80][/mqtt]`, `wss://host[:443][/mqtt]`, or "
+            "`unix:/path`; no user or password in it"
+        ),
+    ]
     client_id: Annotated[
         ClientId | None,
         Key("must be unique at the broker", default='`"edged-{device}"`, with two or more brokers also `-NAME`'),
@@ -218,10 +224,21 @@ class Broker(Table, frozen=True, kw_only=True):
     password: Annotated[SecretText | None, Key("the user's password")] = None
     ca: Annotated[SmallFile | None, Key("certificates that may sign the broker's", default="the system's")] = None
     cert: Annotated[SmallFile | None, Key("client certificate (mutual TLS); needs `key`")] = None
-    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form, without a pass phrase; needs `cert`")] = (
-        None
-    )
-    version: Annotated[Literal["5", "3.1.1"], Key("MQTT version")] = "5"
+    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form; needs `cert`")] = None
+    key_password: Annotated[SecretText | None, Key("pass phrase of `key`")] = None
+    alpn: Annotated[
+        Text | None, Key("name of the protocol in TLS, for brokers that share port 443: `x-amzn-mqtt-ca`", default="none")
+    ] = None
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"], Key("MQTT version; auto: 5, then 3.1.1, and what the broker took is remembered")
+    ] = "auto"
+    retain: Annotated[
+        Flag,
+        Key(
+            "whether this broker has retained messages; false: will, status and results are sent unretained. A broker that says "
+            "so itself needs nothing"
+        ),
+    ] = True
     keepalive: Annotated[Keepalive, Key("a dead link is noticed within twice this")] = 30 * S
     session_expiry: Annotated[
         Expiry,

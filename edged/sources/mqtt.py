@@ -342,13 +342,11 @@ class Router:
         text = topic.decode()
         route = []
         for source in self._sources:
-            for identifier, topic_filter in source.filters:
-                if identifiers and identifier not in identifiers:
-                    continue
-                captures = topic_filter.match(text)
-                if captures is not None:
-                    route.append((source, captures))
-                    break
+            matching = ((one, captures) for one, topic in source.filters if (captures := topic.match(text)) is not None)
+            identifier, captures = next(matching, (0, None))
+            # Of several filters of a source that match, the first one counts: the copies for the others are the same message.
+            if captures is not None and (not identifiers or identifier in identifiers):
+                route.append((source, captures))
         if len(topic) <= ROUTE_BYTES:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
