@@ -423,7 +423,8 @@ class Decode(Table, frozen=True, kw_only=True):
         FormatName,
         Key(
             "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
-            "image: a JPEG or PNG, needs `edged[image]`"
+            "wav: sound, a row a frame, a column a channel, full scale is 1, and its header's rate must be `rate`; "
+            "image: a JPEG, PNG or WebP, turned as its EXIF data says, needs `edged[image]`"
         ),
     ]
     fields: Annotated[
@@ -431,7 +432,7 @@ class Decode(Table, frozen=True, kw_only=True):
         Key(
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
             'text: in any order; raw: one row after another; image: what the picture is called. `"_"` skips',
-            default='raw: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
+            default='raw, wav: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
             required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field and not kind.is_by_pattern),
         ),
     ] = ()

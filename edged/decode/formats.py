@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from edged.decode import csv, json, struct, text
+from edged.decode import csv, json, struct, text, wav
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
@@ -52,7 +52,8 @@ class Format:
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
-    `max_bytes`: of a source that does not say its own, where that is not the source's.
+    `max_bytes`: of a source that does not say its own, where that is not the source's. `has_rate`: what is decoded says how many
+    samples a second it holds.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
     msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
@@ -71,6 +72,7 @@ class Format:
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False
+    has_rate: bool = False
     tree: Any = None
     misfits: Misfits = _none
     sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
@@ -137,6 +139,14 @@ FORMATS: dict[str, Format] = {
         is_binary=True,
         is_records=True,
         misfits=struct.raw_misfits,
+    ),
+    "wav": Format(
+        keys=("scale", "offset", "unit", "valid", "shape"),
+        numbers=wav.Wav,
+        default_field="value",
+        is_binary=True,
+        has_rate=True,
+        misfits=wav.misfits,
     ),
     "image": Format(
         keys=("max_pixels", "color"),

@@ -70,6 +70,8 @@ class DecodePlan:
     endian: str = "little"
     rest: str = "refuse"
     max_bytes: int = 4096
+    rate: float | None = None
+    """Samples a second, of formats whose header says that too."""
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
     max_keys: int = 256

@@ -13,6 +13,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number
 from edged.decode.values import BadPayload, Table, key_text
+from edged.decode.wav import is_wav
 from edged.decode.where import refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
+
+
+WAV_AS_RAW = 'a WAV file, whose header is no sound: write decode.format = "wav"'
 
 
 class Records:
@@ -39,14 +43,18 @@ class Records:
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload must be a whole number of records, and at least one; or one and a rest that is skipped."""
         size = self._dtype.itemsize
+        has_wav = self._plan.format == "raw" and any(map(is_wav, payloads))
         if self._plan.rest == "skip":
             payloads = [payload[:size] for payload in payloads]
-        if set(map(len, payloads)) == {size}:
+        if set(map(len, payloads)) == {size} and not has_wav:
             return self._table(b"".join(payloads), None, refusals)
         good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
-            if rest or not 0 < count <= MAX_ROWS:
+            if has_wav and is_wav(payload):
+                refusals.add(Reject("malformed", WAV_AS_RAW, payload=index))
+                count = 0
+            elif rest or not 0 < count <= MAX_ROWS:
                 kind, text = ("long" if count else "short"), f"is not a whole number of {self._unit()}"
                 if not rest and count:
                     kind, text = "too_many_rows", f"has {count} samples: {TOO_MANY_ROWS}"

@@ -211,6 +211,7 @@ def _decode(
         carry=source.carry,
         views=views,
         where=tuple(one for one in conditions(source.where) if one.name not in captures),
+        rate=source.rate,
     )
     if isinstance(planned, DecodePlan):
         return planned
