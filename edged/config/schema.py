@@ -539,6 +539,14 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             default="all messages",
         ),
     ] = None
+    every: Annotated[
+        Period | None,
+        Key(
+            "one sample (of a key) in this time: the first of each such interval; the rest is settled, counts as `thinned`, "
+            "and is not decoded where `topic` tells the key. Windows, `gap` and `align` count at it",
+            default="all samples",
+        ),
+    ] = None
     max_keys: Annotated[
         Count | None,
         Key(
@@ -636,6 +644,7 @@ class MadeSource(Source, frozen=True, kw_only=True):
     key: ClassVar[tuple[str, ...]] = ()
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
+    every: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

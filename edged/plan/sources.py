@@ -183,6 +183,7 @@ def _plan_source(
         key_group=name,
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
+        every_ns=source.every,
         learns_pace=source.stale_after is None and source.rate is None,
         capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
     )
