@@ -70,12 +70,14 @@ class Keys:
     """The sensors of a source. `parts` say where each part of a key comes from: the index of a capture of the topic, or of a key
     field of the payload (in the order of the source's `key`)."""
 
-    __slots__ = ("_parts", "_places", "_table", "is_of_topic")
+    __slots__ = ("_is_whole", "_parts", "_places", "_table", "is_of_topic")
 
-    def __init__(self, table: KeyTable, parts: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, table: KeyTable, parts: Sequence[tuple[str, int]], captures: int) -> None:
         self._table = table
         self._parts = parts
         self._places = [i for _, i in parts]
+        self._is_whole = list(parts) == [("capture", i) for i in range(captures)]
+        """Whether a key is what the topic captured, as it is."""
         self.is_of_topic = all(kind == "capture" for kind, _ in parts)
 
     def find(self, captures: tuple[str, ...]) -> int | None:
@@ -93,6 +95,8 @@ class Keys:
         id_of = self._table.id
         if payload is not None:
             captures = [captures[i] for i in payload]
+        if self._is_whole:
+            return [id_of(names, now) for names in captures]
         if self.is_of_topic or fields is None:
             return [id_of(self._of_topic(names), now) for names in captures]
         ids = []
@@ -102,20 +106,18 @@ class Keys:
         return ids
 
     def _of_topic(self, captures: tuple[str, ...]) -> tuple[str, ...]:
-        return captures if len(captures) == len(self._places) else tuple(captures[i] for i in self._places)
+        return captures if self._is_whole else tuple(captures[i] for i in self._places)
 
 
 class Gathered:
     """The messages of one read that are one source's. `thinned` counts those that are left out, whose sensors are `alive`."""
 
-    __slots__ = ("alive", "captures", "is_live", "payloads", "receipts", "thinned")
+    __slots__ = ("alive", "captures", "payloads", "receipts", "thinned")
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
         self.captures: list[tuple[str, ...]] = []
         self.receipts: list[Receipt] = []
-        self.is_live = False
-        """Whether some of them are not what the broker had kept."""
         self.thinned = 0
         self.alive: set[int] = set()
 
@@ -179,13 +181,15 @@ class MqttSource:
     ) -> None:
         self.name = name
         self.wanted = wanted
+        self._where = wanted.where
         self.counts = parts.counts
         self.replies = parts.replies
         self.remembers = remembers
         self.is_pace = False
         self._consumers: Sequence[Callable[[Block], object]] = ()
         self._decoder = decoder
-        self._keys = None if parts.keys is None else Keys(parts.keys, key_parts)
+        captures = len(wanted.filters[0].topic.captures) if wanted.filters else 0
+        self._keys = None if parts.keys is None else Keys(parts.keys, key_parts, captures)
         self._stamper = parts.stamper
         self._clock = parts.clock
         self._early = None if parts.early is None else Early(parts.early, self._keys)
@@ -201,13 +205,12 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
-        for at, condition in self.wanted.where:
+        for at, condition in self._where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1
                 self.counts.bytes += len(payload)
                 return self.refuse(payload, receipt, "other", condition.other(captures[at]))
         gathered = self._gathered
-        gathered.is_live |= not receipt.is_kept
         if self._early is not None and self._early.is_left_out(captures, self._clock.now(), gathered):
             self.counts.messages += 1
             self.counts.bytes += len(payload)
@@ -221,8 +224,8 @@ class MqttSource:
         gathered, self._gathered = self._gathered, Gathered()
         payloads, captures, receipts = gathered.payloads, gathered.captures, gathered.receipts
         counts = self.counts
-        if gathered.is_live:
-            counts.last_arrival = now
+        if self.remembers is None or not receipts or not all(receipt.is_kept for receipt in receipts):
+            counts.last_arrival = now  # what the broker had kept is no sign of life
         if self._early is not None:
             self._leave_out(gathered, self._early, now)
         counts.messages += len(payloads)
