@@ -32,7 +32,7 @@ test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, n
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
 
-test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, Chromium, promtool (they install themselves into build/peers; minutes the first time)
+test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, RabbitMQ (apt-get), Chromium, promtool (they install themselves into build/peers; minutes the first time)
 	EDGED_PEERS=1 $(BIN)/python -m pytest --capture=no $(or $(TESTS),tests/peers)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests

@@ -19,6 +19,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
+from edged.decode.wav import is_wav
 from edged.decode.where import Condition, refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
+
+
+WAV_AS_RAW = 'a WAV file, whose header is no sound: write decode.format = "wav"'
 
 
 class Records:
@@ -55,12 +59,16 @@ class Records:
             payloads = [payload.ljust(size, b"\0") for payload in payloads]
         if self._plan.rest == "skip":
             payloads = [payload[: max(len(payload) // size, 1) * size if self._is_many else size] for payload in payloads]
-        if set(map(len, payloads)) == {size}:
+        has_wav = self._plan.format == "raw" and any(map(is_wav, payloads))
+        if set(map(len, payloads)) == {size} and not has_wav:
             return self._table(b"".join(payloads), None, refusals)
         good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
-            if wrong := self._wrong(len(payload), count, rest):
+            if has_wav and is_wav(payload):
+                refusals.add(Reject("malformed", WAV_AS_RAW, payload=index))
+                count = 0
+            elif wrong := self._wrong(len(payload), count, rest):
                 if other := self._other(payload):
                     refuse_others(refusals, [index], [other])
                 else:
