@@ -57,6 +57,11 @@ class Records:
             counts.append(count)
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
 
+    def one(self, payload: bytes) -> NDArray[Any] | None:
+        if self._uniform is None or self._is_bool[0] or len(payload) != self._dtype.itemsize:
+            return None
+        return _as_float(np.frombuffer(payload, self._uniform)).reshape(1, -1)
+
     def _unit(self) -> str:
         dtypes = [field.dtype for field in self._plan.fields if field.dtype is not None]
         if self._plan.format == "raw":

@@ -165,6 +165,13 @@ class Screen:
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
             return self._treat(table, np.array(values, np.float64), bad, refusals, sensors)
 
+    def good(self, raw: NDArray[Any]) -> NDArray[Any] | None:
+        """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
+        if self._on_bad == "hold":
+            return None
+        values = raw if self._scale is None and self._offset is None else self._scaled(raw)
+        return values.astype(self._dtype, copy=False) if self._ranges[values.dtype.itemsize].holds_all(values) else None
+
     def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
         values = raw
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and bad

@@ -113,6 +113,7 @@ class Model:
         self._is_scheduled = False
         self._is_closed = False
         self._claimed: Callable[[], object] | None = None
+        self._first_row: tuple[Arrays, Arrays] = {}, {}
         self._last_rows = 1
         self._idle_since = 0
 
@@ -181,7 +182,10 @@ class Model:
 
     def first_row(self) -> Arrays:
         """Where a row goes that runs alone."""
-        return {name: x[:1] for name, x in self.loaded.session.inputs.items()}
+        inputs = self.loaded.session.inputs
+        if self._first_row[0] is not inputs:
+            self._first_row = inputs, {name: x[:1] for name, x in inputs.items()}
+        return self._first_row[1]
 
     @spends("run")
     def run_one(self) -> Arrays | None:

@@ -44,6 +44,7 @@ from edged.mqtt.session import (
 )
 from edged.mqtt.settings import LinkCounts, LinkSettings, Subscription
 from edged.mqtt.subscriptions import KnownFilters, Subscriptions
+from edged.records import Message
 
 BUFFER_BYTES = 1 << 18  # framed bytes held for the socket
 TICK_S = 0.5
@@ -104,7 +105,8 @@ class Connection:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.unasked = 0
         """Answers to nothing since the last tick."""
-        self._is_awake = False  # inputs are being handled
+        self.is_answering = False
+        """Inputs are being handled: what is sent meanwhile leaves at the end of this wake-up."""
         self._has_answered = False
 
     @property
@@ -242,11 +244,11 @@ class Connection:
     def _take_publishes(self, publishes: list[Inbound]) -> None:
         if not self.is_connected:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        self._is_awake = True
+        self.is_answering = True
         try:
             self.receiver.take(publishes)
         finally:
-            self._is_awake = False
+            self.is_answering = False
 
     def _go_on(self) -> None:
         if not self.is_connected or self.ended.done():
@@ -257,9 +259,20 @@ class Connection:
             return self._break_off(error)
         self.flush_soon()
 
+    def frame_now(self, message: Message) -> bool:
+        """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the outbox.
+        Acknowledgements that are due leave before it."""
+        unacked = self.receiver.ledger.unacked
+        if self.is_flush_due or (unacked and (unacked[0].owed <= 0 or not message.qos)):
+            return False
+        if not self.sender.frame_now(self.channel.out, BUFFER_BYTES, message, self.owner.clock.now()):
+            return False
+        self._has_answered = True
+        return True
+
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
-        if self._is_awake:
+        if self.is_answering:
             self._has_answered = True
         elif not self.is_flush_due:
             self.is_flush_due = True

@@ -252,6 +252,16 @@ class Sender:
             if message is not None:
                 self._frame(out, message, now)
 
+    def frame_now(self, out: bytearray, limit: int, message: Message, now: int) -> bool:
+        """Frames a message that would wait for nothing, instead of `put`; False if it has to be put."""
+        outbox = self.outbox
+        if outbox.items or self.is_away or self.suspicion.is_careful or len(out) >= limit:
+            return False
+        if message.qos and (self.backlog is not None or len(self.in_flight) >= self._granted.window):
+            return False
+        self._frame(out, message, now)
+        return True
+
     def _fill_one(self, out: bytearray, now: int) -> None:
         """Frames one message, if the broker has taken the last one; of both kinds by turns."""
         outbox = self.outbox

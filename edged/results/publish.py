@@ -109,6 +109,11 @@ class Publish:
         """How many more results of the size of the last ones may be offered so that none gives way to another."""
         return self.outlet.room(self._size)
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether results may be held back."""
+        return self._when is not None and self._when.may_hold
+
     def next_due(self) -> int | None:
         return self._when.next_due() if self._when is not None else None
 
