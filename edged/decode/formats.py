@@ -39,8 +39,8 @@ class TakesOne(Protocol):
     """`Numbers` that have a short way for a payload that comes alone."""
 
     def one(self, payload: bytes) -> NDArray[Any] | None:
-        """The raw numbers of the usual payload with one sample and nothing beside them, `[1, width]`; None for any other, which is
-        for `decode` to judge."""
+        """The raw numbers of the usual payload with one sample and nothing beside them, `[1, width]`; None for any other, which
+        is for `decode` to judge."""
 
 
 class Lines(Protocol):

@@ -33,8 +33,9 @@ class Records:
         self._dtype = np.dtype([(f"f{i}", _wire(field), field.shape) for i, field in enumerate(plan.fields)])
         wire = {_wire(field) for field in plan.fields}
         is_uniform = len(wire) == 1 and all(field.is_value and field.wire is None for field in plan.fields)
-        self._uniform = wire.pop() if is_uniform else None
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
+        self._uniform = wire.pop() if is_uniform and not self._is_bool[0] else None
+        self._is_native = self._uniform in (np.float32, np.float64)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload must be a whole number of records, and at least one; or one and a rest that is skipped."""
@@ -58,9 +59,10 @@ class Records:
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
 
     def one(self, payload: bytes) -> NDArray[Any] | None:
-        if self._uniform is None or self._is_bool[0] or len(payload) != self._dtype.itemsize:
+        if self._uniform is None or len(payload) != self._dtype.itemsize:
             return None
-        return _as_float(np.frombuffer(payload, self._uniform)).reshape(1, -1)
+        numbers = np.frombuffer(payload, self._uniform)
+        return (numbers if self._is_native else _as_float(numbers)).reshape(1, -1)
 
     def _unit(self) -> str:
         dtypes = [field.dtype for field in self._plan.fields if field.dtype is not None]
@@ -71,7 +73,7 @@ class Records:
 
     def _table(self, data: bytes, origin: NDArray[np.int32] | None, refusals: Refusals) -> Table:
         plan = self._plan
-        if self._uniform is not None and not self._is_bool[0]:
+        if self._uniform is not None:
             return Table(_as_float(np.frombuffer(data, self._uniform)).reshape(-1, plan.width), None, None, origin)
         records = np.frombuffer(data, self._dtype)
         if plan.where:

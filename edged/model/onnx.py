@@ -432,8 +432,8 @@ class BoundSession:
 
 
 def _runner(session: Any, binding: Any) -> Callable[[], object]:
-    """A run of the binding on the host. Since 1.31 onnxruntime's own class asks before each whether WebGPU records it, which takes
-    as long as a small model: what it would call then is called at once, where it is to be found."""
+    """A run of the binding on the host. Since 1.31 onnxruntime's own class asks before each whether WebGPU records it, which
+    takes as long as a small model: what it would call then is called at once, where it is to be found."""
     own, bound = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
     if own is None or bound is None:
         return partial(session.run_with_iobinding, binding)

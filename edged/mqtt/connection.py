@@ -260,8 +260,8 @@ class Connection:
         self.flush_soon()
 
     def frame_now(self, message: Message) -> bool:
-        """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the outbox.
-        Acknowledgements that are due leave before it."""
+        """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the
+        outbox. Acknowledgements that are due leave before it."""
         unacked = self.receiver.ledger.unacked
         if self.is_flush_due or (unacked and (unacked[0].owed <= 0 or not message.qos)):
             return False
@@ -289,10 +289,11 @@ class Connection:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
                 if self.receiver.is_behind:
                     self.loop.call_soon(self._go_on)
-            try:
-                sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
-            except Exception as error:
-                return self.end(self.owner.fault(error))
+            if sender.has_waiting:
+                try:
+                    sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
+                except Exception as error:
+                    return self.end(self.owner.fault(error))
             if pings := sender.suspicion.take_pings():
                 self._ping(pings)
             if sender.unsayable:

@@ -112,6 +112,11 @@ class Sender:
         return bool(self.in_flight) or self.suspicion.is_waiting
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether anything may be there to be framed."""
+        return self.outbox.items > 0 or self.backlog is not None
+
+    @property
     def can_fill(self) -> bool:
         """Whether something waits that the flight window lets go."""
         if self.suspicion.is_careful and self.is_owed:

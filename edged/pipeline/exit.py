@@ -131,10 +131,22 @@ class Exit:
         body = self.heads.body_of_one(slot, outputs, inputs)
         if body is None:
             return self.finish([slot], outputs, inputs)
+        now = self._clock.now()
         try:
-            self.publish([slot], [body], self._clock.now())
+            if self._deadline is not None:
+                self.publish([slot], [body], now)
+                return
+            try:
+                made = self._result(slot, body, now)
+            finally:
+                slot.receipt.done()
         finally:
             counts.running = 0
+        if made:
+            counts.last_result = now
+            counts.age.add(now - slot.arrival)
+        if self._may_hold:
+            self._timer.set()
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:
