@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime floors filesystems \
 	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -21,7 +21,7 @@ help:  ## list the targets
 run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results before your eyes (SECONDS=10 ends by itself)
 	@$(BIN)/python -m edged.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
+test: $(VENV)/.dev mosquitto libfaketime floors filesystems  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, no terminal; the last line says how long it took
@@ -135,6 +135,12 @@ mosquitto:
 
 libfaketime:
 	$(call debian,ls /usr/lib/*/faketime/libfaketime.so.1,libfaketime,with which the tests set the clock of a process)
+
+floors:
+	$(call debian,ls /usr/include/mosquitto.h "$$(command -v cc)",gcc libc6-dev libmosquitto-dev,with which the floors of the bench are built)
+
+filesystems:
+	$(call debian,command -v mkfs.ext4,e2fsprogs,which makes the small disks of the tests)
 
 debootstrap:
 	$(call debian,command -v debootstrap,debootstrap,which makes the Debians of the tests)
