@@ -111,7 +111,13 @@ def spends(stage: str) -> Callable[[F], F]:
             return work(self, it) if LOOP.state == SKIPPED else measured(self, it)
 
         # most calls by far are skipped: they are handed on without a tuple, which costs as much as all else here
-        by_count: dict[int, Callable[..., Any]] = {1: of_nothing, 2: of_one}
+        def of_two(self: Part, it: Any, other: Any) -> Any:
+            return work(self, it, other) if LOOP.state == SKIPPED else measured(self, it, other)
+
+        def of_three(self: Part, it: Any, second: Any, third: Any) -> Any:
+            return work(self, it, second, third) if LOOP.state == SKIPPED else measured(self, it, second, third)
+
+        by_count: dict[int, Callable[..., Any]] = {1: of_nothing, 2: of_one, 3: of_two, 4: of_three}
         return cast(F, functools.update_wrapper(by_count.get(work.__code__.co_argcount, measured), work))
 
     return mark
