@@ -118,7 +118,8 @@ def spends(stage: str) -> Callable[[F], F]:
             return work(self, it, second, third) if LOOP.state == SKIPPED else measured(self, it, second, third)
 
         by_count: dict[int, Callable[..., Any]] = {1: of_nothing, 2: of_one, 3: of_two, 4: of_three}
-        return cast(F, functools.update_wrapper(by_count.get(work.__code__.co_argcount, measured), work))
+        count = 0 if work.__defaults__ else work.__code__.co_argcount
+        return cast(F, functools.update_wrapper(by_count.get(count, measured), work))
 
     return mark
 
