@@ -208,14 +208,15 @@ class Rows:
             if not len(keep):
                 return
         keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
-        times, degraded = block.time.tolist(), None if block.degraded is None else block.degraded.tolist()
+        times, offset = block.time.tolist(), block.offset
+        if offset:
+            times = [time + offset for time in times]
+        degraded = None if block.degraded is None else block.degraded.tolist()
         due = Due(keys, times, block.arrival, block.receipt_of_each(), degraded, block.carried, None, are_open)
         if len(keep) < count:
             due = due.only(keep)
-        stretches = self._states.stretches(due.keys, due.times) if self._states is not None else None
-        if block.offset or stretches is not None:
-            offset = block.offset
-            due = due._replace(times=[time + offset for time in due.times], stretches=stretches)
+        if self._states is not None:
+            due = due._replace(stretches=self._states.stretches(due.keys, [time - offset for time in due.times]))
         self._into.rows(values, due)
 
     def close(self) -> None:
