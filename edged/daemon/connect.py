@@ -197,7 +197,10 @@ def _tell_prompts(new: Assembly) -> dict[str, list[Callable[[Result, int], objec
 
 
 def _into(pipeline: Pipeline, place: int, columns: tuple[int, int] | None) -> Callable[[Block], None]:
+    if columns is None:
+        return partial(pipeline.push, place)
+
     def push(block: Block) -> None:
-        pipeline.push(place, block if columns is None else block.columns(*columns))
+        pipeline.push(place, block.columns(*columns))
 
     return push

@@ -232,13 +232,6 @@ class Pipeline:
         """What a remote model has said so far of a row."""
         self._parts.guard(self._parts.exit.partial, slot, text)
 
-    @spends("results")
-    def finish_one(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
-        """A row that came alone was run: the straight path."""
-        if self._deadline is not None:
-            self._deadline.begin(slots[0].arrival)
-        self._parts.guard(self._parts.exit.finish, slots, outputs, inputs)
-
     def finish_at_once(self, slots: list[Slot], outputs: Arrays) -> None:
         """Without a model: rows and windows are results."""
         self.counts.running += len(slots)
