@@ -117,6 +117,8 @@ class IntoSlots:
         self._wake()
 
     def window(self, values: NDArray[Any], due: DueWindow) -> None:
+        if self._settles and not due.receipt.is_request:
+            due = due._replace(receipt=NONE)
         row = self._slots.put(*due)
         if row is not None:
             self._fill(row, values)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edged.model.remote.compose import PREFIX, Composer, shown
+from edged.model.remote.records import FIELDS, PICTURE, AskPlan
+from edged.records import Result
+
+
+def test_a_prompt_has_captures_fields_and_what_others_said() -> None:
+    names = ("pump", "temp", "look.count")
+    text = 'Pump {pump} at {temp}: {look.count} seen. {"not": "{a name}"} {other}'
+    plan = AskPlan("m", (), (("temp", 0, 1, ()),), text, names, ("look",))
+    composer = Composer(plan, ("pump",), lambda key: (f"p{key}",), None)
+    rows = {PREFIX + FIELDS: np.array([71.25])}
+    assert composer.prompt(rows, 7) == 'Pump p7 at 71.25: unknown seen. {"not": "{a name}"} {other}'
+    composer.tell("look", True, Result({"count": 3}, 7, 1, 0, 0), 0)
+    assert composer.prompt(rows, 7).startswith("Pump p7 at 71.25: 3 seen.")
+    assert composer.prompt(rows, 8).startswith("Pump p8 at 71.25: unknown seen.")
+    composer.forget(7)
+    assert "unknown" in composer.prompt(rows, 7)
+    assert composer.wanted(rows, "").inputs["temp"].tolist() == 71.25
+
+
+def test_a_picture_goes_out_in_its_own_colours() -> None:
+    seen = []
+    plan = AskPlan("m", (), colours=((255.0, 255.0, 255.0), (0.0, 0.0, 0.0)))
+
+    def to_jpeg(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
+        seen.append(pixels)
+        return b"jpeg"
+
+    scaled = np.full((2, 2, 3), 128 / 255, np.float32)
+    wanted = Composer(plan, (), None, to_jpeg).wanted({PREFIX + PICTURE: scaled}, "?")
+    assert (wanted.picture, wanted.inputs) == (b"jpeg", {})
+    assert seen[0].dtype == np.uint8
+    assert seen[0].tolist() == np.full((2, 2, 3), 128).tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.1 + 0.2, "0.3"), (np.float64(2), "2"), (True, "true"), ("x", "x"), (None, "unknown")]
+)
+def test_values_are_short(value: object, text: str) -> None:
+    assert shown(value) == text

@@ -1,0 +1,144 @@
+"""Remote models in the plan: what goes out of a row, what is refused and with which words, what `edged check` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edged.plan.report import plan_text
+from tests.support import models
+from tests.support.planning import MAIN, planned
+
+SOURCE = (
+    MAIN
+    + """
+[source.pumps]
+type = "mqtt"
+topic = "plant/{pump}"
+max_keys = 9
+decode = { format = "json", fields = ["temp", "p"] }
+"""
+)
+CAMERA = (
+    MAIN
+    + """
+[source.gate]
+type = "mqtt"
+topic = "cam/{camera}"
+decode = { format = "image" }
+"""
+)
+OPENAI = """
+[model.large]
+url = "https://gpu-box:4000/v1"
+protocol = "openai"
+name = "qwen"
+"""
+WORDS = """
+[pipeline.words]
+source = "pumps"
+model = "large"
+inputs = { prompt = { template = "Pump {pump}: {temp}" } }
+"""
+
+
+def test_what_a_prompt_needs(tmp_path: Path) -> None:
+    plan = planned(tmp_path, SOURCE + OPENAI + WORDS).whole
+    words = plan.pipelines["words"]
+    assert words.ask is not None
+    assert (words.ask.names, words.output.type, words.overflow, words.model) == (("pump", "temp"), "text", "drop_oldest", None)
+    assert [f.name for f in words.output.result_fields()] == ["text", "by"]
+    assert any(line.what == "model.large: requests" for line in plan.memory)
+    text = plan_text(plan)
+    assert "model.large: https://gpu-box:4000/v1 by openai gets a prompt" in text
+    assert "a crash loses what waits there" in text
+
+
+def test_pictures_that_leave_the_device_are_named(tmp_path: Path) -> None:
+    text = CAMERA + OPENAI + WORDS.replace("pumps", "gate").replace("Pump {pump}: {temp}", "Look at {camera}")
+    text += 'preprocess = { step = "resize", size = [64, 48] }\n'
+    found = planned(tmp_path, text)
+    plan = found.whole
+    assert plan.pipelines["words"].ask is not None
+    [picture] = plan.pipelines["words"].ask.inputs
+    assert picture.shape == (48, 64, 3)
+    said = [p.text for p in found.problems if "leave" in p.text]
+    assert said == ["the pictures of source.gate leave this device, for https://gpu-box:4000/v1"]
+
+
+def test_a_fallback_fills_from_the_same_rows_and_gives_the_same_results(tmp_path: Path) -> None:
+    models.linear(tmp_path / "near.onnx")
+    text = (
+        SOURCE.replace('["temp", "p"]', '["a", "b", "c"]')
+        + """
+[model.far]
+url = "http://box:8000/v2/models/m"
+protocol = "kserve"
+fallback = "near"
+[model.near]
+path = "near.onnx"
+[pipeline.far]
+source = "pumps"
+model = "far"
+output = { type = "regress", fields = ["x", "y"] }
+"""
+    )
+    plan = planned(tmp_path, text).whole
+    far = plan.pipelines["far"]
+    assert far.ask is not None
+    assert far.model == "near"
+    assert [i.name for i in far.slot_inputs] == ["x", "remote: input"]
+    assert far.ask.outputs == (("y", (2,)),)
+    assert plan.remotes["far"].fallback == "near"
+    assert [f.name for f in far.output.result_fields()] == ["values", "values.x", "values.y", "by"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name =", "threads = 2\nname =", "model.large.threads: has no effect with url: the model runs elsewhere"),
+        ("name =", 'path = "m.onnx"\nname =', "model.large.path: has no effect with url: the model runs elsewhere; remove one"),
+        ("name =", "watch = false\nname =", "model.large.watch: has no effect with url"),
+        ('name = "qwen"\n', "", "model.large.name: required for openai: what the peer calls the model"),
+        ('protocol = "openai"\n', "", 'model.large.protocol: required with url: one of "kserve" "http" "openai"'),
+        ('"openai"', '"kserve"', "model.large.name: has no effect with kserve; it belongs to openai"),
+        ("name =", 'stream = true\nschema = "s.json"\nname =', "model.large.stream: has no effect with schema"),
+        ('name = "qwen"', 'token = "x"\nname = "qwen"', ""),
+        ("https://", "http://me:sesame@", "a password in the address ends up in logs; use token"),
+        ("https://", "ftp://", "model.large.url: expected an address such as https://gpu-box"),
+        ("name =", 'fallback = "large"\nname =', "model.large.fallback: large falls back to itself"),
+        ("name =", 'fallback = "lrge"\nname =', 'model.large.fallback: expected the name of a model, found "lrge"'),
+        ("name =", 'limit = "6"\nname =', 'model.large.limit: expected so many in a time, such as "6/min" or "200/d", found "6"'),
+        ("{temp}", "{tmp}", "pipeline.words.inputs.prompt.template: {tmp} is no capture and no field here"),
+        ("{temp}", "{look.count}", "{look.count} is no capture and no field here"),
+        ('source = "pumps"\nmodel', 'source = "pumps"\noverflow = "block"\nmodel', 'pipeline.words.overflow: "block" would make'),
+        ('source = "pumps"\nmodel', 'source = "pumps"\noutput = "classify"\nmodel', "pipeline.words.output"),
+        ("inputs = ", "#", "pipeline.words.inputs: model.large needs a prompt"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    (tmp_path / "s.json").write_text('{"type": "object"}')
+    text = SOURCE + OPENAI + WORDS
+    assert old in text
+    found = planned(tmp_path, text.replace(old, new, 1))
+    if said:
+        assert any(said in line for line in found.lines), found.lines
+    else:
+        found.whole  # noqa: B018
+    assert not any("sesame" in line for line in found.lines)
+
+
+def test_two_remote_models_do_not_fall_back_to_each_other(tmp_path: Path) -> None:
+    both = OPENAI + 'fallback = "other"\n' + OPENAI.replace("model.large", "model.other") + 'fallback = "large"\n'
+    found = planned(tmp_path, SOURCE + both + WORDS)
+    said = "model.large.fallback: large falls back to other and other to large; one of them must be local"
+    assert any(said in line for line in found.lines), found.lines
+
+
+def test_a_local_model_has_no_keys_of_a_remote_one(tmp_path: Path) -> None:
+    models.linear(tmp_path / "near.onnx")
+    text = SOURCE + '[model.near]\npath = "near.onnx"\ntimeout = "3s"\n[pipeline.p]\nsource = "pumps"\nmodel = "near"\n'
+    assert any("model.near.timeout: has no effect without url" in line for line in planned(tmp_path, text).lines)
+    text = text.replace('path = "near.onnx"\ntimeout = "3s"\n', "")
+    assert any("model.near.path: required: a folder or a file; or url" in line for line in planned(tmp_path, text).lines)
