@@ -1,11 +1,12 @@
 """What a peer that misbehaves costs the local work: the age of local results, and memory, with each of `http_peer.HOSTILE`.
 
-    .venv/bin/python -m tests.bench.remote
+    .venv/bin/python -m tests.bench.remote [PEER ...]
 
 Prints a line for each peer. 100 samples per second go to a local pipeline with a model, and to a remote model."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -83,6 +84,8 @@ def main() -> None:
     peers |= HOSTILE | {"down": infers(lambda x: x), "none again": None}
     with tempfile.TemporaryDirectory() as name, Broker(Path(name)) as broker:
         for said, behaviour in peers.items():
+            if len(sys.argv) > 1 and said not in sys.argv[1:]:
+                continue
             measure(broker, behaviour, said)
 
 

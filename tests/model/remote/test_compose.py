@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edged.model.remote.compose import PREFIX, Composer, shown
 from edged.model.remote.records import FIELDS, PICTURE, AskPlan
@@ -27,7 +30,7 @@ def test_a_picture_goes_out_in_its_own_colours() -> None:
     seen = []
     plan = AskPlan("m", (), colours=((255.0, 255.0, 255.0), (0.0, 0.0, 0.0)))
 
-    def to_jpeg(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    def to_jpeg(pixels: NDArray[Any]) -> bytes:
         seen.append(pixels)
         return b"jpeg"
 

@@ -71,7 +71,7 @@ def reply(outputs: list[dict[str, Any]], body: bytes = b"") -> Reply:
 
 def test_numbers_come_behind_the_json_or_in_it() -> None:
     y, z = np.array([[1.5, 2.5]], "<f4"), np.array([7], "<i8")
-    outputs = [
+    outputs: list[dict[str, Any]] = [
         {"name": "y", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}},
         {"name": "z", "datatype": "INT64", "shape": [1], "parameters": {"binary_data_size": 8}},
         {"name": "w", "datatype": "FP64", "shape": [1, 1], "data": [0.25]},
