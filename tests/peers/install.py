@@ -46,3 +46,18 @@ def wheel(name: str, version: str) -> Path:
     assert done.returncode == 0, f"{name} cannot be installed:\n{done.stdout}{done.stderr}"
     mark.touch()
     return folder
+
+
+def environment(name: str, version: str, *requirements: str) -> Path:
+    """The Python of an environment of its own with these packages and all that they need: hundreds of megabytes."""
+    folder = PEERS / f"{name}-{version}"
+    mark = folder / ".made"
+    python = folder / "bin" / "python"
+    if mark.exists():
+        return python
+    print(f"installing {' '.join(requirements)} (pip) into {folder.relative_to(ROOT)}: minutes", flush=True)
+    for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *requirements]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 0, f"{name} cannot be installed:\n{done.stdout}{done.stderr}"
+    mark.touch()
+    return python

@@ -1,7 +1,7 @@
 """The V2 inference protocol over HTTP, with binary tensors: Triton, OpenVINO Model Server, MLServer.
 
 What the peer calls its inputs, of which types they are and in which order their axes, its metadata say; they are asked for with
-the first row.
+the first row. Binary tensors are an extension, which MLServer has not: a peer that refuses them gets the same numbers as JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TYPES = {
     **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
 HEADER = "inference-header-content-length"
+JSON = ("Content-Type", "application/json")
 
 
 class Tensor(msgspec.Struct):
@@ -45,6 +46,9 @@ class KServe:
         self._path = plan.url.path.partition("?")[0].rstrip("/").removesuffix("/infer")
         self._names = [(own, ".".join(map(str, path))) for own, path in plan.outputs]
         self._inputs: list[Tensor] | None = None
+        self._is_binary = True
+        self._is_settled = False
+        """Whether the peer has answered to that."""
 
     def question(self) -> Request | None:
         """What is to be asked before the first row."""
@@ -63,15 +67,16 @@ class KServe:
             if info.datatype not in TYPES:
                 raise NoAnswer(f"its input {info.name} is {info.datatype}, which numbers cannot fill", is_final=True)
             filled = np.ascontiguousarray(_fitted(info, array), np.dtype(TYPES[info.datatype]).newbyteorder("<"))
-            blobs.append(filled.tobytes())
-            described.append(
-                {
-                    "name": info.name,
-                    "shape": list(filled.shape),
-                    "datatype": info.datatype,
-                    "parameters": {"binary_data_size": len(blobs[-1])},
-                }
-            )
+            tensor: dict[str, Any] = {"name": info.name, "shape": list(filled.shape), "datatype": info.datatype}
+            if self._is_binary:
+                blobs.append(filled.tobytes())
+                tensor["parameters"] = {"binary_data_size": len(blobs[-1])}
+            else:
+                tensor["data"] = filled.ravel().tolist()
+            described.append(tensor)
+        if not self._is_binary:
+            body = msgspec.json.encode({"inputs": described})
+            return Request("POST", f"{self._path}/infer", (JSON,), body)
         head = msgspec.json.encode({"inputs": described, "parameters": {"binary_data_output": True}})
         headers = (("Content-Type", "application/octet-stream"), ("Inference-Header-Content-Length", str(len(head))))
         return Request("POST", f"{self._path}/infer", headers, b"".join([head, *blobs]))
@@ -86,6 +91,12 @@ class KServe:
             raise NoAnswer(text, is_final=True)
         return [(names[name], array) for name, array in given.items()]
 
+    def refused(self, request: Request) -> bool:
+        if self._is_settled:
+            return False
+        self._is_binary = JSON in request.headers
+        return True
+
     def read(self, reply: Reply) -> Answer:
         headers = {name.lower(): value for name, value in reply.headers.items()}
         try:
@@ -97,6 +108,7 @@ class KServe:
                 arrays[tensor.name] = array
         except (ValueError, KeyError, TypeError, msgspec.DecodeError, msgspec.ValidationError) as error:
             raise NoAnswer(f"the answer is none of the V2 protocol: {error}") from None
+        self._is_settled = True
         if not self._names:
             return Answer(arrays)
         missing = [peers for _, peers in self._names if peers not in arrays]

@@ -34,6 +34,9 @@ class OpenAi:
         target = f"{path}/chat/completions" + (f"?{query}" if query else "")
         return Request("POST", target, (("Content-Type", "application/json"),), msgspec.json.encode(body))
 
+    def refused(self, request: Request) -> bool:
+        return False
+
     def read(self, reply: Reply) -> Answer:
         if "text/event-stream" in reply.headers.get("content-type", ""):
             events = Events()

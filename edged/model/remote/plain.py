@@ -27,6 +27,9 @@ class Plain:
             body = msgspec.json.encode({name: x.tolist() for name, x in wanted.inputs.items()})
         return Request("POST", self._plan.url.path, (("Content-Type", TYPES[self._plan.body]),), body)
 
+    def refused(self, request: Request) -> bool:
+        return False
+
     def read(self, reply: Reply) -> Answer:
         try:
             whole = msgspec.json.decode(reply.body)

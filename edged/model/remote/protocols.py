@@ -14,11 +14,14 @@ from edged.model.remote.records import Answer, RemotePlan, Reply, Request, Wante
 
 
 class Speaks(Protocol):
-    """Pure: rows to requests, replies to answers. Both raise NoAnswer."""
+    """Pure: rows to requests, replies to answers, which raise NoAnswer."""
 
     def request(self, wanted: Wanted) -> Request: ...
 
     def read(self, reply: Reply) -> Answer: ...
+
+    def refused(self, request: Request) -> bool:
+        """The peer did not take a request. Whether the same row may be taken in the next form."""
 
 
 @dataclass(frozen=True, slots=True)

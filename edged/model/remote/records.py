@@ -95,10 +95,13 @@ class Answer(NamedTuple):
 
 class NoAnswer(Exception):
     """There is no answer to use. `is_final`: the same request will not do better. `blames_peer`: it says something of the peer,
-    not of this row."""
+    not of this row. `is_refusal`: the peer answered that it will not, or cannot."""
 
-    def __init__(self, text: str, is_final: bool = False, blames_peer: bool = True, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, text: str, is_final: bool = False, blames_peer: bool = True, wait_s: float = 0.0, is_refusal: bool = False
+    ) -> None:
         super().__init__(text)
+        self.is_refusal = is_refusal
         self.is_final = is_final
         self.blames_peer = blames_peer
         self.wait_s = wait_s

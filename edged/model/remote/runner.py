@@ -218,6 +218,7 @@ class RemoteModel:
         composer, plan, protocol = row.taker.composer, self.plan, self._protocol
         one = {name: x[0] for name, x in row.rows.items()}
         prompt = composer.prompt(one, row.slot.key)
+        request: Request | None = None
         for attempt in range(plan.retries + 1):
             try:
                 if isinstance(protocol, KServe) and (question := protocol.question()) is not None:
@@ -228,7 +229,8 @@ class RemoteModel:
                 answer = fitted(answer, composer.plan.outputs)
             except NoAnswer as error:
                 self._fail(error)
-                if error.is_final or attempt == plan.retries:
+                is_other = error.is_refusal and request is not None and protocol.refused(request)
+                if (error.is_final and not is_other) or attempt == plan.retries:
                     raise Unanswered(f"model {self.name}: {error}") from None
                 await asyncio.sleep(max(pauses.next_s(), min(error.wait_s, LONGEST_S)))
                 self.counts.retried += 1
@@ -294,7 +296,8 @@ class RemoteModel:
         is_busy = reply.status in (408, 425, 429) or reply.status >= 500
         after = reply.headers.get("retry-after", "")
         wait_s = float(after) if after.isdigit() else 0.0
-        raise NoAnswer(text, is_final=not is_busy, blames_peer=reply.status not in (400, 413, 415, 422), wait_s=wait_s)
+        blames_peer = reply.status not in (400, 413, 415, 422)
+        raise NoAnswer(text, not is_busy, blames_peer, wait_s, is_refusal=reply.status not in (401, 403, 404, 429))
 
     def _hand_out(self, row: Row) -> None:
         """What is whole goes on, as far as no earlier row of its key is under way."""

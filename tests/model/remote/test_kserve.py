@@ -96,3 +96,17 @@ def test_numbers_come_behind_the_json_or_in_it() -> None:
 def test_garbage_is_no_answer(bad: Reply) -> None:
     with pytest.raises(NoAnswer):
         protocol().read(bad)
+
+
+def test_a_peer_without_binary_tensors_gets_json() -> None:
+    made = protocol(("x", "FP64", [-1, 2]))
+    row = Wanted({"input": np.array([1.5, 2.0])})
+    assert dict(made.request(row).headers)["Content-Type"] == "application/octet-stream"
+    binary = made.request(row)
+    assert [made.refused(binary), made.refused(binary)] == [True, True]  # of several under way
+    request = made.request(row)
+    assert dict(request.headers)["Content-Type"] == "application/json"
+    assert json.loads(request.body)["inputs"] == [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [1.5, 2.0]}]
+    made.read(Reply(200, {}, b'{"outputs":[{"name":"y","datatype":"FP64","shape":[1,1],"data":[3.5]}]}'))
+    assert not made.refused(request)
+    assert dict(made.request(row).headers)["Content-Type"] == "application/json"
