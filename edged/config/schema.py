@@ -1302,6 +1302,10 @@ class Gate(Table, frozen=True, kw_only=True):
     above: Annotated[Number | None, Key("the field is greater")] = None
     below: Annotated[Number | None, Key("the field is less")] = None
     label: Annotated[Annotated[tuple[Text, ...], Several(1)] | None, Key("the field is one of these")] = None
+    change: Annotated[
+        DeadBand,
+        Key("the field differs from the result of the key before; a number is a dead band; of a pipeline", default="off"),
+    ] = None
     hold: Annotated[Duration, Key("stays open so long after they last held", default='`"0s"`')] = 0
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Block, Keys, Result, Times
+from edged.results.fields import value_at
 from edged.results.when import Condition
 
 SAMPLES = "samples"
@@ -51,6 +52,9 @@ class GatePlan:
     fork: str | None = None
     leads: tuple[str, ...] = ()
     way: tuple[str, ...] = ()
+    change_of: tuple[str, ...] | None = None
+    dead_band: float | None = None
+    """The field that must differ from the result before, by more than this if it is a number."""
 
 
 class Lead(Protocol):
@@ -98,6 +102,7 @@ class Gate:
         self._told: dict[int, Mark] = {}
         self._alive: dict[int, int] = {}
         self._held_at: dict[int, int] = {}
+        self._before: dict[int, Any] = {}  # by key: the last value of `change_of`
         self._entering = FAR
         self._is_same = plan.fork is not None
 
@@ -132,7 +137,22 @@ class Gate:
     def tell(self, result: Result, now: int) -> None:
         """A result of a pipeline."""
         fields = result.body if self._envelope is None else {**self._envelope(result, now), **result.body}
-        self._say(result.key, Mark(result.arrival, result.time), self.plan.condition.holds(fields), is_alive=True)
+        holds = self.plan.condition.holds(fields)
+        if self.plan.change_of is not None:
+            holds = self._differs(result.key, value_at(fields, self.plan.change_of)) and holds
+        self._say(result.key, Mark(result.arrival, result.time), holds, is_alive=True)
+
+    def _differs(self, key: int, value: Any) -> bool:
+        """Whether the value is another than that of the result before; the first one is no change."""
+        key = key if self.plan.is_keyed else 0
+        before, band = self._before.get(key), self.plan.dead_band
+        if band is None or before is None or not isinstance(value, int | float):
+            self._before[key] = value
+            return before is not None and value != before
+        if abs(value - before) <= band:  # small steps add up
+            return False
+        self._before[key] = value
+        return True
 
     def forget_restarted(self, block: Block) -> None:
         for key in block.restarts:
@@ -141,7 +161,7 @@ class Gate:
     def reset(self, key: int) -> None:
         """Forgets a key whose id now means another sensor."""
         if self.plan.is_keyed:
-            for known in (self._states, self._told, self._alive, self._held_at):
+            for known in (self._states, self._told, self._alive, self._held_at, self._before):
                 known.pop(key, None)
 
     def _say(self, key: int, mark: Mark, holds: bool, is_alive: bool) -> None:

@@ -13,7 +13,7 @@ from edged.plan.records import Stream
 from edged.plan.scope import Scope
 from edged.results.fields import ENVELOPE, ResultField
 from edged.results.heads.head import OutputPlan
-from edged.results.when import Condition, plan_condition
+from edged.results.when import Condition, WhenPlan, plan_condition, plan_when
 
 
 def plan_gate(
@@ -31,10 +31,11 @@ def plan_gate(
         at.wrong("source", text)
         return None
     try:
-        condition = _of_sensor(settings, stream) if output is None else _of_results(settings, output)
+        when = WhenPlan(_of_sensor(settings, stream)) if output is None else _of_results(settings, output)
     except ValueError as error:
         at.wrong("", str(error))
         return None
+    condition = when.condition
     column = next((f.start for f in stream.fields if (f.name,) in (condition.of, condition.is_true)), None)
     pace = pace_of(streams, align)
     line = streams[pace].line if pace is not None else ()
@@ -49,6 +50,8 @@ def plan_gate(
         fork=common[-1] if common else None,
         leads=stream.line[len(common) :] if common else (),
         way=line[len(common) :] if common else (),
+        change_of=when.change_of,
+        dead_band=when.dead_band,
     )
 
 
@@ -66,6 +69,8 @@ def _of_sensor(settings: Gate, stream: Stream) -> Condition:
     fields = [ResultField(f.name, (f.name,), "number") for f in stream.fields if f.stop - f.start == 1]
     if not fields:
         raise ValueError(f"{stream.name} has no field that is one number")
+    if settings.change is not None:
+        raise ValueError(f"change: {stream.name} is a sensor; only results of a pipeline are compared with those before")
     if settings.label is not None:
         raise ValueError(f"{stream.name} is a sensor with fields that are numbers ({_names(fields)}): use above and below")
     if settings.of is None:
@@ -73,9 +78,9 @@ def _of_sensor(settings: Gate, stream: Stream) -> Condition:
     return _condition(settings, fields, None)
 
 
-def _of_results(settings: Gate, output: OutputPlan) -> Condition:
+def _of_results(settings: Gate, output: OutputPlan) -> WhenPlan:
     fields = output.result_fields()
-    if settings.label is None and settings.above is None and settings.below is None:
+    if settings.label is None and settings.above is None and settings.below is None and settings.change is None:
         said = next((f for f in (*fields, *ENVELOPE) if f.name == settings.of), None)
         if said is not None and said.kind not in ("bool", "number", "tensor"):
             fitting = _names(f for f in fields if f.kind in ("bool", "number"))
@@ -85,7 +90,17 @@ def _of_results(settings: Gate, output: OutputPlan) -> Condition:
     for label in settings.label or () if known else ():
         if label not in (known or ()):
             raise ValueError(f'label: "{label}" is none of its labels: {listed(known or ())}{did_you_mean(label, known or ())}')
-    return _condition(settings, [*ENVELOPE, *fields], output.default_of()[1])
+    return plan_when(
+        fields,
+        output.default_of(),
+        change=settings.change,
+        of=settings.of,
+        above=settings.above,
+        below=settings.below,
+        label=settings.label or (),
+        min_interval=None,
+        max_interval=None,
+    )
 
 
 def _condition(settings: Gate, fields: Sequence[ResultField], default: str | None) -> Condition:

@@ -61,6 +61,7 @@ def gate_said(gate: GatePlan) -> str:
         *([f"{'.'.join(c.of or ())} below {c.below:g}"] if c.below is not None else []),
         *([f"{'.'.join(c.label_of)} is {' or '.join(sorted(c.labels))}"] if c.labels else []),
         *([".".join(c.is_true)] if c.is_true is not None else []),
+        *([f"{'.'.join(gate.change_of)} is another than before"] if gate.change_of is not None else []),
     ]
     return " and ".join(parts) + (f", and {duration(gate.hold_ns)} longer" if gate.hold_ns else "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto as T
 from onnx import helper as h
+from onnx import numpy_helper as nh
 from PIL import Image
 
+import edged
 from tests.support import models, pictures
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced
@@ -149,7 +152,8 @@ def _has(pipeline: str, reason: str, count: int, health: Any) -> bool:
 
 
 def _is_done(due: int, health: Any) -> bool:
-    return bool(health["pipelines"]["words"]["due"] == due and not health["models"]["large"]["under_way"])
+    dues = [health["pipelines"][name]["due"] for name in ("unsure", "changed")]
+    return dues == [due, due] and not health["models"]["large"]["under_way"]
 
 
 def _whole(client: Client, topic: str) -> list[Any] | None:
@@ -157,41 +161,9 @@ def _whole(client: Client, topic: str) -> list[Any] | None:
     return found if found and "partial" not in found[-1].json else None
 
 
-CASCADE = """
-[device]
-id = "t"
-[health]
-interval = "100ms"
-[broker.main]
-url = "mqtt://127.0.0.1:{port}"
-[source.camera]
-type = "mqtt"
-topic = "in/{{camera}}"
-max_keys = 4
-decode = {{ format = "image" }}
-[model.small]
-path = "{zoo}"
-[model.large]
-url = "{url}/v1"
-protocol = "openai"
-name = "qwen2.5-vl"
-schema = "answer.schema.json"
-limit = "2/h"
-[pipeline.look]
-source = "camera"
-preprocess = [{{ step = "resize", size = [8, 8] }}, {{ step = "normalize", min = 0, max = 255 }}]
-model = "small"
-output = {{ type = "regress", fields = ["brightness"] }}
-publish = {{ topic = "out/{{camera}}" }}
-[pipeline.words]
-source = "camera"
-gate = {{ source = "look", of = "values.brightness", above = 0.3, below = 0.7 }}
-preprocess = {{ step = "resize", size = [8, 8] }}
-model = "large"
-inputs = {{ prompt = {{ template = "Camera {{camera}}, brightness {{look.values.brightness}}: is anybody there?" }} }}
-publish = {{ topic = "out/{{camera}}/words" }}
-"""
-SCHEMA = {"type": "object", "required": ["climbing"], "properties": {"climbing": {"type": "boolean"}}}
+PAGE = (Path(edged.__file__).parent / "manual" / "remote.md").read_text("utf-8")
+[CASCADE] = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+[SCHEMA] = re.findall(r"```json\n(.*?)```", PAGE, re.S)
 
 
 def summing(path: Path) -> None:
@@ -200,34 +172,43 @@ def summing(path: Path) -> None:
     models.save(path, nodes, [given], [made], [], opsets=(("", 11),))
 
 
-def brightness(path: Path) -> None:
-    """The mean of a picture of 8 x 8 pixels."""
+def detector(path: Path) -> None:
+    """Of a picture of 8 x 8 pixels: a box whose score is how bright it is."""
     nodes = [
-        h.make_node("ReduceMean", ["x"], ["m"], keepdims=0, axes=[1, 2, 3]),
-        h.make_node("Unsqueeze", ["m"], ["y"], axes=[1]),
+        h.make_node("Div", ["images", "whole"], ["x"]),
+        h.make_node("ReduceMean", ["x"], ["m"], keepdims=0, axes=[1, 2]),
+        h.make_node("ReduceMean", ["m"], ["n"], keepdims=1, axes=[1]),
+        h.make_node("Unsqueeze", ["n"], ["score"], axes=[1]),
+        h.make_node("Mul", ["score", "place"], ["scored"]),
+        h.make_node("Add", ["scored", "box"], ["output0"]),
     ]
-    given, made = models.value("x", T.FLOAT, ["n", 8, 8, 3]), models.value("y", T.FLOAT, ["n", 1])
-    models.save(path, nodes, [given], [made], [], opsets=(("", 11),))
+    constants = {"whole": np.float32(255), "place": np.float32([0, 0, 0, 0, 1, 0]), "box": np.float32([1, 1, 5, 5, 0, 0])}
+    given, made = models.value("images", T.FLOAT, ["n", 3, 8, 8]), models.value("output0", T.FLOAT, ["n", 1, 6])
+    weights = [nh.from_array(np.asarray(x), name) for name, x in constants.items()]
+    models.save(path, nodes, [given], [made], weights, opsets=(("", 11),))
 
 
-def test_the_cascade_asks_the_large_one_when_the_small_one_is_unsure(tmp_path: Path, broker: Broker) -> None:
-    brightness(tmp_path / "small.onnx")
-    (tmp_path / "answer.schema.json").write_text(json.dumps(SCHEMA))
-    with HttpPeer(completes('{"climbing": false}')) as peer, Client(broker.port) as client:
-        text = CASCADE.format(port=broker.port, url=peer.url, zoo=tmp_path / "small.onnx")
-        with Daemon(tmp_path, text):
+def test_the_cascade_of_the_manual(tmp_path: Path, broker: Broker) -> None:
+    detector(tmp_path / "yolov8n.onnx")
+    (tmp_path / "answer.schema.json").write_text(SCHEMA)
+    text = '[device]\nid = "t"\n[health]\ninterval = "100ms"\n' + CASCADE.replace("640, 640", "8, 8")
+    text = text.replace('output = "detect"', 'output = { type = "detect", head = "end-to-end" }')
+    with HttpPeer(completes('{"climbing": false}')) as peer, Client(broker.port, "edged/#", "cam/+/+") as client:
+        text = text.replace("mqtt://localhost", f"mqtt://127.0.0.1:{broker.port}").replace("https://gpu-box:4000", peer.url)
+        with Daemon(tmp_path, text.replace("token =", "# token ="), environ={"VLM_TOKEN": "sesame"}):
             client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
-            for n, gray in enumerate((10, 128, 250, 130, 126)):
-                client.publish_all("in/yard", [pictures.jpeg(np.full((16, 16, 3), gray, np.uint8))])
-                client.wait("out/yard", n + 1)
-                client.health(partial(_is_done, n + 1))
-            words = client.wait("out/yard/words", 2)
-            assert [(one.json["answer"], one.json["by"]) for one in words] == [({"climbing": False}, "large")] * 2
-            health = client.health(lambda h: h["pipelines"]["words"]["dropped"] == {"limited": 1})
-            assert health["pipelines"]["words"]["gated"] == 2
+            for n, gray in enumerate((10, 128, 250, 130, 10), 1):
+                client.publish_all("cam/yard", [pictures.jpeg(np.full((16, 16, 3), gray, np.uint8))])
+                client.wait("cam/yard/look", n)
+                client.health(partial(_is_done, n))
+            assert [one.json["count"] for one in client.of("cam/yard/look")] == [0, 1, 1, 1, 0]
+            words = client.wait("cam/yard/words", 4)
+            assert [(one.json["answer"], one.json["by"]) for one in words] == [({"climbing": False}, "large")] * 4
+            health = client.health(lambda h: h["models"]["large"]["answered"] == 4)
+            assert [health["pipelines"][name]["gated"] for name in ("unsure", "changed")] == [3, 3]
             assert balanced(health)
-    [text_part, picture] = peer.asked[0].json["messages"][0]["content"]
-    assert text_part["text"].startswith("Camera yard, brightness 0.50")
+    said, picture = peer.asked[0].json["messages"][0]["content"]
+    assert "1 people" in said["text"]
     sent = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/jpeg;base64,"))
     assert np.asarray(Image.open(io.BytesIO(sent))).mean().round() == 128
-    assert peer.asked[0].json["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert peer.asked[0].json["response_format"]["json_schema"]["schema"] == json.loads(SCHEMA)

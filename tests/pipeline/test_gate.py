@@ -77,6 +77,24 @@ def test_it_holds_from_when_the_conditions_last_held() -> None:
     assert [gate.verdict(0, t * S, t * S) for t in (4, 5, 6)] == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("band", "scores", "expected"),
+    [
+        (None, [1, 1, 2, 2, 1], [False, False, True, False, True]),
+        (0.5, [1, 1.4, 1.6, 1.7, 1.0], [False, False, True, False, True]),
+    ],
+)
+def test_it_opens_for_a_change(band: float | None, scores: list[float], expected: list[bool]) -> None:
+    gate = made(condition=Condition(), change_of=("score",), dead_band=band)
+    seen = []
+    for second, score in enumerate(scores, 1):
+        tell(gate, 7, second * S, score)
+        tell(gate, 8, second * S, 0)
+        seen.append(gate.verdict(7, second * S, second * S))
+        assert gate.verdict(8, second * S, second * S) is False
+    assert seen == expected
+
+
 def test_a_stale_stream_closes_it() -> None:
     gate = made(stale_ns=2 * S, hold_ns=60 * S)
     tell(gate, 0, S, 0.9)

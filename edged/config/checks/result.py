@@ -49,7 +49,7 @@ def intervals(table: When, raw: Raw) -> Wrong:
 
 
 def gate_conditions(table: Gate, raw: Raw) -> Wrong:
-    if not {"of", "above", "below", "label"} & raw.keys():
+    if not {"of", "above", "below", "label", "change"} & raw.keys():
         yield "of", 'required: when is it open? Such as above = 0.8, label = "worn", or of = "anomaly" (true)', "table"
 
 
@@ -72,6 +72,9 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         *(Rule(("type", *check.reads), only_of(name, check)) for name, kind in HEADS.items() for check in kind.checks),
     ),
     When: (Rule(("above", "below", "label", "of"), conditions), Rule(("min_interval", "max_interval"), intervals)),
-    Gate: (Rule(("above", "below", "label", "of"), conditions), Rule(("of", "above", "below", "label"), gate_conditions)),
+    Gate: (
+        Rule(("above", "below", "label", "of"), conditions),
+        Rule(("of", "above", "below", "label", "change"), gate_conditions),
+    ),
     Publish: (Rule(("format", "fields"), published_fields),),
 }
