@@ -182,7 +182,11 @@ def detector(path: Path) -> None:
         h.make_node("Mul", ["score", "place"], ["scored"]),
         h.make_node("Add", ["scored", "box"], ["output0"]),
     ]
-    constants = {"whole": np.float32(255), "place": np.float32([0, 0, 0, 0, 1, 0]), "box": np.float32([1, 1, 5, 5, 0, 0])}
+    constants = {
+        "whole": np.float32(255),
+        "place": np.array([0, 0, 0, 0, 1, 0], np.float32),
+        "box": np.array([1, 1, 5, 5, 0, 0], np.float32),
+    }
     given, made = models.value("images", T.FLOAT, ["n", 3, 8, 8]), models.value("output0", T.FLOAT, ["n", 1, 6])
     weights = [nh.from_array(np.asarray(x), name) for name, x in constants.items()]
     models.save(path, nodes, [given], [made], weights, opsets=(("", 11),))
