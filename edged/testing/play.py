@@ -103,6 +103,8 @@ async def _play(
     sent: list[tuple[Message, int]] = []
     assembly = assemble(plan, loaded, clock, structlog.get_logger("edged"), link=partial(_Caught, sent))
     connect(assembly)
+    for remote in assembly.remotes.values():
+        remote.ask_nobody("a test asks nobody elsewhere; a fallback would answer")
     feeds = {name: _Feed(assembly, name, clock) for name in {one.source for one in inputs}}
     made = asyncio.ensure_future(_made_up(assembly, case.source)) if case.source not in feeds else None
     for one in inputs:

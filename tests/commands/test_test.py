@@ -191,3 +191,42 @@ publish = { topic = "out/p" }
     tests.write_text('[[test]]\nname = "a minute"\nsource = "a"\nwait = "1min"\nexpect = { topic = "out/p", count = 59 }\n')
     assert edged_test(path) == 1
     assert "out/p: 59 to be published, 60 were; the next is" in capsys.readouterr().out
+
+
+REMOTE = """
+[broker.main]
+url = "mqtt://localhost"
+[source.m]
+type = "mqtt"
+topic = "in/{pump}"
+decode = { format = "json", fields = ["a", "b", "c"] }
+[model.far]
+url = "http://127.0.0.1:9/v2/models/m"
+protocol = "kserve"
+fallback = "near"
+[model.near]
+path = "near.onnx"
+[pipeline.far]
+source = "m"
+model = "far"
+output = { type = "regress", fields = ["x", "y"] }
+publish = { topic = "out/{pump}" }
+"""
+REMOTE_TEST = """
+[[test]]
+name = "the fallback"
+source = "m"
+topic = "in/p1"
+input = '{"a": 1, "b": 2, "c": 3}'
+expect = { topic = "out/p1", result = { by = "near" } }
+"""
+
+
+def test_a_test_asks_no_remote_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models.linear(tmp_path / "near.onnx")
+    (tmp_path / "edged.toml").write_text(REMOTE)
+    (tmp_path / "edged.test.toml").write_text(REMOTE_TEST)
+    assert main(["test", "-c", str(tmp_path / "edged.toml")]) == 0, capsys.readouterr()
+    (tmp_path / "edged.toml").write_text(REMOTE.replace('fallback = "near"\n', ""))
+    assert main(["test", "-c", str(tmp_path / "edged.toml")]) != 0
+    assert "unanswered" in capsys.readouterr().out

@@ -120,6 +120,7 @@ class RemoteModel:
         self._is_scheduled = False
         self._is_closed = False
         self._turn_of = 0
+        self._asks_nobody = ""
         self._set(plan, Caps(plan.limits), Breaker(plan.cooldown_ns))
 
     def _set(self, plan: RemotePlan, caps: Caps, breaker: Breaker) -> None:
@@ -142,6 +143,10 @@ class RemoteModel:
         self._set(plan, caps, Breaker(plan.cooldown_ns))
         self.spill = spill
         self.last_error = ""
+
+    def ask_nobody(self, why: str) -> None:
+        """From here on no row is asked for: the fallback answers, or nobody."""
+        self._asks_nobody = why
 
     def feed_from(self, takers: Sequence[Taker]) -> None:
         """These and no others from now on."""
@@ -214,6 +219,8 @@ class RemoteModel:
 
     async def _answer(self, row: Row) -> Answer:
         """Raises Unanswered, Limited."""
+        if self._asks_nobody:
+            raise Unanswered(f"model {self.name}: {self._asks_nobody}")
         pauses = Backoff(FIRST_S, LONGEST_S, 0.1)
         composer, plan, protocol = row.taker.composer, self.plan, self._protocol
         one = {name: x[0] for name, x in row.rows.items()}
