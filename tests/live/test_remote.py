@@ -18,10 +18,11 @@ from onnx import numpy_helper as nh
 from PIL import Image
 
 import edged
+from edged.daemon.control import ask
 from tests.support import models, pictures
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced
-from tests.support.http_peer import HOSTILE, HttpPeer, completes, infers, streams
+from tests.support.http_peer import HOSTILE, HttpPeer, completes, hangs, infers, streams
 
 BASE = """
 [device]
@@ -216,3 +217,27 @@ def test_the_cascade_of_the_manual(tmp_path: Path, broker: Broker) -> None:
     sent = base64.b64decode(picture["image_url"]["url"].removeprefix("data:image/jpeg;base64,"))
     assert np.asarray(Image.open(io.BytesIO(sent))).mean().round() == 128
     assert peer.asked[0].json["response_format"]["json_schema"]["schema"] == json.loads(SCHEMA)
+
+
+def test_a_reload_goes_over_to_another_peer_and_a_stop_ends_what_hangs(tmp_path: Path, broker: Broker) -> None:
+    text = KSERVE.replace('timeout = "300ms"', 'timeout = "1h"').format(port=broker.port, url="{url}", more="")
+    with (
+        HttpPeer(infers(add)) as one,
+        HttpPeer(infers(lambda x: -add(x))) as other,
+        Client(broker.port) as client,
+        Daemon(tmp_path, text.replace("{url}", one.url)) as daemon,
+    ):
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        client.publish_all("in/p7", ['{"a":1,"b":2}'])
+        client.wait("out/far/p7", 1)
+        daemon.config.write_text(text.replace("{url}", other.url).replace("retries = 0", "retries = 1"))
+        answer = ask(daemon.config, {"command": "reload", "wait": True})
+        assert answer["changed"] == ["model.far: settings"]
+        client.publish_all("in/p7", ['{"a":1,"b":2}'])
+        values = [seen.json["values"]["sum"] for seen in client.wait("out/far/p7", 2)]
+        assert values == [3.0, -3.0]
+        other.behaviour = hangs
+        client.publish_all("in/p7", ['{"a":1,"b":2}'] * 9)
+        health = client.health(lambda h: h["models"]["far"]["under_way"] == 4 and h["pipelines"]["far"]["waiting"] == 5)
+        assert balanced(health)
+        assert health["brokers"]["main"]["unacked"] == 0  # settled in the queue

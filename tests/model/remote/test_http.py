@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from edged.config.values import HttpUrl
 from edged.model.remote.http import Client
 from edged.model.remote.records import NoAnswer, Request
 from tests.support.http_peer import Asked, Behaviour, HttpPeer, answer, babbles, floods, hangs, is_huge, redirects, resets, says
+from tests.support.mqtt_peer import make_certificates
 
 POST = Request("POST", "/x?y=1", (("Content-Type", "text/plain"),), b"body")
 
@@ -70,3 +72,17 @@ async def test_nobody_is_there() -> None:
         port = free.getsockname()[1]
     with closing(client(port)) as mine, pytest.raises(NoAnswer, match=r"[Cc]onnect"):
         await mine.ask(POST, 1000, 5.0)
+
+
+async def test_a_certificate_is_always_verified(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    with HttpPeer(says({}), tls=(tmp_path / "server.pem", tmp_path / "server.key")) as peer:
+        url = HttpUrl("https", "127.0.0.1", peer.port, "/")
+        with closing(Client(url, None, [], 2)) as stranger, pytest.raises(NoAnswer, match="its certificate is refused"):
+            await stranger.ask(POST, 1000, 5.0)
+        assert peer.asked == []
+        with closing(Client(url, tmp_path / "ca.pem", [], 2)) as mine:
+            assert (await mine.ask(POST, 1000, 5.0)).body == b"{}"
+        other = HttpUrl("https", "localhost.localdomain", peer.port, "/")
+        with closing(Client(other, tmp_path / "ca.pem", [], 2)) as mine, pytest.raises(NoAnswer):
+            await mine.ask(POST, 1000, 5.0)
