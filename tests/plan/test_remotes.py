@@ -141,4 +141,4 @@ def test_a_local_model_has_no_keys_of_a_remote_one(tmp_path: Path) -> None:
     text = SOURCE + '[model.near]\npath = "near.onnx"\ntimeout = "3s"\n[pipeline.p]\nsource = "pumps"\nmodel = "near"\n'
     assert any("model.near.timeout: has no effect without url" in line for line in planned(tmp_path, text).lines)
     text = text.replace('path = "near.onnx"\ntimeout = "3s"\n', "")
-    assert any("model.near.path: required: a folder or a file; or url" in line for line in planned(tmp_path, text).lines)
+    assert any("model.near.path: required: a folder with model.onnx" in line for line in planned(tmp_path, text).lines)

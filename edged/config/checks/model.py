@@ -52,7 +52,11 @@ ONLY = {"body": ("http",), "outputs": ("http", "kserve"), "schema": ("openai",),
 def here_or_elsewhere(table: Model, raw: Raw) -> Wrong:
     if "url" not in raw:
         if "path" not in raw:
-            yield "path", 'required: a folder or a file; or url = "https://...", for a model that runs elsewhere', "table"
+            yield (
+                "path",
+                "required: a folder with model.onnx and model.toml, or a bare .onnx; or url, for a model that runs elsewhere",
+                "table",
+            )
         for key in OF_REMOTE:
             if key in raw:
                 yield key, "has no effect without url: it is for a model that runs elsewhere", "key"
