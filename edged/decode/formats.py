@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from edged.decode import csv, json, struct, text
+from edged.decode import cbor, csv, influx, json, named, senml, struct, text
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
+from edged.decode.tree import Documents
 from edged.decode.values import Table
 from edged.errors import Problem
 
@@ -55,8 +56,13 @@ class Format:
     `max_bytes`: of a source that does not say its own, where that is not the source's.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
-    msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
-    `sample_bytes` guesses the size of one sample.
+    msgspec's decoder of what is found by a path, and may be carried (or one like it); `named` gives the trees of messages that
+    name the field which they carry; `misfits` are problems of settings and fields together, `sample_bytes` guesses the size of
+    one sample.
+
+    Of records: `is_flat`: the path of a member is its name as it is written, dots and all; `own_time` is how the time is written
+    that each record has, `absent` what stands for a field that a record does not have. `package` must be installed, by the extra
+    of the format's name.
     """
 
     keys: tuple[str, ...]
@@ -72,6 +78,11 @@ class Format:
     is_records: bool = False
     is_by_pattern: bool = False
     tree: Any = None
+    named: Documents | None = None
+    is_flat: bool = False
+    own_time: str = ""
+    absent: str | None = None
+    package: str = ""
     misfits: Misfits = _none
     sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
 
@@ -82,44 +93,76 @@ class Format:
     @property
     def is_by_path(self) -> bool:
         """Whether a payload names its values, so that fields need not all be declared and none is skipped."""
-        return self.tree is not None
+        return self.tree is not None or self.is_flat
 
 
-_OF_NUMBERS = ("time", "scale", "offset", "unit", "valid", "shape")
+_ANY = ("time", "payload", "encoding", "compress")
+_OF_NUMBERS = (*_ANY, "absent", "scale", "offset", "unit", "valid", "shape")
+_OF_TREES = (*_OF_NUMBERS, "rows", "named_by", "decimal")
+_OF_BYTES = tuple(key for key in _OF_NUMBERS if key != "absent")
+_OF_MEMBERS = ("path", "values", "absent")
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
         keys=(*_OF_NUMBERS, "header", "separator", "decimal", "base"),
         numbers=csv.Csv,
         lines=csv.Csv,
-        field_keys=("values", "base"),
+        field_keys=("values", "base", "absent"),
+        named=named.cell,
         misfits=csv.misfits,
         sample_bytes=csv.line_bytes,
     ),
     "text": Format(
-        keys=(*_OF_NUMBERS, "pattern", "decimal", "base"),
+        keys=(*(key for key in _OF_NUMBERS if key != "encoding"), "pattern", "decimal", "base"),
         numbers=text.Text,
         lines=text.Text,
-        field_keys=("values", "after", "base"),
+        field_keys=("values", "after", "base", "absent"),
+        named=named.first_number,
         is_by_pattern=True,
         sample_bytes=csv.line_bytes,
     ),
     "json": Format(
-        keys=_OF_NUMBERS,
+        keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=("path", "values"),
+        field_keys=_OF_MEMBERS,
         tree=msgspec.json.Decoder,
+        named=json.json_documents,
         sample_bytes=json.message_bytes,
     ),
     "msgpack": Format(
-        keys=_OF_NUMBERS,
+        keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=("path", "values"),
+        field_keys=_OF_MEMBERS,
         is_binary=True,
         tree=msgspec.msgpack.Decoder,
+        named=json.msgpack_documents,
+    ),
+    "cbor": Format(
+        keys=_OF_TREES,
+        numbers=cbor.Cbor,
+        field_keys=_OF_MEMBERS,
+        is_binary=True,
+        tree=cbor.Decoder,
+        named=cbor.documents,
+        package="cbor2",
+    ),
+    "senml": Format(
+        keys=_OF_NUMBERS,
+        numbers=senml.make,
+        field_keys=_OF_MEMBERS,
+        is_flat=True,
+        own_time="unix_s",
+        absent="hold",
+    ),
+    "influx": Format(
+        keys=_OF_NUMBERS,
+        numbers=influx.Influx,
+        field_keys=_OF_MEMBERS,
+        is_flat=True,
+        own_time="unix_ns",
     ),
     "struct": Format(
-        keys=(*_OF_NUMBERS, "endian", "dtype", "rest"),
+        keys=(*_OF_BYTES, "endian", "dtype", "rest"),
         numbers=struct.Records,
         field_keys=("dtype", "endian", "bits"),
         needs_dtype=True,
@@ -129,7 +172,7 @@ FORMATS: dict[str, Format] = {
         sample_bytes=struct.record_bytes,
     ),
     "raw": Format(
-        keys=(*_OF_NUMBERS, "endian", "dtype"),
+        keys=(*_OF_BYTES, "endian", "dtype"),
         numbers=struct.Records,
         field_keys=("dtype",),
         default_field="value",
@@ -139,7 +182,7 @@ FORMATS: dict[str, Format] = {
         misfits=struct.raw_misfits,
     ),
     "image": Format(
-        keys=("max_pixels", "color"),
+        keys=(*_ANY, "max_pixels", "color"),
         pictures=Pictures,
         default_field="image",
         max_bytes=4 * MIB,

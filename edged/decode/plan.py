@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edged.config.field_paths import Path
 from edged.decode.resize import View
 from edged.decode.where import Condition
 from edged.decode.wire import Wire
 
 if TYPE_CHECKING:
     from edged.config import schema
-
-PathParts = tuple["str | int", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class FieldPlan:
     `_`."""
 
     name: str
-    path: PathParts
+    path: Path
     dtype: np.dtype[Any] | None = None
     scale: float = 1.0
     offset: float = 0.0
@@ -38,6 +37,8 @@ class FieldPlan:
     """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
     after: str = ""
     base: int = 10
+    absent: float | str | None = None
+    """What stands for it where a message does not have it: "drop", "hold", or a number; None: `on_bad` decides."""
 
     @property
     def count(self) -> int:
@@ -70,6 +71,18 @@ class DecodePlan:
     endian: str = "little"
     rest: str = "refuse"
     max_bytes: int = 4096
+    payload: Path | None = None
+    encoding: str | None = None
+    compress: str | None = None
+    rows: Path | None = None
+    named_by: Path | None = None
+    is_named: bool = False
+    """Whether each message names the field that it carries, by its topic or by `named_by`; values of all others are held."""
+    stale_ns: int | None = None
+    """How old held values may be where messages name their fields."""
+    around: DecodePlan | None = None
+    inside: DecodePlan | None = None
+    """With `payload`: what is read from around it, and from it."""
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
     max_keys: int = 256

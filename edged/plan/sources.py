@@ -26,7 +26,7 @@ from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
 from edged.sources.kinds import kind_of
-from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
+from edged.topics import FIELD, TopicError, TopicFilter, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
@@ -69,6 +69,10 @@ def mqtt_settings(source: SourcePlan) -> MqttSource:
 def stale_ns(rate: float | None) -> int | None:
     """How long a sensor of this rate may be silent: 3 periods, at least 2 s; without a rate for ever."""
     return None if rate is None else max(MIN_STALE_NS, int(3e9 / rate))
+
+
+def _stale_ns(source: AnySource) -> int | None:
+    return None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate)
 
 
 def key_groups(pipelines: Mapping[str, Pipeline], keyed: Collection[str] = ()) -> dict[str, str]:
@@ -138,7 +142,8 @@ def _plan_source(
     config: Config,
     views: tuple[View, ...],
 ) -> SourcePlan | None:
-    captures = _captures(at, filters)
+    all_captures = _captures(at, filters)
+    captures = tuple(name for name in all_captures if name != FIELD)
     key_names = captures if source.key is None else source.key
     key_fields = tuple(k for k in key_names if k not in captures)
     max_keys = (source.max_keys or DEFAULT_KEYS) if key_names else 1
@@ -149,7 +154,7 @@ def _plan_source(
     kind = kind_of(source)
     fields = kind.made
     if source.decode is not None:
-        decode = _decode(at, source, captures, key_fields, max_keys, dtype, views)
+        decode = _decode(at, source, all_captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
         dtype = decode.dtype.name
@@ -172,10 +177,10 @@ def _plan_source(
         key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
         max_keys=max_keys,
         key_group=name,
-        stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
+        stale_ns=_stale_ns(source),
         frozen_ns=source.frozen_after,
         learns_pace=source.stale_after is None and source.rate is None,
-        capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
+        capture_where=tuple((all_captures.index(one.name), one) for one in conditions(source.where) if one.name in all_captures),
     )
 
 
@@ -202,6 +207,8 @@ def _decode(
         carry=source.carry,
         views=views,
         where=tuple(one for one in conditions(source.where) if one.name not in captures),
+        is_named=FIELD in captures,
+        stale_ns=_stale_ns(source),
     )
     if isinstance(planned, DecodePlan):
         return planned

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.decode import PayloadDecoder, make_payload_decoder
+from edged.decode import Arrived, PayloadDecoder, make_payload_decoder
 from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
@@ -27,7 +27,7 @@ from edged.sources.pictures import PictureQueue, Waiting
 from edged.sources.replies import Ask, Replies
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import INTERNAL_ERROR, Drops
-from edged.topics import TopicFilter
+from edged.topics import FIELD, TopicFilter
 
 ROUTES = 4096
 """Topics remembered with their sources; when more come by, the table starts over."""
@@ -91,6 +91,7 @@ class MqttSource:
         self._keys = keys
         self._key_parts = key_parts
         self._captures_only = all(kind == "capture" for kind, _ in key_parts)
+        self._field_at = next((f.topic.captures.index(FIELD) for f in filters if FIELD in f.topic.captures), None)
         self._stamper = stamper
         self._clock = clock
         self._where = where
@@ -206,7 +207,13 @@ class MqttSource:
         now: int,
         rows: Rows | None,
     ) -> Block | None:
-        rows = rows or self._decoder.decode(payloads, None if self._keys is None else captures)
+        names: list[str] = []
+        if (at := self._field_at) is not None:
+            names = [caught[at] for caught in captures]
+            captures = [caught[:at] + caught[at + 1 :] for caught in captures]
+        if rows is None:
+            sensors = None if self._keys is None else self._sensors(captures)
+            rows = self._decoder.decode(payloads, sensors, Arrived(names, now, now + self._clock.offset()))
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
@@ -215,6 +222,13 @@ class MqttSource:
         if block is not None and self.replies is not None:
             block.has_requests = any(receipt.is_request for receipt in block.receipts)
         return block
+
+    def _sensors(self, captures: list[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
+        """What the topics say of whose the messages are: captures that are no part of the key say nothing."""
+        if self._captures_only and captures and len(captures[0]) == len(self._key_parts):
+            return captures
+        wanted = [i for kind, i in self._key_parts if kind == "capture"]
+        return [tuple([caught[i] for i in wanted]) for caught in captures]
 
     def _key_ids(
         self,
@@ -227,8 +241,8 @@ class MqttSource:
         id_of = self._keys.id
         if payload is not None:
             captures = [captures[i] for i in payload]
-        if self._captures_only or fields is None:
-            return [id_of(names, now) for names in captures]
+        if fields is None:
+            return [id_of(names, now) for names in self._sensors(captures)]
         ids = []
         for caught, carried in zip(captures, fields, strict=True):
             names = tuple(caught[i] if kind == "capture" else carried[i] for kind, i in self._key_parts)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
-from edged.config.parsers.names import path_of_name
+from edged.config.field_paths import path_of_name
 from edged.config.patterns import groups_of
 from edged.config.schema import (
     Decode,
@@ -19,9 +19,9 @@ from edged.config.schema import (
 from edged.config.words import found_among, quoted
 from edged.decode.formats import FORMATS, with_field_key
 
-INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base")
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base", "absent")
 """Keys of `decode` that stand for those of every field that does not say its own."""
-PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base")
+PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base", "absent")
 """Keys of a field that not every format has."""
 
 
@@ -32,11 +32,13 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}
+        is_around = table.payload is not None and "path" in keys and not kind.is_by_path
+        known = FORMATS["json"].field_keys if is_around else kind.field_keys
         for key in PARTLY_KNOWN:
-            if key in keys and key not in kind.field_keys:
+            if key in keys and key not in known:
                 belongs = f"it belongs to {quoted(with_field_key(key))}"
                 yield f"{at}.{key}", f'has no effect with format = "{table.format}"; {belongs}', "key"
-        if kind.needs_dtype and spec.dtype is None and table.dtype is None:
+        if kind.needs_dtype and spec.dtype is None and table.dtype is None and not is_around:
             yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
         if spec.name == "_" and kind.is_by_path:
             yield at, f'"_" skips a column; {table.format} has none: leave the field out'
@@ -125,6 +127,35 @@ def text_fields(table: Decode, raw: Raw) -> Wrong:
             yield f"{at}.after", "has no effect with decode.pattern, whose groups are the fields", "key"
 
 
+def messages(table: Decode, raw: Raw) -> Wrong:
+    """What surrounds the values of a message: digits, a member, records that name their field."""
+    kind = FORMATS[table.format]
+    if table.encoding is not None and table.payload is None and not kind.is_binary:
+        text = f'"{table.encoding}" of the whole payload, and format = "{table.format}" is not written so; name the member'
+        yield "encoding", f'{text}: payload = "uplink_message.frm_payload"'
+    if table.named_by is not None and table.payload is None:
+        yield "payload", 'required with named_by: the member that holds the value, such as payload = "value"', "table"
+    if kind.is_of_pictures and table.time is not None and table.payload is None:
+        yield "time", "has no effect on pictures without payload: a time stands in the message around a picture", "key"
+
+
+def times(table: Decode, raw: Raw) -> Wrong:
+    time, kind = table.time, FORMATS[table.format]
+    if time is None:
+        return
+    given = raw["time"] if isinstance(raw["time"], dict) else {}
+    if time.format == "arrival":
+        if time.field is not None:
+            yield "time.field", 'has no effect with format = "arrival": no time is read', "key"
+    elif time.field is None and not kind.own_time:
+        at = "time" if not isinstance(raw["time"], dict) else "time.field"
+        yield at, 'required: the field that holds the time, such as { field = "ts", format = "unix_s" }', "table"
+    if "zone" in given and time.format != "iso8601":
+        yield "time.zone", f'has no effect with format = "{time.format}", which has one; it belongs to "iso8601"', "key"
+    if kind.is_records and time.format in ("rfc3339", "iso8601") and table.payload is None:
+        yield "time.format", f'"{time.format}" is a text, and records of format = "{table.format}" hold numbers'
+
+
 def decimals(table: Decode, raw: Raw) -> Wrong:
     if table.format == "csv" and table.decimal == table.separator:
         yield "decimal", 'expected another character than the separator, found ","; write separator = ";" or "\\t"'
@@ -162,7 +193,7 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
         changes: dict[str, Any] = {
             key: getattr(table, key) for key in INHERITED if key not in own and getattr(table, key) is not None
         }
-        if not spec.path:
+        if not spec.path and (table.payload is None or kind.is_by_path):
             changes["path"] = path_of_name(spec.name)
         if kind.default_dtype and spec.dtype is None and "dtype" not in changes:
             changes["dtype"] = kind.default_dtype
@@ -180,6 +211,8 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),
+        Rule(("format", "payload", "encoding", "named_by", "time"), messages),
+        Rule(("format", "payload", "time"), times),
     ),
 }
 FINISH: dict[type[Table], Finish] = {Decode: fill_fields}
