@@ -147,6 +147,7 @@ class Walk:
         self._key_paths = [plan.field(name).path for name in plan.key_fields]
         self._time = plan.field(plan.time_field) if plan.time_field is not None else None
         self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
+        self._are_omitted = all(isinstance(field.absent, float) for field in self._values)
         self._utc = 0
 
     def tell(self, arrived: Arrived) -> None:
@@ -217,7 +218,7 @@ class Walk:
         self.judge(element, root)
         is_bare = len(self._values) == 1 and not isinstance(element, dict | list)
         leaves = [element if is_bare else find(element, field.path, root) for field in self._values]
-        if leaves and all(leaf is NOWHERE for leaf in leaves):
+        if leaves and all(leaf is NOWHERE for leaf in leaves) and not self._is_of_zeros(element, root):
             raise BadPayload("other", f"none of {self.wanted()} in it: it has {members(element)}")
         count = _samples(self._values, leaves)
         cells = Cells(count or 1, self.plan.width)
@@ -226,6 +227,12 @@ class Walk:
         keys = self.keys_of(element, root)
         # nothing is refused from here on
         rows.add(index, cells, self.times(element, root, count or 1, payload), keys)
+
+    def _is_of_zeros(self, element: Any, root: Any) -> bool:
+        """Whether all fields are omitted where they are a number, and something is there that would hold one."""
+        if not self._are_omitted:
+            return False
+        return any(find(element, field.path[:-1], root) is not NOWHERE for field in self._values)
 
     def wanted(self) -> str:
         """The fields, in few words."""

@@ -31,6 +31,8 @@ Gaps = NDArray[np.uint8]
 MAX_WORDS = 64
 """Texts that are no numbers, as they are shown, of one call."""
 
+_REASONS = ("missing", "incomplete", "not_a_number", "not_finite", "out_of_range")
+_MISSING, _INCOMPLETE, _NOT_A_NUMBER, _NOT_FINITE, _OUT_OF_RANGE = range(5)
 _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
 _POINTS = str.maketrans(",.", ".,")
 """Of numbers with a decimal comma. A point becomes a comma, which no number has then."""
@@ -298,13 +300,13 @@ class Screen:
         found = values[rows, columns]
         gaps = np.zeros(len(rows), np.uint8) if table.gaps is None else table.gaps[rows, columns]
         is_out = np.isfinite(found) & self._has_range[columns]
-        reasons = np.where(is_out, "out_of_range", "not_finite").astype(object)
-        reasons[(gaps == ABSENT) | (gaps == EMPTY)] = "missing"
-        reasons[gaps == OF_TEXT] = "not_a_number"
-        reasons[awaited[rows, columns]] = "incomplete"
+        codes = np.where(is_out, _OUT_OF_RANGE, _NOT_FINITE).astype(np.uint8)
+        codes[(gaps == ABSENT) | (gaps == EMPTY)] = _MISSING
+        codes[gaps == OF_TEXT] = _NOT_A_NUMBER
+        codes[awaited[rows, columns]] = _INCOMPLETE
         payloads = rows if table.origin is None else table.origin[rows]
-        for reason in ("missing", "incomplete", "not_a_number", "not_finite", "out_of_range"):
-            at = np.flatnonzero(reasons == reason)
+        for code, reason in enumerate(_REASONS):
+            at = np.flatnonzero(codes == code)
 
             def words(i: int, reason: str = reason, at: NDArray[np.intp] = at) -> Reject:
                 one = at.item(i)

@@ -15,10 +15,7 @@ LATER = {
         "homeassistant",
         "share",
     ),
-    *(
-        "match",
-        "rows",
-    ),
+    "match",
 }
 
 

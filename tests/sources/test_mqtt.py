@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
+from edged.decode.values import UNTOLD, Arrived
 from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.counts import SourceCounts
@@ -218,10 +219,10 @@ class Faulty:
     def __init__(self, inner: PayloadDecoder) -> None:
         self._inner = inner
 
-    def decode(self, payloads: Sequence[bytes], captures: Sequence[tuple[str, ...]] | None = None) -> Rows:
+    def decode(self, payloads: Sequence[bytes], captures: Sequence[Hashable] | None = None, arrived: Arrived = UNTOLD) -> Rows:
         if b"13" in payloads:
             raise ZeroDivisionError("13")
-        return self._inner.decode(payloads, captures)
+        return self._inner.decode(payloads, captures, arrived)
 
 
 def test_a_fault_in_decoding_costs_the_message_that_shows_it() -> None:

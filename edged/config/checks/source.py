@@ -20,7 +20,7 @@ from edged.config.schema import (
     Table,
 )
 from edged.config.words import found_among, quoted, shown
-from edged.decode.formats import FORMATS
+from edged.decode.formats import FORMATS, with_field_key
 from edged.topics import FIELD, parse_filter
 
 
@@ -114,6 +114,19 @@ def named_fields(table: MqttSource, raw: Raw) -> Wrong:
             yield f"decode.{key}", "has no effect with {field} in topic: a message is one value", "key"
 
 
+def paths_of_lines(table: DecodedSource, raw: Raw) -> Wrong:
+    """Lines have no members, but topics may name what stands in one."""
+    kind, fields = FORMATS[table.decode.format], raw["decode"].get("fields", [])
+    is_named = isinstance(table, MqttSource) and FIELD in parse_filter(table.topic[0], STAND_INS).captures
+    if kind.is_by_path or kind.named is None or is_named or table.decode.payload is not None:
+        return
+    for i, one in enumerate(fields if isinstance(fields, list) else [fields]):
+        if isinstance(one, dict) and "path" in one:
+            at = f"decode.fields[{i}].path" if isinstance(fields, list) else "decode.fields.path"
+            belongs = f"it belongs to {quoted(with_field_key('path'))}"
+            yield at, f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
+
+
 def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
     captures = _captures(table)
     names = captures if table.key is None else table.key
@@ -200,6 +213,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode", "topic"), paths_of_lines),
         Rule(("decode", "carry"), carried),
         Rule(("decode", "on_bad"), picture_source),
         Rule(("decode", "where", "topic"), conditions_of_where),
