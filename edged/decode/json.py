@@ -139,7 +139,7 @@ class Tree(Walk):
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload is good or refused by itself."""
-        rows, read = Rows(self.plan.width), self._read
+        rows, read, has_where = Rows(self.plan.width), self._read, self._read_conditions is not None
         for index, payload in enumerate(payloads):
             try:
                 # usual and quickly seen: plain text, one object with at most one array in it
@@ -147,7 +147,7 @@ class Tree(Walk):
                     payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
                 ):
                     _check(payload)
-                if read is None or not self._is_meant(payload) or not self._take(read, rows, index, payload):
+                if read is None or (has_where and not self._is_meant(payload)) or not self._take(read, rows, index, payload):
                     self.walk(rows, index, payload, refusals)
             except (BadPayload, BadTime) as bad:
                 refusals.add(Reject(bad.reason, bad.detail, payload=index))

@@ -46,7 +46,7 @@ class _Numbers:
         self._plan = plan
         self._is_one = is_one
         self._numbers = numbers
-        self._tell = numbers.tell if isinstance(numbers, Walk) and (plan.is_named or plan.time_field is None) else None
+        self._tell = numbers.tell if isinstance(numbers, Walk) and plan.is_told else None
         self._screen = Screen(plan)
         self._carry = make_carry(tree, plan.carry) if plan.carry else None
 

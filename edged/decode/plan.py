@@ -93,6 +93,11 @@ class DecodePlan:
     """Whether decoding takes too long for the loop: a picture of a camera takes 1 to 100 ms."""
 
     @property
+    def is_told(self) -> bool:
+        """Whether more must be known of payloads than their bytes: what topics name, and when they came."""
+        return self.is_named or (self.time_field is None and self.time_format is not None)
+
+    @property
     def value_fields(self) -> tuple[FieldPlan, ...]:
         return tuple(field for field in self.fields if field.is_value)
 

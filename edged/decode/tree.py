@@ -28,11 +28,13 @@ SCALAR = (str, int, float, bool, type(None))
 class Rows:
     """Rows in the making: float64s one behind the other, and what belongs to each row."""
 
+    __slots__ = ("gaps", "keys", "numbers", "origin", "times", "width", "words")
+
     def __init__(self, width: int) -> None:
         self.width = width
         self.numbers = bytearray()
-        self.gaps = bytearray()  # one for each number, once there is one
-        self.words: dict[tuple[int, int], str] = {}
+        self.gaps: bytearray | None = None  # one for each number, once there is one
+        self.words: dict[tuple[int, int], str] | None = None
         self.times: list[int] = []
         self.keys: list[tuple[str, ...]] = []
         self.origin: list[int] = []
@@ -40,8 +42,10 @@ class Rows:
     def add(self, index: int, cells: Cells, times: Sequence[int], keys: tuple[str, ...]) -> None:
         """The samples of a document, of payload `index`."""
         if cells.gaps.any():
+            if self.gaps is None:
+                self.gaps, self.words = bytearray(), {}
             self.gaps += bytes(len(self.origin) * self.width - len(self.gaps)) + cells.gaps.tobytes()
-            for (row, column), text in cells.words.items() if len(self.words) < MAX_WORDS else ():
+            for (row, column), text in cells.words.items() if self.words is not None and len(self.words) < MAX_WORDS else ():
                 self.words[len(self.origin) + row, column] = text
         self.numbers += cells.numbers.tobytes()
         self.times += times
@@ -52,7 +56,7 @@ class Rows:
         count = len(self.origin)
         numbers = np.frombuffer(self.numbers).reshape(count, self.width)
         gaps = None
-        if self.gaps:
+        if self.gaps is not None:
             self.gaps += bytes(count * self.width - len(self.gaps))
             gaps = np.frombuffer(self.gaps, np.uint8).reshape(numbers.shape)
         return Table(
@@ -61,7 +65,7 @@ class Rows:
             self.keys if plan.key_fields else None,
             None if self.origin == list(range(payloads)) else np.array(self.origin, np.int32),
             gaps,
-            self.words or None,
+            self.words,
         )
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.decode import Arrived, PayloadDecoder, make_payload_decoder
+from edged.decode import UNTOLD, Arrived, PayloadDecoder, make_payload_decoder
 from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
@@ -79,6 +79,7 @@ class MqttSource:
         queued_bytes: int | None = None,
         wrap: Callable[[Callable[..., None]], Callable[..., None]] = lambda work: work,
         where: Sequence[tuple[int, Condition]] = (),
+        is_told: bool = False,
     ) -> None:
         self.name = name
         self.filters = filters
@@ -90,8 +91,10 @@ class MqttSource:
         self._decoder = decoder
         self._keys = keys
         self._key_parts = key_parts
-        self._captures_only = all(kind == "capture" for kind, _ in key_parts)
         self._field_at = next((f.topic.captures.index(FIELD) for f in filters if FIELD in f.topic.captures), None)
+        self._key_captures = [i for kind, i in key_parts if kind == "capture"]
+        self._is_each_captured = self._key_captures == [*range(len(filters[0].topic.captures) - (self._field_at is not None))]
+        self._is_told = is_told
         self._stamper = stamper
         self._clock = clock
         self._where = where
@@ -207,13 +210,11 @@ class MqttSource:
         now: int,
         rows: Rows | None,
     ) -> Block | None:
-        names: list[str] = []
-        if (at := self._field_at) is not None:
-            names = [caught[at] for caught in captures]
-            captures = [caught[:at] + caught[at + 1 :] for caught in captures]
+        arrived = UNTOLD
+        if self._is_told:
+            captures, arrived = self._arrived(captures, now)
         if rows is None:
-            sensors = None if self._keys is None else self._sensors(captures)
-            rows = self._decoder.decode(payloads, sensors, Arrived(names, now, now + self._clock.offset()))
+            rows = self._decoder.decode(payloads, None if self._keys is None else self._sensors(captures), arrived)
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
@@ -223,12 +224,19 @@ class MqttSource:
             block.has_requests = any(receipt.is_request for receipt in block.receipts)
         return block
 
+    def _arrived(self, captures: list[tuple[str, ...]], now: int) -> tuple[list[tuple[str, ...]], Arrived]:
+        """The captures that may be keys, and what a decoder must be told."""
+        names: list[str] = []
+        if (at := self._field_at) is not None:
+            names = [caught[at] for caught in captures]
+            captures = [caught[:at] + caught[at + 1 :] for caught in captures]
+        return captures, Arrived(names, now, now + self._clock.offset())
+
     def _sensors(self, captures: list[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
         """What the topics say of whose the messages are: captures that are no part of the key say nothing."""
-        if self._captures_only and captures and len(captures[0]) == len(self._key_parts):
+        if self._is_each_captured:
             return captures
-        wanted = [i for kind, i in self._key_parts if kind == "capture"]
-        return [tuple([caught[i] for i in wanted]) for caught in captures]
+        return [tuple([caught[i] for i in self._key_captures]) for caught in captures]
 
     def _key_ids(
         self,
@@ -386,6 +394,7 @@ def build(plan: Planned, parts: Parts) -> MqttSource:
         queued_bytes=plan.decode.max_bytes if plan.decode.is_slow else None,
         wrap=partial(parts.stages.wrap, f"source.{plan.name}: decoded"),
         where=plan.capture_where,
+        is_told=plan.decode.is_told,
     )
 
 

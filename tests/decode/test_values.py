@@ -4,7 +4,6 @@ import pytest
 from edged.decode import make_payload_decoder
 from tests.support.decode_plans import field, plan, reasons
 
-
 NULL = b'{"a":null}'
 
 

@@ -227,7 +227,7 @@ class Faulty:
 
 def test_a_fault_in_decoding_costs_the_message_that_shows_it() -> None:
     one = source("a", ["a"])
-    one._decoder = Faulty(one._decoder)  # type: ignore[assignment]
+    one._decoder = Faulty(one._decoder)
     receipts = [Receipt(i) for i in range(4)]
     routes, blocks = router(one)
     routes.on_publishes([message("a", p, 1, receipt=r) for p, r in zip((b"1", b"13", b"2", b"x"), receipts, strict=True)])

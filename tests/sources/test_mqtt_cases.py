@@ -1,5 +1,6 @@
-"""What publishers really send, and the samples that must come of it: each directory of `cases/mqtt` has the messages in their order,
-the source that reads them, and expected.jsonl, a sample a line: its fields, and where there is one its `key`, `time` and `degraded`.
+"""What publishers really send, and the samples that must come of it: each directory of `cases/mqtt` has the messages in their
+order, the source that reads them, and expected.jsonl, a sample a line: its fields, and where there is one its `key`, `time` and
+`degraded`.
 
 What is refused is written in refused.json, by reason; without it nothing is.
 """
@@ -50,7 +51,7 @@ def played(plan: SourcePlan, sent: list[tuple[str, bytes]]) -> tuple[list[dict[s
     keys = KeyTable(plan.max_keys, None) if plan.key_names else None
     counts, clock = SourceCounts("s"), Clock()
     stamper = Stamper(plan.decode.time_format, plan.rate, keys)
-    one = build(plan, Parts(stamper, Flow(), counts, clock, Stages(None), keys))
+    one = build(plan, Parts(stamper, Flow(), counts, clock, Stages(lambda: 0), keys))
     blocks: list[Any] = []
     one.connect(SourceWiring([blocks.append]))
     router = Router([one], clock, Drops("broker.test"))
