@@ -98,6 +98,11 @@ class DecodePlan:
         return self.is_named or (self.time_field is None and self.time_format is not None)
 
     @property
+    def holds(self) -> bool:
+        """Whether the last values of each sensor are remembered."""
+        return self.on_bad == "hold" or any(field.absent == "hold" for field in self.fields)
+
+    @property
     def value_fields(self) -> tuple[FieldPlan, ...]:
         return tuple(field for field in self.fields if field.is_value)
 

@@ -242,6 +242,8 @@ def _plan_pictures(
         frame=frame,
         checksum=checksum,
         max_keys=max_keys,
+        encoding=decode.encoding,
+        compress=decode.compress,
         max_pixels=decode.max_pixels,
         views=tuple(views),
         is_slow=True,

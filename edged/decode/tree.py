@@ -42,10 +42,10 @@ class Rows:
     def add(self, index: int, cells: Cells, times: Sequence[int], keys: tuple[str, ...]) -> None:
         """The samples of a document, of payload `index`."""
         if cells.gaps.any():
-            if self.gaps is None:
+            if self.gaps is None or self.words is None:
                 self.gaps, self.words = bytearray(), {}
             self.gaps += bytes(len(self.origin) * self.width - len(self.gaps)) + cells.gaps.tobytes()
-            for (row, column), text in cells.words.items() if self.words is not None and len(self.words) < MAX_WORDS else ():
+            for (row, column), text in cells.words.items() if len(self.words) < MAX_WORDS else ():
                 self.words[len(self.origin) + row, column] = text
         self.numbers += cells.numbers.tobytes()
         self.times += times
