@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from typing import Any
 
 from edged.decode.paths import kind_of
@@ -30,7 +31,10 @@ class Decoder:
             tree = self._loads(payload)
         except Exception as error:  # whatever a library says of bytes that are none
             raise ValueError(str(error) or type(error).__name__) from error
-        return _plain(tree, 0)
+        try:
+            return _plain(tree, 0, count(len(payload), -1))
+        except (ArithmeticError, RecursionError) as error:  # a number that no float holds
+            raise ValueError(str(error) or type(error).__name__) from error
 
 
 class Cbor(Walk):
@@ -56,14 +60,17 @@ def documents(payload: bytes) -> Sequence[Any]:
         raise BadPayload("malformed", str(error)) from None
 
 
-def _plain(tree: Any, depth: int) -> Any:
-    """Maps with names, lists, and scalars. What has no such form becomes a text that says what it is."""
+def _plain(tree: Any, depth: int, left: Iterator[int]) -> Any:
+    """Maps with names, lists, and scalars. What has no such form becomes a text that says what it is. `left` counts how many
+    values may still come: there are no more than bytes, unless parts are shared, and then there may be any number."""
     if depth > MAX_DEPTH:
         raise ValueError(f"more than {MAX_DEPTH} levels of depth")
+    if next(left) < 0:
+        raise ValueError("more values than bytes")
     if isinstance(tree, dict) or type(tree).__name__ in ("frozendict", "FrozenDict"):
-        return {name if isinstance(name, str) else str(name): _plain(value, depth + 1) for name, value in tree.items()}
+        return {name if isinstance(name, str) else str(name): _plain(value, depth + 1, left) for name, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_plain(one, depth + 1) for one in tree]
+        return [_plain(one, depth + 1, left) for one in tree]
     if tree is None or isinstance(tree, str | bool | int | float):
         return tree
     if isinstance(tree, Decimal | Fraction):

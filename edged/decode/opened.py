@@ -9,7 +9,6 @@ import base64
 import binascii
 import importlib
 import importlib.util
-import io
 import re
 import zlib
 from collections.abc import Callable
@@ -23,6 +22,8 @@ _BLANKS = b" \t\r\n"
 _DATA_URL = re.compile(rb"data:[^,]{0,256};base64,")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _HEX = re.compile(rb"(?:0[xX])?((?:[0-9a-fA-F]{2})*)")
+_PIECE = 64
+"""Bytes of zstd at a time: they hold at most 21 blocks of 128 KiB."""
 _WINDOW = 8 << 20
 """The largest that a zstd stream may want: what its own tools take without being told to take more."""
 
@@ -113,20 +114,27 @@ def _zstd(data: bytes, limit: int) -> bytes:
     else:
         zstd = importlib.import_module("zstandard")
         try:
-            if zstd.get_frame_parameters(data).window_size > _WINDOW:
-                raise BadPayload("too_large", f"a zstd window of more than {_WINDOW >> 20} MiB")
-            reader = zstd.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
-            with zstd.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(io.BytesIO(data)) as stream:
-                found = stream.read(limit + 1)
+            stream = zstd.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
+            found, is_whole = _in_pieces(stream, data, limit)
         except zstd.ZstdError as error:
             raise BadPayload("malformed", f"expected zstd: {error}") from None
-        size = zstd.frame_content_size(data)
-        is_whole = len(found) >= size if size >= 0 else bool(found)
     if len(found) > limit:
         raise _too_large(limit)
     if not is_whole:
         raise BadPayload("short", "the zstd data end too early")
     return found
+
+
+def _in_pieces(stream: Any, data: bytes, limit: int) -> tuple[bytes, bool]:
+    """What comes out, little more than `limit` at most, and whether that is the whole: the library expands all it is given."""
+    parts: list[bytes] = []
+    size = 0
+    for start in range(0, len(data), _PIECE):
+        parts.append(stream.decompress(data[start : start + _PIECE]))
+        size += len(parts[-1])
+        if size > limit or stream.eof:
+            break
+    return b"".join(parts), size > limit or stream.eof
 
 
 def _too_large(limit: int) -> BadPayload:
