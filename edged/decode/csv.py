@@ -307,17 +307,14 @@ class Csv:
         columns, key_columns, time_column = tuple(enumerate(layout.value_columns)), layout.key_columns, layout.time_column
         for index in which:
             cells = text.lines[index].split(self._separator)
-            row: list[float] = []
             texts: dict[int, str] = {}
             try:
-                for j, column in columns:
-                    try:
-                        row.append(self._number(j, cells[column], layout))
-                    except _NoNumber as bad:
-                        if not self._takes_texts:
-                            raise
-                        row.append(math.nan)
-                        texts[j] = bad.detail
+                try:
+                    row = [self._number(j, cells[column], layout) for j, column in columns]
+                except _NoNumber:
+                    if not self._takes_texts:
+                        raise
+                    row, texts = self._with_texts(cells, layout)
                 key = tuple([self._key(cells[column]) for column in key_columns]) if key_columns else ()
                 if time_column is not None:
                     times.append(self._time(cells[time_column].decode("utf-8", "replace").encode()))
@@ -325,7 +322,9 @@ class Csv:
                 text.refusals.add(text.reject(bad.reason, bad.detail, index))
                 continue
             numbers += row
-            gaps += [OF_TEXT if j in texts else 0 if cells[column].strip() else ABSENT for j, column in columns]
+            gaps += [0 if cells[column].strip() else ABSENT for column in layout.value_columns]
+            for j in texts:
+                gaps[j - len(columns)] = OF_TEXT
             for j, shown in texts.items() if len(words) < MAX_WORDS else ():
                 words[len(origin), j] = shown
             keys.append(key)
@@ -338,6 +337,18 @@ class Csv:
             np.array(gaps, np.uint8).reshape(len(origin), len(columns)),
             words or None,
         )
+
+    def _with_texts(self, cells: list[bytes], layout: _Layout) -> tuple[list[float], dict[int, str]]:
+        """The numbers of a line, NaN where a text stands, and what is wrong with that."""
+        row: list[float] = []
+        texts: dict[int, str] = {}
+        for j, column in enumerate(layout.value_columns):
+            try:
+                row.append(self._number(j, cells[column], layout))
+            except _NoNumber as bad:
+                row.append(math.nan)
+                texts[j] = bad.detail
+        return row, texts
 
     def _number(self, j: int, cell: bytes, layout: _Layout) -> float:
         """The number of one cell; NaN for an empty one.

@@ -214,7 +214,8 @@ class MqttSource:
         if self._is_told:
             captures, arrived = self._arrived(captures, now)
         if rows is None:
-            rows = self._decoder.decode(payloads, None if self._keys is None else self._sensors(captures), arrived)
+            sensors = captures if self._is_each_captured else self._sensors(captures)
+            rows = self._decoder.decode(payloads, None if self._keys is None else sensors, arrived)
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
@@ -234,8 +235,6 @@ class MqttSource:
 
     def _sensors(self, captures: list[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
         """What the topics say of whose the messages are: captures that are no part of the key say nothing."""
-        if self._is_each_captured:
-            return captures
         return [tuple([caught[i] for i in self._key_captures]) for caught in captures]
 
     def _key_ids(
@@ -250,7 +249,7 @@ class MqttSource:
         if payload is not None:
             captures = [captures[i] for i in payload]
         if fields is None:
-            return [id_of(names, now) for names in self._sensors(captures)]
+            return [id_of(names, now) for names in (captures if self._is_each_captured else self._sensors(captures))]
         ids = []
         for caught, carried in zip(captures, fields, strict=True):
             names = tuple(caught[i] if kind == "capture" else carried[i] for kind, i in self._key_parts)

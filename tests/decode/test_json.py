@@ -83,7 +83,7 @@ def test_broken_payloads(payload: bytes) -> None:
         (b'{"x":{}}', "not_a_number"),
         (b'{"x":[]}', "missing"),
         (b'{"x":[[1]]}', "malformed"),
-        (b'{"x":["b","a"]}', "not_a_number"),
+        (b'{"x":["b"]}', "not_a_number"),
         (b'{"x":"\xc3\x28"}', "not_utf8"),
     ],
     ids=lambda value: ascii(value[:20]),
@@ -129,7 +129,7 @@ def test_paths() -> None:
     decoder = make_payload_decoder(planned)
     rows = decoder.decode([b'{"pressure":{"in":1,"out":9},"rows":[{"v":2},{"v":3}]}', b'{"pressure":5,"rows":[{"v":2}]}', b"[]"])
     assert rows.values.tolist() == [[1, 2, 3]]
-    assert reasons(rows.rejects) == ["missing", "other"]
+    assert reasons(rows.rejects) == ["other", "missing"]
     same = plan(
         "json", field("a", path=("x",)), field("b", path=("x",), scale=2), field("c", path=("y", "z")), field("d", path=("y",))
     )
