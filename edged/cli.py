@@ -86,10 +86,18 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="what the daemon that runs with a configuration says of its parts")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
     status.set_defaults(command=_status)
+    test = commands.add_parser(
+        "test", help="play the tests that stand beside a configuration, in NAME.test.toml, in virtual time"
+    )
+    test.add_argument("tests", nargs="*", metavar="NAME", help="only the tests of these names")
+    test.add_argument("--accept", action="store_true", help="write what comes out into the file, as what is expected")
+    test.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML too")
+    test.add_argument("--json", action="store_true", help="the results as JSON")
+    test.set_defaults(command=_test)
     _add_doctor(commands.add_parser("doctor", help="look at this machine, and say what is wrong with it and how to mend it"))
     _add_bench(commands.add_parser("bench", help="measure a model on this machine, and say what to configure"))
     rollback = _add_model(commands.add_parser("model", help="look at a model, build its engine, or go back to the one before"))
-    for command in (run, check, record, reload, status, rollback):
+    for command in (run, check, test, record, reload, status, rollback):
         command.add_argument(
             "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
         )
@@ -143,6 +151,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from edged.commands.run import check
 
     return check(arguments.config, arguments.json)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from edged.commands.test import test
+
+    return test(arguments.config, arguments.tests, arguments.junit, arguments.accept, arguments.json)
 
 
 def _reload(arguments: argparse.Namespace) -> int:

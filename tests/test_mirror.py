@@ -6,6 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = {
+    "testing/accept.py": "tests/commands/test_test.py",
+    "testing/cases.py": "tests/commands/test_test.py",
+    "testing/judge.py": "tests/commands/test_test.py",
+    "testing/play.py": "tests/commands/test_test.py",
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
     "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",

@@ -16,7 +16,9 @@ from tests.support.deployments import BESIDE, CASES, environ
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)]
+TOML = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)]
+TESTS = [block for block in TOML if block.startswith("[[test]]")]
+BLOCKS = [block for block in TOML if block not in TESTS]
 DEMO = (ROOT / "models" / "demo.toml").read_text("utf-8")
 
 
@@ -34,6 +36,14 @@ def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
     draft = read(path, environ(tmp_path))
     assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
     assert draft.config.source
+
+
+@pytest.mark.parametrize("number", range(len(TESTS)))
+def test_a_test_of_a_configuration_passes(number: int, tmp_path: Path) -> None:
+    config = DEMO.split("[model.vibration]")[0] + '[pipeline.shaft]\nsource = "accel"\nwindow = { size = 2 }\n'
+    (tmp_path / "edged.toml").write_text(config, "utf-8")
+    (tmp_path / "edged.test.toml").write_text(TESTS[number], "utf-8")
+    assert cli.main(["test", "-c", str(tmp_path / "edged.toml")]) == 0
 
 
 def test_the_examples_are_tested_deployments() -> None:
@@ -58,7 +68,7 @@ def test_make_knows_what_to_do(target: str) -> None:
 def test_commands_and_options_exist() -> None:
     parser = cli._parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    command_line = re.compile(r"(^|/|\s)edged (run|check|record|reload|status|model|bench|doctor)\b")
+    command_line = re.compile(r"(^|/|\s)edged (run|check|test|record|reload|status|model|bench|doctor)\b")
     lines = [line for code in _code() for line in code.splitlines() if command_line.search(line)]
     assert {re.search(r"edged ([a-z]+)", line)[1] for line in lines} == set(commands)  # type: ignore[index]
     for line in lines:

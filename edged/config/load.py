@@ -51,12 +51,12 @@ class Draft:
 
 def read(path: Path, environ: Mapping[str, str] = os.environ) -> Draft:
     """What a file says, as far as it can be used. Raises ConfigError when it cannot be read or is no TOML."""
-    return understand(path, _content(path), Surroundings(path.absolute().parent, environ))
+    return understand(path, content_of(path), Surroundings(path.absolute().parent, environ))
 
 
 def understand(path: Path, content: bytes, around: Surroundings, copy: Path | None = None) -> Draft:
     """The same of what a file holds, or held. Raises ConfigError."""
-    document = _document(copy or path, content)
+    document = parsed(copy or path, content)
     conversion = Conversion(around, document.positions, RULES, FINISH)
     config = conversion.file(document.values)
 
@@ -93,12 +93,17 @@ def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:
 
 def report(draft: Draft, problems: Iterable[Problem]) -> list[str]:
     """A line for each problem, in the order of the file: `file:line:column: key.path: text`."""
+    return report_of(draft.copy or draft.path, draft.positions, problems)
+
+
+def report_of(file: Path, positions: Positions, problems: Iterable[Problem]) -> list[str]:
+    """The same of any file of TOML."""
     lines = []
     for problem in problems:
-        path = _as_in_file(parse_path(problem.path), draft.positions)
-        line, column = draft.positions.locate(path, problem.at)
+        path = _as_in_file(parse_path(problem.path), positions)
+        line, column = positions.locate(path, problem.at)
         key = f"{written(path)}: " if path else ""
-        lines.append((line, column, f"{draft.copy or draft.path}:{line}:{column}: {key}{without_user(problem.text)}"))
+        lines.append((line, column, f"{file}:{line}:{column}: {key}{without_user(problem.text)}"))
     return [text for _, _, text in sorted(lines, key=lambda one: one[:2])]
 
 
@@ -128,7 +133,8 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
             yield problem
 
 
-def _content(path: Path) -> bytes:
+def content_of(path: Path) -> bytes:
+    """What a file of settings holds. Raises ConfigError when it cannot be read."""
     try:
         return read_plain(path, MAX_BYTES)
     except FileNotFoundError:
@@ -142,7 +148,8 @@ def _content(path: Path) -> bytes:
         raise ConfigError([f"{path}: cannot be read: {(error.strerror or 'unknown error').lower()}"]) from None
 
 
-def _document(path: Path, content: bytes) -> Document:
+def parsed(path: Path, content: bytes) -> Document:
+    """Its values and where they stand. Raises ConfigError when it is no TOML."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

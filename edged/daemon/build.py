@@ -64,9 +64,11 @@ def assemble(
     old: Assembly | None = None,
     run: str | None = None,
     stages: Stages | None = None,
+    link: Callable[..., Link] = Link,
 ) -> Assembly:
     """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
-    from `old` as they are there. `run` is that of a start that goes on where a stop left off."""
+    from `old` as they are there. `run` is that of a start that goes on where a stop left off; `link` makes what takes the place
+    of a connection."""
     old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
     tables = _key_tables(plan, old)
     sources, flows = _sources(plan, tables, clock, old)
@@ -74,7 +76,7 @@ def assemble(
     spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
     links = {
         name: old.links.get(name)
-        or Link(
+        or link(
             settings,
             old.stages.wrap(f"broker.{name}: inputs", old.tail.around(routers[name].on_publishes)),
             clock,
