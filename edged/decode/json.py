@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -135,7 +134,6 @@ class Tree(Walk):
         self._read = _reader(decoder, wanted + others) if is_plain else None
         self._is_scalar = all(field.values is None and not field.shape for field in values)
         self._has_more = bool(others)
-        self._pack = struct.Struct(f"{plan.width}d").pack  # a message at a time: floats that die young cost half
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload is good or refused by itself."""

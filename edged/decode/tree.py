@@ -7,6 +7,7 @@ of one length n; with `rows`, each element of an array of it is one. What is wro
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,6 +52,13 @@ class Rows:
         self.times += times
         self.keys += [keys] * len(cells.numbers)
         self.origin += [index] * len(cells.numbers)
+
+    def add_one(self, index: int, numbers: bytes, times: Sequence[int], keys: tuple[str, ...]) -> None:
+        """A sample that has all its numbers."""
+        self.numbers += numbers
+        self.times += times
+        self.keys.append(keys)
+        self.origin.append(index)
 
     def table(self, plan: DecodePlan, payloads: int) -> Table:
         count = len(self.origin)
@@ -152,6 +160,7 @@ class Walk:
         self._time = plan.field(plan.time_field) if plan.time_field is not None else None
         self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
         self._are_omitted = all(isinstance(field.absent, float) for field in self._values)
+        self._pack = struct.Struct(f"{plan.width}d").pack
         self._utc = 0
 
     def tell(self, arrived: Arrived) -> None:
@@ -224,6 +233,10 @@ class Walk:
         leaves = [element if is_bare else find(element, field.path, root) for field in self._values]
         if leaves and all(leaf is NOWHERE for leaf in leaves) and not self._is_of_zeros(element, root):
             raise BadPayload("other", f"none of {self.wanted()} in it: it has {members(element)}")
+        numbers = self._plain(leaves)
+        if numbers is not None:
+            keys, times = self.keys_of(element, root), self.times(element, root, 1, payload)
+            return rows.add_one(index, numbers, times, keys)
         count = _samples(self._values, leaves)
         cells = Cells(count or 1, self.plan.width)
         for field, leaf in zip(self._values, leaves, strict=True):
@@ -231,6 +244,21 @@ class Walk:
         keys = self.keys_of(element, root)
         # nothing is refused from here on
         rows.add(index, cells, self.times(element, root, count or 1, payload), keys)
+
+    def _plain(self, leaves: Sequence[Any]) -> bytes | None:
+        """The numbers of one sample where each is one, and each array as long as it must be; None for the careful way."""
+        flat: list[Any] = []
+        for field, leaf in zip(self._values, leaves, strict=True):
+            if not field.shape:
+                flat.append(leaf)
+            elif len(field.shape) == 1 and isinstance(leaf, list) and len(leaf) == field.count:
+                flat += leaf
+            else:
+                return None
+        try:
+            return self._pack(*flat)
+        except (struct.error, OverflowError):
+            return None
 
     def _is_of_zeros(self, element: Any, root: Any) -> bool:
         """Whether all fields are omitted where they are a number, and something is there that would hold one."""
