@@ -5,14 +5,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?=
 JOBS ?= 2
-FAST = $(addprefix tests/,clock decode pipeline plan results stamp test_mirror.py test_pauses.py test_records.py test_topics.py)
+FAST = $(addprefix tests/,clock config decode pipeline plan results stamp test_mirror.py test_pauses.py test_records.py test_topics.py)
+# What the tests need beside Python: nothing, if all that are asked for are of the pure rooms.
+LIVE = $(if $(TESTS),$(if $(filter-out $(FAST) $(addsuffix /%,$(FAST)),$(TESTS)),mosquitto libfaketime),mosquitto libfaketime)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements bundle clean broker mosquitto libfaketime \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements package bundle clean broker mosquitto libfaketime \
 	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -21,7 +23,7 @@ help:  ## list the targets
 run: $(VENV)/.run broker  ## a simulated sensor, a broker, a real model, results before your eyes (SECONDS=10 ends by itself)
 	@$(BIN)/python -m edged.demo $(if $(SECONDS),--seconds $(SECONDS))
 
-test: $(VENV)/.dev mosquitto libfaketime  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
+test: $(VENV)/.dev $(LIVE)  ## the whole suite, against a real broker and real pseudo-terminals (TESTS=tests/decode: a part; JOBS=2)
 	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
 
 test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, no terminal; the last line says how long it took
@@ -30,7 +32,7 @@ test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, n
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
 
-test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes (they install themselves into build/peers; minutes the first time)
+test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, Chromium, promtool (they install themselves into build/peers; minutes the first time)
 	EDGED_PEERS=1 $(BIN)/python -m pytest --capture=no $(or $(TESTS),tests/peers)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
@@ -55,6 +57,11 @@ overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take:
 
 wear: $(VENV)/.dev  ## what an outage writes to the disk, for each byte that is kept (root, a minute)
 	$(BIN)/python -m tests.bench.wear
+
+package: $(VENV)/.dev  ## the wheel and the sdist, in dist/, as PyPI would take them
+	rm -rf dist build/lib build/bdist.* && mkdir dist
+	$(BIN)/python -c 'from setuptools.build_meta import build_sdist, build_wheel; build_sdist("dist"); build_wheel("dist")' >/dev/null
+	$(BIN)/twine check --strict dist/*
 
 bundle: $(VENV)/.run  ## all that a device needs in one file (TARGET=pi5 CONFIG=edged.toml SYSTEM= WHEELS= SIGN=); see cross/README.md
 	@$(BIN)/python -m cross.bundle "$(TARGET)" --system "$(SYSTEM)" $(if $(CONFIG),--config "$(CONFIG)") --wheels "$(WHEELS)" --sign "$(SIGN)"

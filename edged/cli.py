@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from edged import __version__
-from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal
+from edged.config.words import did_you_mean
+from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal, Finding
 from edged.system import process
+from edged.system.terminal import look_of
 
-DEFAULT_CONFIG = "/etc/edged/edged.toml"
+DEFAULT_CONFIG = Path("/etc/edged/edged.toml")
+LOCAL_CONFIG = Path("edged.toml")
+CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} where it is there, else {DEFAULT_CONFIG})"
 LONGEST_BENCH_S = 3600
+SHELLS = ("bash", "zsh", "fish")
+BROKERS = ("mosquitto", "amqtt")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _command(argv)
     except ConfigError as error:
-        process.complain("\n".join(error.lines))
+        complain_of(error.found)
         return EX_CONFIG
     except Fatal as error:
         process.complain(f"edged: {error}")
@@ -40,11 +49,52 @@ def main(argv: list[str] | None = None) -> int:
             process.flush()
 
 
+def complain_of(found: Iterable[Finding]) -> None:
+    """Problems of a configuration, on standard error, with the lines of the file that they are about."""
+    from edged.commands.problems import problems_text
+
+    process.complain(problems_text(found, look_of(sys.stderr)), is_clean=True)
+
+
+def configuration(asked: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The file that a command means."""
+    if asked is not None:
+        return asked
+    if environ.get("EDGED_CONFIG"):
+        return Path(environ["EDGED_CONFIG"])
+    return LOCAL_CONFIG if LOCAL_CONFIG.is_file() else DEFAULT_CONFIG
+
+
 def _command(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    parser = make_parser()
+    if not words:
+        parser.print_help()
+        return EX_OK
+    if said := _slip(parser, words):
+        process.complain(said)
+        return EX_USAGE
+    arguments = parser.parse_args(words)
+    if "config" in arguments:
+        arguments.is_config_asked = arguments.config is not None or bool(os.environ.get("EDGED_CONFIG"))
+        if arguments.command is not _bench:  # without one it measures a file
+            arguments.config = configuration(arguments.config)
+            arguments.is_config_asked |= arguments.config == LOCAL_CONFIG
     code: int = arguments.command(arguments)
     process.flush()  # a step of the user's may have printed
     return code
+
+
+def _slip(parser: argparse.ArgumentParser, words: list[str], prog: str = "edged") -> str:
+    """What to say of a word that is no command; empty where it is one."""
+    below = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    if not below or not words or words[0].startswith("-"):
+        return ""
+    if words[0] in below:
+        return _slip(below[words[0]], words[1:], f"{prog} {words[0]}")
+    meant = did_you_mean(words[0], list(below))
+    cure = meant.replace('mean "', f'mean "{prog} ') if meant else f"; there are: {', '.join(below)}"
+    return f'{prog}: "{words[0]}" is no command{cure}'
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,11 +107,38 @@ class _Parser(argparse.ArgumentParser):
         (process.say if file is sys.stdout else process.complain)(message.rstrip("\n"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="edged", description="Sensors in, ONNX Runtime, results out, within a memory budget.")
+class _Commands:
+    """Adds commands to the parser, each with an example, which `edged` alone shows as well."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._below = parser.add_subparsers(required=True, metavar="COMMAND")
+        self.examples: list[str] = []
+
+    def add(self, name: str, said: str, example: str) -> argparse.ArgumentParser:
+        self.examples.append(example)
+        form = argparse.RawDescriptionHelpFormatter
+        text = said[:1].upper() + said[1:] + "."
+        return self._below.add_parser(name, help=said, description=text, epilog=f"example: {example}", formatter_class=form)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="edged",
+        description="Sensors in, ONNX Runtime, results out, within a memory budget.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"edged {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="run in the foreground until SIGTERM or Ctrl-C")
+    commands = _Commands(parser)
+    demo = commands.add("demo", "show the daemon at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
+    demo.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
+    demo.add_argument("--broker", choices=BROKERS, help="which broker; else mosquitto where it is installed")
+    demo.set_defaults(command=_demo)
+    check = commands.add(
+        "check", "check a configuration and its models, print the plan and the memory table", "edged check -c edged.toml"
+    )
+    check.add_argument("--json", action="store_true", help="the plan, errors and warnings as JSON")
+    check.set_defaults(command=_check)
+    run = commands.add("run", "run in the foreground until SIGTERM or Ctrl-C", "edged run -c edged.toml")
     run.add_argument(
         "--on-invalid",
         choices=("last-good", "exit"),
@@ -69,73 +146,140 @@ def _parser() -> argparse.ArgumentParser:
         help="with a file that has errors: run the configuration that ran last for a minute, or exit (exit)",
     )
     run.set_defaults(command=_run)
-    check = commands.add_parser("check", help="check a configuration and its models, print the plan and the memory table")
-    check.add_argument("--json", action="store_true", help="the plan as JSON")
-    check.set_defaults(command=_check)
-    record = commands.add_parser("record", help="record what a source sends, to be played by a replay source")
-    record.add_argument("source", metavar="SOURCE", help="name of a serial or MQTT source of the configuration")
-    record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
-    record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
-    record.set_defaults(command=_record)
-    reload = commands.add_parser("reload", help="apply the configuration file to the daemon that runs with it")
+    status = commands.add("status", "what the daemon that runs with a configuration says of its parts", "edged status")
+    status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
+    status.add_argument("--rejects", action="store_true", help="with the newest inputs of each source that were refused, and why")
+    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
+    status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
+    status.set_defaults(command=_status)
+    reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
         "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
-    status = commands.add_parser("status", help="what the daemon that runs with a configuration says of its parts")
-    status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
-    status.set_defaults(command=_status)
-    test = commands.add_parser(
-        "test", help="play the tests that stand beside a configuration, in NAME.test.toml, in virtual time"
+    test = commands.add(
+        "test", "play the tests that stand beside a configuration, in NAME.test.toml, in virtual time", "edged test -c edged.toml"
     )
     test.add_argument("tests", nargs="*", metavar="NAME", help="only the tests of these names")
     test.add_argument("--accept", action="store_true", help="write what comes out into the file, as what is expected")
     test.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML too")
     test.add_argument("--json", action="store_true", help="the results as JSON")
     test.set_defaults(command=_test)
-    _add_doctor(commands.add_parser("doctor", help="look at this machine, and say what is wrong with it and how to mend it"))
-    _add_bench(commands.add_parser("bench", help="measure a model on this machine, and say what to configure"))
-    rollback = _add_model(commands.add_parser("model", help="look at a model, build its engine, or go back to the one before"))
-    for command in (run, check, test, record, reload, status, rollback):
-        command.add_argument(
-            "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
-        )
-    return parser
-
-
-def _add_doctor(doctor: argparse.ArgumentParser) -> None:
-    doctor.add_argument(
-        "-c", "--config", type=Path, metavar="FILE", help=f"look at what this configuration names too ({DEFAULT_CONFIG})"
+    record = commands.add(
+        "record", "record what a source sends, to be played by a replay source", "edged record accel -o accel.rec --seconds 60"
     )
+    record.add_argument("source", metavar="SOURCE", help="name of a source of the configuration")
+    record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
+    record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
+    record.set_defaults(command=_record)
+    doctor = commands.add("doctor", "look at this machine, and say what is wrong with it and how to mend it", "edged doctor")
     doctor.add_argument("--json", action="store_true", help="the findings, and the facts behind them, as JSON")
     doctor.set_defaults(command=_doctor)
-
-
-def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle")
+    bundle.add_argument("-o", "--output", type=Path, metavar="FILE", help="the .tar.gz to write; else named by device and time")
+    bundle.set_defaults(command=_bundle)
+    bench = commands.add("bench", "measure a model on this machine, and say what to configure", "edged bench model.onnx")
     bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
     bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model is run")
     bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="how long to measure, about (20)")
     bench.add_argument("--json", action="store_true", help="the same as JSON")
     bench.set_defaults(command=_bench)
+    named = _add_model(
+        commands.add("model", "look at a model, build its engine, or go back to the one before", "edged model inspect model.onnx")
+    )
+    _add_service(commands.add("service", "run edged under systemd from this installation", "sudo edged service install"))
+    about = commands.add("help", "what a key or a table means, or a page of the manual", "edged help window.size")
+    about.add_argument("topic", nargs="?", metavar="KEY|PAGE", help="such as baudrate, pipeline.window, reference")
+    about.set_defaults(command=_help)
+    schema = commands.add("schema", "the configuration's JSON Schema, for an editor", "edged schema > edged.schema.json")
+    schema.set_defaults(command=_schema)
+    completions = commands.add(
+        "completions",
+        "what a shell needs to complete commands of edged",
+        "edged completions bash > ~/.local/share/bash-completion/completions/edged",
+    )
+    completions.add_argument("shell", choices=SHELLS, help="which shell")
+    completions.set_defaults(command=_completions)
+    for command in (run, check, test, record, reload, status, doctor, bundle, *named):
+        command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+    parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
+    return parser
 
 
-def _add_model(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    inspect = commands.add_parser("inspect", help="what a model is, and what it takes on this machine")
+def _add_model(parser: argparse.ArgumentParser) -> tuple[argparse.ArgumentParser, ...]:
+    """The commands of `model`; returns those that want a configuration."""
+    commands = _Commands(parser)
+    inspect = commands.add("inspect", "what a model is, and what it takes on this machine", "edged model inspect model.onnx")
     inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
     inspect.add_argument("--json", action="store_true", help="the same as JSON")
     inspect.set_defaults(command=_inspect)
-    prepare = commands.add_parser("prepare", help="build TensorRT's engine for a model ahead of time")
+    prepare = commands.add("prepare", "build TensorRT's engine for a model ahead of time", "edged model prepare vibration")
     prepare.add_argument("name", metavar="NAME", help="of the model in the configuration")
-    prepare.add_argument(
-        "-c", "--config", type=Path, default=Path(DEFAULT_CONFIG), metavar="FILE", help=f"configuration ({DEFAULT_CONFIG})"
-    )
     prepare.set_defaults(command=_prepare_model)
-    rollback = commands.add_parser("rollback", help="go back to the version of a model that ran before")
+    rollback = commands.add("rollback", "go back to the version of a model that ran before", "edged model rollback vibration")
     rollback.add_argument("name", metavar="NAME", help="of the model in the configuration")
     rollback.set_defaults(command=_roll_back)
-    return rollback
+    return prepare, rollback
+
+
+def _add_service(parser: argparse.ArgumentParser) -> None:
+    commands = _Commands(parser)
+    install = commands.add(
+        "install", "write the unit for this installation, make the user edged, start the service", "sudo edged service install"
+    )
+    install.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="into the tree of another system (/)")
+    install.add_argument("--no-start", action="store_true", help="start it at the next boot, not now")
+    install.set_defaults(command=_install_service)
+    remove = commands.add("remove", "stop the service and take its unit away", "sudo edged service remove")
+    remove.set_defaults(command=_remove_service)
+    unit = commands.add("unit", "print the unit that would be written", "edged service unit")
+    unit.set_defaults(command=_print_unit)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edged.demo.__main__ import demonstrate
+
+    return demonstrate(arguments.seconds, arguments.broker, "edged demo")
+
+
+def _help(arguments: argparse.Namespace) -> int:
+    from edged.commands.help import show
+
+    return show(arguments.topic, look_of(sys.stdout))
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from edged.config.json_schema import json_schema
+
+    process.say(json.dumps(json_schema(), indent=2))
+    return EX_OK
+
+
+def _completions(arguments: argparse.Namespace) -> int:
+    from edged.commands import completions
+
+    process.say(completions.SHELLS[arguments.shell](list(completions.commands_of(make_parser()))).rstrip())
+    return EX_OK
+
+
+def _install_service(arguments: argparse.Namespace) -> int:
+    from edged.commands.service import install
+
+    return install(arguments.root, not arguments.no_start)
+
+
+def _remove_service(arguments: argparse.Namespace) -> int:
+    from edged.commands.service import remove
+
+    return remove()
+
+
+def _print_unit(arguments: argparse.Namespace) -> int:
+    from edged.commands.service import program_here, unit_text
+
+    process.say(unit_text(program_here()).rstrip())
+    return EX_OK
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -148,7 +292,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edged.commands.run import check
+    from edged.commands.check import check
 
     return check(arguments.config, arguments.json)
 
@@ -166,9 +310,19 @@ def _reload(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from edged.commands.ask import status
+    from edged.commands.status import check_status, status, watch
 
-    return status(arguments.config, arguments.json)
+    if arguments.check:
+        return check_status(arguments.config)
+    if arguments.watch:
+        return watch(arguments.config, arguments.rejects)
+    return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _bundle(arguments: argparse.Namespace) -> int:
+    from edged.commands.bundle import bundle
+
+    return bundle(arguments.config, arguments.output)
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -180,7 +334,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _doctor(arguments: argparse.Namespace) -> int:
     from edged.commands.doctor.command import doctor
 
-    return doctor(arguments.config or Path(DEFAULT_CONFIG), arguments.config is not None, arguments.json)
+    return doctor(arguments.config, arguments.is_config_asked, arguments.json)
 
 
 def _prepare_model(arguments: argparse.Namespace) -> int:

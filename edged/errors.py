@@ -6,6 +6,8 @@ A datum that cannot be used is no exception but a `records.Reject`: counted, sho
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CONFIG = 0, 64, 69, 70, 78  # sysexits.h; systemd prints their names
@@ -25,12 +27,54 @@ class Problem:
     is_warning: bool = False
 
 
-class ConfigError(Exception):
-    """The configuration cannot be run. Carries every problem of it, each already a full line for a person."""
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem as people and editors are told of it: in which file, and where.
 
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+    `line` and `column` are counted from 1; 0 where the whole file is meant. `source` is that line of the file, empty where it
+    may hold a secret.
+    """
+
+    file: str
+    text: str
+    line: int = 0
+    column: int = 0
+    key: str = ""
+    source: str = ""
+    is_warning: bool = False
+
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    def __str__(self) -> str:
+        """One line for a person: `file:line:column: key: expected, found; fix`."""
+        return ": ".join(part for part in (self.place, self.key, self.text) if part)
+
+    def facts(self) -> dict[str, str | int | None]:
+        """The same as data."""
+        message, fix = said_and_fix(self.text)
+        where = {"path": self.file, "line": self.line or None, "column": self.column or None}
+        return {**where, "key": self.key or None, "message": message, "fix": fix or None}
+
+
+def said_and_fix(text: str) -> tuple[str, str]:
+    """What is wrong, and how to mend it: the two stand on either side of a semicolon outside of quotes."""
+    found = re.match(r'((?:"[^"]*"|[^";]|;(?! )|")*?); (.*)', text, re.DOTALL)
+    return (found[1], found[2]) if found else (text, "")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be run. Carries every problem of it; a text stands for a problem without a place."""
+
+    def __init__(self, found: Iterable[Finding | str]) -> None:
+        self.found = [Finding("", one) if isinstance(one, str) else one for one in found]
+        super().__init__("\n".join(self.lines))
+
+    @property
+    def lines(self) -> list[str]:
+        """A full line for a person each."""
+        return [str(one) for one in self.found]
 
 
 class Retryable(Exception):

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from edged.records import Reject
+from edged.records import Message, Reject
 
 LOG_EVERY_S = 10.0
 QUIET = frozenset({"other", "partial"})
@@ -36,7 +36,7 @@ class Histogram:
     """Times in ns in buckets that grow by a factor of sqrt(2) from 1 us; p50 and p99 are right to within 20 %."""
 
     BOUNDS = tuple(int(1000 * 2 ** (i / 2)) for i in range(50))
-    __slots__ = ("counts", "maximum", "total")
+    __slots__ = ("counts", "maximum", "sum", "total")
 
     def __init__(self) -> None:
         self.clear()
@@ -44,11 +44,13 @@ class Histogram:
     def clear(self) -> None:
         self.counts = [0] * (len(self.BOUNDS) + 1)
         self.maximum = 0
+        self.sum = 0
         self.total = 0
 
     def add(self, value_ns: int, times: int = 1) -> None:
         self.counts[bisect.bisect_left(self.BOUNDS, value_ns)] += times
         self.total += times
+        self.sum += value_ns * times
         if value_ns > self.maximum:
             self.maximum = value_ns
 
@@ -126,10 +128,12 @@ class Drops:
     `came` says how much came through so far, where that is known.
     """
 
-    __slots__ = ("_came", "_last", "_log", "_losses", "_name", "_now", "_unsaid", "by_reason", "total")
+    __slots__ = ("_came", "_last", "_log", "_losses", "_name", "_now", "_unsaid", "by_reason", "details", "total")
 
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic, came: Callable[[], int] | None = None) -> None:
         self.by_reason: dict[str, int] = {}
+        self.details: dict[str, str] = {}
+        """What was said of the last one of each reason, if anything."""
         self.total = 0
         self._came = came
         self._losses: Losses | None = None
@@ -144,7 +148,9 @@ class Drops:
         self.by_reason[reason] = self.by_reason.get(reason, 0) + times
         self.total += times
         now = self._now()
-        self.note(reason, times, details.get("detail", ""), now)
+        if detail := details.get("detail", ""):
+            self.details[reason] = detail
+        self.note(reason, times, detail, now)
         if now - self._last.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
             self._unsaid[reason] = self._unsaid.get(reason, 0) + times
             return
@@ -185,7 +191,7 @@ class PublishCounts:
 
     What is spooled is on disk; what becomes of it there is in the spool's own ledger."""
 
-    __slots__ = ("acked", "drops", "filtered", "in_flight", "made", "queued", "refusal", "spooled")
+    __slots__ = ("acked", "drops", "filtered", "in_flight", "last", "made", "queued", "refusal", "spooled")
 
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
         self.made = 0
@@ -196,6 +202,8 @@ class PublishCounts:
         self.filtered = 0
         self.refusal = ""
         """The topic, and why the broker refused what was last sent there; empty when it took it."""
+        self.last: Message | None = None
+        """The newest message, for who looks."""
         self.drops = Drops(name, now, lambda: self.acked + self.spooled)
 
     def balance(self) -> int:

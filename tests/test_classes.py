@@ -6,7 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "edged"
+import edged
+
+ROOT = Path(edged.__file__).parent
 MAX_ATTRIBUTES, MAX_ARGUMENTS = 15, 10
 LARGE = {"Connection", "FrameScanner", "Lifecycle", "Model", "MqttSource", "Receiver"}
 """Those that are to be cut; each goes from here with the cut, and none comes in."""

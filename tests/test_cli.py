@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,16 +10,52 @@ from pathlib import Path
 import pytest
 
 from edged import __version__
-from edged.cli import main
+from edged.cli import configuration, main, make_parser
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--fast"], ["record"]])
+@pytest.mark.parametrize("arguments", [["run", "--fast"], ["record"], ["model"]])
 def test_a_wrong_command_line_has_its_own_status(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == EX_USAGE
     assert "usage: edged" in capsys.readouterr().err
+
+
+def test_alone_it_prints_its_help_with_an_example_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == EX_OK
+    said = capsys.readouterr().out
+    (commands,) = (a.choices for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    examples = said.partition("examples:")[2].splitlines()[1:]
+    assert [line.replace("sudo ", "").split()[1] for line in examples] == list(commands)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["chek"], 'edged: "chek" is no command; did you mean "edged check"?'),
+        (["model", "inspct", "x"], 'edged model: "inspct" is no command; did you mean "edged model inspect"?'),
+        (["servise"], 'edged: "servise" is no command; did you mean "edged service"?'),
+    ],
+)
+def test_a_slip_in_a_command(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == EX_USAGE
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_what_is_near_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zzz"]) == EX_USAGE
+    assert "there are: demo, check, run" in capsys.readouterr().err
+
+
+def test_which_file_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert configuration(None, {}) == Path("/etc/edged/edged.toml")
+    assert configuration(None, {"EDGED_CONFIG": "/srv/e.toml"}) == Path("/srv/e.toml")
+    (tmp_path / "edged.toml").write_text("")
+    assert configuration(None, {}) == Path("edged.toml")
+    assert configuration(None, {"EDGED_CONFIG": "/srv/e.toml"}) == Path("/srv/e.toml")
+    assert configuration(Path("other.toml"), {"EDGED_CONFIG": "/srv/e.toml"}) == Path("other.toml")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +80,8 @@ def test_a_recording_takes_some_time(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 WRITERS = [["check"], ["doctor"], ["check", "--json"], ["--version"], ["--help"], ["check", "--help"]]
+ALONE = [["schema"], ["help"], ["help", "rate"], ["completions", "bash"], ["service", "unit"]]
+"""Those that read no configuration."""
 UNBUFFERED = [{}, {"PYTHONUNBUFFERED": "1"}]
 """As on a bare machine, and as build machines have it: one hides what is left in a buffer, the other what was never in one."""
 
@@ -72,7 +111,7 @@ def run_bare(words: list[str], environ: dict[str, str], redirection: str, stdout
 
 
 def edged(command: list[str], config: Path) -> list[str]:
-    return ["-m", "edged.cli", *command, *([] if command[0].startswith("-") else ["-c", str(config)])]
+    return ["-m", "edged.cli", *command, *([] if command[0].startswith("-") or command in ALONE else ["-c", str(config)])]
 
 
 @pytest.fixture
@@ -85,7 +124,7 @@ def left_pipe() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("environ", UNBUFFERED, ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("command", WRITERS, ids=" ".join)
+@pytest.mark.parametrize("command", [*WRITERS, *ALONE], ids=" ".join)
 def test_what_cannot_be_written_is_said_in_one_line(
     config: Path, command: list[str], environ: dict[str, str], left_pipe: int
 ) -> None:
@@ -104,7 +143,7 @@ def test_where_errors_cannot_be_written_the_status_tells(tmp_path: Path, left_pi
 
 def test_what_a_step_printed_and_nobody_took_ends_in_one_line_too(left_pipe: int) -> None:
     program = (
-        "from edged import cli; import edged.commands.run as s; s.check = lambda *_: print('x' * 20) or 0; "
+        "from edged import cli; import edged.commands.check as s; s.check = lambda *_: print('x' * 20) or 0; "
         "raise SystemExit(cli.main(['check']))"
     )
     full = (EX_SOFTWARE, "edged: cannot write to standard output: No space left on device\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import edged
 from edged import cli
 from edged.config.load import read, report
 from tests.support.deployments import BESIDE, CASES, environ
@@ -18,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 TOML = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)]
 TESTS = [block for block in TOML if block.startswith("[[test]]")]
-BLOCKS = [block for block in TOML if block not in TESTS]
+PARTS = [block for block in TOML if block.startswith("[http]")]
+BLOCKS = [block for block in TOML if block not in TESTS + PARTS]
 DEMO = (ROOT / "models" / "demo.toml").read_text("utf-8")
 
 
@@ -36,6 +38,14 @@ def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
     draft = read(path, environ(tmp_path))
     assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
     assert draft.config.source
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_a_configuration_is_accepted(part: str, tmp_path: Path) -> None:
+    path = tmp_path / "edged.toml"
+    path.write_text(part + DEMO, "utf-8")
+    draft = read(path, environ(tmp_path))
+    assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
 
 
 @pytest.mark.parametrize("number", range(len(TESTS)))
@@ -66,15 +76,15 @@ def test_make_knows_what_to_do(target: str) -> None:
 
 
 def test_commands_and_options_exist() -> None:
-    parser = cli._parser()
+    parser = cli.make_parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    command_line = re.compile(r"(^|/|\s)edged (run|check|test|record|reload|status|model|bench|doctor)\b")
+    command_line = re.compile(rf"(^|/|\s)edged ({'|'.join(commands)})\b")
     lines = [line for code in _code() for line in code.splitlines() if command_line.search(line)]
     assert {re.search(r"edged ([a-z]+)", line)[1] for line in lines} == set(commands)  # type: ignore[index]
     for line in lines:
         command = line[line.index("edged ") + 6 :].split()
         actions = commands[command[0]]._actions
-        if command[0] == "model":
+        if command[0] in ("model", "service"):
             actions = next(a.choices for a in actions if isinstance(a, argparse._SubParsersAction))[command[1]]._actions
         options = {option for action in actions for option in action.option_strings}
         assert {word for word in command if word.startswith("-")} <= options
@@ -84,7 +94,7 @@ def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links
     for link in links:
-        assert (ROOT / link).exists(), link
+        assert any((place / link).exists() for place in (ROOT, Path(edged.__file__).parents[1])), link
 
 
 def _code() -> list[str]:

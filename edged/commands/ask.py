@@ -15,7 +15,7 @@ TITLES = (("kept", "kept"), ("added", "added"), ("changed", "changed"), ("remove
 
 def reload(config: Path, waits: bool, as_json: bool) -> int:
     """Asks the daemon of this configuration to apply it; 78 if it could not be applied."""
-    answer = _ask(config, {"command": "reload", "wait": waits or as_json})
+    answer = ask_daemon(config, {"command": "reload", "wait": waits or as_json})
     if as_json:
         say(json.dumps(answer, indent=2))
     elif not answer["ok"]:
@@ -27,36 +27,12 @@ def reload(config: Path, waits: bool, as_json: bool) -> int:
 
 def roll_back(config: Path, model: str) -> int:
     """Asks the daemon to go back to the version of a model that ran before; 78 if it cannot."""
-    answer = _ask(config, {"command": "rollback", "model": model})
+    answer = ask_daemon(config, {"command": "rollback", "model": model})
     if not answer["ok"]:
         complain("\n".join(answer["errors"]))
         return EX_CONFIG
     say("\n".join([*answer["changed"], *(f"warning: {line}" for line in answer["warnings"])]))
     return EX_OK
-
-
-def status(config: Path, as_json: bool) -> int:
-    """Prints what the daemon of this configuration says of itself, as its health topic does."""
-    facts = _ask(config, {"command": "status"})["status"]
-    say(json.dumps(facts, indent=2) if as_json else _status_text(facts))
-    return EX_OK
-
-
-def _status_text(facts: dict[str, Any]) -> str:
-    memory = f"{facts['memory']['resident_mib']} of {facts['memory']['budget_mib']} MiB"
-    lines = [f"edged {facts['version']}, device {facts['device']}: {facts['state']}, up {facts['uptime_s']:.0f} s, {memory}"]
-    rows = [(kind, name, part) for kind in ("source", "pipeline", "model", "broker") for name, part in facts[f"{kind}s"].items()]
-    rows += [("spool", "", facts["spool"])] if "spool" in facts else []
-    width = max((len(name) for _, name, _ in rows), default=0)
-    for kind, name, part in rows:
-        counted = {"source": "rows", "pipeline": "published"}.get(kind)
-        said = [f"{part[counted]} {'results' if kind == 'pipeline' else counted}"] if counted else []
-        said += [part["reason"]] if part.get("reason") else []
-        said += [f"{stage} {100 * s / facts['cpu_s']:.0f} %" for stage, s in part.get("spent_s", {}).items() if facts["cpu_s"]]
-        lines.append(f"{kind:9} {name:{width}}  {part['state']:12} {'; '.join(said)}".rstrip())
-    if "config_last_good" in facts:
-        lines.append(f"runs the last good configuration, of {facts['config_last_good']}, until the file is right")
-    return "\n".join([*lines, *(f"configuration refused: {line}" for line in facts.get("config_errors", ()))])
 
 
 def _text(answer: dict[str, Any]) -> str:
@@ -67,7 +43,8 @@ def _text(answer: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _ask(config: Path, request: dict[str, Any]) -> dict[str, Any]:
+def ask_daemon(config: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer of the daemon that runs with this configuration. Raises Fatal when there is none."""
     try:
         return ask(config, request)
     except PermissionError as error:

@@ -1,4 +1,5 @@
-"""`edged record SOURCE`: writes down what a serial or MQTT source sends, byte for byte, for a replay source to play."""
+"""`edged record SOURCE`: writes down what a source sends, byte for byte, for a replay source to play. What a simulated source
+makes is written as lines of csv, as a sensor on a serial port would send it."""
 
 from __future__ import annotations
 
@@ -14,13 +15,18 @@ import structlog
 from edged.clock.clock import Clock
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
-from edged.config.schema import MqttSource, SerialSource
+from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource
+from edged.config.words import did_you_mean, listed
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
 from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
+from edged.records import Block
 from edged.serialport.port import SerialPort, appeared
+from edged.sources import simulate, simulation
+from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
 from edged.sources.recording import Recorder
 from edged.system import log
 from edged.system.process import complain
@@ -35,17 +41,25 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
     if any(not p.is_warning for p in draft.problems):
         raise ConfigError(report(draft, [p for p in draft.problems if not p.is_warning]))
     source = draft.config.source.get(name)
-    if not isinstance(source, SerialSource | MqttSource):
-        known = [n for n, s in draft.config.source.items() if isinstance(s, SerialSource | MqttSource)]
-        raise Fatal(f"no serial or MQTT source is called {name}; in {config}: {', '.join(known) or 'none'}")
-    kind = "serial" if isinstance(source, SerialSource) else "mqtt"
+    if isinstance(source, ReplaySource):
+        raise Fatal(f"source.{name} plays {source.path}, which is a recording already")
+    if not isinstance(source, SerialSource | MqttSource | SimulateSource):
+        known = [n for n, s in draft.config.source.items() if not isinstance(s, ReplaySource)]
+        raise Fatal(f"no source is called {name}{did_you_mean(name, known)}; in {config}: {listed(known)}")
+    kind = "mqtt" if isinstance(source, MqttSource) else "serial"
     try:
         with Recorder(output, kind, name, Clock()) as recorder:
-            work = _serial(source, recorder) if isinstance(source, SerialSource) else _mqtt(draft, name, recorder)
+            if isinstance(source, MqttSource):
+                work = _mqtt(draft, name, recorder)
+            elif isinstance(source, SerialSource):
+                work = _serial(source, recorder)
+            else:
+                work = _simulated(name, source, recorder)
             on_loop(_until_stopped(work, recorder, seconds))
-            complain(f"{output}: {recorder.count} {'reads' if kind == 'serial' else 'messages'}, {recorder.size} bytes")
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
+    unit = "messages" if kind == "mqtt" else "reads"
+    complain(f"{output}: {recorder.count} {unit}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
     return EX_OK
 
 
@@ -84,6 +98,22 @@ async def _serial(source: SerialSource, recorder: Recorder) -> None:
             complain(f"{error.state}: {error.reason}; waiting")
             await appeared(source.port)
             await asyncio.sleep(0.5)
+
+
+async def _simulated(name: str, settings: SimulateSource, recorder: Recorder) -> None:
+    def keep(block: Block) -> None:
+        recorder.add("".join(",".join(f"{v:.6g}" for v in row) + "\n" for row in block.values.tolist()).encode())
+
+    counts, clock = SourceCounts(name), Clock()
+    await simulate.SimulateSource(name, settings, Flow(), counts, clock).run(keep)
+
+
+def _how(source: SerialSource | MqttSource | SimulateSource) -> str:
+    """How what is in no configuration is played: the lines of a simulated source."""
+    if not isinstance(source, SimulateSource):
+        return ""
+    names = ", ".join(f'"{name}"' for name in simulation.FIELDS)
+    return f'; a replay source reads it with decode = {{ format = "csv", fields = [{names}] }}'
 
 
 async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:

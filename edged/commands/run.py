@@ -1,13 +1,12 @@
-"""What the commands `edged run` and `edged check` do."""
+"""What the command `edged run` does."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 from collections.abc import Coroutine
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,53 +23,24 @@ from edged.daemon.connect import connect
 from edged.daemon.control import Control
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.preflight import state_dir
-from edged.daemon.prepare import Prepared, load, load_or_fall_back, prepare, prepare_draft, promote
+from edged.daemon.prepare import Prepared, load_or_fall_back, prepare_draft, promote
 from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
 from edged.daemon.signals import Deadman, Early
-from edged.errors import EX_OK, ConfigError
+from edged.errors import ConfigError
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
 from edged.model.runner import Loaded
-from edged.plan.report import load_text, plan_json, plan_text
+from edged.plan.records import Plan
 from edged.system import log
 from edged.system.hang_recorder import Stages
 from edged.system.notify import Notifier
-from edged.system.process import complain, say, trim
+from edged.system.process import trim
 from edged.system.process_memory import has_memory_cgroup
 
 T = TypeVar("T")
 EXIT, LAST_GOOD = "exit", "last-good"
 """What to do at a start with a file that has errors."""
-
-
-def check(path: Path, as_json: bool) -> int:
-    """Prints the plan, or raises ConfigError. Models are loaded and run; nothing else is opened."""
-    log.configure("warning")
-    prepared = prepare(path)
-    plan, loaded = load(prepared)
-    if as_json:
-        facts = plan_json(plan)
-        facts["warnings"] = list(prepared.warnings)
-        facts["loaded"] = {
-            n: {
-                "provider": x.report.provider,
-                "run": x.report.run,
-                "batch_max": x.report.batch_max,
-                "p50_us": round(x.report.p50_us, 1),
-                "why": list(x.report.reasons),
-                "batching": x.report.batching,
-                "builds": x.report.builds,
-            }
-            for n, x in loaded.items()
-        }
-        say(json.dumps(facts, indent=2))
-        return EX_OK
-    for line in prepared.warnings:
-        complain(f"warning: {line}")
-    models = [load_text(x.report) for x in loaded.values()]
-    say("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
-    return EX_OK
 
 
 def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
@@ -111,7 +81,7 @@ def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[
     except ConfigError as error:
         if on_invalid != LAST_GOOD:
             raise
-        errors = error.lines
+        errors = error.found
     gc.collect()  # models of the file that were loaded all the same
     trim()
     try:
@@ -119,9 +89,9 @@ def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[
         if found is None:
             raise ConfigError(["there is no last good configuration to run instead: none has run for a minute yet"])
         draft, kept = found
-        return *_ready(draft, claims), Fallback(tuple(errors), kept)
+        return *_ready(draft, claims), Fallback(tuple(map(str, errors)), kept)
     except ConfigError as error:
-        raise ConfigError([*errors, *error.lines]) from None
+        raise ConfigError([*errors, *error.found]) from None
 
 
 def _ready(draft: Draft, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
@@ -160,7 +130,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
         lifecycle.on_hangup = reloader.ask
         asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
-        async with Control(prepared.draft.path, reloader.answer):
+        async with Control(prepared.draft.path, reloader.answer), _http(prepared.plan, health):
             code = await lifecycle.serve(reloader.run())
     keeper.stop()
     if lifecycle.keeps_state:
@@ -169,6 +139,17 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     if stages.is_working:  # its run does not end, and onnxruntime's own end would wait for that, or abort
         os._exit(code)
     return code
+
+
+def _http(plan: Plan, health: Health) -> AbstractAsyncContextManager[object]:
+    """What is shown over HTTP, if anything is."""
+    if plan.http is None:
+        return nullcontext()
+    from edged.health.http.pages import events, pages
+    from edged.health.http.server import Server
+
+    token = plan.http.token.reveal() if plan.http.token is not None else None
+    return Server(plan.http.address, token, pages(health), events(health))
 
 
 def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:

@@ -235,7 +235,7 @@ class Conversion:
         else:
             inner = {}
         if not isinstance(raw, dict):
-            self.wrong(path, f"expected {_example(table)}, found {shown(raw)}")
+            self.wrong(path, f"expected {_example(table)}, found {shown(raw)}{_as_table_of(table, raw)}")
             return _WRONG
         before = len(self.problems)
         known = attributes(table)
@@ -292,6 +292,8 @@ class Conversion:
             if close:
                 meant.add(close)
                 self.wrong((*path, name), f'unknown key; did you mean "{close}"?', "key")
+            elif home and not path and (header := _header(name, raw)):
+                self.wrong((*path, name), f"unknown table; write {header}", "key")
             elif home:
                 move = self.move(path) if home[1] else ""
                 self.wrong((*path, name), f'unknown key; "{name}" belongs to {home[0]}{move}', "key")
@@ -342,12 +344,21 @@ def _example(table: type[Table]) -> str:
     return f"{short}a table such as {{ {inside} }}"
 
 
+def _as_table_of(table: type[Table], raw: Any) -> str:
+    """How a bare value is written that stands for the one key that is required."""
+    needed = [a.name for a in attributes(table).values() if a.is_required]
+    if len(needed) != 1 or not isinstance(raw, str | int | float) or isinstance(raw, bool):
+        return ""
+    value = '"' + raw + '"' if isinstance(raw, str) else raw
+    return f"; write {{ {needed[0]} = {value} }}" if '"' not in str(raw) else ""
+
+
 # Where else a key exists, for keys that stand in the wrong table.
 
 
 def _home(name: str, path: KeyPath) -> tuple[str, bool] | None:
     """Where a key belongs that stands below `path`, and whether that is around it; None when no table has it, or too many."""
-    homes = [(table, where) for table, where in _tables() if name in attributes(table)]
+    homes = [(table, where) for table, where in tables_with_places() if name in attributes(table)]
     above = [where for _, where in homes if _is_above(where, path)]
     if above:
         here = _named(above[-1], path)
@@ -359,6 +370,19 @@ def _home(name: str, path: KeyPath) -> tuple[str, bool] | None:
     if not near or len(near) > 3:
         return None
     return " or ".join(_as_table(where, path, name) for where in near), False
+
+
+def _header(name: str, file: Raw) -> str:
+    """The header of a table that stands at the top of a file and belongs into one of several by name, such as `[[publish]]`."""
+    value = file[name]
+    is_list = isinstance(value, list) and value and all(isinstance(one, dict) for one in value)
+    homes = {where for table, where in tables_with_places() if name in attributes(table) and where[1:] == ("NAME",)}
+    if len(homes) != 1 or not (is_list or isinstance(value, dict)):
+        return ""
+    kind = next(iter(homes))[0]
+    named = file.get(kind)
+    only = next(iter(named)) if isinstance(named, dict) and len(named) == 1 else "NAME"
+    return f"[[{kind}.{only}.{name}]]" if is_list else f"[{kind}.{only}.{name}]"
 
 
 def _as_table(where: tuple[str, ...], path: KeyPath, name: str) -> str:
@@ -379,7 +403,7 @@ def _is_above(where: tuple[str, ...], path: KeyPath) -> bool:
 
 
 @cache
-def _tables() -> tuple[tuple[type[Table], tuple[str, ...]], ...]:
+def tables_with_places() -> tuple[tuple[type[Table], tuple[str, ...]], ...]:
     """Every table of the schema and where it stands: `("pipeline", "NAME", "window")`."""
     return tuple(_walk(Config, ()))
 

@@ -19,6 +19,12 @@ from edged.system.rights import others_may_read
 from edged.topics import unfit
 
 
+def _place(raw: Mapping[str, str]) -> str:
+    """`environment variable NAME`."""
+    ((where, called),) = raw.items()
+    return f"{ {'env': 'environment variable', 'file': 'the file', 'credential': 'the credential'}[where] } {called}"
+
+
 def client_id(raw: object, around: Surroundings) -> str:
     plain = ext(raw, around)
     if len(plain.encode()) > 65535:
@@ -30,6 +36,8 @@ def client_id(raw: object, around: Surroundings) -> str:
 
 def device_id(raw: object, around: Surroundings) -> str:
     """One level of a topic."""
+    if isinstance(raw, str) and _HOST_NAME.fullmatch(raw):
+        raise ValueError("nothing is replaced here; leave the line out, since the host name is the default")
     plain = ext(raw, around)
     if any(c in plain for c in "/+#{}"):
         raise ValueError(f"expected a name without / + # and braces, since it stands in topics, found {_said(plain, raw)}")
@@ -63,6 +71,9 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
         cure = _url_cure(address, scheme, authority) if isinstance(raw, str) else ""
         raise ValueError(f"expected {wanted}, found {_said(address, raw)}{cure}")
     host, port = _host_and_port(authority, address, wanted, isinstance(raw, str))
+    if (scheme, port) in (("mqtts", 1883), ("mqtt", 8883)):
+        usual, other = ("without TLS", "mqtts on 8883") if scheme == "mqtts" else ("with TLS", "mqtt on 1883")
+        around.warnings.append(f"brokers listen on {port} {usual}, and this says {scheme}; is {other} meant?")
     return BrokerUrl(scheme, host, port if port is not None else 8883 if scheme == "mqtts" else 1883)
 
 
@@ -78,7 +89,7 @@ def _url_cure(address: str, scheme: str, authority: str) -> str:
 
 
 def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) -> tuple[str, int | None]:
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]?#]+)(?::(\d{1,5}))?/?", authority)
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/\[\]?#]+)(?::(\d{1,18}))?/?", authority)
     if found is None:
         name, colon, rest = authority.partition(":")
         if name and colon and not re.match(r"\d*(/|$)|[0-9A-Fa-f]*:", rest):  # the host may be missing: mqtt://user:password
@@ -104,10 +115,25 @@ def ext(raw: object, around: Surroundings) -> str:
     """External text: as it stands, or from a systemd credential, an environment variable or a file."""
     plain = _external(raw, around)
     if not plain:
-        raise ValueError("expected a text, found an empty one")
+        raise ValueError(f"{_place(raw)} is empty" if isinstance(raw, dict) else "expected a text, found an empty one")
+    if isinstance(raw, str):
+        nothing_to_replace(raw)
     if "\0" in plain:
         raise ValueError("expected a text without NUL, found one with NUL")
     return plain
+
+
+def nothing_to_replace(raw: str) -> None:
+    """Refuses what a shell or a template would put something else for. A `$` in the midst of a password is none."""
+    found = _VARIABLE.fullmatch(raw) or _VARIABLE_WITHIN.search(raw)
+    if found is None:
+        return
+    name = next((group for group in found.groups() if group), "NAME")
+    raise ValueError(f'nothing is replaced here; write {{ env = "{name}" }}' + _whole(raw, found[0]))
+
+
+def _whole(raw: str, found: str) -> str:
+    return "" if found == raw else ", a variable that holds all of the text"
 
 
 def secret(raw: object, around: Surroundings) -> Secret:
@@ -154,6 +180,9 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
 
 PASS_PHRASE = re.compile(r"-----BEGIN ENCRYPTED|^Proc-Type:.*ENCRYPTED", re.MULTILINE)
 NO_PASS_PHRASE = "nobody is there to type it; openssl pkey -in key.pem -out plain.pem writes it without, for edged's eyes only"
+_VARIABLE = re.compile(r"\$([A-Z_][A-Z_0-9]{2,})|%([A-Za-z_]\w*)%|\$\([^)]*\)|`[^`]*`")
+_HOST_NAME = re.compile(r"(?i)\$[({]?hostname[)}]?|`hostname`|%COMPUTERNAME%")
+_VARIABLE_WITHIN = re.compile(r"\$\{(\w+)[^}]*\}|\{\{\s*(\w*)[^}]*\}\}|\$\(hostname[^)]*\)|%([A-Z_]{3,})%")
 EXT_FORMS = '{ credential = "name" }, { env = "NAME" } or { file = "path" }'
 
 
@@ -165,7 +194,9 @@ def _external(raw: object, around: Surroundings) -> str:
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
         known = ("credential", "env", "file")
         keys = " and ".join(key if key in known else "a key that is none of these" for key in raw) or "nothing"
-        cure = did_you_mean(next(iter(raw)), known) if len(raw) == 1 else ""
+        cure = (
+            did_you_mean(next(iter(raw)), known) if len(raw) == 1 else "; one of them, not both" if set(raw) < set(known) else ""
+        )
         raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{cure}")
     ((where, called),) = raw.items()
     if not isinstance(called, str) or not called:
@@ -188,7 +219,12 @@ def _external(raw: object, around: Surroundings) -> str:
 def _from_environment(variable: str, environ: Mapping[str, str]) -> str:
     if variable not in environ:
         meant = nearest(variable, list(environ))
-        raise ValueError(f"environment variable {variable} is not set" + (f"; did you mean {meant}?" if meant else ""))
+        cure = (
+            f"did you mean {meant}?"
+            if meant
+            else f"export {variable}=..., or under systemd Environment={variable}=... in the unit"
+        )
+        raise ValueError(f"environment variable {variable} is not set; {cure}")
     return environ[variable].rstrip("\r\n")
 
 

@@ -1,7 +1,7 @@
 """From a file to a Config, and every problem of the file as lines for a person.
 
 `read` goes as far as it can: a table with a problem is left out, so that the plan can still look at the others. `report`
-turns problems, the file's and the plan's, into lines with the positions of the file.
+gives problems, the file's and the plan's, their places in the file.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import msgspec
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
 from edged.config.files import MAX_BYTES
+from edged.config.lines import shown_line
 from edged.config.parsers.value import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
-from edged.config.toml.document import Document, SyntaxProblem, parse
+from edged.config.toml.document import Document, SyntaxProblem, not_utf8, parse
 from edged.config.toml.positions import KeyPath, Positions, parse_path, written
 from edged.config.words import without_user
-from edged.errors import ConfigError, Problem
+from edged.errors import ConfigError, Finding, Problem
 from edged.system.plain_file import UnfitFile, read_plain
 
 
@@ -60,13 +61,14 @@ def understand(path: Path, content: bytes, around: Surroundings, copy: Path | No
     conversion = Conversion(around, document.positions, RULES, FINISH)
     config = conversion.file(document.values)
 
-    def line_of(key: str) -> int:
-        return document.positions.locate(parse_path(key))[0]
-
-    problems = [*references(document.values, conversion.meant, line_of), *conversion.problems]
+    positions = document.positions
+    problems = [
+        *references(document.values, conversion.meant, lambda key: line_of(positions, key)),
+        *conversion.problems,
+    ]
     if all(p.is_warning for p in problems):
         problems += unused(document.values)
-    return Draft(path, _sound(config), document.positions, tuple(_once(problems)), content, around.files, copy)
+    return Draft(path, _sound(config), positions, tuple(_once(problems)), content, around.files, copy)
 
 
 def _sound(config: Config) -> Config:
@@ -91,20 +93,26 @@ def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:
     return broker in brokers if broker is not None else len(brokers) == 1
 
 
-def report(draft: Draft, problems: Iterable[Problem]) -> list[str]:
-    """A line for each problem, in the order of the file: `file:line:column: key.path: text`."""
+def line_of(positions: Positions, key: str) -> int:
+    """The line of a key path, or of the table in which it would stand."""
+    return positions.locate(_as_in_file(parse_path(key), positions))[0]
+
+
+def report(draft: Draft, problems: Iterable[Problem]) -> list[Finding]:
+    """The problems with their places, in the order of the file."""
     return report_of(draft.copy or draft.path, draft.positions, problems)
 
 
-def report_of(file: Path, positions: Positions, problems: Iterable[Problem]) -> list[str]:
+def report_of(file: Path, positions: Positions, problems: Iterable[Problem]) -> list[Finding]:
     """The same of any file of TOML."""
-    lines = []
+    found = []
     for problem in problems:
         path = _as_in_file(parse_path(problem.path), positions)
         line, column = positions.locate(path, problem.at)
-        key = f"{written(path)}: " if path else ""
-        lines.append((line, column, f"{file}:{line}:{column}: {key}{without_user(problem.text)}"))
-    return [text for _, _, text in sorted(lines, key=lambda one: one[:2])]
+        source = shown_line(positions.text, line, str(path[0]) if path else "")
+        text = without_user(problem.text)
+        found.append(Finding(str(file), text, line, column, written(path), source, problem.is_warning))
+    return sorted(found, key=lambda one: (one.line, one.column))
 
 
 def place_of(line: str) -> str:
@@ -138,14 +146,14 @@ def content_of(path: Path) -> bytes:
     try:
         return read_plain(path, MAX_BYTES)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: there is no such file"]) from None
+        said = "there is no such file"
     except PermissionError:
-        raise ConfigError([f"{path}: may not be read by this user; chown or chmod it"]) from None
+        said = "may not be read by this user; chown or chmod it"
     except UnfitFile as error:
         said = f"expected a file, found a folder; did you mean {path / 'edged.toml'}?" if path.is_dir() else str(error)
-        raise ConfigError([f"{path}: {said}"]) from None
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {(error.strerror or 'unknown error').lower()}"]) from None
+        said = f"cannot be read: {(error.strerror or 'unknown error').lower()}"
+    raise ConfigError([Finding(str(path), said)])
 
 
 def parsed(path: Path, content: bytes) -> Document:
@@ -155,9 +163,9 @@ def parsed(path: Path, content: bytes) -> Document:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = len(content[: error.start].rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
-        found = f"expected UTF-8 text, found the byte 0x{content[error.start]:02X}; save the file as UTF-8"
-        raise ConfigError([f"{path}:{line}:{column}: {found}"]) from None
+        raise ConfigError([Finding(str(path), not_utf8(content, error.start), line, column)]) from None
     try:
         return parse(text)
     except SyntaxProblem as problem:
-        raise ConfigError([f"{path}:{problem.line}:{problem.column}: {problem.text}"]) from None
+        line = problem.line
+        raise ConfigError([Finding(str(path), problem.text, line, problem.column, "", shown_line(text, line))]) from None

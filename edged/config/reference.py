@@ -132,7 +132,7 @@ def default_of(attribute: Attribute) -> str:
         return "required"
     if attribute.key.required:
         return f"required for {', '.join(attribute.key.required)}"
-    if attribute.default in (None, (), {}):
+    if attribute.default in (None, (), {}) or isinstance(attribute.default, Table):
         return "none"
     return f"`{_written(attribute.default, type_of(attribute.type))}`"
 

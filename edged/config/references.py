@@ -53,6 +53,9 @@ def unused(file: Raw) -> list[Problem]:
     read = {name for p in pipelines.values() for name in _read_by(p)}
     answering = {name for name, s in _tables(file, "source").items() if s.get("reply")}
     run = {model for p in pipelines.values() for _, model in _several("", p.get("model"))}
+    if not pipelines:
+        text = "there is no pipeline, so nothing is computed and nothing published; add [pipeline.NAME] with source and publish"
+        return [Problem("pipeline", text, "table", is_warning=True)]
     return [
         *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
         *(Problem(f"model.{m}", "no pipeline uses it", is_warning=True) for m in _tables(file, "model") if m not in run),
@@ -133,7 +136,7 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
             others = listed(s for s in streams or () if s != name)
             yield Problem(path, f'"{name}" is this pipeline itself; expected one of: {others}')
         else:
-            yield from _must_be_known(path, source, "source or pipeline", streams)
+            yield from _must_be_known(path, source, "source or pipeline", _readable_by(name, names))
     for source, count in Counter(one for _, one in sources).items():
         if count > 1:
             yield Problem(f"{at}.source", f'"{source}" stands {count} times')
@@ -142,7 +145,7 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
         others = listed(s for s in streams or () if s != name)
         yield Problem(f"{at}.gate.source", f'"{name}" is this pipeline itself; expected one of: {others}')
     elif gate is not None:
-        yield from _must_be_known(f"{at}.gate.source", gate, "source or pipeline", streams)
+        yield from _must_be_known(f"{at}.gate.source", gate, "source or pipeline", _readable_by(name, names))
     model = pipeline.get("model")
     if isinstance(model, str):
         yield from _must_be_known(f"{at}.model", model, "model", names.models)
@@ -156,6 +159,13 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
         if isinstance(entry, dict | str):
             path = f"{at}.publish" + (f"[{i}]" if isinstance(entries, list) and "publish" in pipeline else "")
             yield from _broker(f"{path}.broker", entry if isinstance(entry, dict) else {}, names)
+
+
+def _readable_by(pipeline: str, names: _Names) -> Sequence[str] | None:
+    """The streams that a pipeline may read: not itself."""
+    if names.sources is None or names.pipelines is None:
+        return None
+    return [*names.sources, *(name for name in names.pipelines if name != pipeline)]
 
 
 def _gate_of(pipeline: Raw) -> str | None:

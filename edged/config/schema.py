@@ -15,7 +15,7 @@ import msgspec
 from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers.choices import Absent, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size, Zone
-from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Name, Pattern, Text, Topic
+from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
     Constant,
@@ -32,6 +32,7 @@ from edged.config.parsers.numbers import (
     Share,
     Speed,
     StopBits,
+    UsbId,
     integer,
 )
 from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
@@ -62,6 +63,7 @@ __all__ = [
     "Function",
     "Gate",
     "Health",
+    "Http",
     "Input",
     "Key",
     "Log",
@@ -162,6 +164,16 @@ class Log(Table, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class Http(Table, frozen=True, kw_only=True):
+    """What edged shows over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz`, and a page at `/`. It changes nothing."""
+
+    listen: Annotated[Listen | None, Key("where; needs the extra `edged[http]`", default="off")] = None
+    token: Annotated[
+        SecretText | None,
+        Key("what a request must bring; required when `listen` is not loopback", default="none"),
+    ] = None
+
+
 SPOOLING = ("offline", "always")
 
 
@@ -246,8 +258,8 @@ class Broker(Table, frozen=True, kw_only=True):
 class UsbPort(Table, frozen=True, kw_only=True):
     """A USB serial adapter, by what it says of itself."""
 
-    vid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("vendor id, `0x0403`")]
-    pid: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("product id, `0x6001`")]
+    vid: Annotated[UsbId, Key("vendor id, `0x0403`")]
+    pid: Annotated[UsbId, Key("product id, `0x6001`")]
     serial: Annotated[Text | None, Key("serial number", default="any")] = None
 
 
@@ -1073,6 +1085,7 @@ class Config(Table, frozen=True, kw_only=True):
     log: Annotated[Log, Key("what is written, and how")] = Log()
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
+    http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
     model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)

@@ -194,6 +194,10 @@ class Lifecycle:
         """What health says, now."""
         return self._health.snapshot()
 
+    def details(self) -> dict[str, Any]:
+        """And what is too much for it."""
+        return self._health.details()
+
     async def _drain(self, deadline: float) -> None:
         """Runs out what was read: parked blocks, slots and the batch in progress."""
         loop = asyncio.get_running_loop()

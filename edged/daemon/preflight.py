@@ -23,8 +23,28 @@ def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here
     for name, source in config.source.items():
         at = Scope(f"source.{name}", problems)
         kind_of(source).look(at, source, ports)
+    for key, folder in (("device.state_dir", config.device.state_dir), ("spool.path", config.spool.path)):
+        if folder is not None and (why := cannot_be_made(folder)):
+            problems.append(Problem(key, f"{why}; choose a folder such as /var/lib/edged"))
     _look_for_orphans(config, problems)
     return problems
+
+
+def cannot_be_made(folder: Path) -> str:
+    """Why there can be no folder here for anybody; empty where nothing speaks against it. Whether this user may make it, and
+    whether there is room, is not asked: the daemon may be another user."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is no folder"
+    try:
+        disk = os.statvfs(there)
+    except OSError as error:
+        return f"{there} cannot be used: {(error.strerror or 'unknown error').lower()}"
+    if disk.f_blocks == 0 and disk.f_bavail == 0:  # as of /proc and /sys
+        return f"{there} is the kernel's own, and keeps no files"
+    return ""
 
 
 def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:

@@ -7,14 +7,15 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edged.config.load import Draft, read, report
+from edged.config.load import Draft, line_of, read, report
 from edged.config.schema import Config
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
-from edged.errors import ConfigError, Problem
+from edged.errors import ConfigError, Finding, Problem
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import Ladder, found_here, ladder_here, pick
 from edged.model.gpu.providers import rungs
@@ -27,6 +28,7 @@ from edged.model.store import Copy, Store, scratch
 from edged.model.trial.attempt import attempt_now, limits
 from edged.plan.make import make_plan
 from edged.plan.memory import FIRST_SESSION, check_budget, check_cgroup, with_measured
+from edged.plan.publishes import shared_topics
 from edged.plan.records import Machine, Plan
 from edged.system.process import trim
 from edged.system.process_memory import cgroup_limit, machine_bytes, resident_bytes
@@ -44,13 +46,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A configuration that can be run: its plan for this machine, and the warnings as lines."""
+    """A configuration that can be run: its plan for this machine, and what is to be warned of."""
 
     draft: Draft
     plan: Plan
     machine: Machine
-    warnings: tuple[str, ...]
+    remarks: tuple[Finding, ...]
     models: Mapping[str, Found] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for a person each."""
+        return tuple(map(str, self.remarks))
 
 
 def prepare(path: Path, copies_models: bool = False) -> Prepared:
@@ -95,6 +102,8 @@ def plan_draft(
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine)
     problems += [*more, *look_outside(draft.config), *look_at_rights(draft.path, draft.config, os.geteuid())]
+    if plan is not None:
+        problems += shared_topics(plan.pipelines, draft.config.broker, partial(line_of, draft.positions))
     if plan is None or any(not p.is_warning for p in problems):
         raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)

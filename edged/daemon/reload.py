@@ -45,8 +45,12 @@ from edged.system import log
 from edged.system.one_shot import in_one_shot_thread
 from edged.system.process import trim
 
-FIXED = (("device", "id"), ("device", "base_topic"), ("device", "state_dir"), ("spool", "path"), ("spool", "mode"))
-"""Keys that cannot change while the daemon runs: who it is for everybody else, and where its files are."""
+FIXED = (
+    *(("device", key) for key in ("id", "base_topic", "state_dir")),
+    *(("spool", key) for key in ("path", "mode")),
+    *(("http", key) for key in ("listen", "token")),
+)
+"""Keys that cannot change while the daemon runs: who it is for everybody else, and where its files and doors are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class Switch(Protocol):
     def reloaded(self) -> None: ...
 
     def status(self) -> dict[str, Any]: ...
+
+    def details(self) -> dict[str, Any]: ...
 
     def say_engine(self, name: str, ok: bool, **facts: Any) -> None: ...
 
@@ -163,7 +169,7 @@ class Reloader:
             case "rollback":
                 return (await self._roll_back(str(request.get("model")))).facts()
             case "status":
-                return {"ok": True, "status": self._daemon.status()}
+                return {"ok": True, "status": self._daemon.status(), "details": self._daemon.details()}
             case other:
                 return {"ok": False, "errors": [f"no such command: {other!r}"]}
 
@@ -338,7 +344,7 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     config, at_start = _held(before.draft.config, draft.config)
     if at_start:
         held = plan_draft(replace(draft, config=config), before.machine, store, before=after)
-        after = replace(held, warnings=after.warnings)
+        after = replace(held, remarks=after.remarks)
     too_much = check_budget(after.plan.memory, after.plan.budget, draft.config.memory.budget is not None)
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))

@@ -1,4 +1,4 @@
-"""Starts a broker, a sensor and the daemon with models/demo.toml, and prints the results that arrive at the broker.
+"""Starts a broker, a sensor and the daemon with demo.toml, and prints the results that arrive at the broker.
 
 Whatever happens (a result, a line of the daemon's log, Ctrl-C, the daemon's end) is put into one queue and handled here, one
 after the other.
@@ -31,7 +31,8 @@ from edged.demo.sensor import Sensor
 from edged.errors import EX_SOFTWARE
 from edged.system.process import complain, give_up
 
-CONFIG = Path(__file__).resolve().parents[2] / "models" / "demo.toml"
+CONFIG = Path(__file__).with_name("demo.toml").resolve()
+"""In the repository a link to models/demo.toml."""
 STOP_S = 12.0
 """The daemon allows itself 10 s."""
 LAST_WORD_S = 1.0
@@ -40,31 +41,38 @@ Events = queue.SimpleQueue[tuple[str, Any]]  # its put may be called by a signal
 
 
 def main() -> int:
-    """Exit status: 0 if results came and the daemon ended well, else 1."""
+    """`python -m edged.demo`, which is `make run`."""
     parser = argparse.ArgumentParser(prog="make run", description="The daemon at its main job, before your eyes.")
     parser.add_argument("--seconds", type=float, help="end by itself after so long; else Ctrl-C ends it")
     parser.add_argument("--broker", choices=["mosquitto", "amqtt"], help="else mosquitto where it is installed")
     arguments = parser.parse_args()
+    return demonstrate(arguments.seconds, arguments.broker, parser.prog)
+
+
+def demonstrate(seconds: float | None, broker_name: str | None, called: str) -> int:
+    """Exit status: 0 if results came and the daemon ended well, else 1. `called`: how its user calls it."""
     events: Events = queue.SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: events.put(("signal", None)))
     screen = Screen(sys.stdout)
     try:
-        code = _demonstrate(screen, events, arguments.broker, arguments.seconds)
-    except NoBroker as error:
-        complain(f"make run: {error}")
-        return 1
+        why = _demonstrate(screen, events, broker_name, seconds)
+    except (NoBroker, ValueError) as error:
+        why = str(error)
     except BrokenPipeError:  # `make run | head`: nobody looks any more
-        code = 0 if screen.results else 1
         give_up(1)
+        return 0 if screen.results else 1
     except OSError as error:
-        complain(f"make run: {error}")
+        complain(f"{called}: {error}")
         give_up(1)
         return EX_SOFTWARE
-    return code
+    if why:
+        complain(f"{called}: {why}")
+    return 1 if why else 0
 
 
-def _demonstrate(screen: Screen, events: Events, broker_name: str | None, seconds: float | None) -> int:
+def _demonstrate(screen: Screen, events: Events, broker_name: str | None, seconds: float | None) -> str:
+    """Why it did not work; empty if it did."""
     settings = tomli.loads(CONFIG.read_text("utf-8"))
     url, wanted_tty = settings["broker"]["main"]["url"], Path(settings["source"]["accel"]["port"])
     wanted_port = int(url.rpartition(":")[2])
@@ -87,12 +95,12 @@ def _demonstrate(screen: Screen, events: Events, broker_name: str | None, second
         screen.title(
             "configuration", os.path.relpath(CONFIG) if config == CONFIG else f"{config}, made from {os.path.relpath(CONFIG)}"
         )
-        screen.title("daemon's log", str(folder / "edged.system.log"))
+        screen.title("daemon's log", str(folder / "edged.log"))
         with broker(program, folder, port), Sensor(tty, lambda condition: events.put(("truth", condition))):
-            return _watch(screen, events, config, folder / "edged.system.log", port, settings["device"]["id"], seconds)
+            return _watch(screen, events, config, folder / "edged.log", port, settings["device"]["id"], seconds)
 
 
-def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, device: str, seconds: float | None) -> int:
+def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, device: str, seconds: float | None) -> str:
     root = f"edged/{device}"
     with _listener(events, port, root), _daemon(events, config, log) as daemon:
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -102,12 +110,8 @@ def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, d
         code = daemon.wait() if what == "ended" else _stop(screen, events, daemon)
     screen.summary()
     if code and what != "signal":  # who presses Ctrl-C early or twice asks for a hard end
-        complain(f"make run: the daemon ended with status {code}")
-        return 1
-    if not screen.results:
-        complain("make run: no result arrived")
-        return 1
-    return 0
+        return f"the daemon ended with status {code}"
+    return "" if screen.results else "no result arrived"
 
 
 def _show(screen: Screen, events: Events, deadline: float | None, until: set[str]) -> str | None:
@@ -143,7 +147,7 @@ def _stop(screen: Screen, events: Events, daemon: subprocess.Popen[bytes]) -> in
 @contextlib.contextmanager
 def _daemon(events: Events, config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`edged run` as anybody would start it, its log copied to a file and into the queue."""
-    command = [str(Path(sys.executable).with_name("edged")), "run", "-c", str(config)]
+    command = [sys.executable, "-m", "edged", "run", "-c", str(config)]
     environ = {**os.environ, "STATE_DIRECTORY": str(log.parent / "state")}  # nothing of it shall stay behind elsewhere
     process = child(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ)
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -58,7 +57,10 @@ def find(name: str | None, path: str, environment: Path) -> Program:
         return Program("mosquitto", mosquitto, MOSQUITTO, "5")
     if amqtt.exists() and name in (None, "amqtt"):
         return Program("amqtt", str(amqtt), AMQTT, "3.1.1")
-    raise NoBroker(f"{name or 'a broker'} is not installed: apt install mosquitto, or {sys.executable} -m pip install amqtt")
+    raise NoBroker(
+        f"{name or 'a broker'} is not installed: sudo apt install mosquitto, or take the one from PyPI along: "
+        'pip install "edged[demo]", uv tool install "edged[demo]"'
+    )
 
 
 @contextlib.contextmanager

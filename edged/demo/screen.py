@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from typing import Any, TextIO
 
 from edged.system.readable import readable
+from edged.system.terminal import DIM, GREEN, YELLOW, look_of
 
 TIME, CONDITION, SCORE, BAR, LATENCY, MEMORY = 10, 12, 6, 22, 11, 17
 """Widths of the columns. In a narrow terminal the bar goes first, then the memory, then the time."""
@@ -19,7 +19,6 @@ QUIET_EVENTS = {"starting", "model", "signal", "stopping", "state", "broker"}
 """Of these only warnings are shown; all of the log is in a file."""
 
 LOGFMT = re.compile(r'(\S+?)=("(?:[^"\\]|\\.)*"|\S*)')
-GREEN, YELLOW, DIM, PLAIN = "\033[32m", "\033[33m", "\033[2m", "\033[0m"
 
 
 class Screen:
@@ -30,7 +29,7 @@ class Screen:
         self.right = 0
         self._stream = stream
         self._is_terminal = stream.isatty()
-        self._has_colours = self._is_terminal and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
+        self._look = look_of(stream)
         self._health: dict[str, Any] = {}
         self._truth = ""
 
@@ -108,5 +107,5 @@ class Screen:
 
     def _line(self, text: str, colour: str = "") -> None:
         text = readable(text.rstrip())[: self._width()]
-        self._stream.write(f"{colour}{text}{PLAIN}\n" if colour and self._has_colours else f"{text}\n")
+        self._stream.write((self._look.paint(text, colour) if colour else text) + "\n")
         self._stream.flush()

@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.health.good import GOOD
 from edged.health.running import Running
-from edged.health.status import GOOD, UP, source_state
+from edged.health.status import UP, source_state
 from edged.mqtt.link import Link
 from edged.records import Message
 from edged.stamp import KeyTable

@@ -7,8 +7,9 @@ from typing import Any
 
 import structlog
 
+from edged.health.good import GOOD
 from edged.health.running import Running
-from edged.health.status import GOOD, State
+from edged.health.status import State
 
 QUIET_AT_START = ("connecting", "waiting", "silent", "idle", "filling")
 """States that every part goes through at a start: no news then."""

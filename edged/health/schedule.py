@@ -20,11 +20,15 @@ from edged.clock.clock import Clock
 from edged.config.units import MIB
 from edged.health.availability import Availability
 from edged.health.configured import Configured, Fallback
+from edged.health.details import details
+from edged.health.good import GOOD
+from edged.health.graph import graph
+from edged.health.http.metrics import Seen
 from edged.health.loop_times import LoopTimes
 from edged.health.news import News
 from edged.health.running import Memory, Running
 from edged.health.snapshot import Rates, gpu, models, parts
-from edged.health.status import GOOD, states
+from edged.health.status import states
 from edged.health.topics import Topics
 from edged.model.gpu.gpu import used_bytes
 from edged.plan.change import Change
@@ -214,6 +218,33 @@ class Health:
             + sum(c.drops.total for e in a.publishes.values() for c in e),
             "uptime_s": round((self._clock.now() - self._started) / 1e9, 1),
         }
+
+    def details(self) -> dict[str, Any]:
+        """What `edged status` shows beside."""
+        return details(self._running, self._clock.now())
+
+    def seen(self) -> Seen:
+        """What metrics are made of."""
+        now = self._clock.now()
+        return Seen(
+            running=self._running,
+            states=list(states(self._running, now)),
+            now=now,
+            uptime_s=(now - self._started) / 1e9,
+            resident_bytes=self._memory.read(),
+            cpu_s=time.process_time(),
+            loop_lag_s=self.loop.highest_ns / 1e9,
+            version=__version__,
+        )
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The newest, the last one last."""
+        return list(self._topics.events)
+
+    def graph(self) -> dict[str, Any]:
+        """Who takes what from whom, for a drawing."""
+        return graph(self._running.plan)
 
     def snapshot(self) -> dict[str, Any]:
         """What `edged status` says; the health topic has the errors of the file without their words."""

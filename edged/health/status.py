@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from edged.config.units import KIB
+from edged.health.good import GOOD
 from edged.health.running import Running
 from edged.model.runner import Model
 from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
 from edged.telemetry import Drops
 
-GOOD = {"running", "closed", "connected", "idle", "finished", "storing", "replaying"}
 UP = ("connected", "degraded")
 """States of a broker in which messages go through."""
 MIN_SILENCE_S = 2.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from edged.health.status import UP
 from edged.records import Message
 from edged.results.encode import rfc3339
 
+KEPT_EVENTS = 50
+
 
 class Topics:
     """Publishes JSON below `base_topic`. Nothing is kept for a broker that is away: what matters is said when it is back."""
@@ -20,13 +23,17 @@ class Topics:
         self._running = running
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
+        self.events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
+        """The newest, for who looks."""
 
     def adopt(self, running: Running) -> None:
         self._running = running
 
     def event(self, kind: str, **facts: Any) -> None:
         """Something happened that somebody may want to know of at once."""
-        self._send("event", self._encode({"time": rfc3339(self._clock.utc()), "event": kind, **facts}), retain=False)
+        said = {"time": rfc3339(self._clock.utc()), "event": kind, **facts}
+        self.events.append(said)
+        self._send("event", self._encode(said), retain=False)
 
     def keep(self, topic: str, facts: dict[str, Any]) -> None:
         self._send(topic, self._encode(facts), retain=True)

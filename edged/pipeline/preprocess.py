@@ -13,6 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edged.config.files import read_small
+from edged.system import patience
+from edged.system.patience import PATIENCE_S, within
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -179,7 +182,7 @@ def custom(name: str, folder: Path) -> MakeStep:
     def make(shape: Shape, dtype: np.dtype[Any]) -> Step:
         function = load_function(name, folder)
         try:
-            trial = _as_numbers(function(np.zeros(shape, dtype)))
+            trial = _as_numbers(within(PATIENCE_S, lambda: function(np.zeros(shape, dtype))))
         except RAISED as error:
             raise ValueError(f"{name} failed for zeros of shape {list(shape)}: {_said(error)}") from error
         expected = trial.shape
@@ -239,14 +242,16 @@ def compose_outputs(names: Sequence[str], folder: Path, outputs: Mapping[str, tu
     for name, function in functions:
         given = ", ".join(f"{key} {list(value.shape)}" for key, value in one.items())
         try:
-            one = _as_outputs(function(one))
+            one = _as_outputs(within(PATIENCE_S, partial(function, one)))
         except RAISED as error:
             raise ValueError(f"{name} failed for zeros of {given}: {_said(error)}") from error
     return Postprocess(functions, {name: (value.shape, value.dtype) for name, value in one.items()})
 
 
-def load_function(name: str, folder: Path) -> Callable[[Any], Any]:
-    """The function that `"file.py:function"` names. Runs the file anew each time. Raises ValueError."""
+def load_function(name: str, folder: Path, patience_s: float = PATIENCE_S) -> Callable[[Any], Any]:
+    """The function that `"file.py:function"` names. Runs the file anew each time.
+
+    Raises ValueError, also for a file that does not return."""
     file, _, function_name = name.rpartition(":")
     if not file or not function_name.isidentifier():
         raise ValueError(f'"{name}": expected "file.py:function"')
@@ -257,7 +262,8 @@ def load_function(name: str, folder: Path) -> Callable[[Any], Any]:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their own module up
     try:
-        exec(compile(text, str(path), "exec"), module.__dict__)
+        code = compile(text, str(path), "exec")
+        within(patience_s, lambda: exec(code, module.__dict__))
     except RAISED as error:
         raise ValueError(f"{path}: {_said(error)}") from error
     function = vars(module).get(function_name)
@@ -303,7 +309,9 @@ def _said(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if name != __file__ and name == (file or name):  # the frames of that file, not of the libraries it called
+        if name not in (__file__, patience.__file__) and name == (
+            file or name
+        ):  # the frames of that file, not of the libraries it called
             file, where = name, f" (line {trace.tb_lineno} of {Path(name).name})"
         trace = trace.tb_next
     try:

@@ -107,12 +107,22 @@ class _Planner:
             if settings.fields is not None:
                 self.at.wrong(f"inputs.{info.name}.fields", str(error))
             else:
-                self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {error}")
+                why = self._otherwise_named(info, hints) or str(error)
+                self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {why}")
             return None
         self._check_units(hints, chosen)
         if self.picture:
             return self._fitted_picture(info, axes, settings, hints)
         return self._fitted(info, axes, settings, hints, chosen)
+
+    def _otherwise_named(self, info: TensorInfo, hints: InputHints) -> str:
+        """What to do where as many fields come as the manifest names, and none under its name."""
+        names, wanted = [f.name for f in self.row.fields], hints.fields or ()
+        if len(names) != len(wanted) or set(names) & set(wanted):
+            return ""
+        given = ", ".join(f'"{name}"' for name in names)
+        cure = f"rename them in decode.fields, or write inputs = {{ {info.name} = {{ fields = [{given}] }} }}"
+        return f"the fields are {listed(names)}; {cure}"
 
     @property
     def _name(self) -> str:

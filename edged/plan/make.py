@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edged.config.schema import Config
+from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
@@ -14,7 +14,7 @@ from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources, with_states
 from edged.plan.pipelines import plan_pipeline
 from edged.plan.publishes import check_own_topics
-from edged.plan.records import Machine, PipelinePlan, Plan, SourcePlan
+from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
 from edged.plan.scope import Scope
@@ -43,7 +43,8 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
-    memory = memory_table(machine, links, sources, models, pipelines, spool)
+    http = plan_http(config.http)
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -66,8 +67,14 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         cgroup=machine.cgroup,
         state_dir=machine.state_dir,
         gpu=gpu,
+        http=http,
     )
     return plan, problems
+
+
+def plan_http(http: Http) -> HttpPlan | None:
+    """None: edged does not listen."""
+    return HttpPlan(http.listen, http.token) if http.listen is not None else None
 
 
 def _plan_pipelines(

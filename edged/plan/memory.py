@@ -23,7 +23,7 @@ from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
+from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -37,6 +37,7 @@ FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
+HTTP = 4 * MIB
 SLACK = 4 * MIB
 """What a running daemon takes beyond all that is listed, with as much again to spare."""
 SERIAL_READ = 64 * KIB
@@ -79,6 +80,7 @@ def memory_table(
     models: Mapping[str, ModelPlan],
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
+    http: HttpPlan | None = None,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -103,6 +105,8 @@ def memory_table(
         how = "messages on their way to disk, a file being replayed"
         size, how = (3 * size, f"{how}, each of a result of up to {size // KIB} KiB") if size >= LARGE else (0, how)
         lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
+    if http is not None:
+        lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
 
@@ -124,14 +128,15 @@ def check_budget(lines: Sequence[MemoryLine], budget: int, is_set: bool) -> Prob
     total = sum(line.bytes for line in lines)
     if total <= budget:
         return None
-    needs = f"the plan needs {_mib(total)}, {'the budget is' if is_set else 'a quarter of this machine is'} {_mib(budget)}"
+    of = "the budget is" if is_set else "the default budget, a quarter of this machine and at most 512 MiB, is"
+    needs = f"the plan needs {_mib(total)}, {of} {_mib(budget)}"
     largest = max((line for line in lines if line.key), key=lambda line: line.bytes, default=None)
     if largest is None or largest.bytes < total - budget:
         most = sorted(lines, key=lambda line: -line.bytes)[:3]
         parts = ", ".join(f"{line.what} {_mib(line.bytes)}" for line in most)
         return Problem("memory.budget", f"{needs}; most of it: {parts}; set budget to at least {_mib(total + MIB - 1)}")
-    text = f"largest: {largest.what}, {largest.how} = {_mib(largest.bytes)}: set {largest.key}"
-    return Problem("memory.budget", f"{needs}; {text}")
+    text = f"{largest.what}: {largest.how} is {_mib(largest.bytes)}, and {needs}; set {largest.key}"
+    return Problem(largest.key.partition(",")[0], text)
 
 
 def row_fits(source: SourcePlan, budget: int, problems: list[Problem]) -> bool:
@@ -149,8 +154,8 @@ def window_misfit(size: int, width: int, dtype: str, keys: int, budget: int) -> 
     need = 2 * size * width * np.dtype(dtype).itemsize * keys
     if need <= budget:
         return ""
-    many = f"{keys} keys x " if keys > 1 else ""
-    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: set a smaller size"
+    many, cure = (f"{keys} keys x ", "set a smaller size, or max_keys") if keys > 1 else ("", "set a smaller size")
+    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: {cure}"
 
 
 def _large(n: int) -> str:
@@ -206,16 +211,17 @@ def _source(source: SourcePlan) -> MemoryLine:
     if source.decode is not None and source.decode.is_slow:
         return _pictures(source, source.decode, keys)
     said = f"{source.max_keys} keys, " if source.key_names else ""
+    most = f"source.{source.name}.max_keys" if keys > 2 * (source.decode.max_bytes if source.decode else 0) else ""
     if source.decode is None:
         return MemoryLine(what, keys + SERIAL_READ, "a block of samples")
     if kind_of(source.settings).frames is None:
         largest, count = source.decode.max_bytes, 4 if is_opened(source.decode) else 2
-        return MemoryLine(
-            what, keys + count * largest, f"{said}{count} payloads of {largest // KIB} KiB", f"source.{source.name}.max_bytes"
-        )
+        how, key = f"{said}{count} payloads of {largest // KIB} KiB", most or f"source.{source.name}.max_bytes"
+        return MemoryLine(what, keys + count * largest, how, key)
     # A read as text, as separators found, and as numbers; the frame that is not complete yet.
     frame = source.decode.max_bytes
-    return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", f"source.{source.name}.max_bytes")
+    key = most or f"source.{source.name}.max_bytes"
+    return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", key)
 
 
 def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:

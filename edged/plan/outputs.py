@@ -41,6 +41,16 @@ def plan_output(
     if tensors is None:
         return None
     shapes = {t.name: shape for t in tensors if (shape := row_shape(t)) is not None}
+
+    here = at
+
+    def wrong(key: str, text: str, at: str = "value") -> None:
+        """What is wrong with labels is said at the model's."""
+        if key == "labels":
+            Scope(f"model.{pipeline.model}", here.problems).wrong(key, f"{text}, and {here.path} classifies; write as many")
+        else:
+            here.wrong(key, text, at)
+
     is_sent_raw = bool(pipeline.publish) and all(x.format == "raw" and x.when.of is None for x in pipeline.publish)
     asked = Asked(
         pipeline.output,
@@ -52,7 +62,7 @@ def plan_output(
         view,
         manifest.boxes,
         is_sent_raw and not is_answered,
-        at.wrong,
+        wrong,
     )
     plan = HEADS[pipeline.output.type].plan(asked)
     return None if plan is None else (plan, shapes)

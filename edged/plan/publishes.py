@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from edged.config.schema import Broker, Config, Publish, When
 from edged.config.words import did_you_mean, listed
 from edged.errors import Problem
 from edged.plan.joins import Keys
-from edged.plan.records import PublishPlan, SourcePlan
+from edged.plan.records import PipelinePlan, PublishPlan, SourcePlan
 from edged.plan.scope import Scope
 from edged.results.encode import Envelope, make_encoder
 from edged.results.fields import ENVELOPE
@@ -65,6 +65,32 @@ def check_own_topics(config: Config, sources: Mapping[str, SourcePlan], base_top
                 return
 
 
+def shared_topics(
+    pipelines: Mapping[str, PipelinePlan], brokers: Mapping[str, Broker], line_of: Callable[[str], int]
+) -> list[Problem]:
+    """Warnings of pipelines that publish to one topic. `line_of` tells the line of a key path."""
+    first: dict[tuple[object, str], tuple[str, str, bool]] = {}
+    problems = []
+    for name, pipeline in pipelines.items():
+        for i, x in enumerate(pipeline.publishes):
+            is_default = x.settings.topic is None
+            at = f"pipeline.{name}.publish" if is_default and not i else f"pipeline.{name}.publish[{i}].topic"
+            place, retained = (brokers[x.broker].url, x.topic.text), x.settings.retain
+            other, where, was_retained = first.setdefault(place, (name, at, retained))
+            if other == name:
+                continue
+            why = (
+                "each overwrites what the broker keeps of the other"
+                if retained or was_retained
+                else "who reads it knows them apart by the field pipeline alone"
+            )
+            text = (
+                f"pipeline.{other} publishes to {x.topic.text} too (line {line_of(where)}): {why}; give one of them another topic"
+            )
+            problems.append(Problem(at, text, is_warning=True))
+    return problems
+
+
 def plan_of_when(when: When, output: OutputPlan) -> WhenPlan | None:
     """The plan of a `when` table, None where it lets everything through. Raises ValueError."""
     if when == When():
@@ -80,6 +106,14 @@ def plan_of_when(when: When, output: OutputPlan) -> WhenPlan | None:
         min_interval=when.min_interval,
         max_interval=when.max_interval,
     )
+
+
+def _key_of_when(when: When, text: str) -> str:
+    """The key of `when` that is to blame: the field that is not there, else the condition that the text begins with."""
+    if when.of is not None and f'found "{when.of}"' in text:
+        return "when.of"
+    first = text.partition(" ")[0].rstrip(":")
+    return f"when.{first}" if first in When.__struct_fields__ else "when"
 
 
 def _topic(at: Scope, entry: Publish, fixed: Mapping[str, str], keys: Keys, sources: Mapping[str, SourcePlan]) -> Template | None:
@@ -139,7 +173,7 @@ def _wrongs(entry: Publish, output: OutputPlan) -> Iterator[tuple[str, str]]:
     try:
         plan_of_when(entry.when, output)
     except ValueError as error:
-        yield "when", str(error)
+        yield _key_of_when(entry.when, str(error)), str(error)
     labels = output.judged_labels
     if labels is not None and entry.when.of is None:
         for label in entry.when.label or ():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edged.config.schema import AnySource, Publish, Step
-from edged.config.values import Function
+from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
 from edged.decode.where import Condition
@@ -222,6 +222,14 @@ class GpuPlan:
         return sum(line.bytes for line in self.lines)
 
 
+@dataclass(frozen=True, slots=True)
+class HttpPlan:
+    """Where to listen (host, port), and what a request must bring."""
+
+    address: tuple[str, int]
+    token: Secret | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything."""
@@ -240,6 +248,7 @@ class Plan:
     cgroup: int | None = None
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
+    http: HttpPlan | None = None
 
     @property
     def planned_bytes(self) -> int:

@@ -301,8 +301,10 @@ def _check_baudrate(at: Scope, source: SerialSource) -> None:
         unit, need = "line", f"{counted(numbers)} {source.decode.format} {several} about {needed}"
     else:
         unit, need = "frame", f"a frame is {needed}"
-    text = f"{source.baudrate} baud carries {carried} bytes a {unit} at {source.rate:g} {unit}s/s; {need}"
-    at.warn("baudrate", f"{text} (ignored by USB-native boards)")
+    some = f"{carried} bytes" if carried else "less than one byte"
+    text = f"{source.baudrate} baud carries {some} a {unit} at {source.rate:g} {unit}s/s; {need}"
+    most = source.baudrate / bits / needed
+    at.warn("baudrate", f"{text}: at most {most:.{0 if most >= 1 else 1}f} {unit}s/s (ignored by USB-native boards)")
 
 
 def _frame_bytes(source: SerialSource) -> int | None:

@@ -32,6 +32,8 @@ def plan_window(at: Scope, streams: Sequence[Stream], align: Align | None, windo
         at.wrong("gap", text)
     if size is None or hop is None:
         return None
+    if hop > size:
+        at.warn("hop", f"of every {hop} samples {hop - size} are in no window; write hop = {size}, or less, if all are to count")
     return WindowPlan(size, hop, gap)
 
 
@@ -50,9 +52,10 @@ def _samples(at: Scope, key: str, span: Span, rate: float | None, rate_key: str)
         return span.samples
     said = duration(span.duration)
     if rate is None:
-        at.wrong(
-            key, f'"{said}" needs to know the samples a second: set {rate_key} (one a second: rate = 1), or give {key} in samples'
-        )
+        cure = f"set {rate_key} (one a second: rate = 1), or give {key} in samples"
+        if rate_key.startswith("source."):
+            cure += '; of a sensor that reports on change: align = { rate = "6/min", tolerance = "1h" }'
+        at.wrong(key, f'"{said}" needs to know the samples a second; {cure}')
         return None
     samples = round(span.duration * rate / 1e9)
     if samples < 1:

@@ -163,6 +163,7 @@ class Publish:
 
     def _emit(self, message: Message) -> None:
         self.counts.made += 1
+        self.counts.last = message
         try:
             self._send(message)
         except Exception as error:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from edged.clock.spent import Spent
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.sources.others import Others
 from edged.stamp import Stamper
-from edged.telemetry import INTERNAL_ERROR, Drops, whereabouts
+from edged.telemetry import INTERNAL_ERROR, QUIET, Drops, whereabouts
+
+KEPT_REJECTS = 16
+"""Of each source, for `edged status --rejects`."""
 
 
 class SourceCounts:
@@ -20,6 +24,7 @@ class SourceCounts:
     """
 
     __slots__ = (
+        "_now",
         "bytes",
         "drops",
         "last_arrival",
@@ -29,6 +34,7 @@ class SourceCounts:
         "others",
         "read",
         "rejected",
+        "rejects",
         "retained",
         "rows",
         "spent",
@@ -48,10 +54,14 @@ class SourceCounts:
         self.spent: Spent = {"decode": 0}
         self.others = Others()
         self.drops = Drops(f"source.{name}", now, lambda: self.rows)
+        self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
+        """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
+        self._now = now
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         self.rejected += times(rejects)
         self.drops.add_rejects(rejects)
+        self.rejects.extend((self._now(), one) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)
 
     def lose(self, error: BaseException, data: bytes = b"") -> None:
         """A fault of ours: one read that gave nothing. Of a fault behind the source, whose rows were counted already, it is one

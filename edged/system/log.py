@@ -8,11 +8,12 @@ import os
 import select
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, TextIO, cast
+from typing import Any, ClassVar, TextIO, cast
 
 import structlog
 
 from edged.system.readable import readable, readable_lines
+from edged.system.terminal import BOLD, DIM, RED, YELLOW, Look, look_of
 
 _processors: list[Any] = []
 """Shared by every logger from its first line on; what `configure` puts in later is theirs too."""
@@ -30,6 +31,7 @@ class Writer:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.look = look_of(stream)
         self.is_terminal = stream.isatty()
         self._waiting = bytearray()
         self._lost = 0
@@ -107,7 +109,7 @@ def _choose(level: str, form: str, writer: Writer) -> None:
     if form == "auto":
         form = "console" if writer.is_terminal else "logfmt"
     renderers: dict[str, Any] = {
-        "console": lambda: structlog.dev.ConsoleRenderer(colors=writer.is_terminal, pad_event_to=24, sort_keys=False),
+        "console": lambda: _Console(writer.look),
         "logfmt": lambda: structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         "json": lambda: structlog.processors.JSONRenderer(),
     }
@@ -128,6 +130,24 @@ def _choose(level: str, form: str, writer: Writer) -> None:
         _readable_trace,
         renderers[form](),
     ]
+
+
+class _Console:
+    """A line for a person: the time, the level where it is not info, what happened, and what belongs to it."""
+
+    COLOURS: ClassVar = {"debug": DIM, "warning": YELLOW, "error": RED, "critical": RED}
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._rest = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        paint = self._look.paint
+        level, trace = event.pop("level"), event.pop("exception", "")
+        said = "" if level == "info" else paint(f"{level}: ", self.COLOURS.get(level, RED))
+        line = f"{paint(event.pop('timestamp'), DIM)} {said}{paint(str(event.pop('event')), BOLD)}"
+        rest = self._rest(logger, method, event)
+        return "\n".join(part for part in (f"{line} {rest}".rstrip(), trace) if part)
 
 
 def _readable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -78,12 +78,13 @@ def _put_off(package: ModuleType, name: str) -> None:
     setattr(package, name, stand_in)
 
 
-def say(text: str) -> None:
-    """Lines on standard output, as a terminal may be shown them. Raises as `flush` does, and Fatal when it was closed."""
+def say(text: str, is_clean: bool = False) -> None:
+    """Lines on standard output, as a terminal may be shown them; `is_clean`: what came from outside was made readable before, so
+    that colours can stay. Raises as `flush` does, and Fatal when it was closed."""
     if 1 in _was_closed:
         raise Fatal("cannot write to standard output: it is closed")
     with _written():
-        sys.stdout.write(readable_lines(text) + "\n")
+        sys.stdout.write((text if is_clean else readable_lines(text)) + "\n")
         sys.stdout.flush()
 
 
@@ -104,10 +105,12 @@ def _written() -> Iterator[None]:
         raise Fatal(f"cannot write to standard output: {error.strerror}") from error
 
 
-def complain(text: str) -> None:
-    """Lines on standard error, as a terminal may be shown them. Where that cannot be written there is nobody to be told."""
+def complain(text: str, is_clean: bool = False) -> None:
+    """Lines on standard error, as a terminal may be shown them. Where that cannot be written there is nobody to be told.
+
+    `is_clean`: what is from outside was made readable, and the rest may be colours."""
     try:
-        sys.stderr.write(readable_lines(text) + "\n")
+        sys.stderr.write((text if is_clean else readable_lines(text)) + "\n")
         sys.stderr.flush()
     except OSError:
         give_up(2)

@@ -27,7 +27,7 @@ from edged.config.schema import Key, Several, Table
 from edged.config.toml.positions import Positions
 from edged.config.units import S
 from edged.config.words import shown
-from edged.errors import ConfigError
+from edged.errors import EX_CONFIG, ConfigError, Fatal
 from edged.topics import unfit
 
 SUFFIX = ".test.toml"
@@ -157,9 +157,9 @@ def beside(config: Path) -> Path:
 
 
 def read_cases(path: Path) -> Tests:
-    """The tests of a file. Raises ConfigError with everything that is wrong with it."""
+    """The tests of a file. Raises ConfigError with everything that is wrong with it, Fatal where there is none."""
     if not path.exists():
-        raise ConfigError([f"{path}: there are no tests yet; a first one, to be written there:\n\n{EXAMPLE}"])
+        raise Fatal(f"{path}: there are no tests yet; a first one, to be written there:\n\n{EXAMPLE}", EX_CONFIG)
     content = content_of(path)
     document = parsed(path, content)
     conversion = Conversion(Surroundings(path.absolute().parent, os.environ), document.positions, RULES, {})

@@ -73,7 +73,7 @@ def test_text_comes_from_the_file_the_environment_a_file_or_a_credential(tmp_pat
         ({"file": "absent"}, "is not there"),
         ({"file": "."}, " is a folder"),
         ({"file": "latin1"}, "is not UTF-8"),
-        ({"file": "empty"}, "found an empty one"),
+        ({"file": "empty"}, "the file empty is empty"),
         ({"credential": "absent"}, "is LoadCredential=absent:/path in the unit?"),
         ({"credential": "../mqtt"}, "expected the name of a credential"),
         ({}, "found a table with nothing"),

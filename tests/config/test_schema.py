@@ -11,7 +11,6 @@ from edged.sources.kinds import KINDS
 LATER = {
     *(
         "tags",
-        "http",
         "homeassistant",
         "share",
     ),

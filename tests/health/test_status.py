@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edged.daemon.assembly import Assembly
-from edged.health.status import GOOD, states
+from edged.health.good import GOOD
+from edged.health.status import states
 from edged.records import NONE, Block, Receipt
 from edged.sources.mqtt import MqttSource
 from tests.support import models

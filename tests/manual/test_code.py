@@ -9,8 +9,10 @@ from pathlib import Path
 
 import tomli
 
+import edged
+
 ROOT = Path(__file__).parents[2]
-EDGED = ROOT / "edged"
+EDGED = Path(edged.__file__).parent
 TEXT = (EDGED / "manual" / "code.md").read_text("utf-8")
 PLACEHOLDER = "NAME"
 WORDS = 25
@@ -25,7 +27,7 @@ def spans() -> Iterator[tuple[int, str]]:
 
 def find(place: str) -> Path | None:
     """A file or folder as the page names it: in edged/, or in the repository."""
-    return next((path for path in (EDGED / place, ROOT / place) if path.exists()), None)
+    return next((path for path in (EDGED / place, EDGED.parent / place, ROOT / place) if path.exists()), None)
 
 
 def names(tree: ast.AST, prefix: str = "") -> Iterator[str]:

@@ -259,3 +259,9 @@ def test_a_step_after_the_model_that_gives_no_output_is_refused(tmp_path: Path) 
     (tmp_path / "none.py").write_text("def f(outputs):\n    return {}\n")
     with pytest.raises(ValueError, match="expected at least one output, found an empty dict"):
         compose_outputs(["none.py:f"], tmp_path, {"y": ((2,), np.float32)})
+
+
+def test_a_file_that_never_returns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text("while True:\n    pass\n")
+    with pytest.raises(ValueError, match=r"steps\.py: TimeoutError: it has not returned after 0\.05 s"):
+        load_function("steps.py:f", tmp_path, patience_s=0.05)

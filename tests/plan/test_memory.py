@@ -93,8 +93,8 @@ def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:
     decode = 'decode = { format = "raw", dtype = "uint8", fields = [{ name = "image", shape = [3, 640, 640] }] }\n'
     text = '[memory]\nbudget = "512MiB"\n[model.m]\npath = "m.onnx"\nbatch = { max = 4 }\n[pipeline.people]\nsource = "cameras"\n'
     assert planned(tmp_path, MAIN + camera + decode + text + 'model = "m"\n').lines == [
-        "12:10: memory.budget: the plan needs 1309 MiB, the budget is 512 MiB; largest: pipeline.people: slots, "
-        "256 x 3 x 640 x 640 float32, one a key = 1200 MiB: set source.cameras.max_keys, or pipeline.people.slots"
+        "8:12: source.cameras.max_keys: pipeline.people: slots: 256 x 3 x 640 x 640 float32, one a key is 1200 MiB, and the plan "
+        "needs 1309 MiB, the budget is 512 MiB; set source.cameras.max_keys, or pipeline.people.slots"
     ]
 
 
@@ -110,7 +110,7 @@ def test_the_default_budget_is_a_quarter_of_the_machine(tmp_path: Path) -> None:
     text = MAIN + ACCEL + '[pipeline.p]\nsource = "accel"\n'
     assert planned(tmp_path, text).whole.budget == 512 * MIB
     [line] = planned(tmp_path, text, Machine("zero", 256 * MIB, 64 * MIB)).lines
-    assert "a quarter of this machine is 64 MiB" in line
+    assert "a quarter of this machine and at most 512 MiB, is 64 MiB" in line
 
 
 def test_what_models_really_took_is_in_the_table() -> None:

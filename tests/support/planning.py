@@ -62,4 +62,4 @@ def planned(folder: Path, text: str, machine: Machine = MACHINE) -> Planned:
             manifests[name] = manifest
     plan, more = make_plan(draft.config, manifests, machine)
     problems += more
-    return Planned(plan, problems, [line.removeprefix(f"{path}:") for line in report(draft, problems)])
+    return Planned(plan, problems, [str(one).removeprefix(f"{path}:") for one in report(draft, problems)])

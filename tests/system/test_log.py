@@ -41,7 +41,7 @@ def test_forms() -> None:
         "event": "dropped",
         "level": "warning",
     }
-    assert re.match(r"\d\d:\d\d:\d\d \[warning", written("console", where="a"))
+    assert re.fullmatch(r'\d\d:\d\d:\d\d warning: dropped where="a b"\n', written("console", where="a b"))
 
 
 def test_auto_is_for_a_person_on_a_terminal_and_logfmt_elsewhere() -> None:

@@ -47,8 +47,8 @@ def wanted(path: Path, is_asked_for: bool, has_unit: bool, environ: Mapping[str,
         return _of(Config(), Configuration(str(path), is_asked_for, not _is_absent(path), tuple(error.lines)), around)
     problems = [p for p in draft.problems if not p.is_warning]
     unseen = [p for p in problems if NO_CREDENTIALS in p.text]
-    lines = tuple(report(draft, [p for p in problems if p not in unseen]))
-    about = Configuration(str(path), is_asked_for, True, lines, tuple(report(draft, unseen)))
+    lines = tuple(map(str, report(draft, [p for p in problems if p not in unseen])))
+    about = Configuration(str(path), is_asked_for, True, lines, tuple(map(str, report(draft, unseen))))
     return _of(draft.config, about, around)
 
 

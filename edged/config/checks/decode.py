@@ -29,6 +29,10 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
     kind = FORMATS[table.format]
     fields = raw.get("fields", [])
     given = fields if isinstance(fields, list) else [fields]
+    if len(given) == 1 and isinstance(given[0], str) and "," in given[0]:
+        names = ", ".join(f'"{name.strip()}"' for name in given[0].split(",") if name.strip())
+        yield "fields", f"expected a list of names, found one name with commas; write [{names}]"
+        return
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}

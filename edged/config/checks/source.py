@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import msgspec
@@ -76,6 +77,14 @@ def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
     limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
     if table.frame.size is not None and table.frame.size > limit:
         yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
+
+
+def port_of_windows(table: SerialSource, raw: Raw) -> Wrong:
+    if isinstance(table.port, str) and re.fullmatch(r"(?i)COM\d+:?", table.port):
+        yield (
+            "port",
+            f'expected a device such as "/dev/ttyUSB0", found {shown(table.port)}, a name of Windows; ls /dev/serial/by-id',
+        )
 
 
 def flow_control(table: SerialSource, raw: Raw) -> Wrong:
@@ -223,6 +232,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("frame", "decode"), binary_frames),
         Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
         Rule(("flow", "rts", "frame"), flow_control),
+        Rule(("port",), port_of_windows),
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
 }

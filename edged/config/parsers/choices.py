@@ -26,6 +26,21 @@ DTYPE_SLIPS = {
     **{f"i{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
     **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
+SLIPS = {
+    **dict.fromkeys(("uart", "tty", "usb", "rs232", "rs485", "com", "port"), "serial"),
+    **dict.fromkeys(("broker", "mosquitto", "topic"), "mqtt"),
+    **dict.fromkeys(("file", "recording", "playback"), "replay"),
+    **dict.fromkeys(("fake", "test", "synthetic", "dummy"), "simulate"),
+    **dict.fromkeys(("lines", "newline"), "line"),
+    "tsv": "csv",
+    "binary": "struct",
+    "bytes": "raw",
+    **dict.fromkeys(("jpeg", "jpg", "png", "picture"), "image"),
+    **dict.fromkeys(("3.1", "3", "3.11", "311", "4"), "3.1.1"),
+    "5.0": "5",
+    "warn": "warning",
+}
+"""Other words for what may be chosen, where it may be."""
 PROVIDER_SLIPS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecutionprovider": "cpu"} | {
     "cudaexecutionprovider": "cuda",
     "tensorrtexecutionprovider": "tensorrt",
@@ -49,13 +64,24 @@ def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
     cure = None
     if isinstance(raw, str) and (known_as := raw.removesuffix("_b")) in RESERVED:
         raise ValueError(f"{text}; {RESERVED[known_as]}")
-    if isinstance(raw, str) and raw not in words:
-        cure = nearest(raw, words)
+    if raw == 2 and set(known) == {0, 1}:
+        text += "; MQTT's exactly once is not offered: write 1, at least once"
+    elif isinstance(raw, int | float) and not isinstance(raw, bool) and (as_text := _version_meant(raw, words)):
+        cure = as_text
+    elif isinstance(raw, str) and raw not in words:
+        cure = SLIPS.get(raw.lower()) if SLIPS.get(raw.lower()) in words else nearest(raw, words)
     elif str(raw) in words and not isinstance(raw, bool):
         cure = str(raw)
     if cure is not None:
         text += f'; did you mean "{cure}"?' if isinstance(known[words.index(cure)], str) else f"; did you mean {cure}?"
     raise ValueError(text)
+
+
+def _version_meant(raw: float, words: list[str]) -> str | None:
+    """`3.1` and `3.11` for `"3.1.1"`, `5` for `"5"`: numbers of versions are texts."""
+    if "3.1.1" not in words:
+        return None
+    return "3.1.1" if str(raw) in ("3", "3.1", "3.11", "311", "4") else str(raw).removesuffix(".0")
 
 
 def boolean(raw: object, _: Surroundings) -> bool:

@@ -149,7 +149,7 @@ def rate(raw: object, _: Surroundings) -> float:
         amount, slash, unit = raw.replace(" ", "").partition("/")
         if not slash or unit not in RATE_UNITS or not re.fullmatch(r"\d+(\.\d+)?", amount):
             hertz = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)hz", raw.replace(" ", "").lower())
-            cure = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else ""
+            cure = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else _rate_cure(raw)
             raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
         value = float(amount) / RATE_UNITS[unit]
     elif isinstance(raw, int | float) and not isinstance(raw, bool):
@@ -161,6 +161,24 @@ def rate(raw: object, _: Surroundings) -> float:
     if not RATES[0] <= value <= RATES[1]:
         raise ValueError(f"expected {wanted}, from one in three years to {RATES[1]:.0f} a second, found {shown(raw)}")
     return value
+
+
+def _rate_cure(raw: str) -> str:
+    """For a number in quotes, and for the time between two samples."""
+    found = _NUMBER_AND_UNIT.fullmatch(raw)
+    if found is None:
+        return ""
+    amount, unit = float(found[1]), found[2]
+    if not unit:
+        return f"; without quotes: {amount:g}"
+    apart = amount * DURATION_UNITS.get(unit, 0) / S
+    if apart <= 0:
+        return ""
+    return (
+        f"; one in {raw.strip()} is {1 / apart:g} a second: write {1 / apart:g}"
+        if apart <= 1
+        else f'; write "{60 / apart:g}/min"'
+    )
 
 
 Duration = Annotated[int, Value("duration", duration)]

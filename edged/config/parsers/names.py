@@ -56,6 +56,17 @@ def topic_filter(raw: object, around: Surroundings) -> str:
     return plain
 
 
+def listen(raw: object, _: Surroundings) -> tuple[str, int]:
+    """Where to listen: a host and a port."""
+    wanted = 'an address and a port such as "127.0.0.1:9464"'
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raise ValueError(f'expected {wanted}, found {raw}; write "127.0.0.1:{raw}"')
+    host, colon, port = raw.rpartition(":") if isinstance(raw, str) else ("", "", "")
+    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535 or (":" in host and not host.startswith("[")):
+        raise ValueError(f"expected {wanted}, found {shown(raw)}")
+    return host.strip("[]"), int(port)
+
+
 def base_topic(raw: object, around: Surroundings) -> str:
     plain = text(raw, around)
     parse_template(plain, {"device": "device"}, ())
@@ -65,9 +76,20 @@ def base_topic(raw: object, around: Surroundings) -> str:
 def field_path(raw: object, _: Surroundings) -> Path:
     if not isinstance(raw, str):
         raise ValueError(f"expected a path such as pressure.in, found {shown(raw)}")
+    if (plain := _other_notation(raw)) != raw:
+        raise ValueError(f"expected a path such as pressure.in or rows.0.v, found {shown(raw)}; write {plain}")
     return parse_field_path(raw)
 
 
+def _other_notation(raw: str) -> str:
+    """A path of JSONPath, JavaScript or JSON Pointer as it is written here; any other as it is."""
+    plain = re.sub(r"^\$(?=[.\[])\.?", "", raw)
+    if plain.startswith("/"):
+        plain = plain[1:].replace("/", ".")
+    return re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain).lstrip(".")
+
+
+Listen = Annotated[tuple[str, int], Value("host:port", listen)]
 Text = Annotated[str, Value("text", text)]
 Label = Annotated[str, Value("text", label)]
 Pattern = Annotated[str, Value("pattern", pattern)]

@@ -33,7 +33,7 @@ def _integer(low: int | None, high: int | None) -> Callable[[Any, Surroundings],
 
     def parse(raw: object, _: Surroundings) -> int:
         if not isinstance(raw, int) or isinstance(raw, bool):
-            cure = f"; without quotes: {raw}" if isinstance(raw, str) and raw.isdigit() else ""
+            cure = f"; without quotes: {int(raw)}" if isinstance(raw, str) and raw.isdecimal() else ""
             if isinstance(raw, float) and raw.is_integer():
                 cure = f"; write {int(raw)}"
             raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
@@ -60,6 +60,13 @@ def _number(low: float) -> Callable[[Any, Surroundings], float]:
         return float(raw)
 
     return parse
+
+
+def usb_id(raw: object, around: Surroundings) -> int:
+    """A vendor or product, which lsusb prints as four hex digits."""
+    if isinstance(raw, str) and (digits := re.fullmatch(r"(?:0x)?([0-9A-Fa-f]{4})", raw)):
+        raise ValueError(f"expected a number such as 0x0403, found {shown(raw)}; write 0x{digits[1]}")
+    return _integer(0, 0xFFFF)(raw, around)
 
 
 def number(low: float = -math.inf) -> Value:
@@ -159,6 +166,7 @@ def picture_size(raw: object, _: Surroundings) -> tuple[int, int]:
 
 Count = Annotated[int, integer(1)]
 Index = Annotated[int, integer(0)]
+UsbId = Annotated[int, Value("int", usb_id)]
 Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
 Share = Annotated[float, Value("number", share)]

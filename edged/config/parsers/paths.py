@@ -16,7 +16,7 @@ def path(raw: object, around: Surroundings) -> Path:
     """Absolute; what is relative is relative to the configuration's folder."""
     if not isinstance(raw, str) or not raw or "\0" in raw:
         raise ValueError(f"expected the path of a file, found {shown(raw)}")
-    return around.folder / raw
+    return around.place(raw)
 
 
 def small_file(raw: object, around: Surroundings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,19 @@ class Surroundings:
     files: dict[Path, bytes] = field(default_factory=dict, repr=False)
     copies: Mapping[Path, Path] = field(default_factory=dict)
 
+    def place(self, name: str) -> Path:
+        """Where a path of the configuration leads. Raises ValueError for what only a shell would understand."""
+        home = self.environ.get("HOME", "/home/...")
+        if name == "~" or name.startswith("~/"):
+            raise ValueError(f"~ is not expanded; write {home}{name[1:]}")
+        if found := re.search(r"\$\{?(\w+)\}?", name):
+            meant = home if found[1] == "HOME" else "..."
+            raise ValueError(f"nothing is replaced here, {found[0]} stays as it is; write {name.replace(found[0], meant)}")
+        return self.folder / name
+
     def file(self, name: str) -> Path:
         """Where to read a small file that is named."""
-        path = self.folder / name
+        path = self.place(name)
         where = self.copies.get(path, path)
         with contextlib.suppress(ValueError):  # who reads it says what is wrong with it
             self.files[path] = read_small(where)

@@ -78,19 +78,65 @@ def _explain(text: str, message: str, at: int) -> SyntaxProblem:
     scanner = Scanner(text[:at])
     scanner.run()
     failure = _Failure(text, message, min(at, len(text)), scanner)
+    said = _something_else(failure)
     for pattern, explain in _EXPLANATIONS:
         found = re.match(pattern, message)
-        said = explain(failure, found) if found else None
-        if said is not None:
-            break
-    else:
-        said = failure.at, "TOML: what begins here is none"
-    offset, words = said
+        said = said or (explain(failure, found) if found else None)
+    offset, words = said or (failure.at, "TOML: what begins here is none")
     line, column = Positions(text, {}).line_column(offset)
     return SyntaxProblem(line, column, words)
 
 
 Said = tuple[int, str] | None
+
+_UNSEEN = {
+    "\u00a0": "no-break space",
+    "\u2007": "figure space",
+    "\u200b": "zero-width space",
+    "\u200c": "zero-width non-joiner",
+    "\u200d": "zero-width joiner",
+    "\u202f": "narrow no-break space",
+    "\u2060": "word joiner",
+    "\u3000": "ideographic space",
+    "\ufeff": "byte-order mark",
+}
+"""What comes along when text is copied from a web page."""
+_WIDE = range(0xFF01, 0xFF5F)
+"""Letters, digits and signs as an input method for Chinese or Japanese writes them: each is an ASCII one, shifted."""
+_YAML = re.compile(r"(?:---|[\w-]+:(?:\s.*)?)$")
+_MARKERS = ("<<<<<<< ", "=======", ">>>>>>> ", "||||||| ")
+
+
+def _something_else(failure: _Failure) -> Said:
+    """What is no slip in TOML: another kind of file, or characters that look like others."""
+    text, begin = failure.text, failure.at - len(failure.line_before)
+    line = text[begin:].split("\n", 1)[0]
+    if "\r" in line:
+        return begin + line.index("\r"), "TOML: the lines end in CR alone; save the file with LF or CRLF at the end of each line"
+    if line.startswith(_MARKERS):
+        return begin, "a merge conflict was left in the file; keep one of the two sides, and remove the lines with the markers"
+    first = next((one for one in text.split("\n") if one.strip() and not one.lstrip().startswith("#")), "")
+    if _YAML.match(first) and not re.search(r"^\s*\[|^[^#:\"']*=", text, re.MULTILINE):
+        offset = text.index(first)
+        return offset, 'this is YAML, and the configuration is TOML; write [broker.main] and below it url = "mqtt://localhost"'
+    if failure.text[failure.at :].startswith("\0") or "\0" in line:
+        offset = begin + line.index("\0") if "\0" in line else failure.at
+        return offset, "expected text, found a NUL byte; the file is damaged or no text: restore it, or write it anew"
+    for offset, character in enumerate(line, begin):
+        if offset >= failure.at - 1 and (name := _UNSEEN.get(character)):
+            column = offset - begin + 1
+            return offset, f"TOML: an invisible {name} (U+{ord(character):04X}) in column {column}; type a plain blank, or none"
+        if offset >= failure.at - 1 and ord(character) in _WIDE:
+            plain = chr(ord(character) - 0xFEE0)
+            return offset, f"TOML: this is a full-width {plain} (U+{ord(character):04X}); write the plain {plain}"
+    return None
+
+
+def not_utf8(content: bytes, at: int) -> str:
+    """What to say of bytes that are no UTF-8 from `at` on."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "expected UTF-8 text, found UTF-16; save the file as UTF-8"
+    return f"expected UTF-8 text, found the byte 0x{content[at]:02X}; save the file as UTF-8"
 
 
 def _declared_twice(failure: _Failure, _: re.Match[str]) -> Said:

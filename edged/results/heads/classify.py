@@ -83,7 +83,7 @@ def plan_classify(asked: Asked) -> ClassifyPlan | None:
     classes = max(size, 2)  # one number is the probability of the second of two
     if labels and len(labels) != classes:
         text = f"{len(labels)} labels ({listed(labels)}) for {classes} classes: {tensor.name} is {tensor}"
-        asked.wrong("output", text)
+        asked.wrong("labels", text)
         return None
     return ClassifyPlan((tensor.name,), size, asked.max_keys, labels, s.smooth, softmax=s.softmax, top=s.top)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.config.toml.document import SyntaxProblem, parse
+from edged.config.toml.document import SyntaxProblem, not_utf8, parse
 
 
 def said(text: str) -> tuple[int, int, str]:
@@ -132,3 +132,32 @@ def test_what_is_refused_is_not_quoted(key: str, value: str, after: str) -> None
 @given(st.lists(st.sampled_from((*SHORT, *UNCLOSED, *CLOSED)), max_size=10).map("".join))
 def test_no_value_is_quoted_however_broken_the_rest_is(text: str) -> None:
     assert SECRET not in refusal(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("[a]\rb = 1\r", (1, 4), "the lines end in CR alone"),
+        ("a = 1\nb\0 = 2\n", (2, 2), "found a NUL byte"),
+        ("\0" * 64, (1, 1), "found a NUL byte"),
+        ("---\nbroker:\n", (1, 1), "this is YAML"),
+        ("# why\n\nbroker:\n  main: {url: x}\n", (3, 1), "this is YAML"),
+        ("a = 1\n>>>>>>> other\n", (2, 1), "merge conflict"),
+        ("a = １\n", (1, 5), "full-width 1 (U+FF11)"),
+    ],
+)
+def test_what_is_something_else_than_toml(text: str, place: tuple[int, int], said: str) -> None:
+    with pytest.raises(SyntaxProblem) as caught:
+        parse(text)
+    assert (caught.value.line, caught.value.column) == place
+    assert said in caught.value.text
+
+
+def test_a_colon_in_a_file_of_toml_does_not_make_it_yaml() -> None:
+    with pytest.raises(SyntaxProblem, match="write key = value, found a colon"):
+        parse('[broker.main]\nurl: "x"\n')
+
+
+def test_other_encodings() -> None:
+    assert not_utf8("a".encode("utf-16"), 0) == "expected UTF-8 text, found UTF-16; save the file as UTF-8"
+    assert not_utf8(b"a = \xe9", 4) == "expected UTF-8 text, found the byte 0xE9; save the file as UTF-8"

@@ -1,0 +1,128 @@
+"""What `edged help` prints: the entry of a key as the reference has it, or a page of the manual. A device may have no network."""
+
+from __future__ import annotations
+
+import textwrap
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from edged.config import reference
+from edged.config.convert import Attribute, attributes, tables_with_places
+from edged.config.schema import Config, Table
+from edged.config.toml.positions import parse_path
+from edged.config.words import listed, nearest
+from edged.errors import EX_OK, EX_USAGE
+from edged.system.process import complain, say
+from edged.system.terminal import BOLD, DIM, Look
+
+MANUAL = Path(__file__).parents[1] / "manual"
+MANY = 20
+"""Entries that are printed whole; of more only their names."""
+
+
+class Entry(NamedTuple):
+    """One key, the tables it stands in, and its types, where it is only of some."""
+
+    where: tuple[str, ...]
+    attribute: Attribute
+
+    @property
+    def name(self) -> str:
+        return ".".join((*self.where, self.attribute.name))
+
+
+def topics() -> dict[str, Path]:
+    """The pages that are readable here, by name."""
+    return {**{page.stem: page for page in sorted(MANUAL.glob("*.md"))}, "reference": reference.PAGE}
+
+
+def show(asked: str | None, look: Look) -> int:
+    """Prints the entry of a key or table, or a page; 64 for what is neither."""
+    if asked is None:
+        say("\n".join(overview()))
+        return EX_OK
+    if asked in topics():
+        say(topics()[asked].read_text("utf-8").rstrip())
+        return EX_OK
+    path = tuple(str(part) for part in parse_path(asked.strip("[]").removeprefix("edged.toml.")) if isinstance(part, str))
+    of_keys = keys(path, look)
+    found = [*(tables(path, look, is_of_file=not of_keys)), *of_keys]
+    if found:
+        say("\n\n".join(found))
+        return EX_OK
+    known = sorted({*topics(), *(one.attribute.name for one in entries())})
+    meant = nearest(path[-1] if path else asked, known)
+    cure = f'did you mean "{meant}"?' if meant else f"the pages are {listed(topics())}; edged help reference lists all keys"
+    complain(f'edged help: no key, table or page is called "{asked}"; {cure}')
+    return EX_USAGE
+
+
+def overview() -> list[str]:
+    """What one can ask for."""
+    tops = [f"[{'.'.join(where)}]" for _, where in tables_with_places() if len(where) == 1 or where[1:] == ("NAME",)]
+    return [
+        "edged help KEY     what a key means: edged help baudrate, edged help pipeline.window.size",
+        "edged help TABLE   what a table holds: edged help broker",
+        "edged help PAGE    a page of the manual",
+        "",
+        *textwrap.wrap(f"tables: {' '.join(dict.fromkeys(tops))}", 100, break_on_hyphens=False, subsequent_indent="        "),
+        *textwrap.wrap(f"pages:  {' '.join(topics())}", 100, subsequent_indent="        "),
+    ]
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every key of the schema; one that several types of source have in the same way stands once."""
+    seen: dict[tuple[str, int], Entry] = {}
+    for table, where in tables_with_places():
+        for attribute in attributes(table).values():
+            entry = Entry(where, attribute)
+            seen.setdefault((entry.name, hash((str(attribute.type), attribute.key))), entry)
+    return tuple(seen.values())
+
+
+def keys(path: tuple[str, ...], look: Look) -> list[str]:
+    """The entries of the keys whose path ends so."""
+    found = [one for one in entries() if _fits(path, (*one.where, one.attribute.name))]
+    if len(found) > MANY:
+        return ["\n".join(one.name for one in found)]
+    return [_entry(one, look) for one in found]
+
+
+def tables(path: tuple[str, ...], look: Look, is_of_file: bool) -> list[str]:
+    """The tables whose path ends so, with the names of their keys. `is_of_file`: names may be those of a file."""
+    found: dict[str, str] = {}
+    for table, where in tables_with_places():
+        if table is not Config and _fits(path, where, is_of_file or where[-1] != "NAME"):
+            header = f"[{'.'.join(where)}]" + _type_of(table)
+            said = [look.paint(header, BOLD), *_wrapped(" ".join((table.__doc__ or "").split()), look)]
+            found[header] = "\n".join([*said, *_wrapped(f"keys: {' '.join(attributes(table))}", look)])
+    return list(found.values())
+
+
+def _type_of(table: type[Table]) -> str:
+    hint = attributes(table).get("type")
+    said = reference.type_of(hint.type) if hint is not None else ""
+    return f" type = {said}" if said.count("`") == 2 else ""
+
+
+def _fits(asked: tuple[str, ...], where: tuple[str, ...], is_of_file: bool = True) -> bool:
+    """Whether a path that was asked for is this one: its names of tables may be left out, or be those of a file."""
+    bare = tuple(part for part in where if part != "NAME")
+    if asked == bare[-len(asked) :]:
+        return True
+    return is_of_file and len(asked) == len(where) and all(a == w or w == "NAME" for a, w in zip(asked, where, strict=True))
+
+
+def _entry(one: Entry, look: Look) -> str:
+    attribute = one.attribute
+    only = f" (of {', '.join(attribute.key.only)})" if attribute.key.only else ""
+    kind, default = (text.replace("`", "") for text in (reference.type_of(attribute.type), reference.default_of(attribute)))
+    said = default if default.startswith("required") else f"default: {default}"
+    lines = [look.paint(one.name, BOLD) + only, "  " + look.paint(f"{kind}; {said}", DIM)]
+    return "\n".join([*lines, *_wrapped(attribute.key.meaning.replace("`", ""), look)])
+
+
+def _wrapped(text: str, look: Look) -> list[str]:
+    return textwrap.wrap(text, (look.width or 100) - 2, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
