@@ -32,7 +32,7 @@ Path = tuple[Part, ...]
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'')
 _WORD = re.compile(r"[^.\[\"']*")
-_SELECT = re.compile(r"\[(?:([0-9]+)|([^\]=]*)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\]]*)))\]")
+_SELECT = re.compile(r"\[([^\]=]*)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\]]*))\]")
 
 
 def parse_field_path(raw: str) -> Path:
@@ -88,14 +88,12 @@ def _name(rest: str, raw: str, is_first: bool) -> tuple[Part, str]:
     return int(word) if is_index else word, rest
 
 
-def _selection(rest: str, raw: str) -> tuple[Part, str]:
+def _selection(rest: str, raw: str) -> tuple[Select, str]:
     found = _SELECT.match(rest)
     if found is None:
         raise _bad(raw)
-    index, member, quoted, plain = found.groups()
+    member, quoted, plain = found.groups()
     rest = rest[found.end() :]
-    if index is not None:
-        return int(index), rest
     value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
     return Select(parse_field_path(member) if member else (), value), rest
 

@@ -86,7 +86,8 @@ def _other_notation(raw: str) -> str:
     plain = re.sub(r"^\$(?=[.\[])\.?", "", raw)
     if plain.startswith("/"):
         plain = plain[1:].replace("/", ".")
-    return re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain).lstrip(".")
+    plain = re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain)
+    return plain if plain == raw else plain.lstrip(".")
 
 
 Listen = Annotated[tuple[str, int], Value("host:port", listen)]
