@@ -152,12 +152,32 @@ def make_parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
     status.set_defaults(command=_status)
+    top = commands.add("top", "a live screen of a daemon, or of a fleet: what hurts first", "edged top --broker mqtt://plant")
+    top.add_argument(
+        "--broker", metavar="URL|NAME", help="all devices of this broker (an address, or a name of the configuration)"
+    )
+    top.add_argument("--topic", default="edged/+/health", help="where they publish their health (%(default)s)")
+    top.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
+    top.add_argument("--once", action="store_true", help="one picture, and end")
+    top.set_defaults(command=_top)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
         "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
+    learn = commands.add(
+        "learn",
+        "learn what is normal for a source, and write a model that says how far it is from that",
+        "edged learn accel --for 10min -o models/normal",
+    )
+    _add_learn(learn)
+    evaluate = commands.add(
+        "evaluate",
+        "what a model would have said of a recording, beside what was so or another model",
+        "edged evaluate models/normal accel.rec labels.csv",
+    )
+    _add_evaluate(evaluate)
     test = commands.add(
         "test", "play the tests that stand beside a configuration, in NAME.test.toml, in virtual time", "edged test -c edged.toml"
     )
@@ -201,10 +221,41 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, reload, status, doctor, bundle, *named):
+    for command in (run, check, test, record, learn, evaluate, reload, status, top, doctor, bundle, *named):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
+
+
+def _add_learn(learn: argparse.ArgumentParser) -> None:
+    learn.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, in normal operation")
+    learn.add_argument(
+        "recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of it (edged record) instead"
+    )
+    learn.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
+    learn.add_argument(
+        "--for", dest="period", default="10min", metavar="TIME", help='how long to listen, such as "10min" (10min)'
+    )
+    learn.add_argument(
+        "--window", type=int, metavar="N", help="samples of a window (half a second of a fast sensor; else 1, each by itself)"
+    )
+    learn.add_argument("--by-key", action="store_true", help="what is normal differs from key to key: judge each by its own")
+    learn.add_argument("--json", action="store_true", help="the report as JSON")
+    learn.set_defaults(command=_learn)
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
+    evaluate.add_argument("recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record)")
+    evaluate.add_argument(
+        "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
+    )
+    evaluate.add_argument("--against", metavar="MODEL", help="another model, side by side")
+    evaluate.add_argument("--pipeline", metavar="NAME", help="how the model is run, where several pipelines could be meant")
+    evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="which label is no fault (normal)")
+    evaluate.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of it, too")
+    evaluate.add_argument("--json", action="store_true", help="the same as JSON")
+    evaluate.set_defaults(command=_evaluate)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> tuple[argparse.ArgumentParser, ...]:
@@ -319,6 +370,12 @@ def _status(arguments: argparse.Namespace) -> int:
     return status(arguments.config, arguments.json, arguments.rejects)
 
 
+def _top(arguments: argparse.Namespace) -> int:
+    from edged.commands.top import top
+
+    return top(arguments.config, arguments.broker, arguments.topic, arguments.seconds, arguments.once)
+
+
 def _bundle(arguments: argparse.Namespace) -> int:
     from edged.commands.bundle import bundle
 
@@ -335,6 +392,29 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from edged.commands.doctor.command import doctor
 
     return doctor(arguments.config, arguments.is_config_asked, arguments.json)
+
+
+def _learn(arguments: argparse.Namespace) -> int:
+    from edged.commands.learn import MOST_SAMPLES, learn
+    from edged.config.parsers.measures import seconds_of
+
+    try:
+        seconds = seconds_of(arguments.period)
+    except ValueError as error:
+        process.complain(f"edged learn: --for: {error}")
+        return EX_USAGE
+    if arguments.window is not None and not 1 <= arguments.window <= MOST_SAMPLES:
+        process.complain(f"edged learn: --window must be from 1 to {MOST_SAMPLES} samples")
+        return EX_USAGE
+    a = arguments
+    return learn(a.config, a.source, a.output, seconds, a.recordings, a.window, a.by_key, a.json)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from edged.commands.evaluate import evaluate
+
+    a = arguments
+    return evaluate(a.model, a.recording, a.labels, a.config, a.pipeline, a.against, a.normal, a.json, a.svg)
 
 
 def _prepare_model(arguments: argparse.Namespace) -> int:

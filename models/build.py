@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from graph import Graph, float32
 from machines import TESTS, TRAINING, Fleet, observe, observe_standstill, record
 from network import Network
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from onnx.reference import ReferenceEvaluator
 from report import vibration_readme
 from spectra import SIZE, add_spectra, spectra
 
+from edged.learn.graph import Graph, float32
 from edged.sources.simulation import CONDITIONS
 
 HERE = Path(__file__).parent

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from graph import Graph, float32
 from numpy.typing import NDArray
 from spectra import CHANNELS
+
+from edged.learn.graph import Graph, float32
 
 TAPS, FILTERS, HIDDEN = 48, 24, 48
 BATCH, EPOCHS, RATE = 128, 15, 3e-3

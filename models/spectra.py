@@ -17,8 +17,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from graph import Graph, float32
 from numpy.typing import NDArray
+
+from edged.learn.graph import Graph, float32
 
 RATE_HZ = 1000.0
 SIZE = 512  # samples in a window

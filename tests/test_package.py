@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -37,6 +39,9 @@ class Built(NamedTuple):
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Built:
     """Built and installed by whichever worker comes first."""
+    for tool in ("setuptools", "twine"):
+        if importlib.util.find_spec(tool) is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tool} is not installed: make test installs it")
     shared = tmp_path_factory.getbasetemp()
     folder = (shared if worker_id == "master" else shared.parent) / "package"
     python = folder / "fresh" / "bin" / "python"
@@ -129,8 +134,19 @@ def test_the_commands_of_the_first_minutes(built: Built, elsewhere: Path) -> Non
 def test_the_demo(built: Built, elsewhere: Path) -> None:
     if find_mosquitto() is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
-    output = said([str(built.python.with_name("edged")), "demo", "--seconds", "6"], elsewhere)
-    assert re.search(r"^configuration  .*demo\.toml", output, re.MULTILINE)
+    command = [str(built.python.with_name("edged")), "demo"]
+    environ = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin", "HOME": str(elsewhere)}
+    demo = subprocess.Popen(command, cwd=elsewhere, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert demo.stdout
+    shown = ""
+    for line in demo.stdout:
+        shown += line
+        if re.match(r"\d\d:\d\d:\d\d  healthy ", line):
+            break
+    demo.send_signal(signal.SIGINT)
+    output, errors = demo.communicate(timeout=120)
+    assert (demo.returncode, errors) == (0, "")
+    assert re.search(r"^configuration  .*demo\.toml", shown, re.MULTILINE)
     assert re.search(r"^[1-9]\d* results, ", output, re.MULTILINE)
 
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from edged.errors import Finding
-from edged.system.readable import readable
+from edged.system.readable import readable, readable_lines
 from edged.system.terminal import BOLD, CYAN, DIM, RED, YELLOW, Look
 
 JSON_SCHEMA_VERSION = 1
@@ -25,16 +25,18 @@ def problems_text(found: Iterable[Finding], look: Look) -> str:
 def _one(finding: Finding, look: Look) -> str:
     colour = YELLOW if finding.is_warning else RED
     level = look.paint("warning", BOLD, YELLOW) + ": " if finding.is_warning else ""
-    place, key, text = readable(finding.place), readable(finding.key), readable(finding.text)
+    place, key, text = readable(finding.place), readable(finding.key), readable_lines(finding.text)
     head = ": ".join(part for part in (place, key, text) if part)
     if look.width:
-        head = "\n".join(
-            textwrap.wrap(head, look.width, subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False)
-        )
+        head = "\n".join(line for one in head.split("\n") for line in _wrapped(one, look.width))
     for part, codes in ((place, (BOLD,)), (key, (BOLD, colour))):
         if part:
             head = head.replace(part, look.paint(part, *codes), 1)
     return level + head + _excerpt(finding, look, colour)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent=_INDENT, break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def _excerpt(finding: Finding, look: Look, colour: str) -> str:

@@ -76,7 +76,7 @@ def lines(answer: Mapping[str, Any], with_rejects: bool = False, look: Look | No
     bar = _bar(memory["resident_mib"] / memory["budget_mib"], look)
     device = readable(facts["device"])
     in_use = f"{bar}{memory['resident_mib']} of {memory['budget_mib']} MiB"
-    yield f"edged {facts['version']}, device {device}: {state}, up {_age(facts['uptime_s'])}, {in_use}"
+    yield f"edged {facts['version']}, device {device}: {state}, up {age(facts['uptime_s'])}, {in_use}"
     rows = _parts(facts)
     width = max((len(name) for _, name, _ in rows), default=0)
     for kind, name, part in rows:
@@ -112,10 +112,10 @@ def _said(kind: str, part: Mapping[str, Any], cpu_s: float) -> Iterator[str]:
 
 def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) -> Iterator[str]:
     for last in more.get("last", ()):
-        age = f", {_age(last['age_s'])} ago" if last["age_s"] is not None else ""
-        yield f"last: {last['topic']}{age}: {_result(last)}"
+        when = f", {age(last['age_s'])} ago" if last["age_s"] is not None else ""
+        yield f"last: {last['topic']}{when}: {result_text(last)}"
     if keys := more.get("unwell_keys"):
-        named = ", ".join(f"{one['key']} ({one['state']}, {_age(one['age_s'])})" for one in keys)
+        named = ", ".join(f"{one['key']} ({one['state']}, {age(one['age_s'])})" for one in keys)
         left = more["unwell"] - len(keys)
         yield f"not well: {named}" + (f", and {left} more" if left else "")
     for reason, times in part.get("dropped", {}).items():
@@ -123,10 +123,11 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"dropped: {times} as {reason}" + (f", the last: {why[:MOST_CHARS]}" if why else "")
     for one in reversed(more.get("rejects", ())) if with_rejects else ():
         times = f" {one['times']} times" if one["times"] > 1 else ""
-        yield f"{_age(one['age_s'])} ago{times} {one['reason']}: {one['detail']}: {_payload(one['data'])}"
+        yield f"{age(one['age_s'])} ago{times} {one['reason']}: {one['detail']}: {_payload(one['data'])}"
 
 
-def _result(last: Mapping[str, Any]) -> str:
+def result_text(last: Mapping[str, Any]) -> str:
+    """A newest result of `details`, without what every result says, in a line."""
     result = last.get("result")
     if isinstance(result, dict):
         told = {"device", "pipeline", "run", "seq", "time", "model", "age_ms"}
@@ -155,7 +156,8 @@ def _bar(share: float, look: Look) -> str:
     return look.paint("#" * full, colour) + look.paint("-" * (BAR_CHARS - full), DIM) + " "
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
+    """A time that has passed, for a person."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

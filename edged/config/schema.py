@@ -21,13 +21,16 @@ from edged.config.parsers.numbers import (
     Constant,
     Count,
     DeadBand,
+    Edges,
     Factor,
     Index,
     Marker,
+    NotNegative,
     Number,
     Numbers,
     PictureSize,
     PlainBytes,
+    Positive,
     Range,
     Share,
     Speed,
@@ -845,6 +848,9 @@ class Input(Table, frozen=True, kw_only=True):
     value: Annotated[Constant, Key("a constant instead of fields")] = None
 
 
+STFT = ("spectrogram", "log_mel")
+
+
 class Step(Table, frozen=True, kw_only=True):
     """One step before the model: array in, array out."""
 
@@ -866,6 +872,40 @@ class Step(Table, frozen=True, kw_only=True):
             only=("resize",),
         ),
     ] = "letterbox"
+    n_fft: Annotated[Count, Key("librosa's: samples of one spectrum", only=STFT)] = 2048
+    hop_length: Annotated[
+        Count | None, Key("librosa's: samples from one spectrum to the next", default="a quarter of `win_length`", only=STFT)
+    ] = None
+    win_length: Annotated[Count | None, Key("librosa's: samples that the window leaves", default="`n_fft`", only=STFT)] = None
+    center: Annotated[
+        Flag, Key("librosa's: frames are centred, with zeros before and after the samples; false: whole ones alone", only=STFT)
+    ] = True
+    power: Annotated[Positive, Key("librosa's: 2 is power, 1 is amplitude", only=STFT)] = 2.0
+    window: Annotated[
+        Literal["hann", "hamming", "blackman", "boxcar"], Key("scipy's: what a spectrum is weighted with", only=(*STFT, "bands"))
+    ] = "hann"
+    sr: Annotated[Rate | None, Key("librosa's: samples a second", default="`rate` of the source", only=("log_mel",))] = None
+    n_mels: Annotated[Annotated[int, integer(1, 4096)], Key("librosa's: mel bands", only=("log_mel",))] = 128
+    fmin: Annotated[NotNegative, Key("librosa's: lowest frequency, Hz", only=("log_mel",))] = 0.0
+    fmax: Annotated[Positive | None, Key("librosa's: highest frequency, Hz", default="half of `sr`", only=("log_mel",))] = None
+    htk: Annotated[Flag, Key("librosa's: the mel scale of HTK instead of Slaney's", only=("log_mel",))] = False
+    norm: Annotated[
+        Literal["slaney", "none"], Key("librosa's: slaney: each band has the area 1; none: the height 1", only=("log_mel",))
+    ] = "slaney"
+    ref: Annotated[Positive, Key("librosa's: the power that is 0 dB", only=("log_mel",))] = 1.0
+    amin: Annotated[Positive, Key("librosa's: the least power", only=("log_mel",))] = 1e-10
+    top_db: Annotated[Positive, Key("librosa's: nothing is further below the loudest of a window, dB", only=("log_mel",))] = 80.0
+    edges: Annotated[
+        Edges | None,
+        Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
+    ] = None
+    fs: Annotated[Rate | None, Key("scipy's: samples a second", default="`rate` of the source", only=("bands",))] = None
+    nperseg: Annotated[Count | None, Key("scipy's: samples of a segment", default="256, at most the window", only=("bands",))] = (
+        None
+    )
+    noverlap: Annotated[
+        Index | None, Key("scipy's: samples that two segments share", default="half of `nperseg`", only=("bands",))
+    ] = None
 
 
 class OutputField(Table, frozen=True, kw_only=True):

@@ -14,6 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edged.clock.alarm import Alarm
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
@@ -122,7 +125,19 @@ def assemble(
         flow = _flow_of([flows[s] for s in p.roots if s in flows])
         answer = make_encoder(envelope, ())
         pipelines[name] = _pipeline(
-            plan, old.stages, old.tail, p, model, loaded.get(p.model or ""), entries, answer, counts, flow, clock, was
+            plan,
+            old.stages,
+            old.tail,
+            p,
+            model,
+            loaded.get(p.model or ""),
+            entries,
+            answer,
+            counts,
+            flow,
+            clock,
+            was,
+            _names(table),
         )
     in_use = {id(x) for p in pipelines.values() for x in (p, p.slots)}
     return Assembly(
@@ -325,6 +340,7 @@ def _pipeline(
     hold_sources: Callable[[bool], None],
     clock: Clock,
     was: _Old | None,
+    names: Callable[[int], tuple[str, ...]] | None,
 ) -> Pipeline:
     """A pipeline, with those parts of the one that `was` whose plans are equal."""
     if was is not None and is_same_window(was.plan, p):
@@ -335,7 +351,7 @@ def _pipeline(
     if was is not None and is_same_rows(was.plan, p) and was.plan.gate == p.gate and was.pipeline.wake == _wake(model):
         slots, states = was.pipeline.slots, was.pipeline.states
     else:
-        slots, states = _slots(p, counts), _states(p)
+        slots, states = _slots(p, counts), _states(p, names)
 
     def ring() -> None:
         pipeline.tick()
@@ -392,9 +408,14 @@ def _slots(p: PipelinePlan, counts: PipelineCounts) -> Slots:
     return slots
 
 
-def _states(p: PipelinePlan) -> States | None:
+def _states(p: PipelinePlan, names: Callable[[int], tuple[str, ...]] | None) -> States | None:
     ends = [(s.input, s.output, s.shape, s.dtype) for s in p.states]
-    return States(ends, p.max_keys, p.state_gap_ns) if ends else None
+    starts = {s.input: {key: np.array(row, s.dtype).reshape(s.shape) for key, row in s.starts} for s in p.states if s.starts}
+
+    def start(name: str, key: int) -> NDArray[Any] | None:
+        return starts[name].get("/".join(names(key)) if names is not None else "") if name in starts else None
+
+    return States(ends, p.max_keys, p.state_gap_ns, start if starts else None) if ends else None
 
 
 def _postprocess(p: PipelinePlan, loaded: Loaded | None) -> Postprocess | None:

@@ -21,8 +21,17 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     color = "bgr"                          # of pictures: the order of colours; "rgb", "bgr" or "gray"
     shape = [256, 3]                       # one row, where the file leaves axes open
 
+    [inputs.x.seen]                        # what it was trained on, a number a field: edged evaluate compares with it
+    mean = [0.0, 0.1, 9.8]
+    std = [1.0, 1.0, 2.0]
+
+    [made]                                 # where it comes from: any keys, for people
+
     [state]                                # what it remembers of each key, by output: the next run's input
     h_out = "h"
+
+    [starts.h]                             # what that input begins with, by key ("line1/pump7"); zeros for any other key
+    pump7 = [0.1, 0.2]
 
     [detect]                               # for output = "detect", where the shape alone does not tell
     head = "yolov8"                        # "yolov8": [4 + classes, boxes], "yolov5": [boxes, 5 + classes], or
@@ -45,7 +54,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +72,21 @@ BLOCK = 1 << 20
 HIDDEN = "it is a link to a file elsewhere, and something in that is wrong; put the file itself here to see what"
 LAYOUTS = (TIME_FIELD, FIELD_TIME, HWC, CHW)
 COLORS = ("rgb", "bgr", "gray")
-KEYS = ("name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "state", "detect", "golden")
+KEYS = (
+    "name",
+    "version",
+    "description",
+    "sha256",
+    "labels",
+    "batch_axis",
+    "normalize",
+    "inputs",
+    "state",
+    "starts",
+    "detect",
+    "golden",
+    "made",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +104,8 @@ class InputHints:
     layout: str | None = None
     shape: tuple[int, ...] | None = None
     color: str | None = None
+    seen: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and deviation of each field where it was trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +146,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     states, wrong = plan_states(onnx, state, axis)
     for text in wrong:
         toml.wrong("state", text)
+    states = toml.starts(table, states)
     manifest = Manifest(
         name=name,
         path=file,
@@ -139,6 +165,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         origin=file,
     )
     toml.text(table, "name")
+    toml.get(table, "made", "a table", lambda v: isinstance(v, dict))
     wanted = toml.text(table, "sha256").lower()
     if wanted and wanted != sha256:
         toml.wrong("sha256", f"expected {wanted[:16]}..., {file.name} has {sha256[:16]}...: the two files do not belong together")
@@ -271,6 +298,22 @@ class _Toml:
         expected = 'inputs by output, such as h_out = "h"'
         return self.get(table, "state", expected, lambda v: isinstance(v, dict) and _is_list([*v.values()], str)) or {}
 
+    def starts(self, table: dict[str, Any], states: tuple[StatePlan, ...]) -> tuple[StatePlan, ...]:
+        part = self.get(table, "starts", "a table for each input of a state", lambda v: isinstance(v, dict)) or {}
+        known = {s.input: s for s in states}
+        for name, by_key in part.items():
+            if name not in known:
+                self.wrong(f"starts.{name}", f"no state is the input {name}; there are: {', '.join(known) or 'none'}")
+            elif not isinstance(by_key, dict):
+                self.wrong(f"starts.{name}", f"expected numbers by key, found {by_key!r:.80}")
+            else:
+                count = math.prod(known[name].shape)
+                rows = tuple((key, self.numbers(by_key, key, f"starts.{name}.")) for key in by_key)
+                if any(len(row) != count for _, row in rows):
+                    self.wrong(f"starts.{name}", f"expected {count} numbers for each key, as {name} has")
+                known[name] = replace(known[name], starts=rows)
+        return tuple(known.values())
+
     def normalize(self, table: dict[str, Any]) -> Normalize | None:
         part = self.get(table, "normalize", "a table", lambda v: isinstance(v, dict))
         if part is None:
@@ -315,7 +358,7 @@ class _Toml:
         return hints
 
     def hints(self, prefix: str, given: dict[str, Any]) -> InputHints:
-        self.only(prefix, given, ("fields", "units", "layout", "color", "shape"))
+        self.only(prefix, given, ("fields", "units", "layout", "color", "shape", "seen"))
         fields = self.texts(given, "fields", prefix) or None
         units = (
             self.get(given, "units", "texts by field", lambda v: isinstance(v, dict) and _is_list([*v.values()], str), prefix)
@@ -326,7 +369,18 @@ class _Toml:
         layout = self.choice(given, "layout", LAYOUTS, prefix)
         color = self.choice(given, "color", COLORS, prefix)
         shape = self.get(given, "shape", "a list of whole numbers", lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
-        return InputHints(fields, units, layout, None if shape is None else tuple(shape), color)
+        return InputHints(fields, units, layout, None if shape is None else tuple(shape), color, self.seen(given, prefix))
+
+    def seen(self, given: dict[str, Any], prefix: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        part = self.get(given, "seen", "a table", lambda v: isinstance(v, dict), prefix)
+        if part is None:
+            return None
+        self.only(f"{prefix}seen.", part, ("mean", "std"))
+        mean, std = (self.numbers(part, key, f"{prefix}seen.") for key in ("mean", "std"))
+        if part.keys() <= {"mean", "std"} and (len(mean) != len(std) or not mean or any(d < 0 for d in std)):
+            self.wrong(f"{prefix}seen", "expected mean and std, equally many numbers, none of std below 0")
+            return None
+        return mean, std
 
     def boxes(self, table: dict[str, Any]) -> str | None:
         part = self.get(table, "detect", "a table", lambda v: isinstance(v, dict)) or {}

@@ -25,7 +25,7 @@ class StatePlan:
     """`output` of a run is `input` of the next one of the same key; both are `dtype`.
 
     `shape` is that of a row. `axis` counts rows in both tensors and takes `batch` of them at once (0: any number); None where
-    there is no such axis, and one row is the whole tensor.
+    there is no such axis, and one row is the whole tensor. `starts`: what it begins with, by key; zeros for any other.
     """
 
     input: str
@@ -34,6 +34,7 @@ class StatePlan:
     dtype: str
     axis: int | None
     batch: int = 0
+    starts: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     @property
     def is_turned(self) -> bool:

@@ -9,7 +9,7 @@ where the session has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,10 +36,15 @@ class States:
     """`ends`: for each state the model's input, its output, the shape and the type of a row.
 
     `gap_ns`: where no window tells the stretches apart, the silence that begins another (None: never).
+    `start`: what an input begins with for a key, where that is not zeros.
     """
 
     def __init__(
-        self, ends: Iterable[tuple[str, str, tuple[int, ...], DTypeLike]], max_keys: int, gap_ns: int | None = None
+        self,
+        ends: Iterable[tuple[str, str, tuple[int, ...], DTypeLike]],
+        max_keys: int,
+        gap_ns: int | None = None,
+        start: Callable[[str, int], NDArray[Any] | None] | None = None,
     ) -> None:
         # Written, not only allocated: untouched pages are not resident, and the plan charges them.
         made = [(given, out, np.full((max_keys, *shape), 0, dtype)) for given, out, shape, dtype in ends]
@@ -49,6 +54,7 @@ class States:
         self._stretch = [0] * max_keys
         self._last = [NEVER] * max_keys
         self._gap_ns = gap_ns
+        self._start = start
         self._first = made[0][:2]
         self._is_alone = False
         self._left: Arrays | None = None  # outputs of a run that have what is remembered; None: it is here
@@ -111,8 +117,9 @@ class States:
 
     def _clear(self, slot: Slot) -> None:
         self._of[slot.key] = slot.stretch
-        for _, rows in self._inputs:
-            rows[slot.key] = 0
+        for name, rows in self._inputs:
+            start = self._start(name, slot.key) if self._start is not None else None
+            rows[slot.key] = 0 if start is None else start
 
     def keep(self, slots: Sequence[Slot], outputs: Arrays) -> None:
         """Takes over what a run made of the states of these slots, each of another key."""

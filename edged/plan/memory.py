@@ -306,8 +306,9 @@ def _making(p: PipelinePlan, model: ModelPlan | None, links: Mapping[str, LinkSe
 
 
 def state_bytes(p: PipelinePlan) -> int:
-    """What `states.States` holds: a row of each state by key, and three numbers."""
-    return p.max_keys * (sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in p.states) + 3 * 36)
+    """What `States` holds: a row of each state by key, three numbers, and what the states of known keys begin with."""
+    starts = sum(len(s.starts) * (KEY + 40 * math.prod(s.shape)) for s in p.states)  # in the plan, and as arrays
+    return starts + p.max_keys * (sum(math.prod(s.shape) * np.dtype(s.dtype).itemsize for s in p.states) + 3 * 36)
 
 
 def step_name(step: Step) -> str:

@@ -25,7 +25,7 @@ from edged.plan.publishes import plan_publishes
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
-from edged.plan.steps import make_preprocess
+from edged.plan.steps import make_preprocess, with_rate
 from edged.plan.views import columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
 from edged.results.heads.head import OutputPlan
@@ -74,6 +74,7 @@ def plan_pipeline(
         steps = picture_steps(at, settings, manifest, view)
     else:
         steps = _steps(at, settings, manifest, row)
+    steps = with_rate(steps, rate if window else None) if steps is not None else None
     shape = (window.size, row.width) if window else (row.width,)
     made = _preprocess(at, settings, steps, shape, row, picture) if steps is not None else None
     if steps is None or made is None:

@@ -85,6 +85,10 @@ def test_the_hash_must_be_right(tmp_path: Path) -> None:
         ("[normalize]\nmin = [1, 2]\nmax = [2, 3, 4]", "normalize: its lists must be of one length"),
         ('[normalize]\nmean = "a"\nstd = 1', "normalize.mean: expected a number"),
         ('[state]\ny = "h"', 'state: the model has no input "h"; it has x'),
+        ("[starts.x]\na = [1]", "starts.x: no state is the input x; there are: none"),
+        ("[inputs.x.seen]\nmean = [1, 2]\nstd = [1]", "inputs.x.seen: expected mean and std, equally many numbers"),
+        ("[inputs.x.seen]\nmedian = 1", "inputs.x.seen.median: unknown key"),
+        ("made = 3", "made: expected a table, found 3"),
         ('state = "y"', "state: expected inputs by output, such as h_out = \"h\", found 'y'"),
         ('golden = "../golden.npz"', "golden.file: expected the name of an .npz file"),
         ('golden = "none.npz"', "golden: none.npz: "),
@@ -179,3 +183,17 @@ def test_a_link_within_the_folder_is_as_good_as_the_file(tmp_path: Path) -> None
     assert read_manifest("m", tmp_path)[1] == []
     (tmp_path / "..2026" / "model.toml").write_text("version = 3")
     assert "version: expected a text, found 3" in read_manifest("m", tmp_path)[1][0].text
+
+
+def test_what_a_model_was_made_of_and_what_its_states_begin_with(tmp_path: Path) -> None:
+    models.total(tmp_path / "model.onnx")
+    state = '[state]\nsum_out = "sum"\n[starts.sum]\n"a/b" = 3\nc = [4]\n'
+    (tmp_path / "model.toml").write_text(state + '[inputs.x.seen]\nmean = 1\nstd = [2]\n[made]\nby = "me"\n')
+    manifest, problems = read_manifest("m", tmp_path)
+    assert not problems
+    assert manifest is not None
+    assert manifest.states[0].starts == (("a/b", (3.0,)), ("c", (4.0,)))
+    assert manifest.inputs["x"].seen == ((1.0,), (2.0,))
+    (tmp_path / "model.toml").write_text(state.replace("[4]", "[4, 5]"))
+    _, [problem] = read_manifest("m", tmp_path)
+    assert "starts.sum: expected 1 numbers for each key, as sum has" in problem.text

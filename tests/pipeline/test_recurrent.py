@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import structlog
+from numpy.typing import NDArray
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
@@ -85,6 +86,18 @@ def test_a_silence_begins_a_stretch() -> None:
     states.start_over(1)
     assert states.stretches([1, 1], [0, 5]) == [1, 1]  # it may go on at any time
     assert States(ENDS, 1).stretches([0, 0], [0, 10**18]) == [0, 0]
+
+
+def test_a_key_may_begin_with_numbers_of_its_own() -> None:
+    def start(name: str, key: int) -> NDArray[Any] | None:
+        return np.array([5, 7], np.float32) if (name, key) == ("h", 1) else None
+
+    model = Model(States(ENDS, 3, start=start))
+    model.run([0, 1], [1, 1])
+    assert [model.of(key) for key in (0, 1)] == [(1, 1), (6, 1)]
+    assert model.of(1, stretch=1) == (5, 0)  # after a silence, too
+    model.states.forget(1)
+    assert model.of(1, stretch=1) == (5, 0)
 
 
 def test_forgetting(model: Model) -> None:

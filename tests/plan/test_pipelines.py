@@ -127,3 +127,11 @@ def test_a_wait_that_uses_up_the_deadline_is_warned_of(tmp_path: Path, more: str
     found = planned(tmp_path, MAIN + ACCEL + slow + f'[pipeline.p]\nsource = ["accel", "slow"]\n{more}\n')
     assert found.whole.pipelines["p"].deadline_ns == 10**9
     assert [line.split(" ")[1].rstrip(":") for line in found.lines if "deadline" in line] == where, found.lines
+
+
+def test_a_spectrum_has_the_rate_of_its_source_and_its_memory_in_the_plan(tmp_path: Path) -> None:
+    folder_model(tmp_path / "m", "", net, {"x": (T.FLOAT, ["N", 3, 20, 17])}, {"y": ["N", 1]})
+    step = 'preprocess = { step = "log_mel", n_fft = 256, hop_length = 64, n_mels = 20 }\n'
+    found = pipeline(plan(tmp_path, ACCEL, f'source = "accel"\nwindow = {{ size = 1024 }}\n{step}'))
+    assert [s.sr for s in found.steps] == [1000.0]
+    assert found.step_bytes > 8 * 17 * 256  # the frames of a window

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from edged.config.parsers.numbers import not_too_many
@@ -62,6 +63,11 @@ def period(raw: object, around: Surroundings) -> int:
     if length <= 0:
         raise ValueError(f'expected a duration longer than nothing, such as "5s", found {shown(raw)}')
     return length
+
+
+def seconds_of(text: str) -> float:
+    """Of a duration on a command line. Raises ValueError."""
+    return period(text, Surroundings(Path(), {})) / 1e9
 
 
 def silence(raw: object, around: Surroundings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -81,6 +82,13 @@ def factor(raw: object, around: Surroundings) -> float:
     return value
 
 
+def positive(raw: object, around: Surroundings) -> float:
+    value = _number(0)(raw, around)
+    if value == 0:
+        raise ValueError("expected a number above 0, found 0")
+    return value
+
+
 def share(raw: object, around: Surroundings) -> float:
     """From 0 to 1."""
     value = _number(0)(raw, around)
@@ -141,6 +149,16 @@ def numbers(raw: object, _: Surroundings) -> tuple[float, ...]:
     return tuple(map(float, given))
 
 
+def edges(raw: object, around: Surroundings) -> tuple[float, ...]:
+    """Of bands that lie side by side."""
+    found = numbers(raw, around)
+    if len(found) < 2 or found[0] < 0 or any(low >= high for low, high in itertools.pairwise(found)):
+        raise ValueError(
+            f"expected two frequencies or more, each above the one before, such as [1, 4, 8, 13], found {shown(raw)}"
+        )
+    return found
+
+
 def constant(raw: object, _: Surroundings) -> Any:
     """A number, or lists of numbers as deep as the model's input; lists become tuples."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
@@ -169,6 +187,8 @@ Index = Annotated[int, integer(0)]
 UsbId = Annotated[int, Value("int", usb_id)]
 Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
+Positive = Annotated[float, Value("number", positive)]
+NotNegative = Annotated[float, number(0)]
 Share = Annotated[float, Value("number", share)]
 Speed = Annotated[float, Value("number", speed)]
 StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]
@@ -178,5 +198,6 @@ Marker = Annotated[bytes | OpenMarker, Value("bytes", marker)]
 PlainBytes = Annotated[bytes, Value("bytes", plain_bytes)]
 Bits = Annotated[tuple[int, int], Value("[low, count]", bit_field)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]
+Edges = Annotated[tuple[float, ...], Value("numbers", edges)]
 Constant = Annotated[Any, Value("number, list", constant)]
 PictureSize = Annotated[tuple[int, int], Value("ints", picture_size)]

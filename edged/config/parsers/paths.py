@@ -9,7 +9,7 @@ from edged.config.parsers.value import Surroundings, Value
 from edged.config.values import Function
 from edged.config.words import nearest, quoted, shown
 
-STEPS = ("normalize", "detrend", "resize")
+STEPS = ("normalize", "detrend", "spectrogram", "log_mel", "bands", "resize")
 
 
 def path(raw: object, around: Surroundings) -> Path:
@@ -46,4 +46,4 @@ def step(raw: object, around: Surroundings) -> str | Function:
 FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
 Custom = Annotated[Function, Value('`"file.py:function"`', function)]
-StepName = Annotated[str | Function, Value('`normalize` `detrend` `resize` or `"file.py:function"`', step)]
+StepName = Annotated[str | Function, Value(f'{" ".join(f"`{name}`" for name in STEPS)} or `"file.py:function"`', step)]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR = 17, 9
+End = tuple[str, tuple[int, ...]]
 
 
 @dataclass
@@ -38,14 +39,20 @@ class Graph:
         self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
         return output
 
-    def encode(self, source: tuple[str, tuple[int, ...]], result: tuple[str, tuple[int, ...]], labels: Sequence[str]) -> bytes:
-        """The file. `source` and `result` are the names and the shapes of one row of input and output."""
-        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape]) for name, shape in (source, result)]
-        graph = helper.make_graph(self.nodes, self.name, ends[:1], ends[1:], self.weights)
+    def encode(self, source: End, result: End, labels: Sequence[str] = (), state: tuple[End, End] | None = None) -> bytes:
+        """The file. `source` and `result` are the names and the shapes of one row of input and output; `state` a second pair."""
+        pairs = [(source, result), *([state] if state is not None else [])]
+        sources, results = ([_info(*pair[side]) for pair in pairs] for side in range(2))
+        graph = helper.make_graph(self.nodes, self.name, sources, results, self.weights)
         model = helper.make_model(graph, producer_name="edged", ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
-        helper.set_model_props(model, {"labels": json.dumps(list(labels))})
+        if labels:
+            helper.set_model_props(model, {"labels": json.dumps(list(labels))})
         onnx.checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString(deterministic=True))
+
+
+def _info(name: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
 
 
 def float32(array: NDArray[Any]) -> NDArray[np.float32]:
