@@ -94,9 +94,9 @@ reference: $(VENV)/.dev  ## write edged/config/REFERENCE.md from the schema
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml
 requirements: $(VENV)/.dev  ## pin the newest versions of all packages, with their hashes
 	$(PIP) install uv
-	$(COMPILE) --upgrade --extra cbor --extra image -o requirements/run.txt
-	$(COMPILE) --upgrade --extra cbor --extra image --extra demo -o requirements/demo.txt
-	$(COMPILE) --upgrade --extra cbor --extra image --extra demo --extra test --extra check -o requirements/dev.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra http -o requirements/run.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra http --extra demo -o requirements/demo.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra http --extra demo --extra top --extra learn --extra test --extra check -o requirements/dev.txt
 	printf 'pip\nsetuptools\n' | $(subst pyproject.toml,-,$(COMPILE)) --upgrade -o requirements/bundle.txt
 
 clean:  ## remove what the targets made

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Values = NDArray[Any]
 """Samples, `[k, width]`, in the source's one dtype (float32 or float64): the fields side by side, tensors flattened."""
 Times = NDArray[np.int64]
+ON_ARRIVAL = -(2**63)
+"""Stands for the time of a row whose sensor does not know it: that of its arrival."""
 Keys = NDArray[np.int32]
 Flags = NDArray[np.bool_]
 

@@ -47,7 +47,7 @@ from edged.results.when import When
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
-from edged.sources.kind import Parts, Reader
+from edged.sources.kind import Parts, PortReader, Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
@@ -75,6 +75,7 @@ def assemble(
     old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
     tables = _key_tables(plan, old)
     sources, flows = _sources(plan, tables, clock, old)
+    ports = _ports(plan, sources, clock, old)
     routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
     spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
     links = {
@@ -152,7 +153,7 @@ def assemble(
         sources=sources,
         flows=flows,
         keys=tables,
-        freshness=_freshness(plan, old),
+        freshness=_freshness(plan, tables, clock, old),
         consumers={name: old.consumers.get(name, []) for name in sources},
         envelopes=envelopes,
         workers=old.workers,
@@ -160,6 +161,7 @@ def assemble(
         suspects=old.suspects,
         tail=old.tail,
         spool=spool,
+        ports=ports,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 
@@ -177,7 +179,7 @@ def _drop_poison(router: Router, suspects: Suspects, message: Inbound) -> None:
 
 def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
     """What runs before anything does."""
-    empty = replace(plan, links={}, sources={}, models={}, pipelines={})
+    empty = replace(plan, links={}, sources={}, models={}, pipelines={}, ports={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
     suspects = Suspects(stages, [n for n, link in plan.links.items() if link.subscriptions])
     return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, Tail(), None)
@@ -235,14 +237,36 @@ def _key_groups(plan: Plan) -> dict[str, list[SourcePlan]]:
     return groups
 
 
-def _freshness(plan: Plan, old: Assembly) -> dict[str, Freshness]:
-    return {
-        name: old.freshness[name]
-        if name in old.freshness and old.plan.sources[name] == p
-        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
-        for name, p in plan.sources.items()
-        if p.stale_ns is not None or p.frozen_ns is not None or p.learns_pace
-    }
+def _freshness(plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Assembly) -> dict[str, Freshness]:
+    found: dict[str, Freshness] = {}
+    for name, p in plan.sources.items():
+        if p.stale_ns is None and p.frozen_ns is None and not p.learns_pace:
+            continue
+        if name in old.freshness and old.plan.sources[name] == p:
+            found[name] = old.freshness[name]
+            continue
+        found[name] = Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
+        for names in p.known_keys:
+            key = tables[p.key_group].id(names, clock.now())
+            if key is not None:
+                found[name].expect(key)
+    return found
+
+
+def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock, old: Assembly) -> dict[str, PortReader]:
+    """The readers of ports that several sources share; one is as before if all of its sources are."""
+    found: dict[str, PortReader] = {}
+    for name, p in plan.ports.items():
+        members = [sources[member.name] for member in p.members]
+        before = [old.sources.get(member.name) for member in p.members]
+        if old.plan.ports.get(name) == p and all(a is b for a, b in zip(members, before, strict=True)):
+            found[name] = old.ports[name]
+            continue
+        share = kind_of(p.members[0].settings).share
+        assert share is not None
+        counts = old.ports[name].counts if name in old.ports else SourceCounts(name, clock.now_s, "port")
+        found[name] = share(name, p.settings, members, counts, clock)
+    return found
 
 
 def _sources(

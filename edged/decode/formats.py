@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from edged.decode import cbor, csv, influx, json, named, senml, struct, text
+from edged.decode import cbor, csv, influx, json, labels, named, nmea, senml, struct, text, ubx
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
@@ -53,16 +54,17 @@ class Format:
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
-    `max_bytes`: of a source that does not say its own, where that is not the source's.
+    `max_bytes`: of a source that does not say its own, where that is not the source's. `frame`: the type of the frames that it
+    brings along, with their proof.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
     msgspec's decoder of what is found by a path, and may be carried (or one like it); `named` gives the trees of messages that
     name the field which they carry; `misfits` are problems of settings and fields together, `sample_bytes` guesses the size of
     one sample.
 
-    Of records: `is_flat`: the path of a member is its name as it is written, dots and all; `own_time` is how the time is written
-    that each record has, `absent` what stands for a field that a record does not have. `package` must be installed, by the extra
-    of the format's name.
+    Of records: `is_flat`: the path of a member is its name as it is written, dots and all; `names`, where all names are known;
+    one that ends with a dot stands for any that begin so. `own_time` is how the time is written that each record has, `absent`
+    what stands for a field that a record does not have. `package` must be installed, by the extra of the format's name.
     """
 
     keys: tuple[str, ...]
@@ -74,6 +76,8 @@ class Format:
     default_dtype: str = ""
     needs_dtype: bool = False
     max_bytes: int | None = None
+    frame: Any = ""
+    names: tuple[str, ...] = ()
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False
@@ -100,6 +104,7 @@ _ANY = ("time", "payload", "encoding", "compress")
 _OF_NUMBERS = (*_ANY, "absent", "scale", "offset", "unit", "valid", "shape")
 _OF_TREES = (*_OF_NUMBERS, "rows", "named_by", "decimal")
 _OF_BYTES = tuple(key for key in _OF_NUMBERS if key != "absent")
+_OF_SCALARS = ("absent", "scale", "offset", "unit", "valid")
 _OF_MEMBERS = ("path", "values", "absent")
 
 FORMATS: dict[str, Format] = {
@@ -162,14 +167,22 @@ FORMATS: dict[str, Format] = {
         own_time="unix_ns",
     ),
     "struct": Format(
-        keys=(*_OF_BYTES, "endian", "dtype", "rest"),
+        keys=(*_OF_BYTES, "endian", "dtype", "rows", "rest", "base"),
         numbers=struct.Records,
-        field_keys=("dtype", "endian", "bits"),
+        field_keys=("dtype", "size", "endian", "bits", "base", "values", "repeat", "fields"),
         needs_dtype=True,
         is_binary=True,
         is_records=True,
         misfits=struct.misfits,
         sample_bytes=struct.record_bytes,
+    ),
+    "modbus": Format(
+        keys=("scale", "offset", "unit", "valid", "shape", "endian", "dtype", "table"),
+        numbers=struct.Records,
+        field_keys=("dtype", "endian", "bits", "register", "table"),
+        is_binary=True,
+        is_records=True,
+        misfits=struct.misfits,
     ),
     "raw": Format(
         keys=(*_OF_BYTES, "endian", "dtype"),
@@ -180,6 +193,40 @@ FORMATS: dict[str, Format] = {
         is_binary=True,
         is_records=True,
         misfits=struct.raw_misfits,
+    ),
+    "nmea": Format(
+        keys=("time", *_OF_SCALARS),
+        numbers=nmea.Nmea,
+        lines=nmea.Nmea,
+        field_keys=("path", "absent"),
+        frame="line",
+        is_flat=True,
+        names=(*nmea.NAMES, "xdr."),
+        own_time="unix_ns",
+    ),
+    "ubx": Format(
+        keys=("time", *_OF_SCALARS),
+        numbers=ubx.Ubx,
+        field_keys=("path", "absent"),
+        frame="ubx",
+        is_binary=True,
+        is_flat=True,
+        names=ubx.NAMES,
+        own_time="unix_ns",
+    ),
+    "dsmr": Format(
+        keys=_OF_SCALARS,
+        numbers=partial(labels.Labels, notation=labels.OBIS),
+        field_keys=_OF_MEMBERS,
+        frame="dsmr",
+        is_flat=True,
+    ),
+    "vedirect": Format(
+        keys=_OF_SCALARS,
+        numbers=partial(labels.Labels, notation=labels.TABS),
+        field_keys=_OF_MEMBERS,
+        frame="vedirect",
+        is_flat=True,
     ),
     "image": Format(
         keys=(*_ANY, "max_pixels", "color"),

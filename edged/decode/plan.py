@@ -39,11 +39,22 @@ class FieldPlan:
     base: int = 10
     absent: float | str | None = None
     """What stands for it where a message does not have it: "drop", "hold", or a number; None: `on_bad` decides."""
+    unit: str | None = None
+    group: str = ""
+    repeat: int = 1
+    is_split: bool = False
+    """The group that it stands in, and how often that is repeated: it has an axis for that, or each is a sample of its own."""
 
     @property
     def count(self) -> int:
         """Numbers in it: 1 for a scalar."""
         return math.prod(self.shape)
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes of it in a record, all repetitions together."""
+        times = self.repeat if self.is_split else 1
+        return 0 if self.dtype is None else self.dtype.itemsize * self.count * times
 
     @property
     def is_value(self) -> bool:

@@ -7,7 +7,6 @@ the file was loaded; here is what only shows when they meet. Knows nothing of by
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -65,10 +64,10 @@ def plan_decode(
     named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields, *conditions]))
     fields: list[FieldPlan] = []
     width = 0
-    for spec in decode.fields:
-        is_value = spec.name != "_" and spec.name not in named
-        fields.append(_plan_field(decode, spec, width if is_value else None, is_named))
-        width += fields[-1].count if is_value else 0
+    for field in _wire_fields(decode, is_named):
+        is_value = field.name != "_" and field.name not in named
+        fields.append(replace(field, start=width, stop=width + field.count) if is_value else field)
+        width += field.count if is_value else 0
     declared = {field.name for field in fields}
     base = decode.base or 10
     fields += [FieldPlan(name, _path(decode, name), after=name, base=base) for name in named if name not in declared]
@@ -250,29 +249,43 @@ def _plan_pictures(
     )
 
 
-def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None, is_named: bool) -> FieldPlan:
+def _wire_fields(decode: schema.Decode, is_named: bool) -> Iterator[FieldPlan]:
+    """The fields in wire order, those of groups in place of the groups. Which columns they have is not known yet."""
+    kind = FORMATS[decode.format]
+    default = "hold" if is_named else kind.absent
+    for spec in decode.fields:
+        path = spec.path or path_of_name(spec.name)
+        after = spec.name if spec.after is None else spec.after
+        if not spec.fields:
+            yield replace(_plan_field(decode, spec, default), path=(flat(path),) if kind.is_flat else path, after=after)
+        for one in spec.fields:
+            times, is_split = spec.repeat or 1, decode.rows == path_of_name(spec.name)
+            shape = one.shape if is_split else (times, *one.shape)
+            field = _plan_field(decode, one, default)
+            yield replace(field, shape=shape, group=spec.name, repeat=times, is_split=is_split)
+
+
+def _plan_field(decode: schema.Decode, spec: schema.Element, absent: str | None) -> FieldPlan:
     dtype, wire = None, None
-    if spec.dtype is not None:
+    if spec.dtype == "text":
+        dtype = np.dtype(f"S{spec.size}")
+    elif spec.dtype is not None:
         order = spec.endian or decode.endian
         wire = wire_of(spec.dtype, order, spec.bits)
         dtype = np.dtype(f"V{wire.size}") if wire else np.dtype(spec.dtype).newbyteorder("<" if order == "little" else ">")
-    columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
-    kind = FORMATS[decode.format]
-    path = spec.path or path_of_name(spec.name)
     return FieldPlan(
-        spec.name,
-        (flat(path),) if kind.is_flat else path,
-        dtype,
-        spec.scale,
-        spec.offset,
-        spec.valid,
-        spec.values,
-        spec.shape,
-        *columns,
-        wire,
-        spec.name if spec.after is None else spec.after,
-        spec.base,
-        spec.absent if spec.absent is not None else "hold" if is_named else kind.absent,
+        name=spec.name,
+        path=(spec.name,),
+        dtype=dtype,
+        scale=spec.scale,
+        offset=spec.offset,
+        valid=spec.valid,
+        values=spec.values,
+        shape=spec.shape,
+        wire=wire,
+        base=spec.base,
+        absent=spec.absent if spec.absent is not None else absent,
+        unit=spec.unit,
     )
 
 

@@ -13,6 +13,7 @@ from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources, with_states
 from edged.plan.pipelines import plan_pipeline
+from edged.plan.ports import plan_ports
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
 from edged.plan.replies import check_replies
@@ -67,6 +68,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         cgroup=machine.cgroup,
         state_dir=machine.state_dir,
         gpu=gpu,
+        ports=plan_ports(config, sources),
         http=http,
     )
     return plan, problems

@@ -258,7 +258,7 @@ def freshness_bytes(source: SourcePlan) -> int:
     """What `freshness.Freshness` holds: the last good time of each key, its pace if that is learned, and its last row if it may
     be frozen."""
     row = source.width * np.dtype(source.dtype).itemsize + 9 if source.frozen_ns is not None else 0
-    return source.max_keys * (row + 9 + (PACE_BYTES if source.learns_pace else 0))
+    return source.max_keys * (row + 10 + (PACE_BYTES if source.learns_pace else 0))
 
 
 def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[MemoryLine]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource
+from edged.config.field_paths import Step
+from edged.config.ports import sample_fields, settled, shared_port
+from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.values import NEVER
 from edged.config.words import counted
 from edged.decode.checksums import size_of
@@ -21,6 +23,7 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
+from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
@@ -48,15 +51,16 @@ def plan_sources(
     known = {"device": device, "base_topic": base_topic}
     plans: dict[str, SourcePlan] = {}
     taken: set[int] = set()
-    for name, source in config.source.items():
+    for name, own in config.source.items():
         at = Scope(f"source.{name}", problems)
+        source = settled(own, config.port)
+        check_shared(at, own, source, config)
         filters = _filters(at, name, source, known, taken)
         replies = plan_replies(at, source, known)
         planned = _plan_source(at, name, source, filters, name in wide, config, views.get(name, ()))
         if planned is not None:
-            plans[name] = replace(planned, replies=replies)
+            plans[name] = replace(planned, replies=replies, port=shared_port(own))
     _check_filters(config, plans, problems)
-    _check_ports(config, problems)
     return _in_groups(plans, key_groups(config.pipeline, {name for name, plan in plans.items() if plan.key_names}))
 
 
@@ -158,12 +162,14 @@ def _plan_source(
         if decode is None:
             return None
         dtype = decode.dtype.name
-        if kind.frames is not None:
+        if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
         fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
     if isinstance(source, SerialSource):
         _check_baudrate(at, source)
+    if isinstance(source, ModbusSource):
+        check_bus(at, source)
     return SourcePlan(
         name=name,
         settings=source,
@@ -180,13 +186,14 @@ def _plan_source(
         stale_ns=_stale_ns(source),
         frozen_ns=source.frozen_after,
         learns_pace=source.stale_after is None and source.rate is None,
+        known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((all_captures.index(one.name), one) for one in conditions(source.where) if one.name in all_captures),
     )
 
 
 def _decode(
     at: Scope,
-    source: SerialSource | MqttSource | ReplaySource,
+    source: SerialSource | MqttSource | ModbusSource | ReplaySource,
     captures: Sequence[str],
     key_fields: Sequence[str],
     max_keys: int,
@@ -196,7 +203,7 @@ def _decode(
     frames = kind_of(source).frames
     frame, checksum = frames(source) if frames is not None else (None, None)
     planned = plan_decode(
-        source.decode,
+        sample_fields(source, key_fields),
         key_fields=key_fields,
         on_bad=source.on_bad,
         max_bytes=source.max_bytes,
@@ -256,14 +263,6 @@ def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: li
             Scope(f"source.{b_name}", problems).wrong("topic", text)
 
 
-def _check_ports(config: Config, problems: list[Problem]) -> None:
-    ports = [(name, of(source)) for name, source in config.source.items() if (of := kind_of(source).port) is not None]
-    for (first, port), (second, other) in combinations(ports, 2):
-        if port == other:
-            text = f"is the port of source.{first} too, and one port has one reader; several pipelines may share one source"
-            Scope(f"source.{second}", problems).wrong("port", text)
-
-
 def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     """Frames of one size, whose payload is cut into records: none would ever be good if it is no whole number of them."""
     size, checksum = source.frame.size, size_of(source.checksum)
@@ -276,14 +275,19 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     markers = [marker for marker in (source.frame.sync, source.frame.tail) if isinstance(marker, bytes)]
     around = sum(map(len, markers)) + checksum
     beside = f"{around} of them {'sync, tail' if source.frame.tail else 'sync'} and checksum, " if around else ""
-    record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
+    record = sum(field.wire_bytes for field in decode.fields)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
     elif decode.rest == "skip" and size - around < record:
         at.wrong("frame.size", f"a frame of {size} bytes, {beside}holds {size - around}, and the fields take {record}")
-    elif decode.rest == "refuse" and FORMATS[decode.format].is_records and (size - around) % record:
+    elif decode.rest == "refuse" and FORMATS[decode.format].is_records:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
-        at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
+        if (size - around) % record:
+            text = f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one"
+            at.wrong("frame.size", text)
+        elif size - around != record and decode.format == "struct" and decode.rows != (Step.SELF,):
+            many = (size - around) // record
+            at.wrong("frame.size", f'{held}, {many} records of {record} bytes; each of them is a sample with decode.rows = "."')
 
 
 def _check_baudrate(at: Scope, source: SerialSource) -> None:

@@ -30,6 +30,8 @@ class Freshness:
         self.last_good = np.zeros(max_keys, np.int64)
         """Arrival of the last good sample of each key, 0 before the first."""
         self.is_frozen = np.zeros(max_keys, np.bool_)
+        self.is_expected = np.zeros(max_keys, np.bool_)
+        """Keys that must be there, heard or not: those that the configuration names."""
         self.renewed: set[int] = set()
         """Keys that began anew, which may mean that they are other sensors now; emptied by whoever asks."""
         self._paces = Paces(max_keys) if learns else None
@@ -40,9 +42,13 @@ class Freshness:
         self._changed_at = np.zeros(kept, np.int64)
         self._is_known = np.zeros(kept, np.bool_)
 
+    def expect(self, key: int) -> None:
+        """A key that must be there."""
+        self.is_expected[key] = True
+
     @property
     def nbytes(self) -> int:
-        arrays = (self.last_good, self.is_frozen, self._last, self._changed_at, self._is_known)
+        arrays = (self.last_good, self.is_frozen, self.is_expected, self._last, self._changed_at, self._is_known)
         return sum(array.nbytes for array in arrays) + (self._paces.nbytes if self._paces is not None else 0)
 
     @property
@@ -100,7 +106,7 @@ class Freshness:
         quiet = now - max(int(self.last_good.max()), opened)
         if limit is not None and quiet > limit:
             return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see what it counts as dropped"
-        count, online = int(np.count_nonzero(known)), int(np.count_nonzero(self.is_online(now)))
+        count, online = int(np.count_nonzero(known | self.is_expected)), int(np.count_nonzero(self.is_online(now)))
         if not online and (known & self.is_frozen).any():
             frozen = f"for more than {(self.frozen_ns or 0) / 1e9:g} s"
             return "frozen", f"the same values {frozen}" + (f" from all {count} keys" if count > 1 else "")

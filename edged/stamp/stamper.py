@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.refusals import Refusals
-from edged.records import Block, Receipt, Reject, Rows, Times
+from edged.records import ON_ARRIVAL, Block, Receipt, Reject, Rows, Times
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import UNFIT, KeyTable
 
@@ -63,7 +63,7 @@ class Stamper:
         `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
         """
         refusals = Refusals(is_one=len(receipts) == 1)
-        batch = _Batch(rows)
+        batch = _Batch(rows, now_utc if self._is_utc else None)
         keys: NDArray[np.int32] | int = 0
         if batch.count and self._keys is not None:
             keys = self._ids(batch, key_ids, arrival, refusals)
@@ -216,10 +216,12 @@ class _Batch:
 
     __slots__ = ("_payload", "count", "degraded", "keys", "time", "values")
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, now_utc: int | None) -> None:
         self.values = rows.values
         self.count = len(rows.values)
         self.time = rows.time
+        if rows.time is not None and now_utc is not None and (unknown := rows.time == ON_ARRIVAL).any():
+            self.time = np.where(unknown, now_utc, rows.time)
         self.keys = rows.keys
         self.degraded = rows.degraded
         self._payload = rows.payload

@@ -13,6 +13,9 @@ CHECK = b"123456789"
 VALUES = {
     "sum8": 0xDD,
     "neg8": 0x23,
+    "inv8": 0x22,
+    "neg16": 0xFE23,
+    "inv16": 0xFE22,
     "sum15": 0x01DD,
     "sum16": 0x01DD,
     "xor8": 0x31,

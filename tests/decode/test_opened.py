@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from edged.config.field_paths import Step
 from edged.decode import make_payload_decoder
 from edged.decode.opened import missing_package, opener
 from edged.decode.values import BadPayload
@@ -113,6 +114,7 @@ def test_bytes_in_a_member_and_what_stands_around_them() -> None:
         key_fields=("dev",),
         carry=("id",),
         endian="big",
+        rows=(Step.SELF,),
     )
     assert [f.name for f in planned.value_fields] == ["a", "rssi", "b"]
 

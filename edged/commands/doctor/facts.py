@@ -36,6 +36,8 @@ class Port:
     group: str = ""
     holders: tuple[Holder, ...] = ()
     source: str = ""
+    console: str = ""
+    """Why it is the kernel's console; empty if it is not."""
 
 
 @dataclass(frozen=True, slots=True)

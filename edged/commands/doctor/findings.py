@@ -14,6 +14,7 @@ from edged.commands.doctor.facts import Facts, Holder, Port
 from edged.config.units import GIB, MIB
 from edged.config.words import rate_said
 from edged.errors import EX_OK, EX_UNAVAILABLE
+from edged.serialport.terminal import CONSOLE_CURE
 
 LEVELS = ("ok", "warn", "bad")
 STATUS = {"ok": EX_OK, "warn": 1, "bad": EX_UNAVAILABLE}
@@ -191,6 +192,9 @@ def _port(f: Facts, p: Port) -> Finding:
         cure = LET_GO.get(first.name, f"end it: sudo kill {first.pid}")
         text = f"{who}{p.path} is held by {first.name or 'a process'}, pid {first.pid}"
         return Finding("bad" if p.source else "warn", "ports", text, cure)
+    if p.console:
+        text = f"{who}{p.console}: its messages come between what a sensor sends, and what is sent is read as commands"
+        return Finding("bad" if p.source else "warn", "ports", text, CONSOLE_CURE)
     if not p.may_open and not p.group:
         text = f"{who}{p.path} may not be opened by {f.user.name}: its mode lets no group in"
         return Finding("bad", "ports", text, 'a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"')

@@ -104,9 +104,9 @@ def gather(root: Path, wanted: Wanted, live: Live) -> Facts:
 
 def _ports(root: Path, wanted: Wanted, live: Live, who: User) -> Iterable[Port]:
     """Those that the configuration names; without any, all that are here."""
-    for source, port in wanted.ports.items():
+    for opener, port in wanted.ports.items():
         path = port if isinstance(port, str) else live.find(port)
-        yield look.port(root, path or "", who, f"source.{source}")
+        yield look.port(root, path or "", who, opener)
     if not wanted.ports:
         yield from (look.port(root, path, who) for path in look.ports_here(root))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edged.commands.doctor.facts import Cgroup, Flash, Folder, Holder, Port, Swap, User, Zone
 from edged.config.units import KIB
+from edged.serialport.terminal import console_at
 
 UNIT = "edged.service"
 STATE = Path("/var/lib/edged")
@@ -173,7 +174,7 @@ def port(root: Path, path: str, who: User, source: str = "") -> Port:
     is_for_group = status.st_mode & 0o060 == 0o060
     device = f"/{os.path.relpath(os.path.realpath(at), os.path.realpath(root))}"
     found = holders(root, device)
-    return Port(path, True, may(at, who, known, 6), group if is_for_group else "", found, source)
+    return Port(path, True, may(at, who, known, 6), group if is_for_group else "", found, source, console_at(path, root))
 
 
 def holders(root: Path, device: str) -> tuple[Holder, ...]:

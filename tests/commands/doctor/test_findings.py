@@ -13,6 +13,7 @@ from edged.commands.doctor import look
 from edged.commands.doctor.facts import Broker, Daemon, Onnx, Process
 from edged.commands.doctor.findings import LEVELS, STATUS, Finding, diagnose, worst
 from edged.commands.doctor.look import Login
+from edged.serialport.terminal import CONSOLE_CURE
 from tests.support.trees import (
     CONFIG,
     GIB,
@@ -342,6 +343,15 @@ def test_a_port_that_edged_itself_holds_is_well(tmp_path: Path) -> None:
     assert worst(found) == "ok"
     assert Finding("ok", "ports", "source.accel: /dev/serial/by-id/usb-FTDI-if00, held by edged") in found
     assert Finding("ok", "daemon", "runs, pid 812") in found
+
+
+def test_a_port_that_is_the_kernels_console_is_no_port_for_a_sensor(tmp_path: Path) -> None:
+    lay_out(tmp_path, PI)
+    device = (tmp_path / "dev/serial/by-id/usb-FTDI-if00").resolve().name
+    write(tmp_path, {"proc/consoles": f"{device}              -W- (EC p a)  204:64\n"})
+    (found,) = [f for f in diagnose(examine(tmp_path, live())) if f.topic == "ports"]
+    assert (found.level, found.cure) == ("bad", CONSOLE_CURE)
+    assert "source.accel: /dev/serial/by-id/usb-FTDI-if00 is the kernel's console (/proc/consoles)" in found.text
 
 
 def test_the_user_of_the_service_is_the_one_who_counts(tmp_path: Path) -> None:
