@@ -545,7 +545,8 @@ class Decode(Table, frozen=True, kw_only=True):
     payload: Annotated[
         FieldPath | None,
         Key(
-            "the member that holds what is decoded; around it is JSON. `time`, `key`, `where`, `carry` and fields with a `path` "
+            "the member that holds what is decoded; around it is JSON, or what `pattern` says. `time`, `key`, `where`, `carry` "
+            "and fields with a `path` "
             "(of formats that have paths: from `^` on) are read from around it. Where messages name their fields: the value",
             default="the whole",
             only=formats.with_key("payload"),
@@ -607,8 +608,8 @@ class Decode(Table, frozen=True, kw_only=True):
         Pattern | None,
         Key(
             "a regular expression with named groups, `(?P<kg>[+-] *[\\d.]+)kg`, searched once in each line; what it does "
-            "not match counts as `other`",
-            default="`after` of each field",
+            "not match counts as `other`. Of other formats than text: what stands around `payload`, one of its groups",
+            default="text: `after` of each field",
             only=formats.with_key("pattern"),
         ),
     ] = None

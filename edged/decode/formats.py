@@ -100,7 +100,7 @@ class Format:
         return self.tree is not None or self.is_flat
 
 
-_ANY = ("time", "payload", "encoding", "compress")
+_ANY = ("time", "payload", "pattern", "encoding", "compress")
 _OF_NUMBERS = (*_ANY, "absent", "scale", "offset", "unit", "valid", "shape")
 _OF_TREES = (*_OF_NUMBERS, "rows", "named_by", "decimal")
 _OF_BYTES = tuple(key for key in _OF_NUMBERS if key != "absent")
@@ -118,7 +118,7 @@ FORMATS: dict[str, Format] = {
         sample_bytes=csv.line_bytes,
     ),
     "text": Format(
-        keys=(*(key for key in _OF_NUMBERS if key != "encoding"), "pattern", "decimal", "base"),
+        keys=(*(key for key in _OF_NUMBERS if key != "encoding"), "decimal", "base"),
         numbers=text.Text,
         lines=text.Text,
         field_keys=("values", "after", "base", "absent"),

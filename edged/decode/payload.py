@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from edged.decode.opened import opener
 from edged.decode.paths import ABSENT, find, kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
-from edged.decode.tree import Walk
+from edged.decode.tree import Documents, Walk
 from edged.decode.values import UNTOLD, Arrived, BadPayload, Screen, excerpts
 from edged.records import Reject, Rows
 
@@ -137,6 +138,7 @@ class _Inside:
         assert plan.payload is not None
         self._plan = plan
         self._path = plan.payload
+        self._documents = json_documents if around.pattern is None else by_pattern(around.pattern)
         self._around = make_payload_decoder(around, is_one)
         self._inside = make_payload_decoder(inside, is_one)
         self._open = opener(plan.encoding, plan.compress, plan.max_bytes)
@@ -204,7 +206,7 @@ class _Inside:
         return keys
 
     def _member(self, payload: bytes) -> bytes:
-        (tree, *_) = json_documents(payload)
+        (tree, *_) = self._documents(payload)
         leaf = find(tree, self._path, tree)
         if leaf is ABSENT or leaf is None:
             raise BadPayload("other", f"{flat(self._path)} is {'absent' if leaf is ABSENT else 'null'}")
@@ -253,5 +255,22 @@ def make_payload_decoder(plan: DecodePlan, is_one: bool = False) -> PayloadDecod
     if kind.pictures is not None:
         return kind.pictures(plan)
     assert kind.numbers is not None
-    numbers = Named(plan, kind.named) if plan.is_named and kind.named is not None else kind.numbers(plan)
+    numbers: Numbers
+    if plan.pattern is not None and not kind.is_by_pattern:
+        numbers = Walk(plan, by_pattern(plan.pattern))
+    else:
+        numbers = Named(plan, kind.named) if plan.is_named and kind.named is not None else kind.numbers(plan)
     return _Numbers(plan, numbers, kind.tree, is_one)
+
+
+def by_pattern(pattern: str) -> Documents:
+    """A reader of payloads that a pattern describes: its groups are the members of a document."""
+    search = re.compile(pattern).search
+
+    def read(payload: bytes) -> Sequence[Any]:
+        found = search(payload.decode("utf-8", "replace"))
+        if found is None:
+            raise BadPayload("other", "decode.pattern does not match")
+        return ({name: text for name, text in found.groupdict().items() if text is not None},)
+
+    return read

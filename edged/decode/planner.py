@@ -129,7 +129,13 @@ def _plan_inside(
     )
     inside = plan_decode(
         msgspec.structs.replace(
-            decode, payload=None, encoding=None, compress=None, fields=tuple(inner), time=decode.time if is_time_inside else None
+            decode,
+            payload=None,
+            pattern=decode.pattern if kind.is_by_pattern else None,
+            encoding=None,
+            compress=None,
+            fields=tuple(inner),
+            time=decode.time if is_time_inside else None,
         ),
         [name for name in key_fields if name in declared],
         on_bad,
@@ -185,9 +191,10 @@ def _is_outer(spec: schema.FieldSpec, is_by_path: bool) -> bool:
 
 
 def _around(decode: schema.Decode, fields: Sequence[schema.FieldSpec], time: schema.Time | None) -> schema.Decode:
-    """What is read from around a payload: JSON."""
+    """What is read from around a payload: JSON, or the groups of a pattern as its members."""
+    pattern = None if FORMATS[decode.format].is_by_pattern else decode.pattern
     specs = tuple(msgspec.structs.replace(spec, dtype=None, endian=None, bits=None) for spec in fields)
-    plain = msgspec.structs.replace(decode, payload=None, encoding=None, compress=None, rows=None)
+    plain = msgspec.structs.replace(decode, payload=None, encoding=None, compress=None, rows=None, pattern=pattern)
     return msgspec.structs.replace(plain, format="json", fields=specs, time=time)
 
 

@@ -161,3 +161,22 @@ def test_a_picture_in_a_member_has_its_time_and_key() -> None:
     assert rows.carried is not None
     assert rows.carried[0] == b'{"width":16,"height":8}'
     assert refused(rows.rejects) == {"malformed": 1}
+
+
+def test_what_a_pattern_says_around_a_payload() -> None:
+    planned = plan(
+        "json",
+        field("t"),
+        field("rssi", path=(Step.ROOT, "rssi")),
+        pattern=r"^(?P<dev>\w+) (?P<rssi>-?\d+)dB (?P<at>\d+) (?P<body>\{.*\})",
+        payload=("body",),
+        key_fields=("dev",),
+        time=("at", "unix_s"),
+    )
+    sent = [b'a -70dB 5 {"t": 1}', b'{"t": 2}', b"b -71dB 6 {}", b'b -72dB 7 {"t": "x"}', b'b -73dB 8 {"t": 3}']
+    rows = make_payload_decoder(planned).decode(sent)
+    assert rows.values.tolist() == [[1, -70], [3, -73]]
+    assert rows.keys == [("a",), ("b",)]
+    assert rows.time is not None
+    assert rows.time.tolist() == [5 * 10**9, 8 * 10**9]
+    assert {r.payload: r.reason for r in rows.rejects} == {1: "other", 2: "other", 3: "not_a_number"}

@@ -192,6 +192,15 @@ def messages(table: Decode, raw: Raw) -> Wrong:
     if table.encoding is not None and table.payload is None and not kind.is_binary:
         text = f'"{table.encoding}" of the whole payload, and format = "{table.format}" is not written so; name the member'
         yield "encoding", f'{text}: payload = "uplink_message.frm_payload"'
+    if table.pattern is not None and not kind.is_by_pattern:
+        groups = groups_of(table.pattern)
+        if table.named_by is not None:
+            yield "pattern", "has no effect with named_by, which reads members", "key"
+        elif table.payload is None:
+            text = f'required with pattern: the group that holds the {table.format}, such as "{next(iter(groups))}"'
+            yield "payload", text, "table"
+        elif flat(table.payload) not in groups:
+            yield "payload", f"expected a group of decode.pattern, {found_among(flat(table.payload), groups)}"
     if table.named_by is not None and table.payload is None:
         yield "payload", 'required with named_by: the member that holds the value, such as payload = "value"', "table"
     if kind.is_of_pictures and table.time is not None and table.payload is None:
@@ -259,7 +268,7 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
     kind = FORMATS[table.format]
     if not specs and kind.default_field:
         specs, given = (FieldSpec(name=kind.default_field),), [{}]
-    elif not specs and table.pattern is not None:
+    elif not specs and table.pattern is not None and kind.is_by_pattern:
         specs = [FieldSpec(name=name) for name in groups_of(table.pattern)]
         given = [{}] * len(specs)
     filled = []
@@ -301,7 +310,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),
-        Rule(("format", "payload", "encoding", "named_by", "time"), messages),
+        Rule(("format", "payload", "pattern", "encoding", "named_by", "time"), messages),
         Rule(("format", "payload", "time"), times),
         Rule(("format", "fields"), known_names),
     ),

@@ -261,7 +261,9 @@ def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
 def carried(table: DecodedSource, raw: Raw) -> Wrong:
     kind = FORMATS[table.decode.format]
     is_around = table.decode.payload is not None and not kind.is_of_pictures
-    if table.carry and kind.tree is None and not is_around:
+    if table.carry and is_around and table.decode.pattern is not None and not kind.is_by_pattern:
+        yield "carry", "has no effect with decode.pattern: no JSON stands around the payload", "key"
+    elif table.carry and kind.tree is None and not is_around:
         belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.tree is not None)}"
         yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
