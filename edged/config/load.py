@@ -92,7 +92,16 @@ def _sound(config: Config) -> Config:
         sound |= ready
         left = {name: p for name, p in left.items() if name not in ready}
     in_order = {name: p for name, p in config.pipeline.items() if name in sound}
-    return msgspec.structs.replace(config, source=sources, pipeline=in_order)
+    streams, ports = {*sources, *sound}, {*config.port, *sources}
+    behaviours = {
+        name: b
+        for name, b in config.behaviour.items()
+        if streams >= set(b.source)
+        and {*sound} >= set(b.ask)
+        and ports >= {*b.write, *(one.write for one in b.on_end if one.write)}
+        and (_is_there(b.broker, config.broker) or not (b.publish or any(one.topic for one in b.on_end)))
+    }
+    return msgspec.structs.replace(config, source=sources, pipeline=in_order, behaviour=behaviours)
 
 
 def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:

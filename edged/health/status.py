@@ -10,6 +10,8 @@ pipeline  filling: no result yet; running: results come as often as they should;
           refused: its broker takes none; failing: its model fails, or every row is dropped; shedding: memory is over the
           budget; closed: its gate is
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
+behaviour idle: no row of any key yet; running; failing: an instance failed and waits to be run again; ended: it held the loop
+          too often, or ended the process; finished: it returned
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
 
@@ -61,6 +63,8 @@ def states(a: Running, now: int) -> Iterator[State]:
         yield State("pipeline", name, *_pipeline_state(a, name, now))
     for name, link in a.links.items():
         yield State("broker", name, link.state, link.reason)
+    for name, actor in a.behaviours.items():
+        yield State("behaviour", name, *actor.state())
     if a.spool is not None:
         yield State("spool", "spool", *a.spool.state)
 
