@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from edged.config.asked import with_questions
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
 from edged.config.files import MAX_BYTES
@@ -60,12 +61,13 @@ def understand(path: Path, content: bytes, around: Surroundings, copy: Path | No
     """The same of what a file holds, or held. Raises ConfigError."""
     document = parsed(copy or path, content)
     conversion = Conversion(around, document.positions, RULES, FINISH)
-    config = conversion.file(document.values)
+    config, unasked = with_questions(conversion.file(document.values))
 
     positions = document.positions
     problems = [
         *references(document.values, conversion.meant, lambda key: line_of(positions, key)),
         *conversion.problems,
+        *unasked,
     ]
     if all(p.is_warning for p in problems):
         problems += unused(document.values)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edged.config.asked import ASK
 from edged.config.parsers.paths import is_port_name
 from edged.config.ports import OF_PORT
 from edged.config.words import counted, found_among, listed
@@ -154,7 +155,7 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
         text = f"its results would go to {{base_topic}}/{name}, which is edged's own; choose another name, or set publish.topic"
         yield Problem(at, text, "key")
     streams = names.streams
-    sources = _several(f"{at}.source", pipeline.get("source", []))
+    sources = [one for one in _several(f"{at}.source", pipeline.get("source", [])) if one[1] != ASK or ASK in (streams or ())]
     for path, source in sources:
         if source == name and source not in (names.sources or ()):
             others = listed(s for s in streams or () if s != name)

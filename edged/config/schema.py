@@ -43,7 +43,7 @@ from edged.config.parsers.numbers import (
 )
 from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
 from edged.config.units import KIB, H, S
-from edged.config.values import BrokerUrl, Function, Secret, Span
+from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
 from edged.results.heads.detect import DETECTOR_NAMES
@@ -61,6 +61,7 @@ RegisterTable = Literal["holding", "input", "coil", "discrete"]
 __all__ = [
     "Align",
     "AnySource",
+    "AskSource",
     "Batch",
     "Behaviour",
     "Broker",
@@ -902,8 +903,17 @@ class SimulateSource(MadeSource, frozen=True, kw_only=True):
     seed: Annotated[Index, Key("same seed, same signal")] = 0
 
 
+class AskSource(MadeSource, frozen=True, kw_only=True):
+    """What behaviours ask, by `me.ask` of a pipeline that reads it. `source = "ask"` of a pipeline is short for one."""
+
+    stale_after: ClassVar[int] = NEVER  # type: ignore[assignment]  # nothing comes of itself
+
+    type: Annotated[Literal["ask"], Key("what kind of source this is")] = "ask"
+    fields: Annotated[Annotated[tuple[FieldName, ...], Several(1)], Key("the numbers of a question")]
+
+
 if TYPE_CHECKING:
-    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource
+    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource | AskSource
 else:
     AnySource = Source  # of any kind in the table of `sources.kinds`
 

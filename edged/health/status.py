@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from edged.config.schema import AskSource
 from edged.config.units import KIB
 from edged.health.good import GOOD
 from edged.health.running import Reader, Running
@@ -196,6 +197,8 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
         if why := _withheld(a, pipeline.gate.plan.source, now):
             return "waiting", f"its gate is closed: {why}"
         return "closed", f"gate {pipeline.gate.plan.source}: {pipeline.gate.why}"
+    if not last_result and all(isinstance(a.plan.sources[s].settings, AskSource) for s in p.roots):
+        return "idle", ""
     if not last_result and not last_gated:
         filled = (
             f": {pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window and not p.keys else ""

@@ -192,7 +192,11 @@ def _behaviours(plan: Plan) -> list[str]:
 def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
     """The sources of which nobody said how long they may be silent."""
     learning = [f"source.{n}" for n, s in sources.items() if s.learns_pace]
-    never = [f"source.{n}" for n, s in sources.items() if s.stale_ns is None and not s.learns_pace]
+    never = [
+        f"source.{n}"
+        for n, s in sources.items()
+        if s.stale_ns is None and not s.learns_pace and not isinstance(s.settings, schema.AskSource)
+    ]
     lines = []
     if learning:
         lines += [
