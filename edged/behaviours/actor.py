@@ -172,7 +172,9 @@ class Instance:
             try:
                 await self.actor.do_last(one, self.key)
             except (Exception, asyncio.CancelledError) as error:
-                self.actor.counts.drops.add("on_end", detail=f"{one.write or (one.topic and one.topic.text)}: {error}")
+                what = one.write or (one.topic.text if one.topic is not None else "")
+                why = str(error) or "there was no more time"
+                self.actor.counts.drops.add("on_end", detail=f"{what}: {why}")
 
 
 class Actor:

@@ -4,6 +4,7 @@ that what is wrong with it is known before anything starts."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from edged.behaviours.actor import KEY_PART
@@ -115,7 +116,7 @@ def _filters(at: Scope, settings: schema.Behaviour, keys: tuple[str, ...], known
             )
             continue
         try:
-            yield parse_filter(text.replace("{key}", parts), known)
+            yield replace(parse_filter(text.replace("{key}", parts), known), text=text)
         except TopicError as error:
             at.wrong(f"publish[{i}]", str(error))
 

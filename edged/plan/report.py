@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -179,7 +178,7 @@ def _behaviours(plan: Plan) -> list[str]:
             lines.append(f"  asks {listed(f'pipeline.{one}' for one in b.ask)}")
         if b.publish:
             most = " and ".join(rate_said(rate) for rate in b.limits)
-            topics = listed(re.sub(r"\{k_0\}(/\{k_\d+\})*", "{key}", one.text) for one in b.publish)
+            topics = listed(one.text for one in b.publish)
             lines.append(f"  may publish to {b.broker}: {topics}, at most {most}")
         if b.write:
             lines.append(f"  may write to {listed(b.write)}")

@@ -130,8 +130,9 @@ def test_one_that_never_awaits_ends_with_the_process_and_is_not_started_a_third_
     config = prepared(broker, tmp_path, SPIN)
     daemon = Daemon(tmp_path, config, watchdog_s=2)
     with Client(broker.port, *SEEN) as client:
-        for _ in range(2):
+        for n in range(1, 3):
             daemon.start()
+            until(lambda: daemon.log.count("broker=main state=connected") == n, what="the broker")
             client.publish("plant/p1/vib", '{"rms": 1}')
             assert daemon.wait() != 0
         daemon.start()
