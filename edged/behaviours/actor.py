@@ -76,7 +76,7 @@ class Reach:
 
 class Counts:
     """`messages` is the ledger of what it published. Drops: `overflow` (of an inbox), `limit`, `failed` (an instance), `keys`
-    (an instance too many), `log`."""
+    (an instance too many), `log`, `on_end`, `ended` (it held the loop), `stopped` (rows that came when it had ended)."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         self.heard = 0
@@ -238,6 +238,8 @@ class Actor:
                 one.is_over = True
         for task in tasks:
             task.cancel()
+        if left_over := sum(inbox.missed_at_the_end for one in self.instances.values() for inbox in one.inboxes.values()):
+            self.counts.drops.add("stopped", left_over, detail="they waited in an inbox when it ended")
 
     # ---- what comes in ----
 
@@ -273,6 +275,7 @@ class Actor:
         """Whose row it is; it is made where there is none yet."""
         self.counts.heard += 1
         if self._over or self.is_stopping:
+            self.counts.drops.add("stopped", detail=self._over or "it ends")
             return None
         if not self.plan.per_key:
             return self.instances.get("")

@@ -29,6 +29,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def missed_at_the_end(self) -> int:
+        """Rows that somebody would have read."""
+        return len(self._rows) if self._lost is None else 0
+
     def put(self, row: Row) -> None:
         self.latest = row
         rows = self._rows

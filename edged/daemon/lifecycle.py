@@ -100,9 +100,8 @@ class Lifecycle:
         working = self._task("reload", work)
         keeping = self._task("behaviours", self._keep())
         await self._ending.wait()
-        await _cancel([working])
+        await _cancel([working, keeping])
         assembly = self.assembly
-        keeping.cancel()
         self._notifier.stopping("stopping: finishing what was read")
         log.info("stopping", deadline_s=STOP_DEADLINE_S)
         self._put_off(STOP_DEADLINE_S + LEAVING_S)
@@ -110,7 +109,7 @@ class Lifecycle:
         await asyncio.gather(*(actor.stop() for actor in assembly.behaviours.values()))  # while ports and links are open
         assembly.kept.forgive()
         assembly.kept.write(assembly.kept.encoded())
-        await _cancel([*(task for _, task in self._sources.values()), ticker, keeping])
+        await _cancel([*(task for _, task in self._sources.values()), ticker])
         for router in assembly.routers.values():
             router.is_closed = True
         await self._drain(deadline)

@@ -119,9 +119,10 @@ async def _play(
     if made is not None:
         made.cancel()
     published = tuple(_published(assembly, message, at) for message, at in sent)
-    await asyncio.gather(*(actor.stop() for actor in assembly.behaviours.values()))
+    lost = tuple(_lost(assembly, said))
+    await asyncio.gather(*(actor.stop() for actor in assembly.behaviours.values()))  # what they do last is no part of it
     assembly.close()
-    return Outcome(published, tuple(_lost(assembly, said)))
+    return Outcome(published, lost)
 
 
 class _Caught(Link):

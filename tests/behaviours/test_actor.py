@@ -142,6 +142,25 @@ async def anext_of(rows: Any) -> Any:
     return await rows.__anext__()
 
 
+def test_rows_that_wait_at_the_end_are_counted() -> None:
+    async def work(me: Behaviour) -> None:
+        async for _ in me.results("r"):
+            await me.sleep(100)
+
+    async def run(clock: Clock) -> None:
+        world = World(work, clock)
+        await turn()
+        for n in range(3):
+            world.result(n=n)
+            world.actor.see("s", Block(np.zeros((1, 3)), np.zeros(1, np.int64), 0, 0))  # nobody reads these
+        await turn()
+        await ended(world)
+        world.result(n=4)
+        assert world.drops == {"stopped": 3}
+
+    virtual(run)
+
+
 def test_samples_have_their_fields_and_latest_only_keeps_one_a_key() -> None:
     async def work(me: Behaviour) -> None:
         await me.sleep(1)
@@ -339,6 +358,7 @@ async def test_a_step_that_holds_the_loop_is_told_and_five_end_it_at_the_next_aw
     assert "5 steps within a minute held the loop for more than 50 ms" in why
     assert world.port.data == [b"OFF"]
     world.result(n=1)  # nobody is there for it
+    assert world.drops == {"ended": 1, "stopped": 1}
     await ended(world)
 
 
