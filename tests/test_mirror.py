@@ -10,7 +10,6 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
-    "behaviours/asking.py": "tests/manual/test_behaviours.py",
     "behaviours/face.py": "tests/behaviours/test_actor.py",
     "behaviours/inbox.py": "tests/behaviours/test_actor.py",
     "behaviours/me.py": "tests/behaviours/test_actor.py",
@@ -20,7 +19,6 @@ ELSEWHERE = {
     "config/checks/behaviour.py": "tests/plan/test_behaviours.py",
     "daemon/acting.py": "tests/manual/test_behaviours.py",
     "sources/ask.py": "tests/plan/test_behaviours.py",
-    "sources/written.py": "tests/live/test_behaviours.py",
     "testing/accept.py": "tests/commands/test_test.py",
     "testing/cases.py": "tests/commands/test_test.py",
     "testing/judge.py": "tests/commands/test_test.py",

@@ -72,8 +72,9 @@ async def ask(
         body = msgspec.json.decode(await question.answered)
     finally:
         timer.cancel()
+        if not question.answered.cancel() and not question.answered.cancelled():
+            question.answered.exception()  # who was cancelled meanwhile does not look at it
         if question.owed > 0:
-            question.answered.cancel()
             pipeline.expire({question})
     return Row(pipeline.name, name, body, clock.utc(), body.get("seq", 0), body.get("degraded", False))
 
