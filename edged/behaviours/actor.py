@@ -10,6 +10,7 @@ it spins    --> a step that holds the loop is told by name; too many in a minute
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -358,6 +359,14 @@ class Actor:
     def fail(self, key: str, why: str, pause_s: float) -> None:
         whose = f" (key {key})" if key else ""
         self.counts.drops.add("failed", detail=f"{why}; ended{whose}, restarted in {pause_s:g} s")
+
+    def blame(self, error: BaseException) -> bool:
+        """Whether a fault that nobody caught, of a callback for one, came from its file; it is counted then."""
+        path = self.plan.function.path
+        is_mine = any(frame.filename == str(path) for frame in traceback.extract_tb(error.__traceback__))
+        if is_mine:
+            self.counts.drops.add("failed", detail=f"{code.said(error, path)}; in a callback, which nobody awaits")
+        return is_mine
 
     def _step(self, call: Callable[[Any], Any], value: Any) -> Any:
         began = self.clock.now()

@@ -88,6 +88,7 @@ class Lifecycle:
         """Returns the exit status. `work` runs beside, from READY to the stop."""
         loop = asyncio.get_running_loop()
         self._ending.watch(loop)
+        self._ending.is_of_others = lambda error: any(one.blame(error) for one in self.assembly.behaviours.values())
         loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
         spool = self.assembly.spool
         if spool is not None:

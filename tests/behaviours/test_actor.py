@@ -326,6 +326,25 @@ def test_tasks_of_its_own_end_with_it_and_their_failure_is_the_line_in_the_file(
     virtual(run)
 
 
+async def test_a_fault_in_a_callback_is_that_of_the_file_it_stands_in() -> None:
+    def call() -> None:
+        raise KeyError("inner")
+
+    async def work(me: Behaviour) -> None:
+        asyncio.get_running_loop().call_soon(call)
+
+    told: list[bool] = []
+    world = World(work, Clock())
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(world.actor.blame(context["exception"])))
+    await turn()
+    assert told == [True]
+    line = call.__code__.co_firstlineno + 1
+    assert world.actor.counts.drops.details["failed"].startswith(f"test_actor.py:{line}: KeyError: 'inner'; in a callback")
+    assert not world.actor.blame(ValueError("of somebody else"))
+    await ended(world)
+
+
 def spin(ms: int) -> None:
     until = time.monotonic() + ms / 1e3
     while time.monotonic() < until:
