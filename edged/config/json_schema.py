@@ -63,6 +63,7 @@ FORMS: Mapping[str, Json] = {
     "number, list": _any(_NUMBER, _BOOL, _list_of({}, 1)),
     "number, text, true or false": _SCALAR,
     "value": _SCALAR,
+    "any": {},
     "`true` or number": _any(_BOOL, _NUMBER),
     "`1` `1.5` `2`": {"enum": [1, 1.5, 2]},
     "range": _list_of(_NUMBER, 2, 2),

@@ -46,6 +46,7 @@ def parts(a: Running, now: int, states: list[State], rates: Rates) -> dict[str, 
         "models": {n: _said(found, "model", n) | _model(a, n) for n in a.models}
         | {n: _said(found, "model", n) | _remote(a, n) for n in a.remotes},
         "brokers": {n: _said(found, "broker", n) | _broker(a, n) for n in a.links},
+        **({"behaviours": {n: _said(found, "behaviour", n) | _behaviour(a, n) for n in a.behaviours}} if a.behaviours else {}),
         **({"spool": _said(found, "spool", "spool") | _spool(a.spool)} if a.spool else {}),
     }
 
@@ -147,6 +148,22 @@ def _remote(a: Running, name: str) -> dict[str, Any]:
         "bytes_out": c.bytes_out,
         "bytes_in": c.bytes_in,
         "time": c.time.summary(),
+    }
+
+
+def _behaviour(a: Running, name: str) -> dict[str, Any]:
+    actor = a.behaviours[name]
+    c = actor.counts
+    return {
+        "instances": len(actor.instances),
+        "heard": c.heard,
+        "restarts": c.restarts,
+        "spins": c.spins,
+        "asked": c.asked,
+        "written": c.written,
+        "published": c.messages.made,
+        "dropped": c.drops.by_reason,
+        "publish": [_messages(c.messages)],
     }
 
 

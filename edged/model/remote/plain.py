@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from edged.config.field_paths import Path
+from edged.decode.paths import ABSENT, find, members
 from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted
 
 TYPES = {"json": "application/json", "raw": "application/octet-stream", "image": "image/jpeg"}
@@ -37,17 +38,14 @@ class Plain:
             raise NoAnswer(f"the answer is no JSON: {error}") from None
         if not self._paths:
             return Answer({"output": _values(whole, "the answer")})
-        return Answer({name: _values(_at(whole, steps, name), name) for name, steps in self._paths})
+        return Answer({name: _values(_at(whole, path, name), name) for name, path in self._paths})
 
 
-def _at(whole: Any, steps: Sequence[str | int], name: str) -> Any:
-    value = whole
-    for step in steps:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            raise NoAnswer(f"the answer has nothing at {name}, at its step {step}") from None
-    return value
+def _at(whole: Any, path: Path, name: str) -> Any:
+    found = find(whole, path)
+    if found is ABSENT:
+        raise NoAnswer(f"the answer has nothing at {name}; it has {members(whole)}")
+    return found
 
 
 def _values(value: Any, name: str) -> Array:

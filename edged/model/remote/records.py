@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from edged.config.field_paths import Path as FieldPath
 from edged.config.values import Cap, HttpUrl, Secret
 from edged.model.inputs import InputPlan
 
@@ -30,7 +31,7 @@ class RemotePlan:
     headers: tuple[tuple[str, Secret], ...] = ()
     ca: Path | None = None
     body: str = "json"
-    outputs: tuple[tuple[str, tuple[str | int, ...]], ...] = ()
+    outputs: tuple[tuple[str, FieldPath], ...] = ()
     schema: str = ""
     stream: bool = False
     concurrency: int = 4

@@ -18,7 +18,7 @@ def test_fields_by_name_and_outputs_by_path() -> None:
     assert (request.target, json.loads(request.body)) == ("/score?v=2", {"a": 1.5, "b": [1.0, 2.0]})
     found = Plain(plan).read(Reply(200, {}, b'{"result": [{"p": 0.5, "name": "worn"}]}')).outputs
     assert (found["score"].tolist(), found["label"].tolist()) == (0.5, ["worn"])
-    with pytest.raises(NoAnswer, match="nothing at score, at its step p"):
+    with pytest.raises(NoAnswer, match="nothing at score; it has result"):
         Plain(plan).read(Reply(200, {}, b'{"result": [{}]}'))
 
 
