@@ -26,7 +26,6 @@ ELSEWHERE = {
     "config/parsers/value.py": "tests/config/test_external.py",
     "config/units.py": "tests/config/parsers/test_measures.py",
     "daemon/build.py": "tests/test_chain.py",
-    "daemon/connect.py": "tests/test_chain.py",
     "model/load_all.py": "tests/test_error_cases.py",
     "pipeline/admission.py": "tests/pipeline/test_pipeline.py",
     "pipeline/chain.py": "tests/pipeline/test_pipeline.py",

@@ -4,7 +4,6 @@ its own with limits, and says which lines of the configuration follow."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
@@ -28,6 +27,7 @@ from edged.model.trial.advice import BACK_TO_BACK, Advice, Way, advise, threads_
 from edged.model.trial.attempt import attempt_now, limits
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
+from edged.system.processors import cores as cores_here
 
 MIN_S = 0.5  # for one way
 CADENCES = (10, 100, 1000, BACK_TO_BACK)
@@ -93,7 +93,7 @@ def _of_configuration(name: str, config: Path) -> tuple[str, ModelPlan, str]:
 
 def run_ways(name: str, plan: ModelPlan, seconds: float, engine: str = "") -> Benched:
     """Raises ModelRefused when it does not run as `plan` says."""
-    cores = len(os.sched_getaffinity(0))
+    cores = cores_here()
     end = time.monotonic() + seconds
     plans = plans_to_run(plan, cores, bool(engine))
     ways: dict[tuple[str, int], Way] = {}

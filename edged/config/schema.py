@@ -36,6 +36,7 @@ from edged.config.parsers.numbers import (
     Speed,
     StopBits,
     UsbId,
+    Workers,
     integer,
 )
 from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
@@ -140,6 +141,14 @@ class Device(Table, frozen=True, kw_only=True):
         Key(
             "what must outlive a restart: windows, model copies, the spool",
             default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`",
+        ),
+    ] = None
+    workers: Annotated[
+        Workers,
+        Key(
+            "threads that run models too slow for the loop, any model on any of them; where priorities of pipelines differ, one "
+            "stays free for those above the lowest. auto: one for each core",
+            default='`"auto"`',
         ),
     ] = None
 
@@ -716,7 +725,7 @@ class Model(Table, frozen=True, kw_only=True):
     watch: Annotated[Flag, Key("swap when the file changes")] = True
     run: Annotated[
         Literal["auto", "inline", "worker"],
-        Key("on the loop or on the worker thread; auto: by measured time"),
+        Key("on the loop or on a thread of `device.workers`; auto: by measured time"),
     ] = "auto"
 
 

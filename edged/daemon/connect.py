@@ -11,6 +11,7 @@ from functools import partial
 
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
+from edged.model.worker import CPU
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
@@ -104,6 +105,14 @@ def _feed(new: Assembly) -> None:
             if pipeline.states is not None:
                 pipeline.states.be_alone(len(feeders) == 1)
         model.feed_from(feeders, new.plan.models[name].delay_ns)
+    new.workers.configure(new.plan.workers, _lowest(new))
+
+
+def _lowest(new: Assembly) -> int | None:
+    """The priority whose models leave a thread free for those above; None where all that share the threads have one priority."""
+    shared = [m for n, m in new.models.items() if new.loaded[n].report.run != "inline" and new.loaded[n].report.provider == CPU]
+    priorities = {model.priority for model in shared}
+    return min(priorities) if len(priorities) > 1 else None
 
 
 def _is_same_file(old: Plan, new: Plan, model: str) -> bool:

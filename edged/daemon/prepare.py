@@ -32,6 +32,7 @@ from edged.plan.publishes import shared_topics
 from edged.plan.records import Machine, Plan
 from edged.system.process import trim
 from edged.system.process_memory import cgroup_limit, machine_bytes, resident_bytes
+from edged.system.processors import cores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +77,7 @@ def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
     state = state_dir(draft.config)
     free = free_bytes(draft.config.spool.path or state)
     gpu = found_here(state / "engines").gpu if _may_use_gpu(draft.config) else None
-    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit(), gpu)
+    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit(), gpu, cores())
     store = model_store(machine) if copies_models else Store(scratch(), lender=model_store(machine))
     return plan_draft(draft, machine, store, may_fall_back=copies_models)
 

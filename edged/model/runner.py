@@ -130,6 +130,11 @@ class Model:
         return self.last_error or "; ".join(self.loaded.report.reasons)
 
     @property
+    def priority(self) -> int:
+        """The highest of its pipelines'."""
+        return self._shares[0].feeder.priority if self._shares else 0
+
+    @property
     def batch_mean(self) -> float:
         return self.counts.rows / self.counts.runs if self.counts.runs else 0.0
 
@@ -253,7 +258,7 @@ class Model:
             self._finish(self._run_inline(session, count))
             return True
         kind = "cpu" if report.provider == "cpu" else "gpu"
-        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage)
+        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage, self.priority)
         return True
 
     def _count_waiting(self) -> int:

@@ -155,6 +155,7 @@ def _alone(a: PipelinePlan, b: PipelinePlan) -> dict[str, tuple[Any, Any]]:
 
 def _singles(old: Plan, new: Plan) -> list[str]:
     keys = {
+        "device.workers": (old.workers, new.workers),
         "memory.budget": (old.budget, new.budget),
         "memory.gpu_budget": (old.gpu and old.gpu.budget, new.gpu and new.gpu.budget),
         "health.interval": (old.health_interval_ns, new.health_interval_ns),

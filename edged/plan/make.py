@@ -44,7 +44,8 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http = plan_http(config.http)
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http)
+    workers = config.device.workers or machine.cores
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http, workers)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -68,6 +69,8 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         state_dir=machine.state_dir,
         gpu=gpu,
         http=http,
+        workers=workers,
+        cores=machine.cores,
     )
     return plan, problems
 

@@ -37,6 +37,8 @@ FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
+THREAD = 256 * KIB
+"""Of a thread that runs models: the pages of its stack, the interpreter's state, and what onnxruntime keeps for it."""
 HTTP = 4 * MIB
 SLACK = 4 * MIB
 """What a running daemon takes beyond all that is listed, with as much again to spare."""
@@ -79,6 +81,7 @@ def memory_table(
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
     http: HttpPlan | None = None,
+    workers: int = 1,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -86,6 +89,10 @@ def memory_table(
         lines.append(MemoryLine("onnxruntime, first session", FIRST_SESSION, "once", is_of_models=True))
     for name, model in models.items():
         lines += model_lines(name, model)
+    if models:
+        threads = min(workers, len(models))
+        how = f"{threads} that run models, with what onnxruntime keeps for each"
+        lines.append(MemoryLine("model threads", threads * THREAD, how, "device.workers"))
     if any(s.decode is not None and s.decode.is_slow for s in sources.values()):
         lines.append(MemoryLine("Pillow", PILLOW, "once, for pictures"))
     for source in sources.values():
@@ -181,6 +188,9 @@ def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
     yield MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load", is_of_models=True)
     fitted, _ = fit(model)
     batch = fitted.batch_max if fitted is not None else 1
+    if model.threads > 1:
+        threads = (model.threads - 1) * THREAD
+        yield MemoryLine(f"model.{name}: threads", threads, f"{model.threads} work on a run", is_of_models=True)
     shapes = " + ".join(f"{n}{list(s)}" for n, s in model.rows.items())
     how = f"{batch} rows of {shapes}, and of the outputs"
     yield MemoryLine(f"model.{name}: arrays", batch * model_row_bytes(model), how, f"model.{name}.batch", is_of_models=True)

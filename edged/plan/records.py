@@ -32,7 +32,7 @@ from edged.topics import Template, TopicFilter
 class Machine:
     """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
     for what must outlive a restart, and the bytes that are free where the spool is to be; the limit of its control group, None
-    where the kernel enforces none; its GPU, None where there is none or nobody asked."""
+    where the kernel enforces none; its GPU, None where there is none or nobody asked; its processors."""
 
     host: str
     memory: int
@@ -41,6 +41,7 @@ class Machine:
     disk_free: int = 0
     cgroup: int | None = None
     gpu: Gpu | None = None
+    cores: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,8 @@ class HttpPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything."""
+    """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything.
+    `workers` threads run models on the CPU, of which there are `cores`."""
 
     device: str
     base_topic: str
@@ -249,6 +251,8 @@ class Plan:
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
     http: HttpPlan | None = None
+    workers: int = 1
+    cores: int = 1
 
     @property
     def planned_bytes(self) -> int:
