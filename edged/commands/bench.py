@@ -100,6 +100,8 @@ def run_ways(name: str, plan: ModelPlan, seconds: float, engine: str = "") -> Be
     failed: dict[tuple[str, int], ModelRefused] = {}
     for i, one in enumerate(plans):
         key = (one.providers[0], one.threads)
+        if any(rung == key[0] for rung, _ in failed):  # with other threads it would fail as well, and take as long to do so
+            continue
         share = max(MIN_S, (end - time.monotonic()) / (len(plans) - i))
         if sys.stderr.isatty():
             complain(f"{_title(*key)}: {share:.0f} s")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.model.records import ModelPlan, Tried
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
@@ -27,8 +29,14 @@ from edged.plan.views import source_views
 from edged.system.process_memory import default_budget
 
 
-def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machine) -> tuple[Plan | None, list[Problem]]:
-    """The plan, or None, with all problems and warnings. A model without a manifest has a problem of its own already."""
+def make_plan(
+    config: Config,
+    manifests: Mapping[str, Manifest],
+    machine: Machine,
+    tried: Callable[[ModelPlan], Tried | None] = lambda plan: None,
+) -> tuple[Plan | None, list[Problem]]:
+    """The plan, or None, with all problems and warnings. A model without a manifest has a problem of its own already. `tried`:
+    what is known of a model from an earlier trial."""
     problems: list[Problem] = []
     device = config.device.id or machine.host
     base_topic = config.device.base_topic.replace("{device}", device)
@@ -44,6 +52,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
     links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
+    models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http = plan_http(config.http)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,10 +21,10 @@ from edged.decode.plan import DecodePlan
 from edged.errors import Problem
 from edged.model.fit import fit, wanted_outputs
 from edged.model.onnx_file import TensorInfo
-from edged.model.records import ModelPlan
+from edged.model.records import ModelPlan, Tried
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
+from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -117,6 +118,13 @@ def memory_table(
         lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
+
+
+def with_tried(plan: Plan, machine: Machine, found: Mapping[str, Tried]) -> Plan:
+    """The plan after models were tried, whose batches are known now."""
+    models = {name: replace(m, tried=found.get(name, m.tried)) for name, m in plan.models.items()}
+    memory = memory_table(machine, plan.links, plan.sources, models, plan.pipelines, plan.spool, plan.http, plan.workers)
+    return replace(plan, models=models, memory=memory)
 
 
 def with_measured(lines: Sequence[MemoryLine], grown: int) -> tuple[MemoryLine, ...]:

@@ -79,7 +79,7 @@ class Ladder:
             note.write(found)
         return found
 
-    def note(self, plan: ModelPlan, rung: str) -> Note | None:
+    def note(self, plan: ModelPlan, rung: str) -> Note[Probe] | None:
         """Where it stands what came of trying it here before."""
         id = self.engine_id(plan)
         return Notes(self.engines.root).of(id, rung) if id and rung != "cpu" else None
@@ -120,7 +120,7 @@ class Picked:
 
     choice: Choice
     engine: str = ""
-    note: Note | None = None
+    note: Note[Probe] | None = None
 
 
 def pick(plans: Mapping[str, ModelPlan], ladder: Ladder) -> dict[str, Picked]:

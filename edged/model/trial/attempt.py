@@ -132,6 +132,14 @@ def attempt_now(plan: ModelPlan, allowed: Limits, engine: str = "", compares: bo
     return _Child(plan, allowed, engine, compares).run()
 
 
+def _folder() -> str:
+    """Where this process is; empty where that folder is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 class _TooLong(Exception):
     """A stage did not end in its time."""
 
@@ -193,6 +201,7 @@ class _Child:
             self._engine,
             self._compares,
             allowed.nice,
+            _folder(),
         )
         fd = os.memfd_create("edged-trial")  # nothing to write while it starts
         try:
