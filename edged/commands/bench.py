@@ -152,7 +152,7 @@ def _run(plan: ModelPlan, seconds: float, engine: str) -> Way:
         text = "there is no engine yet; edged model prepare builds one, and so does the daemon"
         raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", text)])
     allowed = replace(limits(plan, machine_bytes() // 2), bench_s=seconds)
-    trial = attempt_now(plan, allowed, engine if needs_engine else "")
+    trial = attempt_now(plan, allowed, engine if needs_engine else "", compares=plan.providers != ("cpu",))
     assert trial.measured is not None
     return Way(plan.threads, trial.report, trial.peak_bytes, trial.measured)
 

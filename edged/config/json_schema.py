@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from edged.config.convert import Attribute, attributes, is_table, types_of, unwrap, variants
-from edged.config.parsers.choices import DTYPES
+from edged.config.parsers.choices import DTYPES, Providers
 from edged.config.parsers.names import NAME
 from edged.config.parsers.numbers import MAX_WORKERS
 from edged.config.parsers.paths import STEPS
@@ -85,7 +85,7 @@ FORMS: Mapping[str, Json] = {
     "type": {"enum": list(DTYPES)},
     "type, `int24` `uint24`": {"enum": [*DTYPES, "int24", "uint24"]},
     "`auto` or int": _any({"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}),
-    "`auto` or list of `tensorrt` `cuda` `cpu`": _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
+    unwrap(Providers)[1][-1].name: _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
     f'`"{FUNCTION}"`': _FUNCTION,
     '`normalize` `detrend` `resize` or `"file.py:function"`': _any({"enum": list(STEPS)}, _FUNCTION),
 }

@@ -935,7 +935,7 @@ class Batch(Table, frozen=True, kw_only=True):
 
 
 class ProviderOptions(Table, frozen=True, kw_only=True):
-    """Options of ONNX Runtime's GPU providers, in its own names. The CPU has none."""
+    """Options of ONNX Runtime's providers, in its own names. The CPU has none."""
 
     tensorrt: Annotated[
         dict[str, Option] | None, Key("such as `{ trt_fp16_enable = true }`: half precision, faster and coarser")
@@ -944,6 +944,13 @@ class ProviderOptions(Table, frozen=True, kw_only=True):
         dict[str, Option] | None,
         Key("such as `{ enable_cuda_graph = true }`: for models that run on the GPU whole, with fixed shapes"),
     ] = None
+    openvino: Annotated[
+        dict[str, Option] | None, Key('such as `{ device_type = "GPU" }`: of Intel; without it the CPU, with `threads`')
+    ] = None
+    qnn: Annotated[dict[str, Option] | None, Key('such as `{ backend_path = "libQnnHtp.so" }`: of Qualcomm')] = None
+    coreml: Annotated[dict[str, Option] | None, Key('such as `{ MLComputeUnits = "CPUAndNeuralEngine" }`: of Apple')] = None
+    acl: Annotated[dict[str, Option] | None, Key("such as `{ enable_fast_math = true }`: coarser, on Arm")] = None
+    xnnpack: Annotated[dict[str, Option] | None, Key("such as `{ intra_op_num_threads = 2 }`; without it `threads`")] = None
 
 
 class Model(Table, frozen=True, kw_only=True):
@@ -968,7 +975,8 @@ class Model(Table, frozen=True, kw_only=True):
     providers: Annotated[
         Providers,
         Key(
-            "who may run it, best first; a list without `cpu` fails when none of it ran. auto: whichever is fastest here",
+            "who may run it, best first; a list without `cpu` fails when none of it ran. auto: whichever of `cuda`, `tensorrt` "
+            "and `cpu` is fastest here; the others run, where the installed onnxruntime has them, for who names them",
             default='`"auto"`',
         ),
     ] = None

@@ -11,6 +11,7 @@ from functools import partial
 
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
+from edged.model.gpu.providers import THREADS
 from edged.model.worker import CPU
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
@@ -110,8 +111,9 @@ def _feed(new: Assembly) -> None:
 
 def _lowest(new: Assembly) -> int | None:
     """The priority whose models leave a thread free for those above; None where all that share the threads have one priority."""
-    shared = [m for n, m in new.models.items() if new.loaded[n].report.run != "inline" and new.loaded[n].report.provider == CPU]
-    priorities = {model.priority for model in shared}
+    reports = {name: one.report for name, one in new.loaded.items()}
+    shared = [n for n, r in reports.items() if r.run != "inline" and THREADS.get(r.provider) == CPU]
+    priorities = {new.models[name].priority for name in shared}
     return min(priorities) if len(priorities) > 1 else None
 
 

@@ -72,7 +72,7 @@ def _bind(opened: Opened, plan: ModelPlan, fitted: Fit, batch_max: int) -> Bound
     bound = BoundSession(opened.session, plan, fitted, opened.outputs, opened.is_batched, batch_max, place)
     for name, x in bound.padded.items():
         x[:] = np.resize(opened.samples[0][name], x.shape)
-    sizes = bound.buckets if opened.rung != "cpu" else [bound.buckets[0], bound.buckets[-1]]
+    sizes = bound.buckets if opened.rung != "cpu" else sorted({bound.buckets[0], bound.buckets[-1]})
     for bucket in reversed(sizes):
         bound.run(min(bucket, batch_max))
     return bound

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.clock.spent import Spent, spends
+from edged.model.gpu.providers import THREADS
 from edged.model.records import Feeder, LoadReport, RunFailed, Session
 from edged.model.worker import Workers
 from edged.records import Slot
@@ -336,7 +337,7 @@ class Model:
         if report.run == "inline":
             self._finish(self._run_inline(session, count))
             return True
-        kind = "cpu" if report.provider == "cpu" else "gpu"
+        kind = THREADS.get(report.provider, report.provider)
         self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._staged.finish, self.priority)
         return True
 

@@ -51,6 +51,7 @@ class Job:
 
     @property
     def is_gpu(self) -> bool:
+        """Whether something else than the CPU may run it."""
         return self.plan.providers not in (("cpu",), "cpu")
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from edged import __version__
 from edged.model.gpu.notes import Note
-from edged.model.gpu.providers import rungs
+from edged.model.gpu.providers import NVIDIA, rungs
 from edged.model.onnx import available, provider_stamp
 from edged.model.records import LoadReport, ModelPlan
 from edged.model.trial.attempt import Limits, Trial
@@ -66,7 +66,7 @@ class Trials:
 
     def notes(self, plan: ModelPlan) -> list[Note[Noted]]:
         """Where it is noted. Nowhere for one that a GPU may run, whose driver comes and goes: that has notes of its own."""
-        if set(rungs(plan.providers)) & set(available()) - {"cpu"}:
+        if set(rungs(plan.providers)) & set(available()) & set(NVIDIA):
             return []
         id = trial_id(plan)
         return [Note(folder / f"{id}.json", Noted) for folder in self.folders]
