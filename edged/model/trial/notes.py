@@ -45,7 +45,7 @@ class Noted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """`folders`: where notes are read; they are written to the first of them that is there, else to the last."""
+    """`folders`: where notes are read; they are written to those that are there, else to the last."""
 
     folders: tuple[Path, ...]
 
@@ -59,10 +59,11 @@ class Trials:
 
     def keep(self, plan: ModelPlan, trial: Trial) -> None:
         notes = self.notes(plan)
-        usual = [note for note in notes if note.path.parent.parent.is_dir()]
-        for note in (*usual, *notes[-1:]):
-            if note.write(Noted(trial.report, trial.peak_bytes)):
-                return _sweep(note.path.parent)
+        there = [note for note in notes if note.path.parent.parent.is_dir()]
+        written = [note for note in there if note.write(Noted(trial.report, trial.peak_bytes))]
+        written += [note for note in notes[-1:] if not written and note.write(Noted(trial.report, trial.peak_bytes))]
+        for note in written:
+            _sweep(note.path.parent)
 
     def notes(self, plan: ModelPlan) -> list[Note[Noted]]:
         """Where it is noted. Nowhere for one that a GPU may run, whose driver comes and goes: that has notes of its own."""
