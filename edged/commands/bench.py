@@ -23,7 +23,7 @@ from edged.model.gpu.providers import TITLES, Probe, choose, missing, none_ran
 from edged.model.onnx import available, version
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
-from edged.model.trial.advice import BACK_TO_BACK, Advice, Way, advise, threads_to_try
+from edged.model.trial.advice import BACK_TO_BACK, Advice, Way, advise, side_by_side, threads_to_try
 from edged.model.trial.attempt import attempt_now, limits
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
@@ -202,6 +202,9 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     yield ""
     rest = ["inline", "worker", "resident", "private", "while loading"]
     yield from _table("there and back, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
+    if said := side_by_side(found.ways):
+        yield ""
+        yield said
     for title, reason in found.failed.items():
         yield f"{title} did not run: {reason}"
     yield ""
