@@ -158,7 +158,7 @@ def test_others_take_no_more_threads_than_the_model_has() -> None:
         ("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": "2"}),
         ("CPUExecutionProvider", {}),
     ]
-    given = {"openvino": {"device_type": "GPU", "enable_qdq_optimizer": True}}
+    given: providers.Options = {"openvino": {"device_type": "GPU", "enable_qdq_optimizer": True}}
     found = providers.options("openvino", {"x": (-1, 3)}, 16, given)[0][1]
     assert found == {"device_type": "GPU", "num_of_threads": "1", "enable_qdq_optimizer": "true"}
     assert providers.tolerance("openvino", None) < providers.tolerance("openvino", given)
