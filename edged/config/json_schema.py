@@ -89,6 +89,7 @@ FORMS: Mapping[str, Json] = {
     "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d{1,2}:?\d{2})$"},
     "host:port": {"type": "string", "pattern": r".:\d+$"},
     "numbers": _list_of(_NUMBER, 1),
+    "any": {},
     "`auto` or int": _any({"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}),
     unwrap(Providers)[1][-1].name: _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
     f'`"{FUNCTION}"`': _FUNCTION,
