@@ -50,6 +50,16 @@ def children() -> dict[int, str]:
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What trials of models found is noted there, for all tests together and for nobody else."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "edged").mkdir()  # so that daemons, which have a state directory each, write there as well
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    yield
+    del os.environ["XDG_CACHE_HOME"]
+
+
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
     threads, processes = set(threading.enumerate()), children()

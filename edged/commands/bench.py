@@ -4,7 +4,6 @@ its own with limits, and says which lines of the configuration follow."""
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import time
@@ -24,10 +23,11 @@ from edged.model.gpu.providers import TITLES, Probe, choose, missing, none_ran
 from edged.model.onnx import available, version
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
-from edged.model.trial.advice import BACK_TO_BACK, Advice, Way, advise, threads_to_try
+from edged.model.trial.advice import BACK_TO_BACK, Advice, Way, advise, side_by_side, threads_to_try
 from edged.model.trial.attempt import attempt_now, limits
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
+from edged.system.processors import cores as cores_here
 
 MIN_S = 0.5  # for one way
 CADENCES = (10, 100, 1000, BACK_TO_BACK)
@@ -93,13 +93,15 @@ def _of_configuration(name: str, config: Path) -> tuple[str, ModelPlan, str]:
 
 def run_ways(name: str, plan: ModelPlan, seconds: float, engine: str = "") -> Benched:
     """Raises ModelRefused when it does not run as `plan` says."""
-    cores = len(os.sched_getaffinity(0))
+    cores = cores_here()
     end = time.monotonic() + seconds
     plans = plans_to_run(plan, cores, bool(engine))
     ways: dict[tuple[str, int], Way] = {}
     failed: dict[tuple[str, int], ModelRefused] = {}
     for i, one in enumerate(plans):
         key = (one.providers[0], one.threads)
+        if any(rung == key[0] for rung, _ in failed):  # with other threads it would fail as well, and take as long to do so
+            continue
         share = max(MIN_S, (end - time.monotonic()) / (len(plans) - i))
         if sys.stderr.isatty():
             complain(f"{_title(*key)}: {share:.0f} s")
@@ -150,7 +152,7 @@ def _run(plan: ModelPlan, seconds: float, engine: str) -> Way:
         text = "there is no engine yet; edged model prepare builds one, and so does the daemon"
         raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", text)])
     allowed = replace(limits(plan, machine_bytes() // 2), bench_s=seconds)
-    trial = attempt_now(plan, allowed, engine if needs_engine else "")
+    trial = attempt_now(plan, allowed, engine if needs_engine else "", compares=plan.providers != ("cpu",))
     assert trial.measured is not None
     return Way(plan.threads, trial.report, trial.peak_bytes, trial.measured)
 
@@ -200,6 +202,9 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     yield ""
     rest = ["inline", "worker", "resident", "private", "while loading"]
     yield from _table("there and back, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
+    if said := side_by_side(found.ways):
+        yield ""
+        yield said
     for title, reason in found.failed.items():
         yield f"{title} did not run: {reason}"
     yield ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from edged.commands.problems import JSON_SCHEMA_VERSION, problems_text
 from edged.daemon.prepare import load, prepare
 from edged.errors import EX_CONFIG, EX_OK, ConfigError
-from edged.plan.report import load_text, plan_json, plan_text
+from edged.plan.report import load_text, plan_json, plan_text, threads_text
 from edged.system import log
 from edged.system.process import complain, say
 from edged.system.terminal import look_of
@@ -31,6 +31,7 @@ def check(path: Path, as_json: bool) -> int:
     if as_json:
         warnings = [one.facts() for one in prepared.remarks]
         facts = {"schema_version": JSON_SCHEMA_VERSION, "ok": True, "errors": [], "warnings": warnings, **plan_json(plan)}
+        facts["workers"] = plan.workers
         facts["loaded"] = {
             n: {
                 "provider": x.report.provider,
@@ -48,5 +49,6 @@ def check(path: Path, as_json: bool) -> int:
     if prepared.remarks:
         complain(problems_text(prepared.remarks, look_of(sys.stderr)), is_clean=True)
     models = [load_text(x.report) for x in loaded.values()]
-    say("\n".join([plan_text(plan), "", *models, f"{path}: ok"]))
+    threads = threads_text(plan, {n: x.report for n, x in loaded.items()})
+    say("\n".join([plan_text(plan), "", *models, *threads, f"{path}: ok"]))
     return EX_OK

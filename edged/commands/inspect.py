@@ -17,6 +17,7 @@ from edged.model.onnx_file import OnnxFile, TensorInfo
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
 from edged.model.trial.attempt import Trial, attempt_now, limits
+from edged.model.trial.notes import trials_here
 from edged.plan.memory import FIRST_SESSION, model_lines
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
@@ -70,7 +71,8 @@ def try_alone(manifest: Manifest, warnings: tuple[str, ...] = ()) -> Inspected:
     plan = plan_alone(manifest)
     predicted = FIRST_SESSION + sum(line.bytes for line in model_lines(NAME, plan))
     try:
-        return Inspected(manifest, warnings, predicted, attempt_now(plan, limits(plan, machine_bytes() // 2)), ())
+        trial = trials_here().once(plan, limits(plan, machine_bytes() // 2), attempt_now)
+        return Inspected(manifest, warnings, predicted, trial, ())
     except ModelRefused as error:
         texts = [p.text for p in error.problems]
         if open_inputs := [i.name for i in manifest.onnx.inputs if _is_open(i, plan)]:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from edged.config.convert import Attribute, attributes, is_table, types_of, unwrap, variants
-from edged.config.parsers.choices import BYTE_ORDERS, DTYPES
+from edged.config.parsers.choices import BYTE_ORDERS, DTYPES, Providers
 from edged.config.parsers.names import NAME
+from edged.config.parsers.numbers import MAX_WORKERS
 from edged.config.parsers.paths import STEP_NAME, STEPS
 from edged.config.parsers.value import Value
 from edged.config.reference import default_of
@@ -90,7 +91,8 @@ FORMS: Mapping[str, Json] = {
     "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d{1,2}:?\d{2})$"},
     "host:port": {"type": "string", "pattern": r".:\d+$"},
     "numbers": _list_of(_NUMBER, 1),
-    "`auto` or list of `tensorrt` `cuda` `cpu`": _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
+    "`auto` or int": _any({"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}),
+    unwrap(Providers)[1][-1].name: _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
     f'`"{FUNCTION}"`': _FUNCTION,
     STEP_NAME.name: _any({"enum": list(STEPS)}, _FUNCTION),
 }

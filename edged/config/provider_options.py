@@ -1,4 +1,4 @@
-"""The options of ONNX Runtime's GPU providers that a file may set.
+"""The options of ONNX Runtime's providers that a file may set.
 
 What ONNX Runtime does not know it refuses only when a session is made, or not at all; a misspelt name is told here, with its
 line. The names are those of every version since 1.19: what an older one lacks it refuses itself, and that is the rung's reason.
@@ -21,7 +21,29 @@ TENSORRT = (
     "trt_max_workspace_size", "trt_min_subgraph_size", "trt_op_types_to_exclude", "trt_preview_features", "trt_sparsity_enable",
     "trt_tactic_sources",
 )  # fmt: skip
-KNOWN = {"cuda": CUDA, "tensorrt": TENSORRT}
+OPENVINO = (
+    "device_type", "device_id", "precision", "num_of_threads", "num_streams", "model_priority", "load_config", "reshape_input",
+    "layout", "enable_qdq_optimizer", "disable_dynamic_shapes", "enable_opencl_throttling",
+)  # fmt: skip
+QNN = (
+    "backend_path", "backend_type", "device_id", "soc_model", "htp_arch", "htp_performance_mode",
+    "htp_graph_finalization_optimization_mode",
+    "enable_htp_fp16_precision", "enable_htp_weight_sharing", "offload_graph_io_quantization", "qnn_context_priority",
+    "rpc_control_latency", "vtcm_mb",
+)  # fmt: skip
+COREML = (
+    "ModelFormat", "MLComputeUnits", "RequireStaticInputShapes", "EnableOnSubgraphs", "SpecializationStrategy",
+    "AllowLowPrecisionAccumulationOnGPU",
+)  # fmt: skip
+KNOWN = {
+    "cuda": CUDA,
+    "tensorrt": TENSORRT,
+    "openvino": OPENVINO,
+    "qnn": QNN,
+    "coreml": COREML,
+    "acl": ("enable_fast_math",),
+    "xnnpack": ("intra_op_num_threads",),
+}
 
 OWN = {
     "gpu_mem_limit": "memory.gpu_budget is shared out among the models: set that",

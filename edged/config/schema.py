@@ -64,6 +64,7 @@ from edged.config.parsers.numbers import (
     Speed,
     StopBits,
     UsbId,
+    Workers,
     integer,
 )
 from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
@@ -179,6 +180,14 @@ class Device(Table, frozen=True, kw_only=True):
         Key(
             "what must outlive a restart: windows, model copies, the spool",
             default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`",
+        ),
+    ] = None
+    workers: Annotated[
+        Workers,
+        Key(
+            "threads that run models too slow for the loop, any model on any of them; where priorities of pipelines differ, one "
+            "stays free for those above the lowest. auto: one for each core",
+            default='`"auto"`',
         ),
     ] = None
 
@@ -1023,7 +1032,7 @@ class Batch(Table, frozen=True, kw_only=True):
 
 
 class ProviderOptions(Table, frozen=True, kw_only=True):
-    """Options of ONNX Runtime's GPU providers, in its own names. The CPU has none."""
+    """Options of ONNX Runtime's providers, in its own names. The CPU has none."""
 
     tensorrt: Annotated[
         dict[str, Option] | None, Key("such as `{ trt_fp16_enable = true }`: half precision, faster and coarser")
@@ -1032,6 +1041,13 @@ class ProviderOptions(Table, frozen=True, kw_only=True):
         dict[str, Option] | None,
         Key("such as `{ enable_cuda_graph = true }`: for models that run on the GPU whole, with fixed shapes"),
     ] = None
+    openvino: Annotated[
+        dict[str, Option] | None, Key('such as `{ device_type = "GPU" }`: of Intel; without it the CPU, with `threads`')
+    ] = None
+    qnn: Annotated[dict[str, Option] | None, Key('such as `{ backend_path = "libQnnHtp.so" }`: of Qualcomm')] = None
+    coreml: Annotated[dict[str, Option] | None, Key('such as `{ MLComputeUnits = "CPUAndNeuralEngine" }`: of Apple')] = None
+    acl: Annotated[dict[str, Option] | None, Key("such as `{ enable_fast_math = true }`: coarser, on Arm")] = None
+    xnnpack: Annotated[dict[str, Option] | None, Key("such as `{ intra_op_num_threads = 2 }`; without it `threads`")] = None
 
 
 REMOTE = "with `url`: "
@@ -1112,7 +1128,8 @@ class Model(Table, frozen=True, kw_only=True):
     providers: Annotated[
         Providers,
         Key(
-            "who may run it, best first; a list without `cpu` fails when none of it ran. auto: whichever is fastest here",
+            "who may run it, best first; a list without `cpu` fails when none of it ran. auto: whichever of `cuda`, `tensorrt` "
+            "and `cpu` is fastest here; the others run, where the installed onnxruntime has them, for who names them",
             default='`"auto"`',
         ),
     ] = None
@@ -1122,7 +1139,7 @@ class Model(Table, frozen=True, kw_only=True):
     watch: Annotated[Flag, Key("swap when the file changes")] = True
     run: Annotated[
         Literal["auto", "inline", "worker"],
-        Key("on the loop or on the worker thread; auto: by measured time"),
+        Key("on the loop or on a thread of `device.workers`; auto: by measured time"),
     ] = "auto"
 
 

@@ -12,7 +12,9 @@ from functools import partial
 from edged.daemon.acting import wire_actors
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
+from edged.model.gpu.providers import THREADS
 from edged.model.remote.runner import Taker
+from edged.model.worker import CPU
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
@@ -117,6 +119,15 @@ def _feed(new: Assembly) -> None:
     for name, remote in new.remotes.items():
         asking = [n for n, p in new.plan.pipelines.items() if p.ask is not None and p.ask.remote == name]
         remote.feed_from([Taker(new.pipelines[n], new.composers[n]) for n in asking])
+    new.workers.configure(new.plan.workers, _lowest(new))
+
+
+def _lowest(new: Assembly) -> int | None:
+    """The priority whose models leave a thread free for those above; None where all that share the threads have one priority."""
+    reports = {name: one.report for name, one in new.loaded.items()}
+    shared = [n for n, r in reports.items() if r.run != "inline" and THREADS.get(r.provider) == CPU]
+    priorities = {new.models[name].priority for name in shared}
+    return min(priorities) if len(priorities) > 1 else None
 
 
 def _is_same_file(old: Plan, new: Plan, model: str) -> bool:

@@ -22,16 +22,18 @@ from edged.model.gpu.providers import rungs
 from edged.model.load_all import load_models
 from edged.model.manifest import Manifest, read_manifest
 from edged.model.onnx import available
-from edged.model.records import ModelRefused
+from edged.model.records import ModelPlan, ModelRefused, Tried
 from edged.model.runner import Loaded
 from edged.model.store import Copy, Store, scratch
 from edged.model.trial.attempt import attempt_now, limits
+from edged.model.trial.notes import Trials, trials_here
 from edged.plan.make import make_plan
-from edged.plan.memory import FIRST_SESSION, check_budget, check_cgroup, with_measured
+from edged.plan.memory import FIRST_SESSION, check_budget, check_cgroup, with_measured, with_tried
 from edged.plan.publishes import shared_topics
 from edged.plan.records import Machine, Plan
 from edged.system.process import trim
 from edged.system.process_memory import cgroup_limit, machine_bytes, resident_bytes
+from edged.system.processors import cores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,7 @@ def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
     state = state_dir(draft.config)
     free = free_bytes(draft.config.spool.path or state)
     gpu = found_here(state / "engines").gpu if _may_use_gpu(draft.config) else None
-    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit(), gpu)
+    machine = Machine(socket.gethostname(), machine_bytes(), resident_bytes(), state, free, cgroup_limit(), gpu, cores())
     store = model_store(machine) if copies_models else Store(scratch(), lender=model_store(machine))
     return plan_draft(draft, machine, store, may_fall_back=copies_models)
 
@@ -101,7 +103,7 @@ def plan_draft(
     models = _found(draft.config, store, may_fall_back, before, draft.copy is not None)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
-    plan, more = make_plan(draft.config, manifests, machine)
+    plan, more = make_plan(draft.config, manifests, machine, partial(_tried, trials_here(machine.state_dir)))
     problems += [*more, *look_outside(draft.config), *look_at_rights(draft.path, draft.config, os.geteuid())]
     if plan is not None:
         problems += shared_topics(plan.pipelines, draft.config.broker, partial(line_of, draft.positions))
@@ -168,20 +170,31 @@ def _copied_elsewhere(name: str, path: Path, mark: tuple[str, Mark], problems: l
     return Found(mark, manifest, [*copy.warnings, *said])
 
 
+def _tried(trials: Trials, plan: ModelPlan) -> Tried | None:
+    known = trials.find(on_cpu(plan))
+    return known.report.tried if known is not None else None
+
+
+def on_cpu(plan: ModelPlan) -> ModelPlan:
+    """As it is tried elsewhere for the CPU; on a GPU the ladder tries it."""
+    return replace(plan, providers=("cpu",), tried=None)
+
+
 def load(prepared: Prepared, all_golden: bool = True) -> tuple[Plan, dict[str, Loaded]]:
-    """Loads and tries the models of the plan; the plan with what they really took. Raises ConfigError when one cannot be run as
-    configured, or when they do not fit into the budget. `all_golden` False: beside other work, the first golden samples do."""
+    """Tries the models of the plan elsewhere, unless that was done before, and loads them; the plan with what they really took.
+    Raises ConfigError when one cannot be run as configured, or when they do not fit into the budget. `all_golden` False: the
+    first golden samples do, beside those of the trial."""
     try:
-        return _load(prepared, all_golden)
+        return _load(_try_new(prepared), all_golden)
     except ModelRefused as error:
         raise ConfigError(report(prepared.draft, error.problems)) from error
 
 
 def load_or_fall_back(prepared: Prepared) -> tuple[Prepared, dict[str, Loaded]]:
-    """As a daemon starts: a version of a model that never ran here is tried elsewhere first, where something is to be gained by
-    it, and gives way to the one that ran before where it is refused. Raises ConfigError."""
+    """As a daemon starts: a model that was not tried here is tried elsewhere first, and gives way to the one that ran before
+    where it is refused. Raises ConfigError."""
     try:
-        _try_new(prepared)
+        prepared = _try_new(prepared)
         plan, loaded = _load(prepared, all_golden=False)
     except ModelRefused as error:
         before = _before(prepared, error.problems)
@@ -192,23 +205,25 @@ def load_or_fall_back(prepared: Prepared) -> tuple[Prepared, dict[str, Loaded]]:
     return replace(prepared, plan=plan), loaded
 
 
-def _try_new(prepared: Prepared) -> None:
-    """Raises `ModelRefused` with what is wrong with them. What is there to gain: another version that can take its place, and
-    golden samples, which only a trial reads whole."""
-    store = model_store(prepared.machine)
+def _try_new(prepared: Prepared) -> Prepared:
+    """Tries the models of which there is no note; the plan with the batches that they will have. Raises `ModelRefused` with what
+    is wrong with them, but for a version that ran here before."""
+    machine = prepared.machine
+    store, trials = model_store(machine), trials_here(machine.state_dir)
     problems: list[Problem] = []
+    found: dict[str, Tried] = {}
     for name, plan in prepared.plan.models.items():
-        copy, current = prepared.models[name].copy, store.current_id(name)
-        is_tried = copy is not None and copy.id == current
-        on_cpu = replace(plan, providers=("cpu",))
-        if is_tried or "cpu" not in rungs(plan.providers) or (current is None and plan.manifest.golden is None):
+        if "cpu" not in rungs(plan.providers):
             continue
+        copy, alone = prepared.models[name].copy, on_cpu(plan)
         try:
-            attempt_now(on_cpu, limits(on_cpu, room_for(prepared.plan, name)))
+            trial = trials.once(alone, limits(alone, room_for(prepared.plan, name)), attempt_now)
+            found[name] = trial.report.tried
         except ModelRefused as error:
-            problems += error.problems
+            problems += error.problems if copy is None or copy.id != store.current_id(name) else []
     if problems:
         raise ModelRefused(problems)
+    return replace(prepared, plan=with_tried(prepared.plan, machine, found)) if found else prepared
 
 
 def _before(prepared: Prepared, problems: list[Problem]) -> Prepared | None:

@@ -29,8 +29,8 @@ from edged.system.process_memory import bound_private, resident_bytes
 log: Any = structlog.get_logger("edged")
 
 
-THREADS_BYTES = 96 * MIB
-"""Address space for the stacks of threads, of which few pages are ever used."""
+THREADS_BYTES, STACK = 96 * MIB, 8 * MIB
+"""Address space for the stacks of threads, of which few pages are ever used: of all others, and of one that runs models."""
 GPU_BYTES = 4 << 30
 """The same for what a GPU's driver takes for itself."""
 
@@ -41,7 +41,7 @@ def bound_memory(plan: Plan | None) -> None:
     room = None
     if plan is not None:
         left = max(0, min(plan.budget, plan.cgroup or plan.budget) - resident_bytes())
-        room = left + THREADS_BYTES + (GPU_BYTES if plan.gpu is not None else 0)
+        room = left + THREADS_BYTES + plan.workers * STACK + (GPU_BYTES if plan.gpu is not None else 0)
     try:
         bound_private(room)
     except (OSError, ValueError) as error:

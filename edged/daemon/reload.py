@@ -28,18 +28,19 @@ from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.file_watch import Watch
-from edged.daemon.prepare import Prepared, ladder_of, model_store, plan_draft, promote, room_for
+from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, room_for
 from edged.daemon.promotion import Builds
 from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.gpu.build import BuildEngine, build_engine
 from edged.model.gpu.ladder import Picked, pick
 from edged.model.gpu.providers import Choice, none_ran, not_taken, slower
 from edged.model.load_all import load_models
-from edged.model.records import ModelPlan, ModelRefused
+from edged.model.records import ModelPlan, ModelRefused, Tried
 from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits
+from edged.model.trial.notes import trials_here
 from edged.plan.change import Change, compare
-from edged.plan.memory import check_budget
+from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
 from edged.system import log
 from edged.system.one_shot import in_one_shot_thread
@@ -220,7 +221,7 @@ class Reloader:
                     self._daemon.say_reload((), None, why)
                 return Answer()
             change = replace(compare(before.plan, after.plan), at_start=at_start)
-            loaded = await self._load(before, after, is_trusted)
+            after, loaded = await self._load(before, after, is_trusted)
         except ConfigError as error:
             return self._refuse(tuple(error.lines), why, is_asked)
         if rereads:
@@ -244,9 +245,9 @@ class Reloader:
                 self._log.warning("configuration", problem=line)
         return Answer(change=change, warnings=after.warnings)
 
-    async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> dict[str, Loaded]:
+    async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> tuple[Prepared, dict[str, Loaded]]:
         """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
-        first unless they have run here before."""
+        first unless that was done here before; the plan with what was found."""
         running = self._daemon.assembly.loaded
         plans, old = after.plan.models, before.plan.models
         new = {n: p for n, p in plans.items() if n not in old or old[n].identity != p.identity}
@@ -254,14 +255,24 @@ class Reloader:
         try:
             picked = await in_one_shot_thread("edged-pick", partial(pick, new, ladder), lambda _: None) if new else {}
             _check_held(picked, running)
-            for name, plan in new.items():
-                if not is_trusted and picked[name].choice.rungs[:1] == ("cpu",):  # on a GPU it was tried just now
-                    on_cpu = replace(plan, providers=("cpu",))
-                    await attempt(on_cpu, limits(on_cpu, room_for(after.plan, name), self._slowest_s(name)))
-            loaded = await self._load_here(new, picked) if new else {}
+            on_a_gpu = {n for n, one in picked.items() if one.choice.rungs[:1] != ("cpu",)}  # it was tried just now
+            for name in () if is_trusted else new.keys() - on_a_gpu:
+                tried = {name: await self._try(after, name)}
+                after = replace(after, plan=with_tried(after.plan, after.machine, tried))
+            loaded = await self._load_here({n: after.plan.models[n] for n in new}, picked) if new else {}
         except ModelRefused as error:
             raise ConfigError(report(after.draft, error.problems)) from error
-        return {name: loaded.get(name) or running[name] for name in plans}
+        return after, {name: loaded.get(name) or running[name] for name in plans}
+
+    async def _try(self, after: Prepared, name: str) -> Tried:
+        """What is noted of a model, or what comes of its trial. Raises `ModelRefused`."""
+        plan, room = on_cpu(after.plan.models[name]), room_for(after.plan, name)
+        trials = trials_here(after.machine.state_dir)
+        trial = await in_one_shot_thread("edged-note", partial(trials.find, plan, room), lambda _: None)
+        if trial is None:
+            trial = await attempt(plan, limits(plan, room, self._slowest_s(name)))
+            await in_one_shot_thread("edged-note", partial(trials.keep, plan, trial), lambda _: None)
+        return trial.report.tried
 
     async def _load_here(self, plans: Mapping[str, ModelPlan], picked: Mapping[str, Picked]) -> dict[str, Loaded]:
         """In a thread that ends; who set a bound sets it again when all is done."""

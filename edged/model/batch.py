@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edged.errors import Problem
 from edged.model.fit import Fit
 from edged.model.onnx import Arrays, BoundSession, place_of
-from edged.model.opened import Opened
+from edged.model.opened import Opened, timer
 from edged.model.records import ModelPlan, ModelRefused, RunFailed
 from edged.model.trial.arithmetic import Timing, agree, batching
 
@@ -72,7 +72,7 @@ def _bind(opened: Opened, plan: ModelPlan, fitted: Fit, batch_max: int) -> Bound
     bound = BoundSession(opened.session, plan, fitted, opened.outputs, opened.is_batched, batch_max, place)
     for name, x in bound.padded.items():
         x[:] = np.resize(opened.samples[0][name], x.shape)
-    sizes = bound.buckets if opened.rung != "cpu" else [bound.buckets[0], bound.buckets[-1]]
+    sizes = bound.buckets if opened.rung != "cpu" else sorted({bound.buckets[0], bound.buckets[-1]})
     for bucket in reversed(sizes):
         bound.run(min(bucket, batch_max))
     return bound
@@ -124,11 +124,13 @@ def _has_different_rows(samples: Arrays, bound: BoundSession) -> bool:
 
 def try_batches(bound: BoundSession, opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSession, Timing, str]:
     """Rows go together only where that saves time on this machine, unless a size was asked for; and what was found."""
-    timer, rows = _timer(opened, plan), bound.batch_max
-    timing = measure(bound, rows, timer)
+    now, rows = timer(opened.rung, plan), bound.batch_max
+    timing = measure(bound, rows, now)
+    if plan.tried is not None and rows == plan.tried.batch_max:
+        return bound, timing, plan.tried.batching
     if rows == 1 or fitted.fixed:
-        return bound, timing, ""
-    alone = measure(bound, 1, timer)
+        return bound, timing, opened.batching
+    alone = measure(bound, 1, now)
     pays, figures = batching(alone, timing, rows)
     if pays or plan.batch_max is not None:
         return bound, timing, f"batches of up to {rows} {'pay' if pays else 'do not pay, but were asked for'}: {figures}"
@@ -140,7 +142,7 @@ def choose_thread(
 ) -> tuple[BoundSession, Timing, str, tuple[str, ...]]:
     """Inline while the longest run keeps the loop deaf for 2 ms at most; a smaller batch is preferred to the worker where a
     row costs about the same in it. `timing` is that of the largest batch."""
-    timer = _timer(opened, plan)
+    now = timer(opened.rung, plan)
     if plan.run != "auto":
         return bound, timing, plan.run, ()
     if opened.rung != "cpu":  # its runs are short while nobody else uses the GPU, which nobody can promise
@@ -148,9 +150,9 @@ def choose_thread(
     if timing.longest_ns <= INLINE_NS:
         return bound, timing, "inline", ()
     asked = bound.batch_max
-    smallest = measure(bound, 1, timer)
+    smallest = timing if asked == 1 else measure(bound, 1, now)
     for bucket in reversed([b for b in bound.buckets if b < asked and smallest.longest_ns <= INLINE_NS]):
-        smaller = measure(bound, bucket, timer)
+        smaller = measure(bound, bucket, now)
         if smaller.longest_ns <= INLINE_NS:
             if fitted.fixed or smaller.median_ns / bucket > 1.25 * timing.median_ns / asked:
                 break
@@ -161,23 +163,16 @@ def choose_thread(
     return bound, timing, "worker", (f"on the worker: {rows} up to {timing.longest_ns / 1e6:.1f} ms",)
 
 
-def _timer(opened: Opened, plan: ModelPlan) -> Callable[[], int]:
-    """With one thread the model's own processor time is what counts: at boot others crowd the machine, and while they keep the
-    loop from running, it makes no difference where the model would have run."""
-    is_alone = plan.threads == 1 and opened.rung == "cpu"
-    return time.thread_time_ns if is_alone else time.perf_counter_ns
-
-
-def measure(bound: BoundSession, count: int, timer: Callable[[], int]) -> Timing:
+def measure(bound: BoundSession, count: int, now: Callable[[], int]) -> Timing:
     """25 runs back to back, or 100 ms of them; up to twice more where only the longest is too long."""
     best: Timing | None = None
     for _ in range(3):
         times: list[int] = []
         end = time.perf_counter_ns() + TIMED_NS
         while len(times) < TIMED_RUNS and (not times or time.perf_counter_ns() < end):
-            at = timer()
+            at = now()
             bound.run(count)
-            times.append(timer() - at)
+            times.append(now() - at)
         timing = Timing(sorted(times)[len(times) // 2], max(times))
         best = timing if best is None or timing.longest_ns < best.longest_ns else best
         if best.longest_ns <= INLINE_NS or best.median_ns > INLINE_NS:

@@ -80,7 +80,8 @@ def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
 
 
 def _sized(plan: ModelPlan, batches: dict[str, int], fixed: int, shapes: dict[str, tuple[int, ...]]) -> Fit:
-    asked = plan.batch_max or fixed or DEFAULT_BATCH
+    found = plan.tried.batch_max if plan.tried is not None else DEFAULT_BATCH
+    asked = plan.batch_max or fixed or found
     limit, reason = asked, ""
     if without := [n for n, b in batches.items() if b == NO_AXIS] or ([] if batches else ["it"]):
         limit, reason = 1, f"one row a run: {', '.join(without)} has no batch axis"

@@ -15,7 +15,7 @@ from edged.model.golden_run import check_golden, read_golden
 from edged.model.gpu import providers
 from edged.model.gpu.providers import Choice
 from edged.model.onnx import Arrays, BoundSession, nodes_of, open_session
-from edged.model.opened import Opened, look, run_one
+from edged.model.opened import Opened, grow, look, run_one
 from edged.model.records import LoadReport, ModelPlan, ModelRefused, RunFailed
 from edged.system.process_memory import resident_bytes
 
@@ -40,16 +40,22 @@ def load_session(
         raise ModelRefused(problems)
     golden = read_golden(plan, None if all_golden else fitted.fixed or fitted.batch_max)
     rung, opened, reasons = _climb(plan, fitted, golden, tell, choice, engine)
-    bound, more = settle_batch(opened, plan, fitted)
-    more += check_golden(bound, plan, golden)
+    fitted = opened.fitted
+    bound, settled = settle_batch(opened, plan, fitted)
+    more = check_golden(bound, plan, golden)
     bound, timing, said = try_batches(bound, opened, plan, fitted)
     bound, timing, where, still_more = choose_thread(bound, timing, opened, plan, fitted)
+    if plan.tried is not None and not settled:
+        settled = plan.tried.settled
+    elif where == "inline":
+        settled += still_more
+        still_more = ()
     report = LoadReport(
         name=plan.manifest.name,
         version=plan.manifest.version,
         sha256=plan.manifest.sha256,
         provider=rung,
-        reasons=(*reasons, *fitted.reasons, *more, *still_more),
+        reasons=(*reasons, *fitted.reasons, *settled, *more, *still_more),
         run=where,
         batch_max=bound.batch_max,
         outputs=opened.outputs,
@@ -63,6 +69,7 @@ def load_session(
         builds=choice is not None and choice.builds,
         is_held=choice is not None and choice.is_held,
         batching=said,
+        settled=settled,
     )
     return bound, report
 
@@ -78,9 +85,12 @@ def _climb(
             if tell is not None:
                 tell("open")
             session = open_session(plan, fitted, rung, engine)
+            sized, said = fitted, ""
             if tell is not None:
-                run_one(session, plan, fitted, golden, tell)
-            opened = look(rung, session, plan, fitted, golden)
+                which = run_one(session, plan, fitted, golden, tell)
+                sized, said = grow(rung, session, plan, fitted, golden, which)
+            opened = look(rung, session, plan, sized, golden)
+            opened.batching = said
         except RunFailed as e:
             failed[rung] = str(e)
             continue

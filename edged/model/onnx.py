@@ -90,7 +90,7 @@ class _Moves(NamedTuple):
 
 def place_of(plan: ModelPlan, rung: str) -> Place | None:
     """Where the tensors of a session on `rung` lie; None: in the host's memory."""
-    if rung == "cpu":
+    if rung not in providers.NVIDIA:
         return None
     own = plan.provider_options.get(rung, {})
     return Place("cuda", int(own.get("device_id", 0)), providers.has_graph(rung, plan.provider_options))
@@ -134,7 +134,7 @@ def open_session(plan: ModelPlan, fitted: Fit, rung: str, engine: str = "") -> A
         raise RunFailed(providers.missing(rung, None))
     if rung != "cpu" and (cause := linker_error(rung)):
         raise RunFailed(providers.missing(rung, cause))
-    if rung != "cpu":
+    if rung in providers.NVIDIA:
         _wait_asleep()
     turned = {i.name: i.row_axis for i in plan.inputs if i.row_axis}
     shapes = fitted.shapes | {n: (*fitted.shapes[n][1 : k + 1], -1, *fitted.shapes[n][k + 1 :]) for n, k in turned.items()}
@@ -147,6 +147,7 @@ def open_session(plan: ModelPlan, fitted: Fit, rung: str, engine: str = "") -> A
         plan.gpu_bytes,
         engine,
         least=fitted.fixed or 1,
+        threads=plan.threads,
     )
     settings = session_options(plan.threads, tells_nodes=rung != "cpu")
     try:
@@ -156,7 +157,9 @@ def open_session(plan: ModelPlan, fitted: Fit, rung: str, engine: str = "") -> A
         raise RunFailed(plain(e)) from e
     session.disable_fallback()
     if session.get_providers()[0] != providers.RUNGS[rung]:
-        raise RunFailed(f"onnxruntime left it out without a reason: is there a GPU, and its driver? ({providers.PACKAGES[rung]})")
+        raise RunFailed(
+            f"onnxruntime left it out without a reason: is its hardware here, and the driver? ({providers.PACKAGES[rung]})"
+        )
     taken = session.get_provider_options()
     for name, asked in given:
         if wrong := providers.ignored(asked, taken.get(name, {})):
@@ -169,7 +172,7 @@ def open_session(plan: ModelPlan, fitted: Fit, rung: str, engine: str = "") -> A
 
 def run_unbound(session: Any, names: list[str], feeds: Arrays) -> list[Any]:
     """Runs it on arrays of any size, and records nothing: what was recorded once would be played for others too."""
-    if session.get_providers()[0] == providers.RUNGS["cpu"]:
+    if session.get_providers()[0] not in [providers.RUNGS[rung] for rung in providers.NVIDIA]:
         found: list[Any] = session.run(names, feeds)
         return found
     options = ort.RunOptions()
@@ -213,6 +216,8 @@ def _wait_asleep() -> None:
 
 def _linker_error(rung: str) -> str | None:
     folder = Path(ort.__file__).parent / "capi"
+    if rung not in providers.NVIDIA and not (folder / f"libonnxruntime_providers_{rung}.so").exists():
+        return None  # it is a part of onnxruntime's own library
     try:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)  # the other one's own symbols
         ctypes.CDLL(str(folder / f"libonnxruntime_providers_{rung}.so"))

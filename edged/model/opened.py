@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from edged.model.onnx import ORT_TYPES, Arrays, plain, run_unbound
 from edged.model.records import ModelPlan, OutputRow, RunFailed
 from edged.model.recurrent import StatePlan
 from edged.model.rows import constants, cut, rows_to_try
-from edged.model.trial.arithmetic import probe_rows
+from edged.model.trial.arithmetic import Timing, batching, probe_rows
 
+SLOW_NS = 20_000_000
+"""So long must a row take that a single run of it tells."""
 LARGE = (1, 30, 1000)  # how far the numbers spread in the last attempts to get something else than NaN out of a model
 ONLY_NAN = (
     "all that it gives is no number (NaN), for zeros, for random, positive and large values; was it exported with its weights?"
@@ -31,18 +34,62 @@ class Opened:
     outputs: tuple[OutputRow, ...]
     is_batched: bool
     samples: list[Arrays]
+    fitted: Fit
     alone: str = ""
     """Why it does not run on several rows at once, although the file leaves their number open."""
+    batching: str = ""
+    """What was found of rows together, where that was asked before."""
 
 
-def run_one(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Callable[[str], object]) -> None:
-    """One row before a whole batch: what may take how long is known by it. (A daemon runs the batch first: less memory.)"""
-    for samples in rows_to_try(plan, fitted, golden, fitted.fixed or 1):
+def run_one(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Callable[[str], object]) -> int | None:
+    """One row before a whole batch: what may take how long is known by it. (A daemon runs the batch first: less memory.) Which
+    of the rows to try ran; None if none did."""
+    found = None
+    for i, samples in enumerate(rows_to_try(plan, fitted, golden, fitted.fixed or 1)):
         tell("run")
         with contextlib.suppress(Exception):  # whether it runs at all is found out below
             run_unbound(session, list(fitted.outputs), cut(samples, fitted, fitted.fixed or 1) | constants(plan))
+            found = i
             break
     tell("measure")
+    return found
+
+
+def grow(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, which: int | None) -> tuple[Fit, str]:
+    """Of a model that takes its time for a row no more rows at once than pay, and what was found: their number is doubled while
+    each costs less than before. A quick one is measured on a whole batch, which shows more."""
+    if which is None or fitted.fixed or fitted.batch_max == 1 or plan.batch_max is not None or plan.tried is not None:
+        return fitted, ""
+    samples, names = rows_to_try(plan, fitted, golden, fitted.batch_max)[which], list(fitted.outputs)
+    now = timer(rung, plan)
+
+    def run(count: int) -> Timing:
+        before = now()
+        run_unbound(session, names, cut(samples, fitted, count) | constants(plan))
+        return Timing(now() - before, 0)
+
+    best, rows = run(1), 1
+    if best.median_ns < SLOW_NS:
+        return fitted, ""
+    while rows < fitted.batch_max:
+        count = min(2 * rows, fitted.batch_max)
+        try:
+            found = run(count)
+        except Exception:  # why, is found out below
+            return fitted, ""
+        pays, figures = batching(best, found, count, rows)
+        if not pays:
+            said = f"one row a run: {count} together would save nothing: {figures}"
+            return replace(fitted, batch_max=rows), said if rows == 1 else ""
+        best, rows = found, count
+    return fitted, ""
+
+
+def timer(rung: str, plan: ModelPlan) -> Callable[[], int]:
+    """With one thread the model's own processor time is what counts: at boot others crowd the machine, and while they keep the
+    loop from running, it makes no difference where the model would have run."""
+    is_alone = plan.threads == 1 and rung == "cpu"
+    return time.thread_time_ns if is_alone else time.perf_counter_ns
 
 
 def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) -> Opened:
@@ -77,7 +124,7 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
         else _output_row(n, *declared[n], {s for _, s in shapes[n]}, is_batched, sizes)
         for n in names
     )
-    return Opened(rung, session, outputs, is_batched, seen.kept, alone)
+    return Opened(rung, session, outputs, is_batched, seen.kept, fitted, alone)
 
 
 @dataclass(slots=True)

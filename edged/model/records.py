@@ -30,6 +30,15 @@ class RunFailed(Exception):
     """The model could not run these rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a trial of the same model on this machine found: how many rows go together, and why."""
+
+    batch_max: int
+    settled: tuple[str, ...] = ()
+    batching: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelPlan:
     """How one model is to be loaded.
@@ -39,6 +48,7 @@ class ModelPlan:
     `batch_max` None: as the file fixes it, else 16. `run`: "auto", "inline" or "worker".
     `providers`: "auto", or names of `providers.RUNGS`, best first; `provider_options` by them. `gpu_bytes`: what a session on a
     GPU may take of its memory, 0 without a limit. `delay_ns`: how long a run may wait for more rows than there are.
+    `tried`: what is known of it here; None: it is new.
     """
 
     manifest: Manifest
@@ -52,6 +62,7 @@ class ModelPlan:
     provider_options: Options = field(default_factory=dict)
     gpu_bytes: int = 0
     delay_ns: int = 0
+    tried: Tried | None = None
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -92,7 +103,8 @@ class LoadReport:
     thread runs it). `resident_bytes` is what the process grew by. `nodes`: how many nodes of the graph each provider runs, if
     onnxruntime tells. `cpu_us`: the median time of such a run on the CPU, where the answers were compared with its (0: they were
     not). `builds`: an engine is to be built for it meanwhile; `is_held`: until then it gives no results. `batching`: whether rows
-    together save time here, and the figures; empty where they cannot be taken together.
+    together save time here, and the figures; empty where they cannot be taken together. `settled`: the reasons that decided how
+    many are.
     """
 
     name: str
@@ -114,6 +126,12 @@ class LoadReport:
     builds: bool = False
     is_held: bool = False
     batching: str = ""
+    settled: tuple[str, ...] = ()
+
+    @property
+    def tried(self) -> Tried:
+        """For whoever loads it again."""
+        return Tried(self.batch_max, self.settled, self.batching)
 
 
 class Session(Protocol):

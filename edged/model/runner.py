@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.clock.spent import Spent, spends
+from edged.model.gpu.providers import THREADS
 from edged.model.records import Feeder, LoadReport, RunFailed, Session
 from edged.model.worker import Workers
 from edged.records import Slot
@@ -219,6 +220,11 @@ class Model:
         return self.last_error or "; ".join(self.loaded.report.reasons)
 
     @property
+    def priority(self) -> int:
+        """The highest of its pipelines'."""
+        return self._shares[0].feeder.priority if self._shares else 0
+
+    @property
     def batch_mean(self) -> float:
         return self.counts.rows / self.counts.runs if self.counts.runs else 0.0
 
@@ -338,8 +344,8 @@ class Model:
         if report.run == "inline":
             self._finish(self._run_inline(session, count))
             return True
-        kind = "cpu" if report.provider == "cpu" else "gpu"
-        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._staged.finish)
+        kind = THREADS.get(report.provider, report.provider)
+        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._staged.finish, self.priority)
         return True
 
     def _count_waiting(self) -> int:

@@ -1,7 +1,8 @@
-"""The threads that run models too slow for the loop: one a kind of provider, so that CPU and GPU work side by side.
+"""The threads that run models too slow for the loop. On the CPU any model runs on any of them, one for each core; a GPU has one
+of its own, so that both work side by side.
 
-A thread only calls the session, which gives the interpreter lock back while it computes. Its job goes in by a
-`SimpleQueue`, its outcome comes back by `call_soon_threadsafe`: half the cost of an executor.
+A thread only calls the session, which gives the interpreter lock back while it computes. Its job goes in by a `SimpleQueue`, its
+outcome comes back by `call_soon_threadsafe`: half the cost of an executor. A run that has begun is never interrupted.
 """
 
 from __future__ import annotations
@@ -10,62 +11,165 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 SWITCH_S = 0.0005  # at Python's 5 ms a busy uvloop wins the lock back each turn, and a reply takes seconds
+CPU = "cpu"
 
-Job = tuple[Callable[[], Any], Callable[[Any], None]]
+
+class Job(NamedTuple):
+    """The higher `priority` first, among equals in their order."""
+
+    rank: int
+    number: int
+    work: Callable[[], Any]
+    done: Callable[[Any], None]
+
+    @property
+    def priority(self) -> int:
+        return -self.rank
 
 
 class Workers:
-    """Threads by kind, started with their first job; daemons, so that a run that never returns cannot hold the exit up."""
+    """Threads by kind, started when a job needs one; daemons, so that a run that never returns cannot hold the exit up."""
 
     def __init__(self, call_soon_threadsafe: Callable[..., Any]) -> None:
         self._call_soon_threadsafe = call_soon_threadsafe
-        self._queues: dict[str, SimpleQueue[Job | None]] = {}
-        self._threads: list[threading.Thread] = []
+        self._crews: dict[str, _Crew] = {}
+        self._numbers = count()
+        self.threads = 1
+        self.lowest: int | None = None
         self._interval_before: float | None = None
 
-    def submit(self, kind: str, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Calls `work()` on the thread of `kind`, then `done(outcome)` on the loop; what `work` raises is raised there."""
-        queue = self._queues.get(kind)
-        if queue is None:
-            queue = self._queues[kind] = SimpleQueue()
-            self._start(kind, queue)
-        queue.put((work, done))
+    def configure(self, threads: int, lowest: int | None) -> None:
+        """So many threads for the CPU. `lowest`: jobs of this priority leave one of them free for those above; None: all jobs are
+        alike."""
+        self.threads, self.lowest = threads, lowest
+        if CPU in self._crews:
+            self._crews[CPU].configure(threads, lowest)
+
+    def submit(self, kind: str, work: Callable[[], Any], done: Callable[[Any], None], priority: int = 0) -> None:
+        """Calls `work()` on a thread of `kind`, then `done(outcome)` on the loop; what `work` raises is raised there."""
+        crew = self._crews.get(kind)
+        if crew is None:
+            crew = self._crews[kind] = self._new(kind)
+        crew.submit(Job(-priority, next(self._numbers), work, done))
 
     def close(self, timeout_s: float = 0.0) -> bool:
-        """Ends the threads after their jobs; waits `timeout_s` for them. Returns whether all have ended."""
-        for queue in self._queues.values():
-            queue.put(None)
-        self._queues.clear()
-        for thread in self._threads:
-            thread.join(timeout_s)
-        self._threads = [t for t in self._threads if t.is_alive()]
-        if self._interval_before is not None and not self._threads:
-            sys.setswitchinterval(self._interval_before)
-            self._interval_before = None
-        return not self._threads
+        """Ends the threads after their jobs; waits `timeout_s` for each. Returns whether all have ended."""
+        ended = [crew.close(timeout_s) for crew in self._crews.values()]
+        if all(ended):
+            self._crews.clear()
+            if self._interval_before is not None:
+                sys.setswitchinterval(self._interval_before)
+                self._interval_before = None
+        return all(ended)
 
-    def _start(self, kind: str, queue: SimpleQueue[Job | None]) -> None:
+    def _new(self, kind: str) -> _Crew:
         if self._interval_before is None:
             self._interval_before = sys.getswitchinterval()
             sys.setswitchinterval(SWITCH_S)
-        thread = threading.Thread(target=self._serve, args=(queue,), name=f"model-{kind}", daemon=True)
+        crew = _Crew(kind, self._call_soon_threadsafe)
+        if kind == CPU:
+            crew.configure(self.threads, self.lowest)
+        return crew
+
+
+class _Crew:
+    """The threads of one kind, and the jobs that wait for one. `submit` and `configure` are called on the loop."""
+
+    def __init__(self, kind: str, reply: Callable[..., Any]) -> None:
+        self._kind = kind
+        self._reply = reply
+        self._limit = 1
+        self._lowest: int | None = None
+        self._is_closing = False
+        self._lock = threading.Lock()
+        self._waiting: list[Job] = []  # a heap
+        self._running: list[int] = []  # priorities
+        self._idle: list[SimpleQueue[Job | None]] = []
+        self._threads: list[threading.Thread] = []
+
+    def configure(self, limit: int, lowest: int | None) -> None:
+        with self._lock:
+            self._limit, self._lowest = limit, lowest
+            while len(self._threads) > limit and self._idle:
+                self._idle.pop().put(None)
+            while (job := self._pop()) is not None:
+                self._hand_out(job)
+
+    def submit(self, job: Job) -> None:
+        with self._lock:
+            heappush(self._waiting, job)
+            if (first := self._pop()) is not None:
+                self._hand_out(first)
+
+    def close(self, timeout_s: float) -> bool:
+        with self._lock:
+            self._is_closing = True
+            threads = list(self._threads)
+            for queue in self._idle:
+                queue.put(None)
+            self._idle.clear()
+        for thread in threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in threads)
+
+    def _pop(self) -> Job | None:
+        """The next job, if it may run beside those that do: it counts as running then."""
+        if not self._waiting or len(self._running) >= self._limit:
+            return None
+        priority = self._waiting[0].priority
+        if self._is_low(priority) and sum(map(self._is_low, self._running)) >= max(1, self._limit - 1):
+            return None
+        self._running.append(priority)
+        return heappop(self._waiting)
+
+    def _is_low(self, priority: int) -> bool:
+        return self._lowest is not None and priority <= self._lowest
+
+    def _hand_out(self, job: Job) -> None:
+        if self._idle:
+            self._idle.pop().put(job)
+            return
+        number = len(self._threads) + 1
+        thread = threading.Thread(target=self._serve, args=(job,), name=f"model-{self._kind}-{number}", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _serve(self, queue: SimpleQueue[Job | None]) -> None:
-        while (job := queue.get()) is not None:
-            work, done = job
+    def _serve(self, job: Job | None) -> None:
+        queue: SimpleQueue[Job | None] = SimpleQueue()
+        while job is not None:
             try:
-                outcome = work()
+                outcome, done = job.work(), job.done
             except Exception as e:
                 done, outcome = _raise, e
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to tell
-                self._call_soon_threadsafe(done, outcome)
-            del job, work, done, outcome  # an idle thread must not keep a retired model in memory
+                self._reply(done, outcome)
+            priority = job.priority
+            del job, done, outcome  # an idle thread must not keep a retired model in memory
+            job = self._next(priority, queue)
+
+    def _next(self, done: int, queue: SimpleQueue[Job | None]) -> Job | None:
+        """What a thread does after a job of the priority `done`: the next one that may run, at once or when it comes; None: it
+        ends."""
+        with self._lock:
+            self._running.remove(done)
+            job = self._pop()
+            if job is not None:
+                return job
+            if self._is_closing or len(self._threads) > self._limit:
+                self._threads.remove(threading.current_thread())
+                return None
+            self._idle.append(queue)
+        job = queue.get()
+        if job is None:
+            with self._lock:
+                self._threads.remove(threading.current_thread())
+        return job
 
 
 def _raise(error: Exception) -> None:

@@ -178,6 +178,7 @@ def _behaviour_parts(a: BehaviourPlan, b: BehaviourPlan) -> list[str]:
 
 def _singles(old: Plan, new: Plan) -> list[str]:
     keys = {
+        "device.workers": (old.workers, new.workers),
         "memory.budget": (old.budget, new.budget),
         "memory.gpu_budget": (old.gpu and old.gpu.budget, new.gpu and new.gpu.budget),
         "health.interval": (old.health_interval_ns, new.health_interval_ns),

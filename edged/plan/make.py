@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.model.records import ModelPlan, Tried
 from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
@@ -29,8 +31,14 @@ from edged.plan.views import source_views
 from edged.system.process_memory import default_budget
 
 
-def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machine) -> tuple[Plan | None, list[Problem]]:
-    """The plan, or None, with all problems and warnings. A model without a manifest has a problem of its own already."""
+def make_plan(
+    config: Config,
+    manifests: Mapping[str, Manifest],
+    machine: Machine,
+    tried: Callable[[ModelPlan], Tried | None] = lambda plan: None,
+) -> tuple[Plan | None, list[Problem]]:
+    """The plan, or None, with all problems and warnings. A model without a manifest has a problem of its own already. `tried`:
+    what is known of a model from an earlier trial."""
     problems: list[Problem] = []
     device = config.device.id or machine.host
     base_topic = config.device.base_topic.replace("{device}", device)
@@ -47,12 +55,14 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     pipelines = _plan_pipelines(config, sources, known, {"device": device, "base_topic": base_topic}, budget, problems)
     links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
+    models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     behaviours = plan_behaviours(config, sources, pipelines, {"device": device, "base_topic": base_topic}, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http, remotes = plan_http(config.http), plan_remotes(config, pipelines)
     problems += picture_warnings(pipelines, remotes)
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http, behaviours, remotes)
+    workers = config.device.workers or machine.cores
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http, behaviours, remotes, workers)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -79,6 +89,8 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         http=http,
         remotes=remotes,
         behaviours=behaviours,
+        workers=workers,
+        cores=machine.cores,
     )
     return plan, problems
 

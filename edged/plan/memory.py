@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,11 +22,11 @@ from edged.decode.plan import DecodePlan
 from edged.errors import Problem
 from edged.model.fit import fit, wanted_outputs
 from edged.model.onnx_file import TensorInfo
-from edged.model.records import ModelPlan
+from edged.model.records import ModelPlan, Tried
 from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
+from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -40,6 +41,8 @@ FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
+THREAD = 256 * KIB
+"""Of a thread that runs models: the pages of its stack, the interpreter's state, and what onnxruntime keeps for it."""
 HTTP = 4 * MIB
 REMOTE = 3 * MIB
 """h11 and what TLS takes, with the system's authorities."""
@@ -96,6 +99,7 @@ def memory_table(
     http: HttpPlan | None = None,
     behaviours: Mapping[str, BehaviourPlan] = NO_BEHAVIOURS,
     remotes: Mapping[str, RemotePlan] | None = None,
+    workers: int = 1,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -106,6 +110,10 @@ def memory_table(
     for remote in (remotes or {}).values():
         users = [p for p in pipelines.values() if p.ask is not None and p.ask.remote == remote.name]
         lines.append(_remote(remote, users))
+    if models:
+        threads = min(workers, len(models))
+        how = f"{threads} that run models, with what onnxruntime keeps for each"
+        lines.append(MemoryLine("model threads", threads * THREAD, how, "device.workers"))
     if any(s.decode is not None and s.decode.is_slow for s in sources.values()):
         lines.append(MemoryLine("Pillow", PILLOW, "once, for pictures"))
     for source in sources.values():
@@ -132,6 +140,24 @@ def memory_table(
         lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
     return tuple(lines)
+
+
+def with_tried(plan: Plan, machine: Machine, found: Mapping[str, Tried]) -> Plan:
+    """The plan after models were tried, whose batches are known now."""
+    models = {name: replace(m, tried=found.get(name, m.tried)) for name, m in plan.models.items()}
+    memory = memory_table(
+        machine,
+        plan.links,
+        plan.sources,
+        models,
+        plan.pipelines,
+        plan.spool,
+        plan.http,
+        plan.behaviours,
+        plan.remotes,
+        plan.workers,
+    )
+    return replace(plan, models=models, memory=memory)
 
 
 def with_measured(lines: Sequence[MemoryLine], grown: int) -> tuple[MemoryLine, ...]:
@@ -218,6 +244,9 @@ def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
     yield MemoryLine(f"model.{name}: activations", ACTIVATIONS, "assumed; measured at load", is_of_models=True)
     fitted, _ = fit(model)
     batch = fitted.batch_max if fitted is not None else 1
+    if model.threads > 1:
+        threads = (model.threads - 1) * THREAD
+        yield MemoryLine(f"model.{name}: threads", threads, f"{model.threads} work on a run", is_of_models=True)
     shapes = " + ".join(f"{n}{list(s)}" for n, s in model.rows.items())
     how = f"{batch} rows of {shapes}, and of the outputs"
     yield MemoryLine(f"model.{name}: arrays", batch * model_row_bytes(model), how, f"model.{name}.batch", is_of_models=True)

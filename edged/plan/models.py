@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edged.config.provider_options import KNOWN
 from edged.config.schema import Config, Model, Pipeline, ProviderOptions
 from edged.errors import Problem
 from edged.model.axes import as_filed
@@ -86,7 +87,7 @@ def plan_model(settings: Model, manifest: Manifest, inputs: Sequence[InputPlan],
 def _options(given: ProviderOptions | None) -> dict[str, dict[str, bool | int | float | str]]:
     if given is None:
         return {}
-    return {name: own for name, own in (("tensorrt", given.tensorrt), ("cuda", given.cuda)) if own is not None}
+    return {name: own for name in KNOWN if (own := getattr(given, name)) is not None}
 
 
 def plan_models(

@@ -34,7 +34,7 @@ from edged.topics import Template, TopicFilter
 class Machine:
     """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
     for what must outlive a restart, and the bytes that are free where the spool is to be; the limit of its control group, None
-    where the kernel enforces none; its GPU, None where there is none or nobody asked."""
+    where the kernel enforces none; its GPU, None where there is none or nobody asked; its processors."""
 
     host: str
     memory: int
@@ -43,6 +43,7 @@ class Machine:
     disk_free: int = 0
     cgroup: int | None = None
     gpu: Gpu | None = None
+    cores: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,8 @@ class HttpPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything."""
+    """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything.
+    `workers` threads run models on the CPU, of which there are `cores`."""
 
     device: str
     base_topic: str
@@ -283,6 +285,8 @@ class Plan:
     http: HttpPlan | None = None
     remotes: Mapping[str, RemotePlan] = field(default_factory=dict)
     behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)
+    workers: int = 1
+    cores: int = 1
 
     @property
     def planned_bytes(self) -> int:

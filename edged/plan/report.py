@@ -9,9 +9,11 @@ from edged.config import schema
 from edged.config.schema import When
 from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
+from edged.model.gpu.providers import THREADS
 from edged.model.records import LoadReport
 from edged.model.remote.compose import PREFIX
 from edged.model.remote.records import AskPlan, RemotePlan
+from edged.model.worker import CPU
 from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
@@ -113,6 +115,25 @@ def load_text(report: LoadReport) -> str:
     if len(report.nodes) > 1:
         facts += f"\n  nodes of the graph: {', '.join(f'{n} on {rung}' for rung, n in report.nodes.items())}"
     return facts + "".join(f"\n  {said}" for said in (*report.reasons, report.batching) if said)
+
+
+def threads_text(plan: Plan, reports: Mapping[str, LoadReport]) -> list[str]:
+    """How models that are too slow for the loop share the processors."""
+    shared = {n: plan.models[n] for n, r in reports.items() if r.run != "inline" and THREADS.get(r.provider) == CPU}
+    if not shared:
+        return []
+    count = min(plan.workers, len(shared))
+    cores = f"{plan.cores} core{'s' if plan.cores > 1 else ''}"
+    lines = [f"{', '.join(f'model.{n}' for n in shared)}: run on {count} thread{'s' if count > 1 else ''}, on {cores}"]
+    ranks = {n: max(p.priority for p in plan.pipelines.values() if p.model == n) for n in shared}
+    if count > 1 and len(set(ranks.values())) > 1:
+        above = [f"model.{n}" for n, rank in ranks.items() if rank > min(ranks.values())]
+        lines.append(f"  one of them stays free for {', '.join(above)}, of higher priority")
+    inside = [n for n, model in shared.items() if model.threads > 1]
+    if inside and count > 1 and count - 1 + max(shared[n].threads for n in inside) > plan.cores:
+        lines += [f"  model.{n}: threads = {shared[n].threads} pays where it runs alone; beside others set 1" for n in inside]
+        lines[-1] += " (edged bench MODEL tells both)"
+    return lines
 
 
 def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Which stage has the loop, or the worker, right now: for whoever must say afterwards where it hung.
+"""Which stage has the loop, and which models run on threads, right now: for whoever must say afterwards where it hung.
 
 The number of the stage is a byte in a mapped file, which outlives any end of the process: the next start reads it. A stage
 that holds the loop for more than 50 ms is told to `on_slow`, by name. The file:
 
     0        the stage that has the loop: a number of the table below, 0: none
-    1        the stage that has the worker
+    1, 3..15 models that run on threads
     2        `ends`: how many runs in a row ended in the stage `names[0]`, without a word and before they got any further
     16..31   hash of the input that is handled alone right now (`suspects.py`); zeros: none
     32..255  hashes of inputs that are known to end the process, the newest last; zeros: none
@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from edged.system.durable import read_kept
 
 SLOW_NS = 50_000_000
-LOOP, WORKER = 0, 1
-"""Places in the file: the stage that has the loop, and the model that has the worker."""
+LOOP, WORKERS = 0, (1, *range(3, 16))
+"""Places in the file: the stage that has the loop, and the models that run on threads; those beyond are not noted."""
 _ENDS, _ALONE, _POISON, _NAMES = 2, 16, 32, 256
 HASH = 16
 """Bytes of an input's hash."""
@@ -60,6 +60,7 @@ class Stages:
         self._now = now
         self._names: list[str] = [""]
         self._marks = _Marks()
+        self._free = list(reversed(WORKERS))
         self._told = 0
 
     def keep_in(self, path: Path) -> list[str]:
@@ -81,9 +82,9 @@ class Stages:
         return list(last.ended_in)
 
     def close(self) -> None:
-        """The process ends in good order: in no stage, but for a worker that does not come back."""
+        """The process ends in good order: in no stage, but for a run that does not end."""
         self._marks.give_loop(0)
-        if not self._marks[WORKER]:
+        if not self.is_working:
             self._marks[:_NAMES] = bytes(_NAMES)
 
     def forgive(self) -> None:
@@ -97,8 +98,8 @@ class Stages:
 
     @property
     def is_working(self) -> bool:
-        """Whether the worker runs a model."""
-        return bool(self._marks[WORKER])
+        """Whether a thread runs a model."""
+        return len(self._free) < len(WORKERS)
 
     def wrap(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """`work` as a stage of the loop."""
@@ -132,12 +133,18 @@ class Stages:
 
     @contextlib.contextmanager
     def on_worker(self, name: str) -> Iterator[None]:
-        """Within the block the worker runs a model."""
-        self._marks[WORKER] = self._number(name)
+        """Within the block a thread runs a model."""
+        try:
+            place = self._free.pop()
+        except IndexError:
+            yield
+            return
+        self._marks[place] = self._number(name)
         try:
             yield
         finally:
-            self._marks[WORKER] = 0
+            self._marks[place] = 0
+            self._free.append(place)
 
     def _slow(self, name: str, started: int) -> None:
         now = self._now()
@@ -216,7 +223,7 @@ def _read(marks: bytes) -> Last:
         return Last()
     length = int.from_bytes(marks[_NAMES : _NAMES + 4], "little")
     names = json.loads(marks[_NAMES + 4 : _NAMES + 4 + length])
-    ended_in = tuple(str(names[marks[place]]) for place in (LOOP, WORKER) if marks[place])
+    ended_in = tuple(str(names[marks[place]]) for place in (LOOP, *WORKERS) if marks[place])
     hashes = [marks[at : at + HASH] for at in range(_POISON, _NAMES, HASH)]
     alone = marks[_ALONE : _ALONE + HASH]
     return Last(ended_in, str(names[0]), marks[_ENDS], alone if any(alone) else b"", tuple(h for h in hashes if any(h)))

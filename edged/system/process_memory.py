@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from edged.system import control_group
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LARGEST_DEFAULT = 512 << 20
 
@@ -69,22 +71,5 @@ def _limits(proc: Path) -> Iterator[int]:
 
 
 def _limit_files(proc: Path) -> Iterator[tuple[Path, str]]:
-    """Where limits of this process stand: version 1 or 2, its own group, then outwards."""
-    try:
-        groups = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
-        mounts = [line.split(" - ") for line in (proc / "mountinfo").read_text().splitlines()]
-    except OSError:
-        return
-    for number, controllers, path in groups:
-        if number != "0" and "memory" not in controllers.split(","):
-            continue
-        names = ("memory.max", "memory.high") if number == "0" else ("memory.limit_in_bytes",)
-        for where, what in mounts:
-            kind, _, options = what.split(" ", 2)
-            if kind == ("cgroup2" if number == "0" else "cgroup") and (number == "0" or "memory" in options.split(",")):
-                root, top = where.split(" ")[3:5]
-                inner = path.removeprefix(root.rstrip("/"))  # in a container only a part of the tree is mounted
-                at = Path(top + inner) if Path(top + inner).is_dir() else Path(top)
-                while at.is_relative_to(top):
-                    yield from ((at, name) for name in names)
-                    at = at.parent
+    """Where limits of its memory stand."""
+    return control_group.files(proc, "memory", ("memory.max", "memory.high"), ("memory.limit_in_bytes",))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
+from edged.model import opened
+from edged.model.fit import fit
 from edged.model.load import load_session
 from edged.model.manifest import hash_file, read_manifest
-from edged.model.onnx import BoundSession
+from edged.model.onnx import Arrays, BoundSession
 from edged.model.opened import ONLY_NAN
-from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow
+from edged.model.records import LoadReport, ModelPlan, ModelRefused, OutputRow, RunFailed, Tried
 from tests.support import models
 from tests.support.models import value
 
@@ -312,3 +315,54 @@ def test_an_input_with_a_value_of_its_own_is_overridden(tmp_path: Path) -> None:
     bound.inputs["x"][0] = [1, 2, 3]
     assert bound.run(1)["y"].tolist() == [[12, 12]]
     assert load(path, {"x": (3,)})[0].constants == {}
+
+
+class Slow:
+    """A session in whose place time passes: so long for so many rows."""
+
+    def __init__(self, took: dict[int, float]) -> None:
+        self.took = took
+        self.ran: list[int] = []
+        self.now = 0
+
+    def run(self, session: object, names: list[str], feeds: Arrays) -> list[object]:
+        count = len(feeds["x"])
+        self.ran.append(count)
+        if count not in self.took:
+            raise RunFailed("too many")
+        self.now += int(self.took[count] * 1e9)
+        return []
+
+
+@pytest.mark.parametrize(
+    ("took", "ran", "batch_max", "said"),
+    [
+        ({1: 0.5, 2: 1.0}, [1, 2], 1, "one row a run: 2 together would save nothing: 500000.0 us a row, alone 500000.0 us"),
+        ({1: 0.5, 2: 0.6, 4: 0.8, 8: 1.6}, [1, 2, 4, 8], 4, ""),
+        ({1: 0.5, 2: 0.6, 4: 0.8, 8: 1.0, 16: 1.2}, [1, 2, 4, 8, 16], 16, ""),
+        ({1: 0.001}, [1], 16, ""),  # a quick one is measured on a whole batch
+        ({1: 0.5}, [1, 2], 16, ""),  # why it does not take two is found out later
+    ],
+)
+def test_of_a_slow_model_no_more_rows_are_tried_together_than_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: dict[int, float], ran: list[int], batch_max: int, said: str
+) -> None:
+    manifest, _ = read_manifest("m", models.linear(tmp_path / "m.onnx"))
+    assert manifest is not None
+    plan = ModelPlan(manifest, {"x": (3,)}, providers=("cpu",))
+    fitted, _ = fit(plan)
+    assert fitted is not None
+    slow = Slow(took)
+    monkeypatch.setattr(opened, "run_unbound", slow.run)
+    monkeypatch.setattr(opened, "timer", lambda rung, plan: lambda: slow.now)
+    found = opened.grow("cpu", slow, plan, fitted, {}, 0)
+    assert (slow.ran, found[0].batch_max, found[1]) == (ran, batch_max, said)
+    assert opened.grow("cpu", slow, replace(plan, batch_max=8), fitted, {}, 0) == (fitted, "")  # what was asked for is asked for
+    assert slow.ran == ran
+
+
+def test_what_a_trial_found_is_not_looked_for_again(tmp_path: Path) -> None:
+    known = Tried(4, ("one reason",), "batches of up to 4 pay")
+    bound, report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, tried=known)
+    assert (bound.batch_max, report.tried) == (4, known)
+    assert report.reasons == ("one reason",)

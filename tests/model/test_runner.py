@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -402,6 +404,61 @@ async def test_on_the_worker_the_next_batch_gathers_meanwhile(tmp_path: Path) ->
     assert queue.batches == [1, 3]
     assert [round(r["y"], 3) for _, r in queue.results] == [0, 1, 2, 3]
     assert workers.close(10)
+
+
+class Meeting:
+    """A session whose runs end only when another one runs, too."""
+
+    def __init__(self, inner: Any, barrier: threading.Barrier) -> None:
+        self.inputs, self.batch_max = inner.inputs, inner.batch_max
+        self._inner, self._barrier = inner, barrier
+
+    def run(self, count: int) -> Any:
+        self._barrier.wait(30)
+        return self._inner.run(count)
+
+
+class Counted(Queue):
+    """A queue that says when twenty results are here."""
+
+    def __init__(self, name: str, width: int) -> None:
+        super().__init__(name, width)
+        self.all_here = asyncio.Event()
+
+    def finish(self, slots: list[Slot], outputs: dict[str, NDArray[Any]], inputs: dict[str, NDArray[Any]]) -> None:
+        super().finish(slots, outputs, inputs)
+        if len(self.results) == 20:
+            self.all_here.set()
+
+
+async def test_models_run_side_by_side_and_each_in_order(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    workers = Workers(loop.call_soon_threadsafe)
+    workers.configure(2, None)
+    barrier, path = threading.Barrier(2), models.linear(tmp_path / "m.onnx")
+    both = []
+    for name in "ab":
+        loaded = load(path, {"x": (3,)}, batch_max=1, run="worker")
+        m = Model(name, loaded._replace(session=Meeting(loaded.session, barrier)), loop.call_soon, time.monotonic_ns, workers)
+        queue = Counted("x", 3)
+        m.feed_from([queue])
+        for i in range(20):
+            queue.put(i, 0, 0)
+            m.wake()
+        both.append((m, queue))
+    await asyncio.wait_for(asyncio.gather(*(queue.all_here.wait() for _, queue in both)), 60)
+    for m, queue in both:
+        assert [r["y"][0] for _, r in queue.results] == list(range(20))
+        assert m.counts.failed == 0
+    assert workers.close(10)
+
+
+def test_a_model_has_the_highest_priority_of_its_pipelines(tmp_path: Path) -> None:
+    turns = Turns()
+    m = model(load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}), turns)
+    assert m.priority == 0
+    m.feed_from([Queue("x", 3, priority=-1), Queue("x", 3, priority=4), Queue("x", 3)])
+    assert m.priority == 4
 
 
 class Broken:

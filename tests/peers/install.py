@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tomli
 
 from tests.support.daemon import ROOT
 
@@ -57,6 +58,25 @@ def environment(name: str, version: str, *requirements: str) -> Path:
         return python
     print(f"installing {' '.join(requirements)} (pip) into {folder.relative_to(ROOT)}: minutes", flush=True)
     for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *requirements]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 0, f"{name} cannot be installed:\n{done.stdout}{done.stderr}"
+    mark.touch()
+    return python
+
+
+def instead_of_onnxruntime(name: str, version: str) -> Path:
+    """A Python of its own with that package in the place of onnxruntime, and all else that edged needs."""
+    folder = PEERS / f"{name}-{version}-environment"
+    python, mark = folder / "bin" / "python", folder / ".made"
+    if mark.exists():
+        return python
+    print(f"installing {name} {version} (pip) into {folder.relative_to(ROOT)}", flush=True)
+    project = tomli.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    others = [one for one in project["dependencies"] if not one.startswith("onnxruntime")]
+    for command in (
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-m", "pip", "install", "--quiet", f"{name}=={version}", *others],
+    ):
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, f"{name} cannot be installed:\n{done.stdout}{done.stderr}"
     mark.touch()

@@ -7,7 +7,7 @@ from onnx import TensorProto as T
 
 from edged.pipeline.align import Aligner
 from edged.pipeline.window import WindowStage
-from edged.plan.memory import check_budget, freshness_bytes, join_bytes, window_bytes, with_measured
+from edged.plan.memory import THREAD, check_budget, freshness_bytes, join_bytes, window_bytes, with_measured
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, Plan
 from edged.sources.freshness import Freshness
 from tests.support.deployments import net
@@ -59,6 +59,7 @@ def test_the_table_has_a_line_for_everybody(tmp_path: Path) -> None:
         "model.m: weights",
         "model.m: activations",
         "model.m: arrays",
+        "model threads",
         "source.pumps: read and decode",
         "pipeline.p: windows",
         "pipeline.p: slots",
@@ -94,7 +95,7 @@ def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:
     text = '[memory]\nbudget = "512MiB"\n[model.m]\npath = "m.onnx"\nbatch = { max = 4 }\n[pipeline.people]\nsource = "cameras"\n'
     assert planned(tmp_path, MAIN + camera + decode + text + 'model = "m"\n').lines == [
         "8:12: source.cameras.max_keys: pipeline.people: slots: 256 x 3 x 640 x 640 float32, one a key is 1200 MiB, and the plan "
-        "needs 1309 MiB, the budget is 512 MiB; set source.cameras.max_keys, or pipeline.people.slots"
+        "needs 1310 MiB, the budget is 512 MiB; set source.cameras.max_keys, or pipeline.people.slots"
     ]
 
 
@@ -158,3 +159,16 @@ def test_a_control_group_that_is_smaller_than_the_budget_is_taken_as_the_budget(
 
 def test_the_default_budget_is_a_quarter_of_the_control_group(tmp_path: Path) -> None:
     assert with_limit(tmp_path, 1024) == []
+
+
+@pytest.mark.parametrize(("device", "threads"), [("", 1), ("[device]\nworkers = 2\n", 2), ("[device]\nworkers = 8\n", 3)])
+def test_threads_that_run_models_are_planned(tmp_path: Path, device: str, threads: int) -> None:
+    """No more than there are models, since a model's own runs follow each other; those that work on one run are the model's."""
+    net(tmp_path / "m.onnx", {"x": (T.FLOAT, ["N", 4])}, {"y": ["N", 2]})
+    text = ""
+    for name, inside in (("a", 1), ("b", 1), ("c", 3)):
+        text += f'[model.{name}]\npath = "m.onnx"\nthreads = {inside}\n[pipeline.{name}]\nsource = "pumps"\nmodel = "{name}"\n'
+    found = lines(planned(tmp_path, MAIN + device + PUMPS + text).whole)
+    assert found["model threads"] == threads * THREAD
+    assert found["model.c: threads"] == 2 * THREAD
+    assert "model.a: threads" not in found

@@ -47,11 +47,15 @@ def until(condition: Callable[[], T], limit_s: float = DEADLINE_S, what: str = "
 
 
 def edged(
-    *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None, module: str = "edged.cli"
+    *arguments: str,
+    cwd: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    module: str = "edged.cli",
+    python: str = sys.executable,
 ) -> subprocess.Popen[bytes]:
     """A command of edged, its output caught; `python -P`-like: only what is installed is imported."""
     return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
+        [python, "-m", module, *arguments],
         cwd=cwd or ROOT,
         env={**os.environ, **(environ or {})},
         stdout=subprocess.PIPE,
@@ -111,9 +115,11 @@ class Daemon:
         stderr: int | None = None,
         within: Sequence[str] = (),
         module: str = "edged.cli",
+        python: str = sys.executable,
     ) -> None:
         """`stderr`: a file descriptor for the log, instead of a file beside the configuration. `within`: a command that runs
-        the one given to it, in its own process. `module`: what is run in the place of edged."""
+        the one given to it, in its own process. `module`: what is run in the place of edged. `python`: by whom."""
+        self._python = python
         self._stderr = stderr
         self._within = tuple(within)
         self._module = module
@@ -153,7 +159,7 @@ class Daemon:
             environ["WATCHDOG_USEC"] = str(int(self._watchdog_s * 1e6))
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._within, sys.executable, "-m", self._module, "run", "-c", str(self.config), *self.more],
+                [*self._within, self._python, "-m", self._module, "run", "-c", str(self.config), *self.more],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -215,3 +216,25 @@ def test_a_worker_that_never_came_back_is_told_after_a_stop(tmp_path: Path) -> N
         stages.wrap("broker.main", stages.close)()
         (tmp_path / "copy").write_bytes((tmp_path / "stage").read_bytes())
     assert Stages(Hands()).keep_in(tmp_path / "copy") == ["model.m: a run"]
+
+
+def test_models_that_run_side_by_side_are_all_noted(tmp_path: Path) -> None:
+    stages = Stages(Hands())
+    stages.keep_in(tmp_path / "stage")
+    with stages.on_worker("model.a"):
+        with stages.on_worker("model.b"):
+            (tmp_path / "both").write_bytes((tmp_path / "stage").read_bytes())
+        assert stages.is_working  # the end of one is not the end of all
+        (tmp_path / "one").write_bytes((tmp_path / "stage").read_bytes())
+    assert not stages.is_working
+    assert Stages(Hands()).keep_in(tmp_path / "both") == ["model.a", "model.b"]
+    assert Stages(Hands()).keep_in(tmp_path / "one") == ["model.a"]
+
+
+def test_more_models_than_there_are_places() -> None:
+    stages = Stages(Hands())
+    with contextlib.ExitStack() as running:
+        for i in range(20):
+            running.enter_context(stages.on_worker(f"model.m{i}"))
+        assert stages.is_working
+    assert not stages.is_working

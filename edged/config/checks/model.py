@@ -34,8 +34,9 @@ def options_of_others(table: Model, raw: Raw) -> Wrong:
     """TensorRT leaves to CUDA what it cannot do itself; all else that is not tried has no options either."""
     if table.providers is None or table.provider_options is None:
         return
-    if "tensorrt" not in table.providers and table.provider_options.tensorrt is not None:
-        yield "provider_options.tensorrt", "has no effect, since providers does not name tensorrt", "key"
+    for provider in KNOWN.keys() - {"cuda"}:
+        if provider not in table.providers and getattr(table.provider_options, provider) is not None:
+            yield f"provider_options.{provider}", f"has no effect, since providers does not name {provider}", "key"
     if not {"tensorrt", "cuda"} & set(table.providers) and table.provider_options.cuda is not None:
         yield "provider_options.cuda", "has no effect, since providers names no GPU", "key"
 
@@ -139,7 +140,7 @@ def constant_or_fields(table: Input, raw: Raw) -> Wrong:
 
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
-    ProviderOptions: (Rule(("tensorrt", "cuda"), provider_options),),
+    ProviderOptions: (Rule(tuple(KNOWN), provider_options),),
     Model: (
         Rule(("providers", "provider_options"), options_of_others),
         Rule(("path", "url", "protocol", "name", "token", "headers", "ca", "stream", "schema"), here_or_elsewhere),

@@ -41,10 +41,15 @@ SLIPS = {
     "warn": "warning",
 }
 """Other words for what may be chosen, where it may be."""
-PROVIDER_SLIPS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecutionprovider": "cpu"} | {
-    "cudaexecutionprovider": "cuda",
-    "tensorrtexecutionprovider": "tensorrt",
-}
+PROVIDERS = ("tensorrt", "cuda", "cpu", "openvino", "qnn", "coreml", "acl", "xnnpack")
+PROVIDER_SLIPS = (
+    {"intel": "openvino", "qualcomm": "qnn", "apple": "coreml"}
+    | {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecutionprovider": "cpu"}
+    | {
+        "cudaexecutionprovider": "cuda",
+        "tensorrtexecutionprovider": "tensorrt",
+    }
+)
 
 
 RESERVED = {
@@ -131,7 +136,7 @@ def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
     """None: whichever is fastest."""
     if raw == "auto":
         return None
-    known = ("tensorrt", "cuda", "cpu")
+    known = PROVIDERS
     if not isinstance(raw, list) or not raw:
         cure = f'; as a list: ["{raw}"]' if raw in known else ""
         raise ValueError(f'expected "auto" or a list of {quoted(known)}, found {shown(raw)}{cure}')
@@ -167,6 +172,6 @@ DType = Annotated[str, Value("type", dtype)]
 ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
 WireType = Annotated[str, Value("type, `int24` `uint24` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
-Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
+Providers = Annotated[tuple[str, ...] | None, Value(f"`auto` or list of {' '.join(f'`{one}`' for one in PROVIDERS)}", providers)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
 Anything = Annotated[Any, Value("any", lambda raw, _: raw)]

@@ -14,6 +14,7 @@ from edged.config.words import shown
 
 MAX = 2**31 - 1
 """Checks of anything that is counted: more is a slip, and would not fit into the integers of a table."""
+MAX_WORKERS = 64
 LONGEST_SIDE = 8192
 """Pixels of what a model sees: more is a slip."""
 
@@ -182,7 +183,17 @@ def picture_size(raw: object, _: Surroundings) -> tuple[int, int]:
     return raw[0], raw[1]
 
 
+def workers(raw: object, around: Surroundings) -> int | None:
+    """None: as many as there are cores."""
+    if raw == "auto":
+        return None
+    if isinstance(raw, int) and not isinstance(raw, bool) and 1 <= raw <= MAX_WORKERS:
+        return raw
+    raise ValueError(f'expected "auto" or a whole number from 1 to {MAX_WORKERS}, found {shown(raw)}')
+
+
 Count = Annotated[int, integer(1)]
+Workers = Annotated[int | None, Value("`auto` or int", workers)]
 Index = Annotated[int, integer(0)]
 UsbId = Annotated[int, Value("int", usb_id)]
 Byte = Annotated[int, integer(0, 255)]

@@ -7,7 +7,7 @@ climb (pure)  --which rung?-->  probe: is it built in, do its libraries load, do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from edged.model.onnx import available, provider_stamp, version
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.trial.arithmetic import split_buckets
 from edged.model.trial.attempt import Trial, attempt_now, limits
+from edged.model.trial.notes import Trials, trials_here
 
 UNKNOWN_GPU = "the driver does not say what GPU this is, so an engine could not be told from those of others"
 Try = Callable[[ModelPlan, str], Trial]
@@ -30,7 +31,7 @@ Try = Callable[[ModelPlan, str], Trial]
 @cache
 def found_here(root: Path) -> Found:
     """What this machine has for the GPU rungs of this onnxruntime; asked once, and noted in `root`."""
-    rungs = [rung for rung in available() if rung != "cpu"]
+    rungs = [rung for rung in available() if rung in providers.NVIDIA]
     if not rungs:
         return Found()
     notes, stamp = Notes(root), f"{driver_stamp()} {provider_stamp()}"
@@ -50,6 +51,7 @@ class Ladder:
     engines: Engines
     built_in: tuple[str, ...]
     try_out: Try
+    trials: Trials = field(default_factory=lambda: Trials(()))
 
     def choose(self, plan: ModelPlan) -> Choice:
         """Who is to run it. Takes seconds for each rung of a GPU, nothing for the CPU, which is tried where it is loaded."""
@@ -66,6 +68,8 @@ class Ladder:
             return Probe(reason=UNKNOWN_GPU)
         if rung == "tensorrt" and not self.engine(plan):
             return Probe(needs_engine=True)
+        if rung not in providers.NVIDIA:
+            return self._probe_other(replace(plan, providers=(rung,), tried=None))
         note = self.note(plan, rung)
         if note is not None and (known := note.read()) is not None:
             return known
@@ -79,7 +83,18 @@ class Ladder:
             note.write(found)
         return found
 
-    def note(self, plan: ModelPlan, rung: str) -> Note | None:
+    def _probe_other(self, plan: ModelPlan) -> Probe:
+        """One whose libraries came with onnxruntime, which all that is noted depends on."""
+        try:
+            known = self.trials.find(plan)
+            if known is None:
+                known = self.try_out(plan, "")
+                self.trials.keep(plan, known)
+        except ModelRefused as error:
+            return Probe(reason="; ".join(p.text for p in error.problems))
+        return probe_of(known)
+
+    def note(self, plan: ModelPlan, rung: str) -> Note[Probe] | None:
         """Where it stands what came of trying it here before."""
         id = self.engine_id(plan)
         return Notes(self.engines.root).of(id, rung) if id and rung != "cpu" else None
@@ -111,6 +126,7 @@ def ladder_here(engines: Engines) -> Ladder:
         engines,
         tuple(available()),
         lambda plan, engine: attempt_now(plan, limits(plan), engine, compares=True),
+        trials_here(engines.root.parent),
     )
 
 
@@ -120,7 +136,7 @@ class Picked:
 
     choice: Choice
     engine: str = ""
-    note: Note | None = None
+    note: Note[Probe] | None = None
 
 
 def pick(plans: Mapping[str, ModelPlan], ladder: Ladder) -> dict[str, Picked]:

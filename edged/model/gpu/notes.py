@@ -13,7 +13,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -35,16 +35,18 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """One that is there, or will be, at `path`."""
+class Note(Generic[T]):
+    """One that is there, or will be, at `path`: a record of `kind`."""
 
     path: Path
+    kind: type[T]
 
-    def read(self) -> Probe | None:
-        return _read(self.path, Probe)
+    def read(self) -> T | None:
+        return _read(self.path, self.kind)
 
-    def write(self, probe: Probe) -> None:
-        _write(self.path, probe)
+    def write(self, found: T) -> bool:
+        """Whether it could be written."""
+        return _write(self.path, found)
 
     def doubt(self) -> None:
         with contextlib.suppress(OSError):
@@ -61,8 +63,8 @@ class Notes:
 
     root: Path
 
-    def of(self, id: str, rung: str) -> Note:
-        return Note(self.root / f"{id}.{rung}.json")
+    def of(self, id: str, rung: str) -> Note[Probe]:
+        return Note(self.root / f"{id}.{rung}.json", Probe)
 
     def found(self, stamp: str) -> Found | None:
         seen = _read(self.root / "gpu.json", Seen)
@@ -79,9 +81,11 @@ def _read(path: Path, kind: type[T]) -> T | None:
     return read_kept(path, MAX_BYTES, decoder.decode, "note", lost="the time to try it again")
 
 
-def _write(path: Path, value: Probe | Seen) -> None:
+def _write(path: Path, value: object) -> bool:
     new = path.with_suffix(f".{os.getpid()}.new")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         new.write_bytes(msgspec.json.encode(value))
         os.replace(new, path)
+        return True
+    return False

@@ -9,12 +9,40 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
-RUNGS = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-TITLES = {"tensorrt": "TensorRT", "cuda": "CUDA", "cpu": "the CPU"}
+RUNGS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "acl": "ACLExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+}
+"""By their names in a configuration. `auto` knows the first three; the others are for who names them."""
+NVIDIA = ("tensorrt", "cuda")
+"""Those whose tensors lie in a GPU's own memory."""
+THREADS = {"cpu": "cpu", "acl": "cpu", "xnnpack": "cpu", "tensorrt": "gpu", "cuda": "gpu"}
+"""Whose threads run a model: those of the CPU where the caller computes; other hardware has one of its own."""
+TITLES = {
+    "tensorrt": "TensorRT",
+    "cuda": "CUDA",
+    "cpu": "the CPU",
+    "openvino": "OpenVINO",
+    "qnn": "QNN",
+    "coreml": "Core ML",
+    "acl": "Arm's Compute Library",
+    "xnnpack": "XNNPACK",
+}
 PACKAGES = {
     "tensorrt": "package tensorrt of JetPack, or an onnxruntime built with TensorRT",
     "cuda": "package onnxruntime-gpu, or on a Jetson an onnxruntime built for its GPU",
     "cpu": "package onnxruntime",
+    "openvino": "package onnxruntime-openvino, in the place of onnxruntime",
+    "qnn": "package onnxruntime-qnn, in the place of onnxruntime",
+    "coreml": "package onnxruntime of macOS",
+    "acl": "an onnxruntime built with ACL",
+    "xnnpack": "an onnxruntime built with XNNPACK",
 }
 LIBRARIES = {
     "libnvinfer": "package tensorrt of JetPack, or of NVIDIA",
@@ -39,7 +67,7 @@ TENSORRT_OPTIONS = {"trt_auxiliary_streams": "0", "trt_builder_optimization_leve
 COARSE = ("trt_fp16_enable", "trt_bf16_enable", "trt_int8_enable")
 TOLERANCE, COARSE_TOLERANCE = 1e-2, 5e-2
 """How far an answer may be off the CPU's: so large a part of itself and of the largest number beside it. TF32 has 10 bits; half
-precision is asked for."""
+precision is asked for, or what a GPU or NPU of others does by itself."""
 TINY_NS = 1_000_000
 """What the CPU does in less is not worth a GPU's memory and the way there and back."""
 
@@ -145,6 +173,7 @@ def options(
     gpu_bytes: int = 0,
     engine: str = "",
     least: int = 1,
+    threads: int = 1,
 ) -> list[tuple[str, dict[str, str]]]:
     """ONNX Runtime's list for one rung: what it names may take each node, the CPU last.
 
@@ -161,6 +190,8 @@ def options(
         return [cpu]
     if rung == "cuda":
         return [cuda, cpu]
+    if rung not in NVIDIA:
+        return [(RUNGS[rung], _usual(rung, threads) | _as_texts(given.get(rung, {}), "true", "false")), cpu]
     profile = {
         f"trt_profile_{which}_shapes": ",".join(f"{n}:{_dims(shape, size)}" for n, shape in rows.items())
         for which, size in (("min", least), ("opt", batch), ("max", batch))
@@ -170,6 +201,17 @@ def options(
     workspace = {"trt_max_workspace_size": str(gpu_bytes // 4)} if gpu_bytes else {}
     own = _as_texts(given.get("tensorrt", {}), "True", "False")
     return [(RUNGS["tensorrt"], TENSORRT_OPTIONS | workspace | own | profile | cache), cuda, cpu]
+
+
+def _usual(rung: str, threads: int) -> dict[str, str]:
+    """Left to themselves these take every core."""
+    match rung:
+        case "openvino":
+            return {"device_type": "CPU", "num_of_threads": str(threads)}
+        case "xnnpack":
+            return {"intra_op_num_threads": str(threads)}
+        case _:
+            return {}
 
 
 def _as_texts(options: Mapping[str, bool | int | float | str], yes: str, no: str) -> dict[str, str]:
@@ -203,7 +245,9 @@ def has_graph(rung: str, given: Options | None) -> bool:
 def tolerance(rung: str, given: Options | None) -> float:
     """How far its answers may be off the CPU's."""
     own = (given or {}).get(rung, {})
-    return COARSE_TOLERANCE if any(_plain(str(own.get(name, ""))) == "1" for name in COARSE) else TOLERANCE
+    is_coarse = any(_plain(str(own.get(name, ""))) == "1" for name in COARSE)
+    is_coarse |= rung in ("qnn", "coreml") or (rung == "openvino" and own.get("device_type", "CPU") != "CPU")
+    return COARSE_TOLERANCE if is_coarse else TOLERANCE
 
 
 def missing(rung: str, cause: str | None) -> str:
@@ -244,6 +288,7 @@ def none_ran(asked: str | tuple[str, ...], reasons: Mapping[str, str]) -> str:
     if tried == ("cpu",) or asked == "auto":
         return f"the model does not run: {reasons[tried[-1]]}"
     what = "; ".join(f"{TITLES[r]} is required and did not run: {reasons[r]}" for r in tried if r in reasons)
-    wider = [r for r in RUNGS if r in tried] + [r for r in RUNGS if r not in tried and r != "tensorrt"][:1]
+    wider = [r for r in RUNGS if r in tried and r != "cpu"]
+    wider.append("cuda" if tried == ("tensorrt",) else "cpu")
     cure = ", ".join(f'"{r}"' for r in wider)
-    return what if len(wider) == len(tried) else f"{what}; to allow others: [{cure}]"
+    return what if set(wider) == set(tried) else f"{what}; to allow others: [{cure}]"

@@ -48,13 +48,15 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A model as it ran in a process of its own. `worker_us` is the round trip to the worker thread and back at the cadence
-    `worker_hz`. `private_bytes`: what the process grew by and shares with no other."""
+    `worker_hz`. `private_bytes`: what the process grew by and shares with no other. `beside`: how many runs two such models do
+    side by side while one alone does one; 0: not measured."""
 
     paces: tuple[Pace, ...]
     batches: tuple[Batch, ...]
     worker_hz: int
     worker_us: float
     private_bytes: int
+    beside: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,23 @@ def _best_threads(asked: int, way: Way, ways: Sequence[Way], cores: int) -> tupl
         return best, []
     theirs, its = compare(way, best)
     why = f"{_us(its)} for a row; with {_threads(way.threads)} {_us(theirs)}"
+    beside = max(w.measured.beside for w in in_order)
+    if best.threads > asked and beside:
+        why += f"; beside another model leave it at {asked}: two of them do {beside:.1f} times what one does"
     return best, [Advice(f"threads = {best.threads}", why)]
+
+
+def side_by_side(ways: Sequence[Way]) -> str:
+    """Whether threads inside a model pay here, or models beside each other; empty where nothing was measured."""
+    one = next((w for w in ways if w.report.provider == "cpu" and w.threads == 1), None)
+    two = next((w for w in ways if w.report.provider == "cpu" and w.threads == 2), None)
+    if one is None or not one.measured.beside:
+        return ""
+    text = f"two such models beside each other do {one.measured.beside:.2f} times the runs of one"
+    if two is not None:
+        single, double = compare(one, two)
+        text += f"; two threads inside make one {single / double:.2f} times as fast"
+    return text
 
 
 def _best_run(way: Way) -> Iterator[Advice]:

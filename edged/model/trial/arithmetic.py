@@ -37,10 +37,11 @@ def split_buckets(batch_max: int, fixed: int, exact: int = EXACT) -> list[int]:
     return buckets if buckets[-1] == batch_max else [*buckets, batch_max]
 
 
-def batching(alone: Timing, together: Timing, rows: int) -> tuple[bool, str]:
-    """Whether a batch of `rows` pays, and the figures."""
-    each, one = (together.median_ns + BESIDE_NS) / rows, alone.median_ns + BESIDE_NS
-    figures = f"{together.median_ns / rows / 1e3:.1f} us a row, alone {alone.median_ns / 1e3:.1f} us"
+def batching(alone: Timing, together: Timing, rows: int, alone_rows: int = 1) -> tuple[bool, str]:
+    """Whether a batch of `rows` pays against one of `alone_rows`, and the figures."""
+    each, one = (together.median_ns + BESIDE_NS) / rows, (alone.median_ns + BESIDE_NS) / alone_rows
+    before = "alone" if alone_rows == 1 else f"in batches of {alone_rows}"
+    figures = f"{together.median_ns / rows / 1e3:.1f} us a row, {before} {alone.median_ns / alone_rows / 1e3:.1f} us"
     return each < WORTH * one, figures
 
 

@@ -26,7 +26,7 @@ import edged
 from edged.config.units import MIB, in_mib
 from edged.errors import Problem
 from edged.model.fit import fit
-from edged.model.gpu.providers import rungs
+from edged.model.gpu.providers import NVIDIA, rungs
 from edged.model.onnx import available
 from edged.model.records import LoadReport, ModelPlan, ModelRefused
 from edged.model.trial.advice import Measured
@@ -132,6 +132,14 @@ def attempt_now(plan: ModelPlan, allowed: Limits, engine: str = "", compares: bo
     return _Child(plan, allowed, engine, compares).run()
 
 
+def _folder() -> str:
+    """Where this process is; empty where that folder is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 class _TooLong(Exception):
     """A stage did not end in its time."""
 
@@ -193,6 +201,7 @@ class _Child:
             self._engine,
             self._compares,
             allowed.nice,
+            _folder(),
         )
         fd = os.memfd_create("edged-trial")  # nothing to write while it starts
         try:
@@ -249,7 +258,7 @@ class _Child:
     def _fitting(self, trial: Trial) -> Trial:
         """On a GPU most of it is the driver's, which the daemon has once."""
         took, room = trial.report.resident_bytes, self._allowed.room_bytes
-        if room is not None and took > room and trial.report.provider == "cpu":
+        if room is not None and took > room and trial.report.provider not in NVIDIA:
             text = f"it took {in_mib(took)} when it was tried, {in_mib(room)} are left for it"
             raise self._refused(f"{text}; {CURE}")
         return trial

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from edged.model.load import load_session
 from edged.model.onnx import BoundSession
-from edged.model.records import LoadReport, ModelPlan, ModelRefused
-from edged.model.trial.advice import BACK_TO_BACK, USUAL_HZ, Batch, Measured, Pace
+from edged.model.records import LoadReport, ModelPlan, ModelRefused, Tried
+from edged.model.trial.advice import BACK_TO_BACK, USUAL_HZ, WORTH_A_THREAD_US, Batch, Measured, Pace
 from edged.model.worker import Workers
+from edged.system.processors import cores
 
 SHARES = {BACK_TO_BACK: 0.05, 10: 0.4, 100: 0.1, 1000: 0.1}
 """Of the time that there is, by runs a second; what is left is for the worker and for batches."""
 
-WORKER_SHARE = 0.15
+WORKER_SHARE = 0.1
 BATCH_SHARE = 0.2
+BESIDE_SHARE = 0.05
 FEWEST_RUNS = 3
 MAX_RUNS = 20_000
 AT_MOST_BUSY = 0.8  # of a cadence's period; what takes longer cannot keep it
@@ -59,7 +62,34 @@ def measure(bound: BoundSession, report: LoadReport, plan: ModelPlan, seconds: f
         loop.close()
     wide = _wide(bound, report, plan, flat.p50_us, seconds * BATCH_SHARE)
     batches = _batches(wide, report.batch_max, seconds * BATCH_SHARE)
-    return Measured((*paces, flat), batches, usual, worker.p50_us, private_bytes)
+    beside = 0.0
+    if flat.p50_us >= WORTH_A_THREAD_US and report.provider == "cpu" and plan.threads == 1 and cores() > 1:
+        beside = _beside(bound, plan, flat.p50_us, seconds * BESIDE_SHARE)
+    return Measured((*paces, flat), batches, usual, worker.p50_us, private_bytes, beside)
+
+
+def _beside(bound: BoundSession, plan: ModelPlan, alone_us: float, seconds: float) -> float:
+    """How many runs two such models do on two threads while one alone does one; 0 where there is no memory for a second one."""
+    tried = Tried(bound.batch_max)
+    try:
+        other = load_session(replace(plan, providers=("cpu",), run="worker", tried=tried, batch_max=None))[0]
+    except ModelRefused:
+        return 0.0
+    end = time.perf_counter() + seconds
+    counts = [0, 0]
+
+    def run(i: int, one: BoundSession) -> None:
+        while time.perf_counter() < end or counts[i] < FEWEST_RUNS:
+            one.run(1)
+            counts[i] += 1
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=run, args=(i, one)) for i, one in enumerate((bound, other))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started) * alone_us / 1e6
 
 
 async def _pace(once: Once, hz: int, seconds: float) -> Pace:

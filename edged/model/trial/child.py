@@ -46,9 +46,12 @@ class Job:
     engine: str = ""
     compares: bool = False
     nice: int = NICE
+    folder: str = ""
+    """Where relative paths begin."""
 
     @property
     def is_gpu(self) -> bool:
+        """Whether something else than the CPU may run it."""
         return self.plan.providers not in (("cpu",), "cpu")
 
 
@@ -75,6 +78,8 @@ def main() -> None:
     from edged.model.onnx import available
 
     job: Job = pickle.load(sys.stdin.buffer)
+    if job.folder:
+        os.chdir(job.folder)
     has_gpu = job.is_gpu and available() != ["cpu"]
     _limit(job, has_gpu)
     peak, private = _peak(), _private()
@@ -85,7 +90,7 @@ def main() -> None:
             from edged.model.trial.compare import against_cpu
 
             report = replace(report, cpu_us=against_cpu(bound, report, job.plan))
-        said = Said(report=report, peak_bytes=max(0, _peak() - peak))
+        said = Said(report=report, peak_bytes=max(report.resident_bytes, _peak() - peak))
         private = max(0, _private() - private)
         if job.bench_s:
             _say(say, Said("bench"))

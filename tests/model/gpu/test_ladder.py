@@ -16,6 +16,7 @@ from edged.model.manifest import read_manifest
 from edged.model.onnx import available
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.trial.attempt import Trial
+from edged.model.trial.notes import Trials
 from tests.support import models
 
 GPU = Gpu("Orin", "L4T 36.4 CUDA 12.6", 8 << 30, 4 << 30, True, "100300")
@@ -136,3 +137,25 @@ def test_the_place_of_a_required_engine_is_kept(tmp_path: Path, plan: ModelPlan)
     choice = ladder(tmp_path, Bench(9000)).choose(required)
     _, report = load_session(required, choice=choice)
     assert (report.provider, report.is_held, report.builds, report.reasons) == ("cpu", True, True, ())
+
+
+def test_other_hardware_takes_the_same_trial_and_what_came_of_it_is_noted(tmp_path: Path, plan: ModelPlan) -> None:
+    asked = replace(plan, providers=("openvino", "cpu"))
+    bench = Bench(900, openvino=50.0)
+    steps = Ladder(Found(), Engines(tmp_path / "engines"), ("cpu", "openvino"), bench, Trials((tmp_path / "trials",)))
+    for _ in range(2):
+        assert steps.choose(asked).rungs == ("openvino", "cpu")
+    assert len(bench.engines) == 1
+    assert steps.choose(replace(plan, providers="auto")).rungs == ("cpu",)  # nobody named it
+
+
+def test_other_hardware_that_is_not_there_is_a_reason(tmp_path: Path, plan: ModelPlan) -> None:
+    asked = replace(plan, providers=("qnn", "openvino", "cpu"))
+    bench = Bench(900, openvino="its answers are not the CPU's")
+    steps = Ladder(Found(), Engines(tmp_path / "engines"), ("cpu", "openvino"), bench, Trials((tmp_path / "trials",)))
+    choice = steps.choose(asked)
+    assert choice.rungs == ("cpu",)
+    assert choice.reasons == (
+        "QNN did not run: this onnxruntime has none (package onnxruntime-qnn, in the place of onnxruntime)",
+        "OpenVINO did not run: its answers are not the CPU's",
+    )

@@ -150,3 +150,28 @@ def test_texts() -> None:
         "libx": "onnxruntime-gpu",
     }.items():
         assert word in providers.missing("cuda", f"{name}: cannot open shared object file")
+
+
+def test_others_take_no_more_threads_than_the_model_has() -> None:
+    ours = providers.options("openvino", {"x": (-1, 3)}, 16, threads=2)
+    assert ours == [
+        ("OpenVINOExecutionProvider", {"device_type": "CPU", "num_of_threads": "2"}),
+        ("CPUExecutionProvider", {}),
+    ]
+    given: providers.Options = {"openvino": {"device_type": "GPU", "enable_qdq_optimizer": True}}
+    found = providers.options("openvino", {"x": (-1, 3)}, 16, given)[0][1]
+    assert found == {"device_type": "GPU", "num_of_threads": "1", "enable_qdq_optimizer": "true"}
+    assert providers.tolerance("openvino", None) < providers.tolerance("openvino", given)
+    assert providers.options("xnnpack", {}, 1)[0] == ("XnnpackExecutionProvider", {"intra_op_num_threads": "1"})
+
+
+@pytest.mark.parametrize(
+    ("tried", "allow"),
+    [
+        (("openvino",), '; to allow others: ["openvino", "cpu"]'),
+        (("tensorrt",), '; to allow others: ["tensorrt", "cuda"]'),
+        (("tensorrt", "cuda"), '; to allow others: ["tensorrt", "cuda", "cpu"]'),
+    ],
+)
+def test_the_way_out_where_none_ran(tried: tuple[str, ...], allow: str) -> None:
+    assert providers.none_ran(tried, dict.fromkeys(tried, "gone")).endswith(allow)

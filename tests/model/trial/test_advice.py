@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from edged.config.load import read
 from edged.model.manifest import read_manifest
 from edged.model.records import LoadReport, ModelPlan
-from edged.model.trial.advice import Batch, Measured, Pace, Way, advise, threads_to_try
+from edged.model.trial.advice import Batch, Measured, Pace, Way, advise, side_by_side, threads_to_try
 
 TINY = Path(__file__).parents[3] / "models" / "tiny"
 
@@ -108,3 +109,14 @@ def test_how_many_threads_are_tried() -> None:
     assert threads_to_try(2) == [1, 2]
     assert threads_to_try(6) == [1, 2, 4]
     assert threads_to_try(64) == [1, 2, 4, 8]
+
+
+def test_threads_inside_or_models_beside() -> None:
+    one, two = way(30_000, run="worker", batches={1: 1}), way(20_000, threads=2, run="worker", batches={1: 1})
+    one = replace(one, measured=replace(one.measured, beside=1.9))
+    text = "two such models beside each other do 1.90 times the runs of one; two threads inside make one 1.50 times as fast"
+    assert side_by_side([one, two]) == text
+    assert side_by_side([two]) == ""
+    (advice,) = advise(plan(), one, [two], 4)
+    assert advice.line == "threads = 2"
+    assert advice.why.endswith("; beside another model leave it at 1: two of them do 1.9 times what one does")

@@ -83,6 +83,14 @@ def test_what_a_good_model_takes(tmp_path: Path) -> None:
     assert not children(os.getpid())
 
 
+def test_relative_paths_lead_from_the_folder_of_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models.external(tmp_path / "m.onnx", "weights.bin")
+    monkeypatch.chdir(tmp_path)
+    plan = plan_for(Path("m.onnx"))
+    assert not plan.manifest.path.is_absolute()
+    assert attempt_now(plan, limits(plan)).report.provider == "cpu"
+
+
 def test_a_crash_is_a_reason(tmp_path: Path) -> None:
     text = refused(hidden(tmp_path, "function chain"))
     assert text == "onnxruntime crashes on it (Segmentation fault) while it was loaded: the file is damaged or hostile"
