@@ -25,6 +25,7 @@ LOCAL_CONFIG = Path("edged.toml")
 CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} where it is there, else {DEFAULT_CONFIG})"
 LONGEST_BENCH_S = 3600
 SHELLS = ("bash", "zsh", "fish")
+TAP_STAGES = ("raw", "decoded", "window", "result")
 BROKERS = ("mosquitto", "amqtt")
 
 
@@ -160,6 +161,10 @@ def make_parser() -> argparse.ArgumentParser:
     top.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
     top.add_argument("--once", action="store_true", help="one picture, and end")
     top.set_defaults(command=_top)
+    tap = commands.add(
+        "tap", "samples, windows or results as they pass, or what comes on a port or a topic", "edged tap accel -n 20"
+    )
+    _add_tap(tap)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
         "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
@@ -221,10 +226,28 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, learn, evaluate, reload, status, top, doctor, bundle, *named):
+    for command in (run, check, test, record, learn, evaluate, reload, status, tap, top, doctor, bundle, *named):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
+
+
+def _add_tap(tap: argparse.ArgumentParser) -> None:
+    tap.add_argument("stream", metavar="SOURCE|PIPELINE", nargs="?", help="of the daemon that runs with the configuration")
+    tap.add_argument(
+        "--stage",
+        choices=TAP_STAGES,
+        help="bytes, samples (sources: decoded), what the model was run on, or results (pipelines: result)",
+    )
+    tap.add_argument("--key", metavar="KEY", help="only this sensor")
+    tap.add_argument("--serial", metavar="PORT", help="no daemon: lines of this port as they come; opening it can reset a board")
+    tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="of the port (%(default)s)")
+    tap.add_argument("--broker", metavar="URL|NAME", help="no daemon: messages of this broker")
+    tap.add_argument("--topic", default="#", metavar="FILTER", help="which messages (all)")
+    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after so many lines; else on Ctrl-C")
+    tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after so long")
+    tap.add_argument("--json", action="store_true", help="a line of JSON each")
+    tap.set_defaults(command=_tap)
 
 
 def _add_learn(learn: argparse.ArgumentParser) -> None:
@@ -368,6 +391,20 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.config, arguments.rejects)
     return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _tap(arguments: argparse.Namespace) -> int:
+    from edged.commands.tap import tap, tap_port, tap_topic
+
+    a = arguments
+    if sum(one is not None for one in (a.stream, a.serial, a.broker)) != 1:
+        process.complain("edged tap: expected a source or pipeline, or --serial PORT, or --broker URL")
+        return EX_USAGE
+    if a.serial is not None:
+        return tap_port(a.serial, a.baudrate, a.count, a.seconds, a.json)
+    if a.broker is not None:
+        return tap_topic(a.config, a.broker, a.topic, a.count, a.seconds, a.json)
+    return tap(a.config, a.stream, a.stage, a.key, a.count, a.json)
 
 
 def _top(arguments: argparse.Namespace) -> int:

@@ -57,6 +57,8 @@ ELSEWHERE = {
     "learn/graph.py": "tests/learn/test_normal.py",
     "learn/rounds.py": "tests/learn/test_normal.py",
     "daemon/one_source.py": "tests/commands/test_evaluate.py",
+    "daemon/desk.py": "tests/live/test_tap.py",
+    "commands/listen.py": "tests/live/test_tap.py",
     "commands/ask.py": "tests/live/test_reload.py",
     "commands/status.py": "tests/live/test_status.py",
     "commands/top.py": "tests/live/test_top.py",

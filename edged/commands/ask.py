@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edged.daemon.control import ask
+from edged.daemon.control import ask, listen
 from edged.errors import EX_CONFIG, EX_OK, EX_UNAVAILABLE, Fatal
 from edged.system.process import complain, say
 
@@ -45,8 +47,20 @@ def _text(answer: dict[str, Any]) -> str:
 
 def ask_daemon(config: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The answer of the daemon that runs with this configuration. Raises Fatal when there is none."""
-    try:
+    with _asking():
         return ask(config, request)
+
+
+def listen_to_daemon(config: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of its answer, until it ends. Raises Fatal when there is none."""
+    with _asking():
+        yield from listen(config, request)
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
     except PermissionError as error:
         raise Fatal(f"may not speak to the daemon: {error.strerror}; try as its user, or with sudo", EX_UNAVAILABLE) from error
     except TimeoutError as error:

@@ -71,6 +71,7 @@ class Lifecycle:
         self.assembly = assembly
         self._put_off = put_off
         self.on_hangup: Callable[[], object] = lambda: None
+        self.on_switch: Callable[[Assembly], object] = lambda assembly: None
         self._health = health
         self._relief = relief
         self._notifier = notifier
@@ -154,6 +155,7 @@ class Lifecycle:
             self.assembly = assembly
             self._progress = Progress(assembly)
             self._relief.adopt(assembly)
+            self.on_switch(assembly)
             self._start()
             for name in [name for name in self._links if name not in assembly.links]:
                 self._leave(before.links[name], self._links.pop(name))

@@ -100,8 +100,7 @@ class Pipeline:
         self._chain.connect(wiring)
         self._neighbours.connect(wiring)
         self._parts.exit.connect(wiring)
-        is_alone = not (wiring.followers or wiring.after or wiring.before or wiring.tellers or wiring.judges)
-        self._straight = self._parts.straight if is_alone else None
+        self._straight = self._parts.straight if wiring.is_alone else None
 
     # ---- in: blocks of the sources ----
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from edged.pipeline.counts import Guard
 from edged.pipeline.fan_out import fan_out
-from edged.records import Block, Result
+from edged.records import Block, Result, Slot
+
+Arrays = dict[str, NDArray[Any]]
 
 
 class Next(Protocol):
@@ -33,6 +37,7 @@ class Wiring:
     """`followers` take its results as blocks; `after` are the pipelines among them, and `before` those that it reads.
 
     `tellers` are gates that judge by its results; `judges` are told when it got on, by gated pipelines that wait for that.
+    `viewers` see the rows of each run with its outputs and inputs: somebody looks (`edged tap`).
     """
 
     followers: Sequence[Callable[[Block], object]] = ()
@@ -40,6 +45,12 @@ class Wiring:
     before: Sequence[Previous] = ()
     tellers: Sequence[Callable[[Result, int], object]] = ()
     judges: Sequence[Callable[[], object]] = ()
+    viewers: Sequence[Callable[[list[Slot], Arrays, Arrays], object]] = ()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else has a part in what the pipeline does."""
+        return not (self.followers or self.after or self.before or self.tellers or self.judges or self.viewers)
 
 
 class Neighbours:

@@ -29,6 +29,8 @@ class SourceCounts:
         "drops",
         "last_arrival",
         "messages",
+        "on_raw",
+        "on_rejects",
         "opened",
         "opens",
         "others",
@@ -56,12 +58,23 @@ class SourceCounts:
         self.drops = Drops(f"source.{name}", now, lambda: self.rows)
         self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
         """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
+        self.on_raw: tuple[Callable[[bytes, Sequence[str]], object], ...] = ()
+        """Who looks at what comes in, before it is decoded: bytes, and what their topic captured."""
+        self.on_rejects: tuple[Callable[[Sequence[Reject]], object], ...] = ()
+        """Who is told of what was refused."""
         self._now = now
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         self.rejected += times(rejects)
         self.drops.add_rejects(rejects)
         self.rejects.extend((self._now(), one) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)
+        for tell in self.on_rejects:
+            tell(rejects)
+
+    def show(self, data: bytes, captures: Sequence[str] = ()) -> None:
+        """Shows what came in to whoever looks."""
+        for tell in self.on_raw:
+            tell(data, captures)
 
     def lose(self, error: BaseException, data: bytes = b"") -> None:
         """A fault of ours: one read that gave nothing. Of a fault behind the source, whose rows were counted already, it is one

@@ -107,6 +107,8 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        if self.counts.on_raw:
+            self.counts.show(payload, captures)
         for at, condition in self._where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1

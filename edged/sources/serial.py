@@ -111,6 +111,8 @@ class SerialSource:
             data = await port.read()
             arrival = self._heard = counts.last_arrival = clock.now()
             counts.bytes += len(data)
+            if counts.on_raw:
+                counts.show(data)
             block: Block | None = None
             rejects: Sequence[Reject] = ()
             try:
