@@ -32,7 +32,7 @@ test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, n
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
 
-test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, Chromium, promtool (they install themselves into build/peers; minutes the first time)
+test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, RabbitMQ (apt-get), Chromium, promtool (they install themselves into build/peers; minutes the first time)
 	EDGED_PEERS=1 $(BIN)/python -m pytest --capture=no $(or $(TESTS),tests/peers)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
@@ -94,9 +94,9 @@ reference: $(VENV)/.dev  ## write edged/config/REFERENCE.md from the schema
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --no-emit-index-url pyproject.toml
 requirements: $(VENV)/.dev  ## pin the newest versions of all packages, with their hashes
 	$(PIP) install uv
-	$(COMPILE) --upgrade --extra cbor --extra image -o requirements/run.txt
-	$(COMPILE) --upgrade --extra cbor --extra image --extra demo -o requirements/demo.txt
-	$(COMPILE) --upgrade --extra cbor --extra image --extra demo --extra test --extra check -o requirements/dev.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra http -o requirements/run.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra http --extra demo -o requirements/demo.txt
+	$(COMPILE) --upgrade --extra cbor --extra image --extra http --extra demo --extra top --extra learn --extra test --extra check -o requirements/dev.txt
 	printf 'pip\nsetuptools\n' | $(subst pyproject.toml,-,$(COMPILE)) --upgrade -o requirements/bundle.txt
 
 clean:  ## remove what the targets made

@@ -194,7 +194,7 @@ def make_parser() -> argparse.ArgumentParser:
     record = commands.add(
         "record", "record what a source sends, to be played by a replay source", "edged record accel -o accel.rec --seconds 60"
     )
-    record.add_argument("source", metavar="SOURCE", help="name of a source of the configuration")
+    record.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, or of a port that several share")
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
     record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
     record.set_defaults(command=_record)

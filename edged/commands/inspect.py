@@ -12,6 +12,7 @@ from edged.config.units import KIB, MIB
 from edged.errors import EX_CONFIG, EX_OK
 from edged.model.fit import cannot_bind, onnx_name
 from edged.model.manifest import Manifest, read_manifest
+from edged.model.metadata import picture_size
 from edged.model.onnx_file import OnnxFile, TensorInfo
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
@@ -88,8 +89,10 @@ def _row(info: TensorInfo, manifest: Manifest) -> tuple[int, ...]:
     hints = manifest.inputs.get(info.name)
     if hints is not None and hints.shape is not None:
         return hints.shape
-    shape = info.shape or ()
-    has_axis = bool(shape) and manifest.batch_axis != -1 and (manifest.batch_axis == 0 or not isinstance(shape[0], int))
+    shape, size = info.shape or (), picture_size(manifest.onnx.metadata)
+    if size is not None and len(shape) == 4 and shape[1] in (1, 3):  # what a pipeline would bring pictures to
+        shape = (*shape[:2], *(n if isinstance(n, int) else side for n, side in zip(shape[2:], reversed(size), strict=True)))
+    has_axis = bool(shape) and manifest.batch_axis != -1 and (manifest.batch_axis is not None or not isinstance(shape[0], int))
     return tuple(n if isinstance(n, int) else 1 for n in shape[has_axis:])
 
 

@@ -1,12 +1,14 @@
-"""`edged record SOURCE`: writes down what a source sends, byte for byte, for a replay source to play. What a simulated source
-makes is written as lines of csv, as a sensor on a serial port would send it."""
+"""`edged record SOURCE`: writes down what a source or a shared port sends, byte for byte, for a replay source to play. What a
+simulated source makes is written as lines of csv, as a sensor on a serial port would send it."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import structlog
 from edged.clock.clock import Clock
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
-from edged.config.schema import MqttSource, ReplaySource, SerialSource, SimulateSource
+from edged.config.ports import settled
+from edged.config.schema import AnySource, ModbusSource, MqttSource, ReplaySource, SerialSource, SimulateSource
 from edged.config.words import did_you_mean, listed
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
@@ -23,15 +26,22 @@ from edged.mqtt.link import Link
 from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
 from edged.records import Block
-from edged.serialport.port import SerialPort, appeared
+from edged.serialport.port import SerialPort
 from edged.sources import simulate, simulation
+from edged.sources.asked import Asked
+from edged.sources.asking import Conversation, beside, questions
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
+from edged.sources.modbus import Bus
+from edged.sources.opening import opened
 from edged.sources.recording import Recorder
+from edged.sources.rtu import Refusal, poll_of
 from edged.system import log
 from edged.system.process import complain
 
 FLUSH_S = 1.0
+AGAIN_S = 0.5
+UNITS = {"serial": "reads", "mqtt": "messages", "modbus": "samples"}
 
 
 def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
@@ -43,23 +53,16 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
     source = draft.config.source.get(name)
     if isinstance(source, ReplaySource):
         raise Fatal(f"source.{name} plays {source.path}, which is a recording already")
-    if not isinstance(source, SerialSource | MqttSource | SimulateSource):
-        known = [n for n, s in draft.config.source.items() if not isinstance(s, ReplaySource)]
+    kind = _kind(draft, name)
+    if kind is None:
+        known = [n for n in (*draft.config.source, *draft.config.port) if _kind(draft, n)]
         raise Fatal(f"no source is called {name}{did_you_mean(name, known)}; in {config}: {listed(known)}")
-    kind = "mqtt" if isinstance(source, MqttSource) else "serial"
     try:
         with Recorder(output, kind, name, Clock()) as recorder:
-            if isinstance(source, MqttSource):
-                work = _mqtt(draft, name, recorder)
-            elif isinstance(source, SerialSource):
-                work = _serial(source, recorder)
-            else:
-                work = _simulated(name, source, recorder)
-            on_loop(_until_stopped(work, recorder, seconds))
+            on_loop(_until_stopped(_work(draft, name, kind, recorder), recorder, seconds))
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
-    unit = "messages" if kind == "mqtt" else "reads"
-    complain(f"{output}: {recorder.count} {unit}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
+    complain(f"{output}: {recorder.count} {UNITS[kind]}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
     return EX_OK
 
 
@@ -88,16 +91,86 @@ async def _flush(recorder: Recorder) -> None:
         recorder.flush()
 
 
-async def _serial(source: SerialSource, recorder: Recorder) -> None:
+def _kind(draft: Draft, name: str) -> str | None:
+    """What is recorded under a name, which is that of a source, or of a port that several share."""
+    source = draft.config.source.get(name)
+    if isinstance(source, ModbusSource):
+        return "modbus"
+    if isinstance(source, SerialSource | SimulateSource) or (source is None and name in draft.config.port):
+        return "serial"
+    return "mqtt" if isinstance(source, MqttSource) else None
+
+
+def _work(draft: Draft, name: str, kind: str, recorder: Recorder) -> Coroutine[Any, Any, None]:
+    if kind == "mqtt":
+        return _mqtt(draft, name, recorder)
+    made = draft.config.source.get(name)
+    if isinstance(made, SimulateSource):
+        return _simulated(name, made, recorder)
+    source = draft.config.source.get(name)
+    settings: Any = draft.config.port[name] if source is None else settled(source, draft.config.port)
+    if kind == "modbus":
+        return _modbus(name, settings, recorder)
+    return _again(lambda: opened(settings, _told, partial(_read, settings, recorder)))
+
+
+async def _again(once: Callable[[], Awaitable[None]]) -> None:
+    """For ever, whatever becomes of the port."""
     while True:
         try:
-            async with SerialPort(source) as port:
-                while True:
-                    recorder.add(await port.read())
-        except Retryable as error:
-            complain(f"{error.state}: {error.reason}; waiting")
-            await appeared(source.port)
-            await asyncio.sleep(0.5)
+            await once()
+        except Retryable:
+            await asyncio.sleep(AGAIN_S)
+
+
+def _told(state: str, reason: str) -> None:
+    if reason:
+        complain(f"{state}: {reason}; waiting")
+
+
+async def _read(settings: Any, recorder: Recorder, port: SerialPort) -> None:
+    """What is data, as the daemon reads it: what is to be sent is sent, and the answers that come before data are left out."""
+    talk = Conversation(questions(settings.send), Asked(), Clock(), Flow())
+    talk.begin()
+
+    async def read() -> None:
+        while True:
+            data = talk.take(await port.read())
+            if data:
+                recorder.add(data)
+                talk.heard()
+
+    await beside(talk.run(port), read())
+
+
+class _Samples:
+    """Writes down what units of a bus answer: of each sample the address, and the registers of each field."""
+
+    def __init__(self, name: str, settings: ModbusSource, recorder: Recorder) -> None:
+        self.name = name
+        self.settings = settings
+        self.poll = poll_of(settings.decode.fields)
+        self.flow = Flow()
+        self._recorder = recorder
+
+    def open(self) -> None:
+        pass
+
+    def turn(self, state: str, reason: str) -> None:
+        _told(state, reason)
+
+    def took(self, address: int, answers: Sequence[bytes], arrival: int) -> Block | None:
+        self._recorder.add(self.poll.sample(address, answers))
+        return None
+
+    def missed(self, address: int, refusal: Refusal) -> None:
+        complain(f"{refusal.reason}: {refusal.detail}")
+
+
+async def _modbus(name: str, settings: ModbusSource, recorder: Recorder) -> None:
+    counts, clock = SourceCounts(name), Clock()
+    bus = Bus(name, settings, [_Samples(name, settings, recorder)], counts, clock)
+    await _again(lambda: bus.run({}))
 
 
 async def _simulated(name: str, settings: SimulateSource, recorder: Recorder) -> None:
@@ -108,8 +181,10 @@ async def _simulated(name: str, settings: SimulateSource, recorder: Recorder) ->
     await simulate.SimulateSource(name, settings, Flow(), counts, clock).run(keep)
 
 
-def _how(source: SerialSource | MqttSource | SimulateSource) -> str:
-    """How what is in no configuration is played: the lines of a simulated source."""
+def _how(source: AnySource | None) -> str:
+    """How what is in no configuration is played: samples of a bus, the lines of a simulated source."""
+    if isinstance(source, ModbusSource):
+        return '; it is played by type = "replay" with the same decode, and format = "modbus" in it'
     if not isinstance(source, SimulateSource):
         return ""
     names = ", ".join(f'"{name}"' for name in simulation.FIELDS)

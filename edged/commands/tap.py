@@ -8,6 +8,7 @@ import contextlib
 import json
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,26 @@ NO_LINE_BYTES = 256
 
 def tap(config: Path, stream: str, stage: str | None, key: str | None, count: int | None, as_json: bool) -> int:
     """What passes in the daemon of this configuration, until Ctrl-C or `count` lines. Raises Fatal when none answers."""
-    proposals, left = Proposals(), count
-    lines = listen_to_daemon(config, {"command": "tap", "stream": stream, "stage": stage, "key": key})
-    head = next(lines, None)
-    if head is None or not head["ok"]:
-        raise Fatal("; ".join(head["errors"]) if head else "the daemon ended before it answered", EX_USAGE)
-    try:
-        for line in lines:
-            say(json.dumps(line) if as_json else text(line), is_clean=True)
-            if line.get("stage") == "rejected" and (cure := proposals.of(line)):
-                complain(f"what would read these: {cure}")
-            if left is not None and "stage" in line:
-                left -= 1
-                if left <= 0:
-                    break
-    except KeyboardInterrupt:
-        pass
+    asked = {"command": "tap", "stream": stream, "stage": stage, "key": key}
+    with contextlib.suppress(KeyboardInterrupt):
+        lines = listen_to_daemon(config, asked)
+        head = next(lines, None)
+        if head is None or not head["ok"]:
+            raise Fatal("; ".join(head["errors"]) if head else "the daemon ended before it answered", EX_USAGE)
+        _show(lines, count, as_json)
     return EX_OK
+
+
+def _show(lines: Iterator[dict[str, Any]], count: int | None, as_json: bool) -> None:
+    proposals, left = Proposals(), count
+    for line in lines:
+        say(json.dumps(line) if as_json else text(line), is_clean=True)
+        if line.get("stage") == "rejected" and (cure := proposals.of(line)):
+            complain(f"what would read these: {cure}")
+        if left is not None and "stage" in line:
+            left -= 1
+            if left <= 0:
+                return
 
 
 class Proposals:

@@ -58,6 +58,8 @@ class Attribute:
     type: Any
     key: Key
     default: Any
+    field: str
+    """What the struct calls it: with `_` behind a word of Python."""
 
     @property
     def is_required(self) -> bool:
@@ -74,7 +76,8 @@ def attributes(table: type[Table]) -> dict[str, Attribute]:
         default = info.default
         if info.default_factory is not msgspec.NODEFAULT:
             default = info.default_factory()
-        found[info.name] = Attribute(info.name, hints[info.name], key, default)
+        name = info.name.removesuffix("_")
+        found[name] = Attribute(name, hints[info.name], key, default, info.name)
     return found
 
 
@@ -252,7 +255,8 @@ class Conversion:
         self.effects(table, raw, path, kind)
         spoilt |= self.missing(table, raw, path, kind, spoilt)
         stand_ins = {name: None for name in spoilt if known[name].is_required}
-        built = table(**{**{name: value for name, value in values.items() if name not in spoilt}, **stand_ins})
+        given = {known[name].field: value for name, value in values.items() if name not in spoilt}
+        built = table(**given, **stand_ins)
         self.ask(built, raw, path, spoilt)
         if any(not p.is_warning for p in self.problems[before:]):
             return _WRONG

@@ -21,6 +21,7 @@ from edged.config.convert import Conversion
 from edged.config.files import MAX_BYTES
 from edged.config.lines import shown_line
 from edged.config.parsers.value import Surroundings
+from edged.config.ports import shared_port
 from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
 from edged.config.toml.document import Document, SyntaxProblem, not_utf8, parse
@@ -73,7 +74,12 @@ def understand(path: Path, content: bytes, around: Surroundings, copy: Path | No
 
 def _sound(config: Config) -> Config:
     """Without sources and pipelines that name a table which is not there, or each other in a circle: that is said already."""
-    sources = {n: s for n, s in config.source.items() if not isinstance(s, MqttSource) or _is_there(s.broker, config.broker)}
+    sources = {
+        n: s
+        for n, s in config.source.items()
+        if (not isinstance(s, MqttSource) or _is_there(s.broker, config.broker))
+        and (not shared_port(s) or shared_port(s) in config.port)
+    }
     sound: dict[str, Pipeline] = {}
     left = {
         name: p

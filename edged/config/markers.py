@@ -12,6 +12,8 @@ import msgspec
 
 from edged.config.words import shown
 
+BLOCKS = ("block", "dsmr", "vedirect")
+"""Types of frames that are lines, handed on together."""
 _BITS = re.compile(r"[01.]{8}")
 _HEX_DIGITS = re.compile(r"(0x)?[0-9A-Fa-f]{2}([ ,]+(0x)?[0-9A-Fa-f]{2})+")
 WANTED = "bytes such as [0xAA, 0x55] or a text"

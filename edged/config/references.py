@@ -6,11 +6,14 @@ right shape is left to the conversion.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edged.config.parsers.paths import is_port_name
+from edged.config.ports import OF_PORT
 from edged.config.words import counted, found_among, listed
 from edged.errors import Problem
 
@@ -31,6 +34,9 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
     for name, source in _tables(file, "source").items():
         if source.get("type") == "mqtt":
             problems += _broker(f"source.{name}.broker", source, names)
+        elif source.get("type") in ("serial", "modbus"):
+            problems += _port(f"source.{name}", source, tuple(_tables(file, "port")), line_of)
+    problems += _one_path(file, line_of)
     for name, pipeline in _tables(file, "pipeline").items():
         problems += _pipeline_references(name, pipeline, names)
     health = file.get("health")
@@ -53,10 +59,12 @@ def unused(file: Raw) -> list[Problem]:
     read = {name for p in pipelines.values() for name in _read_by(p)}
     answering = {name for name, s in _tables(file, "source").items() if s.get("reply")}
     run = {model for p in pipelines.values() for _, model in _several("", p.get("model"))}
+    ports = {s.get("port") for s in _tables(file, "source").values() if isinstance(s.get("port"), str)}
     if not pipelines:
         text = "there is no pipeline, so nothing is computed and nothing published; add [pipeline.NAME] with source and publish"
         return [Problem("pipeline", text, "table", is_warning=True)]
     return [
+        *(Problem(f"port.{p}", "no source reads it", is_warning=True) for p in _tables(file, "port") if p not in ports),
         *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
         *(Problem(f"model.{m}", "no pipeline uses it", is_warning=True) for m in _tables(file, "model") if m not in run),
         *(
@@ -188,6 +196,60 @@ def _publishes_by_name(pipeline: Raw) -> bool:
         if not isinstance(topic, str) or "{pipeline}" in topic:
             return True
     return False
+
+
+def _port(at: str, source: Raw, ports: Sequence[str], line_of: Callable[[str], int]) -> Iterator[Problem]:
+    """A port that is named must be there, and says itself what it is."""
+    port = source.get("port")
+    if not isinstance(port, str) or not is_port_name(port):
+        return
+    if re.fullmatch(r"(?i)COM\d+:?", port):
+        return  # that is said by itself
+    if port not in ports:
+        wanted = 'expected a device such as "/dev/ttyUSB0" or the name of a [port.NAME]'
+        is_device = port.startswith(("tty", "serial"))
+        cure = f'found "{port}"; write "/dev/{port}"' if is_device else found_among(port, ports) if ports else f'found "{port}"'
+        yield Problem(f"{at}.port", f"{wanted}, {cure}")
+        return
+    for key in source:
+        if key in OF_PORT:
+            text = f"belongs to [port.{port}] (line {line_of(f'port.{port}')}), since {at}.port is its name"
+            yield Problem(f"{at}.{key}", text, "key")
+
+
+def _one_path(file: Raw, line_of: Callable[[str], int]) -> Iterator[Problem]:
+    """One device is opened once: several sources of it share a [port.NAME]."""
+    first: dict[str, str] = {}
+    for kind in ("port", "source"):
+        for name, table in _tables(file, kind).items():
+            port = table.get("port")
+            if kind == "source" and (table.get("type") not in ("serial", "modbus") or (is_port_name(port))):
+                continue
+            if not isinstance(port, str | dict):
+                continue
+            before = first.setdefault(str(port), f"{kind}.{name}")
+            if before == f"{kind}.{name}":
+                continue
+            shown = f'"{port}"' if isinstance(port, str) else _inline(port)
+            said = port if isinstance(port, str) else f"this device, {shown},"
+            line = f"line {line_of(before)}"
+            if before.startswith("port."):
+                shared = before.partition(".")[2]
+                text = f'{said} is [{before}] too ({line}); write port = "{shared}"'
+            else:
+                text = f"{said} is read by {before} too ({line}); write [port.{_free(file)}] port = {shown} once, with "
+                text += f'baudrate, frame, checksum and send, and port = "{_free(file)}" in both'
+            yield Problem(f"{kind}.{name}.port", text)
+
+
+def _inline(table: Raw) -> str:
+    return "{ " + ", ".join(f"{k} = {v!r}" if isinstance(v, str) else f"{k} = {v}" for k, v in table.items()) + " }"
+
+
+def _free(file: Raw) -> str:
+    """A name for a port that is none yet."""
+    names = _tables(file, "port")
+    return next(one for one in ("shared", *(f"shared{i}" for i in range(2, 100))) if one not in names)
 
 
 def _must_be_known(path: str, name: str, what: str, known: Sequence[str] | None) -> list[Problem]:

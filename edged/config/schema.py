@@ -12,18 +12,20 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 
-from edged.config.external import ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.parsers.choices import Flag, OneOf, Option, Providers, WireType
+from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
+from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
+    Byte,
     Constant,
     Count,
     DeadBand,
     Edges,
     Factor,
     Index,
+    LineStart,
     Marker,
     NotNegative,
     Number,
@@ -32,24 +34,29 @@ from edged.config.parsers.numbers import (
     PlainBytes,
     Positive,
     Range,
+    Register,
     Share,
     Speed,
     StopBits,
     UsbId,
     integer,
 )
-from edged.config.parsers.paths import Custom, FilePath, SmallFile, StepName
+from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
 from edged.config.units import KIB, H, S
 from edged.config.values import BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
+from edged.results.heads.detect import DETECTOR_NAMES
 
 if TYPE_CHECKING:
     FormatName = str
     HeadName = str
+    DetectorName = str
 else:
     FormatName = Literal[tuple(formats.FORMATS)]
     HeadName = Literal[tuple(heads.HEADS)]
+    DetectorName = Literal[tuple(DETECTOR_NAMES)]
+RegisterTable = Literal["holding", "input", "coil", "discrete"]
 
 __all__ = [
     "Align",
@@ -61,6 +68,7 @@ __all__ = [
     "Config",
     "Decode",
     "Device",
+    "Element",
     "FieldSpec",
     "Frame",
     "Function",
@@ -72,15 +80,18 @@ __all__ = [
     "Log",
     "MadeSource",
     "Memory",
+    "ModbusSource",
     "Model",
     "MqttSource",
     "Output",
     "OutputField",
     "Pipeline",
+    "Port",
     "ProviderOptions",
     "Publish",
     "ReplaySource",
     "Secret",
+    "Send",
     "SerialSource",
     "SimulateSource",
     "Source",
@@ -224,7 +235,13 @@ class Health(Table, frozen=True, kw_only=True):
 class Broker(Table, frozen=True, kw_only=True):
     """One connection. With one broker it is everybody's; with two or more, every MQTT source and every publish names its own."""
 
-    url: Annotated[Url, Key("`mqtt://host[:1883]`, `mqtts://host[:8883]`, `unix:/path`; no user or password in it")]
+    url: Annotated[
+        Url,
+        Key(
+            "`mqtt://host[:1883]`, `mqtts://host[:8883]`, over websockets `ws://host[:80][/mqtt]`, `wss://host[:443][/mqtt]`, or "
+            "`unix:/path`; no user or password in it"
+        ),
+    ]
     client_id: Annotated[
         ClientId | None,
         Key("must be unique at the broker", default='`"edged-{device}"`, with two or more brokers also `-NAME`'),
@@ -233,10 +250,21 @@ class Broker(Table, frozen=True, kw_only=True):
     password: Annotated[SecretText | None, Key("the user's password")] = None
     ca: Annotated[SmallFile | None, Key("certificates that may sign the broker's", default="the system's")] = None
     cert: Annotated[SmallFile | None, Key("client certificate (mutual TLS); needs `key`")] = None
-    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form, without a pass phrase; needs `cert`")] = (
-        None
-    )
-    version: Annotated[Literal["5", "3.1.1"], Key("MQTT version")] = "5"
+    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form; needs `cert`")] = None
+    key_password: Annotated[SecretText | None, Key("pass phrase of `key`")] = None
+    alpn: Annotated[
+        Text | None, Key("name of the protocol in TLS, for brokers that share port 443: `x-amzn-mqtt-ca`", default="none")
+    ] = None
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"], Key("MQTT version; auto: 5, then 3.1.1, and what the broker took is remembered")
+    ] = "auto"
+    retain: Annotated[
+        Flag,
+        Key(
+            "whether this broker has retained messages; false: will, status and results are sent unretained. A broker that says "
+            "so itself needs nothing"
+        ),
+    ] = True
     keepalive: Annotated[Keepalive, Key("a dead link is noticed within twice this")] = 30 * S
     session_expiry: Annotated[
         Expiry,
@@ -267,6 +295,8 @@ class UsbPort(Table, frozen=True, kw_only=True):
 
 
 SIZED = ("fixed", "length")
+PROVED = ("ubx", "mavlink", "dsmr", "vedirect")
+"""Frames with a proof of their own."""
 
 
 class Frame(Table, frozen=True, kw_only=True):
@@ -274,17 +304,37 @@ class Frame(Table, frozen=True, kw_only=True):
 
     FIRST = TYPE = "type"
     type: Annotated[
-        Literal["line", "fixed", "length"],
-        Key("lines, frames of one size, or a length field"),
+        Literal["line", "fixed", "length", "block", "cobs", "slip", "hdlc", "dle", "ubx", "mavlink", "dsmr", "vedirect"],
+        Key(
+            "lines, frames of one size, or a length field; block: lines that belong together; cobs ends by 0, slip by C0, hdlc "
+            "by 7E, dle is DLE STX ... DLE ETX; the last four are proved by sums of their own. Handed on: of ubx `class id "
+            "payload`, of mavlink `system component id(uint24) payload`, of block, dsmr and vedirect the lines, which csv reads "
+            "as rows and text as one"
+        ),
     ] = "line"
-    end: Annotated[PlainBytes, Key("terminator; a CR before it is dropped", only=("line",))] = b"\n"
+    end: Annotated[
+        LineStart | None,
+        Key(
+            'terminator of a line, a CR before it is dropped; of a block the first line that begins so, `""`: an empty one',
+            default='`"\\n"`, block: none',
+            only=("line", "block"),
+        ),
+    ] = b"\n"
+    start: Annotated[
+        LineStart | None, Key("a line that begins so starts a block, and ends the one before", default="none", only=("block",))
+    ] = None
+    gap: Annotated[
+        Period | None,
+        Key("a silence of this length ends a block; at least one of `end`, `start` and `gap`", default="none", only=("block",)),
+    ] = None
     size: Annotated[Count | None, Key("bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
     sync: Annotated[
         Marker | None,
         Key(
             "start marker; searched for again inside a bad frame. In it and in `tail` a byte may be eight characters `0`, `1` "
-            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not',
-            only=("line", *SIZED),
+            'and `.` (any bit), highest first: `["1100...."]`; a marker with open bits is decoded too, one without is not. dle: '
+            "`[0x10]` where any byte may follow the DLE",
+            only=("line", *SIZED, "dle"),
         ),
     ] = None
     tail: Annotated[Marker | None, Key("end marker, after the checksum", only=SIZED)] = None
@@ -305,11 +355,31 @@ class Frame(Table, frozen=True, kw_only=True):
         Key("bytes that it does not count though `counts` says so (negative: that it counts too much)", only=("length",)),
     ] = 0
     endian: Annotated[Literal["little", "big"], Key("byte order of the length field", only=("length",))] = "little"
+    crc_extra: Annotated[
+        dict[str, Byte] | None,
+        Key(
+            "CRC_EXTRA of each message that is wanted, by its id: `{ 30 = 39 }`; others are passed over by their length and "
+            "count as `other`",
+            only=("mavlink",),
+            required=("mavlink",),
+        ),
+    ] = None
 
 
-ONE_BYTE = ("sum8", "neg8", "xor8")
+ONE_BYTE = ("sum8", "neg8", "inv8", "xor8")
 MANY_BYTES = (
-    *("sum15", "sum16", "crc16", "crc16-arc", "crc16-ccitt-false", "crc16-kermit", "crc16-mcrf4xx", "crc16-modbus"),
+    *(
+        "sum15",
+        "sum16",
+        "neg16",
+        "inv16",
+        "crc16",
+        "crc16-arc",
+        "crc16-ccitt-false",
+        "crc16-kermit",
+        "crc16-mcrf4xx",
+        "crc16-modbus",
+    ),
     *("crc16-x25", "crc16-xmodem", "crc32"),
 )
 BINARY_CHECKSUMS = (*ONE_BYTE, "fletcher8", "crc8", *MANY_BYTES)
@@ -326,9 +396,12 @@ class Checksum(Table, frozen=True, kw_only=True):
             "teleinfo",
             "sum8",
             "neg8",
+            "inv8",
             "xor8",
             "sum15",
             "sum16",
+            "neg16",
+            "inv16",
             "fletcher8",
             "crc8",
             "crc16",
@@ -341,7 +414,10 @@ class Checksum(Table, frozen=True, kw_only=True):
             "crc16-xmodem",
             "crc32",
         ],
-        Key("which checksum a frame carries. neg8: what makes the sum 0; CRCs by their names in the catalogue"),
+        Key(
+            "which checksum a frame carries. neg8, neg16: what makes the sum 0; inv8, inv16: all bits of the sum turned over; "
+            "CRCs by their names in the catalogue"
+        ),
     ] = "none"
     start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
     endian: Annotated[
@@ -366,15 +442,51 @@ class Checksum(Table, frozen=True, kw_only=True):
     reflect: Annotated[Flag, Key("lowest bit first", only=("crc8", "crc16"))] = False
 
 
-class FieldSpec(Table, frozen=True, kw_only=True):
-    """One value of a sample. What it does not say itself it has from `decode`."""
+class Element(Table, frozen=True, kw_only=True):
+    """One number on the wire, or in a line."""
 
     FIRST = "name"
     name: Annotated[
         FieldName,
         Key('what the field is called; `"_"` skips one. Fields named by `time` or `key` are not values for the model'),
     ]
-    path: Annotated[FieldPath, Key("where it stands in the payload: json, msgpack", default="`name`")] = ()
+    base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text, struct with dtype text")] = 10
+    dtype: Annotated[
+        WireType | None,
+        Key(
+            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted",
+            default="struct: required, raw: float32, modbus: uint16, of a bit bool",
+        ),
+    ] = None
+    size: Annotated[Count | None, Key("bytes of a field of dtype text: struct", default="required for dtype text")] = None
+    endian: Annotated[ByteOrder | None, Key("byte order of this field: struct, modbus", default="that of `decode`")] = None
+    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct, modbus", default="all")] = None
+    scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
+    offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
+    unit: Annotated[
+        Text | None, Key("said in health; compared with the manifest's, and with that of a dsmr telegram, never converted")
+    ] = None
+    valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
+    values: Annotated[
+        dict[str, Number] | None,
+        Key(
+            "numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack, "
+            "dsmr, vedirect, struct with dtype text"
+        ),
+    ] = None
+    shape: Annotated[
+        Annotated[tuple[Count, ...], Several()],
+        Key("of a field that is a tensor: `[64]`", default="scalar"),
+    ] = ()
+
+
+class FieldSpec(Element, frozen=True, kw_only=True):
+    """One value of a sample. What it does not say itself it has from `decode`."""
+
+    path: Annotated[
+        FieldPath,
+        Key("where it stands in the payload: json, msgpack; dsmr: its OBIS code, vedirect: its label", default="`name`"),
+    ] = ()
     after: Annotated[
         Label | None,
         Key(
@@ -383,23 +495,14 @@ class FieldSpec(Table, frozen=True, kw_only=True):
             default="`name`",
         ),
     ] = None
-    base: Annotated[Literal[10, 16], Key("16: hexadecimal, `1F` or `0x1F`: csv, text")] = 10
-    dtype: Annotated[WireType | None, Key("element type: struct, raw", default="struct: required, raw: float32")] = None
-    endian: Annotated[
-        Literal["little", "big", "cdab", "badc"] | None, Key("byte order of this field: struct", default="that of `decode`")
+    register: Annotated[Register | None, Key("address on the wire, from 0: modbus", default="required for modbus")] = None
+    table: Annotated[RegisterTable | None, Key("which registers: modbus", default="that of `decode`")] = None
+    repeat: Annotated[
+        Count | None, Key("`fields` of it so many times over, each a tensor of that many: struct", default="once")
     ] = None
-    bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct", default="all")] = None
-    scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
-    offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
-    unit: Annotated[Text | None, Key("said in health; compared with the manifest's, never converted")] = None
-    valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
-    values: Annotated[
-        dict[str, Number] | None,
-        Key("numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack"),
-    ] = None
-    shape: Annotated[
-        Annotated[tuple[Count, ...], Several()],
-        Key("of a field that is a tensor: `[64]`", default="scalar"),
+    fields: Annotated[
+        Annotated[tuple[Element, ...], Several(1)],
+        Key("what is repeated; `name` is then that of the group, for `rows`: struct", default="none"),
     ] = ()
 
 
@@ -421,7 +524,11 @@ class Decode(Table, frozen=True, kw_only=True):
         FormatName,
         Key(
             "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
-            "image: a JPEG or PNG, needs `edged[image]`"
+            "nmea: `lat lon alt speed track climb hdop satellites depth heading mheading pitch roll rot temp xdr.NAME` in SI "
+            "units and degrees, one sample an epoch; ubx: the same of NAV-PVT; dsmr: OBIS codes (P1, IEC 62056-21 mode D), "
+            "vedirect: labels; these four bring their frame and checksum; "
+            "wav: sound, a row a frame, a column a channel, full scale is 1, and its header's rate must be `rate`; "
+            "image: a JPEG, PNG or WebP, turned as its EXIF data says, needs `edged[image]`"
         ),
     ]
     fields: Annotated[
@@ -429,7 +536,7 @@ class Decode(Table, frozen=True, kw_only=True):
         Key(
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
             'text: in any order; raw: one row after another; image: what the picture is called. `"_"` skips',
-            default='raw: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
+            default='raw, wav: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
             required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field and not kind.is_by_pattern),
         ),
     ] = ()
@@ -468,9 +575,25 @@ class Decode(Table, frozen=True, kw_only=True):
         Key("of every field that does not say its own", only=formats.with_key("base")),
     ] = None
     endian: Annotated[
-        Literal["little", "big", "cdab", "badc"],
-        Key("byte order, as meters name it: big is abcd, little dcba; cdab: words swapped", only=formats.with_key("endian")),
+        ByteOrder,
+        Key(
+            "byte order, as meters name it: big is abcd, little dcba; cdab: words swapped",
+            default='`"little"`, modbus: `"big"`',
+            only=formats.with_key("endian"),
+        ),
     ] = "little"
+    table: Annotated[
+        RegisterTable | None,
+        Key("of every field that does not say its own", default='`"holding"`', only=formats.with_key("table")),
+    ] = None
+    rows: Annotated[
+        Text | None,
+        Key(
+            'the elements that are a sample each: `"."` record after record, or the name of a group (`repeat`)',
+            default="one sample, the whole",
+            only=formats.with_key("rows"),
+        ),
+    ] = None
     rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=formats.with_key("rest"))] = "refuse"
     max_pixels: Annotated[
         Count,
@@ -536,6 +659,14 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             default="all messages",
         ),
     ] = None
+    every: Annotated[
+        Period | None,
+        Key(
+            "one sample (of a key) in this time: the first of each such interval; the rest is settled, counts as `thinned`, "
+            "and is not decoded where `topic` tells the key. Windows, `gap` and `align` count at it",
+            default="all samples",
+        ),
+    ] = None
     max_keys: Annotated[
         Count | None,
         Key(
@@ -570,21 +701,142 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     ] = None
 
 
+class Send(Table, frozen=True, kw_only=True):
+    """What edged says on the port. `edged check` prints it, since it may start a device."""
+
+    FIRST = "data"
+    data: Annotated[PlainBytes, Key("what is sent")]
+    every: Annotated[
+        Period | None,
+        Key(
+            "asked at this pace, several entries in turn: the next when the answer came or `timeout` is over. One that is not "
+            "answered is asked less and less often, where there are others",
+            default="once, when the port opens",
+        ),
+    ] = None
+    checksum: Annotated[Checksum, Key("added at its end", default='`"none"`')] = Checksum()
+    answer: Annotated[
+        PlainBytes | None,
+        Key("must come before data does: what comes up to its end is skipped; without it `data` is sent again", default="none"),
+    ] = None
+    timeout: Annotated[Period | None, Key("longest wait for an answer", default="the shorter of `every` and 1s")] = None
+    delay: Annotated[Duration, Key("pause before it", default='`"0s"`')] = 0
+    break_: Annotated[Period | None, Key("line break before it (SDI-12)", default="none")] = None
+
+
+# What a table says of a serial line: a port that several sources share, a serial source, a Modbus source.
+PortPath = Annotated[
+    DevicePath | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`")
+]
+PortOrName = Annotated[
+    DevicePath | UsbPort,
+    Key(
+        "the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`; or the name of a `[port.NAME]`, "
+        "which then has the keys of the line, `frame`, `checksum`, `max_bytes` and `send`"
+    ),
+]
+Baudrate = Annotated[Annotated[int, integer(50, 20_000_000)], Key("ignored by USB-native boards")]
+ByteSize = Annotated[Literal[5, 6, 7, 8], Key("bits of a byte")]
+Parity = Annotated[
+    Literal["none", "even", "odd"], Key("parity bit. A frame with a byte that is wrong on the line is refused as `parity`")
+]
+Stops = Annotated[StopBits, Key("stop bits")]
+FlowControl = Annotated[Literal["none", "rtscts", "xonxoff"], Key("flow control")]
+Dtr = Annotated[Flag, Key("line state at open; some ESP32 boards reset or stay in reset otherwise")]
+Rts = Annotated[Flag, Key("line state at open")]
+Rs485 = Annotated[
+    Flag, Key("the driver switches an RS-485 transmitter; most USB adapters do so by themselves, and need nothing here")
+]
+FrameKey = Annotated[Frame, Key("how bytes become frames", default='`"line"`')]
+ChecksumKey = Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')]
+LargestFrame = Annotated[Packet, Key("largest frame", default="4KiB, image: 4MiB")]
+Sends = Annotated[
+    Annotated[tuple[Send, ...], Several()],
+    Key("what edged says on the port: when it opens, and at a pace; then `rate` follows from `every`", default="none"),
+]
+
+
+class Port(Table, frozen=True, kw_only=True):
+    """A serial port that several sources share: it is opened, asked and recorded once. A frame goes to every source of the port
+    whose `where` fits; one that fits none counts as `other` of the port."""
+
+    port: PortPath
+    baudrate: Baudrate = 115200
+    bytesize: ByteSize = 8
+    parity: Parity = "none"
+    stopbits: Stops = 1.0
+    flow: FlowControl = "none"
+    dtr: Dtr = True
+    rts: Rts = True
+    rs485: Rs485 = False
+    frame: FrameKey = Frame()
+    checksum: ChecksumKey = Checksum()
+    max_bytes: LargestFrame = 4 * KIB
+    send: Sends = ()
+
+
 class SerialSource(DecodedSource, frozen=True, kw_only=True):
     """A serial port."""
 
     type: Annotated[Literal["serial"], Key("what kind of source this is")] = "serial"
-    port: Annotated[Text | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`")]
-    baudrate: Annotated[Annotated[int, integer(50, 20_000_000)], Key("ignored by USB-native boards")] = 115200
-    bytesize: Annotated[Literal[5, 6, 7, 8], Key("bits of a byte")] = 8
-    parity: Annotated[Literal["none", "even", "odd"], Key("parity bit")] = "none"
-    stopbits: Annotated[StopBits, Key("stop bits")] = 1.0
-    flow: Annotated[Literal["none", "rtscts", "xonxoff"], Key("flow control")] = "none"
-    dtr: Annotated[Flag, Key("line state at open; some ESP32 boards reset or stay in reset otherwise")] = True
-    rts: Annotated[Flag, Key("line state at open")] = True
-    frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
-    checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Packet, Key("largest frame", default="4KiB, image: 4MiB")] = 4 * KIB
+    port: PortOrName
+    baudrate: Baudrate = 115200
+    bytesize: ByteSize = 8
+    parity: Parity = "none"
+    stopbits: Stops = 1.0
+    flow: FlowControl = "none"
+    dtr: Dtr = True
+    rts: Rts = True
+    rs485: Rs485 = False
+    frame: FrameKey = Frame()
+    checksum: ChecksumKey = Checksum()
+    max_bytes: LargestFrame = 4 * KIB
+    send: Sends = ()
+
+
+class ModbusDecode(Decode, frozen=True, kw_only=True):
+    """Registers to named values. It has no `format`: Modbus says how a register is written."""
+
+    format: Annotated[Literal["modbus"], Key("known by itself: leave it out")] = "modbus"
+
+
+class ModbusSource(Source, frozen=True, kw_only=True):
+    """Units on a Modbus RTU bus: asked at a pace, one sample of a unit a round."""
+
+    carry: ClassVar[tuple[str, ...]] = ()
+    where: ClassVar[None] = None
+    bytesize: ClassVar[int] = 8
+    flow: ClassVar[str] = "none"
+    dtr: ClassVar[bool] = True
+    rts: ClassVar[bool] = True
+    max_bytes: ClassVar[int] = 4 * KIB
+
+    type: Annotated[Literal["modbus"], Key("what kind of source this is")] = "modbus"
+    port: PortOrName
+    baudrate: Baudrate = 9600
+    parity: Parity = "none"
+    stopbits: Stops = 1.0
+    rs485: Rs485 = False
+    address: Annotated[
+        Annotated[tuple[Annotated[int, integer(1, 247)], ...], Several(1)],
+        Key("addresses of units on the bus; several make the source keyed by `address`", default="`1`"),
+    ] = (1,)
+    every: Annotated[Period, Key("each unit is asked once in this time; `rate` follows from it")]
+    timeout: Annotated[
+        Period,
+        Key("longest wait for an answer; a unit that fails is asked less and less often, and the others are not delayed"),
+    ] = 500_000_000
+    decode: Annotated[ModbusDecode, Key("registers to named values")]
+    stale_after: Annotated[Silence | None, Key("no good sample of a unit for longer: it is `offline`")] = None
+    frozen_after: Annotated[Period | None, Key("a unit with the same values for longer is `frozen`", default="never")] = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return ("address",) if len(self.address) > 1 else ()
+
+    @property
+    def max_keys(self) -> int:
+        return len(self.address)
 
 
 class MqttSource(DecodedSource, frozen=True, kw_only=True):
@@ -633,6 +885,7 @@ class MadeSource(Source, frozen=True, kw_only=True):
     key: ClassVar[tuple[str, ...]] = ()
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
+    every: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None
@@ -648,7 +901,7 @@ class SimulateSource(MadeSource, frozen=True, kw_only=True):
 
 
 if TYPE_CHECKING:
-    AnySource = SerialSource | MqttSource | ReplaySource | SimulateSource
+    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource
 else:
     AnySource = Source  # of any kind in the table of `sources.kinds`
 
@@ -889,14 +1142,38 @@ class Output(Table, frozen=True, kw_only=True):
         ),
     ] = 0.45
     max: Annotated[Count, Key("most detections in a result: the best", only=heads.with_key("max"))] = 100
+    head: Annotated[
+        DetectorName,
+        Key("how boxes lie in the outputs; auto: as metadata and shapes tell", only=heads.with_key("head")),
+    ] = "auto"
+    masks: Annotated[
+        Literal["polygon", "rle"] | None,
+        Key(
+            "masks in the result: an outline in pixels of the picture, or COCO's runs on the model's own grid over it",
+            only=heads.with_key("masks"),
+        ),
+    ] = None
     label: Annotated[
         Annotated[tuple[Text, ...], Several(1)] | None,
         Key("only detections of these", default="all", only=heads.with_key("label")),
     ] = None
+    charset: Annotated[
+        Charset | None,
+        Key(
+            "what the classes of a CTC head write, without the blank; a path is a file with one a line",
+            default="the metadata's `character`",
+            only=heads.with_key("charset"),
+        ),
+    ] = None
+    blank: Annotated[Annotated[int, integer(0, 1 << 20)], Key("the class that writes nothing", only=heads.with_key("blank"))] = 0
     smooth: Annotated[
         Count,
         Key("mean of the last n results of the key", only=heads.with_key("smooth")),
     ] = 1
+
+
+UNSAID = Output()
+"""The output of a pipeline that says nothing of it."""
 
 
 class When(Table, frozen=True, kw_only=True):
@@ -990,14 +1267,19 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Name | None,
         Key("without one the samples or windows themselves are the result (`outputs`)"),
     ] = None
-    output: Annotated[Output, Key("what the model's numbers mean", default='`"raw"`')] = Output()
+    output: Annotated[
+        Output, Key("what the model's numbers mean", default="as the model's metadata say (Ultralytics' `task`), else `\"raw\"`")
+    ] = UNSAID
     publish: Annotated[
         Annotated[tuple[Publish, ...], Several()],
         Key("where results go; `[]`: nowhere (a step of a chain)", default="one, all defaults"),
     ] = (Publish(),)
     preprocess: Annotated[
         Annotated[tuple[Step, ...], Several()] | None,
-        Key("steps before the model, in order", default="the manifest's normalisation"),
+        Key(
+            "steps before the model, in order",
+            default="the manifest's normalisation; of pictures also `resize` to what the metadata say (Ultralytics' `imgsz`)",
+        ),
     ] = None
     postprocess: Annotated[
         Annotated[tuple[Custom, ...], Several()],
@@ -1055,6 +1337,7 @@ class Config(Table, frozen=True, kw_only=True):
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
+    port: Annotated[dict[str, Port], Key("serial ports that several sources share")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
     model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)
     pipeline: Annotated[dict[str, Pipeline], Key("streams to a model to topics")] = msgspec.field(default_factory=dict)

@@ -17,7 +17,7 @@ from edged.records import Block
 from edged.results.encode import Envelope
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
-from edged.sources.kind import Reader
+from edged.sources.kind import PortReader, Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
@@ -53,6 +53,7 @@ class Assembly:
     suspects: Suspects
     tail: Tail
     spool: Spool | None
+    ports: Mapping[str, PortReader] = field(default_factory=dict)
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
 
@@ -62,8 +63,8 @@ class Assembly:
 
     @property
     def readers(self) -> dict[str, Reader]:
-        """The sources that have a task."""
-        return {name: s for name, s in self.sources.items() if not isinstance(s, MqttSource)}
+        """The sources that have a task: neither those of a broker nor those that share a port."""
+        return {n: s for n, s in self.sources.items() if not isinstance(s, MqttSource) and not self.plan.sources[n].port}
 
     def amend(self, name: str, report: LoadReport) -> None:
         """Something else is to be said of a model that stays as it is."""

@@ -41,19 +41,20 @@ from edged.plan.change import is_same_head, is_same_publish, is_same_rows, is_sa
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import message_bytes
 from edged.plan.steps import make_postprocess, make_preprocess
+from edged.records import Keys
 from edged.results.encode import Encoder, Envelope, envelope_fields, make_encoder
 from edged.results.publish import Publish
 from edged.results.when import When
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
-from edged.sources.kind import Parts, Reader
+from edged.sources.kind import Parts, PortReader, Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
-from edged.stamp import KeyTable, Stamper
+from edged.stamp import KeyTable, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
@@ -74,7 +75,9 @@ def assemble(
     of a connection."""
     old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
     tables = _key_tables(plan, old)
-    sources, flows = _sources(plan, tables, clock, old)
+    freshness = _freshness(plan, tables, clock, old)
+    sources, flows = _sources(plan, tables, freshness, clock, old)
+    ports = _ports(plan, sources, clock, old)
     routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
     spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
     links = {
@@ -152,7 +155,7 @@ def assemble(
         sources=sources,
         flows=flows,
         keys=tables,
-        freshness=_freshness(plan, old),
+        freshness=freshness,
         consumers={name: old.consumers.get(name, []) for name in sources},
         envelopes=envelopes,
         workers=old.workers,
@@ -160,6 +163,7 @@ def assemble(
         suspects=old.suspects,
         tail=old.tail,
         spool=spool,
+        ports=ports,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 
@@ -177,7 +181,7 @@ def _drop_poison(router: Router, suspects: Suspects, message: Inbound) -> None:
 
 def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
     """What runs before anything does."""
-    empty = replace(plan, links={}, sources={}, models={}, pipelines={})
+    empty = replace(plan, links={}, sources={}, models={}, pipelines={}, ports={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
     suspects = Suspects(stages, [n for n, link in plan.links.items() if link.subscriptions])
     return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, Tail(), None)
@@ -235,18 +239,40 @@ def _key_groups(plan: Plan) -> dict[str, list[SourcePlan]]:
     return groups
 
 
-def _freshness(plan: Plan, old: Assembly) -> dict[str, Freshness]:
-    return {
-        name: old.freshness[name]
-        if name in old.freshness and old.plan.sources[name] == p
-        else Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
-        for name, p in plan.sources.items()
-        if p.stale_ns is not None or p.frozen_ns is not None or p.learns_pace
-    }
+def _freshness(plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Assembly) -> dict[str, Freshness]:
+    found: dict[str, Freshness] = {}
+    for name, p in plan.sources.items():
+        if p.stale_ns is None and p.frozen_ns is None and not p.learns_pace:
+            continue
+        if name in old.freshness and old.plan.sources[name] == p:
+            found[name] = old.freshness[name]
+            continue
+        found[name] = Freshness(p.stale_ns, p.frozen_ns, p.width, p.max_keys, p.dtype, p.learns_pace)
+        for names in p.known_keys:
+            key = tables[p.key_group].id(names, clock.now())
+            if key is not None:
+                found[name].expect(key)
+    return found
+
+
+def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock, old: Assembly) -> dict[str, PortReader]:
+    """The readers of ports that several sources share; one is as before if all of its sources are."""
+    found: dict[str, PortReader] = {}
+    for name, p in plan.ports.items():
+        members = [sources[member.name] for member in p.members]
+        before = [old.sources.get(member.name) for member in p.members]
+        if old.plan.ports.get(name) == p and all(a is b for a, b in zip(members, before, strict=True)):
+            found[name] = old.ports[name]
+            continue
+        share = kind_of(p.members[0].settings).share
+        assert share is not None
+        counts = old.ports[name].counts if name in old.ports else SourceCounts(name, clock.now_s, "port")
+        found[name] = share(name, p.settings, members, counts, clock)
+    return found
 
 
 def _sources(
-    plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Assembly
+    plan: Plan, tables: Mapping[str, KeyTable], freshness: Mapping[str, Freshness], clock: Clock, old: Assembly
 ) -> tuple[dict[str, Reader | MqttSource], dict[str, Flow]]:
     sources: dict[str, Reader | MqttSource] = {}
     flows: dict[str, Flow] = {}
@@ -257,10 +283,18 @@ def _sources(
             sources[name] = old.sources[name]
             continue
         counts = old.sources[name].counts if name in old.sources else SourceCounts(name, clock.now_s)
-        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
-        parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock))
+        thinning = None
+        if p.every_ns is not None:
+            thinning = Thinning(p.every_ns, p.max_keys, freshness[name].touch if name in freshness else _nobody)
+        late, early = (None, thinning) if p.thins_early else (thinning, None)
+        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys, late)
+        parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock), early)
         sources[name] = kind_of(p.settings).build(p, parts)
     return sources, flows
+
+
+def _nobody(keys: Keys | int, arrival: int) -> None:
+    """Nobody asks whether the sensors of this source live."""
 
 
 def _replies(p: SourcePlan, old: Assembly, clock: Clock) -> Replies | None:

@@ -28,7 +28,7 @@ from edged.daemon.assembly import Assembly
 from edged.daemon.connect import connect, release
 from edged.daemon.relief import Relief
 from edged.daemon.signals import only_once
-from edged.daemon.supervisor import Source, supervise
+from edged.daemon.supervisor import supervise
 from edged.daemon.watchdog import Progress
 from edged.errors import EX_OK, EX_SOFTWARE
 from edged.health.schedule import Health
@@ -37,6 +37,7 @@ from edged.mqtt.link import Link
 from edged.pipeline.fan_out import fan_out
 from edged.pipeline.pipeline import Pipeline
 from edged.plan.change import Change
+from edged.sources.kind import PortReader, Push, Reader
 from edged.system.notify import Notifier
 
 STOP_DEADLINE_S = 10.0
@@ -84,7 +85,7 @@ class Lifecycle:
         """Whether the next start goes on with what is in memory: not after a bug."""
         self._signals = 0
         self._links: dict[str, asyncio.Task[Any]] = {}
-        self._sources: dict[str, tuple[Source, asyncio.Task[Any]]] = {}
+        self._sources: dict[str, tuple[Reader | PortReader, asyncio.Task[Any]]] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
         self._end: asyncio.Task[Any] | None = None
 
@@ -134,21 +135,33 @@ class Lifecycle:
                 self._links[name] = self._task(f"link:{name}", link.run())
         for name, reader in assembly.readers.items():
             if name not in self._sources:
-                hand_out = partial(fan_out, assembly.consumers[name], reader.counts.lose)
-                push = assembly.stages.wrap(f"source.{name}", assembly.tail.around(hand_out))
-                work = supervise(reader, push, self._clock)
+                work = supervise(reader, self._push(name), self._clock)
                 self._sources[name] = (reader, self._task(f"source:{name}", work))
+        for name, port in assembly.ports.items():
+            if _port_task(name) not in self._sources:
+                pushes = {member.name: self._push(member.name) for member in assembly.plan.ports[name].members}
+                work = supervise(port, pushes, self._clock)
+                self._sources[_port_task(name)] = (port, self._task(f"port:{name}", work))
         if self._end is not None:
             self._end.cancel()
             self._end = None
         if self._sources and not assembly.has_live_sources:
             self._end = self._task("end of recordings", self._stop_after([task for _, task in self._sources.values()]))
 
+    def _push(self, name: str) -> Push:
+        """Who takes the blocks of a source, as one stage."""
+        assembly = self.assembly
+        hand_out = partial(fan_out, assembly.consumers[name], assembly.sources[name].counts.lose)
+        return assembly.stages.wrap(f"source.{name}", assembly.tail.around(hand_out))
+
     async def switch(self, assembly: Assembly, digest: str) -> None:
         """Goes over to another assembly, made with what this one runs."""
         before = self.assembly
         if assembly is not before:
-            readers = assembly.readers
+            readers: dict[str, Reader | PortReader] = {
+                **assembly.readers,
+                **{_port_task(name): port for name, port in assembly.ports.items()},
+            }
             gone = [name for name, (reader, _) in self._sources.items() if readers.get(name) is not reader]
             await _cancel([self._sources.pop(name)[1] for name in gone])  # a port has one reader
             connect(assembly, before)
@@ -309,6 +322,11 @@ class Lifecycle:
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)
         self._stop.set()
+
+
+def _port_task(name: str) -> str:
+    """A port and a source may have one name."""
+    return f"port.{name}"
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from edged.config.ports import shared_port
 from edged.config.schema import Config, Function
 from edged.errors import Problem
 from edged.plan.scope import Scope
 from edged.serialport.port import ports_here
 from edged.sources.kinds import kind_of
+from edged.sources.serial import look as look_at_port
 from edged.system.rights import who_may_write
 
 
@@ -21,8 +23,10 @@ def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here
     `ports` tells the serial ports of this machine."""
     problems: list[Problem] = []
     for name, source in config.source.items():
-        at = Scope(f"source.{name}", problems)
-        kind_of(source).look(at, source, ports)
+        if not shared_port(source):
+            kind_of(source).look(Scope(f"source.{name}", problems), source, ports)
+    for name, port in config.port.items():
+        look_at_port(Scope(f"port.{name}", problems), port, ports)
     for key, folder in (("device.state_dir", config.device.state_dir), ("spool.path", config.spool.path)):
         if folder is not None and (why := cannot_be_made(folder)):
             problems.append(Problem(key, f"{why}; choose a folder such as /var/lib/edged"))

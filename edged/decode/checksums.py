@@ -154,8 +154,11 @@ def _kind_of_crc(crc: Crc) -> Kind:
 KINDS: dict[str, Kind] = {
     "sum8": Kind(1, "big", lambda b: sum(b) & 0xFF, lambda rows: _sums(rows) & 0xFF),
     "neg8": Kind(1, "big", lambda b: -sum(b) & 0xFF, lambda rows: (256 - (_sums(rows) & 0xFF)) & 0xFF),
+    "inv8": Kind(1, "big", lambda b: ~sum(b) & 0xFF, lambda rows: 255 - (_sums(rows) & 0xFF)),
     "sum15": Kind(2, "big", lambda b: sum(b) & 0x7FFF, lambda rows: _sums(rows) & 0x7FFF),
     "sum16": Kind(2, "big", lambda b: sum(b) & 0xFFFF, lambda rows: _sums(rows) & 0xFFFF),
+    "neg16": Kind(2, "big", lambda b: -sum(b) & 0xFFFF, lambda rows: (0x10000 - (_sums(rows) & 0xFFFF)) & 0xFFFF),
+    "inv16": Kind(2, "big", lambda b: ~sum(b) & 0xFFFF, lambda rows: 0xFFFF - (_sums(rows) & 0xFFFF)),
     "xor8": Kind(1, "big", lambda b: reduce(xor, b, 0), _xors),
     "fletcher8": Kind(2, "little", _fletcher8, _fletcher8_of_rows),
     "crc16-arc": _kind_of_crc(Crc(16, 0x8005, reflect=True)),

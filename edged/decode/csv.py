@@ -212,9 +212,10 @@ class Csv:
 
     def _numbers(self, blob: bytes, layout: _Layout, count: int) -> Table | None:
         """Every column is a number and nothing is off."""
+        if self._is_any_hex:
+            return self._hex_numbers(blob, layout, count)
         if (
             layout.key_columns
-            or self._is_any_hex
             or blob.translate(None, self._number_bytes) != (self._separator * (layout.columns - 1) + b"\n") * count
         ):
             return None
@@ -234,6 +235,18 @@ class Csv:
                 return None
         return Table(matrix if layout.is_plain else matrix[:, layout.value_columns], times)
 
+    def _hex_numbers(self, blob: bytes, layout: _Layout, count: int) -> Table | None:
+        """The same of hexadecimal ones."""
+        if layout.key_columns or layout.time_column is not None or any(f.base != 16 or f.values for f in layout.value_fields):
+            return None
+        if blob.translate(None, self._other_bytes) != (self._separator * (layout.columns - 1) + b"\n") * count:
+            return None
+        numbers = _hexes(blob[:-1].replace(b"\n", b",").replace(self._separator, b","))
+        if numbers is None:
+            return None
+        matrix = numbers.reshape(count, layout.columns)
+        return Table(matrix if layout.is_plain else matrix[:, layout.value_columns])
+
     def _columns(self, blob: bytes, layout: _Layout, count: int) -> Table | None:
         """Some columns are texts: each column is converted as a whole, if nothing is off."""
         if blob.translate(None, self._other_bytes) != (self._separator * (layout.columns - 1) + b"\n") * count:
@@ -247,7 +260,7 @@ class Csv:
             part = cells[column :: layout.columns]
             field = layout.value_fields[j]
             if field.base == 16:
-                found = _hexes(part)
+                found = _hexes(b",".join(part))
                 if found is None:
                     return None
                 hexes[j] = found
@@ -459,9 +472,12 @@ def _finder(separator: bytes, column: int) -> re.Pattern[bytes]:
     return re.compile(rb"(?:(?:[^\n%b]*%b){%d}([^\n%b]*))?[^\n]*\n" % (other, other, column, other))
 
 
-def _hexes(cells: list[bytes]) -> NDArray[np.float64] | None:
-    """Numbers in hexadecimal; None when one is none, or has a sign, blanks or more digits than a float can be sure of."""
-    text = (b"," + b",".join(cells)).replace(b",0x", b",").replace(b",0X", b",") + b","
+def _hexes(cells: bytes) -> NDArray[np.float64] | None:
+    """Numbers in hexadecimal with commas between them; None when one is none, or has a sign, blanks or more digits than a float
+    can be sure of."""
+    text = b",%b," % cells
+    if b"x" in text or b"X" in text:
+        text = text.replace(b",0x", b",").replace(b",0X", b",")
     if text.translate(None, _HEX_DIGITS + b","):
         return None
     places = np.frombuffer(text, np.uint8)
@@ -469,7 +485,7 @@ def _hexes(cells: list[bytes]) -> NDArray[np.float64] | None:
     sizes = np.diff(ends) - 1
     if sizes.min() < 1 or sizes.max() > _MOST_HEX_DIGITS:
         return None
-    values, numbers = _HEX_VALUES[places], np.zeros(len(cells))
+    values, numbers = _HEX_VALUES[places], np.zeros(len(sizes))
     for digit in range(int(sizes.max())):
         numbers += np.where(sizes > digit, values[ends[1:] - 1 - digit], 0) * 16.0**digit
     return numbers

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from edged.decode import csv, json, struct, text
+from edged.decode import csv, json, labels, nmea, struct, text, ubx, wav
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
@@ -52,7 +53,10 @@ class Format:
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
-    `max_bytes`: of a source that does not say its own, where that is not the source's.
+    `max_bytes`: of a source that does not say its own, where that is not the source's. `frame`: the type of the frames that it
+    brings along, with their proof. `is_flat`: the path of a value is its name as it is written, dots and all; `names`, where all
+    names are known; one that ends with a dot stands for any that begin so. `own_time`: how the time is written that each has.
+    `has_rate`: what is decoded says how many samples a second it holds.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
     msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
@@ -68,9 +72,14 @@ class Format:
     default_dtype: str = ""
     needs_dtype: bool = False
     max_bytes: int | None = None
+    frame: Any = ""
+    is_flat: bool = False
+    own_time: str = ""
+    names: tuple[str, ...] = ()
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False
+    has_rate: bool = False
     tree: Any = None
     misfits: Misfits = _none
     sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
@@ -82,10 +91,11 @@ class Format:
     @property
     def is_by_path(self) -> bool:
         """Whether a payload names its values, so that fields need not all be declared and none is skipped."""
-        return self.tree is not None
+        return self.tree is not None or self.is_flat
 
 
 _OF_NUMBERS = ("time", "scale", "offset", "unit", "valid", "shape")
+_OF_SCALARS = ("scale", "offset", "unit", "valid")
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
@@ -119,14 +129,22 @@ FORMATS: dict[str, Format] = {
         tree=msgspec.msgpack.Decoder,
     ),
     "struct": Format(
-        keys=(*_OF_NUMBERS, "endian", "dtype", "rest"),
+        keys=(*_OF_NUMBERS, "endian", "dtype", "rows", "rest", "base"),
         numbers=struct.Records,
-        field_keys=("dtype", "endian", "bits"),
+        field_keys=("dtype", "size", "endian", "bits", "base", "values", "repeat", "fields"),
         needs_dtype=True,
         is_binary=True,
         is_records=True,
         misfits=struct.misfits,
         sample_bytes=struct.record_bytes,
+    ),
+    "modbus": Format(
+        keys=("scale", "offset", "unit", "valid", "shape", "endian", "dtype", "table"),
+        numbers=struct.Records,
+        field_keys=("dtype", "endian", "bits", "register", "table"),
+        is_binary=True,
+        is_records=True,
+        misfits=struct.misfits,
     ),
     "raw": Format(
         keys=(*_OF_NUMBERS, "endian", "dtype"),
@@ -137,6 +155,48 @@ FORMATS: dict[str, Format] = {
         is_binary=True,
         is_records=True,
         misfits=struct.raw_misfits,
+    ),
+    "nmea": Format(
+        keys=_OF_SCALARS,
+        numbers=nmea.Nmea,
+        lines=nmea.Nmea,
+        field_keys=("path",),
+        frame="line",
+        is_flat=True,
+        names=(*nmea.NAMES, "xdr."),
+        own_time="unix_ns",
+    ),
+    "ubx": Format(
+        keys=_OF_SCALARS,
+        numbers=ubx.Ubx,
+        field_keys=("path",),
+        frame="ubx",
+        is_binary=True,
+        is_flat=True,
+        names=ubx.NAMES,
+        own_time="unix_ns",
+    ),
+    "dsmr": Format(
+        keys=_OF_SCALARS,
+        numbers=partial(labels.Labels, notation=labels.OBIS),
+        field_keys=("path", "values"),
+        frame="dsmr",
+        is_flat=True,
+    ),
+    "vedirect": Format(
+        keys=_OF_SCALARS,
+        numbers=partial(labels.Labels, notation=labels.TABS),
+        field_keys=("path", "values"),
+        frame="vedirect",
+        is_flat=True,
+    ),
+    "wav": Format(
+        keys=("scale", "offset", "unit", "valid", "shape"),
+        numbers=wav.Wav,
+        default_field="value",
+        is_binary=True,
+        has_rate=True,
+        misfits=wav.misfits,
     ),
     "image": Format(
         keys=("max_pixels", "color"),

@@ -38,11 +38,22 @@ class FieldPlan:
     """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
     after: str = ""
     base: int = 10
+    unit: str | None = None
+    group: str = ""
+    repeat: int = 1
+    is_split: bool = False
+    """The group that it stands in, and how often that is repeated: it has an axis for that, or each is a sample of its own."""
 
     @property
     def count(self) -> int:
         """Numbers in it: 1 for a scalar."""
         return math.prod(self.shape)
+
+    @property
+    def wire_bytes(self) -> int:
+        """Bytes of it in a record, all repetitions together."""
+        times = self.repeat if self.is_split else 1
+        return 0 if self.dtype is None else self.dtype.itemsize * self.count * times
 
     @property
     def is_value(self) -> bool:
@@ -69,7 +80,10 @@ class DecodePlan:
     where: tuple[Condition, ...] = ()
     endian: str = "little"
     rest: str = "refuse"
+    rows: str = ""
     max_bytes: int = 4096
+    rate: float | None = None
+    """Samples a second, of formats whose header says that too."""
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
     max_keys: int = 256

@@ -7,8 +7,8 @@ the file was loaded; here is what only shows when they meet. Knows nothing of by
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +37,13 @@ def plan_decode(
     carry: Sequence[str] = (),
     views: Sequence[View] = (),
     where: tuple[Condition, ...] = (),
+    rate: float | None = None,
 ) -> DecodePlan | list[Problem]:
     """The plan, or every problem of it, with paths below the source (`decode.fields[2].dtype`).
 
     `key_fields` are the names in `key` that are no topic captures, `where` the conditions on what is none. `dtype` is that of
     the rows: float32 or float64. `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures
-    are brought to.
+    are brought to. `rate` is that of the source.
     """
     kind = FORMATS[decode.format]
     if kind.is_of_pictures:
@@ -52,10 +53,10 @@ def plan_decode(
     named = tuple(dict.fromkeys([*([] if time_field is None else [time_field]), *key_fields, *conditions]))
     fields: list[FieldPlan] = []
     width = 0
-    for spec in decode.fields:
-        is_value = spec.name != "_" and spec.name not in named
-        fields.append(_plan_field(decode, spec, width if is_value else None))
-        width += fields[-1].count if is_value else 0
+    for field in _wire_fields(decode):
+        is_value = field.name != "_" and field.name not in named
+        fields.append(replace(field, start=width, stop=width + field.count) if is_value else field)
+        width += field.count if is_value else 0
     declared = {field.name for field in fields}
     base = decode.base or 10
     fields += [FieldPlan(name, path_of_name(name), after=name, base=base) for name in named if name not in declared]
@@ -68,7 +69,7 @@ def plan_decode(
         width=width,
         dtype=np.dtype(dtype),
         time_field=time_field,
-        time_format=None if decode.time is None else decode.time.format,
+        time_format=decode.time.format if decode.time is not None else kind.own_time or None,
         key_fields=tuple(key_fields),
         carry=tuple(carry),
         on_bad=on_bad,
@@ -79,7 +80,9 @@ def plan_decode(
         where=where,
         endian=decode.endian,
         rest=decode.rest,
+        rows=decode.rows or "",
         max_bytes=max_bytes,
+        rate=rate if kind.has_rate else None,
         frame=frame,
         checksum=checksum,
         max_keys=max_keys,
@@ -117,17 +120,39 @@ def _plan_pictures(
     )
 
 
-def _plan_field(decode: schema.Decode, spec: schema.FieldSpec, start: int | None) -> FieldPlan:
+def _wire_fields(decode: schema.Decode) -> Iterator[FieldPlan]:
+    """The fields in wire order, those of groups in place of the groups. Which columns they have is not known yet."""
+    for spec in decode.fields:
+        path = spec.path or path_of_name(spec.name)
+        after = spec.name if spec.after is None else spec.after
+        if not spec.fields:
+            yield replace(_plan_field(decode, spec), path=path, after=after)
+        for one in spec.fields:
+            times, is_split = spec.repeat or 1, decode.rows == spec.name
+            shape = one.shape if is_split else (times, *one.shape)
+            yield replace(_plan_field(decode, one), shape=shape, group=spec.name, repeat=times, is_split=is_split)
+
+
+def _plan_field(decode: schema.Decode, spec: schema.Element) -> FieldPlan:
     dtype, wire = None, None
-    if spec.dtype is not None:
+    if spec.dtype == "text":
+        dtype = np.dtype(f"S{spec.size}")
+    elif spec.dtype is not None:
         order = spec.endian or decode.endian
         wire = wire_of(spec.dtype, order, spec.bits)
         dtype = np.dtype(f"V{wire.size}") if wire else np.dtype(spec.dtype).newbyteorder("<" if order == "little" else ">")
-    columns = (-1, -1) if start is None else (start, start + math.prod(spec.shape))
-    path = spec.path or path_of_name(spec.name)
-    after = spec.name if spec.after is None else spec.after
     return FieldPlan(
-        spec.name, path, dtype, spec.scale, spec.offset, spec.valid, spec.values, spec.shape, *columns, wire, after, spec.base
+        name=spec.name,
+        path=(spec.name,),
+        dtype=dtype,
+        scale=spec.scale,
+        offset=spec.offset,
+        valid=spec.valid,
+        values=spec.values,
+        shape=spec.shape,
+        wire=wire,
+        base=spec.base,
+        unit=spec.unit,
     )
 
 

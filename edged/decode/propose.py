@@ -10,6 +10,10 @@ import re
 from collections import Counter
 from itertools import pairwise
 
+from edged.decode.checksums import Checksum, teleinfo_bodies
+from edged.decode.frames import FrameScanner
+from edged.decode.mavlink import Mavlink
+
 SHOWN_BYTES = 64
 _LEAST_LINES = 2
 _SEPARATORS = {b";": '";"', b"\t": r'"\t"', b",": '","', b" ": '" "', b"|": '"|"', b":": '":"'}
@@ -17,6 +21,12 @@ _NUMBER = re.compile(rb"[ \t]*[+-]?[ \t]*([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[
 _COMMA_NUMBER = re.compile(rb"[ \t]*[+-]?[0-9]+,[0-9]+[ \t]*")
 _LABEL = re.compile(rb"(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_ ]*?)[ \t]*[:=][ \t]*[+-]?[0-9]")
 _NMEA = re.compile(rb"[$!][A-Z]{4,6},[^*]*\*[0-9A-Fa-f]{2}")
+_UBX = re.compile(rb"\xb5b")
+_HEARTBEAT = {0: 50}
+"""The message that every MAVLink device sends, and its CRC_EXTRA."""
+_VEDIRECT = re.compile(rb"\r\n([A-Za-z0-9#_]{1,9})\t(?=[^\r\n\t]*\r\n|.)")
+_OBIS = re.compile(rb"((?:[0-9]+-[0-9]+:)?[0-9]+\.[0-9]+\.[0-9]+(?:\*[0-9]+)?)\(")
+_POSITIONS = ("GGA", "RMC", "GLL", "GNS")
 _PARITY_OF_7 = bytes(bin(byte).count("1") & 1 for byte in range(128))
 _TEXT = frozenset(range(32, 127)) | {9, 10, 13}
 _GARBAGE = frozenset(b"\x00\x80\xc0\xe0\xf0\xf8\xfc\xfe\xff")
@@ -27,13 +37,15 @@ def propose(data: bytes) -> list[str]:
     """What would read these bytes; empty when nothing is sure."""
     if len(data) < 8:
         return []
+    if known := _known_binary(data):
+        return known
     if not is_text(data):
         return _parity(data) or _garbage(data) or _marker(data)
     lines = [line.strip(b"\r") for line in data.split(b"\n")[:-1] if line.strip()]
     if len(lines) <= _LEAST_LINES:
         return _terminator(data) if b"\n" not in data else []
     whole = lines[1:]  # the first may be the rest of one, or a header
-    return _json(whole) or _nmea(whole) or _labels(whole) or _columns(lines)
+    return _json(whole) or _nmea(whole) or _meter(lines) or _teleinfo(whole) or _labels(whole) or _columns(lines)
 
 
 def shown(data: bytes) -> str:
@@ -46,6 +58,45 @@ def is_text(data: bytes) -> bool:
     """Whether nearly all of it can be printed: one byte may be broken, or two characters not be ASCII."""
     others = sum(byte not in _TEXT for byte in data)
     return others == 0 or (len(data) >= SHOWN_BYTES and others * 32 <= len(data) and not any(byte == 0 for byte in data))
+
+
+def _known_binary(data: bytes) -> list[str]:
+    """Frames that are known by their first bytes and proved by their sums."""
+    for start in (found.start() for found in _UBX.finditer(data)):
+        length = int.from_bytes(data[start + 4 : start + 6], "little")
+        frame = data[start : start + 8 + length]
+        if len(frame) == 8 + length and Checksum("fletcher8", start=2).is_right(frame):
+            if b"\xb5b\x01\x07" in data:
+                return ['these are UBX frames with NAV-PVT: decode.format = "ubx", fields such as ["lat", "lon", "speed"]']
+            return [f'these are UBX frames: frame = "ubx", where = {{ class = {frame[2]}, id = {frame[3]} }}']
+    if len(_VEDIRECT.findall(data)) >= 3:
+        labels = dict.fromkeys(
+            one.decode() for one in _VEDIRECT.findall(data) if one not in (b"Checksum", b"PID", b"FW", b"SER#")
+        )
+        shown = ", ".join(f'"{label}"' for label in list(labels)[:4])
+        return [f'this is VE.Direct: decode.format = "vedirect", fields such as [{shown}]']
+    if FrameScanner(Mavlink(_HEARTBEAT)).feed(data)[0].payloads:
+        return ['these are MAVLink frames: frame = { type = "mavlink", crc_extra = { ID = CRC_EXTRA } }, where = { id = ID }']
+    return []
+
+
+def _meter(lines: list[bytes]) -> list[str]:
+    """A telegram of a smart meter: OBIS codes and values in brackets."""
+    codes = [found[1].decode() for line in lines if (found := _OBIS.match(line))]
+    if len(codes) * 2 < len(lines) or len(codes) < 2:
+        return []
+    fields = ", ".join(f'{{ name = "v{i}", path = "{code}" }}' for i, code in enumerate(codes[:2], 1))
+    return [f'this is a telegram of a meter: decode.format = "dsmr", fields such as [{fields}]']
+
+
+def _teleinfo(lines: list[bytes]) -> list[str]:
+    if sum(body is not None for body in teleinfo_bodies(lines)) * 2 <= len(lines):
+        return []
+    separator = r"\t" if b"\t" in lines[0] else " "
+    return [
+        f'each line ends with the check of teleinfo: checksum = "teleinfo", key = "label", decode = {{ format = "csv", '
+        f'separator = "{separator}", fields = ["label", "value"] }}'
+    ]
 
 
 def _parity(data: bytes) -> list[str]:
@@ -100,7 +151,11 @@ def _nmea(lines: list[bytes]) -> list[str]:
     if not all(_NMEA.fullmatch(line) for line in lines):
         return []
     kinds = list(dict.fromkeys(line[1:].split(b",", 1)[0].decode() for line in lines))
-    return [f'these are NMEA sentences ({" ".join(kinds[:6])}): checksum = "nmea", where = {{ kind = "{kinds[0]}" }}']
+    found = f"these are NMEA sentences ({' '.join(kinds[:6])})"
+    one_kind = f'checksum = "nmea", where = {{ kind = "{kinds[0]}" }}'
+    if any(kind[2:] in _POSITIONS for kind in kinds):
+        return [f'{found}: decode.format = "nmea", fields such as ["lat", "lon"]; or one kind as csv: {one_kind}']
+    return [f"{found}: {one_kind}"]
 
 
 def _labels(lines: list[bytes]) -> list[str]:

@@ -9,13 +9,16 @@ from typing import Protocol
 
 import numpy as np
 
-from edged.decode.checksums import Checksum, LineProof, line_proof
+from edged.decode.blocks import Blocks
+from edged.decode.checksums import LineProof, line_proof
 from edged.decode.formats import FORMATS
 from edged.decode.formats import Lines as Decoder
-from edged.decode.frames import FrameScanner, LineFramer, Lines, Pattern
-from edged.decode.payload import make_payload_decoder
+from edged.decode.framers import make_framer
+from edged.decode.frames import Frames, LineFramer, Lines
+from edged.decode.payload import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
+from edged.decode.shapes import Pattern
 from edged.decode.values import Screen, excerpts
 from edged.records import Reject, Rows
 
@@ -31,17 +34,26 @@ class StreamDecoder(Protocol):
         """The rows of the frames that `data` completes; None when there is nothing to tell. Of a Reject, `offset` is the place
         in the stream since the last reset; `payload` says nothing, nor does that of the rows (None)."""
 
+    def quiet(self) -> Rows | None:
+        """Nothing came for `gap`, or will ever come: a block that has no end of its own ends."""
+
     def reset(self, is_midway: bool = False) -> None:
         """The port was opened again: what was held is forgotten, and a header may come. `is_midway`: bytes came as it was opened,
         so that the first line is the rest of one, and is refused as `partial`."""
 
+    def spoil(self) -> None:
+        """A byte came damaged, after what was fed: the frame that it belongs to is given up. Who knows that counts it."""
 
-def make_stream_decoder(plan: DecodePlan) -> StreamDecoder:
-    """The decoder of one source's bytes. `plan.frame` None is lines."""
+
+def make_stream_decoder(plan: DecodePlan, payloads: PayloadDecoder | None = None) -> StreamDecoder:
+    """The decoder of one source's bytes. `plan.frame` None is lines. `payloads`: who decodes the frames instead of the plan's
+    format, where they are those of several sources."""
     if plan.frame is None or plan.frame.type == "line":
         lines = FORMATS[plan.format].lines
-        return _WholeReads(plan, lines(plan)) if lines is not None else _PayloadLines(plan)
-    return _BinaryFrames(plan)
+        if lines is not None and payloads is None:
+            return _WholeReads(plan, lines(plan))
+        return _PayloadLines(plan, payloads)
+    return _Frames(plan, payloads)
 
 
 class _Lines(ABC):
@@ -49,7 +61,7 @@ class _Lines(ABC):
 
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
-        self._end = b"\n" if plan.frame is None else plan.frame.end
+        self._end = b"\n" if plan.frame is None or plan.frame.end is None else plan.frame.end
         self._framer = LineFramer(self._end, plan.max_bytes)
         self._sync = Pattern(None if plan.frame is None else plan.frame.sync)
         self._proof = line_proof(plan.checksum)
@@ -63,8 +75,14 @@ class _Lines(ABC):
         parts, rejects = self._framer.feed(data)
         return _merged([self._decode(part) for part in parts], rejects, self._plan)
 
+    def quiet(self) -> Rows | None:
+        return None
+
     def reset(self, is_midway: bool = False) -> None:
         self._framer.reset(is_midway)
+
+    def spoil(self) -> None:
+        self._framer.spoil()
 
     def _judged(self, lines: Sequence[bytes]) -> tuple[list[bytes], list[int], list[Reject]]:
         """What the lines with the start marker and the right checksum hold, which lines those are, and the others."""
@@ -115,9 +133,9 @@ class _WholeReads(_Lines):
 class _PayloadLines(_Lines):
     """Lines of any other format: each is a payload."""
 
-    def __init__(self, plan: DecodePlan) -> None:
+    def __init__(self, plan: DecodePlan, payloads: PayloadDecoder | None = None) -> None:
         super().__init__(plan)
-        self._decoder = make_payload_decoder(plan, is_one=True)
+        self._decoder = payloads or make_payload_decoder(plan, is_one=True)
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
@@ -132,28 +150,36 @@ class _PayloadLines(_Lines):
         return _detached(rows)
 
 
-class _BinaryFrames:
-    """Frames of a size or with a length field: each is a payload."""
+class _Frames:
+    """Frames of any other type: each is a payload."""
 
-    def __init__(self, plan: DecodePlan) -> None:
-        assert plan.frame is not None
+    def __init__(self, plan: DecodePlan, payloads: PayloadDecoder | None = None) -> None:
         self._plan = plan
-        self._scanner = FrameScanner(plan.frame, Checksum.of(plan.checksum), plan.max_bytes)
-        self._decoder = make_payload_decoder(plan, is_one=True)
+        self._framer = make_framer(plan)
+        self._decoder = payloads or make_payload_decoder(plan, is_one=True)
 
     @property
     def pending(self) -> int:
-        return self._scanner.pending
+        return self._framer.pending
 
     def feed(self, data: bytes) -> Rows | None:
-        frames, rejects = self._scanner.feed(data)
+        return self._decode(*self._framer.feed(data))
+
+    def quiet(self) -> Rows | None:
+        framer = self._framer
+        return self._decode(*framer.quiet()) if isinstance(framer, Blocks) and framer.ends_in_silence else None
+
+    def _decode(self, frames: Frames, rejects: list[Reject]) -> Rows | None:
         rows = self._decoder.decode(frames.payloads)
         if rows.rejects:
             rows.rejects = [reject._replace(offset=frames.starts[reject.payload]) for reject in rows.rejects]
         return _merged([_detached(rows)], rejects, self._plan)
 
     def reset(self, is_midway: bool = False) -> None:
-        self._scanner.reset(is_midway)
+        self._framer.reset(is_midway)
+
+    def spoil(self) -> None:
+        self._framer.spoil()
 
 
 def _detached(rows: Rows) -> Rows:

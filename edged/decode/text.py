@@ -8,15 +8,18 @@ their digits need no search at all: what stands between the numbers of one line 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.config.markers import BLOCKS
 from edged.config.patterns import groups_of, stays_in_line
 from edged.decode.csv import Csv, LineBlock, parse_numbers
 from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others
 
@@ -37,18 +40,34 @@ class Text(Csv):
     def __init__(self, plan: DecodePlan) -> None:
         super().__init__(replace(plan, separator=_CELL.decode(), header=False))
         self._searches: list[_Search]
+        self._is_of_blocks = plan.frame is not None and plan.frame.type in BLOCKS
         if plan.pattern is None:
             self._searches = [_Search(_after(plan, field), [1], label=field.after.encode()) for field in plan.fields]
             self._why = f"none of {', '.join(field.after for field in plan.value_fields)} in it"
         else:
             groups = groups_of(plan.pattern)
-            compiled = re.compile(plan.pattern.encode())
+            flags = re.MULTILINE if self._is_of_blocks else 0
+            compiled = re.compile(plan.pattern.encode(), flags)
             columns = [compiled.groupindex[field.name] for field in plan.fields if field.name in groups]
-            self._searches = [_Search(plan.pattern.encode(), columns, stays_in_line(plan.pattern))]
+            self._searches = [_Search(plan.pattern.encode(), columns, stays_in_line(plan.pattern), flags=flags)]
             self._why = "decode.pattern does not match"
         is_plain = all(field.is_value and field.base == 10 and field.values is None for field in plan.fields)
         self._learns = plan.pattern is None and is_plain and plan.decimal == "."
         self._form: _Form | None = None
+
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
+        """Payloads of lines, each a sample; a block of lines is one."""
+        if not self._is_of_blocks:
+            return super().decode(payloads, refusals)
+        found = [one.one_by_one(list(payloads)) for one in self._searches]
+        rows = found[0] if len(found) == 1 else list(map(_joined, *found))
+        kept = [i for i, row in enumerate(rows) if row is not None]
+        others = [i for i, row in enumerate(rows) if row is None]
+        refuse_others(refusals, others, [self._why] * len(others))
+        if not kept:
+            return self._empty()
+        lines = [_CELL.join(row).replace(b"\n", b" ") for row in rows if row is not None]
+        return super()._decode(LineBlock(b"\n".join(lines) + b"\n", refusals, lines, kept))
 
     def _decode(self, text: LineBlock) -> Table:
         if self._form is not None:
@@ -91,9 +110,9 @@ class Text(Csv):
 class _Search:
     """One regular expression over lines; `groups` are those whose texts are wanted, in order."""
 
-    def __init__(self, pattern: bytes, groups: list[int], stays_in_line: bool = True, label: bytes = b"") -> None:
+    def __init__(self, pattern: bytes, groups: list[int], stays_in_line: bool = True, label: bytes = b"", flags: int = 0) -> None:
         self.label = label
-        self.find = re.compile(pattern).search
+        self.find = re.compile(pattern, flags).search
         self.groups = groups
         self._all: re.Pattern[bytes] | None = None
         if stays_in_line:

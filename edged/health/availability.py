@@ -105,7 +105,7 @@ class Availability:
             return codes
         fresh = self._running.freshness[name]
         of_keys = np.where(fresh.is_online(now) & is_well, ONLINE, OFFLINE)
-        of_keys[(fresh.last_good == 0) | ~fresh.is_judged] = 0
+        of_keys[((fresh.last_good == 0) & ~fresh.is_expected) | ~fresh.is_judged] = 0
         return np.concatenate((codes, of_keys)).astype(np.int8)
 
     def _say(self, listener: _Listener, wanted: Mapping[str, Codes], limit: int | None) -> None:

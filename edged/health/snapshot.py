@@ -41,6 +41,7 @@ def parts(a: Running, now: int, states: list[State], rates: Rates) -> dict[str, 
     found = {(s.kind, s.name): s for s in states}
     return {
         "sources": {n: _said(found, "source", n) | _source(a, n, now, rates) for n in a.sources},
+        **({"ports": {n: _said(found, "port", n) | _port(a, n) for n in a.ports}} if a.ports else {}),
         "pipelines": {n: _said(found, "pipeline", n) | _pipeline(a, n, now, rates) for n in a.pipelines},
         "models": {n: _said(found, "model", n) | _model(a, n) for n in a.models},
         "brokers": {n: _said(found, "broker", n) | _broker(a, n) for n in a.links},
@@ -65,12 +66,26 @@ def _source(a: Running, name: str, now: int, rates: Rates) -> dict[str, Any]:
         "rejected": c.rejected,
         "dropped": c.drops.by_reason,
         "spent_s": shown(c.spent),
+        **({"sent": c.asked.facts()} if c.asked.messages else {}),
         **({"keys": len(table), "max_keys": plan.max_keys} if table is not None else {}),
         **({"silent_after_s": round(fresh.limit / 1e9, 3)} if fresh is not None and plan.learns_pace and fresh.limit else {}),
         **({"keys_online": int(np.count_nonzero(fresh.is_online(now)))} if is_judged and fresh is not None else {}),
         **({"waiting": len(source.queue)} if isinstance(source, MqttSource) and source.queue is not None else {}),
         **({"requests": _requests(source.replies.counts)} if isinstance(source, MqttSource) and source.replies else {}),
         **({"units": {f.name: f.unit for f in plan.fields if f.unit}} if any(f.unit for f in plan.fields) else {}),
+    }
+
+
+def _port(a: Running, name: str) -> dict[str, Any]:
+    """Of a port that several sources share: `read` are frames, `rows` those that some source means."""
+    c = a.ports[name].counts
+    return {
+        "bytes": c.bytes,
+        "read": c.read,
+        "rows": c.rows,
+        "rejected": c.rejected,
+        "dropped": c.drops.by_reason,
+        **({"sent": c.asked.facts()} if c.asked.messages else {}),
     }
 
 

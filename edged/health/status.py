@@ -3,6 +3,7 @@
 source    its own states (connecting, missing, busy, unplugged, silent, running, finished, ...); for MQTT also waiting:
           its broker is away; bad values: something comes and no good sample; frozen: always the same values;
           no_match: for a minute all that came was other than what is meant
+port      one that several sources share: as a source
 model     idle; hanging: a run takes many times as long as any before; failing; building: what it must run on is not there yet
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from edged.config.units import KIB
 from edged.health.good import GOOD
-from edged.health.running import Running
+from edged.health.running import Reader, Running
 from edged.model.runner import Model
 from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
@@ -52,6 +53,8 @@ def states(a: Running, now: int) -> Iterator[State]:
     """The state of every source, model, pipeline and broker at `now` (monotonic ns)."""
     for name in a.sources:
         yield State("source", name, *source_state(a, name, now))
+    for name, port in a.ports.items():
+        yield State("port", name, *_port_state(port))
     for name, model in a.models.items():
         yield State("model", name, *_model_state(model, now))
     for name in a.pipelines:
@@ -90,6 +93,12 @@ def source_state(a: Running, name: str, now: int) -> tuple[str, str]:
     if state != "running" or name not in a.freshness or _is_held_back(a, name):
         return state, reason
     return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
+
+
+def _port_state(port: Reader) -> tuple[str, str]:
+    if port.state == "running" and (other := port.counts.others.complaint({})):
+        return "no_match", other
+    return port.state, port.reason
 
 
 def _mqtt_state(a: Running, source: MqttSource, now: int) -> tuple[str, str]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edged.errors import Problem
 from edged.model.fit import Fit
 from edged.model.onnx import Arrays, BoundSession, place_of
 from edged.model.opened import Opened
-from edged.model.records import ModelPlan, ModelRefused
+from edged.model.records import ModelPlan, ModelRefused, RunFailed
 from edged.model.trial.arithmetic import Timing, agree, batching
 
 INLINE_NS = 2_000_000
+RANGES = (1, 32, 1 / 32, 8)
+"""Factors of rows: what is measured over a whole batch shows in those of small numbers."""
 TIMED_RUNS = 25
 TIMED_NS = 100_000_000
 
@@ -28,11 +32,35 @@ def settle_batch(opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSes
             raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
         why = "the number of rows that come out is not the number that went in"
         return _bind(opened, plan, fitted, 1), ((f"one row a run: {why}",) if fitted.batch_max > 1 else ())
+    if opened.alone:
+        return _bind(opened, plan, fitted, 1), (f"one row a run: {opened.alone}",)
     bound = _bind(opened, plan, fitted, fitted.batch_max)
-    if bound.buckets[-1] == 1 or plan.manifest.batch_axis == 0 or _is_independent(bound, opened.samples):
+    is_said = plan.manifest.batch_axis is not None and plan.manifest.batch_axis >= 0
+    if bound.buckets[-1] == 1 or is_said:
         return bound, ()
-    why = "rows together do not give what they give alone (if they should: batch_axis = 0 in model.toml)"
-    return _bind(opened, plan, fitted, 1), (f"one row a run: {why}",)
+    why = _dependence(bound, opened.samples, plan)
+    if why and fitted.fixed:
+        raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", _of_fixed_rows(plan, fitted, why))])
+    return (_bind(opened, plan, fitted, 1), (f"one row a run: {why}",)) if why else (bound, ())
+
+
+def _dependence(bound: BoundSession, batches: list[Arrays], plan: ModelPlan) -> str:
+    """Why rows together do not give what they give alone; empty if they do."""
+    said = "(if that is right: batch_axis = 0 in model.toml)"
+    if plan.manifest.onnx.sketch.quantises_by_batch:
+        return f"it is quantised by the range of all rows that go in together, so each would round the others {said}"
+    if _is_independent(bound, batches):
+        return ""
+    return "rows together do not give what they give alone (if they should: batch_axis = 0 in model.toml)"
+
+
+def _of_fixed_rows(plan: ModelPlan, fitted: Fit, why: str) -> str:
+    """What to do about a file whose first axis has a fixed size, and cannot be padded."""
+    names = [i for i in plan.inputs if i.name in fitted.shapes and fitted.shapes[i.name][:1] == (-1,)]
+    listed = ", ".join(f"{i.name}: {i}" for i in names)
+    text = f"{listed}: the first axis of {fitted.fixed} was taken for rows, and {why.partition(' (')[0]}; say in model.toml: "
+    text += f'batch_axis = "none" if it is one input of {fitted.fixed} samples (with window = {{ size = {fitted.fixed} }}), '
+    return text + "batch_axis = 0 if they are rows all the same"
 
 
 def _bind(opened: Opened, plan: ModelPlan, fitted: Fit, batch_max: int) -> BoundSession:
@@ -52,23 +80,42 @@ def _bind(opened: Opened, plan: ModelPlan, fitted: Fit, batch_max: int) -> Bound
 
 def _is_independent(bound: BoundSession, batches: list[Arrays]) -> bool:
     """Whether up to four rows, each alone in a batch, give what they give together. Rows that are all alike show nothing."""
-    count = bound.batch_max
     samples = next((b for b in reversed(batches) if _has_different_rows(b, bound)), None)
     if samples is None:
         return False
+    if not _is_alike(bound, samples, (1,)):
+        return False
+    try:
+        return _is_alike(bound, samples, RANGES)
+    except RunFailed:  # it does not take such numbers, which says nothing
+        return True
+
+
+def _is_alike(bound: BoundSession, samples: Arrays, factors: Sequence[float]) -> bool:
+    """The same for `samples` times `factors`, one a row in turn."""
+    count = bound.batch_max
     before = {n: x.copy() for n, x in bound.padded.items()}
-    for name, x in bound.inputs.items():
-        x[:] = samples[name][:count]
-    together = {n: y.copy() for n, y in bound.run(count).items()}
-    is_alike = True
-    for i in sorted({0, 1, count // 2, count - 1} & set(range(count))):
+
+    def fill(name: str, x: NDArray[Any], rows: Sequence[int]) -> None:
+        for to, i in enumerate(rows):
+            x[to] = samples[name][i]
+            if x.dtype.kind == "f":
+                x[to] *= factors[i % len(factors)]
+
+    try:
+        for name, x in bound.inputs.items():
+            fill(name, x, range(len(x)))
+        together = {n: y.copy() for n, y in bound.run(count).items()}
+        for i in sorted({0, 1, count // 2, count - 1} & set(range(count))):
+            for name, x in bound.padded.items():
+                fill(name, x, [i] * len(x))  # in every row, so that padding differs from what it was
+            alone = bound.run(1)
+            if not all(agree(alone[n][0], together[n][i]) for n in together):
+                return False
+        return True
+    finally:
         for name, x in bound.padded.items():
-            x[:] = samples[name][i]  # in every row, so that padding differs from what it was
-        alone = bound.run(1)
-        is_alike = is_alike and all(agree(alone[n][0], together[n][i]) for n in together)
-    for name, x in bound.padded.items():
-        x[:] = before[name]
-    return is_alike
+            x[:] = before[name]
 
 
 def _has_different_rows(samples: Arrays, bound: BoundSession) -> bool:

@@ -18,8 +18,8 @@ class Fit:
     """`batch_max` rows are taken at once, always padded to `fixed` where the file fixes the number (else 0).
 
     `shapes` has each input's array shape with -1 for the batch axis; inputs without one have none. `outputs` are the names
-    to compute. `reasons` say where the batch is not what was asked for. `axes` has the axis that counts rows for each end of a
-    state, None where there is none; all other tensors count along their first.
+    to compute. `reasons` say where the batch is not what was asked for. `axes` has the axis that counts rows where that is not
+    the first, and for each end of a state, None where there is none.
     """
 
     batch_max: int
@@ -53,11 +53,11 @@ def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
     problems = [Problem(f"model.{name}.path", text) for text in (*_bad_inputs(plan), *_bad_outputs(plan))]
     if problems:
         return None, problems
-    has_axis = None if plan.manifest.batch_axis is None else plan.manifest.batch_axis == 0
+    has_axis = None if plan.manifest.batch_axis is None else plan.manifest.batch_axis >= 0
     states = {s.input: s for s in plan.manifest.states}
     batches: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    for info in onnx.inputs:
+    for info in plan.inputs:
         if info.name in plan.constants:
             shapes[info.name] = plan.constants[info.name].shape
             continue
@@ -74,7 +74,8 @@ def fit(plan: ModelPlan) -> tuple[Fit | None, list[Problem]]:
         problems.append(Problem(f"model.{name}.path", f"its inputs take different numbers of rows at once: {sorted(fixed)}"))
     if problems:
         return None, problems
-    axes = {end: s.axis for s in plan.manifest.states for end in (s.input, s.output)}
+    axes: dict[str, int | None] = {i.name: i.row_axis for i in (*onnx.inputs, *onnx.outputs) if i.row_axis}
+    axes |= {end: s.axis for s in plan.manifest.states for end in (s.input, s.output)}
     return replace(_sized(plan, batches, fixed.pop() if fixed else 0, shapes), axes=axes), []
 
 
@@ -86,12 +87,19 @@ def _sized(plan: ModelPlan, batches: dict[str, int], fixed: int, shapes: dict[st
     elif fixed and asked > fixed:
         limit, reason = fixed, f"{fixed} rows a run: the file fixes that number"
     is_told = plan.batch_max is not None and limit < asked
-    wanted = plan.outputs if plan.outputs is not None else tuple(o.name for o in plan.manifest.onnx.outputs)
-    return Fit(min(asked, limit), fixed, shapes, wanted, (reason,) if is_told else ())
+    return Fit(min(asked, limit), fixed, shapes, wanted_outputs(plan), (reason,) if is_told else ())
+
+
+def wanted_outputs(plan: ModelPlan) -> tuple[str, ...]:
+    """Those that were asked for; else all that can be had as arrays, if any can."""
+    if plan.outputs is not None:
+        return plan.outputs
+    outputs = plan.manifest.onnx.outputs
+    return tuple(o.name for o in outputs if not cannot_bind(o)) or tuple(o.name for o in outputs)
 
 
 def _bad_inputs(plan: ModelPlan) -> list[str]:
-    infos = {i.name: i for i in plan.manifest.onnx.inputs}
+    infos = {i.name: i for i in plan.inputs}
     given = {*plan.rows, *plan.constants}
     texts = [f"it has no input {n!r}; it has {', '.join(map(onnx_name, infos.values()))}" for n in sorted(given - infos.keys())]
     for info in infos.values():
@@ -106,9 +114,8 @@ def _bad_inputs(plan: ModelPlan) -> list[str]:
 
 def _bad_outputs(plan: ModelPlan) -> list[str]:
     infos = {o.name: o for o in plan.manifest.onnx.outputs}
-    wanted = infos if plan.outputs is None else plan.outputs
     texts = []
-    for name in wanted:
+    for name in wanted_outputs(plan):
         info = infos.get(name)
         if info is None:
             texts.append(f"it has no output {name!r}; it has {', '.join(infos)}")

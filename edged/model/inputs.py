@@ -154,6 +154,8 @@ class InputPlan:
     is_row: bool = True
     picture: Shape = ()
     """Height, width and channels of each of the window's pictures, where `layout` is one of pictures."""
+    is_rounded: bool = False
+    """Whether fractions go to the nearest whole number: of what steps made, as quantised models expect it; else towards zero."""
 
     @property
     def picture_size(self) -> tuple[int, int]:
@@ -184,15 +186,17 @@ def make_constant(value: Any, shape: Shape, dtype: DTypeLike) -> Array:
 class Filler:
     """Copies windows and samples into rows of one input.
 
-    A number that the input's type cannot hold becomes the nearest that it can; integers lose their fraction (towards
-    zero) and take 0 for NaN; a bool is whether the number is not 0. Raises ValueError for a type that is no number.
+    A number that the input's type cannot hold becomes the nearest that it can; integers lose their fraction (towards zero, or
+    `is_rounded` to the nearest) and take 0 for NaN; a bool is whether the number is not 0. Raises ValueError for a type that is
+    no number.
     """
 
     def __init__(self, plan: InputPlan) -> None:
         kind = np.dtype(plan.dtype).kind
         if kind not in "biuf":
             raise ValueError(f"input {plan.name} is {plan.dtype}, which cannot be filled from numbers")
-        self.put = _put_float if kind == "f" else _put_bool if kind == "b" else _put_integer
+        whole = _put_rounded if plan.is_rounded else _put_integer
+        self.put = _put_float if kind == "f" else _put_bool if kind == "b" else whole
         self._columns = _columns(plan.columns)
         self._newest = slice(None) if plan.rows is None else slice(-plan.rows, None)
         self._takes_part = plan.rows is not None or plan.columns is not None
@@ -282,6 +286,10 @@ def _put_float(out: Array, values: Array) -> None:
 
 def _put_bool(out: Array, values: Array) -> None:
     np.not_equal(values, 0, out=out)
+
+
+def _put_rounded(out: Array, values: Array) -> None:
+    _put_integer(out, np.rint(values))
 
 
 def _put_integer(out: Array, values: Array) -> None:

@@ -8,7 +8,8 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     sha256 = "9f86d0..."                   # of model.onnx (with weights in files of their own: of `cat model.onnx a.bin b.bin`,
                                            # these by name); another file is refused
     labels = ["healthy", "imbalance"]      # class names by index
-    batch_axis = 0                         # rows are independent, the first axis counts them; "none": there is no such axis
+    batch_axis = 0                         # rows are independent, the first axis counts them; 1: the second, as in
+                                           # [time, N, fields]; "none": there is no such axis
 
     [normalize]                            # applied by pipelines that state no preprocess of their own:
     mean = [0.0, 0.1, 9.8]                 #   (x - mean) / std, one number or one a field
@@ -25,6 +26,9 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     mean = [0.0, 0.1, 9.8]
     std = [1.0, 1.0, 2.0]
 
+    [outputs.y]                            # by the output's name in the ONNX file
+    shape = [10]                           # one row, where the file leaves axes open
+
     [made]                                 # where it comes from: any keys, for people
 
     [state]                                # what it remembers of each key, by output: the next run's input
@@ -34,23 +38,20 @@ A model is a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. All k
     pump7 = [0.1, 0.2]
 
     [detect]                               # for output = "detect", where the shape alone does not tell
-    head = "yolov8"                        # "yolov8": [4 + classes, boxes], "yolov5": [boxes, 5 + classes], or
-                                           # "nms": [boxes, 6], each left, top, right, bottom, score, class
+    head = "yolov8"                        # one of `results/heads/detectors/table.py`; also output.head of a pipeline
 
     [golden]                               # or golden = "golden.npz"; all run at a trial, the first at every load
     file = "golden.npz"                    # arrays named like inputs and outputs, samples along the first axis
     rtol = 1e-3
     atol = 1e-4
 
-Without labels of its own the ONNX metadata is asked: `labels` (a JSON list, or text separated by commas) or
-Ultralytics' `names` (a Python dict as text).
+Without labels of its own the graph is asked, whose classifiers may name their classes, and then the metadata
+(`model/metadata.py`).
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable
@@ -60,33 +61,26 @@ from typing import Any
 
 from edged.config.toml.document import SyntaxProblem, parse
 from edged.errors import Problem
+from edged.model.axes import rows_first
 from edged.model.golden import Golden
 from edged.model.inputs import CHW, FIELD_TIME, HWC, TIME_FIELD
+from edged.model.metadata import label_key, metadata_labels
 from edged.model.onnx_file import MAX_WEIGHTS, OnnxFile, read_onnx
 from edged.model.recurrent import StatePlan, plan_states
-from edged.results.heads.boxes import BOX_LAYOUTS
+from edged.results.heads.detectors.table import ALIASES, DETECTORS
 from edged.system.plain_file import UnfitFile, opened_plain
 
+MAX_AXIS = 7
 MAX_MANIFEST = 1 << 20
 BLOCK = 1 << 20
+SHOWN = 10
 HIDDEN = "it is a link to a file elsewhere, and something in that is wrong; put the file itself here to see what"
 LAYOUTS = (TIME_FIELD, FIELD_TIME, HWC, CHW)
 COLORS = ("rgb", "bgr", "gray")
 KEYS = (
-    "name",
-    "version",
-    "description",
-    "sha256",
-    "labels",
-    "batch_axis",
-    "normalize",
-    "inputs",
-    "state",
-    "starts",
-    "detect",
-    "golden",
-    "made",
-)
+    "name", "version", "description", "sha256", "labels", "batch_axis", "normalize", "inputs", "outputs", "state", "starts",
+    "detect", "golden", "made",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +105,11 @@ class InputHints:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """`name` is the configuration's. `path` is the .onnx file, `sha256` the hash of it and of its weights' files
-    (64 hex digits). `batch_axis` is 0, None
-    when the file itself must tell, or -1 when there is none. `states` is what `state` comes to, the configuration's in its place
-    where that has one. `origin`: the file that `path` is a copy of."""
+    (64 hex digits). `batch_axis` is its place, None
+    when the file itself must tell, or -1 when there is none; in `onnx` it comes first already.
+    `states` is what `state` comes to, the configuration's in its place
+    where that has one. `outputs` are the shapes of rows that it says; `onnx` has them
+    already. `origin`: the file that `path` is a copy of."""
 
     name: str
     path: Path
@@ -129,6 +125,7 @@ class Manifest:
     boxes: str | None = None
     state: dict[str, str] = field(default_factory=dict)
     states: tuple[StatePlan, ...] = ()
+    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     origin: Path | None = None
 
 
@@ -147,6 +144,10 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     for text in wrong:
         toml.wrong("state", text)
     states = toml.starts(table, states)
+    onnx = rows_first(onnx, axis, [*state, *state.values()])
+    outputs = toml.outputs(table, onnx)
+    known = (replace(o, shape=(None, *outputs[o.name])) if o.name in outputs else o for o in onnx.outputs)
+    onnx = replace(onnx, outputs=tuple(known))
     manifest = Manifest(
         name=name,
         path=file,
@@ -154,7 +155,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         onnx=onnx,
         version=toml.text(table, "version"),
         description=toml.text(table, "description"),
-        labels=toml.texts(table, "labels") or toml.labels_of(onnx),
+        labels=toml.texts(table, "labels") or class_labels(onnx) or toml.labels_of(onnx),
         batch_axis=axis,
         normalize=toml.normalize(table),
         inputs=toml.inputs(table, onnx),
@@ -162,14 +163,39 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         boxes=toml.boxes(table),
         state=state,
         states=states,
+        outputs=outputs,
         origin=file,
     )
     toml.text(table, "name")
+    if text := contradiction(manifest.onnx, manifest.labels):
+        toml.wrong("labels", text)
     toml.get(table, "made", "a table", lambda v: isinstance(v, dict))
     wanted = toml.text(table, "sha256").lower()
     if wanted and wanted != sha256:
         toml.wrong("sha256", f"expected {wanted[:16]}..., {file.name} has {sha256[:16]}...: the two files do not belong together")
     return (manifest if all(p.is_warning for p in toml.problems) else None), toml.problems
+
+
+def class_labels(onnx: OnnxFile) -> tuple[str, ...]:
+    """The names that the graph has for its classes. Numbers that only count them are none."""
+    classes = onnx.classes
+    return () if classes == tuple(range(len(classes))) else tuple(map(str, classes))
+
+
+def contradiction(onnx: OnnxFile, labels: tuple[str, ...]) -> str:
+    """What is wrong with `labels` for a graph that names its classes itself: with two of them swapped, every answer would be the
+    opposite. Other words for all of them are a translation. Empty if nothing is wrong."""
+    classes = tuple(map(str, onnx.classes))
+    if not labels or not classes or labels == classes:
+        return ""
+    said = f"the graph itself names its classes, by index: {', '.join(classes[:SHOWN])}{', ...' if len(classes) > SHOWN else ''}"
+    if len(labels) != len(classes):
+        return f"{len(labels)} of them contradict {len(classes)} classes: {said}; remove labels"
+    for i, label in enumerate(labels):
+        if label != classes[i] and label in classes:
+            there = classes.index(label)
+            return f'"{label}" is class {i} here and class {there} there: {said}; remove labels, or give them in this order'
+    return ""
 
 
 def hash_file(*paths: Path) -> str:
@@ -180,28 +206,6 @@ def hash_file(*paths: Path) -> str:
             while block := os.read(fd, BLOCK):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def metadata_labels(metadata: dict[str, str]) -> tuple[str, ...]:
-    """Class names from ONNX metadata; raises `ValueError` if they are there and cannot be read."""
-    if text := metadata.get("labels", "").strip():
-        if not text.startswith(("[", "{")):
-            return tuple(part.strip() for part in text.split(","))
-        return _by_index(json.loads(text))
-    if text := metadata.get("names", "").strip():
-        return _by_index(ast.literal_eval(text))
-    return ()
-
-
-def _by_index(value: Any) -> tuple[str, ...]:
-    if isinstance(value, dict):
-        by_index = {int(k): v for k, v in value.items()}
-        if sorted(by_index) != list(range(len(by_index))):
-            raise ValueError("indices are not 0 to n-1")
-        value = [by_index[i] for i in range(len(by_index))]
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str | int | float) for v in value):
-        raise ValueError("no list of names")
-    return tuple(str(v) for v in value)
 
 
 @dataclass(slots=True)
@@ -232,7 +236,14 @@ class _Toml:
         except FileNotFoundError:
             folder = file.parent
             found = sorted(p.name for p in folder.glob("*.onnx"))[:5] if folder.is_dir() else []
-            hint = f"; there is {', '.join(found)}" if found else "; expected a folder with model.onnx, or an .onnx file"
+            others = (
+                [] if found or file.name != "model.onnx" or not folder.is_dir() else sorted(p.name for p in folder.iterdir())[:5]
+            )
+            hint = "; expected a folder with model.onnx, or an .onnx file"
+            if found:
+                hint = f"; there is {', '.join(found)}"
+            elif others:
+                hint += f"; the folder has {', '.join(others)}"
             self.problems.append(Problem(self.path, f"{file} is not there{hint}"))
         except OSError as e:
             self.problems.append(Problem(self.path, f"{file}: {e.strerror or e}"))
@@ -285,14 +296,14 @@ class _Toml:
         try:
             return metadata_labels(onnx.metadata)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            key = "labels" if onnx.metadata.get("labels") else "names"
+            key = label_key(onnx.metadata)
             text = f"its metadata {key!r} is no list of class names; give labels in model.toml or the configuration"
             self.problems.append(Problem(self.path, text, is_warning=True))
             return ()
 
     def batch_axis(self, table: dict[str, Any]) -> int | None:
-        value = self.get(table, "batch_axis", '0 or "none"', lambda v: v == "none" or (v == 0 and not isinstance(v, bool)))
-        return None if value is None else -1 if value == "none" else 0
+        value = self.get(table, "batch_axis", '0 (rows first), 1, 2 or "none"', lambda v: v == "none" or _is_axis(v))
+        return None if value is None else -1 if value == "none" else int(value)
 
     def state(self, table: dict[str, Any]) -> dict[str, str]:
         expected = 'inputs by output, such as h_out = "h"'
@@ -357,6 +368,32 @@ class _Toml:
                 hints[name] = self.hints(f"inputs.{name}.", given)
         return hints
 
+    def outputs(self, table: dict[str, Any], onnx: OnnxFile) -> dict[str, tuple[int, ...]]:
+        part = self.get(table, "outputs", "a table for each output", lambda v: isinstance(v, dict)) or {}
+        infos, found = {o.name: o for o in onnx.outputs}, {}
+        for name, given in part.items():
+            if name not in infos:
+                self.wrong(f"outputs.{name}", f"the model has no such output; it has {', '.join(infos)}")
+                continue
+            if not isinstance(given, dict):
+                self.wrong(f"outputs.{name}", f"expected a table, found {given!r:.80}")
+                continue
+            self.only(f"outputs.{name}.", given, ("shape",))
+            shape, axes = self.shape(given, f"outputs.{name}."), infos[name].shape
+            if shape is None:
+                continue
+            row = shape if axes is None else axes[1:]
+            if len(row) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(row, shape, strict=True)):
+                self.wrong(f"outputs.{name}.shape", f"{list(shape)} is no row of {infos[name]}")
+            else:
+                found[name] = shape
+        return found
+
+    def shape(self, given: dict[str, Any], prefix: str) -> tuple[int, ...] | None:
+        expected = "a list of whole numbers"
+        shape = self.get(given, "shape", expected, lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
+        return None if shape is None else tuple(shape)
+
     def hints(self, prefix: str, given: dict[str, Any]) -> InputHints:
         self.only(prefix, given, ("fields", "units", "layout", "color", "shape", "seen"))
         fields = self.texts(given, "fields", prefix) or None
@@ -368,8 +405,7 @@ class _Toml:
             self.wrong(f"{prefix}units", f"{', '.join(sorted(unknown))} is not among its fields: {', '.join(fields)}")
         layout = self.choice(given, "layout", LAYOUTS, prefix)
         color = self.choice(given, "color", COLORS, prefix)
-        shape = self.get(given, "shape", "a list of whole numbers", lambda v: _is_list(v, int) and all(n > 0 for n in v), prefix)
-        return InputHints(fields, units, layout, None if shape is None else tuple(shape), color, self.seen(given, prefix))
+        return InputHints(fields, units, layout, self.shape(given, prefix), color, self.seen(given, prefix))
 
     def seen(self, given: dict[str, Any], prefix: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         part = self.get(given, "seen", "a table", lambda v: isinstance(v, dict), prefix)
@@ -385,7 +421,7 @@ class _Toml:
     def boxes(self, table: dict[str, Any]) -> str | None:
         part = self.get(table, "detect", "a table", lambda v: isinstance(v, dict)) or {}
         self.only("detect.", part, ("head",))
-        return self.choice(part, "head", BOX_LAYOUTS, "detect.")
+        return self.choice(part, "head", (*DETECTORS, *ALIASES), "detect.")
 
     def choice(self, table: dict[str, Any], key: str, known: tuple[str, ...], prefix: str) -> str | None:
         found: str | None = self.get(table, key, " or ".join(f'"{x}"' for x in known), lambda v: v in known, prefix)
@@ -429,6 +465,10 @@ class _Toml:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_axis(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_AXIS
 
 
 def _is_list(value: Any, kind: type) -> bool:

@@ -136,7 +136,9 @@ def open_session(plan: ModelPlan, fitted: Fit, rung: str, engine: str = "") -> A
         raise RunFailed(providers.missing(rung, cause))
     if rung != "cpu":
         _wait_asleep()
-    shapes = fitted.shapes | {s.input: s.tensor for s in plan.manifest.states}
+    turned = {i.name: i.row_axis for i in plan.inputs if i.row_axis}
+    shapes = fitted.shapes | {n: (*fitted.shapes[n][1 : k + 1], -1, *fitted.shapes[n][k + 1 :]) for n, k in turned.items()}
+    shapes |= {s.input: s.tensor for s in plan.manifest.states}
     given = providers.options(
         rung,
         shapes,
@@ -237,7 +239,7 @@ class _Order:
         for name, rows in arrays.items():
             axis = self.axes[name]
             if axis is None or axis == 0:
-                tensors[name] = rows[0] if axis is None else rows[:bucket]
+                tensors[name] = rows[:1].reshape(rows.shape[1:]) if axis is None else rows[:bucket]
                 continue
             shape = (*rows.shape[1 : axis + 1], bucket, *rows.shape[axis + 1 :])
             if bucket == 1 or math.prod(shape[:axis]) == 1:  # the same numbers in the same order
@@ -283,21 +285,23 @@ class BoundSession:
         self.device_bytes = 0
         self.names = [o.name for o in outputs]
         rows = self.buckets[-1]
-        types = {i.name: np.dtype(i.dtype) for i in plan.manifest.onnx.inputs}
+        types = {i.name: np.dtype(i.dtype) for i in plan.inputs}
         self._kept: list[Any] = []
         self.constants = {n: np.array(v, types[n], order="C") for n, v in plan.constants.items()}
         shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
         by_row = {n: s[:1] == (-1,) for n, s in shapes.items()}
         self.padded = {n: self._zeros((rows if by_row[n] else 1, *s[by_row[n] :]), types[n]) for n, s in shapes.items()}
-        self._order = _Order(
-            {n: 0 if by_row[n] else None for n in shapes} | {o.name: 0 if batched else None for o in outputs} | fitted.axes
-        )
+        axes = {n: 0 if by_row[n] else None for n in shapes} | {o.name: 0 if batched else None for o in outputs} | fitted.axes
+        if not batched:  # the rows of what comes out are nobody's
+            ends = {s.output for s in plan.manifest.states}
+            axes |= {o.name: None for o in outputs if o.name not in ends}
+        self._order = _Order(axes)
         self.inputs = {n: x[:batch_max] for n, x in self.padded.items()}
         self.arrays: Arrays = {}
         self._calls: list[_Call] = []
         self._moves: dict[int, _Moves] = {}
         self._other_way: tuple[_Call, Arrays] | None = None
-        if all(o.shape is not None and o.dtype != "string" for o in outputs):
+        if all(o.shape is not None and o.is_promised and o.dtype != "string" for o in outputs):
             lead = rows if batched else 1
             self.arrays = {o.name: self._zeros((lead, *(o.shape or ())), o.dtype) for o in outputs}
             self._bind()

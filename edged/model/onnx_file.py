@@ -14,16 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from edged.model.foreign import HEAD, foreign
 from edged.model.protobuf import Wire
+from edged.model.sketch import Sketch, read_constant, read_node
 from edged.system.plain_file import opened_plain
 
 MAX_DEPTH = 24  # subgraphs within subgraphs; real models need four
 MAX_MESSAGES = 1_000_000
 MAX_CALL_DEPTH = 500  # onnxruntime inlines local functions by recursion and dies of a few thousand
+MAX_OPS = 4096  # different operators that are remembered
 MAX_FILE = (2 << 30) - 1  # protobuf's own limit
 MAX_WEIGHTS = 16 << 30  # one file beside it: a file with holes could seem to have any size
 NAME = re.compile(r"[\w .,:+=@()\[\]#%&~-]+")  # a part of the name of such a file
 OUTSIDE = 1  # TensorProto.DataLocation.EXTERNAL
+OVERRIDABLE = 4  # IR version from which an input with an initializer is a default; before it, all weights were listed as inputs
 COMPILED = "EPContext"  # an operator that holds what a compiler made, or the path of a file with it
 
 NUMPY_TYPES = {  # TensorProto.DataType -> numpy's name, for the types that numpy has
@@ -48,6 +52,8 @@ class TensorInfo:
 
     `shape` has an int for a fixed axis, a name for a symbolic one, None for an unknown one; it is None itself when even the
     number of axes is unknown. `kind` is "tensor", or says what else it is ("sequence of maps"); then `dtype` is None.
+
+    `row_axis` counts rows in the file, where that is not the first axis; `shape` has it first nevertheless.
     """
 
     name: str
@@ -55,11 +61,20 @@ class TensorInfo:
     shape: Shape | None
     kind: str = "tensor"
     element: str = ""
+    row_axis: int = 0
+
+    @property
+    def filed(self) -> Shape | None:
+        """The shape as it stands in the file."""
+        if self.shape is None or not self.row_axis:
+            return self.shape
+        first, rest = self.shape[0], self.shape[1:]
+        return (*rest[: self.row_axis], first, *rest[self.row_axis :])
 
     def __str__(self) -> str:
         if self.kind != "tensor":
             return self.kind
-        axes = "..." if self.shape is None else ",".join("?" if a is None else str(a) for a in self.shape)
+        axes = "..." if self.filed is None else ",".join("?" if a is None else str(a) for a in self.filed)
         return f"{self.dtype or self.element or 'unknown'}[{axes}]"
 
 
@@ -68,7 +83,8 @@ class OnnxFile:
     """`initializer_bytes` is what the weights need in memory, Constant nodes and external files included.
 
     `external` has the files of weights by the names that the model has for them. They lie in its own folder: others are refused
-    by `read_onnx`.
+    by `read_onnx`. `defaults` are the inputs that have a value of their own, which may be overridden. `sketch`: what its
+    nodes say.
     """
 
     ir_version: int
@@ -78,6 +94,13 @@ class OnnxFile:
     initializer_bytes: int
     external: Mapping[str, Path]
     metadata: dict[str, str]
+    defaults: tuple[TensorInfo, ...] = ()
+    sketch: Sketch = field(default_factory=Sketch, compare=False)
+
+    @property
+    def classes(self) -> tuple[str, ...] | tuple[int, ...]:
+        """What the graph calls its classes, by index; empty where it does not."""
+        return self.sketch.class_names([o.name for o in self.outputs])
 
     @property
     def external_files(self) -> tuple[Path, ...]:
@@ -91,9 +114,9 @@ def read_onnx(path: Path) -> OnnxFile:
         if size > MAX_FILE:
             raise ValueError(f"{size >> 20} MiB; an ONNX file has at most 2048 MiB, larger weights lie in files beside it")
         if size == 0:
-            raise ValueError("the file is empty")
-        if os.pread(fd, 8, 0)[4:] == b"ORTM":
-            raise ValueError("this is an .ort file; edged loads .onnx")
+            raise ValueError("the file is empty; copy or download it again")
+        if words := foreign(os.pread(fd, HEAD, 0)):
+            raise ValueError(words)
         scan = _Scan(Wire(fd, size))
         try:
             scan.model(0, size)
@@ -115,6 +138,8 @@ def read_onnx(path: Path) -> OnnxFile:
         initializer_bytes=scan.weight_bits // 8,
         external={name: _inside(path, name) for name in sorted(scan.external)},
         metadata=scan.metadata,
+        defaults=tuple(i for i in scan.inputs if i.name in scan.initializers and scan.ir_version >= OVERRIDABLE),
+        sketch=scan.sketch,
     )
 
 
@@ -184,6 +209,7 @@ class _Scan:
     graphs: int = 0
     messages: int = 0
     is_compiled: bool = False
+    sketch: Sketch = field(default_factory=Sketch)
 
     def model(self, start: int, end: int) -> None:
         for number, wire, a, b in self.wire.fields(start, end):
@@ -216,10 +242,13 @@ class _Scan:
             match number, wire:
                 case 1, 2:
                     self.node(a, b, depth, None)
+                    if is_main:
+                        self.sketch.keep(read_node(self.wire, a, b))
                 case 5, 2:
                     name = self.tensor(a, b)
                     if is_main:
                         self.initializers.add(name)
+                        self._constant(a, b)
                 case 15, 2:
                     self._sparse(a, b)
                 case 11, 2 if is_main:
@@ -254,6 +283,8 @@ class _Scan:
                 case 7, 2 if calls is not None:
                     domain = self.wire.text(a, b)
         self.is_compiled = self.is_compiled or op == COMPILED
+        if len(self.sketch.ops) < MAX_OPS:
+            self.sketch.ops.add(op)
         if calls is not None:
             calls.add(f"{domain}:{op}")
 
@@ -266,6 +297,11 @@ class _Scan:
                     self.graph(a, b, depth + 1)
                 case ((22 | 23), 2):
                     self._sparse(a, b)
+
+    def _constant(self, start: int, end: int) -> None:
+        name, value = read_constant(self.wire, start, end)
+        if value is not None:
+            self.sketch.keep_constant(name, value)
 
     def tensor(self, start: int, end: int) -> str:
         """Counts a TensorProto and notes where its data lies; returns its name."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Opened:
     outputs: tuple[OutputRow, ...]
     is_batched: bool
     samples: list[Arrays]
+    alone: str = ""
+    """Why it does not run on several rows at once, although the file leaves their number open."""
 
 
 def run_one(session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, tell: Callable[[str], object]) -> None:
@@ -51,31 +53,23 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
     names = list(fitted.outputs)
     counts = [fitted.fixed] if fitted.fixed else sorted({1, min(2, fitted.batch_max), fitted.batch_max}, reverse=True)
     states = {s.output: s for s in plan.manifest.states}
-    shapes: dict[str, set[tuple[int, tuple[int, ...]]]] = {n: set() for n in names}
-    kept: list[Arrays] = []
-    failure: Exception | None = None
-    is_only_nan = True
-    for samples in rows_to_try(plan, fitted, golden, counts[0]):
-        try:
-            for count in counts:
-                found = run_unbound(session, names, cut(samples, fitted, count) | constants(plan))
-                is_only_nan = is_only_nan and all(map(_is_only_nan, found))
-                for name, y in zip(names, found, strict=True):
-                    if name in states:
-                        _check_ends(states[name], y.shape, count)
-                    else:
-                        shapes[name].add((count, y.shape))
-        except Exception as e:
-            failure = failure or e
-            continue
-        kept.append(samples)
-    if not kept:
-        raise RunFailed(plain(failure) if failure else "nothing to try it on")
-    if is_only_nan and not _gives_numbers(session, plan, fitted, counts[0]):
+    samples = rows_to_try(plan, fitted, golden, counts[0])
+    seen, alone = _run_all(session, plan, fitted, samples, counts), ""
+    if not seen.kept and counts[0] > 1 and not fitted.fixed:  # an exporter has put its own single row into the graph
+        single = _run_all(session, plan, fitted, samples, [1])
+        if single.kept and seen.failure is not None:
+            alone = f"the file leaves the number of rows open, and {counts[0]} at once fail: {plain(seen.failure)}"
+            seen = single
+    if not seen.kept:
+        raise RunFailed(plain(seen.failure) if seen.failure else "nothing to try it on")
+    if seen.is_only_nan and not _gives_numbers(session, plan, fitted, 1 if alone else counts[0]):
         raise RunFailed(ONLY_NAN)
     has_axis = any(s[:1] == (-1,) for s in fitted.shapes.values())
-    is_batched = has_axis and all(shape[:1] == (count,) for seen in shapes.values() for count, shape in seen)
-    declared = {o.name: (o.shape, o.type) for o in session.get_outputs()}
+    turned = {n: {(k, _rows_first(s, fitted.axes.get(n))) for k, s in of} for n, of in seen.shapes.items()}
+    is_batched = has_axis and all(shape[:1] == (count,) for of in turned.values() for count, shape in of)
+    axes, shapes = (fitted.axes, turned) if is_batched else ({}, seen.shapes)
+    stated = plan.manifest.outputs if is_batched or not has_axis else {}
+    declared = {o.name: (_declared(o.shape, axes.get(o.name), stated.get(o.name)), o.type) for o in session.get_outputs()}
     sizes = _axis_sizes(plan, fitted)
     outputs = tuple(
         OutputRow(n, states[n].dtype, states[n].shape)
@@ -83,7 +77,51 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
         else _output_row(n, *declared[n], {s for _, s in shapes[n]}, is_batched, sizes)
         for n in names
     )
-    return Opened(rung, session, outputs, is_batched, kept)
+    return Opened(rung, session, outputs, is_batched, seen.kept, alone)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What came of running a session: the samples that it ran on, the shapes that came out by number of rows."""
+
+    shapes: dict[str, set[tuple[int, tuple[int, ...]]]]
+    kept: list[Arrays] = field(default_factory=list)
+    failure: Exception | None = None
+    is_only_nan: bool = True
+
+
+def _run_all(session: Any, plan: ModelPlan, fitted: Fit, tries: Sequence[Arrays], counts: Sequence[int]) -> _Seen:
+    names = list(fitted.outputs)
+    states = {s.output: s for s in plan.manifest.states}
+    seen = _Seen({n: set() for n in names})
+    for samples in tries:
+        try:
+            for count in counts:
+                found = run_unbound(session, names, cut(samples, fitted, count) | constants(plan))
+                seen.is_only_nan = seen.is_only_nan and all(map(_is_only_nan, found))
+                for name, y in zip(names, found, strict=True):
+                    if name in states:
+                        _check_ends(states[name], y.shape, count)
+                    else:
+                        seen.shapes[name].add((count, y.shape))
+        except Exception as e:
+            seen.failure = seen.failure or e
+            continue
+        seen.kept.append(samples)
+    return seen
+
+
+def _declared(shape: Sequence[Any], axis: int | None, stated: tuple[int, ...] | None) -> tuple[Any, ...]:
+    """What is promised of an output, rows first: by the file, and by the manifest where that says more."""
+    rows = _rows_first(shape, axis)
+    return rows if stated is None else (*rows[:1], *stated) if rows else (None, *stated)
+
+
+def _rows_first(shape: Sequence[Any], axis: int | None) -> tuple[Any, ...]:
+    """A shape of the file with the axis that counts rows in front, if it is another than the first."""
+    if not axis or axis >= len(shape):
+        return tuple(shape)
+    return (shape[axis], *shape[:axis], *shape[axis + 1 :])
 
 
 def _is_only_nan(value: Any) -> bool:
@@ -92,7 +130,7 @@ def _is_only_nan(value: Any) -> bool:
 
 def _gives_numbers(session: Any, plan: ModelPlan, fitted: Fit, count: int) -> bool:
     """Whether it gives a number for rows that are large, or above zero: measured values, where it takes them as they come."""
-    types = {i.name: str(i.dtype) for i in plan.manifest.onnx.inputs}
+    types = {i.name: str(i.dtype) for i in plan.inputs}
     shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
     for scale in LARGE:
         rows = {n: np.abs(x) if x.dtype.kind == "f" else x for n, x in probe_rows(shapes, types, count, scale).items()}
@@ -115,20 +153,29 @@ def _check_ends(state: StatePlan, shape: tuple[int, ...], count: int) -> None:
 
 def _axis_sizes(plan: ModelPlan, fitted: Fit) -> dict[str, int]:
     """The sizes that the inputs' rows give to named axes."""
+    states = {s.input for s in plan.manifest.states}
     return {
         axis: size
-        for info in plan.manifest.onnx.inputs
-        if info.name not in fitted.axes
+        for info in plan.inputs
+        if info.name not in states
         for axis, size in zip(info.shape or (), fitted.shapes[info.name], strict=False)
         if isinstance(axis, str) and size >= 0
     }
 
 
 def _output_row(
-    name: str, declared: list[Any], kind: str, seen: set[tuple[int, ...]], is_batched: bool, sizes: Mapping[str, int]
+    name: str, declared: tuple[Any, ...], kind: str, seen: set[tuple[int, ...]], is_batched: bool, sizes: Mapping[str, int]
 ) -> OutputRow:
-    """`shape` only where the file promises it and the runs agree: what came out twice alike may still differ next time."""
+    """`shape` only where the file promises one and the runs agree: of an open axis, what came out twice alike may still differ
+    next time. Where the file promises a size that it does not keep, what was seen counts: some exporters write 1 for the rows."""
     rows = {s[1:] for s in seen} if is_batched else seen
     promised = tuple(sizes.get(n, n) if isinstance(n, str) else n for n in (declared[1:] if is_batched else declared))
-    shape = next(iter(rows))
-    return OutputRow(name, ORT_TYPES[kind], shape if rows == {promised} else None)
+    is_kept = not is_batched or not declared or not isinstance(declared[0], int) or {s[0] for s in seen} == {declared[0]}
+    if rows == {promised} and is_kept:
+        return OutputRow(name, ORT_TYPES[kind], next(iter(rows)))
+    is_fixed = len(rows) == 1 and all(isinstance(n, int) for n in promised) and 0 not in next(iter(rows))
+    return (
+        OutputRow(name, ORT_TYPES[kind], next(iter(rows)), is_promised=False)
+        if is_fixed
+        else OutputRow(name, ORT_TYPES[kind], None)
+    )

@@ -12,6 +12,7 @@ from edged.clock.spent import HasSpent
 from edged.errors import Problem
 from edged.model.gpu.providers import Options
 from edged.model.manifest import Manifest
+from edged.model.onnx_file import TensorInfo
 from edged.records import Slot
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -53,11 +54,17 @@ class ModelPlan:
     delay_ns: int = 0
 
     @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """The inputs of the file that are filled: all without a value of their own, and those whose value is overridden."""
+        onnx = self.manifest.onnx
+        return (*onnx.inputs, *(i for i in onnx.defaults if i.name in self.rows or i.name in self.constants))
+
+    @property
     def identity(self) -> tuple[Any, ...]:
         """Equal for two plans that would load the same file in the same way."""
         m = self.manifest
         return (
-            (m.path, m.sha256, m.version, m.labels, m.batch_axis, m.states),
+            (m.path, m.sha256, m.version, m.labels, m.batch_axis, m.states, tuple(m.outputs.items())),
             tuple(self.rows.items()),
             tuple((name, x.dtype.str, x.shape, x.tobytes()) for name, x in self.constants.items()),
             (self.outputs, self.providers, self.threads, self.batch_max, self.run, self.gpu_bytes),
@@ -67,11 +74,13 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """One output as pipelines see it: rows of `shape` (None: differs from run to run), numpy type `dtype` ("string": text)."""
+    """One output as pipelines see it: rows of `shape` (None: differs from run to run), numpy type `dtype` ("string": text).
+    `is_promised`: the file says the same; onnxruntime takes no array of another shape for it."""
 
     name: str
     dtype: str
     shape: tuple[int, ...] | None
+    is_promised: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.config.words import did_you_mean
+from edged.model.axes import as_filed, rows_first
 from edged.model.onnx_file import OnnxFile, Shape, TensorInfo
 
 Array = NDArray[Any]
@@ -52,9 +53,10 @@ def plan_states(onnx: OnnxFile, pairs: Mapping[str, str], batch_axis: int | None
     problems = list(_unknown(onnx, pairs))
     if problems:
         return (), problems
-    inputs = {i.name: i for i in onnx.inputs}
-    outputs = {o.name: o for o in onnx.outputs}
-    counted = {i.shape[0] for i in onnx.inputs if i.shape and i.name not in pairs.values()}
+    inputs = {i.name: as_filed(i) for i in onnx.inputs}
+    outputs = {o.name: as_filed(o) for o in onnx.outputs}
+    turned = rows_first(onnx, batch_axis, [*pairs, *pairs.values()])
+    counted = {i.shape[0] for i in turned.inputs if i.shape and i.name not in pairs.values()}
     plans = []
     for output, name in pairs.items():
         found = _pair(outputs[output], inputs[name], counted, batch_axis)
@@ -121,7 +123,7 @@ def as_rows(tensor: Array, axis: int | None) -> Array:
 def as_tensor(rows: Array, axis: int | None) -> Array:
     """The opposite, contiguous."""
     if axis is None:
-        alone: Array = rows[0]
+        alone: Array = rows[:1].reshape(rows.shape[1:])  # an array also where it is a single number
         return alone
     tensor: Array = np.ascontiguousarray(np.moveaxis(rows, 0, axis))
     return tensor

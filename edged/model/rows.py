@@ -15,7 +15,7 @@ from edged.model.trial.arithmetic import probe_rows
 
 def rows_to_try(plan: ModelPlan, fitted: Fit, golden: Arrays, count: int) -> list[Arrays]:
     """Rows to try the model on, the likeliest to run first: its golden samples, random numbers, zeros."""
-    types = {i.name: str(i.dtype) for i in plan.manifest.onnx.inputs}
+    types = {i.name: str(i.dtype) for i in plan.inputs}
     shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
     tries = [probe_rows(shapes, types, count, scale) for scale in (1, 0)]
     known = golden_rows(plan, golden, shapes)
@@ -27,7 +27,7 @@ def rows_to_try(plan: ModelPlan, fitted: Fit, golden: Arrays, count: int) -> lis
 
 def golden_rows(plan: ModelPlan, golden: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> Arrays | None:
     """The golden samples' inputs in the model's types, or None when there are none of these shapes."""
-    types = {i.name: i.dtype for i in plan.manifest.onnx.inputs}
+    types = {i.name: i.dtype for i in plan.inputs}
     rows = {n: golden[n].astype(types[n]) for n in shapes if n in golden}
     if rows.keys() != shapes.keys() or not rows:
         return None
@@ -41,5 +41,5 @@ def cut(samples: Arrays, fitted: Fit, count: int) -> Arrays:
 
 
 def constants(plan: ModelPlan) -> Arrays:
-    types = {i.name: i.dtype for i in plan.manifest.onnx.inputs}
+    types = {i.name: i.dtype for i in plan.inputs}
     return {n: np.ascontiguousarray(v, types[n]).reshape(v.shape) for n, v in plan.constants.items()}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -76,6 +77,91 @@ class Counts:
     repeats: int = 0
     time: Histogram = field(default_factory=Histogram)
     spent: Spent = field(default_factory=lambda: {"batch": 0, "run": 0})
+    shared: int = 0
+    """Of `spent["run"]`, what feeders have been given."""
+
+
+class Loop(NamedTuple):
+    """What a model needs of the loop. `later` takes seconds, `now` is the monotonic clock in ns."""
+
+    soon: Callable[..., Any]
+    later: Callable[..., Any] | None
+    now: Callable[[], int]
+
+
+class Staged(NamedTuple):
+    """The work of a model under the names by which a hang is told."""
+
+    turn: Callable[[], None]
+    finish: Callable[[Outcome], None]
+    on_worker: Callable[[], AbstractContextManager[object]]
+
+
+class Patience:
+    """How long a run that would be no full batch waits for more rows: `delay_ns` from the first of them on."""
+
+    def __init__(self, loop: Loop, ring: Callable[[], None]) -> None:
+        self.delay_ns = 0
+        self._loop = loop
+        self._ring = ring
+        self._first_came = 0  # of what waits, with `delay_ns`; 0: nothing does
+        self._has_timer = False
+
+    def begin(self) -> None:
+        """A row came."""
+        if self.delay_ns and not self._first_came:
+            self._first_came = self._loop.now()
+
+    def take(self, now: int, count_waiting: Callable[[], int]) -> None:
+        """Rows were taken; what waits still came later."""
+        if self._first_came:
+            self._first_came = now if count_waiting() else 0
+
+    def waits(self, count_waiting: Callable[[], int], batch_max: int) -> bool:
+        """Whether what waits is no full batch yet, and has waited for less than `delay_ns`."""
+        if not self.delay_ns:
+            return False
+        left = self._first_came + self.delay_ns - self._loop.now()
+        if left <= 0 or self._loop.later is None or not 0 < count_waiting() < batch_max:
+            return False
+        if not self._has_timer:
+            self._has_timer = True
+            self._loop.later(left / 1e9, self._on_timer)
+        return True
+
+    def _on_timer(self) -> None:
+        self._has_timer = False
+        self._ring()
+
+
+class Claim:
+    """A row that may run alone, at the end of the wake-up that brought it, as long as rows come one at a time."""
+
+    def __init__(self) -> None:
+        self._give_up: Callable[[], object] | None = None
+        self._last_rows = 1
+        self._idle_since = 0
+
+    def __bool__(self) -> bool:
+        return self._give_up is not None
+
+    def comes_alone(self, arrival: int) -> bool:
+        return self._last_rows == 1 and arrival - self._idle_since >= GAP_NS
+
+    def make(self, give_up: Callable[[], object]) -> None:
+        self._give_up = give_up
+
+    def give_up(self) -> None:
+        """Another one came: it waits with the others."""
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up()
+
+    def begin(self) -> None:
+        self._give_up = None
+
+    def ran(self, rows: int, until: int) -> None:
+        self._last_rows, self._idle_since = rows, until
 
 
 class Model:
@@ -91,30 +177,26 @@ class Model:
         stages: Stages | None = None,
         call_later: Callable[..., Any] | None = None,
     ) -> None:
+        stages = stages or Stages(now)
         self.name = name
-        self._delay_ns = 0
-        self._call_later = call_later
-        self._first_came = 0  # of what waits, with `delay_ns`; 0: nothing does
-        self._has_timer = False
-        self._stages = stages or Stages(now)
-        self._turn_as_stage = self._stages.wrap(f"model.{name}", self._turn)
-        self._finish_as_stage = self._stages.wrap(f"model.{name}: results", self._finish_worker)
         self.loaded = loaded
         self.counts = Counts()
-        self._shared = 0  # of `spent["run"]`, what feeders have been given
         self.running: list[Part] | None = None
         self.running_since = 0
         self.last_error = ""
-        self._call_soon = call_soon
-        self._now = now
+        self._loop = Loop(call_soon, call_later, now)
         self._workers = workers
+        self._staged = Staged(
+            stages.wrap(f"model.{name}", self._turn),
+            stages.wrap(f"model.{name}: results", self._finish_worker),
+            lambda: stages.on_worker(f"model.{name}: a run"),
+        )
+        self._patience = Patience(self._loop, self._wake_again)
+        self._claim = Claim()
         self._shares: list[Share] = []
         self._next: tuple[Loaded, Callable[[], None]] | None = None
         self._is_scheduled = False
         self._is_closed = False
-        self._claimed: Callable[[], object] | None = None
-        self._last_rows = 1
-        self._idle_since = 0
 
     @property
     def state(self) -> str:
@@ -137,7 +219,7 @@ class Model:
         """These and no others from now on; what those that stay are owed stays. The higher `priority` is served first; among
         equals rows are dealt out fairly. With `delay_ns` a run that would be no full batch waits for so long after the first of
         its rows came."""
-        self._delay_ns = delay_ns
+        self._patience.delay_ns = delay_ns
         credits = {id(share.feeder): share.credit for share in self._shares}
         self._shares = [Share(feeder, credits.get(id(feeder), 0)) for feeder in feeders]
         self._shares.sort(key=lambda s: -s.feeder.priority)
@@ -145,39 +227,35 @@ class Model:
 
     def wake(self) -> None:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
-        if self._claimed is not None:
+        if self._claim:
             self.unclaim()  # what came alone, as it seemed, goes with this
-        if self._delay_ns and not self._first_came:
-            self._first_came = self._now()
+        self._patience.begin()
         if not self._is_scheduled and self.running is None and not self._is_closed:
             self._is_scheduled = True
-            self._call_soon(self._turn_as_stage)
+            self._loop.soon(self._staged.turn)
 
     def claim(self, give_up: Callable[[], object], arrival: int) -> bool:
         """Whether a row that came at `arrival` may run alone, by `run_one`, at the end of this wake-up: while nothing waits, and
         as long as rows come one at a time. `give_up` is called if it may not, since another one came; then both wait."""
-        if self._claimed is not None:
+        if self._claim:
             self.unclaim()
             return False
         report = self.loaded.report
         if (
             self._is_scheduled
             or self.running is not None
-            or self._last_rows > 1
-            or arrival - self._idle_since < GAP_NS
+            or not self._claim.comes_alone(arrival)
             or report.run != "inline"
             or report.is_held
-            or self._delay_ns
+            or self._patience.delay_ns
             or self._is_closed
         ):
             return False
-        self._claimed = give_up
+        self._claim.make(give_up)
         return True
 
     def unclaim(self) -> None:
-        give_up, self._claimed = self._claimed, None
-        if give_up is not None:
-            give_up()
+        self._claim.give_up()
 
     def first_row(self) -> Arrays:
         """Where a row goes that runs alone."""
@@ -186,23 +264,23 @@ class Model:
     @spends("run")
     def run_one(self) -> Arrays | None:
         """Runs the row that was claimed; None if that fails, of which nothing is counted: it is to be run with the others."""
-        self._claimed = None
-        started = self._now()
+        self._claim.begin()
+        started = self._loop.now()
         try:
             outputs = self.loaded.session.run(1)
         except Exception:
             return None
-        counts, self._idle_since = self.counts, self._now()
+        counts, now = self.counts, self._loop.now()
         counts.runs += 1
         counts.rows += 1
-        counts.time.add(self._idle_since - started)
-        self._last_rows = 1
+        counts.time.add(now - started)
+        self._claim.ran(1, now)
         self.last_error = ""
         return outputs
 
     def hurry(self) -> None:
         """Nothing more comes that would be worth a wait."""
-        self._delay_ns = 0
+        self._patience.delay_ns = 0
         self.wake()
 
     def amend(self, loaded: Loaded) -> None:
@@ -227,24 +305,25 @@ class Model:
         """Begins a run; inline ones follow each other for a while, so that sources that read once a turn do not outpace a
         model that could keep up."""
         self._is_scheduled = False
-        since = self._now()
+        since = self._loop.now()
         while self._begin() and self.running is None:
-            if self._now() - since >= TURN_NS:
+            if self._loop.now() - since >= TURN_NS:
                 return self._wake_again()
 
     def _begin(self) -> bool:
         """One run of what waits, to its end if it is inline; whether there was something to run."""
-        if self.running is not None or self._is_closed or (self._delay_ns and self._waits_for_more()):
+        if self.running is not None or self._is_closed:
+            return False
+        if self._patience.waits(self._count_waiting, self.loaded.session.batch_max):
             return False
         if self.loaded.report.is_held:  # who keeps the place of a provider that is required gives no results
             return False
         session, report = self.loaded
-        self.running_since = self._now()
+        self.running_since = self._loop.now()
         taken = self._take(session.batch_max)
         if not taken:
             return False
-        if self._first_came:
-            self._first_came = self.running_since if self._count_waiting() else 0
+        self._patience.take(self.running_since, self._count_waiting)
         parts, count = _gather(taken, session.inputs)
         if not count:
             return True
@@ -253,34 +332,20 @@ class Model:
             self._finish(self._run_inline(session, count))
             return True
         kind = "cpu" if report.provider == "cpu" else "gpu"
-        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._finish_as_stage)
+        self._workers.submit(kind, lambda: self._run_on_worker(session, count), self._staged.finish)
         return True
 
     def _count_waiting(self) -> int:
         return sum(share.feeder.waiting() for share in self._shares)
 
-    def _waits_for_more(self) -> bool:
-        """Whether what waits is no full batch yet, and has waited for less than `delay_ns`."""
-        left = self._first_came + self._delay_ns - self._now()
-        if left <= 0 or self._call_later is None or not 0 < self._count_waiting() < self.loaded.session.batch_max:
-            return False
-        if not self._has_timer:
-            self._has_timer = True
-            self._call_later(left / 1e9, self._on_timer)
-        return True
-
-    def _on_timer(self) -> None:
-        self._has_timer = False
-        self._wake_again()
-
     @spends("run")
     def _run_inline(self, session: Session, count: int) -> Outcome:
-        return run_rows(session, count, self._now)
+        return run_rows(session, count, self._loop.now)
 
     def _run_on_worker(self, session: Session, count: int) -> Outcome:
-        with self._stages.on_worker(f"model.{self.name}: a run"):
+        with self._staged.on_worker():
             before = time.thread_time_ns()
-            outcome = run_rows(session, count, self._now)
+            outcome = run_rows(session, count, self._loop.now)
             return outcome._replace(spent_ns=time.thread_time_ns() - before)
 
     @spends("batch")
@@ -315,11 +380,10 @@ class Model:
         parts, counts = self.running or [], self.counts
         counts.runs += 1
         counts.rows += parts[-1].stop
-        self._last_rows = parts[-1].stop
         counts.time.add(outcome.took_ns)
         counts.spent["run"] += outcome.spent_ns
-        if (spent := counts.spent["run"] - self._shared) > 0:  # an inline run is measured now and then
-            self._shared += spent
+        if (spent := counts.spent["run"] - counts.shared) > 0:  # an inline run is measured now and then
+            counts.shared += spent
             for feeder, slots, _, _ in parts:
                 feeder.counts.spent["run"] += spent * len(slots) // parts[-1].stop
         self.last_error = ""
@@ -327,7 +391,7 @@ class Model:
             self._hand_out(parts, outcome)
         finally:  # whatever became of the results, the next run may begin
             self.running = None
-            self._idle_since = self.running_since + outcome.took_ns
+            self._claim.ran(parts[-1].stop, self.running_since + outcome.took_ns)
             if self._next is not None:
                 (self.loaded, then), self._next = self._next, None
                 then()

@@ -97,6 +97,10 @@ class Sender:
         self._was_qos1 = False
         self.suspicion = Suspicion()
 
+    @property
+    def is_v5(self) -> bool:
+        return self._writer.is_v5
+
     def configure(self, is_v5: bool) -> None:
         """What is framed from now on is for a connection of this version."""
         self._writer = FrameWriter(is_v5)

@@ -214,7 +214,7 @@ class Postprocess:
         """`count` rows of each output in, the same of each new one out. Raises StepError for a row that cannot be taken."""
         new = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in self.outputs.items()}
         for row in range(count):
-            one: Outputs = {name: values[row].copy() for name, values in outputs.items()}
+            one: Outputs = {name: np.array(values[row]) for name, values in outputs.items()}
             for name, function in self.functions:
                 try:
                     one = _as_outputs(function(one))
@@ -238,7 +238,7 @@ def compose_outputs(names: Sequence[str], folder: Path, outputs: Mapping[str, tu
     An array that a function gives instead of a dict is called `output`. Raises ValueError.
     """
     functions = tuple((name, load_function(name, folder)) for name in names)
-    one: Outputs = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs.items()}
+    one: Outputs = {name: _blank(shape, dtype) for name, (shape, dtype) in outputs.items()}
     for name, function in functions:
         given = ", ".join(f"{key} {list(value.shape)}" for key, value in one.items())
         try:
@@ -281,12 +281,28 @@ class _WrongAnswer(ValueError):
 
 def _as_outputs(answer: Any) -> Outputs:
     if not isinstance(answer, Mapping):
-        return {"output": _as_numbers(answer)}
+        return {"output": _as_values(answer)}
     if not answer:
         raise _WrongAnswer("expected at least one output, found an empty dict")
     if not all(isinstance(name, str) for name in answer):
         raise _WrongAnswer("expected outputs named by text")
-    return {name: _as_numbers(values) for name, values in answer.items()}
+    return {name: _as_values(values) for name, values in answer.items()}
+
+
+def _blank(shape: Shape, dtype: DTypeLike) -> Array:
+    if dtype == "string":
+        return np.full(shape, "", object)
+    return np.zeros(shape, dtype)
+
+
+def _as_values(answer: Any) -> Array:
+    """Numbers, or strings as an array of objects."""
+    array = np.asarray(answer)
+    if array.dtype.kind == "U":
+        return array.astype(object)
+    if array.dtype.kind == "O" and array.size and all(isinstance(one, str) for one in array.ravel()):
+        return array
+    return _as_numbers(answer)
 
 
 def _as_numbers(answer: Any) -> Array:

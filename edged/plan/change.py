@@ -1,6 +1,7 @@
 """What differs between two plans, unit by unit. Pure: a unit whose plan is equal is not touched by a reload.
 
 link      keys of a broker: another address or password is another connection; its subscriptions change on the live one
+port      all keys of a port that several sources share
 source    all keys of a source
 model     the file by its hash, and how it is loaded
 pipeline  a list of units of its own (`Unit`), each with the state that goes with it
@@ -15,7 +16,7 @@ from typing import Any
 
 from edged.model.records import ModelPlan
 from edged.mqtt.settings import LinkSettings
-from edged.plan.records import PipelinePlan, Plan, SourcePlan
+from edged.plan.records import PipelinePlan, Plan, PortPlan, SourcePlan
 
 WINDOW, ROWS, HEAD = "window", "rows", "output"
 """The units of a pipeline, besides its publishes: what gathers samples, what waits for the model, what becomes of outputs."""
@@ -93,6 +94,7 @@ def compare(old: Plan, new: Plan) -> Change:
     found: dict[str, list[str]] = {"kept": [], "added": [], "changed": [], "removed": []}
     kinds: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any], Any], ...] = (
         ("broker", old.links, new.links, _link_parts),
+        ("port", old.ports, new.ports, _port_parts),
         ("source", old.sources, new.sources, _source_parts),
         ("model", old.models, new.models, _model_parts),
         ("pipeline", old.pipelines, new.pipelines, _pipeline_parts),
@@ -115,6 +117,11 @@ def _link_parts(a: LinkSettings, b: LinkSettings) -> list[str]:
         return ["connects anew"]
     parts = {"subscriptions": (a.subscriptions, b.subscriptions), "outbox": (a.outbox_bytes, b.outbox_bytes)}
     return [part for part, (x, y) in parts.items() if x != y]
+
+
+def _port_parts(a: PortPlan, b: PortPlan) -> list[str]:
+    """Its sources are named by themselves."""
+    return [] if a.settings == b.settings else ["settings"]
 
 
 def _source_parts(a: SourcePlan, b: SourcePlan) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edged.config.schema import Input
 from edged.config.words import did_you_mean, listed
+from edged.model.axes import as_filed
 from edged.model.inputs import CHW, HWC, InputPlan, fit, fit_picture, make_constant, seen_as
 from edged.model.manifest import InputHints, Manifest
 from edged.model.onnx_file import TensorInfo
@@ -27,14 +29,16 @@ def plan_inputs(
     window: WindowPlan | None,
     given: tuple[int, ...],
     picture: tuple[int, ...] = (),
+    is_made: bool = False,
 ) -> tuple[InputPlan, ...] | None:
     """One plan for each input of the model but its states, or None after saying what does not fit.
 
     `given` is the shape of one window (or sample) of `row` after the steps before the model; `picture` is height, width and
-    colours of a sample that is a picture.
+    colours of a sample that is a picture. `is_made`: there are such steps.
     """
     own = {s.input: s.output for s in manifest.states}
     known = {i.name: i for i in manifest.onnx.inputs if i.name not in own}
+    known |= {i.name: i for i in manifest.onnx.defaults if i.name in settings}  # others keep the value that the file has for them
     unknown = [name for name in settings if name not in known]
     for name in [name for name in unknown if name in own]:
         text = f"it is filled from {own[name]} of the run before, as state of model.{manifest.name}; leave it out"
@@ -42,7 +46,8 @@ def plan_inputs(
         return None
     for name in unknown:
         inputs = ", ".join(f"{i.name}: {i}" for i in known.values())
-        at.wrong(f"inputs.{name}", f"the model has no such input; it has {inputs}{did_you_mean(name, [*known])}", "key")
+        every = [*known, *(i.name for i in manifest.onnx.defaults)]
+        at.wrong(f"inputs.{name}", f"the model has no such input; it has {inputs}{did_you_mean(name, every)}", "key")
     if unknown:
         return None
     if known and all(name in settings and settings[name].value is not None for name in known):
@@ -51,7 +56,8 @@ def plan_inputs(
             "every input of the model is a constant, so no sample would reach it: fill at least one from fields",
         )
         return None
-    planner = _Planner(at, settings, manifest, row, window, given, picture)
+    filled = [name for name in known if name not in settings or settings[name].value is None]
+    planner = _Planner(at, settings, manifest, row, window, given, picture, is_made, filled)
     plans = [planner.plan(info) for info in known.values()]
     return None if None in plans else tuple(plan for plan in plans if plan is not None)
 
@@ -65,8 +71,15 @@ def chosen_fields(settings: Input | None, hints: InputHints | None, row: Row) ->
 def has_batch(manifest: Manifest, axes: Axes) -> bool | None:
     """Whether the first axis counts rows: as the manifest says, else if it is open; None where it may be either."""
     if manifest.batch_axis is not None:
-        return manifest.batch_axis == 0
+        return manifest.batch_axis >= 0
     return True if axes and not isinstance(axes[0], int) else None
+
+
+def _is_end(output: Sequence[int | str | None] | None, given: Sequence[int | str | None] | None) -> bool:
+    """Whether the axes of an output may be those of an input."""
+    if output is None or given is None or len(output) != len(given):
+        return False
+    return all(not isinstance(a, int) or not isinstance(b, int) or a == b for a, b in zip(output, given, strict=True))
 
 
 class _Planner:
@@ -79,7 +92,11 @@ class _Planner:
         window: WindowPlan | None,
         given: tuple[int, ...],
         picture: tuple[int, ...],
+        is_made: bool,
+        filled: Sequence[str],
     ) -> None:
+        self.is_made = is_made
+        self.filled = filled
         self.at = at
         self.settings = settings
         self.manifest = manifest
@@ -102,7 +119,7 @@ class _Planner:
         if not self._is_sound(info, settings, hints):
             return None
         try:
-            chosen = chosen_fields(settings, hints, self.row)
+            choices = self._choices(info, settings, hints)
         except ValueError as error:
             if settings.fields is not None:
                 self.at.wrong(f"inputs.{info.name}.fields", str(error))
@@ -110,10 +127,42 @@ class _Planner:
                 why = self._otherwise_named(info, hints) or str(error)
                 self.at.wrong("model", f"{self._name} takes {listed(hints.fields or ())} as {info.name}: {why}")
             return None
-        self._check_units(hints, chosen)
         if self.picture:
+            self._check_units(hints, choices[0])
             return self._fitted_picture(info, axes, settings, hints)
+        layout = settings.layout or hints.layout
+        chosen = next((c for c in choices if self._fits(axes, settings, c, layout)), choices[-1])
+        self._check_units(hints, chosen)
         return self._fitted(info, axes, settings, hints, chosen)
+
+    def _choices(self, info: TensorInfo, settings: Input, hints: InputHints) -> list[tuple[Field, ...]]:
+        """The fields that an input may take, the likeliest first: as it is said, else those of its name, else all but those that
+        other inputs have by their names, else all. Raises ValueError."""
+        if settings.fields or hints.fields:
+            return [chosen_fields(settings, hints, self.row)]
+        every, names = self.row.fields, set(self.filled)
+        own = tuple(f for f in every if f.name == info.name)
+        if not self.is_plain or not names & {f.name for f in every}:
+            return [every]
+        if own:
+            return [every, own] if len(names) == 1 else [own, every]
+        rest = tuple(f for f in every if f.name not in names)
+        return [rest, every] if rest else [every]
+
+    def _fits(self, axes: Axes, settings: Input, chosen: Sequence[Field], layout: str | None) -> bool:
+        if not self.is_plain:
+            return True
+        seen, shape, _ = self._seen(settings, chosen)
+        return bool(fit(seen, axes, shape, layout, self._has_batch(axes)))
+
+    def _seen(self, settings: Input, chosen: Sequence[Field]) -> tuple[tuple[int | None, int], tuple[int, ...], tuple[int, ...]]:
+        """How an input sees its fields: rows and columns, the shape of the only field, and which columns those are."""
+        is_all = not self.is_plain or tuple(chosen) == self.row.fields
+        columns = tuple(range(self.row.width)) if is_all else tuple(c for f in chosen for c in range(f.start, f.stop))
+        if not self.is_plain:
+            return (*seen_as(self.given), columns)
+        rows = settings.size or (self.window.size if self.window else None)
+        return (rows, len(columns)), chosen[0].shape if len(chosen) == 1 else (), columns
 
     def _otherwise_named(self, info: TensorInfo, hints: InputHints) -> str:
         """What to do where as many fields come as the manifest names, and none under its name."""
@@ -197,14 +246,9 @@ class _Planner:
         self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints, chosen: Sequence[Field]
     ) -> InputPlan | None:
         is_all = not self.is_plain or tuple(chosen) == self.row.fields
-        columns = range(self.row.width) if is_all else tuple(c for f in chosen for c in range(f.start, f.stop))
         size = self.window.size if self.window else None
         rows = settings.size or size
-        if self.is_plain:
-            seen: tuple[int | None, int] = (rows, len(columns))
-            field_shape = chosen[0].shape if len(chosen) == 1 else ()
-        else:
-            seen, field_shape = seen_as(self.given)
+        seen, field_shape, columns = self._seen(settings, chosen)
         if settings.layout is not None and (seen[0] in (None, 1) or seen[1] == 1):
             what = "one field" if seen[1] == 1 else "one row" if self.window is not None else "single samples, without a window"
             self.at.wrong(f"inputs.{info.name}.layout", f"has no effect on {what}: there is only one order", "key")
@@ -221,6 +265,9 @@ class _Planner:
         if not fits:
             self.at.wrong(key, self._misfit(info, axes, seen, chosen))
             return None
+        if self._is_doubtful(fits[0].batch, axes):
+            self.at.wrong("model", self._doubt(info, axes))
+            return None
         if len(fits) > 1:
             cure = f'say which axis is time: inputs = {{ {info.name} = {{ layout = "time,field" }} }}'
             self.at.wrong(key, f"{seen[0]} samples of {seen[1]} fields fit {info.name}: {info} both ways; {cure}")
@@ -232,6 +279,7 @@ class _Planner:
             columns=None if is_all else tuple(columns),
             rows=None if rows == size or not self.is_plain else rows,
             layout=fits[0].layout,
+            is_rounded=self.is_made and np.dtype(info.dtype).kind in "iu",
         )
 
     def _fitted_picture(self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints) -> InputPlan | None:
@@ -262,21 +310,53 @@ class _Planner:
             rows=None if rows == size else rows,
             layout=fits[0].layout,
             picture=self.picture,
+            is_rounded=self.is_made and np.dtype(info.dtype).kind in "iu",
         )
 
     def _has_batch(self, axes: Axes) -> bool | None:
         return has_batch(self.manifest, axes)
+
+    def _is_doubtful(self, batch: int | None, axes: Axes) -> bool:
+        """Whether a fixed first axis would count rows although another one is open."""
+        return self.manifest.batch_axis is None and (batch or 0) > 1 and any(not isinstance(n, int) for n in axes[1:])
+
+    def _doubt(self, info: TensorInfo, axes: Axes) -> str:
+        place = next(k for k, n in enumerate(axes) if k and not isinstance(n, int))
+        text = f"{self._name} takes {info.name}: {info}, and nothing says which axis counts rows, since no output has its name; "
+        text += f"say in model.toml: batch_axis = {place} if the open axis does (time first, as PyTorch's recurrent layers), "
+        return text + f"batch_axis = 0 if it takes {axes[0]} rows at once"
 
     def _misfit(self, info: TensorInfo, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
         shape = [n for n in seen if n is not None] if self.is_plain else list(self.given)
         what = "the window gives" if self.window is not None else "a sample gives"
         named = listed(f.name for f in chosen) if self.is_plain else "after preprocess"
         text = f"{self._name} takes {info.name}: {info}; {what} [{','.join(map(str, shape))}]: {named}"
-        if self.is_plain:
-            text += self._cure(axes, seen, chosen)
+        if pair := self._remembered(info):
+            text += f'; if that is what it remembers, say so: state = {{ {pair} = "{info.name}" }} in [{self._name}]'
+        elif self.is_plain:
+            text += self._cure(axes, seen, chosen) or self._ways(axes, seen)
         hinted = [n for hints in self.manifest.inputs.values() for n in hints.fields or ()]
         unused = [n for n in hinted if n not in {f.name for f in self.row.fields}]
         return f"{text}; the manifest also names: {listed(unused)}" if unused else text
+
+    def _remembered(self, info: TensorInfo) -> str:
+        """The output that looks like the next value of this input: of its type and axes, and of no sample's."""
+        filed = as_filed(info)
+        outputs = [o for o in map(as_filed, self.manifest.onnx.outputs) if o.dtype == filed.dtype]
+        alike = [o.name for o in outputs if _is_end(o.shape, filed.shape)]
+        return alike[0] if len(alike) == 1 and len(self.filled) > 1 and len(filed.shape or ()) > 2 else ""
+
+    def _ways(self, axes: Axes, seen: tuple[int | None, int]) -> str:
+        """What can be done where one row of the model is so many numbers, and a window has others."""
+        row = axes[1:] if self._has_batch(axes) is not False else axes
+        if self.window is None or not row or not all(isinstance(n, int) for n in row):
+            return ""
+        total, width = math.prod(n for n in row if isinstance(n, int)), seen[1]
+        ways = [f'a step that makes {total} of the window (preprocess = "steps.py:features")']
+        ways.append(f"no window, and {total} fields ({f'{width} are here' if width < total else 'choose them in inputs'})")
+        if total % width == 0 and total > width:
+            ways.insert(0, f"window.size = {total // width}, whose {total // width} x {width} numbers go in flat")
+        return f"; it takes {total} numbers: {'; or '.join(ways)}"
 
     def _cure(self, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
         """The window that would fit, or what the manifest would have to say for this one to fit."""

@@ -8,11 +8,13 @@ from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources, with_states
 from edged.plan.pipelines import plan_pipeline
+from edged.plan.ports import plan_ports
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
 from edged.plan.replies import check_replies
@@ -32,6 +34,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     base_topic = config.device.base_topic.replace("{device}", device)
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     manifests = with_states(config, manifests, problems)
+    config = with_defaults(config, manifests)
     wide, views = wide_sources(config, manifests), source_views(config, manifests)
     sources = plan_sources(config, device, base_topic, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
@@ -67,6 +70,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         cgroup=machine.cgroup,
         state_dir=machine.state_dir,
         gpu=gpu,
+        ports=plan_ports(config, sources),
         http=http,
     )
     return plan, problems

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from edged.config.schema import Config, Model, Pipeline, ProviderOptions
 from edged.errors import Problem
+from edged.model.axes import as_filed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan, make_constant
 from edged.model.manifest import Manifest
@@ -34,7 +35,11 @@ def with_states(config: Config, manifests: Mapping[str, Manifest], problems: lis
         for text in wrong:
             at.wrong("state", text, "key")
         if not wrong:
-            found[name] = replace(manifest, states=states)
+            ends = [*given, *given.values()]
+            filed = [
+                tuple(as_filed(x) if x.name in ends else x for x in xs) for xs in (manifest.onnx.inputs, manifest.onnx.outputs)
+            ]
+            found[name] = replace(manifest, states=states, onnx=replace(manifest.onnx, inputs=filed[0], outputs=filed[1]))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from edged.config.schema import Pipeline
 from edged.config.words import did_you_mean
@@ -11,6 +12,7 @@ from edged.decode.resize import View
 from edged.model.fit import cannot_bind
 from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
+from edged.model.metadata import characters, keypoints, task
 from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
@@ -63,6 +65,10 @@ def plan_output(
         manifest.boxes,
         is_sent_raw and not is_answered,
         wrong,
+        tuple(map(str, manifest.onnx.classes)),
+        characters(manifest.onnx.metadata),
+        task(manifest.onnx.metadata),
+        keypoints(manifest.onnx.metadata),
     )
     plan = HEADS[pipeline.output.type].plan(asked)
     return None if plan is None else (plan, shapes)
@@ -86,7 +92,9 @@ def chained_fields(output: OutputPlan, shapes: Mapping[str, tuple[int, ...]]) ->
 def _tensors(at: Scope, pipeline: Pipeline, manifest: Manifest, inputs: Sequence[InputPlan]) -> tuple[TensorInfo, ...] | None:
     """The tensors that the output may use: the model's, or what `postprocess` makes of them. Open axes that an input of the
     same name settles are settled."""
-    found = tuple(_settled(o, manifest, inputs) for o in manifest.onnx.outputs)
+    every = tuple(_settled(o, manifest, inputs) for o in manifest.onnx.outputs)
+    # What no array can hold, as the maps of scikit-learn, is not missed where another output serves.
+    found = every if pipeline.output.tensor is not None else tuple(o for o in every if not cannot_bind(o)) or every
     states = {s.output for s in manifest.states}
     if pipeline.postprocess:
         found = tuple(o for o in found if o.name not in states)
@@ -122,15 +130,25 @@ def _settled(output: TensorInfo, manifest: Manifest, inputs: Sequence[InputPlan]
     if output.shape is None:
         return output
     axes = (*output.shape[:1], *(sizes.get(a, a) if isinstance(a, str) else a for a in output.shape[1:]))
-    return TensorInfo(output.name, output.dtype, axes, output.kind, output.element)
+    if len(axes) > 1 and _has_no_batch(manifest, inputs):  # all of it is one row
+        axes = (None, *output.shape)
+    return replace(output, shape=axes)
+
+
+def _has_no_batch(manifest: Manifest, inputs: Sequence[InputPlan]) -> bool:
+    """Whether every input that is filled takes one row as its whole tensor."""
+    ranks = {i.name: len(i.shape or ()) for i in manifest.onnx.inputs}
+    filled = [i for i in inputs if i.value is None and i.name in ranks]
+    return bool(filled) and all(len(i.shape) == ranks[i.name] for i in filled)
 
 
 def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo]) -> tuple[TensorInfo, ...] | None:
     rows = {}
     for o in found:
         shape = row_shape(o)
-        if o.dtype in (None, "string") or shape is None:
-            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function")
+        if o.dtype is None or shape is None:
+            cure = f"say it in model.toml: [outputs.{o.name}] shape = [...]"
+            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function; {cure}")
             return None
         rows[o.name] = (shape, o.dtype)
     try:
@@ -139,4 +157,5 @@ def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo
         at.wrong("postprocess", str(error))
         return None
     assert made is not None
-    return tuple(TensorInfo(name, dtype.name, (None, *shape)) for name, (shape, dtype) in made.outputs.items())
+    made_of = {name: (shape, "string" if dtype.kind == "O" else dtype.name) for name, (shape, dtype) in made.outputs.items()}
+    return tuple(TensorInfo(name, dtype, (None, *shape)) for name, (shape, dtype) in made_of.items())

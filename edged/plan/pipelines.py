@@ -11,7 +11,8 @@ from edged.config.schema import Config, Pipeline, Step
 from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
-from edged.model.manifest import Manifest
+from edged.model.known import lacks_context
+from edged.model.manifest import Manifest, contradiction
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import SAMPLES
 from edged.pipeline.preprocess import Preprocess
@@ -26,7 +27,7 @@ from edged.plan.records import PipelinePlan, SourcePlan, Stream
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess, with_rate
-from edged.plan.views import columns_of, picture_steps, plan_view, seen
+from edged.plan.views import check_colours, columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
 from edged.results.heads.head import OutputPlan
 
@@ -79,9 +80,17 @@ def plan_pipeline(
     made = _preprocess(at, settings, steps, shape, row, picture) if steps is not None else None
     if steps is None or made is None:
         return None
-    inputs = plan_inputs(at, settings.inputs, manifest, row, window, made.output_shape, picture) if manifest is not None else ()
+    inputs = (
+        plan_inputs(at, settings.inputs, manifest, row, window, made.output_shape, picture, bool(steps))
+        if manifest is not None
+        else ()
+    )
     if inputs is None:
         return None
+    if view is not None and manifest is not None:
+        check_colours(at, settings, manifest)
+    if manifest is not None and window is not None and (text := lacks_context(manifest, window.size)):
+        at.wrong("window.size", text)
     labels = _labels(at, config, settings, manifest)
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
     planned = plan_output(at, settings, manifest, labels, row, inputs, keys.most, view, is_answered)
@@ -162,9 +171,8 @@ def _check_fractions(
         if cut or is_made or is_between:
             of = f" of {listed(cut)}" if cut else ""
             cure = "use a model with a float input, or set scale in decode.fields so that whole numbers are fine enough"
-            at.warn(
-                "model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are cut off (2.9 becomes 2); {cure}"
-            )
+            what = "rounded (2.9 becomes 3)" if i.is_rounded else "cut off (2.9 becomes 2)"
+            at.warn("model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are {what}; {cure}")
 
 
 def _whole_columns(stream: Stream, sources: Mapping[str, SourcePlan]) -> list[bool]:
@@ -182,7 +190,8 @@ def _whole_columns(stream: Stream, sources: Mapping[str, SourcePlan]) -> list[bo
 def _are_numbers(at: Scope, streams: Sequence[Stream]) -> bool:
     empty = [s.name for s in streams if not s.fields]
     if empty:
-        at.wrong("source", f"the results of pipeline.{empty[0]} hold no numbers of a known shape, so they cannot be an input")
+        text = f"the results of pipeline.{empty[0]} hold no numbers of a known shape, so they cannot be an input; if the model "
+        at.wrong("source", text + "numbers whose shape the file leaves open, say it in model.toml: [outputs.NAME] shape = [...]")
     return not empty
 
 
@@ -241,6 +250,9 @@ def _labels(at: Scope, config: Config, settings: Pipeline, manifest: Manifest | 
     if manifest is None or settings.model is None:
         return None
     given = config.model[settings.model].labels
+    if given is not None and (text := contradiction(manifest.onnx, given)):
+        Scope(f"model.{settings.model}", at.problems).wrong("labels", text)
+        return given
     if given is not None and manifest.labels and given != manifest.labels:
         text = f"wins over the model's own: {listed(manifest.labels)}"
         Scope(f"model.{settings.model}", at.problems).warn("labels", text)

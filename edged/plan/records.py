@@ -6,10 +6,10 @@ Frozen values, so that two plans can be compared part by part: a unit whose plan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from edged.config.schema import AnySource, Publish, Step
+from edged.config.schema import AnySource, Port, Publish, Step
 from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
@@ -69,8 +69,14 @@ class SourcePlan:
     learns_pace: bool = False
     """Whether only its own regularity tells how long it may be silent."""
     replies: tuple[TopicFilter, ...] = ()
+    every_ns: int | None = None
+    """Of each key, the first sample of each such interval is taken."""
     capture_where: tuple[tuple[int, Condition], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
+    port: str = ""
+    """The name of the `[port.NAME]` that it shares; empty where it has one of its own, or none."""
+    known_keys: tuple[tuple[str, ...], ...] = ()
+    """Keys that the configuration names: they are expected, and offline until they are heard."""
 
     @property
     def width(self) -> int:
@@ -79,6 +85,21 @@ class SourcePlan:
     @property
     def has_own_time(self) -> bool:
         return self.decode is not None and self.decode.time_format is not None
+
+    @property
+    def thins_early(self) -> bool:
+        """Whether the topic alone tells which messages to leave out."""
+        is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
+        return self.every_ns is not None and is_of_topic and self.decode is not None and not self.decode.where
+
+
+@dataclass(frozen=True, slots=True)
+class PortPlan:
+    """A port that several sources share."""
+
+    name: str
+    settings: Port
+    members: tuple[SourcePlan, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +269,7 @@ class Plan:
     cgroup: int | None = None
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
+    ports: Mapping[str, PortPlan] = field(default_factory=dict)
     http: HttpPlan | None = None
 
     @property

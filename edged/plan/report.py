@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edged.config import schema
 from edged.config.schema import When
 from edged.config.units import MIB
 from edged.config.words import duration, listed, rate_said
@@ -13,8 +14,10 @@ from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
+from edged.sources.asking import said as send_said
 from edged.sources.kinds import kind_of
 from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
+from edged.sources.rtu import poll_of
 from edged.spool.settings import SpoolSettings
 
 
@@ -30,6 +33,7 @@ def plan_text(plan: Plan) -> str:
         lines.append("")
     if plan.spool is not None:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
+    lines += _sends(plan)
     lines += _silences(plan.sources)
     lines += _memory(plan.memory, plan.planned_bytes, plan.budget)
     if plan.gpu is not None:
@@ -50,6 +54,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "keys": list(s.key_names),
                 "max_keys": s.max_keys,
                 "rate": s.rate,
+                **({"port": s.port} if s.port else {}),
                 "stale_after_ns": s.stale_ns,
                 "learns_pace": s.learns_pace,
                 "reply": [f.text for f in s.replies],
@@ -122,11 +127,27 @@ def _memory(lines: tuple[MemoryLine, ...], planned: int, budget: int) -> Iterato
 
 
 def _source(s: SourcePlan) -> str:
-    where = kind_of(s.settings).describe(s)
+    where = f"{kind_of(s.settings).describe(s)}{f' (port.{s.port})' if s.port else ''}"
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
     return f"source.{s.name}: {where}{rate}{keys}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
+
+
+def _sends(plan: Plan) -> list[str]:
+    """What is said on ports: it may start a motor."""
+    speakers: dict[str, tuple[schema.Send, ...]] = {f"port.{n}": p.settings.send for n, p in plan.ports.items()}
+    for name, source in plan.sources.items():
+        if isinstance(source.settings, schema.SerialSource) and not source.port:
+            speakers[f"source.{name}"] = source.settings.send
+    lines = [f"{who} sends {send_said(one)}" for who, sends in speakers.items() for one in sends]
+    for name, source in plan.sources.items():
+        settings = source.settings
+        if isinstance(settings, schema.ModbusSource):
+            units = f"unit{'s' if len(settings.address) > 1 else ''} {listed(map(str, settings.address))}"
+            what = listed(request.said() for request in poll_of(settings.decode.fields).requests)
+            lines.append(f"source.{name} asks {units} every {duration(settings.every)} for {what}")
+    return [*lines, ""] if lines else []
 
 
 def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:

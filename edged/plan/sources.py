@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.config.schema import AnySource, Config, MqttSource, Pipeline, ReplaySource, SerialSource
+from edged.config.ports import sample_fields, settled, shared_port
+from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.values import NEVER
 from edged.config.words import counted
 from edged.decode.checksums import size_of
@@ -21,12 +22,13 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
+from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
 from edged.sources.kinds import kind_of
-from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
+from edged.topics import TopicError, TopicFilter, covers, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
@@ -48,15 +50,16 @@ def plan_sources(
     known = {"device": device, "base_topic": base_topic}
     plans: dict[str, SourcePlan] = {}
     taken: set[int] = set()
-    for name, source in config.source.items():
+    for name, own in config.source.items():
         at = Scope(f"source.{name}", problems)
+        source = settled(own, config.port)
+        check_shared(at, own, source, config)
         filters = _filters(at, name, source, known, taken)
         replies = plan_replies(at, source, known)
         planned = _plan_source(at, name, source, filters, name in wide, config, views.get(name, ()))
         if planned is not None:
-            plans[name] = replace(planned, replies=replies)
+            plans[name] = replace(planned, replies=replies, port=shared_port(own))
     _check_filters(config, plans, problems)
-    _check_ports(config, problems)
     return _in_groups(plans, key_groups(config.pipeline, {name for name, plan in plans.items() if plan.key_names}))
 
 
@@ -108,15 +111,24 @@ def _in_groups(plans: Mapping[str, SourcePlan], groups: Mapping[str, str]) -> di
 def _filters(
     at: Scope, name: str, source: AnySource, known: Mapping[str, str], taken: set[int]
 ) -> tuple[tuple[int, TopicFilter], ...]:
-    filters: list[tuple[int, TopicFilter]] = []
+    parsed: dict[int, TopicFilter] = {}
     for i, topic in enumerate(source.topic if isinstance(source, MqttSource) else ()):
         try:
-            parsed = parse_filter(topic, known)
+            parsed[i] = parse_filter(topic, known)
         except TopicError as error:
             at.wrong(f"topic[{i}]", str(error))
-        else:
-            filters.append((_identifier(name, parsed, taken), parsed))
-    return tuple(filters)
+            continue
+        if "{device}" in topic:
+            text = (
+                f"{{device}} is this device's own id: only {parsed[i].text} is read; to read those of all devices and tell them"
+            )
+            at.warn(f"topic[{i}]", f"{text} apart, choose another name, such as {{sensor}}")
+    for i, one in list(parsed.items()):
+        wider = next((other for j, other in parsed.items() if j != i and covers(other.mqtt, one.mqtt)), None)
+        if wider is not None:
+            at.warn(f"topic[{i}]", f"has no effect, since {wider.text} matches all of it: each message counts once; remove it")
+            del parsed[i]
+    return tuple((_identifier(name, one, taken), one) for one in parsed.values())
 
 
 def _identifier(source: str, topic: TopicFilter, taken: set[int]) -> int:
@@ -153,12 +165,14 @@ def _plan_source(
         if decode is None:
             return None
         dtype = decode.dtype.name
-        if kind.frames is not None:
+        if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
         fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
     if isinstance(source, SerialSource):
         _check_baudrate(at, source)
+    if isinstance(source, ModbusSource):
+        check_bus(at, source)
     return SourcePlan(
         name=name,
         settings=source,
@@ -174,14 +188,16 @@ def _plan_source(
         key_group=name,
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
+        every_ns=source.every,
         learns_pace=source.stale_after is None and source.rate is None,
+        known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
     )
 
 
 def _decode(
     at: Scope,
-    source: SerialSource | MqttSource | ReplaySource,
+    source: SerialSource | MqttSource | ModbusSource | ReplaySource,
     captures: Sequence[str],
     key_fields: Sequence[str],
     max_keys: int,
@@ -191,7 +207,7 @@ def _decode(
     frames = kind_of(source).frames
     frame, checksum = frames(source) if frames is not None else (None, None)
     planned = plan_decode(
-        source.decode,
+        sample_fields(source, key_fields),
         key_fields=key_fields,
         on_bad=source.on_bad,
         max_bytes=source.max_bytes,
@@ -202,6 +218,7 @@ def _decode(
         carry=source.carry,
         views=views,
         where=tuple(one for one in conditions(source.where) if one.name not in captures),
+        rate=source.rate,
     )
     if isinstance(planned, DecodePlan):
         return planned
@@ -233,28 +250,19 @@ def _check_wildcards(at: Scope, filters: Sequence[tuple[int, TopicFilter]]) -> N
 
 
 def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: list[Problem]) -> None:
-    """Filters that would bring one message twice: to one source, or, without MQTT 5's identifiers, to the wrong one."""
-    for name, plan in plans.items():
-        for (i, (_, a)), (j, (_, b)) in combinations(enumerate(plan.filters), 2):
-            if overlaps(a, b):
-                Scope(f"source.{name}", problems).wrong(
-                    f"topic[{j}]", f"overlaps {plan.filters[i][1].text}: what both match would count twice"
-                )
-    for a_name, b_name in combinations(plans, 2):
-        one, other = plans[a_name], plans[b_name]
-        if one.broker is None or one.broker != other.broker or config.broker[one.broker].version != "3.1.1":
-            continue
-        if any(overlaps(fa, fb) for _, fa in one.filters for _, fb in other.filters):
-            text = f'overlaps the topic of source.{a_name}, which MQTT 3.1.1 cannot tell apart; if the broker can: version = "5"'
-            Scope(f"source.{b_name}", problems).wrong("topic", text)
-
-
-def _check_ports(config: Config, problems: list[Problem]) -> None:
-    ports = [(name, of(source)) for name, source in config.source.items() if (of := kind_of(source).port) is not None]
-    for (first, port), (second, other) in combinations(ports, 2):
-        if port == other:
-            text = f"is the port of source.{first} too, and one port has one reader; several pipelines may share one source"
-            Scope(f"source.{second}", problems).wrong("port", text)
+    """Filters of which MQTT 3.1.1 cannot tell which one brought a message: a broker may send a copy for each."""
+    filters = [
+        (name, i, topic)
+        for name, plan in plans.items()
+        if plan.broker is not None and config.broker[plan.broker].version == "3.1.1"
+        for i, (_, topic) in enumerate(plan.filters)
+    ]
+    for (a_name, _, a), (b_name, j, b) in combinations(filters, 2):
+        is_one_broker = plans[a_name].broker == plans[b_name].broker
+        if is_one_broker and overlaps(a, b) and not covers(a.mqtt, b.mqtt) and not covers(b.mqtt, a.mqtt):
+            whose = "" if a_name == b_name else f" of source.{a_name}"
+            text = f'overlaps {a.text}{whose}, which MQTT 3.1.1 cannot tell apart; if the broker can: version = "5"'
+            Scope(f"source.{b_name}", problems).wrong(f"topic[{j}]", text)
 
 
 def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
@@ -269,14 +277,19 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     markers = [marker for marker in (source.frame.sync, source.frame.tail) if isinstance(marker, bytes)]
     around = sum(map(len, markers)) + checksum
     beside = f"{around} of them {'sync, tail' if source.frame.tail else 'sync'} and checksum, " if around else ""
-    record = sum(field.count * field.dtype.itemsize for field in decode.fields if field.dtype is not None)
+    record = sum(field.wire_bytes for field in decode.fields)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
     elif decode.rest == "skip" and size - around < record:
         at.wrong("frame.size", f"a frame of {size} bytes, {beside}holds {size - around}, and the fields take {record}")
-    elif decode.rest == "refuse" and FORMATS[decode.format].is_records and (size - around) % record:
+    elif decode.rest == "refuse" and FORMATS[decode.format].is_records:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
-        at.wrong("frame.size", f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one")
+        if (size - around) % record:
+            text = f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one"
+            at.wrong("frame.size", text)
+        elif size - around != record and decode.format == "struct" and decode.rows != ".":
+            many = (size - around) // record
+            at.wrong("frame.size", f'{held}, {many} records of {record} bytes; each of them is a sample with decode.rows = "."')
 
 
 def _check_baudrate(at: Scope, source: SerialSource) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from edged.config.schema import AnySource, Config, Pipeline, Step
 from edged.decode.formats import FORMATS
 from edged.decode.resize import View
 from edged.model.inputs import fit_picture
 from edged.model.manifest import Manifest
+from edged.model.metadata import is_ultralytics, picture_size, stride
 from edged.model.onnx_file import TensorInfo
+from edged.model.sketch import WHOLE
 from edged.plan.inputs import has_batch
 from edged.plan.records import SourcePlan, Stream
 from edged.plan.scope import Scope
 from edged.records import Field
 
+SCALED = ("float16", "float32", "float64", "int8")
+"""Types of inputs whose numbers are not the colours themselves."""
 EXAMPLE = 'preprocess = { step = "resize", size = [640, 640] }'
 
 
@@ -56,11 +58,23 @@ def plan_view(
         at.wrong("preprocess", "pictures are resized once, by the first step")
     else:
         view = _view(settings, config.source[pictures[0]], manifest)
+        if manifest is not None and (text := _off_grid(view, manifest)):
+            at.wrong("preprocess", text)
+            return None
         said = _color_said(settings, manifest) if manifest is not None else None
         if view is not None and said not in (None, view.color):
             at.warn("model", f'decode.color wins over model.toml, which says "{said}"')
         return view
     return None
+
+
+def _off_grid(view: View | None, manifest: Manifest) -> str:
+    """What is wrong with a size that the model's metadata do not allow; empty if nothing is."""
+    every = stride(manifest.onnx.metadata)
+    if view is None or all(n % every == 0 for n in view.size):
+        return ""
+    near = [max(every, round(n / every) * every) for n in view.size]
+    return f"resize: size = {list(view.size)}: model.{manifest.name} says that both must be multiples of {every}; such as {near}"
 
 
 def seen(stream: Stream, view: View) -> Stream:
@@ -92,13 +106,42 @@ def picture_steps(at: Scope, settings: Pipeline, manifest: Manifest, view: View)
             at.wrong("model", text)
             return None
         return (Step(step="normalize", mean=normalize.subtract, std=normalize.divide),)
-    floats = [i.name for i in _filled(settings, manifest) if i.dtype is not None and np.dtype(i.dtype).kind == "f"]
-    if not floats:
+    scaled = [i for i in _filled(settings, manifest) if i.dtype in SCALED]
+    if not scaled:
         return ()
-    if manifest.onnx.metadata.get("author") != "Ultralytics":  # whose models take 0 to 1
-        text = f"nothing says how model.{manifest.name} wants colours in {floats[0]}: 0 to 1 is taken; say so in model.toml"
-        at.warn("model", f"{text}: [normalize] min = 0, max = 255 (if it wants 0 to 255: mean = 0, std = 1)")
-    return (Step(step="normalize", min=(0.0,), max=(255.0,)),)
+    if _largest_colour(scaled[0], manifest) == WHOLE:
+        return ()
+    return (Step(step="normalize", min=(0.0,), max=(WHOLE,)),)
+
+
+def check_colours(at: Scope, settings: Pipeline, manifest: Manifest) -> None:
+    """Refuses a model that fits, where nothing says what numbers it wants for colours: any guess would give answers."""
+    if manifest.normalize is not None or len(settings.preprocess or ()) > 1:
+        return
+    scaled = [i for i in _filled(settings, manifest) if i.dtype in SCALED]
+    if scaled and _largest_colour(scaled[0], manifest) is None:
+        at.wrong("preprocess", _colours_unsaid(scaled[0], settings, manifest), "value" if settings.preprocess else "table")
+
+
+def _largest_colour(info: TensorInfo, manifest: Manifest) -> float | None:
+    """What a full colour is for the model: as the graph's first operations divide, else as its metadata say."""
+    if info.dtype == "int8":
+        return None
+    found = manifest.onnx.sketch.largest_colour(info.name)
+    return 1.0 if found is None and is_ultralytics(manifest.onnx.metadata) else found
+
+
+def _colours_unsaid(info: TensorInfo, settings: Pipeline, manifest: Manifest) -> str:
+    """Why nobody knows, and the lines to choose from."""
+    resize = next((s.size for s in settings.preprocess or () if s.step == "resize"), None)
+    size = f"[{resize[0]}, {resize[1]}]" if resize else "[640, 640]"
+    before = f'preprocess = [{{ step = "resize", size = {size} }}, {{ step = "normalize"'
+    text = f"nothing says how model.{manifest.name} wants colours in {info.name}: {info}; choose "
+    if info.dtype == "int8":
+        text += f"{before}, mean = 128, std = 1 }}] for -128 to 127, or {before}, mean = 0, std = 2 }}] for 0 to 127"
+    else:
+        text += f"{before}, min = 0, max = 255 }}] for 0 to 1, or {before}, mean = 0, std = 1 }}] for 0 to 255"
+    return f"{text} (in model.toml: [normalize], with the same keys)"
 
 
 def _has_pictures(source: AnySource) -> bool:
@@ -141,7 +184,10 @@ def _filled(pipeline: Pipeline, manifest: Manifest) -> Sequence[TensorInfo]:
 def _example(manifest: Manifest | None) -> str:
     """The step that brings pictures to the size of the model's only input, where its file says it."""
     shapes = [i.shape for i in manifest.onnx.inputs if i.shape is not None] if manifest is not None else []
+    said = picture_size(manifest.onnx.metadata) if manifest is not None else None
     sizes = [a for a in shapes[0][1:] if isinstance(a, int) and a > 4] if len(shapes) == 1 else []
+    if len(sizes) != 2 and said is not None:
+        sizes = [said[1], said[0]]
     if len(sizes) != 2:
         return EXAMPLE
     return EXAMPLE.replace("[640, 640]", f"[{sizes[1]}, {sizes[0]}]")

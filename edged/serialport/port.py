@@ -22,12 +22,15 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import serial
+import structlog
 from serial.tools import list_ports
 
+from edged.clock.news import News
 from edged.errors import Retryable
-from edged.serialport import faults
+from edged.serialport import faults, terminal
+from edged.serialport.marks import Marks
 from edged.system.inotify import Inotify
-from edged.system.one_shot import in_one_shot_thread
+from edged.system.one_shot import in_one_shot_thread, start_one_shot_thread
 
 BLOCK_BYTES = 64 * 1024
 """The most that one read returns."""
@@ -41,6 +44,9 @@ SETTLE_S = 1.0  # how long udev may take to give a new device its owner
 PTY_MAJORS = range(136, 144)
 TIOCGEXCL = 0x80045440
 PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
+
+
+log: Any = structlog.get_logger("edged")
 
 
 class UsbId(Protocol):
@@ -73,10 +79,12 @@ class LineSettings(Protocol):
     def dtr(self) -> bool: ...
     @property
     def rts(self) -> bool: ...
+    @property
+    def rs485(self) -> bool: ...
 
 
 class SerialPort:
-    """`async with SerialPort(settings) as port: data = await port.read()`. Raises Retryable, at opening and from `read`."""
+    """`async with SerialPort(settings) as port: data = await port.read()`. Opening, reading and writing raise Retryable."""
 
     def __init__(self, settings: LineSettings) -> None:
         self._settings = settings
@@ -86,6 +94,9 @@ class SerialPort:
         self._waiter: asyncio.Future[bytes] | None = None
         self._is_watched = False
         self._lost: Retryable | None = None
+        self._marks = Marks()
+        self.bad: list[tuple[int, str]] = []
+        """Where in what `read` returned last a byte was that came damaged, and how: `parity` or `framing`."""
 
     async def __aenter__(self) -> SerialPort:
         self._loop = asyncio.get_running_loop()
@@ -93,6 +104,7 @@ class SerialPort:
         # A driver may take seconds to open a device that is about to fail.
         self._serial = await in_one_shot_thread("open a port", lambda: _open(self._settings), _close)
         self._fd = self._serial.fileno()
+        self._watcher = Watcher(self._fd, self._name, self._settings, str(self._serial.port))
         self._hangup = select.poll()
         self._hangup.register(self._fd, 0)
         self._timer = self._loop.call_later(CHECK_S, self._check)
@@ -102,6 +114,7 @@ class SerialPort:
     async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
         self._unwatch()
+        self._loop.remove_writer(self._fd)
         try:
             await asyncio.sleep(0)
         finally:
@@ -120,10 +133,54 @@ class SerialPort:
             data = await self._waiter
         finally:
             self._waiter = None
-        if not data:
-            assert self._lost is not None
+        if not data and self._lost is not None:
             raise self._lost
         return data
+
+    async def write(self, data: bytes, limit_s: float) -> bool:
+        """Hands all of it to the driver; False if that had no room for it in time. Raises Retryable when the device is gone."""
+        end = time.monotonic() + limit_s
+        left = memoryview(data)
+        while left:
+            if self._lost is not None:
+                raise self._lost
+            try:
+                left = left[os.write(self._fd, left) :]
+            except BlockingIOError:
+                if not await self._has_room(end - time.monotonic()):
+                    return False
+            except OSError as e:
+                self._lose(e.strerror or str(e))
+        return True
+
+    async def send_break(self, seconds: float) -> None:
+        """Holds the line in the other state for so long. Raises Retryable when the device is gone."""
+        try:
+            terminal.set_break(self._fd, True)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                terminal.set_break(self._fd, False)
+        except OSError as e:
+            self._lose(e.strerror or str(e))
+            raise self._lost or faults.unplugged(self._name, "no break") from e
+
+    def suspect(self) -> None:
+        """What comes makes no sense: perhaps somebody else takes part of it."""
+        self._watcher.robbed = True
+
+    @property
+    def trouble(self) -> str:
+        """What is not as it should be of an open port: who else reads it, what cannot be set; empty if nothing."""
+        return self._watcher.trouble
+
+    async def _has_room(self, limit_s: float) -> bool:
+        room = News()
+        self._loop.add_writer(self._fd, room.set)
+        try:
+            return await room.wait(limit_s)
+        finally:
+            self._loop.remove_writer(self._fd)
 
     async def is_midway(self) -> bool:
         """Whether bytes come as soon as the port is open: then the first of them may be the rest of a line."""
@@ -139,7 +196,13 @@ class SerialPort:
             self._unwatch()  # nobody reads now; left watched it would be reported on every turn
             return
         data = self._drain()
-        if data or self._lost is not None:
+        self.bad = []
+        if data:
+            data, places = self._marks.take(data)
+            self.bad = [(place, self._watcher.reason()) for place in places]
+        elif self._lost is None:
+            self._watcher.robbed = True  # there was something to read, and somebody else was faster
+        if data or self.bad or self._lost is not None:
             waiter.set_result(data)
         if self._lost is not None:
             self._unwatch()
@@ -151,7 +214,7 @@ class SerialPort:
             while size < BLOCK_BYTES:
                 count = os.readv(self._fd, (self._buffer[size:],))
                 size += count
-                if not count:
+                if not count and not self._watcher.look():  # in canonical mode a byte 0x04 ends a read
                     self._lose("no more bytes")
                 if count < SHORT_READ:
                     break
@@ -173,6 +236,8 @@ class SerialPort:
                 self._lose("hung up")
                 self._unwatch()
                 self._waiter.set_result(b"")
+        if self._lost is None:
+            self._watcher.look()
 
     def _watch(self) -> None:
         if not self._is_watched:
@@ -183,6 +248,82 @@ class SerialPort:
         if self._is_watched:
             self._loop.remove_reader(self._fd)
             self._is_watched = False
+
+
+class Watcher:
+    """Looks once a second whether an open port is as it was opened: another program may change its settings, or read with us."""
+
+    def __init__(self, fd: int, name: str, settings: LineSettings, path: str) -> None:
+        self.robbed = False
+        """Whether somebody else may read what is there to be read."""
+        self._fd = fd
+        self._name = name
+        self._path = path
+        self._has_parity = settings.parity != "none"
+        self._standing = _set_up(fd, settings, path)
+        self._settings = terminal.Settings(fd)
+        self._errors = terminal.errors(fd)
+        self._others = ""
+        self._is_looking = False
+        self._said: set[str] = set()
+        if self._standing:
+            self._say("port_not_as_set", self._standing)
+
+    @property
+    def trouble(self) -> str:
+        return "; ".join(filter(None, (self._standing, self._others)))
+
+    def reason(self) -> str:
+        """What is wrong with a byte that came marked."""
+        before, self._errors = self._errors, terminal.errors(self._fd)
+        return terminal.reason_of(before, self._errors, self._has_parity)
+
+    def look(self) -> bool:
+        """Puts right what was changed, and looks for who did it; whether anything was changed."""
+        changed = ""
+        with suppress(OSError):  # a device that is gone is told by `read`
+            changed = self._settings.differs()
+        if changed:
+            self._say("port_settings_changed", f"another program changed {changed}; changed back", changed=changed)
+        if (changed or self.robbed or self._others) and not self._is_looking:
+            self.robbed = False
+            self._is_looking = True
+            looking = start_one_shot_thread("who has a port", lambda: faults.others(self._path), lambda _: None)
+            looking.add_done_callback(self._found)
+        return bool(changed)
+
+    def _found(self, finding: asyncio.Future[list[tuple[int, str]]]) -> None:
+        self._is_looking = False
+        if finding.cancelled() or finding.exception() is not None:
+            return
+        found = finding.result()
+        who = ", ".join(f"{name} (pid {pid})" for pid, name in found)
+        self._others = f"{self._name} is read by {who} too, which takes bytes of it: end it" if found else ""
+        if found:
+            self._say("port_shared", self._others)
+
+    def _say(self, event: str, text: str, **facts: str) -> None:
+        """Each thing once."""
+        if (event + text) not in self._said:
+            self._said.add(event + text)
+            log.warning(event, port=self._name, reason=text, **facts)
+
+
+def _set_up(fd: int, settings: LineSettings, path: str) -> str:
+    """What pyserial does not set; says what cannot be set, and what speaks against this port."""
+    said = []
+    with suppress(termios.error):
+        terminal.mark_errors(fd)
+    is_pty = os.major(os.fstat(fd).st_rdev) in PTY_MAJORS
+    if settings.rs485 and not is_pty:
+        try:
+            terminal.set_rs485(fd)
+        except OSError as e:
+            why = f"its driver cannot switch an RS-485 transmitter ({e.strerror})"
+            said.append(f"rs485: {why}; if the adapter does so by itself, remove rs485")
+    if console := terminal.console_at(path):
+        said.append(f"{console}: its messages come between what the sensor sends; {terminal.CONSOLE_CURE}")
+    return "; ".join(said)
 
 
 def port_name(port: str | UsbId) -> str:

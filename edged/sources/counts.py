@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from edged.clock.spent import Spent
 from edged.records import NONE, Block, Receipt, Reject, Rows
+from edged.sources.asked import Asked
 from edged.sources.others import Others
 from edged.stamp import Stamper
 from edged.telemetry import INTERNAL_ERROR, QUIET, Drops, whereabouts
@@ -20,11 +21,12 @@ class SourceCounts:
     """`read` rows came in, good or bad, in `messages` (MQTT) or `bytes`; `last_arrival` is monotonic ns, 0 before the first.
 
     `opens` counts how often the port or file was opened, `opened` (monotonic ns) is when it last was, `retained` counts the
-    messages left out because they were old.
+    messages left out because they were old. `asked` is what was sent on a port.
     """
 
     __slots__ = (
         "_now",
+        "asked",
         "bytes",
         "drops",
         "last_arrival",
@@ -42,8 +44,9 @@ class SourceCounts:
         "spent",
     )
 
-    def __init__(self, name: str, now: Callable[[], float] = time.monotonic) -> None:
-        """`now` is monotonic, in seconds."""
+    def __init__(self, name: str, now: Callable[[], float] = time.monotonic, kind: str = "source") -> None:
+        """`now` is monotonic, in seconds; `kind` is the table of the file."""
+        self.asked = Asked()
         self.bytes = 0
         self.messages = 0
         self.retained = 0
@@ -55,7 +58,7 @@ class SourceCounts:
         self.last_arrival = 0
         self.spent: Spent = {"decode": 0}
         self.others = Others()
-        self.drops = Drops(f"source.{name}", now, lambda: self.rows)
+        self.drops = Drops(f"{kind}.{name}", now, lambda: self.rows)
         self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
         """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
         self.on_raw: tuple[Callable[[bytes, Sequence[str]], object], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 
 class Flow:
@@ -34,3 +35,22 @@ class Flow:
         """Returns when the flow is open; at once if it is."""
         while self._holds:
             await self._opened.wait()
+
+
+class Flows(Flow):
+    """Of a port that several sources share: open while all of theirs are."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self, flows: Sequence[Flow]) -> None:
+        super().__init__()
+        self._all = tuple(flows)
+
+    @property
+    def is_open(self) -> bool:
+        return all(flow.is_open for flow in self._all)
+
+    async def wait(self) -> None:
+        while not self.is_open:
+            for flow in self._all:
+                await flow.wait()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edged.records import Block, Flags
+from edged.records import Block, Flags, Keys
 from edged.sources.pace import NEVER, Paces
 
 
@@ -19,7 +19,8 @@ class Freshness:
     pace of each tells). `frozen_ns` of time with the same values, bit by bit: it is frozen (None: never). `width` numbers of
     `dtype` are a row.
 
-    A row in which a value was held or passed (`degraded`) is no good sample.
+    A row in which a value was held or passed (`degraded`) is no good sample, and one that a broker had kept (`kept`) is no
+    sign of life.
     """
 
     def __init__(
@@ -30,6 +31,8 @@ class Freshness:
         self.last_good = np.zeros(max_keys, np.int64)
         """Arrival of the last good sample of each key, 0 before the first."""
         self.is_frozen = np.zeros(max_keys, np.bool_)
+        self.is_expected = np.zeros(max_keys, np.bool_)
+        """Keys that must be there, heard or not: those that the configuration names."""
         self.renewed: set[int] = set()
         """Keys that began anew, which may mean that they are other sensors now; emptied by whoever asks."""
         self._paces = Paces(max_keys) if learns else None
@@ -40,9 +43,13 @@ class Freshness:
         self._changed_at = np.zeros(kept, np.int64)
         self._is_known = np.zeros(kept, np.bool_)
 
+    def expect(self, key: int) -> None:
+        """A key that must be there."""
+        self.is_expected[key] = True
+
     @property
     def nbytes(self) -> int:
-        arrays = (self.last_good, self.is_frozen, self._last, self._changed_at, self._is_known)
+        arrays = (self.last_good, self.is_frozen, self.is_expected, self._last, self._changed_at, self._is_known)
         return sum(array.nbytes for array in arrays) + (self._paces.nbytes if self._paces is not None else 0)
 
     @property
@@ -65,13 +72,14 @@ class Freshness:
         for key in block.restarts:
             self._forget(key)
         keys, degraded = block.keys, block.degraded
+        no_sign = degraded if block.kept is None else block.kept if degraded is None else degraded | block.kept
         if self._paces is not None:
-            self._learn(self._paces, block)
-        if degraded is None:
+            self._learn(self._paces, keys, no_sign, block.arrival)
+        if no_sign is None:
             self.last_good[keys] = block.arrival
         elif not isinstance(keys, int):
-            self.last_good[keys[~degraded]] = block.arrival
-        elif not degraded.all():
+            self.last_good[keys[~no_sign]] = block.arrival
+        elif not no_sign.all():
             self.last_good[keys] = block.arrival
         if self.frozen_ns is not None:
             is_frozen = self._frozen(block, self.frozen_ns)
@@ -100,21 +108,27 @@ class Freshness:
         quiet = now - max(int(self.last_good.max()), opened)
         if limit is not None and quiet > limit:
             return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see what it counts as dropped"
-        count, online = int(np.count_nonzero(known)), int(np.count_nonzero(self.is_online(now)))
+        count, online = int(np.count_nonzero(known | self.is_expected)), int(np.count_nonzero(self.is_online(now)))
         if not online and (known & self.is_frozen).any():
             frozen = f"for more than {(self.frozen_ns or 0) / 1e9:g} s"
             return "frozen", f"the same values {frozen}" + (f" from all {count} keys" if count > 1 else "")
         return "running", f"{count - online} of {count} keys are silent or frozen" if online < count else ""
 
+    def touch(self, keys: Keys | int, arrival: int) -> None:
+        """Samples that were left out undecoded, since there were enough: their sensors live."""
+        self._has_seen = True
+        self.last_good[keys] = arrival
+        if self._paces is not None:
+            self._learn(self._paces, keys, None, arrival)
+
     @staticmethod
-    def _learn(paces: Paces, block: Block) -> None:
-        keys, degraded = block.keys, block.degraded
+    def _learn(paces: Paces, keys: Keys | int, no_sign: Flags | None, arrival: int) -> None:
         if isinstance(keys, int):
-            if degraded is None or not degraded.all():
-                paces.see(keys, block.arrival)
+            if no_sign is None or not no_sign.all():
+                paces.see(keys, arrival)
             return
-        for key in set((keys if degraded is None else keys[~degraded]).tolist()):
-            paces.see(key, block.arrival)
+        for key in set((keys if no_sign is None else keys[~no_sign]).tolist()):
+            paces.see(key, arrival)
 
     def _forget(self, key: int) -> None:
         self.renewed.add(key)

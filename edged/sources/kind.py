@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,9 +14,11 @@ from edged.records import Block, Field
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.replies import Replies
-from edged.stamp import KeyTable, Stamper
+from edged.stamp import KeyTable, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.topics import TopicFilter
+
+Push = Callable[[Block], None]
 
 
 class Planned(Protocol):
@@ -37,6 +39,10 @@ class Planned(Protocol):
     @property
     def key_parts(self) -> tuple[tuple[str, int], ...]: ...
     @property
+    def port(self) -> str: ...
+    @property
+    def max_keys(self) -> int: ...
+    @property
     def capture_where(self) -> tuple[tuple[int, Condition], ...]: ...
 
 
@@ -51,8 +57,23 @@ class Reader(Protocol):
     @property
     def reason(self) -> str: ...
 
-    async def run(self, push: Callable[[Block], None]) -> None:
+    async def run(self, push: Push) -> None:
         """Pushes what comes in, for ever or to the end. Raises Retryable when it cannot go on, and is then run again."""
+
+
+class PortReader(Protocol):
+    """A port that several sources share. `state` and `reason` are what health says of it."""
+
+    name: str
+    counts: SourceCounts
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+    async def run(self, pushes: Mapping[str, Push]) -> None:
+        """Pushes what comes in to the sources by name, for ever. Raises Retryable when it cannot go on, and is then run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +87,8 @@ class Parts:
     stages: Stages
     keys: KeyTable | None = None
     replies: Replies | None = None
+    early: Thinning | None = None
+    """Of a source whose topics tell which messages to leave out; else the stamper has it."""
 
 
 class Report(Protocol):
@@ -96,6 +119,9 @@ class Kind:
     `port` is the serial port that it opens, `frames` how its bytes are cut into frames, if they are. `made` are the fields of a
     source that decodes nothing.
 
+    `share` makes the reader of a port that several sources of this kind share, from its name, its settings, what was built of
+    those sources, its counts and the clock.
+
     `is_played`: it begins again at each start, so that windows do too; `ends`: it is not for ever. `is_acknowledged`: its sender
     keeps each input until that is done with; `is_lossless`: none is lost while a pipeline holds it back; `unheld`: why an input
     cannot be held back, where that is the settings' fault.
@@ -108,6 +134,7 @@ class Kind:
     port: Callable[[Any], str | UsbPort] | None = None
     frames: Callable[[Any], tuple[Frame, Checksum]] | None = None
     made: tuple[Field, ...] = ()
+    share: Callable[[str, Any, Sequence[Any], SourceCounts, Clock], PortReader] | None = None
     is_played: bool = False
     ends: bool = False
     is_acknowledged: Callable[[Any], bool] = _no

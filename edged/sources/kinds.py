@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from edged.config.schema import Source
-from edged.sources import mqtt, replay, serial, simulate
+from edged.sources import modbus, mqtt, replay, serial, simulate
 from edged.sources.kind import Kind
 
 KINDS: dict[str, Kind] = {
     "serial": serial.KIND,
     "mqtt": mqtt.KIND,
+    "modbus": modbus.KIND,
     "replay": replay.KIND,
     "simulate": simulate.KIND,
 }

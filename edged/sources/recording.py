@@ -3,11 +3,12 @@
 The file, all numbers little-endian:
 
     magic     the 18 bytes "edged recording 1\\n"
-    header    one line of JSON: "kind" ("serial" or "mqtt"), "source" (its name), "monotonic_ns" and "utc_ns" (both
+    header    one line of JSON: "kind" ("serial", "mqtt" or "modbus"), "source" (its name), "monotonic_ns" and "utc_ns" (both
               clocks at the start); readers ignore keys that they do not know
     records   uint64 ns since the start, uint32 length, then so many bytes:
               serial: one read of the port, cut wherever the reads fell
               mqtt:   uint16 length of the topic, the topic, the payload
+              modbus: a sample of a unit: its address, then the registers of each field, of a bit 0 or 1
 
 A file ends wherever its writer was stopped: a record that is not whole is left out.
 """

@@ -24,7 +24,7 @@ from edged.config import schema
 from edged.config.words import did_you_mean, listed
 from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.errors import Retryable
-from edged.records import Block, Rows
+from edged.records import ON_ARRIVAL, Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
 from edged.sources.kind import Kind, Parts, Planned, Report
@@ -111,7 +111,7 @@ class ReplaySource:
                 arrival = header.monotonic_ns + record.since_ns
             self.counts.bytes += len(record.data)
             self.counts.last_arrival = clock.now()
-            if header.kind == "mqtt":
+            if header.kind != "serial":  # each record is a payload
                 self.counts.messages += 1
                 rows = await self._decoded(partial(self._payloads.decode, [record.data]))
             else:
@@ -152,9 +152,10 @@ class ReplaySource:
 
     def _last_line(self) -> Rows | None:
         """A file may end without the end of its last line."""
-        if self._settings.frame.type == "line" and self._stream.pending:
-            return self._stream.feed(self._settings.frame.end)
-        return None
+        if not self._stream.pending:
+            return None
+        frame = self._settings.frame
+        return self._stream.feed(frame.end) if frame.type == "line" and frame.end else self._stream.quiet()
 
     async def _push(self, rows: Rows | None, arrival: int, offset: int, push: Callable[[Block], None]) -> None:
         """Stamps as of `arrival` and pushes; then lets others run, and waits while a pipeline is full."""
@@ -199,7 +200,7 @@ class _FilePlayer:
         return [(_part(rows, a, b), self._start + int(due[b - 1])) for a, b in itertools.pairwise(cuts)]
 
     def _due(self, rows: Rows) -> NDArray[np.int64]:
-        if rows.time is not None:
+        if rows.time is not None and ON_ARRIVAL not in rows.time:
             if not self._speed:
                 return rows.time
             if self._first is None:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.refusals import Refusals
-from edged.records import Block, Receipt, Reject, Rows, Times
+from edged.records import ON_ARRIVAL, Block, Receipt, Reject, Rows, Times
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import UNFIT, KeyTable
+from edged.stamp.thinning import THINNED, Thinning
 
 T = TypeVar("T")
 
@@ -30,10 +31,13 @@ class Stamper:
 
     `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples a second of one key.
     Rows with UTC stamps give a block in UTC (`offset` 0). All others are on the monotonic clock, with the offset to UTC:
-    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples.
+    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples. `thinning` leaves out rows.
     """
 
-    def __init__(self, time_format: str | None, rate: float | None, keys: KeyTable | None) -> None:
+    def __init__(
+        self, time_format: str | None, rate: float | None, keys: KeyTable | None, thinning: Thinning | None = None
+    ) -> None:
+        self._thinning = thinning
         self._format = time_format
         self._keys = keys
         size = keys.max_keys if keys is not None else 1
@@ -63,7 +67,7 @@ class Stamper:
         `receipts`: one a payload, or one for all; the block has one a row, or that one for all.
         """
         refusals = Refusals(is_one=len(receipts) == 1)
-        batch = _Batch(rows)
+        batch = _Batch(rows, now_utc if self._is_utc else None)
         keys: NDArray[np.int32] | int = 0
         if batch.count and self._keys is not None:
             keys = self._ids(batch, key_ids, arrival, refusals)
@@ -78,6 +82,16 @@ class Stamper:
             batch.keep(kept)
             times, keys = times[kept], _of_kept(keys, kept)
             seen = None if seen is None else seen[kept]
+            if not batch.count:
+                return None, refusals.records
+        if self._thinning is not None:
+            taken = self._thinning.kept(times, keys)
+            if not taken.all():
+                self._thinning.on_thinned(_of_kept(keys, ~taken), arrival)
+            self._refuse(batch, np.flatnonzero(~taken), THINNED, lambda row: "", refusals)
+            batch.keep(taken)
+            times, keys = times[taken], _of_kept(keys, taken)
+            seen = None if seen is None else seen[taken]
             if not batch.count:
                 return None, refusals.records
         restarts: tuple[int, ...] = ()
@@ -117,6 +131,8 @@ class Stamper:
         assert self._keys is not None
         for key in self._keys.recycled:
             self._clock.forget(key)
+            if self._thinning is not None:
+                self._thinning.forget(key)
         # Each once: while all rows are refused no block takes them along, and there are no more than keys.
         self._clock.restarts += [key for key in self._keys.recycled if key not in self._clock.restarts]
         self._keys.recycled.clear()
@@ -216,10 +232,12 @@ class _Batch:
 
     __slots__ = ("_payload", "count", "degraded", "keys", "time", "values")
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, now_utc: int | None) -> None:
         self.values = rows.values
         self.count = len(rows.values)
         self.time = rows.time
+        if rows.time is not None and now_utc is not None and (unknown := rows.time == ON_ARRIVAL).any():
+            self.time = np.where(unknown, now_utc, rows.time)
         self.keys = rows.keys
         self.degraded = rows.degraded
         self._payload = rows.payload

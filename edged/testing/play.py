@@ -9,7 +9,7 @@ Models run on the loop: in virtual time a thread would take no time, or for ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,15 @@ from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
-from edged.decode import make_stream_decoder
+from edged.decode import PayloadDecoder, make_payload_decoder, make_stream_decoder
 from edged.model.runner import Loaded
 from edged.mqtt.link import Link
 from edged.pipeline.fan_out import fan_out
 from edged.plan.records import Plan
-from edged.records import NONE, Message
+from edged.records import NONE, Message, Rows
 from edged.sources.counts import stamped
 from edged.sources.kind import Reader
+from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.recording import read_header, read_records
 from edged.stamp import Stamper
@@ -143,7 +144,8 @@ class _Feed:
         assert p.decode is not None
         self._broker = p.broker or ""
         self._keys = assembly.keys[p.key_group] if p.key_names else None
-        self._decoder = make_stream_decoder(p.decode)
+        is_framed = kind_of(p.settings).frames is not None
+        self._feed = make_stream_decoder(p.decode).feed if is_framed else _payloads(make_payload_decoder(p.decode))
         self._stamper = Stamper(p.decode.time_format, p.rate, self._keys)
 
     def take(self, one: Given) -> None:
@@ -168,10 +170,15 @@ class _Feed:
         clock, counts = self._clock, self._assembly.sources[self._name].counts
         arrival = counts.last_arrival = clock.now()
         counts.bytes += len(data)
-        rows = self._decoder.feed(data)
+        rows = self._feed(data)
         block = stamped(rows, self._stamper, counts, arrival, clock.offset(), True) if rows is not None else None
         if block is not None:
             fan_out(self._assembly.consumers[self._name], counts.lose, block)
+
+
+def _payloads(decoder: PayloadDecoder) -> Callable[[bytes], Rows | None]:
+    """Each input is one: of Modbus the address of the unit, then the registers of each field."""
+    return lambda data: decoder.decode([data])
 
 
 async def _made_up(assembly: Assembly, name: str) -> None:
@@ -230,7 +237,7 @@ def _records(path: Path, number: int) -> Iterator[tuple[int, str, bytes]]:
 def _ended(data: bytes, settings: Any) -> bytes:
     """A line of a stream may be written without its end."""
     frame: schema.Frame | None = getattr(settings, "frame", None)
-    if frame is None or frame.type != "line" or data.endswith(frame.end):
+    if frame is None or frame.type != "line" or frame.end is None or data.endswith(frame.end):
         return data
     return data + frame.end
 

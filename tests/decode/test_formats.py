@@ -7,14 +7,19 @@ from edged.decode.formats import FORMATS, with_field_key, with_key
 
 @pytest.mark.parametrize(
     ("key", "formats"),
-    [("endian", ("struct", "raw")), ("time", ("csv", "text", "json", "msgpack", "struct", "raw")), ("color", ("image",))],
+    [
+        ("endian", ("struct", "modbus", "raw")),
+        ("time", ("csv", "text", "json", "msgpack", "struct", "raw")),
+        ("color", ("image",)),
+    ],
 )
 def test_the_formats_for_which_a_key_has_an_effect(key: str, formats: tuple[str, ...]) -> None:
     assert with_key(key) == formats
 
 
 def test_the_formats_of_which_parts_are_found_by_a_path() -> None:
-    assert with_field_key("path") == tuple(name for name, format in FORMATS.items() if format.is_by_path) == ("json", "msgpack")
+    assert with_field_key("path") == tuple(name for name, format in FORMATS.items() if format.is_by_path)
+    assert [name for name, format in FORMATS.items() if format.tree is not None] == ["json", "msgpack"]
 
 
 def test_every_format_has_one_decoder() -> None:

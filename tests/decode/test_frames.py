@@ -9,6 +9,7 @@ from edged.config.schema import Frame
 from edged.decode.checksums import Checksum
 from edged.decode.frames import FrameScanner, LineFramer
 from edged.decode.refusals import MAX_RECORDS
+from edged.decode.shapes import Sized
 from edged.records import Reject
 from tests.support.decode_plans import chopped, reasons, refused
 
@@ -71,7 +72,7 @@ def test_any_chopping_gives_the_same_lines_and_rejects(bodies: list[bytes], end:
 
 
 def scanner(checksum: Checksum | None, **keys: Any) -> FrameScanner:
-    return FrameScanner(Frame(**keys), checksum, 300)
+    return FrameScanner(Sized(Frame(**keys), checksum, 300))
 
 
 def scanned(frames: FrameScanner, chunks: list[bytes]) -> tuple[list[bytes], list[tuple[str, int]]]:

@@ -79,7 +79,7 @@ STORMS: dict[str, tuple[DecodePlan, bytes, bytes, dict[str, int]]] = {
         {"not_finite": 16_000},
     ),
     "struct times": (
-        plan("struct", field("t", dtype="float32"), field("a", dtype="uint8"), time=("t", "unix_s")),
+        plan("struct", field("t", dtype="float32"), field("a", dtype="uint8"), time=("t", "unix_s"), rows="."),
         (NAN + b"\1") * 13_000,
         struct.pack("<fB", 1, 1),
         {"not_finite": 13_000},

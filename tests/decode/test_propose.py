@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from edged.decode.propose import propose, shown
@@ -8,6 +10,10 @@ TEXT = b"t=20.5\r\nt=20.6\r\nt=20.7\r\n"
 
 def with_parity(data: bytes, odd: int) -> bytes:
     return bytes(byte | ((bin(byte).count("1") + odd) & 1) << 7 for byte in data)
+
+
+def case(name: str) -> bytes:
+    return (Path(__file__).parents[1] / "cases" / "serial" / name / "input.bin").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -25,7 +31,37 @@ def with_parity(data: bytes, odd: int) -> bytes:
         (b'x\n{"t":1}\n{"t":2}\n{"t":3}\n', ['each line is JSON: decode.format = "json"']),
         (
             b"x\n$GPRMC,1,A*00\n$GPGSV,1,2*3f\n",
-            ['these are NMEA sentences (GPRMC GPGSV): checksum = "nmea", where = { kind = "GPRMC" }'],
+            [
+                'these are NMEA sentences (GPRMC GPGSV): decode.format = "nmea", fields such as ["lat", "lon"]; or one kind as '
+                'csv: checksum = "nmea", where = { kind = "GPRMC" }'
+            ],
+        ),
+        (
+            b"x\n$SDDBT,7.7,f,2.3,M,1.3,F*05\n$SDDBT,7.7,f,2.3,M,1.3,F*05\n",
+            ['these are NMEA sentences (SDDBT): checksum = "nmea", where = { kind = "SDDBT" }'],
+        ),
+        (
+            case("dsmr-p1-v5"),
+            [
+                'this is a telegram of a meter: decode.format = "dsmr", fields such as [{ name = "v1", path = "1-3:0.2.8" }, '
+                '{ name = "v2", path = "0-0:1.0.0" }]'
+            ],
+        ),
+        (
+            case("teleinfo-linky"),
+            [
+                'each line ends with the check of teleinfo: checksum = "teleinfo", key = "label", decode = { format = "csv", '
+                'separator = " ", fields = ["label", "value"] }'
+            ],
+        ),
+        (case("vedirect-row"), ['this is VE.Direct: decode.format = "vedirect", fields such as ["V", "I", "VPV", "PPV"]']),
+        (
+            case("ubx-names"),
+            ['these are UBX frames with NAV-PVT: decode.format = "ubx", fields such as ["lat", "lon", "speed"]'],
+        ),
+        (
+            case("mavlink-attitude"),
+            ['these are MAVLink frames: frame = { type = "mavlink", crc_extra = { ID = CRC_EXTRA } }, where = { id = ID }'],
         ),
         (
             b"x\nT:23.4 H:55.0\nT:23.5 H:54\n",

@@ -3,7 +3,9 @@ import struct
 import numpy as np
 import pytest
 
+from edged.config.schema import Element
 from edged.decode import make_payload_decoder
+from edged.decode.where import Condition
 from tests.support.decode_plans import field, plan, reasons
 
 
@@ -19,6 +21,7 @@ def test_fields_in_wire_order_packed() -> None:
         time=("t", "elapsed_ms"),
         key_fields=("flags",),
         dtype=np.float64,
+        rows=".",
     )
     record = struct.Struct("<Bh3xIdB")
     rows = make_payload_decoder(planned).decode([record.pack(7, -250, 1000, 0.1, 2), record.pack(8, 1, 2000, 0.2, 0) * 2])
@@ -90,3 +93,61 @@ def test_times_that_cannot_be_reject_their_record() -> None:
     assert [reject.payload for reject in rows.rejects] == [1, 2]
     assert rows.payload is not None
     assert rows.payload.tolist() == [0, 3]
+
+
+def test_a_payload_of_struct_is_one_record() -> None:
+    fields = [field("a", dtype="int16"), field("b", dtype="uint8")]
+    rows = make_payload_decoder(plan("struct", *fields)).decode([b"\1\0\2", b"\1\0\2\3\0\4", b"\1", b"\5\0\6"])
+    assert rows.values.tolist() == [[1, 2], [5, 6]]
+    assert reasons(rows.rejects) == ["long", "short"]
+    assert 'rows = "."' in rows.rejects[0].detail
+    several = make_payload_decoder(plan("struct", *fields, rows=".")).decode([b"\1\0\2\3\0\4", b"\1\0\2\3"])
+    assert several.values.tolist() == [[1, 2], [3, 4]]
+    assert reasons(several.rejects) == ["long"]
+    cut = make_payload_decoder(plan("struct", *fields, rows=".", rest="skip")).decode([b"\1\0\2\3\0\4\\9"])
+    assert cut.values.tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_group_is_a_tensor_for_each_field_or_a_sample_for_each_element() -> None:
+    group = field("points", repeat=3, fields=(Element(name="d", dtype="uint16", scale=0.5), Element(name="i", dtype="uint8")))
+    fields = [field("speed", dtype="uint8"), group, field("end", dtype="uint8")]
+    payloads = [struct.pack("<BHBHBHBB", 9, 2, 1, 4, 2, 6, 3, n) for n in (7, 8)]
+    tensors = make_payload_decoder(plan("struct", *fields)).decode(payloads)
+    assert tensors.values.tolist() == [[9, 1, 2, 3, 1, 2, 3, n] for n in (7, 8)]
+    points = make_payload_decoder(plan("struct", *fields, rows="points")).decode(payloads)
+    assert points.values.tolist() == [[9, d, d, n] for n in (7, 8) for d in (1, 2, 3)]
+    assert points.payload is not None
+    assert points.payload.tolist() == [0, 0, 0, 1, 1, 1]
+    keyed = make_payload_decoder(plan("struct", *fields, rows="points", key_fields=("end",))).decode(payloads)
+    assert keyed.keys == [("7",)] * 3 + [("8",)] * 3
+
+
+def test_texts_in_records_are_numbers_words_and_keys() -> None:
+    planned = plan(
+        "struct",
+        field("id", dtype="text", size=3),
+        field("kg", dtype="text", size=6),
+        field("state", dtype="text", size=2, values={"ST": 1.0, "US": 0.0}),
+        field("tag", dtype="text", size=2, base=16),
+        key_fields=("id",),
+    )
+    rows = make_payload_decoder(planned).decode([b"A1 +01.50ST1F", b"B2\0 -2.25USff", b"A1 +0x.50ST1F", b"A1 +01.50??1F"])
+    assert rows.values.tolist() == [[1.5, 1, 31], [-2.25, 0, 255]]
+    assert rows.keys == [("A1",), ("B2",)]
+    assert reasons(rows.rejects) == ["not_finite", "not_finite"]
+    hexed = plan(
+        "struct",
+        field("tag", dtype="text", size=2, base=16),
+        field("v", dtype="uint8"),
+        where=(Condition("tag", (0x1F,)),),
+    )
+    meant = make_payload_decoder(hexed).decode([b"1F\5", b"20\6"])
+    assert meant.values.tolist() == [[5]]
+    assert reasons(meant.rejects) == ["other"]
+
+
+def test_another_kind_of_message_is_other_whatever_its_size() -> None:
+    planned = plan("struct", field("kind", dtype="uint8"), field("v", dtype="uint16"), where=(Condition("kind", (7,)),))
+    rows = make_payload_decoder(planned).decode([b"\x07\1\0", b"\x08", b"\x09\1\2\3\4", b"\x07", b"", b"\x08\1\0"])
+    assert rows.values.tolist() == [[1]]
+    assert reasons(rows.rejects) == ["other", "other", "short", "short", "other"]

@@ -70,7 +70,7 @@ def test_the_configuration_knows_them_from_their_rows(zoo: Path, tmp_path: Path)
     file.write_text(text.replace("scale = 10", "endian = 'big'").replace("above = 3", "top = 3"))
     code, _, err = said(edged("check", "-c", str(file), module=ADDED, cwd=ROOT))
     assert code == EX_CONFIG
-    assert 'has no effect with format = "pairs"; it belongs to "struct" "raw"' in err
+    assert 'has no effect with format = "pairs"; it belongs to "struct" "modbus" "raw"' in err
     assert 'has no effect with type = "spread"; it belongs to "classify"' in err
     file.write_text(text.replace('"clicker"', '"flicker"'))
     code, _, err = said(edged("check", "-c", str(file), module=ADDED, cwd=ROOT))

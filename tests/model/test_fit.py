@@ -84,7 +84,7 @@ def test_a_constant_input(tmp_path: Path) -> None:
         (
             models.zip_map,
             {"x": (3,)},
-            None,
+            ("output_probability",),
             "output output_probability is a sequence of maps, which cannot be bound; export with",
         ),
         (lambda p: models.identity(p, T.STRING), {"x": (2,)}, None, "its input x: string[n,2] cannot be filled"),
@@ -101,3 +101,4 @@ def test_what_does_not_fit(tmp_path: Path, build: Any, rows: Any, outputs: Any, 
 
 def test_what_is_not_wanted_need_not_fit(tmp_path: Path) -> None:
     assert fitted(models.zip_map(tmp_path / "m.onnx"), {"x": (3,)}, outputs=("y",)).outputs == ("y",)
+    assert fitted(models.zip_map(tmp_path / "m.onnx"), {"x": (3,)}).outputs == ("y",)

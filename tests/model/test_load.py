@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto as T
 from onnx import helper as h
@@ -233,3 +235,80 @@ def test_beside_other_work_the_first_golden_samples_are_run(tmp_path: Path) -> N
     golden(tmp_path, x=x, y=y)
     with pytest.raises(ModelRefused, match="golden sample 0 of golden"):
         load_session(plan, all_golden=False)
+
+
+def test_rows_along_a_later_axis_give_what_they_give_alone(tmp_path: Path) -> None:
+    """PyTorch's recurrent layers take [time, N, fields]; read as 8 rows, one row ran among padding."""
+    path = models.sequence(tmp_path / "m.onnx")
+    bound, report = load(path, {"x": (8, 3)}, batch_max=4)
+    assert (report.batch_max, report.reasons) == (4, ())
+    rows = np.random.default_rng(0).standard_normal((4, 8, 3)).astype(np.float32)
+    bound.inputs["x"][:] = rows
+    found = bound.run(4)["last"].copy()
+    session = ort.InferenceSession(str(path))
+    alone = [session.run(None, {"x": row[:, None]})[0][0] for row in rows]
+    np.testing.assert_allclose(found, alone, rtol=1e-6)
+    bound.inputs["x"][0] = rows[2]
+    assert np.array_equal(bound.run(1)["last"][0], alone[2])
+
+
+@pytest.mark.parametrize("build", [models.dynamic, models.by_range])
+def test_what_is_quantised_by_the_range_of_a_batch_runs_row_by_row(tmp_path: Path, build: Any) -> None:
+    path = build(tmp_path / "m.onnx")
+    bound, report = load(path, {"x": (3,)}, batch_max=8)
+    assert report.batch_max == 1
+    assert report.reasons[0].startswith("one row a run: ")
+    row = np.array([[0.01, 0.02, -0.03]], np.float32)
+    bound.inputs["x"][:] = row
+    assert np.array_equal(bound.run(1)["y"], ort.InferenceSession(str(path)).run(None, {"x": row})[0])
+    (tmp_path / "model.toml").write_text("batch_axis = 0")
+    build(tmp_path / "model.onnx")
+    assert load(tmp_path, {"x": (3,)}, batch_max=8)[1].batch_max == 8
+
+
+@pytest.mark.parametrize("build", [models.dynamic, models.by_range])
+def test_a_fixed_number_of_rows_that_change_each_other_is_refused(tmp_path: Path, build: Any) -> None:
+    text = refused(build(tmp_path / "m.onnx", 16), {"x": (3,)})
+    assert "x: float32[16,3]: the first axis of 16 was taken for rows" in text
+    assert 'say in model.toml: batch_axis = "none" if it is one input of 16 samples (with window = { size = 16 })' in text
+
+
+def test_an_open_axis_that_takes_one_row_only_is_run_row_by_row(tmp_path: Path) -> None:
+    path = models.single(tmp_path / "m.onnx")
+    bound, report = load(path, {"x": (4,)})
+    assert report.batch_max == 1
+    assert report.reasons[0].startswith("one row a run: the file leaves the number of rows open, and 16 at once fail: ")
+    bound.inputs["x"][:] = [[1, 2, 3, 4]]
+    assert bound.run(1)["y"].tolist() == [[[1, 2], [3, 4]]]
+
+
+def test_single_numbers_in_and_out(tmp_path: Path) -> None:
+    nodes = [h.make_node("Mul", ["x", "two"], ["y"])]
+    scalars = [value(n, T.FLOAT, []) for n in ("x", "y")]
+    path = models.save(tmp_path / "m.onnx", nodes, scalars[:1], scalars[1:], [nh.from_array(np.float32(2), "two")])
+    bound, report = load(path, {"x": ()})
+    assert (report.outputs, report.batch_max) == ((OutputRow("y", "float32", ()),), 1)
+    bound.inputs["x"][0] = 3.5
+    assert bound.run(1)["y"].tolist() == [7.0]
+
+
+@pytest.mark.parametrize("declared", [[1], [1, 1], [5], ["n", 1]])
+def test_outputs_of_another_size_than_the_file_says(tmp_path: Path, declared: Any) -> None:
+    """LightGBM's converter says `label: int64[1]` whatever the number of rows."""
+    nodes = [h.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)]
+    path = models.save(tmp_path / "m.onnx", nodes, [value("x", T.FLOAT, ["n", 3])], [value("label", T.INT64, declared)])
+    bound, report = load(path, {"x": (3,)}, batch_max=4)
+    assert report.batch_max == 4
+    bound.inputs["x"][:] = np.eye(3, dtype=np.float32)[[2, 0, 1, 1]]
+    assert bound.run(4)["label"].reshape(4).tolist() == [2, 0, 1, 1]
+
+
+def test_an_input_with_a_value_of_its_own_is_overridden(tmp_path: Path) -> None:
+    path = models.linear(tmp_path / "m.onnx")
+    onnx_model = onnx.load(str(path))
+    onnx_model.graph.input.append(value("w", T.FLOAT, [3, 2]))
+    path.write_bytes(onnx_model.SerializeToString())
+    bound, _ = load(path, {"x": (3,)}, constants={"w": np.full((3, 2), 2, np.float32)})
+    bound.inputs["x"][0] = [1, 2, 3]
+    assert bound.run(1)["y"].tolist() == [[12, 12]]
+    assert load(path, {"x": (3,)})[0].constants == {}

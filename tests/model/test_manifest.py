@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edged.errors import Problem
-from edged.model.manifest import HIDDEN, InputHints, Manifest, Normalize, hash_file, metadata_labels, read_manifest
+from edged.model.manifest import HIDDEN, InputHints, Manifest, Normalize, hash_file, read_manifest
+from edged.model.metadata import metadata_labels
 from tests.support import models
 
 WHOLE = """
@@ -71,12 +72,12 @@ def test_the_hash_must_be_right(tmp_path: Path) -> None:
         ("colour = 1", "model.toml: colour: unknown key; known: name, version"),
         ("version = 3", "model.toml: version: expected a text, found 3"),
         ('labels = ["a", 1]', "labels: expected a list of texts"),
-        ("batch_axis = 1", 'batch_axis: expected 0 or "none", found 1'),
+        ("batch_axis = -1", 'batch_axis: expected 0 (rows first), 1, 2 or "none", found -1'),
         ("[inputs.z]", "inputs.z: the model has no such input; it has x"),
         ("[inputs]\nx = 1", "inputs.x: expected a table, found 1"),
         ('[inputs.x]\nlayout = "NCHW"', 'inputs.x.layout: expected "time,field" or "field,time" or "hwc" or "chw"'),
         ('[inputs.x]\ncolor = "yuv"', 'inputs.x.color: expected "rgb" or "bgr" or "gray"'),
-        ('[detect]\nhead = "ssd"', 'detect.head: expected "yolov8" or "yolov5" or "nms"'),
+        ('[detect]\nhead = "rcnn"', 'detect.head: expected "yolov5" or "yolov8" or "yolox" or "end-to-end"'),
         ("[detect]\nanchors = 3", "detect.anchors: unknown key; known: head"),
         ("[inputs.x]\nshape = [0]", "inputs.x.shape: expected a list of whole numbers"),
         ('[inputs.x]\nfields = ["a"]\nunits = { b = "g" }', "inputs.x.units: b is not among its fields: a"),

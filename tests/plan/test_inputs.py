@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto as T
 
 from edged.model.inputs import Filler, InputPlan
 from tests.support.deployments import folder_model, net
-from tests.support.models import Axes
+from tests.support.models import Axes, linear, value
 from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
@@ -120,3 +121,56 @@ def test_a_misfit_says_what_would_fit(tmp_path: Path, axes: Axes, more: str, cur
     model(tmp_path, axes)
     [line] = plan(tmp_path, more).lines
     assert cure in line
+
+
+def test_an_input_named_like_a_field_gets_that_field(tmp_path: Path) -> None:
+    """scikit-learn's converters make an input of each column."""
+    names: dict[str, tuple[int, Axes]] = {name: (T.FLOAT, ["N", 1]) for name in ("az", "ax")}
+    folder_model(tmp_path / "m", "", net, names, {"y": ["N", 2]})
+    inputs = plan(tmp_path).whole.pipelines["p"].inputs
+    assert [(i.name, i.columns, i.shape) for i in inputs] == [("az", (2,), (1,)), ("ax", (0,), (1,))]
+    folder_model(tmp_path / "m", "", net, {"ax": (T.FLOAT, ["N", 1]), "rest": (T.FLOAT, ["N", 2])}, {"y": ["N", 2]})
+    inputs = plan(tmp_path).whole.pipelines["p"].inputs
+    assert [(i.name, i.columns) for i in inputs] == [("ax", (0,)), ("rest", (1, 2))]
+    folder_model(tmp_path / "m", "", net, {"ax": (T.FLOAT, ["N", 1]), "all": (T.FLOAT, ["N", 3])}, {"y": ["N", 2]})
+    assert [i.columns for i in plan(tmp_path).whole.pipelines["p"].inputs] == [(0,), None]
+    folder_model(tmp_path / "m", "", net, {"ax": (T.FLOAT, ["N", 3])}, {"y": ["N", 2]})
+    assert only(plan(tmp_path)).columns is None
+    folder_model(tmp_path / "m", "", net, {"ax": (T.FLOAT, ["N", 1])}, {"y": ["N", 2]})
+    assert only(plan(tmp_path)).columns == (0,)
+    folder_model(tmp_path / "m", "", net, {"ax": (T.FLOAT, [2]), "ay": (T.FLOAT, [1])}, {"y": [2]})
+    assert [
+        i.columns for i in plan(tmp_path, "window = { size = 2 }\ninputs = { ay = { size = 1 } }").whole.pipelines["p"].inputs
+    ] == [
+        (0,),
+        (1,),
+    ]
+
+
+def test_time_may_come_first_as_pytorch_has_it(tmp_path: Path) -> None:
+    folder_model(tmp_path / "m", "", net, {"x": (T.FLOAT, [8, "N", 3])}, {"y": ["N", 2]})
+    assert only(plan(tmp_path, "window = { size = 8 }")) == InputPlan("x", (8, 3))
+    model(tmp_path, [8, None, 3], "batch_axis = 1\n")
+    assert only(plan(tmp_path, "window = { size = 8 }")) == InputPlan("x", (8, 3))
+
+
+def test_an_input_with_a_value_of_its_own_is_filled_only_when_asked(tmp_path: Path) -> None:
+    linear(tmp_path / "m")
+    model = onnx.load(str(tmp_path / "m"))
+    model.graph.input.append(value("w", T.FLOAT, [3, 2]))
+    (tmp_path / "m").write_bytes(model.SerializeToString())
+    assert [i.name for i in plan(tmp_path).whole.pipelines["p"].inputs] == ["x"]
+    found = plan(tmp_path, "inputs = { w = { value = 2 } }").whole
+    assert [(i.name, i.value) for i in found.pipelines["p"].inputs] == [("x", None), ("w", 2)]
+    assert found.models["m"].constants["w"].tolist() == [[2, 2]] * 3
+
+
+def test_what_steps_make_is_rounded(tmp_path: Path) -> None:
+    """A quantised input: -0.6 is -1 there, and 2.9 is 3."""
+    model(tmp_path, ["N", 3], kind=T.INT8)
+    one = only(plan(tmp_path, 'preprocess = { step = "normalize", mean = 0, std = 0.1 }'))
+    assert one.is_rounded
+    out = np.zeros((1, 3), np.int8)
+    Filler(one).fill_many(out, [0], np.array([[-0.6, 2.9, 500]], np.float32))
+    assert out.tolist() == [[-1, 3, 127]]
+    assert not only(plan(tmp_path)).is_rounded

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import TensorProto as T
 from onnx import helper as h
@@ -14,8 +15,8 @@ from edged.results.heads.classify import ClassifyPlan
 from edged.results.heads.head import OutputPlan
 from edged.results.heads.raw import RawPlan
 from edged.results.heads.regress import ValueField
-from tests.support.deployments import autoencoder, net
-from tests.support.models import Axes, save, value
+from tests.support.deployments import autoencoder, folder_model, net
+from tests.support.models import Axes, named, save, value, zip_map
 from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
@@ -116,3 +117,42 @@ def test_functions_may_make_other_outputs(tmp_path: Path) -> None:
     model(tmp_path, {"y": ["N", 4]})
     found = plan(tmp_path, '"regress"', 'postprocess = "steps.py:pair"\n')
     assert (output(found).tensors, output(found).size) == (("pair",), 2)
+
+
+def test_names_in_the_graph_are_the_labels(tmp_path: Path) -> None:
+    named(tmp_path / "m.onnx")
+    assert output(plan(tmp_path, '"classify"')).labels == ("healthy", "worn")
+    found = plan(tmp_path, '"classify"', model='labels = ["gesund", "verschlissen"]\n')
+    assert output(found).labels == ("gesund", "verschlissen")
+    assert (
+        'labels: "worn" is class 0 here and class 1 there'
+        in plan(tmp_path, '"classify"', model='labels = ["worn", "healthy"]\n').lines[0]
+    )
+    only = output(plan(tmp_path, '{ type = "classify", tensor = "label" }', model='labels = ["gesund", "verschlissen"]\n'))
+    assert isinstance(only, ClassifyPlan)
+    assert only.make_head().results({"label": np.array(["worn", "healthy"], object)}, {}, [0, 0]) == [
+        {"label": "verschlissen"},
+        {"label": "gesund"},
+    ]
+
+
+def test_classes_that_are_numbers_of_their_own(tmp_path: Path) -> None:
+    """A classifier of 3, 7 and 9 says 7: the second of three labels."""
+    named(tmp_path / "m.onnx", (3, 7, 9))
+    assert output(plan(tmp_path, '"classify"')).labels == ("3", "7", "9")
+    only = output(plan(tmp_path, '{ type = "classify", tensor = "label" }', model='labels = ["low", "mid", "high"]\n'))
+    assert only.make_head().results({"label": np.array([7, 9])}, {}, [0, 0]) == [{"label": "mid"}, {"label": "high"}]
+
+
+def test_maps_are_not_missed_where_another_output_serves(tmp_path: Path) -> None:
+    zip_map(tmp_path / "m.onnx")
+    assert output(plan(tmp_path, '"raw"')).tensors == ("y",)
+    assert output(plan(tmp_path, '"classify"')).wanted == ("y",)
+
+
+def test_the_manifest_says_the_shape_that_the_file_leaves_open(tmp_path: Path) -> None:
+    folder_model(tmp_path / "m.onnx", "[outputs.y]\nshape = [2, 5]\n", net, {"x": (T.FLOAT, ["N", 3])}, {"y": ["N", "a", "b"]})
+    found = plan(tmp_path, '"raw"')
+    assert [(f.name, f.shape) for f, _ in found.whole.pipelines["p"].results] == [("outputs.y", (2, 5))]
+    folder_model(tmp_path / "m.onnx", "[outputs.y]\nshape = [2]\n", net, {"x": (T.FLOAT, ["N", 3])}, {"y": ["N", "a", "b"]})
+    assert "outputs.y.shape: [2] is no row of float32[N,a,b]" in plan(tmp_path, '"raw"').lines[0]

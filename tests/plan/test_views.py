@@ -34,7 +34,7 @@ RESIZE = 'preprocess = { step = "resize", size = [64, 48] }\n'
 def model(
     folder: Path, axes: list[int | str], kind: int = T.FLOAT, toml: str = "", outputs: dict[str, Any] | None = None, **more: str
 ) -> None:
-    net(folder / "m" / "model.onnx", {"x": (kind, axes)}, outputs or {"score": ["N", 1]}, more or None)
+    net(folder / "m" / "model.onnx", {"x": (kind, axes)}, outputs or {"score": ["N", 1]}, more or {"author": "Ultralytics"})
     (folder / "m" / "model.toml").write_text(toml)
 
 
@@ -93,11 +93,21 @@ def test_bytes_go_in_as_they_are_and_floats_are_scaled(tmp_path: Path) -> None:
     planned_bytes = plan(tmp_path)
     assert planned_bytes.whole.pipelines["p"].steps == ()
     assert planned_bytes.problems == []
-    model(tmp_path, ["N", 3, 48, 64])
-    [warning] = plan(tmp_path).problems
-    assert "nothing says how model.m wants colours in x: 0 to 1 is taken" in warning.text
+    model(tmp_path, ["N", 3, 48, 64], author="somebody")
+    [problem] = plan(tmp_path).problems
+    assert problem.text == (
+        "nothing says how model.m wants colours in x: float32[N,3,48,64]; choose "
+        'preprocess = [{ step = "resize", size = [64, 48] }, { step = "normalize", min = 0, max = 255 }] for 0 to 1, or '
+        'preprocess = [{ step = "resize", size = [64, 48] }, { step = "normalize", mean = 0, std = 1 }] for 0 to 255 '
+        "(in model.toml: [normalize], with the same keys)"
+    )
+    for text in ("min = 0, max = 255", "mean = 0, std = 1"):
+        chosen = f'preprocess = [{{ step = "resize", size = [64, 48] }}, {{ step = "normalize", {text} }}]\n'
+        assert plan(tmp_path, chosen).problems == []
+    model(tmp_path, ["N", 3, 48, 64], T.INT8)
+    assert '{ step = "normalize", mean = 128, std = 1 }] for -128 to 127' in plan(tmp_path).problems[0].text
     for toml in ("[normalize]\nmin = 0\nmax = 255\n", "[normalize]\nmean = [123, 116, 103]\nstd = [58, 57, 57]\n"):
-        model(tmp_path, ["N", 3, 48, 64], toml=toml)
+        model(tmp_path, ["N", 3, 48, 64], toml=toml, author="somebody")
         assert plan(tmp_path).problems == []
     [step] = pipeline(tmp_path).steps
     assert (step.mean, step.std) == ((123, 116, 103), (58, 57, 57))
@@ -186,25 +196,30 @@ DETECT = RESIZE + 'output = { type = "detect" }\n'
     [
         (["N", 7, 63], "", "yolov8"),
         (["N", 189, 8], "", "yolov5"),
-        (["N", 20, 6], "", "nms"),
+        (["N", 20, 6], "", "end-to-end"),
         (["N", 20, 6], '[detect]\nhead = "yolov5"\n', "yolov5"),
         (["N", 7, 63], 'labels = ["a", "b", "c"]\n', "yolov8"),
-        (["N", 20, 6], 'labels = ["a", "b", "c"]\n', "nms"),
+        (["N", 20, 6], 'labels = ["a", "b", "c"]\n', "end-to-end"),
+        (["N", 20, 6], '[detect]\nhead = "nms"\n', "end-to-end"),
     ],
 )
 def test_the_head_that_fits(tmp_path: Path, axes: list[int | str], toml: str, head: str) -> None:
     model(tmp_path, ["N", 3, 48, 64], T.UINT8, toml, {"boxes": axes})
     output: Any = pipeline(tmp_path, DETECT).output
-    assert (output.layout, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
+    assert (output.head, output.picture, output.tensors) == (head, (64, 48), ("boxes",))
     assert output.view == pipeline(tmp_path, DETECT).view
 
 
 @pytest.mark.parametrize(
     ("axes", "toml", "words"),
     [
-        (["N", 7, 63], 'labels = ["a", "b"]\n', "expected boxes of 2 labels as [N,6,boxes], [N,boxes,7] or"),
+        (
+            ["N", 7, 63],
+            'labels = ["a", "b"]\n',
+            "expected boxes of 2 labels as [N,6,boxes], [N,boxes,7], with NMS",
+        ),
         (["N", 4], "", "expected boxes as [N,4 + classes,boxes]"),
-        (["N", "boxes", 6], "", 'which may be yolov5 or nms; say in model.toml: [detect] head = "yolov5"'),
+        (["N", "boxes", 6], "", 'which may be yolov5 or end-to-end; say which: output = { type = "detect", head = "yolov5" }'),
         (["N", 7, 63], 'labels = ["a", "b"]\n[detect]\nhead = "yolov8"\n', "2 labels (a, b) for 3 classes"),
     ],
 )

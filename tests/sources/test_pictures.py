@@ -11,12 +11,12 @@ import pytest
 
 from edged.clock.clock import Clock
 from edged.records import NONE, Block, Receipt, Reject, Rows
-from edged.sources.counts import SourceCounts
-from edged.sources.mqtt import Filter, MqttSource, Router, SourceWiring
+from edged.sources.mqtt import Filter, MqttSource, Router, SourceWiring, Wanted
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS, PictureQueue, Waiting, beside
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import parse_filter
+from tests.support.parts import parts_of
 
 DEADLINE_S = 10.0
 
@@ -212,14 +212,10 @@ def source(decoder: Slow, name: str = "cam") -> MqttSource:
     keys = KeyTable(3, None)
     return MqttSource(
         name,
-        filters=[Filter(1, parse_filter("cam/{camera}"))],
-        takes_retained=False,
-        decoder=decoder,
-        keys=keys,
-        key_parts=[("capture", 0)],
-        stamper=Stamper(None, None, keys),
-        counts=SourceCounts(name),
-        clock=Clock(),
+        Wanted([Filter(1, parse_filter("cam/{camera}"))]),
+        decoder,
+        parts_of(name, keys, Stamper(None, None, keys)),
+        [("capture", 0)],
         queued_bytes=100,
     )
 

@@ -262,6 +262,7 @@ async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
     class Faulty:
         def __init__(self, inner: Any) -> None:
             self.inner, self.reset, self.pending = inner, inner.reset, 0
+            self.spoil, self.quiet = inner.spoil, inner.quiet
             self.pieces = 0
 
         def feed(self, data: bytes) -> Any:

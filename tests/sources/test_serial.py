@@ -17,7 +17,8 @@ from edged.errors import Retryable
 from edged.records import Block
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
-from edged.sources.serial import NO_FRAME_NS, SILENT_LEAST_NS, SerialSource
+from edged.sources.reading import NO_FRAME_NS, SILENT_LEAST_NS
+from edged.sources.serial import SerialSource
 from edged.stamp import Stamper
 from tests.support.ptys import LOOPS, Pty, turns, until
 
@@ -340,3 +341,17 @@ async def test_a_line_that_was_under_way_is_no_row() -> None:
         assert sensor.counts.drops.by_reason == {"partial": 1}
         assert sensor.counts.balance() == 0
     pty.hang_up()
+
+
+def test_a_silence_ends_a_block_of_lines(run: Callable[..., None]) -> None:
+    async def main() -> None:
+        pty = Pty()
+        text = Decode(format="text", fields=(FieldSpec(name="t", after="T"), FieldSpec(name="h", after="H")))
+        sensor = Sensor(pty.path, decode=text, frame=Frame(type="block", end=None, gap=50_000_000))
+        async with sensor.running():
+            for n in (1, 2):
+                pty.write(b"T = %d\r\nH = 5" % n)
+                await until(lambda n=n: len(sensor.blocks) == n)  # type: ignore[misc]
+        assert sensor.values == [[1, 5], [2, 5]]
+
+    run(main())

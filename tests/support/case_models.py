@@ -8,7 +8,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 
 from tests.support.deployments import autoencoder, folder_model, net
-from tests.support.models import centred, save, text, total, value, zip_map
+from tests.support.models import Axes, centred, named, save, sequence, text, total, value, zip_map
 
 MOTOR = 'labels = ["healthy", "imbalance", "bearing", "looseness"]\n'
 NAMED = '[inputs.x]\nfields = ["temp", "p_in", "p_out", "rpm", "vibration"]\n'
@@ -53,7 +53,24 @@ def build(folder: Path) -> Path:
     net(folder / "yolo.onnx", {"images": (T.FLOAT, ["N", 640, 640, 3])}, {"boxes": ["N", 84]})
     three = 'labels = ["cat", "dog", "bird"]\n[normalize]\nmin = 0\nmax = 255\n'
     folder_model(folder / "detector", three, net, {"images": (T.FLOAT, ["N", 3, 48, 64])}, {"boxes": ["N", 7, 63]})
-    net(folder / "any_picture.onnx", {"x": (T.FLOAT, ["N", "a", "b", "c"])}, {"boxes": ["N", "n", 6]})
+    net(folder / "any_picture.onnx", {"x": (T.FLOAT, ["N", "a", "b", "c"])}, {"boxes": ["N", "n", 6]}, {"author": "Ultralytics"})
+    named(folder / "named.onnx")
+    pictures: dict[str, tuple[int, Axes]] = {"x": (T.FLOAT, ["N", 3, "h", "w"])}
+    net(folder / "unsaid.onnx", pictures, {"score": ["N", 1]})
+    net(
+        folder / "made_for_320.onnx",
+        pictures,
+        {"score": ["N", 1]},
+        {"author": "Ultralytics", "imgsz": "[320, 320]", "stride": "32"},
+    )
+    sequence(folder / "torch.onnx", (8, None, 3), (None, 4))
+    net(folder / "nine.onnx", {"x": (T.FLOAT, [None, 9])}, scores)
+    vad: dict[str, tuple[int, Axes]] = {
+        "input": (T.FLOAT, [None, None]),
+        "state": (T.FLOAT, [2, None, 128]),
+        "sr": (T.INT64, [1]),
+    }
+    net(folder / "vad.onnx", vad, {"output": [None, 1], "stateN": [None, None, None]})
     argmax(folder / "class.onnx")
     unlike(folder / "unlike.onnx")
     total(folder / "total.onnx", width=3)

@@ -158,6 +158,34 @@ def zip_map(path: Path) -> Path:
     )
 
 
+def named(path: Path, classes: Sequence[str] | Sequence[int] = ("healthy", "worn")) -> Path:
+    """label and probabilities of x[n, 3], as scikit-learn's converters write them: its classes stand in the graph."""
+    names: dict[str, Any] = {"classlabels_strings" if isinstance(classes[0], str) else "classlabels_ints": list(classes)}
+    count = len(classes)
+    return save(
+        path,
+        [
+            h.make_node(
+                "LinearClassifier",
+                ["x"],
+                ["label", "scores"],
+                domain="ai.onnx.ml",
+                coefficients=[float(i - j) for i in range(count) for j in range(3)],
+                intercepts=[0.0] * count,
+                post_transform="SOFTMAX",
+                **names,
+            ),
+            h.make_node("Identity", ["scores"], ["probabilities"]),
+        ],
+        [value("x", T.FLOAT, ["n", 3])],
+        [
+            value("label", T.STRING if isinstance(classes[0], str) else T.INT64, ["n"]),
+            value("probabilities", T.FLOAT, ["n", count]),
+        ],
+        opsets=(("", 17), ("ai.onnx.ml", 3)),
+    )
+
+
 def centred(path: Path) -> Path:
     """y = x - mean over the batch: rows are not independent."""
     return save(
@@ -218,7 +246,72 @@ def cells(path: Path, *, batch: int | str = "n", metadata: dict[str, str] | None
             nh.from_array(np.array([-1, 3, 64], np.int64), "flat"),
             nh.from_array(np.float32(0), "nought"),
         ],
-        metadata=metadata,
+        metadata={"author": "Ultralytics"} | (metadata or {}),
+    )
+
+
+def sequence(path: Path, given: Axes = (8, "N", 3), made: Axes = ("N", 4), hidden: int = 4) -> Path:
+    """last = what an LSTM, as PyTorch exports it, has in the end of x[time, N, fields]; each row alone, in any batch."""
+    rng = np.random.default_rng(3)
+    sizes = {"W": (1, 4 * hidden, 3), "R": (1, 4 * hidden, hidden), "B": (1, 8 * hidden)}
+    return save(
+        path,
+        [
+            h.make_node("LSTM", ["x", "W", "R", "B"], ["", "h"], hidden_size=hidden),
+            h.make_node("Squeeze", ["h", "first"], ["last"]),
+        ],
+        [value("x", T.FLOAT, given)],
+        [value("last", T.FLOAT, made)],
+        [
+            *(nh.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in sizes.items()),
+            nh.from_array(np.array([0], np.int64), "first"),
+        ],
+    )
+
+
+def single(path: Path) -> Path:
+    """y = x in a new shape that the exporter wrote for one row, although it leaves the number of rows open."""
+    return save(
+        path,
+        [h.make_node("Reshape", ["x", "to"], ["y"])],
+        [value("x", T.FLOAT, ["n", 4])],
+        [value("y", T.FLOAT, ["n", 2, 2])],
+        [nh.from_array(np.array([1, 2, 2], np.int64), "to")],
+    )
+
+
+def dynamic(path: Path, batch: int | str = "n") -> Path:
+    """y = x @ W, quantised by the range of all of x, as `quantize_dynamic` makes it."""
+    weights: Any = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
+    return save(
+        path,
+        [
+            h.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+            h.make_node("MatMulInteger", ["q", "w", "z", "wz"], ["i"]),
+            h.make_node("Cast", ["i"], ["f"], to=T.FLOAT),
+            h.make_node("Mul", ["f", "s"], ["y"]),
+        ],
+        [value("x", T.FLOAT, [batch, 3])],
+        [value("y", T.FLOAT, [batch, 4])],
+        [nh.from_array(weights, "w"), nh.from_array(np.int8(0), "wz")],
+    )
+
+
+def by_range(path: Path, batch: int | str = "n") -> Path:
+    """y = x rounded to 1/256 of the largest number of the whole batch, with ordinary operators."""
+    return save(
+        path,
+        [
+            h.make_node("Abs", ["x"], ["a"]),
+            h.make_node("ReduceMax", ["a"], ["most"], keepdims=0),
+            h.make_node("Div", ["most", "steps"], ["step"]),
+            h.make_node("Div", ["x", "step"], ["scaled"]),
+            h.make_node("Round", ["scaled"], ["whole"]),
+            h.make_node("Mul", ["whole", "step"], ["y"]),
+        ],
+        [value("x", T.FLOAT, [batch, 3])],
+        [value("y", T.FLOAT, [batch, 3])],
+        [nh.from_array(np.float32(2048), "steps")],
     )
 
 

@@ -14,6 +14,7 @@ from edged.commands.doctor.facts import Facts, Holder, Port
 from edged.config.units import GIB, MIB
 from edged.config.words import rate_said
 from edged.errors import EX_OK, EX_UNAVAILABLE
+from edged.serialport.terminal import CONSOLE_CURE
 
 LEVELS = ("ok", "warn", "bad")
 STATUS = {"ok": EX_OK, "warn": 1, "bad": EX_UNAVAILABLE}
@@ -56,14 +57,15 @@ LET_GO = {
     "gpsd": "sudo systemctl disable --now gpsd gpsd.socket",
 }
 UNREACHED = {
-    "refused": "start the broker (sudo systemctl start mosquitto), or set url right",
+    "refused": "start the broker that is to be there, or set url right",
     "unresolved": "getent hosts asks the same name server; or put the address into url",
     "unreachable": "look at cable, Wi-Fi and routes: ip addr; ip route",
     "timeout": "is it on? does a firewall let this port through?",
     "tls": "openssl s_client -connect HOST:PORT shows the broker's certificate; ca in the configuration must have signed it",
     "files": "set ca, cert and key right",
+    "websocket": "set url right: its path and port",
 }
-ELSEWHERE = "start it on that machine (sudo systemctl start mosquitto), or set url right"
+OURS = "start the broker (sudo systemctl start mosquitto), or set url right"
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -191,6 +193,9 @@ def _port(f: Facts, p: Port) -> Finding:
         cure = LET_GO.get(first.name, f"end it: sudo kill {first.pid}")
         text = f"{who}{p.path} is held by {first.name or 'a process'}, pid {first.pid}"
         return Finding("bad" if p.source else "warn", "ports", text, cure)
+    if p.console:
+        text = f"{who}{p.console}: its messages come between what a sensor sends, and what is sent is read as commands"
+        return Finding("bad" if p.source else "warn", "ports", text, CONSOLE_CURE)
     if not p.may_open and not p.group:
         text = f"{who}{p.path} may not be opened by {f.user.name}: its mode lets no group in"
         return Finding("bad", "ports", text, 'a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"')
@@ -205,7 +210,7 @@ def _brokers(f: Facts) -> Iterator[Finding]:
     for b in f.brokers:
         if b.failure:
             cure = UNREACHED.get(b.state, "see the broker's log")
-            cure = ELSEWHERE if b.state == "refused" and not b.is_local else cure
+            cure = OURS if b.state == "refused" and b.is_mosquitto else cure
             yield Finding("bad", "broker", f"{b.name}: {b.failure}", cure)
             continue
         text = f"{b.name}: {b.url} answers within {max(1, round(b.took_ms))} ms"

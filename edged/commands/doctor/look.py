@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edged.commands.doctor.facts import Cgroup, Flash, Folder, Holder, Port, Swap, User, Zone
 from edged.config.units import KIB
+from edged.serialport.terminal import console_at
 
 UNIT = "edged.service"
 STATE = Path("/var/lib/edged")
@@ -173,7 +174,7 @@ def port(root: Path, path: str, who: User, source: str = "") -> Port:
     is_for_group = status.st_mode & 0o060 == 0o060
     device = f"/{os.path.relpath(os.path.realpath(at), os.path.realpath(root))}"
     found = holders(root, device)
-    return Port(path, True, may(at, who, known, 6), group if is_for_group else "", found, source)
+    return Port(path, True, may(at, who, known, 6), group if is_for_group else "", found, source, console_at(path, root))
 
 
 def holders(root: Path, device: str) -> tuple[Holder, ...]:
@@ -300,6 +301,19 @@ def queued_at_most(root: Path) -> int | None:
     if not is_there(main):
         return None
     return _last_number((main, *sorted(root.glob("etc/mosquitto/conf.d/*.conf"))), "max_queued_messages", 1000)
+
+
+def mosquitto_listens(root: Path) -> frozenset[str]:
+    """Ports and sockets of the mosquitto of this machine, as its files say; none where there is none."""
+    main = root / "etc/mosquitto/mosquitto.conf"
+    if not is_there(main):
+        return frozenset()
+    files = (main, *sorted(root.glob("etc/mosquitto/conf.d/*.conf")))
+    lines = [words for file in files for line in text(file).splitlines() if (words := line.split())]
+    found = {
+        words[2] if words[1] == "0" and len(words) > 2 else words[1] for words in lines if words[0] == "listener" and words[1:]
+    }
+    return frozenset(found or {words[1] for words in lines if words[0] == "port" and words[1:]} or {"1883"})
 
 
 def _last_number(files: Iterable[Path], key: str, otherwise: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from edged.commands.doctor.facts import Configuration
 from edged.commands.doctor.look import STATE
 from edged.config.load import read, report
+from edged.config.ports import shared_port
 from edged.config.schema import Broker, Config, MqttSource, UsbPort
 from edged.daemon.preflight import state_dir
 from edged.errors import ConfigError
@@ -23,7 +24,7 @@ NO_CREDENTIALS = "CREDENTIALS_DIRECTORY is not set"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`ports` by source; `folders` by what is kept in them; `rates`: messages a second at QoS 1 by broker, None unknown."""
+    """`ports` by who opens them, `folders` by what is kept there; `rates`: messages a second at QoS 1 by broker, None unknown."""
 
     configuration: Configuration
     ports: Mapping[str, str | UsbPort]
@@ -70,16 +71,29 @@ def _of(config: Config, about: Configuration, environ: Mapping[str, str]) -> Wan
         folders["spool"] = config.spool.path
     return Wanted(
         about,
-        {name: port(s) for name, s in config.source.items() if (port := kind_of(s).port) is not None},
+        _ports(config),
         tuple(_link(name, broker) for name, broker in config.broker.items()),
         folders,
         _rates(config),
     )
 
 
+def _ports(config: Config) -> dict[str, str | UsbPort]:
+    """By who opens them: a source, or a `[port.NAME]` that several share."""
+    mine = {f"source.{n}": port(s) for n, s in config.source.items() if (port := kind_of(s).port) and not shared_port(s)}
+    return mine | {f"port.{name}": one.port for name, one in config.port.items()}
+
+
 def _link(name: str, broker: Broker) -> LinkSettings:
     """As much as it takes to connect; nobody says hello."""
-    return LinkSettings(name, broker.url, "", ca=broker.ca, cert=broker.cert, key=broker.key)
+    return LinkSettings(
+        *(name, broker.url, ""),
+        ca=broker.ca,
+        cert=broker.cert,
+        key=broker.key,
+        key_password=broker.key_password,
+        alpn=broker.alpn or "",
+    )
 
 
 def _rates(config: Config) -> dict[str, float | None]:

@@ -7,17 +7,19 @@ What needs a model, a size or the captures of several topics is the plan's to ch
 
 from __future__ import annotations
 
-from edged.config.checks import broker, decode, http, model, pipeline, result, source
+from edged.config.checks import broker, decode, http, modbus, model, pipeline, result, source
 from edged.config.convert import Finish, Rule
-from edged.config.schema import Table
+from edged.config.schema import Decode, Table
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
     **broker.RULES,
     **http.RULES,
     **source.RULES,
     **decode.RULES,
+    Decode: (*decode.RULES[Decode], *modbus.DECODE_RULES),
+    **modbus.RULES,
     **model.RULES,
     **result.RULES,
     **pipeline.RULES,
 }
-FINISH: dict[type[Table], Finish] = {**source.FINISH, **decode.FINISH}
+FINISH: dict[type[Table], Finish] = {**source.FINISH, **modbus.FINISH}

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.convert import Raw, Rule, Wrong
 from edged.config.parsers.names import path_of_name
 from edged.config.patterns import groups_of
 from edged.config.schema import (
     Decode,
+    Element,
     FieldSpec,
     Table,
 )
 from edged.config.words import found_among, quoted
 from edged.decode.formats import FORMATS, with_field_key
 
-INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base")
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base", "table")
 """Keys of `decode` that stand for those of every field that does not say its own."""
-PARTLY_KNOWN = ("path", "dtype", "endian", "bits", "values", "after", "base")
+PARTLY_KNOWN = ("path", "dtype", "size", "endian", "bits", "values", "after", "base", "repeat", "fields", "register", "table")
 """Keys of a field that not every format has."""
 
 
@@ -40,17 +41,63 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
             if key in keys and key not in kind.field_keys:
                 belongs = f"it belongs to {quoted(with_field_key(key))}"
                 yield f"{at}.{key}", f'has no effect with format = "{table.format}"; {belongs}', "key"
-        if kind.needs_dtype and spec.dtype is None and table.dtype is None:
-            yield f"{at}.dtype", 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype', "table"
+        for where, one_of in _elements(at, spec):
+            if kind.needs_dtype and one_of.dtype is None and table.dtype is None:
+                text = 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype'
+                yield f"{where}.dtype", text, "table"
         if spec.name == "_" and kind.is_by_path:
             yield at, f'"_" skips a column; {table.format} has none: leave the field out'
-    counts = Counter(spec.name for spec in table.fields if spec.name != "_")
+    counts = Counter(one.name for spec in table.fields for one in (spec, *spec.fields) if one.name != "_")
     for name, count in counts.items():
         if count > 1:
-            last = max(i for i, spec in enumerate(table.fields) if spec.name == name)
+            last = max(i for i, spec in enumerate(table.fields) if name in (spec.name, *(one.name for one in spec.fields)))
             yield f"fields[{last}]", f'"{name}" stands {count} times; each field needs a name of its own ("_" skips one)'
-    if table.fields and all(spec.name == "_" for spec in table.fields):
+    if table.fields and all(one.name == "_" for spec in table.fields for one in spec.fields or (spec,)):
         yield "fields", 'expected a field that is not "_", found none'
+
+
+def _elements(at: str, spec: FieldSpec) -> Iterator[tuple[str, Element]]:
+    """The field, or those of a group, each with its place."""
+    if not spec.fields:
+        yield at, spec
+    for i, one in enumerate(spec.fields):
+        yield f"{at}.fields[{i}]", one
+
+
+def _all_elements(table: Decode, raw: Raw) -> Iterator[tuple[str, Element]]:
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        yield from _elements(f"fields[{i}]" if isinstance(fields, list) else "fields", spec)
+
+
+def groups(table: Decode, raw: Raw) -> Wrong:
+    """Groups of fields that are repeated, and what `rows` may name."""
+    names = [spec.name for spec in table.fields if spec.fields]
+    for i, spec in enumerate(table.fields):
+        if spec.repeat is not None and not spec.fields:
+            yield f"fields[{i}].repeat", "has no effect without fields; n numbers of one type are shape = [n]", "key"
+        if spec.fields and spec.repeat is None:
+            yield f"fields[{i}].fields", "needs repeat, how often they come; write them as fields of their own if once", "key"
+    if table.rows is not None and FORMATS[table.format].is_records and table.rows not in (".", *names):
+        cure = found_among(table.rows, [".", *names])
+        yield "rows", f'expected "." (record after record) or the name of a field with repeat, {cure}'
+
+
+def texts_on_the_wire(table: Decode, raw: Raw) -> Wrong:
+    if not FORMATS[table.format].needs_dtype:
+        return
+    for at, spec in _all_elements(table, raw):
+        is_text = (spec.dtype or table.dtype) == "text"
+        if is_text and spec.size is None:
+            yield f"{at}.size", 'required for dtype = "text": how many bytes it has', "table"
+        if not is_text and spec.size is not None:
+            yield f"{at}.size", 'has no effect: the dtype says how large it is; only dtype = "text" has a size', "key"
+        if not is_text and spec.values is not None:
+            yield f"{at}.values", 'has no effect: they are for texts, dtype = "text"', "key"
+        if not is_text and spec.base == 16:
+            yield f"{at}.base", 'has no effect: it is for texts, dtype = "text"', "key"
+        if is_text and spec.endian is not None:
+            yield f"{at}.endian", "has no effect: a text has no byte order", "key"
 
 
 def overridden(table: Decode, raw: Raw) -> Wrong:
@@ -86,16 +133,15 @@ def _time_of(table: Decode) -> str | None:
 
 
 def byte_order(table: Decode, raw: Raw) -> Wrong:
-    types = {spec.dtype or table.dtype or "float32" for spec in table.fields} or {table.dtype or "float32"}
-    if "endian" in raw and types <= {"int8", "uint8", "bool"}:
+    types = {one.dtype or table.dtype or "float32" for _, one in _all_elements(table, raw)} or {table.dtype or "float32"}
+    if "endian" in raw and types <= {"int8", "uint8", "bool", "text"}:
         yield "endian", f"has no effect on {quoted(sorted(types))}: one byte has no order", "key"
 
 
 def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
-    fields = raw.get("fields", [])
-    for i, spec in enumerate(table.fields):
-        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
-        dtype, order = spec.dtype or table.dtype or "", spec.endian or table.endian
+    usual = "uint16" if table.format == "modbus" else ""
+    for at, spec in _all_elements(table, raw):
+        dtype, order = spec.dtype or table.dtype or usual, spec.endian or table.endian
         if spec.endian is not None and dtype in ("int8", "uint8", "bool"):
             yield f"{at}.endian", f'has no effect on "{dtype}": one byte has no order', "key"
         if dtype in ("int24", "uint24") and order in ("cdab", "badc"):
@@ -127,6 +173,22 @@ def text_fields(table: Decode, raw: Raw) -> Wrong:
             yield f"{at}.shape", 'has no effect with format = "text"; name each number as a field of its own', "key"
         if groups is not None and isinstance(one, dict) and "after" in one:
             yield f"{at}.after", "has no effect with decode.pattern, whose groups are the fields", "key"
+
+
+def known_names(table: Decode, raw: Raw) -> Wrong:
+    """Formats whose names are known."""
+    kind = FORMATS[table.format]
+    if not kind.is_flat:
+        return
+    fields = raw.get("fields", [])
+    for i, spec in enumerate(table.fields):
+        at = f"fields[{i}]" if isinstance(fields, list) else "fields"
+        name = ".".join(map(str, spec.path or path_of_name(spec.name)))
+        if kind.names and name not in kind.names and not any(one.endswith(".") and name.startswith(one) for one in kind.names):
+            known = [f"{one}NAME" if one.endswith(".") else one for one in kind.names]
+            yield at, f'expected a name that format = "{table.format}" has, {found_among(name, known)}'
+        if spec.shape:
+            yield f"{at}.shape", f'has no effect with format = "{table.format}", whose values are numbers', "key"
 
 
 def decimals(table: Decode, raw: Raw) -> Wrong:
@@ -168,10 +230,23 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
         }
         if not spec.path:
             changes["path"] = path_of_name(spec.name)
+        if spec.fields:
+            changes = {"path": (spec.name,), "fields": _filled_members(table, spec, own)}
         if kind.default_dtype and spec.dtype is None and "dtype" not in changes:
             changes["dtype"] = kind.default_dtype
         filled.append(msgspec.structs.replace(spec, **changes))
     return msgspec.structs.replace(table, fields=tuple(filled))
+
+
+def _filled_members(table: Decode, spec: FieldSpec, raw: Raw) -> tuple[Element, ...]:
+    """The fields of a group with what `decode` says for all of them."""
+    fields = raw.get("fields", [])
+    given = fields if isinstance(fields, list) else [fields]
+    inherited = {key: getattr(table, key) for key in INHERITED if getattr(table, key) is not None}
+    return tuple(
+        msgspec.structs.replace(one, **{k: v for k, v in inherited.items() if not isinstance(own, dict) or k not in own})
+        for one, own in zip(spec.fields, given, strict=True)
+    )
 
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
@@ -181,9 +256,11 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("fields", "time"), skipped),
         Rule(("format", "fields", "dtype", "endian"), byte_order),
         Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
+        Rule(("format", "fields", "rows"), groups),
+        Rule(("format", "fields", "dtype"), texts_on_the_wire),
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),
+        Rule(("format", "fields"), known_names),
     ),
 }
-FINISH: dict[type[Table], Finish] = {Decode: fill_fields}

@@ -8,19 +8,24 @@ from collections import Counter
 import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.markers import BLOCKS
 from edged.config.parsers.names import STAND_INS
 from edged.config.patterns import groups_of
+from edged.config.ports import is_contradicted, rate_of, shared_port
 from edged.config.schema import (
+    PROVED,
     Checksum,
     Decode,
     DecodedSource,
     Frame,
     MqttSource,
+    Port,
     ReplaySource,
+    Send,
     SerialSource,
     Table,
 )
-from edged.config.words import found_among, quoted, shown
+from edged.config.words import duration, found_among, quoted, rate_said, shown
 from edged.decode.formats import FORMATS
 from edged.topics import parse_filter
 
@@ -45,8 +50,28 @@ def crc_parameters(table: Checksum, raw: Raw) -> Wrong:
 def markers(table: Frame, raw: Raw) -> Wrong:
     if table.type == "line" and table.sync is not None and not isinstance(table.sync, bytes):
         yield "sync", "expected bytes without open bits at the start of a line"
-    if table.type == "line" and isinstance(table.sync, bytes) and table.end in table.sync:
+    if table.type == "line" and isinstance(table.sync, bytes) and table.end and table.end in table.sync:
         yield "sync", "the line's end stands in it, so no line ever begins so"
+
+
+def blocks(table: Frame, raw: Raw) -> Wrong:
+    """What ends a line or a block."""
+    if table.type == "line" and table.end == b"":
+        yield "end", 'expected bytes such as [0xAA, 0x55] or a text, found an empty one; a line ends with "\\n" or "\\r"'
+    if table.type == "block" and not {"start", "end", "gap"} & set(raw):
+        yield "type", 'a block needs its start line, its end line or a gap; write such as start = "/" or end = "!"'
+    if table.start == b"":
+        yield "start", 'expected how the first line of a block begins, such as "/", found an empty text'
+    if table.type == "dle" and table.sync is not None and (not isinstance(table.sync, bytes) or table.sync[:1] != b"\x10"):
+        yield "sync", "expected bytes that begin with DLE, [0x10, 0x02] or [0x10]"
+    for id in table.crc_extra or ():
+        if not id.isdigit() or int(id) >= 1 << 24:
+            yield f"crc_extra.{id}", f"expected the id of a message, 0 to {(1 << 24) - 1}", "key"
+
+
+def fill_end(table: Frame, raw: Raw) -> Frame:
+    """Only lines have an end by themselves."""
+    return table if table.type == "line" or "end" in raw else msgspec.structs.replace(table, end=None)
 
 
 def length_field(table: Frame, raw: Raw) -> Wrong:
@@ -54,15 +79,35 @@ def length_field(table: Frame, raw: Raw) -> Wrong:
         yield "endian", 'has no effect with length = "uint8": one byte has no order', "key"
 
 
+def _brings_frame(table: SerialSource | ReplaySource) -> bool:
+    """Whether the format says how its frames look."""
+    return table.decode is not None and bool(FORMATS[table.decode.format].frame)
+
+
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
-    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary:
+    if shared_port(table):
+        return  # its port says how frames are cut
+    if table.frame.type in BLOCKS and FORMATS[table.decode.format].is_binary:
+        yield "frame", f'"{table.frame.type}" is lines of text, and {table.decode.format} is binary'
+    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary and not _brings_frame(table):
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
 
-def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
+def checksum_of_frames(table: SerialSource | ReplaySource | Port, raw: Raw) -> Wrong:
+    if isinstance(table, SerialSource) and shared_port(table):
+        return
     frames, checksum = table.frame.type, table.checksum
-    if checksum.type in ("nmea", "teleinfo"):
+    if not isinstance(table, Port) and _brings_frame(table):
+        for key in ("frame", "checksum"):
+            if key in raw:
+                text = f'has no effect with format = "{table.decode.format}", which brings its own frame and checksum'
+                yield key, f"{text}; remove the line", "key"
+        return
+    if checksum.type != "none" and frames in (*PROVED, "block"):
+        why = "has no checksum of its own" if frames == "block" else "is proved by its own sum"
+        yield "checksum", f'has no effect with frame = "{frames}", which {why}; remove the line', "key"
+    elif checksum.type in ("nmea", "teleinfo"):
         if frames != "line":
             yield (
                 "checksum",
@@ -73,9 +118,32 @@ def checksum_of_frames(table: SerialSource | ReplaySource, raw: Raw) -> Wrong:
         own = 'lines have "nmea", "teleinfo", or encoding = "hex"'
         text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
         yield "checksum", f"{text}{cure}"
-    limit = table.max_bytes if table.decode is None else _filled_max_bytes(table, raw)
+    limit = table.max_bytes if isinstance(table, Port) or table.decode is None else _filled_max_bytes(table, raw)
     if table.frame.size is not None and table.frame.size > limit:
         yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"
+
+
+def asked_at_a_pace(table: SerialSource, raw: Raw) -> Wrong:
+    if is_contradicted(table):
+        asked = rate_of(table)
+        assert table.rate is not None
+        assert asked is not None
+        text = f"{rate_said(table.rate)} contradicts send, which asks for {rate_said(asked)}"
+        yield "rate", f"{text}; remove rate"
+
+
+def sending(table: Send, raw: Raw) -> Wrong:
+    if table.checksum.type in ("nmea", "teleinfo"):
+        yield "checksum", f'"{table.checksum.type}" is a checksum of lines that come in; write it into data'
+    if table.every is None and "timeout" in raw and table.answer is None:
+        yield "timeout", "has no effect: nothing is waited for when the port opens without answer", "key"
+    if table.every is not None and table.timeout is not None and table.timeout > table.every:
+        yield "timeout", f"{duration(table.timeout)} is longer than every, {duration(table.every)}: it would never be kept"
+
+
+def only_of_a_bus(table: DecodedSource, raw: Raw) -> Wrong:
+    if table.decode.format == "modbus" and not isinstance(table, ReplaySource):
+        yield "decode.format", '"modbus" is that of recordings; a bus is asked by a source of type = "modbus"'
 
 
 def port_of_windows(table: SerialSource, raw: Raw) -> Wrong:
@@ -86,8 +154,11 @@ def port_of_windows(table: SerialSource, raw: Raw) -> Wrong:
         )
 
 
-def flow_control(table: SerialSource, raw: Raw) -> Wrong:
-    if table.flow == "xonxoff" and table.frame.type != "line":
+def flow_control(table: SerialSource | Port, raw: Raw) -> Wrong:
+    is_text = (
+        isinstance(table, SerialSource) and table.decode is not None and FORMATS[table.decode.format].frame in ("line", "dsmr")
+    )
+    if table.flow == "xonxoff" and table.frame.type not in ("line", "block", "dsmr") and not is_text:
         text = f'"xonxoff" takes the bytes 0x11 and 0x13 out of the stream, and frames of type "{table.frame.type}" may hold them'
         yield "flow", f'{text}; write "none", or "rtscts" where the wires are there'
     if table.flow == "rtscts" and "rts" in raw:
@@ -136,7 +207,8 @@ def _declared(decode: Decode) -> list[str] | None:
         return []
     if decode.pattern is not None:
         return list(groups_of(decode.pattern))
-    return [spec.name for spec in decode.fields if spec.name != "_"]
+    units = ["address"] if decode.format == "modbus" else []
+    return units + [spec.name for spec in decode.fields if spec.name != "_"]
 
 
 def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
@@ -150,12 +222,19 @@ def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
 
 
 def carried(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.carry and not FORMATS[table.decode.format].is_by_path:
-        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.is_by_path)}"
+    if table.carry and FORMATS[table.decode.format].tree is None:
+        belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.tree is not None)}"
         yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
         if count > 1:
             yield "carry", f'"{name}" stands {count} times'
+
+
+def names_of_positions(table: DecodedSource, raw: Raw) -> Wrong:
+    """Formats of one sensor, whose values are all numbers."""
+    for key in ("key", "where"):
+        if key in raw and FORMATS[table.decode.format].names:
+            yield key, f'has no effect with format = "{table.decode.format}", whose messages are all of one sensor', "key"
 
 
 def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
@@ -166,8 +245,11 @@ def picture_source(table: DecodedSource, raw: Raw) -> Wrong:
 BytesSource = SerialSource | MqttSource | ReplaySource
 
 
-def fill_max_bytes(table: BytesSource, raw: Raw) -> BytesSource:
-    return msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+def fill(table: BytesSource, raw: Raw) -> BytesSource:
+    """What follows from the format: the largest frame, and the frame of a format that brings its own."""
+    table = msgspec.structs.replace(table, max_bytes=_filled_max_bytes(table, raw))
+    frame = FORMATS[table.decode.format].frame
+    return msgspec.structs.replace(table, frame=Frame(type=frame)) if frame and not isinstance(table, MqttSource) else table
 
 
 def _filled_max_bytes(table: BytesSource, raw: Raw) -> int:
@@ -180,21 +262,30 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("type", "size", "sync", "tail", "offset"), frame),
         Rule(("type", "length", "endian"), length_field),
         Rule(("type", "sync", "end"), markers),
+        Rule(("type", "start", "end", "gap", "sync", "crc_extra"), blocks),
     ),
     Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode",), only_of_a_bus),
         Rule(("decode", "carry"), carried),
+        Rule(("decode", "key", "where"), names_of_positions),
         Rule(("decode", "on_bad"), picture_source),
         Rule(("decode", "where", "topic"), conditions_of_where),
     ),
     MqttSource: (Rule(("topic",), mqtt_topics),),
-    SerialSource: (
-        Rule(("frame", "decode"), binary_frames),
+    Send: (Rule(("checksum", "every", "timeout", "answer"), sending),),
+    Port: (
         Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),
         Rule(("flow", "rts", "frame"), flow_control),
+    ),
+    SerialSource: (
         Rule(("port",), port_of_windows),
+        Rule(("frame", "decode", "port"), binary_frames),
+        Rule(("frame", "checksum", "max_bytes", "port"), checksum_of_frames),
+        Rule(("flow", "rts", "frame"), flow_control),
+        Rule(("rate", "send", "key"), asked_at_a_pace),
     ),
     ReplaySource: (Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),),
 }
-FINISH: dict[type[Table], Finish] = {DecodedSource: fill_max_bytes}
+FINISH: dict[type[Table], Finish] = {DecodedSource: fill, Frame: fill_end}

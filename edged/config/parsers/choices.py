@@ -94,7 +94,20 @@ def dtype(raw: object, _: Surroundings) -> str:
 
 def wire_type(raw: object, around: Surroundings) -> str:
     """An element type on the wire, which may be one that numpy does not have."""
-    return raw if raw in ("int24", "uint24") and isinstance(raw, str) else dtype(raw, around)
+    return raw if raw in ("int24", "uint24", "text") and isinstance(raw, str) else dtype(raw, around)
+
+
+BYTE_ORDERS = ("big", "little", "cdab", "badc")
+PLAIN_ORDERS = {"abcd": "big", "dcba": "little"}
+
+
+def byte_order(raw: object, _: Surroundings) -> str:
+    """As meters name it."""
+    if isinstance(raw, str) and raw in BYTE_ORDERS:
+        return raw
+    meant = PLAIN_ORDERS.get(raw.lower()) or nearest(raw, BYTE_ORDERS) if isinstance(raw, str) else None
+    cure = f'; write "{meant}"' if meant else ""
+    raise ValueError(f'expected "big" (abcd), "little" (dcba), "cdab" or "badc", found {shown(raw)}{cure}')
 
 
 def one_of(raw: object, _: Surroundings) -> bool | int | float | str:
@@ -132,7 +145,8 @@ def option(raw: object, _: Surroundings) -> bool | int | float | str:
 
 Flag = Annotated[bool, Value("bool", boolean)]
 DType = Annotated[str, Value("type", dtype)]
-WireType = Annotated[str, Value("type, `int24` `uint24`", wire_type)]
+ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
+WireType = Annotated[str, Value("type, `int24` `uint24` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]

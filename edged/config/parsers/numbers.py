@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from edged.config.markers import OpenMarker, marker, plain_bytes
+from edged.config.markers import OpenMarker, line_start, marker, plain_bytes
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.words import shown
 
@@ -185,6 +185,7 @@ def picture_size(raw: object, _: Surroundings) -> tuple[int, int]:
 Count = Annotated[int, integer(1)]
 Index = Annotated[int, integer(0)]
 UsbId = Annotated[int, Value("int", usb_id)]
+Byte = Annotated[int, integer(0, 255)]
 Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
 Positive = Annotated[float, Value("number", positive)]
@@ -196,7 +197,9 @@ DeadBand = Annotated[float | None, Value("`true` or number", dead_band)]
 Range = Annotated[tuple[float, float], Value("range", value_range)]
 Marker = Annotated[bytes | OpenMarker, Value("bytes", marker)]
 PlainBytes = Annotated[bytes, Value("bytes", plain_bytes)]
+LineStart = Annotated[bytes, Value("bytes", line_start)]
 Bits = Annotated[tuple[int, int], Value("[low, count]", bit_field)]
+Register = Annotated[int, integer(0, 0xFFFF)]
 Numbers = Annotated[tuple[float, ...], Value("number+", numbers)]
 Edges = Annotated[tuple[float, ...], Value("numbers", edges)]
 Constant = Annotated[Any, Value("number, list", constant)]

@@ -23,6 +23,20 @@ def small_file(raw: object, around: Surroundings) -> Path:
     return around.file(str(path(raw, around)))
 
 
+def device_path(raw: object, _: Surroundings) -> str:
+    """The path of a device, or a name of the file: which one is there is judged where the names are known."""
+    if not isinstance(raw, str) or not raw or "\0" in raw:
+        raise ValueError(f'expected a device such as "/dev/ttyUSB0", found {shown(raw)}')
+    if raw.startswith("tcp:"):
+        raise ValueError(f'expected a serial port, found {shown(raw)}; "tcp://" is reserved: Modbus over TCP is not there yet')
+    return raw
+
+
+def is_port_name(port: object) -> bool:
+    """Whether a port is named that stands in a table of its own, and no path."""
+    return isinstance(port, str) and "/" not in port
+
+
 def function(raw: object, around: Surroundings) -> Function:
     wanted = '"file.py:function"'
     if not isinstance(raw, str):
@@ -43,6 +57,7 @@ def step(raw: object, around: Surroundings) -> str | Function:
     raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f'; did you mean "{meant}"?' if meant else ""))
 
 
+DevicePath = Annotated[str, Value("text", device_path)]
 FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
 Custom = Annotated[Function, Value('`"file.py:function"`', function)]

@@ -1,11 +1,4 @@
-"""Boxes from the numbers of YOLO-like models, with and without non-maximum suppression in the graph.
-
-A layout is how a row of the output is laid out; boxes in it are in pixels of what the model saw:
-
-    yolov8    [4 + classes, boxes]    centre, width and height, a score for each class (YOLOv8 to v12)
-    yolov5    [boxes, 5 + classes]    the same, with whether there is anything at all before the classes (YOLOv5 to v7)
-    nms       [boxes, 6]              left, top, right, bottom, score, class: suppressed already (YOLOv10, exports with nms)
-"""
+"""Boxes of what a model saw: which stay of those that overlap, and where they lie in the picture that was sent."""
 
 from __future__ import annotations
 
@@ -16,78 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.resize import Size, View, place
+from edged.results.heads.detectors.reading import Found
 
-V8, V5, NMS = BOX_LAYOUTS = ("yolov8", "yolov5", "nms")
 MAX_CANDIDATES = 3000
 """Boxes that are compared with each other, the best: a model that finds something everywhere must not hold the loop."""
-STRIDES = (8, 16, 32, 64)
-ANCHORS = 3
-"""Boxes of a YOLOv5 for each cell of its grids, one of which has cells of each of the strides (the last only at times)."""
 
 Array = NDArray[Any]
 
 
-class Found(NamedTuple):
-    """k boxes `[k, 4]` (left, top, right, bottom), the score `[k]` and class `[k]` of each."""
-
-    boxes: Array
-    scores: Array
-    classes: Array
-
-    def only(self, rows: Array) -> Found:
-        return Found(self.boxes[rows], self.scores[rows], self.classes[rows])
-
-
-def fitting_layouts(shape: tuple[int | None, ...], classes: int | None, picture: Size) -> list[str]:
-    """The layouts that an output of this shape (without the batch axis, None: open) may have. `classes`: how many labels there
-    are, if that is known; `picture`: the size of what the model sees."""
-    if len(shape) != 2:
-        return []
-    a, b = shape
-    found = []
-    if a is not None and a > 4 and classes in (None, a - 4) and (b is None or b > a):
-        found.append(V8)
-    is_grid = a is None or a in _boxes_of_grids(picture)
-    if b is not None and b > 5 and classes in (None, b - 5) and (a is None or a > b) and (b != 6 or is_grid):
-        found.append(V5)
-    if b == 6 and (V5 not in found or a is None):
-        found.append(NMS)
-    return found
-
-
-def classes_of(layout: str, shape: tuple[int | None, ...]) -> int | None:
-    """How many classes an output of this layout has; None where it does not say."""
-    a, b = shape
-    return {V8: None if a is None else a - 4, V5: None if b is None else b - 5, NMS: None}[layout]
-
-
-def _boxes_of_grids(picture: Size) -> set[int]:
-    cells = [(picture[0] // s) * (picture[1] // s) * ANCHORS for s in STRIDES]
-    return {sum(cells[:3]), sum(cells)}
-
-
-def candidates(layout: str, row: Array, above: float) -> Found:
-    """The boxes of one row whose best class scores more than `above`."""
-    if layout == NMS:
-        kept = row[row[:, 4] > above]
-        return Found(kept[:, :4], kept[:, 4], kept[:, 5].astype(np.intp))
-    if layout == V8:
-        kept = row[:, row[4:].max(axis=0) > above].T
-        scores, classes = kept[:, 4:].max(axis=1), kept[:, 4:].argmax(axis=1)
-    else:
-        kept = row[row[:, 4] > above]  # no class can score more than whether there is anything
-        scores, classes = kept[:, 5:].max(axis=1, initial=0) * kept[:, 4], kept[:, 5:].argmax(axis=1)
-        is_good = scores > above
-        kept, scores, classes = kept[is_good], scores[is_good], classes[is_good]
-    centre, half = kept[:, :2], kept[:, 2:4] / 2
-    return Found(np.concatenate((centre - half, centre + half), axis=1), scores, classes)
-
-
-def best(found: Found, iou: float | None, most: int) -> Found:
-    """At most `most`, the best first. Of boxes of one class that overlap by more than `iou` the best stays (None: all do)."""
+def best(found: Found, iou: float | None, most: int, is_rotated: bool = False) -> Found:
+    """At most `most`, the best first. Of boxes of one class that overlap by more than `iou` the best stays (None: all do).
+    `is_rotated`: they are compared by the centre, width, height and angle in `more`."""
     order = np.argsort(-found.scores, kind="stable")[:MAX_CANDIDATES]
     if iou is None:
         return found.only(order[:most])
+    if is_rotated and found.more is not None:
+        return _best_rotated(found.only(order), found.more[order].astype(np.float64), iou, most)
     left, top, right, bottom = np.ascontiguousarray(found.boxes[order].T, np.float64)
     classes, areas = found.classes[order], (right - left) * (bottom - top)
     is_left, kept = np.ones(len(order), np.bool_), list[int]()
@@ -105,20 +42,68 @@ def best(found: Found, iou: float | None, most: int) -> Found:
     return found.only(order[kept])
 
 
+def _best_rotated(found: Found, turned: Array, iou: float, most: int) -> Found:
+    """The same for rotated boxes, whose overlap is that of Gaussians of their shape (ProbIoU), as these models are trained."""
+    classes, is_left, kept = found.classes, np.ones(len(turned), np.bool_), list[int]()
+    for i in range(len(turned)):
+        if len(kept) == most:
+            break
+        if is_left[i]:
+            kept.append(i)
+            is_left[i + 1 :] &= (prob_iou(turned[i], turned[i + 1 :]) <= iou) | (classes[i + 1 :] != classes[i])
+    return found.only(np.array(kept, np.intp))
+
+
+def prob_iou(one: Array, others: Array) -> Array:
+    """How far a rotated box (centre, width, height, angle) overlaps with others: 1 less Hellinger's distance."""
+    a1, b1, c1 = _covariance(one[None])
+    a2, b2, c2 = _covariance(others)
+    x, y = one[0] - others[:, 0], one[1] - others[:, 1]
+    a, b, c = a1 + a2, b1 + b2, c1 + c2
+    area = a * b - c * c + 1e-7
+    far = (a * y * y + b * x * x) / area / 4 - c * x * y / area / 2
+    alike = np.log(area / (4 * np.sqrt(np.maximum(a1 * b1 - c1 * c1, 0) * np.maximum(a2 * b2 - c2 * c2, 0)) + 1e-7) + 1e-7) / 2
+    overlap: Array = 1 - np.sqrt(1 - np.exp(-np.clip(far + alike, 1e-7, 100)) + 1e-7)
+    return overlap
+
+
+def _covariance(turned: Array) -> tuple[Array, Array, Array]:
+    w, h, angle = turned[:, 2] ** 2 / 12, turned[:, 3] ** 2 / 12, turned[:, 4]
+    cos, sin = np.cos(angle), np.sin(angle)
+    return w * cos**2 + h * sin**2, w * sin**2 + h * cos**2, (w - h) * cos * sin
+
+
 def only_of(found: Found, classes: Collection[int]) -> Found:
     """Those of some classes."""
     return found.only(np.isin(found.classes, list(classes)))
 
 
-def in_picture(found: Found, view: View, picture: Size) -> Found:
-    """Boxes of a view in pixels of the picture that was sent, cut off at its edges; without those that lie outside of it."""
+class Placing(NamedTuple):
+    """From pixels of what the model saw to those of the picture that was sent, of `size`: (x - offset) x scale."""
+
+    offset: tuple[float, float]
+    scale: tuple[float, float]
+    size: Size
+
+    def points(self, points: Array) -> Array:
+        """Points `[..., 2]`, cut off at the edges."""
+        placed = (points - np.array(self.offset)) * np.array(self.scale)
+        cut: Array = np.clip(placed, 0, np.array(self.size, np.float64))
+        return cut
+
+    def boxes(self, boxes: Array) -> Array:
+        return self.points(boxes.reshape(-1, 2, 2)).reshape(-1, 4)
+
+
+def placing(view: View | None, picture: Size) -> Placing:
+    """`picture` is the size of what was sent, or where `view` is None of what the model saw."""
+    if view is None:
+        return Placing((0, 0), (1, 1), picture)
     placed = place(view, picture)
-    offset = np.array([placed.left, placed.top] * 2)
-    scale = np.array([picture[0] / placed.width, picture[1] / placed.height] * 2)
-    return clipped(Found((found.boxes - offset) * scale, found.scores, found.classes), picture)
+    return Placing((placed.left, placed.top), (picture[0] / placed.width, picture[1] / placed.height), picture)
 
 
-def clipped(found: Found, picture: Size) -> Found:
-    boxes = np.clip(found.boxes, 0, np.array([*picture, *picture], np.float64))
-    is_inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Found(boxes, found.scores, found.classes).only(is_inside)
+def is_inside(boxes: Array) -> Array:
+    """Whether anything is left of each box that was cut at the edges."""
+    found: Array = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return found

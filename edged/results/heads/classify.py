@@ -18,10 +18,12 @@ from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 @dataclass(frozen=True, slots=True)
 class ClassifyPlan(OutputPlan):
-    """`label_tensor`: an output that names the class by itself, as scikit-learn's do; used where `tensors` is empty."""
+    """`label_tensor`: an output that names the class by itself, as scikit-learn's do; used where `tensors` is empty. `classes`:
+    what it says for each class, where that is known."""
 
     type: ClassVar[str] = "classify"
     label_tensor: str | None = None
+    classes: tuple[str, ...] = ()
     softmax: bool | None = None
     top: int = 5
 
@@ -93,7 +95,10 @@ def _plan_label(asked: Asked, tensor: Tensor) -> ClassifyPlan:
         if getattr(asked.settings, key) != getattr(type(asked.settings)(), key):
             text = f"has no effect: {tensor.name} is {tensor}, the class itself without probabilities"
             asked.wrong(f"output.{key}", text, "key")
-    return ClassifyPlan((), 1, asked.max_keys, asked.labels, label_tensor=tensor.name)
+    labels, classes = asked.labels, asked.classes
+    if not labels or len(classes) != len(labels) or classes == labels or classes == tuple(map(str, range(len(classes)))):
+        classes = ()  # an index, or the name itself
+    return ClassifyPlan((), 1, asked.max_keys, labels, label_tensor=tensor.name, classes=classes)
 
 
 KIND = Kind("`label`, `score`, `scores.LABEL`", plan_classify, ("softmax", "top", "smooth"), shows_labels=True)
@@ -158,11 +163,14 @@ class LabelOnly:
         assert plan.label_tensor is not None
         self._tensor = plan.label_tensor
         self._labels = plan.labels
+        self._named = dict(zip(plan.classes, plan.labels or (), strict=True)) if plan.classes else {}
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         said = outputs[self._tensor].reshape(len(keys)).tolist()
         labels = self._labels
-        if labels is None:
+        if self._named:
+            return [{"label": self._named.get(str(value), str(value))} for value in said]
+        if labels is None or (said and isinstance(said[0], str)):
             return [{"label": str(value)} for value in said]
         return [{"label": labels[int(v)] if 0 <= int(v) < len(labels) else str(v)} for v in said]
 

@@ -147,6 +147,13 @@ class Asked:
     boxes: str | None
     is_sent_raw: bool
     wrong: Wrong
+    classes: tuple[str, ...] = ()
+    """What the graph itself calls its classes, by index, where it does."""
+    characters: tuple[str, ...] = ()
+    """What the metadata say that a recogniser of text writes."""
+    task: str = ""
+    keypoints: tuple[int, int] | None = None
+    """Ultralytics' words for what a model finds: boxes alone, masks, key points (how many, of how many numbers), angles."""
 
     @property
     def numbers(self) -> list[Tensor]:

@@ -6,7 +6,7 @@ no other has are keys of `output` in the schema.
 
 from __future__ import annotations
 
-from edged.results.heads import anomaly, classify, detect, raw, regress
+from edged.results.heads import anomaly, classify, detect, raw, regress, text
 from edged.results.heads.head import Kind
 
 HEADS: dict[str, Kind] = {
@@ -15,6 +15,7 @@ HEADS: dict[str, Kind] = {
     "regress": regress.KIND,
     "anomaly": anomaly.KIND,
     "detect": detect.KIND,
+    "text": text.KIND,
 }
 """In the order of the reference page."""
 

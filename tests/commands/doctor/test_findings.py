@@ -13,6 +13,7 @@ from edged.commands.doctor import look
 from edged.commands.doctor.facts import Broker, Daemon, Onnx, Process
 from edged.commands.doctor.findings import LEVELS, STATUS, Finding, diagnose, worst
 from edged.commands.doctor.look import Login
+from edged.serialport.terminal import CONSOLE_CURE
 from tests.support.trees import (
     CONFIG,
     GIB,
@@ -267,8 +268,24 @@ FAULTS = {
         "bad",
         "broker",
         "main: nothing listens",
-        "on that machine (sudo systemctl start mosquitto)",
+        "start the broker that is to be there",
         seen={"brokers": (Broker("main", "mqtts://plant:8883", False, "refused", "nothing listens at mqtts://plant:8883"),)},
+    ),
+    "this machine's mosquitto does not run": Fault(
+        "bad",
+        "broker",
+        "main: nothing listens",
+        "start the broker (sudo systemctl start mosquitto)",
+        lambda root: write(root, {"etc/mosquitto/mosquitto.conf": "include_dir /etc/mosquitto/conf.d\n"}),
+        {"brokers": (Broker("main", "mqtt://localhost:1883", True, "refused", "nothing listens there", where="1883"),)},
+    ),
+    "another port than that of this machine's mosquitto": Fault(
+        "bad",
+        "broker",
+        "main: nothing listens",
+        "start the broker that is to be there",
+        lambda root: write(root, {"etc/mosquitto/mosquitto.conf": "listener 8883\n"}),
+        {"brokers": (Broker("main", "mqtt://localhost:1883", True, "refused", "nothing listens there", where="1883"),)},
     ),
     "a certificate near its end": Fault(
         "warn",
@@ -286,7 +303,7 @@ FAULTS = {
             root,
             {"etc/mosquitto/mosquitto.conf": "listener 1883\n", "etc/mosquitto/conf.d/own.conf": "max_queued_messages 100\n"},
         ),
-        {"brokers": (Broker("main", "mqtt://localhost:1883", True, took_ms=1.0),)},
+        {"brokers": (Broker("main", "mqtt://localhost:1883", True, took_ms=1.0, where="1883"),)},
         config=CONFIG.replace('"6/min"', "1").replace("mqtts://plant", "mqtt://localhost"),
     ),
     "no glibc": Fault("warn", "process", "not glibc", "a system with glibc", seen={"process": Process(False, "1", True)}),
@@ -342,6 +359,15 @@ def test_a_port_that_edged_itself_holds_is_well(tmp_path: Path) -> None:
     assert worst(found) == "ok"
     assert Finding("ok", "ports", "source.accel: /dev/serial/by-id/usb-FTDI-if00, held by edged") in found
     assert Finding("ok", "daemon", "runs, pid 812") in found
+
+
+def test_a_port_that_is_the_kernels_console_is_no_port_for_a_sensor(tmp_path: Path) -> None:
+    lay_out(tmp_path, PI)
+    device = (tmp_path / "dev/serial/by-id/usb-FTDI-if00").resolve().name
+    write(tmp_path, {"proc/consoles": f"{device}              -W- (EC p a)  204:64\n"})
+    (found,) = [f for f in diagnose(examine(tmp_path, live())) if f.topic == "ports"]
+    assert (found.level, found.cure) == ("bad", CONSOLE_CURE)
+    assert "source.accel: /dev/serial/by-id/usb-FTDI-if00 is the kernel's console (/proc/consoles)" in found.text
 
 
 def test_the_user_of_the_service_is_the_one_who_counts(tmp_path: Path) -> None:

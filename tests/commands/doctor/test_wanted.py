@@ -67,7 +67,7 @@ def save(folder: Path, text: str) -> Path:
 def test_what_a_configuration_names(tmp_path: Path) -> None:
     found = wanted(save(tmp_path, CONFIG), True, False, {})
     assert found.configuration.errors == ()
-    assert found.ports == {"a": "/dev/ttyUSB0", "b": UsbPort(vid=0x0403, pid=0x6001)}
+    assert found.ports == {"source.a": "/dev/ttyUSB0", "source.b": UsbPort(vid=0x0403, pid=0x6001)}
     assert [str(link.url) for link in found.links] == ["mqtt://plant:1883", "unix:/run/mosquitto.sock"]
     assert found.folders == {"state": tmp_path / "state", "spool": tmp_path / "kept"}
     assert found.rates == {"main": 13.0, "other": None}

@@ -10,19 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edged.decode.resize import View, place
-from edged.results.heads.boxes import (
-    NMS,
-    V5,
-    V8,
-    Found,
-    best,
-    candidates,
-    classes_of,
-    clipped,
-    fitting_layouts,
-    in_picture,
-    only_of,
-)
+from edged.results.heads.boxes import best, is_inside, only_of, placing, prob_iou
+from edged.results.heads.detectors.end_to_end import EndToEnd
+from edged.results.heads.detectors.reading import Found, Reading, Seen
+from edged.results.heads.detectors.table import readings
+from edged.results.heads.detectors.yolov5 import YoloV5
+from edged.results.heads.detectors.yolov8 import YoloV8
+
+V8, V5, NMS = HEADS = ("yolov8", "yolov5", "end-to-end")
+READINGS: dict[str, Reading] = {V8: YoloV8(("y",)), V5: YoloV5(("y",)), NMS: EndToEnd(("y",))}
 
 Detection = tuple[int, float, list[float]]
 
@@ -89,7 +85,7 @@ def scene(head: str, seed: int, boxes: int, classes: int) -> Any:
 def test_as_the_plain_implementation(head: str, seed: int, boxes: int, classes: int, above: float, iou: float, most: int) -> None:
     row = scene(head, seed, boxes, classes)
     expected = plain(head, row, np.float32(above), iou, most)
-    found = best(candidates(head, row, above), None if head == NMS else iou, most)
+    found = best(READINGS[head].candidates({"y": row}, above), None if head == NMS else iou, most)
     assert found.classes.tolist() == [label for label, _, _ in expected]
     assert np.allclose(found.scores, [score for _, score, _ in expected])
     assert np.allclose(found.boxes.reshape(-1, 4), np.array([box for _, _, box in expected]).reshape(-1, 4), atol=1e-2)
@@ -98,7 +94,7 @@ def test_as_the_plain_implementation(head: str, seed: int, boxes: int, classes: 
 def test_what_finds_something_everywhere_is_bounded() -> None:
     row = np.ones((25200, 85), np.float32)
     row[:, :2] = np.random.default_rng(0).uniform(0, 640, (25200, 2))
-    assert len(best(candidates(V5, row, 0.25), 0.45, 100).scores) == 100
+    assert len(best(READINGS[V5].candidates({"y": row}, 0.25), 0.45, 100).scores) == 100
 
 
 @pytest.mark.parametrize(
@@ -117,6 +113,11 @@ def test_what_finds_something_everywhere_is_bounded() -> None:
         ((25200, 6), 1, [V5]),
         ((25200, 6), None, [V5]),
         ((25201, 6), 1, [NMS]),
+        ((8400, 85), None, ["yolox"]),
+        ((8400, 85), 80, ["yolox"]),
+        ((8400, 84), 80, [V8]),
+        ((8400, 6), 1, ["yolox"]),
+        ((300, 84), 80, ["detr"]),
         ((300, 6), None, [NMS]),
         ((300, 6), 80, [NMS]),
         ((300, 6), 1, [NMS]),
@@ -129,9 +130,9 @@ def test_what_finds_something_everywhere_is_bounded() -> None:
     ],
 )
 def test_which_head_a_shape_may_be_of(shape: tuple[int | None, ...], classes: int | None, expected: list[str]) -> None:
-    found = fitting_layouts(shape, classes, (640, 640))
-    assert found == expected
-    assert all(classes is None or classes_of(head, shape) in (None, classes) for head in found)
+    found = readings(Seen({"y": shape}, classes, (640, 640)))
+    assert sorted(r.name for r in found) == sorted(expected)
+    assert all(classes is None or r.classes in (None, classes) for r in found)
 
 
 @settings(max_examples=60, deadline=None)
@@ -146,18 +147,29 @@ def test_boxes_come_back_to_the_picture(fit: str, picture: tuple[int, int], size
     w, h = picture
     box = np.array([[0.25 * w, 0.5 * h, 0.5 * w, 0.75 * h]])
     shown = box * ([placed.width / w, placed.height / h] * 2) + [placed.left, placed.top] * 2
-    back = in_picture(Found(shown, np.ones(1), np.zeros(1, np.intp)), view, picture)
-    assert np.allclose(back.boxes, box, atol=1e-6)
+    assert np.allclose(placing(view, picture).boxes(shown), box, atol=1e-6)
 
 
 def test_boxes_are_cut_at_the_edges_and_those_outside_go() -> None:
     boxes = np.array([[-5.0, 10, 30, 120], [10, 10, 20, 20], [200, 10, 220, 20], [5, 5, 5, 9]])
-    found = clipped(Found(boxes, np.arange(4.0), np.arange(4)), (100, 100))
-    assert found.boxes.tolist() == [[0, 10, 30, 100], [10, 10, 20, 20]]
-    assert found.classes.tolist() == [0, 1]
+    cut = placing(None, (100, 100)).boxes(boxes)
+    assert cut[is_inside(cut)].tolist() == [[0, 10, 30, 100], [10, 10, 20, 20]]
+    assert is_inside(cut).tolist() == [True, True, False, False]
 
 
 def test_only_some_classes() -> None:
     found = Found(np.zeros((3, 4)), np.array([0.9, 0.8, 0.7]), np.array([2, 0, 2]))
     assert only_of(found, (2,)).scores.tolist() == [0.9, 0.7]
     assert only_of(found, (1,)).scores.tolist() == []
+
+
+def test_rotated_boxes_overlap_as_gaussians_of_their_shape() -> None:
+    """Against Ultralytics' formula, written out for one pair; equal boxes overlap wholly, crossed ones hardly."""
+    one = np.array([50.0, 50, 40, 8, 0.3])
+    others = np.array([[50.0, 50, 40, 8, 0.3], [50, 50, 40, 8, 0.3 + np.pi / 2], [300, 300, 40, 8, 0.3], [54, 50, 40, 8, 0.3]])
+    found = prob_iou(one, others)
+    assert found[0] > 0.99
+    assert found[2] < 1e-3
+    assert 0.2 < found[1] < 0.5 < found[3] < 0.9
+    kept = best(Found(np.zeros((4, 4)), np.array([0.9, 0.8, 0.7, 0.6]), np.zeros(4, np.intp), others), 0.5, 10, is_rotated=True)
+    assert kept.scores.tolist() == [0.9, 0.8, 0.7]

@@ -1,0 +1,316 @@
+"""NMEA 0183: the sentences of one epoch make one sample, by gpsd's names, in SI units and degrees.
+
+A sentence is known by the last three letters of its kind, whoever talks. An epoch is what carries the same time of day, and what
+stands between; a sentence without a time that says the same thing again begins the next one. Its sample is complete as soon as
+every field was said, and comes then; what was not said by its end is absent. Sentences that say none of the fields are `other`.
+
+The time of a sample is the receiver's, if it had said the date when the first sample was complete; else that of arrival.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+
+from edged.decode.checksums import nmea_bodies
+from edged.decode.plan import DecodePlan
+from edged.decode.refusals import Refusals
+from edged.decode.values import Table
+from edged.decode.where import refuse_others
+from edged.records import ON_ARRIVAL, Reject
+
+_KNOT = 1852 / 3600
+_FOOT, _FATHOM = 0.3048, 1.8288
+_DAY_S = 86400
+_EPOCH = date(1970, 1, 1).toordinal()
+_MOST_CLIMB_S = 10.0
+"""Between two altitudes that give a speed of climb."""
+
+Said = dict[str, float]
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell) if "_" not in cell else math.nan
+    except ValueError:
+        return math.nan
+
+
+def _degrees(cell: str, side: str) -> float:
+    """ddmm.mmmm and its hemisphere."""
+    value = _number(cell)
+    whole = math.floor(value / 100) if math.isfinite(value) else 0
+    degrees = whole + (value - 100 * whole) / 60
+    return {"N": degrees, "E": degrees, "S": -degrees, "W": -degrees}.get(side, math.nan)
+
+
+def _place(cells: list[str], at: int, is_valid: bool) -> Said:
+    if not is_valid:
+        return {"lat": math.nan, "lon": math.nan}
+    return {"lat": _degrees(cells[at], cells[at + 1]), "lon": _degrees(cells[at + 2], cells[at + 3])}
+
+
+def _gga(c: list[str]) -> Said:
+    is_valid = c[6] != "0"
+    alt = _number(c[9]) if is_valid else math.nan
+    return {**_place(c, 2, is_valid), "satellites": _number(c[7]), "hdop": _number(c[8]), "alt": alt}
+
+
+def _gns(c: list[str]) -> Said:
+    is_valid = c[6].strip("N") != ""
+    alt = _number(c[9]) if is_valid else math.nan
+    return {**_place(c, 2, is_valid), "satellites": _number(c[7]), "hdop": _number(c[8]), "alt": alt}
+
+
+def _rmc(c: list[str]) -> Said:
+    is_valid = c[2] == "A"
+    return {
+        **_place(c, 3, is_valid),
+        "speed": _number(c[7]) * _KNOT if is_valid else math.nan,
+        "track": _number(c[8]) if is_valid else math.nan,
+    }
+
+
+def _gll(c: list[str]) -> Said:
+    return _place(c, 1, len(c) < 7 or c[6] == "A")
+
+
+def _vtg(c: list[str]) -> Said:
+    speed = _number(c[5]) * _KNOT
+    is_valid = len(c) < 10 or c[9] != "N"
+    speed = _number(c[7]) / 3.6 if math.isnan(speed) else speed
+    return {"track": _number(c[1]), "speed": speed} if is_valid else {"track": math.nan, "speed": math.nan}
+
+
+def _dbt(c: list[str]) -> Said:
+    for cell, unit in ((c[3], 1.0), (c[1], _FOOT), (c[5], _FATHOM)):
+        if math.isfinite(depth := _number(cell) * unit):
+            return {"depth": depth}
+    return {"depth": math.nan}
+
+
+def _xdr(c: list[str]) -> Said:
+    """Type, value, unit and name of each transducer."""
+    said: Said = {}
+    for value, name in zip(c[2::4], c[4::4], strict=False):
+        said[f"xdr.{name}"] = _number(value)
+        if name.upper() in _ATTITUDE:
+            said[_ATTITUDE[name.upper()]] = _number(value)
+    return said
+
+
+_ATTITUDE = {"PTCH": "pitch", "PITCH": "pitch", "ROLL": "roll"}
+
+
+class Sentence(NamedTuple):
+    """What a kind of sentence says: its fields, what reads them, and in which cell its time of day stands (0: it has none).
+    `cells` is how many it has at least, its kind among them."""
+
+    fields: tuple[str, ...]
+    read: Callable[[list[str]], Said]
+    cells: int
+    time: int = 0
+
+
+SENTENCES: Mapping[str, Sentence] = {
+    "GGA": Sentence(("lat", "lon", "alt", "satellites", "hdop"), _gga, 10, 1),
+    "GNS": Sentence(("lat", "lon", "alt", "satellites", "hdop"), _gns, 10, 1),
+    "RMC": Sentence(("lat", "lon", "speed", "track"), _rmc, 10, 1),
+    "GLL": Sentence(("lat", "lon"), _gll, 6, 5),
+    "VTG": Sentence(("speed", "track"), _vtg, 8),
+    "DPT": Sentence(("depth",), lambda c: {"depth": _number(c[1])}, 2),
+    "DBT": Sentence(("depth",), _dbt, 7),
+    "HDT": Sentence(("heading",), lambda c: {"heading": _number(c[1])}, 2),
+    "HDG": Sentence(("mheading",), lambda c: {"mheading": _number(c[1])}, 2),
+    "HDM": Sentence(("mheading",), lambda c: {"mheading": _number(c[1])}, 2),
+    "ROT": Sentence(("rot",), lambda c: {"rot": _number(c[1])}, 2),
+    "MTW": Sentence(("temp",), lambda c: {"temp": _number(c[1])}, 2),
+    "XDR": Sentence(("pitch", "roll"), _xdr, 5),
+}
+NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "climb")
+
+
+_OF_DATE = ("RMC", "ZDA")
+
+
+class Nmea:
+    """Lines to a Table."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        self._plan = plan
+        self._names = [".".join(map(str, field.path)) for field in plan.value_fields]
+        wanted = {"alt" if name == "climb" else name for name in self._names}
+        is_any = any(name.startswith("xdr.") for name in wanted)
+        self._wanted = {kind: one for kind, one in SENTENCES.items() if wanted & {*one.fields} or (kind == "XDR" and is_any)}
+        self._epoch = _Epoch({*self._names, *wanted} - {"climb"})
+        self._clock = _Clock()
+        self._last_alt: tuple[float, float] | None = None
+
+    def reset(self) -> None:
+        """The stream begins again."""
+        self._epoch.begin()
+        self._clock = _Clock()
+        self._last_alt = None
+
+    def decode_lines(self, blob: bytes, refusals: Refusals) -> Table:
+        return self._decode(blob[:-1].split(b"\n"), refusals)
+
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
+        """Each payload is some sentences, and nothing is known from the one before."""
+        lines: list[bytes] = []
+        owners: list[int] = []
+        for index, payload in enumerate(payloads):
+            part = [line for line in payload.splitlines() if line.strip()]
+            lines += part
+            owners += [index] * len(part)
+        inner = Refusals()
+        table = self._decode(lines, inner)
+        for reject in inner.records:
+            refusals.add(reject._replace(payload=owners[reject.payload]))
+        assert table.origin is not None
+        table.origin = np.array(owners, np.int32)[table.origin]
+        self.reset()
+        return table
+
+    def _decode(self, lines: list[bytes], refusals: Refusals) -> Table:
+        rows: list[list[float]] = []
+        times: list[int] = []
+        origin: list[int] = []
+        meant = self._meant(lines, refusals)
+        for index, body in zip(meant, nmea_bodies([lines[i] for i in meant]), strict=True):
+            if body is None and lines[index][3:6].decode("ascii", "replace") not in self._wanted:
+                continue  # it would have said the date
+            if body is None:
+                refusals.add(
+                    Reject("checksum", "expected * and two hex digits, the exclusive-or of what is before", payload=index)
+                )
+                continue
+            cells = body.decode("ascii", "replace").split(",")
+            kind = cells[0][2:]
+            self._clock.date(kind, cells)
+            sentence = self._wanted.get(kind)
+            if sentence is None:
+                continue
+            if len(cells) < sentence.cells:
+                refusals.add(Reject("short", f"{kind}: expected {sentence.cells} cells, found {len(cells)}", payload=index))
+                continue
+            for said in self._epoch.take(kind, cells[sentence.time] if sentence.time else "", sentence.read(cells)):
+                rows.append(self._row(*said))
+                times.append(self._clock.time(said[1]))
+                origin.append(index)
+        raw = np.array(rows, np.float64).reshape(len(rows), self._plan.width)
+        own = np.array(times, np.int64) if self._plan.time_format is not None else None
+        return Table(raw, own, None, np.array(origin, np.int32), np.isnan(raw))
+
+    def _meant(self, lines: list[bytes], refusals: Refusals) -> list[int]:
+        """The lines that may say a field or the date; the others are refused, unread."""
+        meant, others, reasons = [], [], []
+        for index, line in enumerate(lines):
+            start = line.rfind(b"$")
+            kind = line[start + 3 : start + 6].decode("ascii", "replace")
+            is_sentence = start >= 0 and line[start + 6 : start + 7] == b"," and line[start + 1 : start + 2] != b"P"
+            if is_sentence and (kind in self._wanted or kind in _OF_DATE):
+                lines[index] = line[start:].rstrip()
+                meant.append(index)
+            if not is_sentence and start < 0 and line[:1] != b"!" and line.strip():
+                refusals.add(Reject("malformed", "expected a sentence that begins with $", payload=index))
+            elif not is_sentence or kind not in self._wanted:
+                others.append(index)
+                reasons.append(f"kind = {line[start + 1 : start + 6].decode('ascii', 'replace')!r}")
+        refuse_others(refusals, others, reasons)
+        return meant
+
+    def _row(self, said: Said, time: str) -> list[float]:
+        if "climb" in self._names:
+            said["climb"] = self._climb(said.get("alt", math.nan), time)
+        return [said.get(name, math.nan) for name in self._names]
+
+    def _climb(self, alt: float, time: str) -> float:
+        before, now = self._last_alt, _seconds(time)
+        if math.isfinite(alt) and now is not None:
+            self._last_alt = alt, now
+        if before is None or now is None or not 0 < now - before[1] <= _MOST_CLIMB_S:
+            return math.nan
+        return (alt - before[0]) / (now - before[1])
+
+
+class _Epoch:
+    """What the sentences of one epoch have said."""
+
+    def __init__(self, wanted: set[str]) -> None:
+        self._wanted = wanted
+        self.begin()
+
+    def begin(self) -> None:
+        self._said: Said = {}
+        self._by: set[tuple[str, str]] = set()  # which fields sentences without a time have said
+        self._time = ""
+        self._is_done = False
+
+    def take(self, kind: str, time: str, said: Said) -> list[tuple[Said, str]]:
+        """The samples that this sentence completes: that of the epoch before it, and its own."""
+        done = []
+        said = {name: value for name, value in said.items() if name in self._wanted}
+        named = {(kind, name) for name in said} if not time else set()
+        if (time and self._time and time != self._time) or named & self._by:
+            if self._said and not self._is_done:
+                done.append((self._said, self._time))
+            self.begin()
+        self._time = self._time or time
+        self._by |= named
+        for name, value in said.items():
+            if name not in self._said or math.isfinite(value):
+                self._said[name] = value
+        is_complete = all(math.isfinite(self._said.get(name, math.nan)) for name in self._wanted)
+        if is_complete and not self._is_done:
+            self._is_done = True
+            done.append((dict(self._said), self._time))
+        return done
+
+
+class _Clock:
+    """The receiver's time, once it has said a date that it is sure of."""
+
+    def __init__(self) -> None:
+        self._day: int | None = None  # since 1970
+        self._last_s = 0.0  # time of day with that date
+        self._is_own: bool | None = None  # decided by the first sample
+        self._last = ON_ARRIVAL
+
+    def date(self, kind: str, cells: list[str]) -> None:
+        if kind == "RMC" and len(cells) > 9 and cells[2] == "A" and len(cells[9]) == 6:
+            century = "19" if cells[9][4:6] >= "80" else "20"
+            text = f"{century}{cells[9][4:6]}-{cells[9][2:4]}-{cells[9][:2]}"
+        elif kind == "ZDA" and len(cells) > 4:
+            text = "-".join(reversed(cells[2:5]))
+        else:
+            return
+        try:
+            self._day = date.fromisoformat(text).toordinal() - _EPOCH
+        except ValueError:
+            return
+        self._last_s = _seconds(cells[1]) or 0.0
+
+    def time(self, text: str) -> int:
+        """Of a sample: ns since 1970."""
+        seconds = _seconds(text)
+        if self._is_own is None:
+            self._is_own = self._day is not None and seconds is not None
+        if not self._is_own or self._day is None or seconds is None:
+            return self._last if self._is_own else ON_ARRIVAL
+        midnights = 1 if seconds < self._last_s - _DAY_S / 2 else -1 if seconds > self._last_s + _DAY_S / 2 else 0
+        self._last = (self._day + midnights) * _DAY_S * 10**9 + round(seconds * 1000) * 10**6
+        return self._last
+
+
+def _seconds(text: str) -> float | None:
+    """hhmmss.ss as seconds of the day."""
+    value = _number(text)
+    if not math.isfinite(value) or not 0 <= value < 240000:
+        return None
+    whole = int(value)
+    return whole // 10000 * 3600 + whole // 100 % 100 * 60 + whole % 100 + (value - whole)

@@ -1,0 +1,112 @@
+"""u-blox's NAV-PVT by gpsd's names, in SI units and degrees.
+
+Payloads are `class id payload`, as frames of type ubx hand them on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edged.decode.plan import DecodePlan
+from edged.decode.refusals import Refusals
+from edged.decode.values import Table
+from edged.decode.where import refuse_others
+from edged.records import ON_ARRIVAL, Reject
+
+_NAV_PVT = b"\x01\x07"
+_LEAST_BYTES = 84
+"""Of receivers of the seventh generation; later ones send 92."""
+_PVT = np.dtype(
+    {
+        "names": ["year", "month", "day", "hour", "minute", "second", "valid", "nano", "fix", "flags"],
+        "formats": ["<u2", "u1", "u1", "u1", "u1", "u1", "u1", "<i4", "u1", "u1"],
+        "offsets": [4, 6, 7, 8, 9, 10, 11, 16, 20, 21],
+        "itemsize": _LEAST_BYTES,
+    }
+)
+_HAS_DATE_AND_TIME = 3
+_IS_GOOD = 1
+
+
+class Place(NamedTuple):
+    """Where a field lies in NAV-PVT. `needs_fix`: it says nothing without one."""
+
+    offset: int
+    dtype: str
+    scale: float
+    needs_fix: bool = True
+
+
+FIELDS = {
+    "lat": Place(28, "<i4", 1e-7),
+    "lon": Place(24, "<i4", 1e-7),
+    "alt": Place(36, "<i4", 1e-3),
+    "speed": Place(60, "<i4", 1e-3),
+    "track": Place(64, "<i4", 1e-5),
+    "climb": Place(56, "<i4", -1e-3),
+    "satellites": Place(23, "u1", 1, needs_fix=False),
+    "pdop": Place(76, "<u2", 0.01, needs_fix=False),
+    "mode": Place(20, "u1", 1, needs_fix=False),
+    "eph": Place(40, "<u4", 1e-3),
+    "epv": Place(44, "<u4", 1e-3),
+    "eps": Place(68, "<u4", 1e-3),
+}
+NAMES = tuple(FIELDS)
+
+
+class Ubx:
+    """Payloads to a Table."""
+
+    def __init__(self, plan: DecodePlan) -> None:
+        self._plan = plan
+        self._is_own: bool | None = None  # the receiver knew the time of the first sample
+        self._last = ON_ARRIVAL
+        self._places = [FIELDS[".".join(map(str, field.path))] for field in plan.value_fields]
+
+    def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
+        others = [i for i, payload in enumerate(payloads) if payload[:2] != _NAV_PVT]
+        refuse_others(refusals, others, [f"class id = {payloads[i][:2].hex(' ')}" for i in others])
+        meant = [i for i, payload in enumerate(payloads) if payload[:2] == _NAV_PVT]
+        for i in meant:
+            if len(payloads[i]) < _LEAST_BYTES + 2:
+                detail = f"NAV-PVT of {len(payloads[i]) - 2} bytes, expected at least {_LEAST_BYTES}"
+                refusals.add(Reject("short", detail, payload=i))
+        meant = [i for i in meant if len(payloads[i]) >= _LEAST_BYTES + 2]
+        blob = b"".join([payloads[i][2 : 2 + _LEAST_BYTES] for i in meant])
+        pvt = np.frombuffer(blob, _PVT)
+        has_fix = (pvt["flags"] & _IS_GOOD != 0) & (pvt["fix"] >= 1) & (pvt["fix"] <= 4)
+        raw = np.empty((len(meant), self._plan.width), np.float64)
+        for j, place in enumerate(self._places):
+            column = np.ndarray((len(meant),), place.dtype, blob, place.offset, (_LEAST_BYTES,)) if meant else np.empty(0)
+            raw[:, j] = column * place.scale
+            if place.needs_fix:
+                raw[~has_fix, j] = math.nan
+        times = self._times(pvt) if self._plan.time_format is not None else None
+        return Table(raw, times, None, np.array(meant, np.int32), np.isnan(raw))
+
+    def _times(self, pvt: NDArray[Any]) -> NDArray[np.int64]:
+        """The receiver's, if it knew it from the first sample on, so that times never mix."""
+        times, is_known = _utc(pvt)
+        if self._is_own is None and len(times):
+            self._is_own = bool(is_known[0])
+        if not self._is_own:
+            return np.full(len(times), ON_ARRIVAL)
+        with_last = np.concatenate(([self._last], times))
+        found = with_last[np.maximum.accumulate(np.arange(len(with_last)) * np.concatenate(([False], is_known)))]
+        self._last = int(found[-1])
+        return np.asarray(found[1:], np.int64)
+
+
+def _utc(pvt: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """ns since 1970, and where the receiver knows them."""
+    is_known = (pvt["valid"] & _HAS_DATE_AND_TIME) == _HAS_DATE_AND_TIME
+    is_known &= (pvt["month"] >= 1) & (pvt["month"] <= 12) & (pvt["day"] >= 1) & (pvt["day"] <= 31)
+    months = (pvt["year"].astype(np.int64) - 1970) * 12 + pvt["month"] - 1
+    days = months.astype("M8[M]").astype("M8[D]").astype(np.int64) + pvt["day"] - 1
+    seconds = ((days * 24 + pvt["hour"]) * 60 + pvt["minute"]) * 60 + pvt["second"]
+    return seconds * 10**9 + pvt["nano"], is_known

@@ -1,0 +1,275 @@
+"""Reading a serial port: bytes to rows, what is asked on it, and the state that it is in.
+
+The states, besides those of `serialport/port.py`:
+
+    connecting      the port is being opened
+    running         good rows come in
+    silent          nothing has come in for a while, or what was sent when the port opened is not answered
+    no valid frame  bytes come in, but none of them has made a good row for NO_FRAME_NS
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from edged.clock.clock import Clock
+from edged.clock.spent import spends
+from edged.config import schema
+from edged.config.values import NEVER
+from edged.decode import StreamDecoder
+from edged.decode.propose import propose, shown
+from edged.records import Reject, Rows
+from edged.serialport.port import LineSettings, SerialPort, port_name
+from edged.sources.asking import Conversation, beside, questions
+from edged.sources.counts import SourceCounts
+from edged.sources.flow import Flow
+from edged.sources.opening import opened
+from edged.sources.pictures import beside as off_the_loop
+from edged.telemetry import QUIET
+
+NO_FRAME_NS = 5 * 10**9
+SILENT_NS = 10 * 10**9  # before anything has come, where neither `rate` nor `stale_after` says what to expect
+SILENT_LEAST_NS = 2 * 10**9
+SILENT_PERIODS = 3
+OPEN = ("running", "no valid frame")
+"""The states of a port that is open."""
+LOOKED_AT_BYTES = 1024
+"""Of what gave no row: enough to see what would read it."""
+
+
+class Reading(ABC):
+    """Reads one port for as long as it is there, and asks on it what is to be asked. What becomes of the rows is said by the two
+    that are made of it: a source, and a port that several sources share."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Any,
+        decoder: StreamDecoder,
+        flow: Flow,
+        counts: SourceCounts,
+        clock: Clock,
+        is_slow: bool = False,
+    ) -> None:
+        """`is_slow`: decoding takes too long for the loop."""
+        self.name = name
+        self.counts = counts
+        self._settings = settings
+        self._decoder = decoder
+        self._flow = flow
+        self._clock = clock
+        self._is_slow = is_slow
+        self._state = "connecting"
+        self._reason = ""
+        self._heard = 0  # monotonic ns: when the port was opened or last sent something
+        self._hunt = _Hunt()
+        self._port: SerialPort | None = None
+        self._silence: asyncio.TimerHandle | None = None
+        self._talk: Conversation | None = None
+
+    @property
+    def state(self) -> str:
+        return "silent" if self._is_silent() else self._state
+
+    @property
+    def reason(self) -> str:
+        trouble = self._port.trouble if self._port is not None and self._state in OPEN else ""
+        return "; ".join(filter(None, (self._own_reason(), trouble)))
+
+    def _own_reason(self) -> str:
+        if self._talk is not None and self._talk.trouble and self._state in OPEN:
+            return self._talk.trouble
+        if self._is_silent():
+            return f"nothing has come in for {(self._clock.now() - self._heard) / 1e9:.0f} s"
+        return self._reason
+
+    async def serve(self, push: Any) -> None:
+        """Waits for the port, reads it and hands on what comes, for ever.
+
+        Raises Retryable when it cannot be opened or goes away.
+        """
+        await opened(self._settings, self._turn, partial(self._work, push))
+
+    async def _work(self, push: Any, port: SerialPort) -> None:
+        counts, clock = self.counts, self._clock
+        self._decoder.reset(await port.is_midway())
+        self._opened()
+        self._port = port
+        self._turn("running", "")
+        if not self._settings.send:
+            await self._read(port, push, None)
+            return
+        talk = self._talk = Conversation(questions(self._settings.send), counts.asked, clock, self._flow)
+        talk.begin()
+        await beside(talk.run(port), self._read(port, push, talk))
+
+    def _opened(self) -> None:
+        self.counts.opens += 1
+        self._heard = self.counts.opened = self._clock.now()
+        self._hunt.begin(self._heard)
+
+    async def _read(self, port: SerialPort, push: Any, talk: Conversation | None) -> None:
+        while True:
+            data = await port.read()
+            arrival = self._heard = self.counts.last_arrival = self._clock.now()
+            self.counts.bytes += len(data)
+            if self.counts.on_raw:
+                self.counts.show(data)
+            if port.bad:
+                await self._take_damaged(data, port.bad, arrival, push, talk)
+            elif data and (talk is None or (data := talk.take(data))):
+                await self._take(data, arrival, push, talk)
+            if not self._flow.is_open:
+                await self._flow.wait()
+
+    async def _take(self, data: bytes, arrival: int, push: Any, talk: Conversation | None) -> None:
+        counts = self.counts
+        block: Any = None
+        rejects: Sequence[Reject] = ()
+        try:
+            rows = await off_the_loop(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._feed(data)
+            if rows is not None:
+                rejects = rows.rejects
+                block = self._stamped(rows, arrival)
+        except Exception as error:  # a fault of ours costs this read
+            counts.lose(error, data)
+            self._decoder.reset()
+        self._judge(block, rejects, data, arrival, push, talk)
+        gap, loop = self._settings.frame.gap, asyncio.get_running_loop()
+        if gap is not None:
+            if self._silence is not None:
+                self._silence.cancel()
+            self._silence = loop.call_later(gap / 1e9, self._on_silence, push, talk)
+
+    def _on_silence(self, push: Any, talk: Conversation | None) -> None:
+        """A block that only a silence ends has ended, if the port is still open."""
+        if self._state not in OPEN:
+            return
+        try:
+            rows = self._quiet()
+            block = self._stamped(rows, self._heard) if rows is not None else None
+        except Exception as error:
+            self.counts.lose(error)
+            self._decoder.reset()
+        else:
+            self._judge(block, rows.rejects if rows is not None else (), b"", self._heard, push, talk)
+
+    def _judge(
+        self, block: Any, rejects: Sequence[Reject], data: bytes, arrival: int, push: Any, talk: Conversation | None
+    ) -> None:
+        """What became of some bytes: it is handed on, and says how the port is."""
+        hunt = self._hunt
+        is_other = bool(rejects) and all(reject.reason in QUIET for reject in rejects)
+        if talk is not None and (block is not None or is_other):
+            talk.heard()
+        if block is not None:
+            hunt.begin(arrival)
+            if self._state != "running":
+                self._turn("running", "")
+            self._hand_on(block, push)
+        elif is_other:
+            hunt.begin(arrival)  # good frames, though of another kind
+        elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
+            self._turn("no valid frame", hunt.complaint(self._settings))
+            if self._port is not None:
+                self._port.suspect()
+
+    async def _take_damaged(
+        self,
+        data: bytes,
+        bad: Sequence[tuple[int, str]],
+        arrival: int,
+        push: Any,
+        talk: Conversation | None,
+    ) -> None:
+        """Bytes among which some were wrong on the line: the frames that those belong to are refused."""
+        at = 0
+        for place, reason in (*bad, (len(data), "")):
+            piece, at = data[at:place], place
+            if piece and (talk is None or (piece := talk.take(piece))):
+                await self._take(piece, arrival, push, talk)
+            if reason:
+                self._decoder.spoil()
+                self.counts.read += 1
+                self.counts.reject([damaged(reason, self._settings)])
+
+    def _quiet(self) -> Rows | None:
+        return self._decoder.quiet()
+
+    @spends("decode")
+    def _feed(self, data: bytes) -> Rows | None:
+        return self._decoder.feed(data)
+
+    @abstractmethod
+    def _stamped(self, rows: Rows, arrival: int) -> Any:
+        """What is to be handed on, counted; None where nothing good came."""
+
+    @abstractmethod
+    def _hand_on(self, block: Any, push: Any) -> None:
+        """Gives it to who takes it."""
+
+    def _is_silent(self) -> bool:
+        if self._state not in OPEN:
+            return False
+        if self._talk is not None and self._talk.trouble:
+            return True
+        limit = silence_ns(self._settings, self.counts.last_arrival > 0)
+        return limit is not None and self._flow.is_open and self._clock.now() - self._heard > limit
+
+    def _turn(self, state: str, reason: str) -> None:
+        self._state, self._reason = state, reason
+
+
+def damaged(reason: str, settings: LineSettings) -> Reject:
+    """What is said of a byte that the driver found wrong: the frame with it is refused."""
+    said = f"parity = {settings.parity!r}" if reason == "parity" else f"{settings.baudrate} baud"
+    return Reject(reason, f"a byte came damaged on the line, and its frame is refused; is {said} right, and the cable?")
+
+
+def silence_ns(settings: Any, was_heard: bool) -> float | None:
+    """How long nothing may come in; None: for ever."""
+    rate = getattr(settings, "rate", None)
+    limit: float | None = getattr(settings, "stale_after", None)
+    if limit == NEVER:
+        limit = None
+    elif limit is None and rate:
+        limit = max(SILENT_LEAST_NS, SILENT_PERIODS * 1e9 / rate)
+    return SILENT_NS if limit is None and not was_heard else limit
+
+
+class _Hunt:
+    """What came in since the last good row."""
+
+    __slots__ = ("_bytes", "_first", "_frames", "_last", "_since")
+
+    def begin(self, now: int) -> None:
+        self._since = now
+        self._bytes = 0
+        self._frames = 0
+        self._first = b""
+        self._last: Reject | None = None
+
+    def missed(self, data: bytes, rejects: Sequence[Reject], now: int) -> bool:
+        """Takes bytes that made no good row; True when that has gone on for too long."""
+        if len(self._first) < LOOKED_AT_BYTES:
+            self._first = (self._first + data)[:LOOKED_AT_BYTES]
+        self._bytes += len(data)
+        for reject in rejects:
+            if reject.reason not in ("too_large", "no_frame"):  # these say that no frame was found at all
+                self._frames += reject.times
+                self._last = reject
+        return now - self._since >= NO_FRAME_NS
+
+    def complaint(self, settings: schema.SerialSource) -> str:
+        seen = f"it begins {shown(self._first)}"
+        where = port_name(settings.port)
+        cure = "; ".join(propose(self._first))
+        seen += f"; {cure}" if cure else ""
+        if self._last is not None:
+            return f"{where}: none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {seen}"
+        wanted = "line end" if settings.frame.type == "line" else "valid frame"
+        return f"{where}: no {wanted} in {self._bytes} bytes at {settings.baudrate} baud: wrong baudrate? {seen}"
