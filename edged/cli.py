@@ -134,6 +134,10 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
     demo.add_argument("--broker", choices=BROKERS, help="which broker; else mosquitto where it is installed")
     demo.set_defaults(command=_demo)
+    init = commands.add(
+        "init", "make a first configuration of what is plugged in or published, and a model", "edged init --model model.onnx"
+    )
+    _add_init(init)
     check = commands.add(
         "check", "check a configuration and its models, print the plan and the memory table", "edged check -c edged.toml"
     )
@@ -230,6 +234,24 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    init.add_argument("-o", "--output", type=Path, default=LOCAL_CONFIG, metavar="FILE", help="the file to write (%(default)s)")
+    init.add_argument(
+        "--serial", action="append", default=[], metavar="PORT", help="listen here; you agree that it is opened (may be repeated)"
+    )
+    init.add_argument("--baudrate", type=int, metavar="N", help="of the ports; else it is found")
+    init.add_argument("--broker", metavar="URL", help="list the topics of this broker")
+    init.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
+    init.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to listen to a broker (10)")
+    init.add_argument("--model", metavar="PATH", help='a model, a folder or an .onnx file; "none": results are samples')
+    init.add_argument("--results", metavar="URL", help="the broker that gets results (mqtt://localhost)")
+    run = init.add_mutually_exclusive_group()
+    run.add_argument("--run", dest="runs", action="store_true", default=None, help="run it for ten seconds, and show results")
+    run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run it")
+    init.add_argument("--yes", action="store_true", help="no questions: what no flag says is the default")
+    init.set_defaults(command=_init)
 
 
 def _add_tap(tap: argparse.ArgumentParser) -> None:
@@ -391,6 +413,14 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.config, arguments.rejects)
     return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from edged.commands.init.command import Asked, init
+
+    a = arguments
+    ports = tuple(a.serial)
+    return init(Asked(a.output, ports, a.baudrate, a.broker, a.topic, a.seconds, a.model, a.results, a.runs, a.yes))
 
 
 def _tap(arguments: argparse.Namespace) -> int:

@@ -58,6 +58,8 @@ ELSEWHERE = {
     "learn/graph.py": "tests/learn/test_normal.py",
     "learn/rounds.py": "tests/learn/test_normal.py",
     "daemon/one_source.py": "tests/commands/test_evaluate.py",
+    "commands/init/find.py": "tests/live/test_init.py",
+    "commands/init/command.py": "tests/live/test_init.py",
     "daemon/desk.py": "tests/live/test_tap.py",
     "commands/listen.py": "tests/live/test_tap.py",
     "commands/ask.py": "tests/live/test_reload.py",
