@@ -175,6 +175,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
+    pause = commands.add("pause", "let a pipeline take no samples for a while: maintenance", "edged pause motor --for 1h")
+    pause.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='when it goes on by itself ("1h")')
+    pause.set_defaults(command=_pause)
+    resume = commands.add("resume", "let a pipeline go on that was paused", "edged resume motor")
+    resume.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    resume.set_defaults(command=_resume)
+    ack = commands.add("ack", "acknowledge alarms that stay until somebody does (output.latch)", "edged ack motor --key pump7")
+    ack.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    ack.add_argument("--key", metavar="KEY", help="only this sensor; else all")
+    ack.set_defaults(command=_acknowledge)
     learn = commands.add(
         "learn",
         "learn what is normal for a source, and write a model that says how far it is from that",
@@ -230,7 +241,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, learn, evaluate, reload, status, tap, top, doctor, bundle, *named):
+    for command in (
+        run,
+        check,
+        test,
+        record,
+        learn,
+        evaluate,
+        reload,
+        status,
+        tap,
+        pause,
+        resume,
+        ack,
+        top,
+        doctor,
+        bundle,
+        *named,
+    ):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
@@ -413,6 +441,31 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.config, arguments.rejects)
     return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _pause(arguments: argparse.Namespace) -> int:
+    from edged.commands.ask import tell
+    from edged.config.parsers.measures import seconds_of
+
+    try:
+        seconds = seconds_of(arguments.period)
+    except ValueError as error:
+        process.complain(f"edged pause: --for: {error}")
+        return EX_USAGE
+    request = {"command": "pause", "pipeline": arguments.name, "seconds": seconds}
+    return tell(arguments.config, request, f"{arguments.name} is paused for {arguments.period}")
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from edged.commands.ask import tell
+
+    return tell(arguments.config, {"command": "resume", "pipeline": arguments.name}, f"{arguments.name} goes on")
+
+
+def _acknowledge(arguments: argparse.Namespace) -> int:
+    from edged.commands.ask import tell
+
+    return tell(arguments.config, {"command": "ack", "pipeline": arguments.name, "key": arguments.key}, "acknowledged")
 
 
 def _init(arguments: argparse.Namespace) -> int:

@@ -37,6 +37,17 @@ def roll_back(config: Path, model: str) -> int:
     return EX_OK
 
 
+def tell(config: Path, request: dict[str, Any], done: str) -> int:
+    """Asks the daemon to do something, and says `done`; 78 if it could not."""
+    answer = ask_daemon(config, request)
+    if not answer["ok"]:
+        complain("\n".join(answer["errors"]))
+        return EX_CONFIG
+    said = f": {', '.join(answer['acknowledged']) or 'none waited'}" if "acknowledged" in answer else ""
+    say(done + said)
+    return EX_OK
+
+
 def _text(answer: dict[str, Any]) -> str:
     lines = [f"{title + ':':18} {name}" for key, title in TITLES for name in answer[key]]
     lines += [f"warning: {line}" for line in answer["warnings"]]

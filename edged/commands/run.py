@@ -29,6 +29,7 @@ from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
 from edged.daemon.signals import Deadman, Early
 from edged.daemon.taps import Taps
+from edged.daemon.upkeep import Upkeep
 from edged.errors import ConfigError
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
@@ -112,6 +113,8 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     connect(assembly)
     if kept is not None:
         checkpoint.restore(assembly, *kept, clock)
+    upkeep = Upkeep(assembly, clock, prepared.machine.state_dir)
+    upkeep.restore()
     relief = Relief(assembly)
     health = Health(assembly, relief, clock, prepared.draft.digest, ended_in, fallback)
     stages.on_slow = health.see_slow
@@ -130,13 +133,14 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
             bound_memory=bound_memory,
         )
         lifecycle.on_hangup = reloader.ask
-        desk = Desk(Taps(assembly, clock), reloader.answer)
+        desk = Desk(Taps(assembly, clock), upkeep, reloader.answer)
         lifecycle.on_switch = desk.adopt
         asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
         async with Control(prepared.draft.path, desk.answer), _http(prepared.plan, health):
-            code = await lifecycle.serve(reloader.run())
+            code = await lifecycle.serve(reloader.run(), upkeep.run())
     keeper.stop()
+    upkeep.close()
     if lifecycle.keeps_state:
         checkpoint.save(lifecycle.assembly, prepared.machine.state_dir, clock)
     stages.close()

@@ -1134,6 +1134,15 @@ class Output(Table, frozen=True, kw_only=True):
     ] = None
     below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=heads.with_key("below"))] = None
     release: Annotated[Number | None, Key("back to normal", default="the threshold", only=heads.with_key("release"))] = None
+    latch: Annotated[
+        Flag | Topic,
+        Key(
+            "once abnormal, a key stays so until it is acknowledged: `true`: by `edged ack`; a topic: also by a message there on "
+            "the brokers of its results, whose payload is the key, or empty for all. What was acknowledged ends when the score "
+            "is back to normal. An alarm outlives a restart",
+            only=heads.with_key("latch"),
+        ),
+    ] = False
     iou: Annotated[
         Share,
         Key(

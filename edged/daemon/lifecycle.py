@@ -89,7 +89,7 @@ class Lifecycle:
         self._leaving: set[asyncio.Task[Any]] = set()
         self._end: asyncio.Task[Any] | None = None
 
-    async def serve(self, work: Coroutine[Any, Any, None]) -> int:
+    async def serve(self, *work: Coroutine[Any, Any, None]) -> int:
         """Returns the exit status. `work` runs beside, from READY to the stop."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_bug)
@@ -105,9 +105,9 @@ class Lifecycle:
         ticker = self._task("ticker", self._tick())
         self._notifier.ready(self._health.status_line())
         log.info("ready", **self._health.ready_facts())
-        working = self._task("reload", work)
+        working = [self._task(f"work {i}", one) for i, one in enumerate(work)]
         await self._stop.wait()
-        await _cancel([working])
+        await _cancel(working)
         assembly = self.assembly
         self._notifier.stopping("stopping: finishing what was read")
         log.info("stopping", deadline_s=STOP_DEADLINE_S)

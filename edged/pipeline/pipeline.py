@@ -91,6 +91,8 @@ class Pipeline:
         self._outlets = parts.outlets
         self._deadline = parts.deadline
         self._straight: Straight | None = None  # while nobody else has a part in what this one does
+        self.paused = ""
+        """Why it takes no samples now; empty if it does."""
         self._taken: list[Slot] = []  # for the run in progress
         self._is_finishing = False
 
@@ -100,7 +102,19 @@ class Pipeline:
         self._chain.connect(wiring)
         self._neighbours.connect(wiring)
         self._parts.exit.connect(wiring)
-        self._straight = self._parts.straight if wiring.is_alone else None
+        self._straight = self._parts.straight if wiring.is_alone and not self.paused else None
+
+    def pause(self, why: str) -> None:
+        """Takes no samples until told otherwise, but counts and settles them; what has come in runs. With an empty `why` it goes
+        on: windows and what the model remembers begin anew, since there would be a hole in them."""
+        if self.paused and not why:
+            if self.window is not None:
+                self.window.reset_all()
+            if self.states is not None:
+                self.states.forget_all()
+            self.counts.drops.forgive()
+        self.paused = why
+        self.connect(self.wiring)
 
     # ---- in: blocks of the sources ----
 
@@ -112,8 +126,17 @@ class Pipeline:
 
     def push_long(self, source: int, block: Block) -> None:
         """The way of all that waits: admission, entry, slots."""
+        if self.paused:
+            return self._leave_out(block)
         self._parts.guard(self._admission.push, source, block)
         self._neighbours.got_on()
+
+    def _leave_out(self, block: Block) -> None:
+        self.counts.left_out += len(block)
+        self._parts.entry.forget(block.restarts)
+        if block.has_requests:
+            for receipt in block.receipts:
+                receipt.fail("paused", f"pipeline {self.name} is paused")
 
     def lose(self, error: Exception) -> None:
         """Counts a fault of somebody who takes what is made here."""

@@ -8,6 +8,7 @@ from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.plan.acks import plan_acks
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
@@ -42,7 +43,8 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
-    links = with_room(links, pipelines)
+    known = {"device": device, "base_topic": base_topic}
+    pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, known, problems)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)

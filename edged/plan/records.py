@@ -192,6 +192,8 @@ class PipelinePlan:
     state_gap_ns: int | None = None
     gate: GatePlan | None = None
     priority: int = 0
+    acks: tuple[tuple[int, TopicFilter], ...] = ()
+    """Where alarms are acknowledged, with the identifiers of the subscriptions."""
 
     @property
     def width(self) -> int:

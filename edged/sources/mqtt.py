@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
-from edged.sources.counts import stamped
+from edged.sources.counts import SourceCounts, stamped
 from edged.sources.kept import KeptMessages, as_kept
 from edged.sources.kind import Kind, Parts, Planned
 from edged.sources.pictures import PictureQueue, Waiting
-from edged.sources.replies import Ask
+from edged.sources.replies import Ask, Replies
 from edged.stamp import THINNED, UNFIT, KeyTable, Thinning
 from edged.telemetry import INTERNAL_ERROR, Drops
 from edged.topics import TopicFilter
@@ -160,6 +160,45 @@ class Early:
     def end(self) -> None:
         """The read has been decoded."""
         self._pending.clear()
+
+
+class Inbox(Protocol):
+    """Who takes messages of a link: the router hands them over one by one, and then says that a read is over."""
+
+    @property
+    def wanted(self) -> Wanted: ...
+    @property
+    def counts(self) -> SourceCounts: ...
+    @property
+    def replies(self) -> Replies | None: ...
+    @property
+    def remembers(self) -> KeptMessages | None: ...
+    @property
+    def is_pace(self) -> bool: ...
+    def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None: ...
+    def flush(self, now: int) -> None: ...
+    def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
+
+
+class Acks:
+    """Messages that acknowledge alarms: `take` gets each payload. What was kept by the broker acknowledges nothing."""
+
+    replies = remembers = None
+    is_pace = False
+
+    def __init__(self, name: str, filters: Sequence[Filter], take: Callable[[bytes], object]) -> None:
+        self.wanted = Wanted(filters)
+        self.counts = SourceCounts(name, kind="pipeline")
+        self._take = take
+
+    def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        self._take(payload)
+
+    def flush(self, now: int) -> None:
+        """Each was taken when it came."""
+
+    def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
+        self.counts.reject([Reject(reason, detail, payload[:64])])
 
 
 class MqttSource:
@@ -343,20 +382,20 @@ class MqttSource:
 class Router:
     """Hands every PUBLISH of one link to the sources that subscribed to it."""
 
-    def __init__(self, sources: Sequence[MqttSource], clock: Clock, drops: Drops) -> None:
+    def __init__(self, sources: Sequence[Inbox], clock: Clock, drops: Drops) -> None:
         self.drops = drops
         self.is_closed = False
         """Set at a stop: what still comes is left to the broker, unacknowledged, and comes again at the next start."""
         self._sources = sources
         self._clock = clock
-        self._routes: dict[tuple[bytes, tuple[int, ...]], list[tuple[MqttSource, tuple[str, ...]]]] = {}
+        self._routes: dict[tuple[bytes, tuple[int, ...]], list[tuple[Inbox, tuple[str, ...]]]] = {}
 
     def on_publishes(self, batch: Sequence[Inbound]) -> None:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
             return self._turn_away(batch)
         now = self._clock.now()
-        touched: dict[MqttSource, None] = {}
+        touched: dict[Inbox, None] = {}
         asks: list[Ask] = []
         fault: Exception | None = None
         routes = self._routes
@@ -435,7 +474,7 @@ class Router:
             if ask is not None:
                 ask.done()
 
-    def route_to(self, sources: Sequence[MqttSource]) -> None:
+    def route_to(self, sources: Sequence[Inbox]) -> None:
         """To these and no others from the next read on."""
         self._sources = sources
         self._routes.clear()
@@ -443,7 +482,7 @@ class Router:
     def drop_caches(self) -> None:
         self._routes.clear()
 
-    def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[MqttSource, tuple[str, ...]]]:
+    def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[Inbox, tuple[str, ...]]]:
         """The sources of a topic: by subscription identifier where the broker sends one, else by matching filters."""
         if len(topic) > TOPIC_BYTES:
             return []
