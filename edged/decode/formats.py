@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
+from numpy.typing import NDArray
 
 from edged.decode import csv, json, labels, nmea, struct, text, ubx, wav
 from edged.decode.image import Pictures
@@ -32,6 +33,15 @@ class Numbers(Protocol):
     """Decodes payloads to a table of raw numbers, each payload by itself."""
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table: ...
+
+
+@runtime_checkable
+class TakesOne(Protocol):
+    """`Numbers` that have a short way for a payload that comes alone."""
+
+    def one(self, payload: bytes) -> NDArray[Any] | None:
+        """The raw numbers of the usual payload with one sample and nothing beside them, `[1, width]`; None for any other, which
+        is for `decode` to judge."""
 
 
 class Lines(Protocol):

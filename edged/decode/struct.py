@@ -51,6 +51,7 @@ class Records:
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
         self._is_many = plan.format == "raw" or plan.rows == "."
         self._is_cut = plan.frame is not None and plan.frame.type == "mavlink"  # zeros at its end are not sent
+        self._is_native = self._uniform in (np.float32, np.float64)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload must be a record, or a whole number of them; a rest may be skipped."""
@@ -78,6 +79,13 @@ class Records:
                 good.append(payload)
             counts.append(count)
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
+
+    def one(self, payload: bytes) -> NDArray[Any] | None:
+        is_plain = self._is_of_numbers and not self._is_bool[0]
+        if not is_plain or len(payload) != self._dtype.itemsize or is_wav(payload):
+            return None
+        numbers = np.frombuffer(payload, self._uniform)
+        return (numbers if self._is_native else _as_float(numbers)).reshape(1, -1)
 
     def _wrong(self, length: int, count: int, rest: int) -> tuple[str, str] | None:
         """Why a payload is refused, if it is."""

@@ -52,6 +52,7 @@ from edged.mqtt.session import (
 )
 from edged.mqtt.settings import LinkCounts, LinkSettings, Subscription
 from edged.mqtt.subscriptions import KnownFilters, Subscriptions
+from edged.records import Message
 
 BUFFER_BYTES = 1 << 18  # framed bytes held for the socket
 TICK_S = 0.5
@@ -285,6 +286,22 @@ class Connection:
             return self._break_off(error)
         self.flush_soon()
 
+    @property
+    def is_answering(self) -> bool:
+        """Inputs are being handled: what is sent meanwhile leaves at the end of this wake-up."""
+        return self._turn.is_awake
+
+    def frame_now(self, message: Message) -> bool:
+        """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the
+        outbox. Acknowledgements that are due leave before it."""
+        unacked = self.receiver.ledger.unacked
+        if self.is_flush_due or (unacked and (unacked[0].owed <= 0 or not message.qos)):
+            return False
+        if not self.sender.frame_now(self.channel.out, BUFFER_BYTES, message, self.owner.clock.now()):
+            return False
+        self._turn.has_answered = True
+        return True
+
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
         if self._turn.is_awake:
@@ -304,10 +321,11 @@ class Connection:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
                 if self.receiver.is_behind:
                     self.loop.call_soon(self._go_on)
-            try:
-                sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
-            except Exception as error:
-                return self.end(self.owner.fault(error))
+            if sender.has_waiting:
+                try:
+                    sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
+                except Exception as error:
+                    return self.end(self.owner.fault(error))
             if pings := sender.suspicion.take_pings():
                 self._ping(pings)
             if sender.unsayable:

@@ -433,6 +433,9 @@ class FrameWriter:
         size = len(head) + len(properties) + len(body)
         if len(properties) > 127:
             size += 1  # of their length, which takes two
+        if not qos and not properties and 127 < size < 16384:  # what most results are
+            out += bytes((0x30 | retain, size & 127 | 128, size >> 7)) + head + body
+            return
         if qos:
             size += 2
             out.append(0x32 | dup << 3 | retain)

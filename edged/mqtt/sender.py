@@ -116,6 +116,11 @@ class Sender:
         return bool(self.in_flight) or self.suspicion.is_waiting
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether anything may be there to be framed."""
+        return self.outbox.items > 0 or self.backlog is not None
+
+    @property
     def can_fill(self) -> bool:
         """Whether something waits that the flight window lets go."""
         if self.suspicion.is_careful and self.is_owed:
@@ -255,6 +260,16 @@ class Sender:
             message = self.backlog.take(now)
             if message is not None:
                 self._frame(out, message, now)
+
+    def frame_now(self, out: bytearray, limit: int, message: Message, now: int) -> bool:
+        """Frames a message that would wait for nothing, instead of `put`; False if it has to be put."""
+        outbox = self.outbox
+        if outbox.items or self.is_away or self.suspicion.is_careful or len(out) >= limit:
+            return False
+        if message.qos and (self.backlog is not None or len(self.in_flight) >= self._granted.window):
+            return False
+        self._frame(out, message, now)
+        return True
 
     def _fill_one(self, out: bytearray, now: int) -> None:
         """Frames one message, if the broker has taken the last one; of both kinds by turns."""

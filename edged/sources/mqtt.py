@@ -176,6 +176,7 @@ class Inbox(Protocol):
     @property
     def is_pace(self) -> bool: ...
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None: ...
+    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None: ...
     def flush(self, now: int) -> None: ...
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
 
@@ -192,6 +193,9 @@ class Acks:
         self._take = take
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        self._take(payload)
+
+    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
         self._take(payload)
 
     def flush(self, now: int) -> None:
@@ -259,6 +263,17 @@ class MqttSource:
         gathered.payloads.append(payload)
         gathered.captures.append(captures)
         gathered.receipts.append(receipt)
+
+    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
+        """`add` and `flush`, for a message that is the only one of its read."""
+        if self._where or self.queue is not None or self._early is not None or self.counts.on_raw:
+            self.add(payload, captures, receipt)
+            return self.flush(now)
+        counts = self.counts
+        counts.last_arrival = now
+        counts.messages += 1
+        counts.bytes += len(payload)
+        self._decode([payload], [captures], [receipt], now)
 
     def flush(self, now: int) -> None:
         """Decodes what `add` gathered and pushes it on as one block."""
@@ -394,6 +409,23 @@ class Router:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
             return self._turn_away(batch)
+        if len(batch) > 1 or not self._take_one(batch[0]):
+            self._take_all(batch)
+
+    def _take_one(self, message: Inbound) -> bool:
+        """The short way for the only message of a read; whether it could go that way."""
+        topic, payload, _, retain, identifiers, receipt, properties = message
+        route = self._routes.get((topic, identifiers))
+        if route is None or len(route) != 1 or retain or properties == UNREAD:
+            return False
+        source, captures = route[0]
+        if properties and source.replies is not None:  # it may be a request
+            return False
+        source.take_one(payload, captures, receipt, self._clock.now())
+        receipt.done()
+        return True
+
+    def _take_all(self, batch: Sequence[Inbound]) -> None:
         now = self._clock.now()
         touched: dict[Inbox, None] = {}
         asks: list[Ask] = []

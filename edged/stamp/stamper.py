@@ -44,8 +44,9 @@ class Stamper:
         period = 1e9 / rate if rate else None
         self._is_utc = time_format is not None and not time_format.startswith("elapsed_")
         self._clock: Clock
+        self._arrival: Arrival | None = None  # the same clock, where it asks for nothing but the arrival
         if time_format is None:
-            self._clock = Arrival(period, size)
+            self._clock = self._arrival = Arrival(period, size)
         elif self._is_utc:
             self._clock = Utc(period, size)
         else:
@@ -106,6 +107,27 @@ class Stamper:
         return Block(
             batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen
         ), refusals.records
+
+    def stamp_one(
+        self,
+        rows: Rows,
+        key_ids: int | Sequence[int | None] | None,
+        receipts: Sequence[Receipt],
+        arrival: int,
+        utc_offset: int,
+    ) -> Block | None:
+        """The same for one row that is stamped on arrival, where nothing is to be refused and no key begins anew; else None, and
+        nothing has happened."""
+        key: int | None = 0
+        if self._keys is not None:
+            key = key_ids[0] if isinstance(key_ids, list) and len(key_ids) == 1 else None
+            if self._keys.recycled:
+                return None
+        if key is None or key < 0 or self._arrival is None or self._arrival.restarts or rows.payload is not None:
+            return None
+        self._arrival.came(key, arrival)
+        time = np.array([arrival], np.int64)
+        return Block(rows.values, time, utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried)
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int

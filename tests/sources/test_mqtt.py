@@ -250,6 +250,11 @@ def test_a_fault_in_stamping_costs_the_message_that_shows_it() -> None:
                 raise ZeroDivisionError("13")
             return super().stamp(rows, *more)
 
+        def stamp_one(self, rows: Rows, *more: Any) -> Any:
+            if 13 in rows.values:
+                raise ZeroDivisionError("13")
+            return super().stamp_one(rows, *more)
+
     one = source("a", ["a"], stamper=FaultyStamper(None, None, None))
     routes, blocks = router(one)
     routes.on_publishes([message("a", p, 1) for p in (b"1", b"13", b"2")])
