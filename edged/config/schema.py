@@ -15,7 +15,7 @@ import msgspec
 from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
-from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
+from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Latch, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
     Byte,
@@ -1135,7 +1135,7 @@ class Output(Table, frozen=True, kw_only=True):
     below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=heads.with_key("below"))] = None
     release: Annotated[Number | None, Key("back to normal", default="the threshold", only=heads.with_key("release"))] = None
     latch: Annotated[
-        Flag | Topic,
+        Latch,
         Key(
             "once abnormal, a key stays so until it is acknowledged: `true`: by `edged ack`; a topic: also by a message there on "
             "the brokers of its results, whose payload is the key, or empty for all. What was acknowledged ends when the score "

@@ -143,10 +143,10 @@ class _Tap:
             source = a.plan.sources[name]
             self._fields = source.fields
             self._names = a.keys[source.key_group].names if source.key_names else None
-            counts = a.sources[name].counts
-            counts.on_rejects = (*counts.on_rejects, self._on_rejects)
+            watch = a.sources[name].counts.watch
+            watch.on_rejects = (*watch.on_rejects, self._on_rejects)
             if stage == "raw":
-                counts.on_raw = (*counts.on_raw, self._on_raw)
+                watch.on_raw = (*watch.on_raw, self._on_raw)
             else:
                 a.consumers[name].append(self._on_block)
             return
@@ -161,9 +161,9 @@ class _Tap:
     def unhook(self, a: Assembly) -> None:
         name = self.asked.stream
         if name in a.sources:
-            counts = a.sources[name].counts
-            counts.on_rejects = _without(counts.on_rejects, self._on_rejects)
-            counts.on_raw = _without(counts.on_raw, self._on_raw)
+            watch = a.sources[name].counts.watch
+            watch.on_rejects = _without(watch.on_rejects, self._on_rejects)
+            watch.on_raw = _without(watch.on_raw, self._on_raw)
             with suppress(ValueError):
                 a.consumers[name].remove(self._on_block)
         elif name in a.pipelines:

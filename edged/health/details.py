@@ -49,7 +49,7 @@ def _source(a: Running, name: str, now: int) -> dict[str, Any]:
             "times": one.times,
             "data": base64.b64encode(one.data).decode(),
         }
-        for at, one in counts.rejects
+        for at, one in counts.watch.rejects
     ]
     return {"why": _why(counts.drops), "rejects": rejects, **_unwell(a, name, now)}
 

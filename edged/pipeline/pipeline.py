@@ -91,8 +91,6 @@ class Pipeline:
         self._outlets = parts.outlets
         self._deadline = parts.deadline
         self._straight: Straight | None = None  # while nobody else has a part in what this one does
-        self.paused = ""
-        """Why it takes no samples now; empty if it does."""
         self._taken: list[Slot] = []  # for the run in progress
         self._is_finishing = False
 
@@ -113,7 +111,7 @@ class Pipeline:
             if self.states is not None:
                 self.states.forget_all()
             self.counts.drops.forgive()
-        self.paused = why
+        self._admission.pause(why)
         self.connect(self.wiring)
 
     # ---- in: blocks of the sources ----
@@ -126,17 +124,8 @@ class Pipeline:
 
     def push_long(self, source: int, block: Block) -> None:
         """The way of all that waits: admission, entry, slots."""
-        if self.paused:
-            return self._leave_out(block)
         self._parts.guard(self._admission.push, source, block)
         self._neighbours.got_on()
-
-    def _leave_out(self, block: Block) -> None:
-        self.counts.left_out += len(block)
-        self._parts.entry.forget(block.restarts)
-        if block.has_requests:
-            for receipt in block.receipts:
-                receipt.fail("paused", f"pipeline {self.name} is paused")
 
     def lose(self, error: Exception) -> None:
         """Counts a fault of somebody who takes what is made here."""
@@ -291,6 +280,11 @@ class Pipeline:
     def parked(self) -> int:
         """Blocks that wait in front of the rings."""
         return len(self._admission.parked)
+
+    @property
+    def paused(self) -> str:
+        """Why it takes no samples now; empty if it does."""
+        return self._admission.paused
 
     @property
     def is_shed(self) -> bool:

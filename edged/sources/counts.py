@@ -17,6 +17,30 @@ KEPT_REJECTS = 16
 """Of each source, for `edged status --rejects`."""
 
 
+class Watch:
+    """What of the inputs themselves is kept for whoever looks, and who is looking."""
+
+    __slots__ = ("_now", "on_raw", "on_rejects", "rejects")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
+        """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
+        self.on_raw: tuple[Callable[[bytes, Sequence[str]], object], ...] = ()
+        """Who gets what comes in, before it is decoded: bytes, and what their topic captured."""
+        self.on_rejects: tuple[Callable[[Sequence[Reject]], object], ...] = ()
+        """Who is told of what was refused."""
+
+    def came(self, data: bytes, captures: Sequence[str] = ()) -> None:
+        for tell in self.on_raw:
+            tell(data, captures)
+
+    def refused(self, rejects: Sequence[Reject]) -> None:
+        self.rejects.extend((self._now(), one) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)
+        for tell in self.on_rejects:
+            tell(rejects)
+
+
 class SourceCounts:
     """`read` rows came in, good or bad, in `messages` (MQTT) or `bytes`; `last_arrival` is monotonic ns, 0 before the first.
 
@@ -25,23 +49,20 @@ class SourceCounts:
     """
 
     __slots__ = (
-        "_now",
         "asked",
         "bytes",
         "drops",
         "last_arrival",
         "messages",
-        "on_raw",
-        "on_rejects",
         "opened",
         "opens",
         "others",
         "read",
         "rejected",
-        "rejects",
         "retained",
         "rows",
         "spent",
+        "watch",
     )
 
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic, kind: str = "source") -> None:
@@ -59,25 +80,12 @@ class SourceCounts:
         self.spent: Spent = {"decode": 0}
         self.others = Others()
         self.drops = Drops(f"{kind}.{name}", now, lambda: self.rows)
-        self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
-        """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
-        self.on_raw: tuple[Callable[[bytes, Sequence[str]], object], ...] = ()
-        """Who looks at what comes in, before it is decoded: bytes, and what their topic captured."""
-        self.on_rejects: tuple[Callable[[Sequence[Reject]], object], ...] = ()
-        """Who is told of what was refused."""
-        self._now = now
+        self.watch = Watch(now)
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         self.rejected += times(rejects)
         self.drops.add_rejects(rejects)
-        self.rejects.extend((self._now(), one) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)
-        for tell in self.on_rejects:
-            tell(rejects)
-
-    def show(self, data: bytes, captures: Sequence[str] = ()) -> None:
-        """Shows what came in to whoever looks."""
-        for tell in self.on_raw:
-            tell(data, captures)
+        self.watch.refused(rejects)
 
     def lose(self, error: BaseException, data: bytes = b"") -> None:
         """A fault of ours: one read that gave nothing. Of a fault behind the source, whose rows were counted already, it is one

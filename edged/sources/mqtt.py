@@ -248,8 +248,8 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
-        if self.counts.on_raw:
-            self.counts.show(payload, captures)
+        if self.counts.watch.on_raw:
+            self.counts.watch.came(payload, captures)
         for at, condition in self._where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1
@@ -266,7 +266,7 @@ class MqttSource:
 
     def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
         """`add` and `flush`, for a message that is the only one of its read."""
-        if self._where or self.queue is not None or self._early is not None or self.counts.on_raw:
+        if self._where or self.queue is not None or self._early is not None or self.counts.watch.on_raw:
             self.add(payload, captures, receipt)
             return self.flush(now)
         counts = self.counts
@@ -421,6 +421,8 @@ class Router:
         source, captures = route[0]
         if properties and source.replies is not None:  # it may be a request
             return False
+        if source.remembers is not None:
+            source.remembers.see(topic, payload)
         source.take_one(payload, captures, receipt, self._clock.now())
         receipt.done()
         return True
