@@ -63,6 +63,7 @@ ELSEWHERE = {
     "daemon/alarms.py": "tests/live/test_upkeep.py",
     "daemon/upkeep.py": "tests/live/test_upkeep.py",
     "plan/acks.py": "tests/live/test_upkeep.py",
+    "plan/rejects.py": "tests/live/test_tap.py",
     "daemon/desk.py": "tests/live/test_tap.py",
     "commands/listen.py": "tests/live/test_tap.py",
     "commands/ask.py": "tests/live/test_reload.py",

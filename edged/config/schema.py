@@ -638,6 +638,22 @@ class Source(Table, frozen=True, kw_only=True):
     ] = "drop"
 
 
+class Rejects(Table, frozen=True, kw_only=True):
+    """Where what a source refuses is published: a dead-letter topic."""
+
+    FIRST = "topic"
+    topic: Annotated[
+        Topic,
+        Key(
+            "gets `device`, `source`, `time`, `reason`, `detail`, `times`, and the payload as `text`, or `base64` where it is "
+            "none; at QoS 0. May hold `{device}`, `{base_topic}` and `{source}`"
+        ),
+    ]
+    broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
+    limit: Annotated[Rate, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = 1.0
+    max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
+
+
 class DecodedSource(Source, frozen=True, kw_only=True):
     """What every source of bytes has."""
 
@@ -666,6 +682,9 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             "and is not decoded where `topic` tells the key. Windows, `gap` and `align` count at it",
             default="all samples",
         ),
+    ] = None
+    rejects: Annotated[
+        Rejects | None, Key("what was refused is published: a dead-letter topic. Not what is `other`, `partial` or `thinned`")
     ] = None
     max_keys: Annotated[
         Count | None,

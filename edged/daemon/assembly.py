@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from edged.clock.clock import Clock
 from edged.clock.tail import Tail
 from edged.model.records import LoadReport
 from edged.model.runner import Loaded, Model
@@ -54,6 +55,7 @@ class Assembly:
     tail: Tail
     spool: Spool | None
     ports: Mapping[str, PortReader] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
 

@@ -16,8 +16,9 @@ from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
 from edged.plan.records import Plan
-from edged.records import Block, Receipt
+from edged.records import Block, Receipt, Reject
 from edged.results.publish import Publish
+from edged.sources.dead_letters import DeadLetters
 from edged.sources.mqtt import Acks, Filter, MqttSource, SourceWiring
 from edged.sources.replies import Replies
 
@@ -35,6 +36,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         router.route_to([*sources, *_acks(new, name)])
     _wire_streams(new)
     for name, source in new.sources.items():
+        source.counts.watch.publish_by(_dead_letters(new, name))
         if isinstance(source, MqttSource):
             if source.replies is not None:
                 send = new.links[plan.sources[name].broker or ""].send
@@ -65,6 +67,13 @@ def _acks(new: Assembly, broker: str) -> Iterator[Acks]:
     for name, p in new.plan.pipelines.items():
         if p.acks and any(x.broker == broker for x in p.publishes):
             yield Acks(name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
+
+
+def _dead_letters(new: Assembly, name: str) -> Callable[[Sequence[Reject]], object] | None:
+    rejects = new.plan.sources[name].rejects
+    if rejects is None:
+        return None
+    return DeadLetters(rejects, new.plan.device, name, new.links[rejects.broker].send, new.clock).take
 
 
 def _source_wiring(new: Assembly, name: str) -> SourceWiring:

@@ -18,6 +18,7 @@ from edged.plan.pipelines import plan_pipeline
 from edged.plan.ports import plan_ports
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
+from edged.plan.rejects import plan_rejects
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
 from edged.plan.scope import Scope
@@ -39,11 +40,12 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     wide, views = wide_sources(config, manifests), source_views(config, manifests)
     sources = plan_sources(config, device, base_topic, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
+    known = {"device": device, "base_topic": base_topic}
+    sources = plan_rejects(config, sources, known, problems)
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
-    known = {"device": device, "base_topic": base_topic}
     pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, known, problems)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)

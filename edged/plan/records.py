@@ -21,7 +21,7 @@ from edged.model.recurrent import StatePlan
 from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
-from edged.records import Field
+from edged.records import Field, RejectsPlan
 from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan
 from edged.spool.settings import SpoolSettings
@@ -73,6 +73,7 @@ class SourcePlan:
     """Of each key, the first sample of each such interval is taken."""
     capture_where: tuple[tuple[int, Condition], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
+    rejects: RejectsPlan | None = None
     port: str = ""
     """The name of the `[port.NAME]` that it shares; empty where it has one of its own, or none."""
     known_keys: tuple[tuple[str, ...], ...] = ()

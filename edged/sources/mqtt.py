@@ -22,7 +22,7 @@ from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
-from edged.sources.counts import SourceCounts, stamped
+from edged.sources.counts import KEPT_BYTES, SourceCounts, stamped
 from edged.sources.kept import KeptMessages, as_kept
 from edged.sources.kind import Kind, Parts, Planned
 from edged.sources.pictures import PictureQueue, Waiting
@@ -202,7 +202,7 @@ class Acks:
         """Each was taken when it came."""
 
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
-        self.counts.reject([Reject(reason, detail, payload[:64])])
+        self.counts.reject([Reject(reason, detail, payload[: self.counts.watch.excerpt])])
 
 
 class MqttSource:
@@ -329,7 +329,7 @@ class MqttSource:
 
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
         """Counts a message that is not decoded, and says so to whoever asked."""
-        rejects = [Reject(reason, detail, payload[:64])]
+        rejects = [Reject(reason, detail, payload[: self.counts.watch.excerpt])]
         self.counts.read += 1
         self.counts.reject(rejects)
         self.counts.others.take(rejects, False, self._clock.now())
@@ -381,6 +381,9 @@ class MqttSource:
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._keys.ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
+        watch = self.counts.watch
+        if rows.rejects and watch.excerpt > KEPT_BYTES:
+            rows.rejects = [one._replace(data=payloads[one.payload][: watch.excerpt]) for one in rows.rejects]
         clock = self._clock
         block = stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
         if block is None:

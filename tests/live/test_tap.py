@@ -115,3 +115,36 @@ def test_a_topic_without_a_daemon(broker: Broker, tmp_path: Path) -> None:
         client.publish("plant/a/kept", "", retain=True)
     assert code == 0
     assert out[13:] == "plant/a/kept (retained) '{\"v\": 1}'\n"
+
+
+REJECTS = """
+[source.a]
+type = "mqtt"
+topic = "in/a"
+decode = { format = "json", fields = ["v"] }
+rejects = { topic = "out/bad/{source}", limit = 1000, max_bytes = "128B" }
+[pipeline.a_results]
+source = "a"
+"""
+
+
+def test_what_is_refused_goes_to_a_topic(broker: Broker, tmp_path: Path) -> None:
+    with Client(broker.port) as client, Daemon(tmp_path, head(broker) + REJECTS) as daemon:
+        client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+        client.publish("in/a", '{"v": "' + "x" * 200 + '"}')
+        letter = client.wait("out/bad/a")[0].json
+        assert (letter["device"], letter["source"], letter["reason"]) == ("t", "a", "not_a_number")
+        assert letter["text"] == '{"v": "' + "x" * 121
+        daemon.config.write_text(daemon.config.read_text().replace("out/bad/{source}", "out/worse"))
+        assert said(edged("reload", "--wait", "-c", str(daemon.config)))[0] == 0
+        client.publish("in/a", "[")
+        assert client.wait("out/worse")[0].json["reason"] == "malformed"
+        code, _, errors = said(edged("check", "-c", str(daemon.config)))
+        assert code == 0
+        daemon.config.write_text(daemon.config.read_text().replace("out/worse", "in/a").replace("128B", "8KiB"))
+        code, _, errors = said(edged("check", "-c", str(daemon.config)))
+        assert code == 78
+        assert 'source.a.rejects.max_bytes: expected at most "4KiB", found 8192 bytes' in errors
+        assert "source.a.rejects.topic: in/a is read by source.a: what was refused would come back as inputs" in errors
+        daemon.config.write_text(daemon.config.read_text().replace("limit", 'broker = "other", limit'))
+        assert "source.a.rejects.broker" in said(edged("check", "-c", str(daemon.config)))[2]
