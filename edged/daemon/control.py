@@ -19,7 +19,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ ANSWER_S = 120.0
 """For an answer: a model may take that long to load and to be tried."""
 
 Answer = dict[str, Any]
+Stream = AsyncGenerator[Answer, None]
 log: Any = structlog.get_logger("edged")
 
 
@@ -116,7 +117,7 @@ def trusted_uids(folder: Path) -> set[int]:
 class Control:
     """`async with Control(path of the configuration, answer)`. A daemon that cannot listen goes on, and says so."""
 
-    def __init__(self, config: Path, answer: Callable[[dict[str, Any]], Awaitable[Answer | AsyncIterator[Answer]]]) -> None:
+    def __init__(self, config: Path, answer: Callable[[dict[str, Any]], Awaitable[Answer | Stream]]) -> None:
         self._config = config
         self._answer = answer
         self._path: Path | None = None
@@ -177,7 +178,7 @@ class Control:
         finally:
             self._silent.pop(task, None)
 
-    async def _answer_to(self, line: bytes) -> Answer | AsyncIterator[Answer]:
+    async def _answer_to(self, line: bytes) -> Answer | Stream:
         if self._answering >= MAX_CLIENTS:
             return {"ok": False, "errors": [f"{MAX_CLIENTS} others wait for an answer already"]}
         self._answering += 1
@@ -187,13 +188,14 @@ class Control:
             self._answering -= 1
 
 
-async def _stream(lines: AsyncIterator[Answer], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _stream(lines: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Until there are no more, or nobody takes them."""
 
     async def write() -> None:
-        async for line in lines:
-            writer.write(json.dumps(line).encode() + b"\n")
-            await writer.drain()
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                writer.write(json.dumps(line).encode() + b"\n")
+                await writer.drain()
 
     gone = asyncio.ensure_future(reader.read(1))
     writing = asyncio.ensure_future(write())

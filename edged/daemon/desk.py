@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from edged.daemon.assembly import Assembly
@@ -25,7 +25,7 @@ class Desk:
         self._taps.adopt(assembly)
         self._upkeep.adopt(assembly)
 
-    async def answer(self, request: Facts) -> Facts | AsyncIterator[Facts]:
+    async def answer(self, request: Facts) -> Facts | AsyncGenerator[Facts, None]:
         match request:
             case {"command": "tap"}:
                 return self._taps.answer(request)

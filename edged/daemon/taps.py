@@ -15,7 +15,7 @@ import asyncio
 import base64
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class Taps:
         for tap in self._open:
             tap.hook(assembly)
 
-    def answer(self, request: dict[str, Any]) -> Line | AsyncIterator[Line]:
+    def answer(self, request: dict[str, Any]) -> Line | AsyncGenerator[Line, None]:
         """What was asked for over the socket: lines, or why there are none."""
         try:
             asked = _asked(self._assembly, request)
@@ -82,7 +82,7 @@ class Taps:
             return {"ok": False, "errors": [f"{MOST_TAPS} others look already"]}
         return self._lines(_Tap(asked, self._clock))
 
-    async def _lines(self, tap: _Tap) -> AsyncIterator[Line]:
+    async def _lines(self, tap: _Tap) -> AsyncGenerator[Line, None]:
         self._open.append(tap)
         tap.hook(self._assembly)
         log.info("tap_opened", stream=tap.asked.stream, stage=tap.asked.stage)
@@ -169,7 +169,7 @@ class _Tap:
         elif name in a.pipelines:
             _unhook(a.pipelines[name], self)
 
-    async def lines(self) -> AsyncIterator[Line]:
+    async def lines(self) -> AsyncGenerator[Line, None]:
         """What has come, as soon as anything has."""
         await self._news.wait()
         self._news.clear()
@@ -189,7 +189,8 @@ class _Tap:
         room = max(0, min(count, PER_SECOND - self._made, MOST_LINES - len(self._waiting)))
         self._made += room
         self._left_out += count - room
-        self._news.set()
+        if room:
+            self._news.set()
         return room
 
     def _on_raw(self, data: bytes, captures: Sequence[str]) -> None:
@@ -204,7 +205,9 @@ class _Tap:
             self._waiting.append({"stage": "rejected", **more, **shown_bytes(one.data)})
 
     def _on_block(self, block: Block) -> None:
-        rows = self._mine(block.keys if isinstance(block.keys, int) else block.keys.tolist(), len(block))
+        rows: Sequence[int] = range(len(block))
+        if self.asked.key is not None:
+            rows = self._mine([block.keys] * len(block) if isinstance(block.keys, int) else block.keys.tolist())
         for i in rows[: self._has_room(len(rows))]:
             row = block.values[i]
             key = block.keys if isinstance(block.keys, int) else int(block.keys[i])
@@ -215,7 +218,7 @@ class _Tap:
             self._waiting.append(line)
 
     def _on_run(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
-        rows = self._mine([slot.key for slot in slots], len(slots))
+        rows = self._mine([slot.key for slot in slots])
         for i in rows[: self._has_room(len(rows))]:
             ends = {
                 side: {name: shown_numbers(x[i].ravel(), x.shape[1:]) for name, x in arrays.items()}
@@ -233,14 +236,10 @@ class _Tap:
         line["result"] = _bounded(facts)
         self._waiting.append(line)
 
-    def _mine(self, keys: int | list[int], count: int) -> list[int]:
+    def _mine(self, keys: list[int]) -> list[int]:
         """The rows of the sensor that is looked at."""
         wanted = self.asked.key
-        if wanted is None:
-            return [*range(count)]
-        if isinstance(keys, int):
-            return [*range(count)] if self._name(keys) == wanted else []
-        return [i for i, key in enumerate(keys) if self._name(key) == wanted]
+        return [i for i, key in enumerate(keys) if wanted is None or self._name(key) == wanted]
 
     def _name(self, key: int) -> str | None:
         return None if self._names is None else "/".join(self._names(key))
