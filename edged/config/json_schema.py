@@ -56,6 +56,8 @@ _SCALAR = _any({"type": "string"}, _NUMBER, _BOOL)
 
 FORMS: Mapping[str, Json] = {
     "bool": _BOOL,
+    "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
+    "`local` `utc` or `+hh:mm`": {"type": "string"},
     "bool or topic": {"type": ["boolean", "string"]},
     "int": _INT,
     "ints": _list_of(_INT, 2, 2),
