@@ -56,8 +56,6 @@ _SCALAR = _any({"type": "string"}, _NUMBER, _BOOL)
 
 FORMS: Mapping[str, Json] = {
     "bool": _BOOL,
-    "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
-    "`local` `utc` or `+hh:mm`": {"type": "string"},
     "bool or topic": {"type": ["boolean", "string"]},
     "int": _INT,
     "ints": _list_of(_INT, 2, 2),
@@ -66,6 +64,7 @@ FORMS: Mapping[str, Json] = {
     "number, list": _any(_NUMBER, _BOOL, _list_of({}, 1)),
     "number, text, true or false": _SCALAR,
     "value": _SCALAR,
+    "any": {},
     "`true` or number": _any(_BOOL, _NUMBER),
     "`1` `1.5` `2`": {"enum": [1, 1.5, 2]},
     "range": _list_of(_NUMBER, 2, 2),
@@ -87,6 +86,8 @@ FORMS: Mapping[str, Json] = {
     "type": {"enum": list(DTYPES)},
     "type, `int24` `uint24` `text`": {"enum": [*DTYPES, "int24", "uint24", "text"]},
     "`big` `little` `cdab` `badc`": {"enum": list(BYTE_ORDERS)},
+    "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
+    "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d{1,2}:?\d{2})$"},
     "host:port": {"type": "string", "pattern": r".:\d+$"},
     "numbers": _list_of(_NUMBER, 1),
     "`auto` or list of `tensorrt` `cuda` `cpu`": _any({"const": "auto"}, _list_of({"type": "string"}, 1)),

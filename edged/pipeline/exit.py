@@ -110,9 +110,10 @@ class Exit:
         self._deadline = deadline
         self._tellers: Sequence[Callable[[Result, int], object]] = ()
         self._viewers: Sequence[Callable[[list[Slot], Arrays, Arrays], object]] = ()
+        self._hearers: Sequence[Callable[[Result, int], object]] = ()
 
     def connect(self, wiring: Wiring) -> None:
-        self._tellers, self._viewers = wiring.tellers, wiring.viewers
+        self._tellers, self._hearers, self._viewers = wiring.tellers, wiring.hearers, wiring.viewers
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
@@ -203,6 +204,8 @@ class Exit:
             counts.published += 1
             self._requests.answer(result, slot.receipt, now)
             return True
+        if self._hearers:
+            fan_out(self._hearers, self._lose, result, now)
         sent = not self.publishes
         for publish in self.publishes:
             sent |= publish.offer(result, slot.receipt, now)

@@ -36,7 +36,8 @@ class Previous(Protocol):
 class Wiring:
     """`followers` take its results as blocks; `after` are the pipelines among them, and `before` those that it reads.
 
-    `tellers` are gates that judge by its results; `judges` are told when it got on, by gated pipelines that wait for that.
+    `tellers` are gates that judge by its results; `hearers` are behaviours that read them, but for
+    answers; `judges` are told when it got on, by gated pipelines that wait for that.
     `viewers` see the rows of each run with its outputs and inputs: somebody looks (`edged tap`).
     """
 
@@ -45,12 +46,13 @@ class Wiring:
     before: Sequence[Previous] = ()
     tellers: Sequence[Callable[[Result, int], object]] = ()
     judges: Sequence[Callable[[], object]] = ()
+    hearers: Sequence[Callable[[Result, int], object]] = ()
     viewers: Sequence[Callable[[list[Slot], Arrays, Arrays], object]] = ()
 
     @property
     def is_alone(self) -> bool:
         """Whether nobody else has a part in what the pipeline does."""
-        return not (self.followers or self.after or self.before or self.tellers or self.judges or self.viewers)
+        return not (self.followers or self.after or self.before or self.tellers or self.judges or self.hearers or self.viewers)
 
 
 class Neighbours:

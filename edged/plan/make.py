@@ -9,6 +9,7 @@ from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.plan.acks import plan_acks
+from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
@@ -49,9 +50,10 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, known, problems)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
+    behaviours = plan_behaviours(config, sources, pipelines, {"device": device, "base_topic": base_topic}, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http = plan_http(config.http)
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http)
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http, behaviours)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -76,6 +78,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         gpu=gpu,
         ports=plan_ports(config, sources),
         http=http,
+        behaviours=behaviours,
     )
     return plan, problems
 

@@ -165,7 +165,7 @@ def _plan_source(
         _check_wildcards(at, filters)
     decode: DecodePlan | None = None
     kind = kind_of(source)
-    fields = kind.made
+    fields = kind.made(source)
     if source.decode is not None:
         decode = _decode(at, source, all_captures, key_fields, max_keys, dtype, views)
         if decode is None:
