@@ -25,6 +25,7 @@ LOCAL_CONFIG = Path("edged.toml")
 CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} where it is there, else {DEFAULT_CONFIG})"
 LONGEST_BENCH_S = 3600
 SHELLS = ("bash", "zsh", "fish")
+TAP_STAGES = ("raw", "decoded", "window", "result")
 BROKERS = ("mosquitto", "amqtt")
 
 
@@ -133,6 +134,10 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
     demo.add_argument("--broker", choices=BROKERS, help="which broker; else mosquitto where it is installed")
     demo.set_defaults(command=_demo)
+    init = commands.add(
+        "init", "make a first configuration of what is plugged in or published, and a model", "edged init --model model.onnx"
+    )
+    _add_init(init)
     check = commands.add(
         "check", "check a configuration and its models, print the plan and the memory table", "edged check -c edged.toml"
     )
@@ -160,12 +165,27 @@ def make_parser() -> argparse.ArgumentParser:
     top.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
     top.add_argument("--once", action="store_true", help="one picture, and end")
     top.set_defaults(command=_top)
+    tap = commands.add(
+        "tap", "samples, windows or results as they pass, or what comes on a port or a topic", "edged tap accel -n 20"
+    )
+    _add_tap(tap)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
         "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
+    pause = commands.add("pause", "let a pipeline take no samples for a while: maintenance", "edged pause motor --for 1h")
+    pause.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='when it goes on by itself ("1h")')
+    pause.set_defaults(command=_pause)
+    resume = commands.add("resume", "let a pipeline go on that was paused", "edged resume motor")
+    resume.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    resume.set_defaults(command=_resume)
+    ack = commands.add("ack", "acknowledge alarms that stay until somebody does (output.latch)", "edged ack motor --key pump7")
+    ack.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    ack.add_argument("--key", metavar="KEY", help="only this sensor; else all")
+    ack.set_defaults(command=_acknowledge)
     learn = commands.add(
         "learn",
         "learn what is normal for a source, and write a model that says how far it is from that",
@@ -221,10 +241,63 @@ def make_parser() -> argparse.ArgumentParser:
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
     completions.set_defaults(command=_completions)
-    for command in (run, check, test, record, learn, evaluate, reload, status, top, doctor, bundle, *named):
+    for command in (
+        run,
+        check,
+        test,
+        record,
+        learn,
+        evaluate,
+        reload,
+        status,
+        tap,
+        pause,
+        resume,
+        ack,
+        top,
+        doctor,
+        bundle,
+        *named,
+    ):
         command.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
     parser.epilog = "\n".join(["examples:", *(f"  {example}" for example in commands.examples)])
     return parser
+
+
+def _add_init(init: argparse.ArgumentParser) -> None:
+    init.add_argument("-o", "--output", type=Path, default=LOCAL_CONFIG, metavar="FILE", help="the file to write (%(default)s)")
+    init.add_argument(
+        "--serial", action="append", default=[], metavar="PORT", help="listen here; you agree that it is opened (may be repeated)"
+    )
+    init.add_argument("--baudrate", type=int, metavar="N", help="of the ports; else it is found")
+    init.add_argument("--broker", metavar="URL", help="list the topics of this broker")
+    init.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
+    init.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to listen to a broker (10)")
+    init.add_argument("--model", metavar="PATH", help='a model, a folder or an .onnx file; "none": results are samples')
+    init.add_argument("--results", metavar="URL", help="the broker that gets results (mqtt://localhost)")
+    run = init.add_mutually_exclusive_group()
+    run.add_argument("--run", dest="runs", action="store_true", default=None, help="run it for ten seconds, and show results")
+    run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run it")
+    init.add_argument("--yes", action="store_true", help="no questions: what no flag says is the default")
+    init.set_defaults(command=_init)
+
+
+def _add_tap(tap: argparse.ArgumentParser) -> None:
+    tap.add_argument("stream", metavar="SOURCE|PIPELINE", nargs="?", help="of the daemon that runs with the configuration")
+    tap.add_argument(
+        "--stage",
+        choices=TAP_STAGES,
+        help="bytes, samples (sources: decoded), what the model was run on, or results (pipelines: result)",
+    )
+    tap.add_argument("--key", metavar="KEY", help="only this sensor")
+    tap.add_argument("--serial", metavar="PORT", help="no daemon: lines of this port as they come; opening it can reset a board")
+    tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="of the port (%(default)s)")
+    tap.add_argument("--broker", metavar="URL|NAME", help="no daemon: messages of this broker")
+    tap.add_argument("--topic", default="#", metavar="FILTER", help="which messages (all)")
+    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after so many lines; else on Ctrl-C")
+    tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after so long")
+    tap.add_argument("--json", action="store_true", help="a line of JSON each")
+    tap.set_defaults(command=_tap)
 
 
 def _add_learn(learn: argparse.ArgumentParser) -> None:
@@ -368,6 +441,53 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         return watch(arguments.config, arguments.rejects)
     return status(arguments.config, arguments.json, arguments.rejects)
+
+
+def _pause(arguments: argparse.Namespace) -> int:
+    from edged.commands.ask import tell
+    from edged.config.parsers.measures import seconds_of
+
+    try:
+        seconds = seconds_of(arguments.period)
+    except ValueError as error:
+        process.complain(f"edged pause: --for: {error}")
+        return EX_USAGE
+    request = {"command": "pause", "pipeline": arguments.name, "seconds": seconds}
+    return tell(arguments.config, request, f"{arguments.name} is paused for {arguments.period}")
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from edged.commands.ask import tell
+
+    return tell(arguments.config, {"command": "resume", "pipeline": arguments.name}, f"{arguments.name} goes on")
+
+
+def _acknowledge(arguments: argparse.Namespace) -> int:
+    from edged.commands.ask import tell
+
+    return tell(arguments.config, {"command": "ack", "pipeline": arguments.name, "key": arguments.key}, "acknowledged")
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from edged.commands.init.command import Asked, init
+
+    a = arguments
+    ports = tuple(a.serial)
+    return init(Asked(a.output, ports, a.baudrate, a.broker, a.topic, a.seconds, a.model, a.results, a.runs, a.yes))
+
+
+def _tap(arguments: argparse.Namespace) -> int:
+    from edged.commands.tap import tap, tap_port, tap_topic
+
+    a = arguments
+    if sum(one is not None for one in (a.stream, a.serial, a.broker)) != 1:
+        process.complain("edged tap: expected a source or pipeline, or --serial PORT, or --broker URL")
+        return EX_USAGE
+    if a.serial is not None:
+        return tap_port(a.serial, a.baudrate, a.count, a.seconds, a.json)
+    if a.broker is not None:
+        return tap_topic(a.config, a.broker, a.topic, a.count, a.seconds, a.json)
+    return tap(a.config, a.stream, a.stage, a.key, a.count, a.json)
 
 
 def _top(arguments: argparse.Namespace) -> int:

@@ -41,10 +41,14 @@ class Field(NamedTuple):
     unit: str | None = None
 
 
+EXCERPT = 4096
+"""Bytes of a refused payload that may be published; `Reject` itself has the first 64."""
+
+
 class Reject(NamedTuple):
     """One frame or payload that was refused by itself. `reason` is a counter's name, `offset` the place in `data` (or in the
-    stream, for frames), `detail` what was expected; `data` holds its first 64 bytes at most. It is the first of
-    `times` such."""
+    stream, for frames), `detail` what was expected; `data` holds its first 64 bytes at
+    most, up to `EXCERPT` where it is published. It is the first of `times` such."""
 
     reason: str
     detail: str
@@ -53,6 +57,16 @@ class Reject(NamedTuple):
     payload: int = 0
     """Index of the payload within the call that decoded it."""
     times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RejectsPlan:
+    """Where what a source refuses goes: at most one message in `apart_ns`, of `max_bytes` of the payload."""
+
+    broker: str
+    topic: str
+    apart_ns: int
+    max_bytes: int
 
 
 @dataclass(slots=True)

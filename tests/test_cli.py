@@ -45,7 +45,7 @@ def test_a_slip_in_a_command(words: list[str], line: str, capsys: pytest.Capture
 
 def test_what_is_near_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["zzz"]) == EX_USAGE
-    assert "there are: demo, check, run" in capsys.readouterr().err
+    assert "there are: demo, init, check, run" in capsys.readouterr().err
 
 
 def test_which_file_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

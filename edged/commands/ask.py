@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edged.daemon.control import ask
+from edged.daemon.control import ask, listen
 from edged.errors import EX_CONFIG, EX_OK, EX_UNAVAILABLE, Fatal
 from edged.system.process import complain, say
 
@@ -35,6 +37,17 @@ def roll_back(config: Path, model: str) -> int:
     return EX_OK
 
 
+def tell(config: Path, request: dict[str, Any], done: str) -> int:
+    """Asks the daemon to do something, and says `done`; 78 if it could not."""
+    answer = ask_daemon(config, request)
+    if not answer["ok"]:
+        complain("\n".join(answer["errors"]))
+        return EX_CONFIG
+    said = f": {', '.join(answer['acknowledged']) or 'none waited'}" if "acknowledged" in answer else ""
+    say(done + said)
+    return EX_OK
+
+
 def _text(answer: dict[str, Any]) -> str:
     lines = [f"{title + ':':18} {name}" for key, title in TITLES for name in answer[key]]
     lines += [f"warning: {line}" for line in answer["warnings"]]
@@ -45,8 +58,20 @@ def _text(answer: dict[str, Any]) -> str:
 
 def ask_daemon(config: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The answer of the daemon that runs with this configuration. Raises Fatal when there is none."""
-    try:
+    with _asking():
         return ask(config, request)
+
+
+def listen_to_daemon(config: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The lines of its answer, until it ends. Raises Fatal when there is none."""
+    with _asking():
+        yield from listen(config, request)
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
     except PermissionError as error:
         raise Fatal(f"may not speak to the daemon: {error.strerror}; try as its user, or with sudo", EX_UNAVAILABLE) from error
     except TimeoutError as error:

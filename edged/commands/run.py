@@ -22,12 +22,15 @@ from edged.daemon.alone import Claims
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
 from edged.daemon.control import Control
+from edged.daemon.desk import Desk
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.preflight import state_dir
 from edged.daemon.prepare import Prepared, load_or_fall_back, prepare_draft, promote
 from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
 from edged.daemon.signals import Deadman, Early
+from edged.daemon.taps import Taps
+from edged.daemon.upkeep import Upkeep
 from edged.errors import ConfigError
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
@@ -113,6 +116,8 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     connect(assembly)
     if kept is not None:
         checkpoint.restore(assembly, *kept, clock)
+    upkeep = Upkeep(assembly, clock, prepared.machine.state_dir)
+    upkeep.restore()
     relief = Relief(assembly)
     health = Health(assembly, relief, clock, prepared.draft.digest, ended_in, fallback)
     stages.on_slow = health.see_slow
@@ -131,11 +136,14 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
             bound_memory=bound_memory,
         )
         lifecycle.on_hangup = reloader.ask
+        desk = Desk(Taps(assembly, clock), upkeep, reloader.answer)
+        lifecycle.on_switch = desk.adopt
         asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
-        async with Control(prepared.draft.path, reloader.answer), _http(prepared.plan, health):
-            code = await lifecycle.serve(reloader.run())
+        async with Control(prepared.draft.path, desk.answer), _http(prepared.plan, health):
+            code = await lifecycle.serve(reloader.run(), upkeep.run())
     keeper.stop()
+    upkeep.close()
     if lifecycle.keeps_state:
         checkpoint.save(lifecycle.assembly, prepared.machine.state_dir, clock)
     stages.close()

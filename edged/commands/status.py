@@ -122,6 +122,11 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         named = ", ".join(f"{one['key']} ({one['state']}, {age(one['age_s'])})" for one in keys)
         left = more["unwell"] - len(keys)
         yield f"not well: {named}" + (f", and {left} more" if left else "")
+    if more.get("latched"):
+        named = ", ".join(filter(None, more["latched_keys"]))
+        yield f"alarms to be acknowledged (edged ack): {named or 'one'}" + (
+            f", and {left} more" if (left := more["latched"] - len(more["latched_keys"])) else ""
+        )
     for reason, times in part.get("dropped", {}).items():
         why = more.get("why", {}).get(reason, "")
         yield f"dropped: {times} as {reason}" + (f", the last: {why[:MOST_CHARS]}" if why else "")

@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,14 @@ import structlog
 
 from edged.clock.clock import Clock
 from edged.commands.ask import ask_daemon
+from edged.commands.listen import observer
 from edged.commands.run import on_loop
 from edged.commands.status import KINDS, WAITING, age, result_text
-from edged.config.external import broker_url
-from edged.config.load import read, report
-from edged.config.parsers.value import Surroundings
-from edged.errors import EX_OK, ConfigError, Fatal, Problem
+from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
-from edged.mqtt.settings import KEPT_ALWAYS, LinkSettings, Subscription
-from edged.plan.links import plan_links
+from edged.mqtt.settings import LinkSettings
 from edged.system import log
 from edged.system.readable import readable
 
@@ -46,7 +42,7 @@ def top(config: Path, broker: str | None, topic: str, seconds: float | None, onc
     if broker is None:
         return _local(rich, config, seconds, once)
     log.configure("error")
-    return on_loop(_fleet(rich, _link(config, broker, topic), seconds, once))
+    return on_loop(_fleet(rich, observer(config, broker, [topic], "top"), seconds, once))
 
 
 class _Rich:
@@ -161,30 +157,6 @@ def _lost(part: Mapping[str, Any]) -> int:
 
 
 # A fleet
-
-
-def _link(config: Path, broker: str, topic: str) -> LinkSettings:
-    """How to reach the broker: an address, or the name of one in the configuration, with its credentials."""
-    subscriptions = (Subscription(topic, qos=0, retain_handling=KEPT_ALWAYS),)
-    if ":" in broker:
-        try:
-            url = broker_url(broker, Surroundings(Path.cwd(), {}))
-        except ValueError as error:
-            raise Fatal(f"--broker: {error}") from None
-        name = "broker"
-        return LinkSettings(name, url, client_id=_client_id(), session_expiry_s=0, subscriptions=subscriptions)
-    draft = read(config)
-    if broker not in draft.config.broker:
-        raise ConfigError([f"{config}: there is no broker {broker}; give an address such as mqtt://plant, or a name of the file"])
-    problems: list[Problem] = []
-    links = plan_links(draft.config, "top", "edged/top", {}, problems)
-    if wrong := [p for p in problems if not p.is_warning]:
-        raise ConfigError(report(draft, wrong))
-    return replace(links[broker], client_id=_client_id(), session_expiry_s=0, status_topic="", subscriptions=subscriptions)
-
-
-def _client_id() -> str:
-    return f"edged-top-{time.time_ns() % 10**9}"
 
 
 async def _fleet(rich: _Rich, settings: LinkSettings, seconds: float | None, once: bool) -> int:

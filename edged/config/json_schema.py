@@ -57,6 +57,7 @@ _SCALAR = _any({"type": "string"}, _NUMBER, _BOOL)
 
 FORMS: Mapping[str, Json] = {
     "bool": _BOOL,
+    "bool or topic": {"type": ["boolean", "string"]},
     "int": _INT,
     "ints": _list_of(_INT, 2, 2),
     "number": _NUMBER,

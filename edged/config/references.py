@@ -35,7 +35,10 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
     for name, source in _tables(file, "source").items():
         if source.get("type") == "mqtt":
             problems += _broker(f"source.{name}.broker", source, names)
-        elif source.get("type") in ("serial", "modbus"):
+        if isinstance(source.get("rejects"), str | dict):
+            rejects = source["rejects"]
+            problems += _broker(f"source.{name}.rejects.broker", rejects if isinstance(rejects, dict) else {}, names)
+        if source.get("type") in ("serial", "modbus"):
             problems += _port(f"source.{name}", source, tuple(_tables(file, "port")), line_of)
     problems += _one_path(file, line_of)
     for name, pipeline in _tables(file, "pipeline").items():

@@ -40,7 +40,7 @@ from edged.config.parsers.measures import (
     Size,
     Zone,
 )
-from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
+from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Latch, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
     Bits,
     Byte,
@@ -735,6 +735,22 @@ class Source(Table, frozen=True, kw_only=True):
     ] = "drop"
 
 
+class Rejects(Table, frozen=True, kw_only=True):
+    """Where what a source refuses is published: a dead-letter topic."""
+
+    FIRST = "topic"
+    topic: Annotated[
+        Topic,
+        Key(
+            "gets `device`, `source`, `time`, `reason`, `detail`, `times`, and the payload as `text`, or `base64` where it is "
+            "none; at QoS 0. May hold `{device}`, `{base_topic}` and `{source}`"
+        ),
+    ]
+    broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
+    limit: Annotated[Rate, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = 1.0
+    max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
+
+
 class DecodedSource(Source, frozen=True, kw_only=True):
     """What every source of bytes has."""
 
@@ -763,6 +779,9 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             "and is not decoded where `topic` tells the key. Windows, `gap` and `align` count at it",
             default="all samples",
         ),
+    ] = None
+    rejects: Annotated[
+        Rejects | None, Key("what was refused is published: a dead-letter topic. Not what is `other`, `partial` or `thinned`")
     ] = None
     max_keys: Annotated[
         Count | None,
@@ -1311,6 +1330,15 @@ class Output(Table, frozen=True, kw_only=True):
     ] = None
     below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=heads.with_key("below"))] = None
     release: Annotated[Number | None, Key("back to normal", default="the threshold", only=heads.with_key("release"))] = None
+    latch: Annotated[
+        Latch,
+        Key(
+            "once abnormal, a key stays so until it is acknowledged: `true`: by `edged ack`; a topic: also by a message there on "
+            "the brokers of its results, whose payload is the key, or empty for all. What was acknowledged ends when the score "
+            "is back to normal. An alarm outlives a restart",
+            only=heads.with_key("latch"),
+        ),
+    ] = False
     iou: Annotated[
         Share,
         Key(

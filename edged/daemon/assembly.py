@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edged.behaviours.actor import Actor
 from edged.behaviours.kept import Kept
+from edged.clock.clock import Clock
 from edged.clock.tail import Tail
 from edged.model.records import LoadReport
 from edged.model.remote.compose import Composer
@@ -61,6 +62,7 @@ class Assembly:
     remotes: Mapping[str, RemoteModel] = field(default_factory=dict)
     composers: Mapping[str, Composer] = field(default_factory=dict)
     """By pipeline: what makes requests of its rows."""
+    clock: Clock = field(default_factory=Clock)
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
     behaviours: Mapping[str, Actor] = field(default_factory=dict)

@@ -5,11 +5,12 @@ others is made here and handed over whole, in one call a part.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
 from edged.daemon.acting import wire_actors
+from edged.daemon.alarms import acknowledge_by_message
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
 from edged.model.gpu.providers import THREADS
@@ -19,9 +20,10 @@ from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
 from edged.plan.records import Plan
-from edged.records import Block, Receipt, Result
+from edged.records import Block, Receipt, Reject, Result
 from edged.results.publish import Publish
-from edged.sources.mqtt import MqttSource, SourceWiring
+from edged.sources.dead_letters import DeadLetters
+from edged.sources.mqtt import Acks, Filter, MqttSource, SourceWiring
 from edged.sources.replies import Replies
 
 
@@ -34,9 +36,11 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         link.configure(plan.links[name])
         link.connect(partial(_supersede, new.mqtt_sources, (*new.pipelines.values(), *new.leaving), new.replies))
     for name, router in new.routers.items():
-        router.route_to([s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name])
+        sources = [s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name]
+        router.route_to([*sources, *_acks(new, name)])
     _wire_streams(new)
     for name, source in new.sources.items():
+        source.counts.watch.publish_by(_dead_letters(new, name))
         if isinstance(source, MqttSource):
             if source.replies is not None:
                 send = new.links[plan.sources[name].broker or ""].send
@@ -65,6 +69,20 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         pipeline.judge()
     for one in old.pipelines.values() if old is not None else ():
         one.say_last(_publishes(new))
+
+
+def _acks(new: Assembly, broker: str) -> Iterator[Acks]:
+    """Who takes messages of a broker that acknowledge alarms."""
+    for name, p in new.plan.pipelines.items():
+        if p.acks and any(x.broker == broker for x in p.publishes):
+            yield Acks(name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
+
+
+def _dead_letters(new: Assembly, name: str) -> Callable[[Sequence[Reject]], object] | None:
+    rejects = new.plan.sources[name].rejects
+    if rejects is None:
+        return None
+    return DeadLetters(rejects, new.plan.device, name, new.links[rejects.broker].send, new.clock).take
 
 
 def _source_wiring(new: Assembly, name: str) -> SourceWiring:

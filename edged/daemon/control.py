@@ -1,4 +1,5 @@
-"""The daemon's unix socket: a line of JSON in, a line of JSON out. `edged reload` and its like speak to it.
+"""The daemon's unix socket: a line of JSON in, a line of JSON out. `edged reload` and its like speak to it. An answer may also
+be a stream: lines for as long as who asked stays; whoever takes them slowly is told what was left out, and holds nobody up.
 
 It lies in the runtime directory under a name that follows from the path of the configuration as it was given: what a link on
 that path leads to may change while the daemon runs. So several daemons can run side by side, and a command finds the one of its
@@ -18,7 +19,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ LOCK_BYTES = 8192
 ANSWER_S = 120.0
 """For an answer: a model may take that long to load and to be tried."""
 
+Answer = dict[str, Any]
+Stream = AsyncGenerator[Answer, None]
 log: Any = structlog.get_logger("edged")
 
 
@@ -114,7 +117,7 @@ def trusted_uids(folder: Path) -> set[int]:
 class Control:
     """`async with Control(path of the configuration, answer)`. A daemon that cannot listen goes on, and says so."""
 
-    def __init__(self, config: Path, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> None:
+    def __init__(self, config: Path, answer: Callable[[dict[str, Any]], Awaitable[Answer | Stream]]) -> None:
         self._config = config
         self._answer = answer
         self._path: Path | None = None
@@ -152,8 +155,11 @@ class Control:
         try:
             answer = await self._answer_to(await self._heard(reader, task))
             writer.transport.set_write_buffer_limits(0)  # what is drained is taken
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await asyncio.wait_for(writer.drain(), SILENT_S)
+            if isinstance(answer, dict):
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await asyncio.wait_for(writer.drain(), SILENT_S)
+            else:
+                await _stream(answer, reader, writer)
         except (ConnectionError, ValueError, asyncio.TimeoutError, asyncio.CancelledError):  # ValueError: a line without an end
             writer.transport.abort()
         finally:
@@ -172,7 +178,7 @@ class Control:
         finally:
             self._silent.pop(task, None)
 
-    async def _answer_to(self, line: bytes) -> dict[str, Any]:
+    async def _answer_to(self, line: bytes) -> Answer | Stream:
         if self._answering >= MAX_CLIENTS:
             return {"ok": False, "errors": [f"{MAX_CLIENTS} others wait for an answer already"]}
         self._answering += 1
@@ -180,6 +186,25 @@ class Control:
             return await self._answer(_request(line))
         finally:
             self._answering -= 1
+
+
+async def _stream(lines: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until there are no more, or nobody takes them."""
+
+    async def write() -> None:
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                writer.write(json.dumps(line).encode() + b"\n")
+                await writer.drain()
+
+    gone = asyncio.ensure_future(reader.read(1))
+    writing = asyncio.ensure_future(write())
+    try:
+        await asyncio.wait((gone, writing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (gone, writing):
+            task.cancel()
+        await asyncio.gather(gone, writing, return_exceptions=True)
 
 
 def _request(line: bytes) -> dict[str, Any]:
@@ -195,8 +220,31 @@ def _is_served(path: Path) -> bool:
         return one.connect_ex(str(path)) == 0
 
 
-def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> Answer:
     """Asks the daemon that runs with `config`. Raises OSError when there is none that can be trusted, or it does not answer."""
+    with _daemon(config, environ) as one:
+        one.sendall(json.dumps(request).encode() + b"\n")
+        with one.makefile("rb") as file:
+            line = file.readline(MAX_ANSWER)
+        if not line:
+            raise ConnectionResetError("the daemon ended before it answered")
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+
+def listen(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.environ) -> Iterator[Answer]:
+    """Asks for a stream: its lines until the daemon ends it. Raises OSError as `ask` does."""
+    with _daemon(config, environ) as one, one.makefile("rb") as file:
+        one.sendall(json.dumps(request).encode() + b"\n")
+        while line := file.readline(MAX_ANSWER):
+            one.settimeout(None)  # it answers; when something comes is not its business
+            yield json.loads(line)
+
+
+@contextlib.contextmanager
+def _daemon(config: Path, environ: Mapping[str, str]) -> Iterator[socket.socket]:
+    """A connection to the daemon of a configuration. Raises OSError when there is none that can be trusted."""
     denied: OSError | None = None
     for path in find_sockets(config, environ):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
@@ -208,14 +256,8 @@ def ask(config: Path, request: dict[str, Any], environ: Mapping[str, str] = os.e
             except OSError as error:
                 denied = denied or error
                 continue
-            one.sendall(json.dumps(request).encode() + b"\n")
-            with one.makefile("rb") as file:
-                line = file.readline(MAX_ANSWER)
-            if not line:
-                raise ConnectionResetError("the daemon ended before it answered")
-            answer = json.loads(line)
-            assert isinstance(answer, dict)
-            return answer
+            yield one
+            return
     if denied is not None:
         raise denied
     raise FileNotFoundError(f"no edged runs with {config}")

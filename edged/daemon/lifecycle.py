@@ -72,6 +72,7 @@ class Lifecycle:
         self.assembly = assembly
         self._put_off = put_off
         self.on_hangup: Callable[[], object] = lambda: None
+        self.on_switch: Callable[[Assembly], object] = lambda assembly: None
         self._health = health
         self._relief = relief
         self._notifier = notifier
@@ -84,7 +85,7 @@ class Lifecycle:
         self._leaving: set[asyncio.Task[Any]] = set()
         self._end: asyncio.Task[Any] | None = None
 
-    async def serve(self, work: Coroutine[Any, Any, None]) -> int:
+    async def serve(self, *work: Coroutine[Any, Any, None]) -> int:
         """Returns the exit status. `work` runs beside, from READY to the stop."""
         loop = asyncio.get_running_loop()
         self._ending.watch(loop)
@@ -98,10 +99,10 @@ class Lifecycle:
         ticker = self._task("ticker", self._tick())
         self._notifier.ready(self._health.status_line())
         log.info("ready", **self._health.ready_facts())
-        working = self._task("reload", work)
-        keeping = self._task("behaviours", self._keep())
+        working = [self._task(f"work {i}", one) for i, one in enumerate(work)]
+        working.append(self._task("behaviours", self._keep()))
         await self._ending.wait()
-        await _cancel([working, keeping])
+        await _cancel(working)
         assembly = self.assembly
         self._notifier.stopping("stopping: finishing what was read")
         log.info("stopping", deadline_s=STOP_DEADLINE_S)
@@ -169,6 +170,7 @@ class Lifecycle:
             self.assembly = assembly
             self._progress = Progress(assembly)
             self._relief.adopt(assembly)
+            self.on_switch(assembly)
             self._start()
             for name in [name for name in self._links if name not in assembly.links]:
                 self._leave(before.links[name], self._links.pop(name))

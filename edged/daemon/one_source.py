@@ -52,6 +52,8 @@ def alone(draft: Draft, source: str, pipelines: Mapping[str, Pipeline], recordin
     settings = sources_of(draft, source)
     if recording is not None:
         settings = _played(settings, recording)
+    if isinstance(settings, DecodedSource):
+        settings = msgspec.structs.replace(settings, rejects=None)  # nothing is published
     models = {p.model: config.model[p.model] for p in pipelines.values() if p.model is not None}
     models |= {m.fallback: config.model[m.fallback] for m in models.values() if m.fallback is not None}
     silent = Health(broker=())

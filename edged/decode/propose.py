@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 from edged.decode.checksums import Checksum, teleinfo_bodies
 from edged.decode.frames import FrameScanner
 from edged.decode.mavlink import Mavlink
 
 SHOWN_BYTES = 64
+MOST_FIELDS = 64
+SEPARATORS = {b";": ";", b"\t": "\t", b",": ",", b" ": " ", b"|": "|", b":": ":"}
 _LEAST_LINES = 2
 _SEPARATORS = {b";": '";"', b"\t": r'"\t"', b",": '","', b" ": '" "', b"|": '"|"', b":": '":"'}
 _NUMBER = re.compile(rb"[ \t]*[+-]?[ \t]*([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
@@ -193,3 +197,150 @@ def _cells(line: bytes, separator: bytes) -> list[bytes]:
 
 def _is_number(cell: bytes) -> bool:
     return _NUMBER.fullmatch(cell) is not None or _COMMA_NUMBER.fullmatch(cell) is not None
+
+
+class Reading(NamedTuple):
+    """How a source may read something: its keys, as values of TOML, and what this is, in words."""
+
+    keys: dict[str, Any]
+    about: str
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of its numbers, in order; without columns that are passed over."""
+        named = (one["name"] if isinstance(one, dict) else one for one in self.keys["decode"]["fields"])
+        return [name for name in named if name != "_"]
+
+    def only(self, names: Sequence[str]) -> Reading:
+        """The same with these of its fields; of columns the others are passed over."""
+        decode = self.keys["decode"]
+        kept = [one for one in decode["fields"] if (one["name"] if isinstance(one, dict) else one) in names]
+        if decode["format"] == "csv":
+            kept = [one if one in names else "_" for one in decode["fields"]]
+        return self._replace(keys={**self.keys, "decode": {**decode, "fields": kept}})
+
+
+def readings(data: bytes) -> list[Reading]:
+    """How a source on a port could read these bytes, the surest first; whoever asks tries them. Without those whose fields nobody
+    can guess: numbers in binary frames."""
+    if len(_VEDIRECT.findall(data)) >= 3:
+        return [*_vedirect_readings(data)]
+    if b"\xb5b\x01\x07" in data:
+        return [Reading({"decode": {"format": "ubx", "fields": ["lat", "lon", "speed"]}}, "UBX frames of a GNSS receiver")]
+    if not is_text(data):
+        return []
+    end = b"\n" if b"\n" in data else b"\r"
+    lines = [line.strip(b"\r") for line in data.split(end)[1:-1] if line.strip()]  # the first may be the rest of one
+    if len(lines) < _LEAST_LINES:
+        return []
+    more = {"frame": {"type": "line", "end": "\r"}} if end == b"\r" else {}
+    header = [cell.strip(b'" \r') for cell in data.split(end)[0].split(b",")]
+    return [one._replace(keys={**more, **one.keys}) for one in _line_readings(lines, header)]
+
+
+def _line_readings(lines: list[bytes], header: list[bytes]) -> Iterator[Reading]:
+    if fields := json_fields(lines):
+        yield Reading({"decode": {"format": "json", "fields": fields}}, "a JSON object in each line")
+        return
+    if all(_NMEA.fullmatch(line) for line in lines):
+        if any(line[3:6].decode() in _POSITIONS for line in lines):
+            yield Reading({"decode": {"format": "nmea", "fields": ["lat", "lon", "speed"]}}, "NMEA sentences of a GNSS receiver")
+        return
+    if _meter(lines):
+        codes = dict.fromkeys(found[1].decode() for line in lines if (found := _OBIS.match(line)))
+        fields = [{"name": f"v{i}", "path": code} for i, code in enumerate(codes, 1)][:MOST_FIELDS]
+        yield Reading({"decode": {"format": "dsmr", "fields": fields}}, "telegrams of a meter")
+        return
+    labels = [[*dict.fromkeys(label.decode().strip() for label in _LABEL.findall(line))] for line in lines]
+    if labels[-1] and labels.count(labels[-1]) * 2 > len(labels):
+        decode = {"format": "text", "fields": labels[-1][:MOST_FIELDS]}
+        yield Reading({"decode": decode}, f"a label before each value: {', '.join(labels[-1])}")
+        return
+    yield from _column_readings(lines, header)
+
+
+def _column_readings(lines: list[bytes], header: list[bytes]) -> Iterator[Reading]:
+    """By each separator that cuts nearly all lines into the same number of columns. A column of few numbers is passed over, and
+    a cell that is none in a column of many does not matter."""
+    for separator, written in SEPARATORS.items():
+        rows = [_cells(line, separator) for line in lines]
+        columns = Counter(map(len, rows)).most_common(1)[0][0]
+        rows = [row for row in rows if len(row) == columns]
+        if columns < 2 or len(rows) * 5 < len(lines) * 4:
+            continue
+        cells = list(zip(*rows, strict=True))
+        numbers = [sum(_is_number(cell.strip(b'" ')) for cell in column) * 2 > len(rows) for column in cells]
+        if not any(numbers):
+            continue
+        names = _names(header if len(header) == columns else _first_header(lines, separator, columns), columns)
+        fields = [name if is_number else "_" for name, is_number in zip(names, numbers, strict=True)]
+        decode: dict[str, Any] = {"format": "csv", "fields": fields[:MOST_FIELDS]}
+        if written != ",":
+            decode["separator"] = written
+            if any(_COMMA_NUMBER.fullmatch(cell) for column in cells for cell in column):
+                decode["decimal"] = ","
+        yield Reading({"decode": decode}, f"{columns} columns, separated by {_SEPARATORS[separator]}")
+    if all(_is_number(line) for line in lines):
+        decode = {"format": "csv", "fields": ["value"]}
+        yield Reading({"decode": decode}, "a number in each line")
+
+
+def _first_header(lines: list[bytes], separator: bytes, columns: int) -> list[bytes]:
+    heads = (_cells(line, separator) for line in lines)
+    return next((head for head in heads if len(head) == columns and not any(map(_is_number, head))), [])
+
+
+def _names(header: list[bytes], columns: int) -> list[str]:
+    """What a header calls the columns, where each is a name of its own; else they are numbered."""
+    names = [re.sub(r"\W+", "_", cell.strip(b'" ').decode("ascii", "replace")).strip("_") for cell in header]
+    is_header = len(names) == columns and len({*names, ""}) == columns + 1 and all(map(str.isidentifier, names))
+    return names if is_header else [f"c{i}" for i in range(1, columns + 1)]
+
+
+def counting(lines: Sequence[Sequence[float]]) -> list[int]:
+    """The columns that only count up: times and numbers of samples, which are seldom meant for a model."""
+    columns = list(zip(*lines, strict=True))
+    return [i for i, column in enumerate(columns) if len(column) > 2 and all(b > a for a, b in pairwise(column))]
+
+
+def _vedirect_readings(data: bytes) -> Iterator[Reading]:
+    labels = re.findall(rb"\r\n([A-Za-z0-9#_]{1,9})\t(-?[0-9]+)(?=\r\n)", data)
+    names = [*dict.fromkeys(label.decode() for label, _ in labels if label not in (b"PID", b"FW", b"SER#", b"Checksum"))]
+    if names:
+        yield Reading({"decode": {"format": "vedirect", "fields": names[:MOST_FIELDS]}}, "VE.Direct of a Victron device")
+
+
+def json_fields(payloads: Sequence[bytes]) -> list[Any]:
+    """The numbers that all of these JSON objects hold, as `fields` of a decode; empty where they are no objects, or hold none."""
+    common: dict[str, None] | None = None
+    for payload in payloads:
+        try:
+            value = json.loads(payload)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(value, dict):
+            return []
+        found = dict.fromkeys(_number_paths(value))
+        common = found if common is None else {path: None for path in common if path in found}
+    taken: set[str] = set()
+    fields: list[Any] = []
+    for path in [*(common or ())][:MOST_FIELDS]:
+        parts = path.split(".")
+        name = next(
+            name for i in range(1, len(parts) + 2) if (name := "_".join(parts[-i:]) + "_" * (i > len(parts))) not in taken
+        )
+        taken.add(name)
+        fields.append(name if name == path else {"name": name, "path": path})
+    return fields
+
+
+def _number_paths(value: dict[str, Any], before: str = "", depth: int = 4) -> Iterator[str]:
+    for name, one in value.items():
+        if not re.fullmatch(r"[A-Za-z_][\w-]*", name):
+            continue
+        if isinstance(one, dict) and depth:
+            yield from _number_paths(one, f"{before}{name}.", depth - 1)
+        elif (isinstance(one, int | float) and not isinstance(one, bool)) or (
+            isinstance(one, str) and _is_number(one.encode("utf-8", "replace"))
+        ):
+            yield f"{before}{name}"

@@ -14,6 +14,7 @@ import numpy as np
 from edged.health.running import Running
 from edged.plan.records import PublishPlan
 from edged.records import Message
+from edged.results.heads.anomaly import Anomaly
 from edged.telemetry import QUIET, Drops, PublishCounts
 
 MOST_KEYS = 20
@@ -30,6 +31,7 @@ def details(a: Running, now: int) -> dict[str, Any]:
             n: {
                 "why": _why(a.pipelines[n].counts.drops, *(one.drops for one in a.publishes[n])),
                 "last": [*_last(p.publishes, a.publishes[n], now)],
+                **_latched(a, n),
             }
             for n, p in a.plan.pipelines.items()
         },
@@ -48,7 +50,7 @@ def _source(a: Running, name: str, now: int) -> dict[str, Any]:
             "times": one.times,
             "data": base64.b64encode(one.data).decode(),
         }
-        for at, one in counts.rejects
+        for at, one in counts.watch.rejects
     ]
     return {"why": _why(counts.drops), "rejects": rejects, **_unwell(a, name, now)}
 
@@ -76,6 +78,16 @@ def _unwell(a: Running, name: str, now: int) -> dict[str, Any]:
         for key in unwell[:MOST_KEYS].tolist()
     ]
     return {"unwell": len(unwell), "unwell_keys": keys}
+
+
+def _latched(a: Running, name: str) -> dict[str, Any]:
+    """Keys whose alarm waits for somebody to acknowledge it."""
+    head, p = a.pipelines[name].head, a.plan.pipelines[name]
+    if not isinstance(head, Anomaly) or not head.latches:
+        return {}
+    names = a.keys[p.key_group].names if p.keys else None
+    keys = head.latched
+    return {"latched": len(keys), "latched_keys": ["/".join(names(key)) if names is not None else "" for key in keys[:MOST_KEYS]]}
 
 
 def _last(plans: tuple[PublishPlan, ...], accounts: tuple[PublishCounts, ...], now: int) -> Iterator[dict[str, Any]]:

@@ -1,3 +1,3 @@
 """The states of a part that is well; light, since commands that only ask import it."""
 
-GOOD = {"running", "closed", "connected", "idle", "finished", "storing", "replaying"}
+GOOD = {"running", "closed", "paused", "connected", "idle", "finished", "storing", "replaying"}

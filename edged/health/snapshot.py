@@ -16,6 +16,7 @@ from edged.health.running import Running
 from edged.health.status import State
 from edged.model.records import LoadReport
 from edged.plan.records import GpuPlan
+from edged.results.heads.anomaly import Anomaly
 from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Counts as RequestCounts
 from edged.spool.spool import Spool
@@ -109,6 +110,10 @@ def _pipeline(a: Running, name: str, now: int, rates: Rates) -> dict[str, Any]:
         "spent_s": shown(c.spent),
         "publish": [{**_messages(p), "filtered": p.filtered} for p in a.publishes[name]],
     }
+    if pipeline.paused or c.left_out:
+        facts["left_out"] = c.left_out
+    if isinstance(head := pipeline.head, Anomaly) and head.latches:
+        facts["latched"] = len(head.latched)
     if pipeline.aligner is not None:
         facts["join"] = {"dropped": pipeline.aligner.dropped, "waiting": pipeline.aligner.waiting}
     return facts

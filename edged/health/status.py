@@ -8,7 +8,7 @@ model     idle; hanging: a run takes many times as long as any before; failing; 
 pipeline  filling: no result yet; running: results come as often as they should; stalled: they do not;
           waiting: a source is not well; storing: results go to disk; blocked: rows or results cannot go on;
           refused: its broker takes none; failing: its model fails, or every row is dropped; shedding: memory is over the
-          budget; closed: its gate is
+          budget; closed: its gate is; paused: somebody said so (edged pause)
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
 behaviour idle: no row of any key yet; running; failing: an instance failed and waits to be run again; ended: it held the loop
           too often, or ended the process; finished: it returned
@@ -169,6 +169,8 @@ def _outlet_state(a: Running, p: PipelinePlan, now: int) -> tuple[str, str]:
 
 def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
+    if pipeline.paused:
+        return "paused", f"{pipeline.paused}; {pipeline.counts.left_out} samples were left out so far"
     if pipeline.is_shed:
         return "shedding", "memory is over the budget"
     if p.model is not None and (hang := _hang(a.models[p.model], now)):
@@ -183,6 +185,8 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
         if state not in GOOD:
             return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
     for s in p.sources:
+        if s in a.pipelines and a.pipelines[s].paused:
+            return "paused", f"pipeline {s}, which it reads, is"
         if why := _withheld(a, s, now):
             return "waiting", why
     outlet = _outlet_state(a, p, now)

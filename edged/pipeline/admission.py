@@ -39,6 +39,8 @@ class Admission:
     ) -> None:
         self.parked: deque[Parked] = deque()
         self.is_shed = False
+        self.paused = ""
+        """Why nothing comes in; empty if it does."""
         self._entry = entry
         self._due = entry.due
         self._slots = slots
@@ -54,6 +56,8 @@ class Admission:
 
     def push(self, source: int, block: Block) -> None:
         """After a fault that came before anything was done, the rows that are not to blame are taken, each alone."""
+        if self.paused:
+            return self._leave_out(block)
         before = self._counts.due, len(self.parked)
         try:
             self._push(source, block)
@@ -62,6 +66,18 @@ class Admission:
                 raise
             for i in range(len(block)):
                 self._guard(self._push, source, block.part(i, i + 1))
+
+    def pause(self, why: str) -> None:
+        """Nothing comes in from here on; with an empty `why` it does again. What is parked runs."""
+        self.paused = why
+
+    def _leave_out(self, block: Block) -> None:
+        """Settled, and counted."""
+        self._counts.left_out += len(block)
+        self._entry.forget(block.restarts)
+        if block.has_requests:
+            for receipt in block.receipts:
+                receipt.fail("paused", f"its pipeline is paused, {self.paused}")
 
     def _push(self, source: int, block: Block) -> None:
         if block.seen is not None and self._tells_again:  # without a memory it is answered again: the result may have been lost

@@ -23,6 +23,8 @@ class PipelineCounts:
         self.hollow = 0
         """Of the results those of raw outputs in which nothing is finite."""
         self.gated = 0
+        self.left_out = 0
+        """Samples that came while it was paused: they never were due."""
         self.last_gated = 0
         self.running = 0
         self.drops = Drops(name, now, lambda: self.published + self.filtered - self.hollow)

@@ -37,9 +37,7 @@ class Entry:
 
     def enter(self, source: int | None, block: Block, take: Callable[[Block], None]) -> None:
         """Hands to `take` what the block of the `source`-th source makes with the others; None: the rows of a join."""
-        for key in block.restarts:
-            for forget in self._forgets:
-                forget(key)
+        self.forget(block.restarts)
         if self.aligner is None or source is None:
             return take(block)
         try:
@@ -49,6 +47,12 @@ class Entry:
         if joined is not None:
             take(joined)
         self._timer.set()
+
+    def forget(self, keys: Sequence[int]) -> None:
+        """They mean other sensors from here on."""
+        for key in keys:
+            for forget in self._forgets:
+                forget(key)
 
     def _join(self, aligner: Aligner, source: int, block: Block) -> Block | None:
         """Rows that never come to be have a ledger of their own; here they are only noted as lost."""

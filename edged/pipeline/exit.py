@@ -116,13 +116,16 @@ class Exit:
         self._timer = timer
         self._deadline = deadline
         self._tellers: Sequence[Callable[[Result, int], object]] = ()
+        self._viewers: Sequence[Callable[[list[Slot], Arrays, Arrays], object]] = ()
         self._hearers: Sequence[Callable[[Result, int], object]] = ()
 
     def connect(self, wiring: Wiring) -> None:
-        self._tellers, self._hearers = wiring.tellers, wiring.hearers
+        self._tellers, self._hearers, self._viewers = wiring.tellers, wiring.hearers, wiring.viewers
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
+        if self._viewers:
+            fan_out(self._viewers, self._lose, slots, outputs, inputs)
         left = self.counts.running - len(slots)
         try:
             self._finish(slots, outputs, inputs)

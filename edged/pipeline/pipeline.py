@@ -100,8 +100,19 @@ class Pipeline:
         self._chain.connect(wiring)
         self._neighbours.connect(wiring)
         self._parts.exit.connect(wiring)
-        is_alone = not (wiring.followers or wiring.after or wiring.before or wiring.tellers or wiring.judges)
-        self._straight = self._parts.straight if is_alone else None
+        self._straight = self._parts.straight if wiring.is_alone and not self.paused else None
+
+    def pause(self, why: str) -> None:
+        """Takes no samples until told otherwise, but counts and settles them; what has come in runs. With an empty `why` it goes
+        on: windows and what the model remembers begin anew, since there would be a hole in them."""
+        if self.paused and not why:
+            if self.window is not None:
+                self.window.reset_all()
+            if self.states is not None:
+                self.states.forget_all()
+            self.counts.drops.forgive()
+        self._admission.pause(why)
+        self.connect(self.wiring)
 
     # ---- in: blocks of the sources ----
 
@@ -280,6 +291,11 @@ class Pipeline:
     def parked(self) -> int:
         """Blocks that wait in front of the rings."""
         return len(self._admission.parked)
+
+    @property
+    def paused(self) -> str:
+        """Why it takes no samples now; empty if it does."""
+        return self._admission.paused
 
     @property
     def is_shed(self) -> bool:

@@ -104,6 +104,10 @@ class WindowStage:
         """How often the window of `key` has begun anew: what a model remembers from before is then of no use."""
         return int(self._stretch[key])
 
+    def reset_all(self) -> None:
+        """No key goes on."""
+        self._start_over(self._rows)
+
     def reset(self, key: int) -> None:
         """The window of `key` begins anew."""
         self._start_over(key)

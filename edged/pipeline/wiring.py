@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from edged.pipeline.counts import Guard
 from edged.pipeline.fan_out import fan_out
-from edged.records import Block, Result
+from edged.records import Block, Result, Slot
+
+Arrays = dict[str, NDArray[Any]]
 
 
 class Next(Protocol):
@@ -34,6 +38,7 @@ class Wiring:
 
     `tellers` are gates that judge by its results; `hearers` are behaviours that read them, but for
     answers; `judges` are told when it got on, by gated pipelines that wait for that.
+    `viewers` see the rows of each run with its outputs and inputs: somebody looks (`edged tap`).
     """
 
     followers: Sequence[Callable[[Block], object]] = ()
@@ -42,6 +47,12 @@ class Wiring:
     tellers: Sequence[Callable[[Result, int], object]] = ()
     judges: Sequence[Callable[[], object]] = ()
     hearers: Sequence[Callable[[Result, int], object]] = ()
+    viewers: Sequence[Callable[[list[Slot], Arrays, Arrays], object]] = ()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else has a part in what the pipeline does."""
+        return not (self.followers or self.after or self.before or self.tellers or self.judges or self.hearers or self.viewers)
 
 
 class Neighbours:

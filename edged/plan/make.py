@@ -10,6 +10,7 @@ from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.model.records import ModelPlan, Tried
+from edged.plan.acks import plan_acks
 from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
@@ -20,6 +21,7 @@ from edged.plan.pipelines import plan_pipeline
 from edged.plan.ports import plan_ports
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
+from edged.plan.rejects import plan_rejects
 from edged.plan.remotes import local_model, picture_warnings, plan_remotes, remote_of
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
@@ -49,15 +51,17 @@ def make_plan(
     wide, views = wide_sources(config, known), source_views(config, known)
     sources = plan_sources(config, device, base_topic, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
+    fixed = {"device": device, "base_topic": base_topic}
+    sources = plan_rejects(config, sources, fixed, problems)
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
-    pipelines = _plan_pipelines(config, sources, known, {"device": device, "base_topic": base_topic}, budget, problems)
-    links = with_room(links, pipelines)
+    pipelines = _plan_pipelines(config, sources, known, fixed, budget, problems)
+    pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, fixed, problems)
     models = plan_models(config, manifests, pipelines, problems)
     models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
-    behaviours = plan_behaviours(config, sources, pipelines, {"device": device, "base_topic": base_topic}, problems)
+    behaviours = plan_behaviours(config, sources, pipelines, fixed, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http, remotes = plan_http(config.http), plan_remotes(config, pipelines)
     problems += picture_warnings(pipelines, remotes)

@@ -23,7 +23,7 @@ from edged.model.remote.records import AskPlan, RemotePlan
 from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
-from edged.records import Field
+from edged.records import Field, RejectsPlan
 from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan
 from edged.spool.settings import SpoolSettings
@@ -76,6 +76,7 @@ class SourcePlan:
     """Of each key, the first sample of each such interval is taken."""
     capture_where: tuple[tuple[int, Condition], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
+    rejects: RejectsPlan | None = None
     port: str = ""
     """The name of the `[port.NAME]` that it shares; empty where it has one of its own, or none."""
     known_keys: tuple[tuple[str, ...], ...] = ()
@@ -198,6 +199,8 @@ class PipelinePlan:
     priority: int = 0
     ask: AskPlan | None = None
     """What goes to a remote model; `model` is then the local one that answers for it, or none."""
+    acks: tuple[tuple[int, TopicFilter], ...] = ()
+    """Where alarms are acknowledged, with the identifiers of the subscriptions."""
 
     @property
     def width(self) -> int:

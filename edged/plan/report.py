@@ -168,7 +168,8 @@ def _source(s: SourcePlan) -> str:
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
-    return f"source.{s.name}: {where}{rate}{keys}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
+    rejects = f", what it refuses goes to {s.rejects.broker}: {s.rejects.topic}" if s.rejects else ""
+    return f"source.{s.name}: {where}{rate}{keys}{answers}{rejects}: {listed(dict.fromkeys(f.name for f in s.fields))}"
 
 
 def _sends(plan: Plan) -> list[str]:

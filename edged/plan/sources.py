@@ -133,10 +133,10 @@ def _filters(
         if wider is not None:
             at.warn(f"topic[{i}]", f"has no effect, since {wider.text} matches all of it: each message counts once; remove it")
             del parsed[i]
-    return tuple((_identifier(name, one, taken), one) for one in parsed.values())
+    return tuple((identifier_of(name, one, taken), one) for one in parsed.values())
 
 
-def _identifier(source: str, topic: TopicFilter, taken: set[int]) -> int:
+def identifier_of(source: str, topic: TopicFilter, taken: set[int]) -> int:
     """A subscription identifier that stays with its subscription whatever is added to the file before it, so that neither a
     reload nor a session that the broker kept has to learn a new one."""
     identifier = zlib.crc32(f"{source}\0{topic.text}".encode()) % MAX_IDENTIFIER + 1

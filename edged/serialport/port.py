@@ -359,6 +359,11 @@ def ports_here() -> list[str]:
     return by_id or sorted(f"{p.device} ({p.description})" if p.vid else p.device for p in list_ports.comports())
 
 
+def usb_ports() -> list[str]:
+    """The serial ports that are USB devices, by names that they keep where there are such."""
+    return sorted(glob.glob("/dev/serial/by-id/*")) or sorted(str(p.device) for p in list_ports.comports() if p.vid)
+
+
 async def appeared(port: str | UsbId) -> None:
     """Returns soon after `port` is there and may be opened: told by inotify, and looking once a second where that is deaf.
 

@@ -7,14 +7,51 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from edged.clock.spent import Spent
-from edged.records import NONE, Block, Receipt, Reject, Rows
+from edged.records import EXCERPT, NONE, Block, Receipt, Reject, Rows
 from edged.sources.asked import Asked
 from edged.sources.others import Others
 from edged.stamp import Stamper
 from edged.telemetry import INTERNAL_ERROR, QUIET, Drops, whereabouts
 
-KEPT_REJECTS = 16
-"""Of each source, for `edged status --rejects`."""
+KEPT_REJECTS, KEPT_BYTES = 16, 64
+"""Of each source, and of each of them, for `edged status --rejects`."""
+
+
+class Watch:
+    """What of the inputs themselves is kept for whoever looks, and who is looking."""
+
+    __slots__ = ("_now", "_publish", "on_raw", "on_rejects", "rejects")
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._publish: Callable[[Sequence[Reject]], object] | None = None
+        self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
+        """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
+        self.on_raw: tuple[Callable[[bytes, Sequence[str]], object], ...] = ()
+        """Who gets what comes in, before it is decoded: bytes, and what their topic captured."""
+        self.on_rejects: tuple[Callable[[Sequence[Reject]], object], ...] = ()
+        """Who is told of what was refused."""
+
+    def came(self, data: bytes, captures: Sequence[str] = ()) -> None:
+        for tell in self.on_raw:
+            tell(data, captures)
+
+    def refused(self, rejects: Sequence[Reject]) -> None:
+        kept = (one._replace(data=one.data[:KEPT_BYTES]) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)
+        self.rejects.extend((self._now(), one) for one in kept)
+        for tell in self.on_rejects:
+            tell(rejects)
+        if self._publish is not None:
+            self._publish(rejects)
+
+    @property
+    def excerpt(self) -> int:
+        """Bytes of a refused payload that somebody wants."""
+        return KEPT_BYTES if self._publish is None else EXCERPT
+
+    def publish_by(self, publish: Callable[[Sequence[Reject]], object] | None) -> None:
+        """Who publishes what is refused, if anybody does."""
+        self._publish = publish
 
 
 class SourceCounts:
@@ -25,7 +62,6 @@ class SourceCounts:
     """
 
     __slots__ = (
-        "_now",
         "asked",
         "bytes",
         "drops",
@@ -36,10 +72,10 @@ class SourceCounts:
         "others",
         "read",
         "rejected",
-        "rejects",
         "retained",
         "rows",
         "spent",
+        "watch",
     )
 
     def __init__(self, name: str, now: Callable[[], float] = time.monotonic, kind: str = "source") -> None:
@@ -57,14 +93,12 @@ class SourceCounts:
         self.spent: Spent = {"decode": 0}
         self.others = Others()
         self.drops = Drops(f"{kind}.{name}", now, lambda: self.rows)
-        self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
-        """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
-        self._now = now
+        self.watch = Watch(now)
 
     def reject(self, rejects: Sequence[Reject]) -> None:
         self.rejected += times(rejects)
         self.drops.add_rejects(rejects)
-        self.rejects.extend((self._now(), one) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)
+        self.watch.refused(rejects)
 
     def lose(self, error: BaseException, data: bytes = b"") -> None:
         """A fault of ours: one read that gave nothing. Of a fault behind the source, whose rows were counted already, it is one

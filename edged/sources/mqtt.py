@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
-from edged.sources.counts import stamped
+from edged.sources.counts import KEPT_BYTES, SourceCounts, stamped
 from edged.sources.kept import KeptMessages, as_kept
 from edged.sources.kind import Kind, Parts, Planned
 from edged.sources.pictures import PictureQueue, Waiting
-from edged.sources.replies import Ask
+from edged.sources.replies import Ask, Replies
 from edged.stamp import THINNED, UNFIT, KeyTable, Thinning
 from edged.telemetry import INTERNAL_ERROR, Drops
 from edged.topics import FIELD, TopicFilter
@@ -177,6 +177,52 @@ class Early:
         self._pending.clear()
 
 
+class Inbox(Protocol):
+    """Who takes messages of a link: the router hands them over one by one, and then says that a read is over."""
+
+    @property
+    def wanted(self) -> Wanted: ...
+    @property
+    def counts(self) -> SourceCounts: ...
+    @property
+    def replies(self) -> Replies | None: ...
+    @property
+    def remembers(self) -> KeptMessages | None: ...
+    @property
+    def is_pace(self) -> bool: ...
+    @property
+    def way(self) -> Way: ...
+    def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None: ...
+    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None: ...
+    def flush(self, now: int) -> None: ...
+    def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
+
+
+class Acks:
+    """Messages that acknowledge alarms: `take` gets each payload. What was kept by the broker acknowledges nothing."""
+
+    replies = remembers = None
+    is_pace = False
+    way = Way(None, is_told=False, is_plain=True)
+
+    def __init__(self, name: str, filters: Sequence[Filter], take: Callable[[bytes], object]) -> None:
+        self.wanted = Wanted(filters)
+        self.counts = SourceCounts(name, kind="pipeline")
+        self._take = take
+
+    def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        self._take(payload)
+
+    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
+        self._take(payload)
+
+    def flush(self, now: int) -> None:
+        """Each was taken when it came."""
+
+    def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
+        self.counts.reject([Reject(reason, detail, payload[: self.counts.watch.excerpt])])
+
+
 class MqttSource:
     """Decodes, keys and stamps the messages of one source and pushes the block to its pipelines.
 
@@ -223,6 +269,8 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
+        if self.counts.watch.on_raw:
+            self.counts.watch.came(payload, captures)
         for at, condition in self.wanted.where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1
@@ -239,6 +287,8 @@ class MqttSource:
 
     def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
         """`add` and `flush`, for a message that is the only one of its read, where the way is plain."""
+        if self.counts.watch.on_raw:
+            self.counts.watch.came(payload, captures)
         counts = self.counts
         counts.last_arrival = now
         counts.messages += 1
@@ -299,7 +349,7 @@ class MqttSource:
 
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None:
         """Counts a message that is not decoded, and says so to whoever asked."""
-        rejects = [Reject(reason, detail, payload[:64])]
+        rejects = [Reject(reason, detail, payload[: self.counts.watch.excerpt])]
         self.counts.read += 1
         self.counts.reject(rejects)
         self.counts.others.take(rejects, False, self._clock.now())
@@ -356,6 +406,9 @@ class MqttSource:
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._keys.ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
+        watch = self.counts.watch
+        if rows.rejects and watch.excerpt > KEPT_BYTES:
+            rows.rejects = [one._replace(data=payloads[one.payload][: watch.excerpt]) for one in rows.rejects]
         clock = self._clock
         block = stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
         if block is None:
@@ -380,13 +433,13 @@ class MqttSource:
 class Router:
     """Hands every PUBLISH of one link to the sources that subscribed to it."""
 
-    def __init__(self, sources: Sequence[MqttSource], clock: Clock, drops: Drops) -> None:
+    def __init__(self, sources: Sequence[Inbox], clock: Clock, drops: Drops) -> None:
         self.drops = drops
         self.is_closed = False
         """Set at a stop: what still comes is left to the broker, unacknowledged, and comes again at the next start."""
         self._sources = sources
         self._clock = clock
-        self._routes: dict[tuple[bytes, tuple[int, ...]], list[tuple[MqttSource, tuple[str, ...]]]] = {}
+        self._routes: dict[tuple[bytes, tuple[int, ...]], list[tuple[Inbox, tuple[str, ...]]]] = {}
 
     def on_publishes(self, batch: Sequence[Inbound]) -> None:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
@@ -410,7 +463,7 @@ class Router:
 
     def _take_all(self, batch: Sequence[Inbound]) -> None:
         now = self._clock.now()
-        touched: dict[MqttSource, None] = {}
+        touched: dict[Inbox, None] = {}
         asks: list[Ask] = []
         fault: Exception | None = None
         routes = self._routes
@@ -489,7 +542,7 @@ class Router:
             if ask is not None:
                 ask.done()
 
-    def route_to(self, sources: Sequence[MqttSource]) -> None:
+    def route_to(self, sources: Sequence[Inbox]) -> None:
         """To these and no others from the next read on."""
         self._sources = sources
         self._routes.clear()
@@ -497,7 +550,7 @@ class Router:
     def drop_caches(self) -> None:
         self._routes.clear()
 
-    def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[MqttSource, tuple[str, ...]]]:
+    def _find(self, topic: bytes, identifiers: tuple[int, ...]) -> list[tuple[Inbox, tuple[str, ...]]]:
         """The sources of a topic: by subscription identifier where the broker sends one, else by matching filters."""
         if len(topic) > TOPIC_BYTES:
             return []

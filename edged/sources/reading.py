@@ -123,6 +123,8 @@ class Reading(ABC):
             data = await port.read()
             arrival = self._heard = self.counts.last_arrival = self._clock.now()
             self.counts.bytes += len(data)
+            if self.counts.watch.on_raw:
+                self.counts.watch.came(data)
             if port.bad:
                 await self._take_damaged(data, port.bad, arrival, push, talk)
             elif data and (talk is None or (data := talk.take(data))):

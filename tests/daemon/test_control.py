@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edged.daemon.alone import Claims
-from edged.daemon.control import MAX_CLIENTS, MAX_SILENT, Control, ask, folders, socket_name, socket_path
+from edged.daemon.control import MAX_CLIENTS, MAX_SILENT, Control, ask, folders, listen, socket_name, socket_path
 
 ASKED = {"command": "reload", "wait": True}
 
@@ -47,6 +47,31 @@ async def test_a_line_in_and_a_line_out(environ: Path) -> None:
     assert not (environ / socket_name(config)).exists()
     with pytest.raises(FileNotFoundError, match="no edged runs with"):
         ask(config, ASKED)
+
+
+async def test_a_stream_goes_on_until_nobody_takes_it(environ: Path) -> None:
+    config, ended = environ / "edged.toml", asyncio.Event()
+
+    async def lines() -> AsyncGenerator[dict[str, Any], None]:
+        try:
+            while True:
+                yield {"line": "x" * 10_000}
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    async def stream(request: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        return lines()
+
+    async with Control(config, stream):
+        reader, writer = await asyncio.open_unix_connection(str(environ / socket_name(config)))
+        writer.write(b"{}\n")
+        assert await reader.readline() == await reader.readline() == b'{"line": "' + b"x" * 10_000 + b'"}\n'
+        assert not ended.is_set()
+        writer.transport.abort()  # while the daemon waits for it to take more
+        await asyncio.wait_for(ended.wait(), 10.0)
+        found = asyncio.to_thread(lambda: next(listen(config, ASKED)))
+        assert (await found)["line"] == "x" * 10_000
 
 
 async def test_who_hangs_up_or_never_ends_a_line_costs_nothing(environ: Path) -> None:

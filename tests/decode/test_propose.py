@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.decode.propose import propose, shown
+from edged.decode.propose import counting, json_fields, propose, readings, shown
 
 LINES = b"1.5\t2\t3\t4\n1.6\t2\t3\t4\n1.7\t2\t3\t4\n1.8\t2\t3\t5\n"
 TEXT = b"t=20.5\r\nt=20.6\r\nt=20.7\r\n"
@@ -87,3 +87,54 @@ def test_what_would_read_it(data: bytes, words: list[str]) -> None:
 def test_text_is_shown_as_text() -> None:
     assert shown(b"1,2,3\r\n") == r"'1,2,3\r\n'"
     assert shown(b"\x80\x81a") == "80 81 61"
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b"5\n" + b"1.5,2,x\r\n" * 4, {"decode": {"format": "csv", "fields": ["c1", "c2", "_"]}}),
+        (b"time,temp C\n1,2\n3,4\n5,6\n7,8\n", {"decode": {"format": "csv", "fields": ["time", "temp_C"]}}),
+        (b"3\n1\n2\n3\n4\n", {"decode": {"format": "csv", "fields": ["value"]}}),
+        (
+            b"1\r1;2,5\r3;4,5\r5;6,5\r7;8",
+            {
+                "frame": {"type": "line", "end": "\r"},
+                "decode": {"format": "csv", "fields": ["c1", "c2"], "separator": ";", "decimal": ","},
+            },
+        ),
+        (b"x\nT:23.4 H:55.0\nT:23.5 H:54\nT:1 H:2\n", {"decode": {"format": "text", "fields": ["T", "H"]}}),
+        (
+            b'{"a": 1}\n' + b'{"a": {"b": 1.5, "on": true}, "c": "2", "s": "on"}\n' * 3,
+            {"decode": {"format": "json", "fields": [{"name": "b", "path": "a.b"}, "c"]}},
+        ),
+        (case("vedirect-row") * 3, None),
+    ],
+)
+def test_how_a_source_would_read_it(data: bytes, keys: dict[str, object] | None) -> None:
+    reading = readings(data)[0]
+    if keys is None:
+        assert (reading.keys["decode"]["format"], reading.fields[:4]) == ("vedirect", ["V", "I", "VPV", "PPV"])
+    else:
+        assert reading.keys == keys
+
+
+@pytest.mark.parametrize("data", [b"", b"hello\nworld\nand more\nwords\n", bytes(range(128, 168)) * 4])
+def test_nothing_is_guessed(data: bytes) -> None:
+    assert readings(data) == []
+
+
+def test_only_some_fields_of_it() -> None:
+    (columns,) = readings(b"5\n" + b"1.5,2,3\r\n" * 4)
+    assert columns.only(["c1", "c3"]).keys == {"decode": {"format": "csv", "fields": ["c1", "_", "c3"]}}
+    (labels,) = readings(b"x\n" + b"T:23.4 H:55.0\n" * 4)
+    assert labels.only(["H"]).keys == {"decode": {"format": "text", "fields": ["H"]}}
+
+
+def test_numbers_of_json_that_all_hold_by_names_of_their_own() -> None:
+    payloads = [b'{"a": {"x": 1}, "b": {"x": 2}, "c": null}', b'{"b": {"x": 2, "y": 1}, "a": {"x": 5}, "c": 1}']
+    assert json_fields(payloads) == [{"name": "x", "path": "a.x"}, {"name": "b_x", "path": "b.x"}]
+    assert json_fields([b"[1]"]) == json_fields([b"nan{"]) == json_fields([]) == []
+
+
+def test_columns_that_count_up() -> None:
+    assert counting([(1, 5, 1), (2, 4, 2), (3, 6, 2)]) == [0]

@@ -18,7 +18,7 @@ from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.freshness import Freshness
 from edged.sources.kept import KeptMessages
-from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring, Wanted
+from edged.sources.mqtt import ROUTES, Acks, Filter, MqttSource, Router, SourceWiring, Wanted
 from edged.sources.replies import Replies
 from edged.stamp import KeyTable, Stamper, Thinning
 from edged.telemetry import Drops
@@ -395,3 +395,35 @@ def test_a_key_of_several_captures_may_be_some_of_them() -> None:
     r, _ = router(a)
     r.on_publishes([message("in/1/x", b"1"), message("in/2/x", b"1")])
     assert [keys.names(i) for i in range(len(keys))] == [("x",)]
+
+
+def test_a_message_that_comes_alone_is_thinned_like_any_other() -> None:
+    a = source("a", ["in/{k}"], every_ns=3600 * 10**9)
+    r, blocks = router(a)
+    for value in (b"1", b"2", b"3"):
+        for topic in ("in/x", "in/y"):
+            r.on_publishes([message(topic, value)])
+    assert [block.values[:, 0].tolist() for block in blocks["a"]] == [[1], [1]]
+    assert a.counts.drops.by_reason["thinned"] == 4
+
+
+def test_a_message_that_came_alone_is_known_when_the_broker_hands_it_out_again() -> None:
+    a = source("a", ["in/a"], retained=True)
+    r, blocks = router(a)
+    r.on_publishes([message("in/a", b"1")])
+    r.on_publishes([message("in/a", b"2")])
+    r.on_publishes([message("in/a", b"2", retain=True)])
+    assert [block.values[:, 0].tolist() for block in blocks["a"]] == [[1], [2]]
+    assert a.counts.retained == 1
+
+
+def test_messages_that_acknowledge_are_no_samples() -> None:
+    a, taken = source("a", ["in/a"]), list[bytes]()
+    acks = Acks("alarms", [Filter(9, parse_filter("in/ack"))], taken.append)
+    r, blocks = router(a)
+    r.route_to([a, acks])
+    receipt = Receipt(1)
+    r.on_publishes([message("in/ack", b"pump7", receipt=receipt)])
+    r.on_publishes([message("in/ack", b"pump8"), message("in/a", b"1")])
+    r.on_publishes([message("in/ack", b"pump9", retain=True)])
+    assert (taken, receipt.owed, len(blocks["a"])) == ([b"pump7", b"pump8"], 0, 1)

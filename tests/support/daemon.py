@@ -64,9 +64,9 @@ def edged(
     )
 
 
-def said(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+def said(process: subprocess.Popen[bytes], limit_s: float = DEADLINE_S) -> tuple[int, str, str]:
     """Waits for a command's end: exit status, output, errors."""
-    out, err = process.communicate(timeout=DEADLINE_S)
+    out, err = process.communicate(timeout=limit_s)
     return process.returncode, out.decode(), err.decode()
 
 
@@ -395,6 +395,11 @@ class Sensor:
     @property
     def tty(self) -> str:
         return os.path.realpath(self.path)
+
+    @property
+    def master(self) -> int:
+        """The device's own end, for whoever sends without waiting for anybody to listen."""
+        return self._master
 
     def plug(self) -> None:
         self._master, slave = os.openpty()

@@ -50,6 +50,11 @@ def field_name(raw: object, _: Surroundings) -> str:
     return raw
 
 
+def latch(raw: object, around: Surroundings) -> bool | str:
+    """Whether, or the topic where it is ended."""
+    return raw if isinstance(raw, bool) else topic_filter(raw, around)
+
+
 def topic_filter(raw: object, around: Surroundings) -> str:
     plain = text(raw, around)
     parse_filter(plain, STAND_INS)
@@ -98,5 +103,6 @@ Name = Annotated[str, Value("name", name)]
 FieldName = Annotated[str, Value("name", field_name)]
 Topic = Annotated[str, Value("topic", text)]
 Filter = Annotated[str, Value("topic", topic_filter)]
+Latch = Annotated[bool | str, Value("bool or topic", latch)]
 BaseTopic = Annotated[str, Value("topic", base_topic)]
 FieldPath = Annotated[Path, Value("field path", field_path)]

@@ -29,6 +29,7 @@ class AnomalyPlan(OutputPlan):
     above: float | None = None
     below: float | None = None
     release: float | None = None
+    latch: bool | str = False
 
     def make_head(self) -> Anomaly:
         return Anomaly(self)
@@ -47,7 +48,9 @@ class AnomalyPlan(OutputPlan):
     def summary(self) -> str:
         word, threshold = ("above", self.above) if self.below is None else ("below", self.below)
         release = f", normal again at {self.release:g}" if self.release is not None else ""
-        return f"anomaly: {self.error or self.tensors[0]} {word} {threshold:g}{release}{smoothed(self)}"
+        by = f" or a message on {self.latch}" if isinstance(self.latch, str) else ""
+        latched = f", until acknowledged by edged ack{by}" if self.latch else ""
+        return f"anomaly: {self.error or self.tensors[0]} {word} {threshold:g}{release}{latched}{smoothed(self)}"
 
     @property
     def averaged(self) -> int:
@@ -83,6 +86,7 @@ def plan_anomaly(asked: Asked) -> AnomalyPlan | None:
         above=s.above,
         below=s.below,
         release=s.release,
+        latch=s.latch,
     )
 
 
@@ -110,13 +114,14 @@ def thresholds(table: schema.Output, raw: Mapping[str, Any]) -> Problems:
 KIND = Kind(
     "`score`, `anomaly`",
     plan_anomaly,
-    ("error", "above", "below", "release", "smooth"),
+    ("error", "above", "below", "release", "latch", "smooth"),
     (Check(("above", "below", "release"), thresholds),),
 )
 
 
 class Anomaly:
-    """`score`, and `anomaly`: whether it is past the threshold; once true, until it is back past `release`."""
+    """`score`, and `anomaly`: whether it is past the threshold; once true, until it is back past `release`, and, where it
+    latches, until it was acknowledged."""
 
     def __init__(self, plan: AnomalyPlan) -> None:
         self._tensor = plan.tensors[0]
@@ -131,6 +136,22 @@ class Anomaly:
         self._threshold = self._sign * (threshold or 0.0)
         self._release = self._sign * (release or 0.0)
         self._is_on = [False] * plan.max_keys
+        self.latches = bool(plan.latch)
+        self._is_latched = [False] * plan.max_keys
+
+    @property
+    def latched(self) -> list[int]:
+        """The keys whose alarm nobody has acknowledged."""
+        return [key for key, is_latched in enumerate(self._is_latched) if is_latched] if self.latches else []
+
+    def latch(self, key: int) -> None:
+        """As if it had been abnormal: what an earlier run left."""
+        self._is_latched[key] = self.latches
+
+    def acknowledge(self, key: int) -> bool:
+        """Whether there was an alarm. It ends now, or when the score is back to normal."""
+        was_latched, self._is_latched[key] = self._is_latched[key], False
+        return was_latched
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         rows = self._scores(rows_of(outputs[self._tensor]), inputs)
@@ -143,12 +164,13 @@ class Anomaly:
         for i, (score, key) in enumerate(zip(scores, keys, strict=True)):
             if finite is None or finite[i]:
                 is_on[key] = sign * score > (self._release if is_on[key] else self._threshold)
-            bodies.append({"score": score, "anomaly": is_on[key]})
+                self._is_latched[key] |= self.latches and is_on[key]
+            bodies.append({"score": score, "anomaly": is_on[key] or self._is_latched[key]})
         return only_finite(bodies, finite)
 
     def reset(self, key: int) -> None:
         self._mean.reset(key)
-        self._is_on[key] = False
+        self._is_on[key] = self._is_latched[key] = False
 
     def _scores(self, rows: NDArray[Any], inputs: Outputs) -> NDArray[Any]:
         if self._error is None:

@@ -49,3 +49,30 @@ class TestAnomaly:
     def test_smoothed_before_it_is_judged(self) -> None:
         plan = AnomalyPlan(("y",), above=0.8, smooth=2)
         assert [b["anomaly"] for b in results(plan, [[0], [1], [1]])] == [False, False, True]
+
+    def test_latched_until_it_is_acknowledged_and_back_to_normal(self) -> None:
+        plan = AnomalyPlan(("y",), max_keys=2, above=0.8, latch=True)
+        head = plan.make_head()
+        assert [b["anomaly"] for b in results(plan, [[0.9], [0.1], [0.1]], [0, 1, 0], head)] == [True, False, True]
+        assert head.latched == [0]
+        assert (head.acknowledge(0), head.acknowledge(1)) == (True, False)
+        assert results(plan, [[0.1]], [0], head)[0]["anomaly"] is False
+        assert results(plan, [[0.9]], [0], head)[0]["anomaly"] is True
+        assert head.acknowledge(0)
+        assert head.latched == []
+        assert [b["anomaly"] for b in results(plan, [[0.9], [0.1]], [0, 0], head)] == [
+            True,
+            True,
+        ]  # abnormal still: it latches again
+        head.latch(1)
+        assert results(plan, [[0.1]], [1], head)[0]["anomaly"] is True
+        head.reset(1)
+        assert results(plan, [[0.1]], [1], head)[0]["anomaly"] is False
+
+    def test_without_latch_nothing_is_kept(self) -> None:
+        plan = AnomalyPlan(("y",), above=0.8)
+        head = plan.make_head()
+        assert [b["anomaly"] for b in results(plan, [[0.9], [0.1]], [0, 0], head)] == [True, False]
+        head.latch(0)
+        assert head.latched == []
+        assert results(plan, [[0.1]], [0], head)[0]["anomaly"] is False
