@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.commands.ask import ask_daemon
+from edged.config.words import listed
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
 from edged.system.process import flush, say
@@ -118,6 +119,9 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         named = ", ".join(f"{one['key']} ({one['state']}, {age(one['age_s'])})" for one in keys)
         left = more["unwell"] - len(keys)
         yield f"not well: {named}" + (f", and {left} more" if left else "")
+    if table := more.get("table"):
+        without = f"; {table['without']} came that it has not: {listed(table['such_as'])}" if table["without"] else ""
+        yield f"{table['name']}: {table['keys']} keys{without}"
     for reason, times in part.get("dropped", {}).items():
         why = more.get("why", {}).get(reason, "")
         yield f"dropped: {times} as {reason}" + (f", the last: {why[:MOST_CHARS]}" if why else "")

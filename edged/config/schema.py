@@ -41,7 +41,7 @@ from edged.config.parsers.numbers import (
     UsbId,
     integer,
 )
-from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
+from edged.config.parsers.paths import Custom, DevicePath, FilePath, KeyTableFile, SmallFile, StepName
 from edged.config.units import KIB, H, S
 from edged.config.values import BrokerUrl, Function, Secret, Span
 from edged.decode import formats
@@ -638,6 +638,18 @@ class Source(Table, frozen=True, kw_only=True):
     ] = "drop"
 
 
+KeysOf = Annotated[
+    KeyTableFile | None,
+    Key(
+        "a CSV with a row for each key and the columns in which they differ: `key` (as results write it), `FIELD.scale`, "
+        "`FIELD.offset`, `FIELD.valid.low`, `FIELD.valid.high`, `PIPELINE.above`, `PIPELINE.below`, `PIPELINE.release`; "
+        "`label` and `tags.NAME` go into results as `key_label` and `tags`. An empty cell, or a key without a row, has what "
+        "the configuration says. Saved, it is reloaded",
+        default="none",
+    ),
+]
+
+
 class DecodedSource(Source, frozen=True, kw_only=True):
     """What every source of bytes has."""
 
@@ -667,6 +679,7 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             default="all samples",
         ),
     ] = None
+    keys: KeysOf = None
     max_keys: Annotated[
         Count | None,
         Key(
@@ -827,6 +840,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
         Key("longest wait for an answer; a unit that fails is asked less and less often, and the others are not delayed"),
     ] = 500_000_000
     decode: Annotated[ModbusDecode, Key("registers to named values")]
+    keys: KeysOf = None
     stale_after: Annotated[Silence | None, Key("no good sample of a unit for longer: it is `offline`")] = None
     frozen_after: Annotated[Period | None, Key("a unit with the same values for longer is `frozen`", default="never")] = None
 
@@ -886,6 +900,7 @@ class MadeSource(Source, frozen=True, kw_only=True):
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
     every: ClassVar[None] = None
+    keys: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

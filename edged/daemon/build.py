@@ -400,7 +400,7 @@ def _pipeline(
         states=states,
         wake=_wake(model),
         postprocess=_postprocess(p, loaded),
-        head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head(),
+        head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head_of(names),
         fields=p.fields,
         publishes=publishes,
         overflow=p.overflow,

@@ -53,6 +53,9 @@ FIXED = (
 """Keys that cannot change while the daemon runs: who it is for everybody else, and where its files and doors are."""
 
 
+KEYS = "keys of source."
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of a request: `errors` (nothing was changed), or what was."""
@@ -130,6 +133,8 @@ class Reloader:
             async for names in Watch(self._files).changes():
                 if "" in names:
                     await self.reload("the file changed", is_asked=False)
+                elif tables := [name for name in names if name.startswith(KEYS)]:
+                    await self.reload(f"{', '.join(sorted(tables))} changed", is_asked=False)
                 elif models := ", ".join(sorted(names)):
                     await self.reload(f"model {models} changed", is_asked=False, rereads=False)
         finally:
@@ -138,9 +143,10 @@ class Reloader:
             await self.builds.close()
 
     def _files(self) -> dict[str, Path]:
-        """What to watch: the configuration as "", models by name."""
-        models = self._running.draft.config.model
-        return {"": self._running.draft.path, **{name: m.path for name, m in models.items() if m.watch}}
+        """What to watch: the configuration as "", models by name, tables of keys by the name of their source."""
+        config = self._running.draft.config
+        tables = {f"{KEYS}{name}": s.keys.path for name, s in config.source.items() if s.keys is not None}
+        return {"": self._running.draft.path, **{name: m.path for name, m in config.model.items() if m.watch}, **tables}
 
     def ask(self) -> None:
         """A reload, soon; of many that are asked for while one is under way, one more."""
@@ -336,7 +342,8 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     again though their files did not change. Raises ConfigError."""
     draft = read(before.draft.path) if rereads else before.draft
     store = model_store(before.machine)
-    is_known = draft.digest == before.draft.digest and before.draft.copy is None
+    is_same = (draft.digest, draft.files) == (before.draft.digest, before.draft.files)
+    is_known = is_same and before.draft.copy is None
     if rereads and not is_asked and is_known:
         return None, ()
     known = before if not forgets else None

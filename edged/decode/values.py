@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.by_key import ByKey, Corrected
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
 from edged.records import Flags, Reject, Rows, Times
@@ -154,21 +155,31 @@ class Screen:
         self._on_bad = plan.on_bad
         self._max_keys = plan.max_keys
         self._last: dict[Hashable, NDArray[np.float64]] = {}
+        self._by_key = None if plan.by_key is None else ByKey(plan.by_key, (scale, offset, low, high), largest)
+        self._own: Corrected | None = None
+        """What the rows that are judged now are corrected by."""
+        for cell in () if plan.by_key is None else plan.by_key.cells:
+            self._has_range[cell.start : cell.stop] |= cell.what.startswith("valid")
 
     def rows(self, table: Table, refusals: Refusals, sensors: Sequence[Hashable] | None = None) -> Rows:
         """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys)."""
-        values = table.raw if self._is_as_sent else self._scaled(table.raw)
-        allowed = self._ranges[values.dtype.itemsize]
-        is_good = allowed.holds_all(values)
+        if self._by_key is not None:
+            own = self._own = self._by_key.apply(table.raw, table.keys, table.origin, sensors)
+            values, is_good, bad = own.values, bool(own.is_good.all()), ~own.is_good
+        else:
+            values = table.raw if self._is_as_sent else self._scaled(table.raw)
+            allowed = self._ranges[values.dtype.itemsize]
+            is_good = allowed.holds_all(values)
         if is_good and self._on_bad != "hold":
             return Rows(values.astype(self._dtype, copy=False), table.times, table.keys, table.origin)
-        bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
+        if self._by_key is None:
+            bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
             return self._treat(table, np.array(values, np.float64), bad, refusals, sensors)
 
     def good(self, raw: NDArray[Any]) -> NDArray[Any] | None:
         """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
-        if self._on_bad == "hold":
+        if self._on_bad == "hold" or self._by_key is not None:
             return None
         values = raw if self._is_as_sent else self._scaled(raw)
         allowed = self._ranges[values.dtype.itemsize]
@@ -254,19 +265,24 @@ class Screen:
                 one = at.item(i)
                 row, column = rows.item(one), columns.item(one)
                 is_missing = bool(is_absent[one])
-                return self._reject(values.item(row, column), column, is_missing, payloads.item(one))
+                return self._reject(values.item(row, column), row, column, is_missing, payloads.item(one))
 
             refusals.add_all(payloads[at], words)
 
-    def _reject(self, value: float, column: int, is_absent: bool, payload: int) -> Reject:
+    def _reject(self, value: float, row: int, column: int, is_absent: bool, payload: int) -> Reject:
         one = next(field for field in self._fields if field.start <= column < field.stop)
         name = one.name if not one.shape else f"{one.name}[{column - one.start}]"
         if is_absent:
             return Reject("missing", f"{name}: absent or null", payload=payload)
-        if value - value != 0 or one.valid is None:
+        if value - value != 0 or not self._has_range[column]:
             return Reject("not_finite", f"{name}: expected a finite number, found {value:g}", payload=payload)
-        low, high = one.valid
+        low, high = self._range_of(row, column, one)
         return Reject("out_of_range", f"{name}: {value:g} is outside {low:g} to {high:g}", payload=payload)
+
+    def _range_of(self, row: int, column: int, field: FieldPlan) -> tuple[float, float]:
+        if self._own is not None:
+            return self._own.low.item(row, column), self._own.high.item(row, column)
+        return field.valid or (-math.inf, math.inf)
 
 
 def excerpts(rejects: Sequence[Reject], pieces: Sequence[bytes], starts: Sequence[int] | None = None) -> list[Reject]:

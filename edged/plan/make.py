@@ -10,6 +10,7 @@ from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
+from edged.plan.keys import plan_key_tables
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources, with_states
@@ -42,6 +43,9 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
+    pipelines, tables = plan_key_tables(
+        config, pipelines, {name: source.max_keys if source.key_names else 0 for name, source in sources.items()}, problems
+    )
     links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
@@ -71,6 +75,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         state_dir=machine.state_dir,
         gpu=gpu,
         ports=plan_ports(config, sources),
+        key_tables=tables,
         http=http,
     )
     return plan, problems

@@ -24,7 +24,7 @@ from edged.model.records import ModelPlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, PublishPlan, SourcePlan
-from edged.plan.results import largest, making_bytes, message_bytes
+from edged.plan.results import about_bytes, largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.sources.kinds import kind_of
@@ -227,10 +227,12 @@ def _source(source: SourcePlan) -> MemoryLine:
 
 
 def _more_by_key(source: SourcePlan) -> int:
-    """What `thinning.Thinning` and `kept.KeptMessages` hold."""
+    """What `thinning.Thinning`, `kept.KeptMessages` and `by_key.ByKey` hold."""
     thinned = source.max_keys * THINNED_KEY if source.every_ns is not None else 0
     is_kept = isinstance(source.settings, MqttSource) and source.settings.retained
-    return thinned + (max(MIN_KEPT, source.max_keys) * KEPT_MESSAGE if is_kept else 0)
+    by_key = source.decode.by_key if source.decode is not None else None
+    corrected = 0 if by_key is None else len(by_key.keys) * (KEY + 4 * 8 * source.width)
+    return thinned + corrected + (max(MIN_KEPT, source.max_keys) * KEPT_MESSAGE if is_kept else 0)
 
 
 def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:
@@ -286,6 +288,9 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
     if p.states:
         shapes = " + ".join(f"{s.input}{list(s.shape)} {s.dtype}" for s in p.states)
         yield MemoryLine(f"{name}: state of the model", state_bytes(p), f"{keys}{shapes}", f"{max_keys}model.{p.model}.state")
+    if p.about or p.output.keys_apart:
+        size = KEY * (len(p.about) + p.output.keys_apart) + about_bytes(p) * len(p.about)
+        yield MemoryLine(f"{name}: keys", size, f"{len(p.about)} labels and tags, {p.output.keys_apart} limits")
     yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
 
 

@@ -22,6 +22,7 @@ from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
 from edged.records import Field
+from edged.results.fields import About
 from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan
 from edged.spool.settings import SpoolSettings
@@ -91,6 +92,14 @@ class SourcePlan:
         """Whether the topic alone tells which messages to leave out."""
         is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
         return self.every_ns is not None and is_of_topic and self.decode is not None and not self.decode.where
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTablePlan:
+    """The table of sensors of a source: the name of its file, and the keys that have a row."""
+
+    name: str
+    keys: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,8 @@ class PipelinePlan:
     state_gap_ns: int | None = None
     gate: GatePlan | None = None
     priority: int = 0
+    about: tuple[tuple[str, About], ...] = ()
+    """What people call its keys."""
 
     @property
     def width(self) -> int:
@@ -270,6 +281,8 @@ class Plan:
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
     ports: Mapping[str, PortPlan] = field(default_factory=dict)
+    key_tables: Mapping[str, KeyTablePlan] = field(default_factory=dict)
+    """By source."""
     http: HttpPlan | None = None
 
     @property

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from edged.config.ports import sample_fields, settled, shared_port
 from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
@@ -22,6 +23,7 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
+from edged.plan.keys import plan_corrections
 from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
@@ -160,10 +162,13 @@ def _plan_source(
     decode: DecodePlan | None = None
     kind = kind_of(source)
     fields = kind.made
+    parts = tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names)
     if source.decode is not None:
         decode = _decode(at, source, captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
+        if source.keys is not None and key_names:
+            decode = replace(decode, by_key=plan_corrections(name, source.keys, decode, parts, at.problems))
         dtype = decode.dtype.name
         if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
@@ -175,7 +180,7 @@ def _plan_source(
         check_bus(at, source)
     return SourcePlan(
         name=name,
-        settings=source,
+        settings=source if source.keys is None else structs.replace(source, keys=None),  # what it says is in the plan
         decode=decode,
         fields=fields,
         dtype=dtype,
@@ -183,7 +188,7 @@ def _plan_source(
         broker=(source.broker or next(iter(config.broker), None)) if isinstance(source, MqttSource) else None,
         filters=filters,
         key_names=key_names,
-        key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
+        key_parts=parts,
         max_keys=max_keys,
         key_group=name,
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
