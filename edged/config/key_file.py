@@ -101,7 +101,7 @@ def _row(name: str, cells: list[Cell], width: int, at: int) -> KeyRow:
 
 
 def _cells(name: str, line: int, text: str, separator: str) -> list[Cell]:
-    cell = re.compile(rf'[ ]*(?:"((?:[^"]|"")*)"[ ]*|([^{separator}]*))(?={separator}|$)')
+    cell = re.compile(rf'[ ]*(?:"((?:[^"]|"")*)"[ ]*|(?![ ]*")([^{separator}]*))(?={separator}|$)')
     found, at = [], 0
     while True:
         match = cell.match(text, at)

@@ -100,7 +100,7 @@ def _check_corrections(
 def plan_key_tables(
     config: Config, pipelines: Mapping[str, PipelinePlan], key_names: Mapping[str, int], problems: list[Problem]
 ) -> tuple[dict[str, PipelinePlan], dict[str, KeyTablePlan]]:
-    """The pipelines with their limits and names by key, and the tables. `key_names`: how many keys each source may have; 0: it has
+    """The pipelines with limits and names by key, and the tables. `key_names`: how many keys each source may have; 0: it has
     none."""
     planned = dict(pipelines)
     tables: dict[str, KeyTablePlan] = {}
