@@ -119,6 +119,11 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         named = ", ".join(f"{one['key']} ({one['state']}, {age(one['age_s'])})" for one in keys)
         left = more["unwell"] - len(keys)
         yield f"not well: {named}" + (f", and {left} more" if left else "")
+    if "waiting" in more:
+        hurried = (
+            f"; {more['hurried']} found no room and left earlier: set rate, or a shorter lateness" if more["hurried"] else ""
+        )
+        yield f"{more['waiting']} samples wait to be put in order{hurried}"
     if table := more.get("table"):
         without = f"; {table['without']} came that it has not: {listed(table['such_as'])}" if table["without"] else ""
         yield f"{table['name']}: {table['keys']} keys{without}"

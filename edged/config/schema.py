@@ -679,6 +679,14 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             default="all samples",
         ),
     ] = None
+    lateness: Annotated[
+        Duration,
+        Key(
+            "samples with `decode.time` wait so long to be put in order by it, for windows and joins of what comes out of order. "
+            "They are acknowledged while they wait; what comes later still is `late`",
+            default='`"0s"`',
+        ),
+    ] = 0
     keys: KeysOf = None
     max_keys: Annotated[
         Count | None,
@@ -818,6 +826,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
 
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
+    lateness: ClassVar[int] = 0
     bytesize: ClassVar[int] = 8
     flow: ClassVar[str] = "none"
     dtr: ClassVar[bool] = True
@@ -900,6 +909,7 @@ class MadeSource(Source, frozen=True, kw_only=True):
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
     every: ClassVar[None] = None
+    lateness: ClassVar[int] = 0
     keys: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None

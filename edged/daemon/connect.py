@@ -41,6 +41,9 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
             source.connect(_source_wiring(new, name))
     if old is not None:
         _pass_on_undecoded(new, old)
+        for name, stamper in old.stampers.items():
+            if new.stampers.get(name) is not stamper:
+                old.let_out(name)
     for pipeline in new.leaving:
         pipeline.retire()
     for name, model in new.models.items():

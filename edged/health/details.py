@@ -49,7 +49,13 @@ def _source(a: Running, name: str, now: int) -> dict[str, Any]:
         }
         for at, one in counts.rejects
     ]
-    return {"why": _why(counts.drops), "rejects": rejects, **_unwell(a, name, now), **_of_table(a, name)}
+    return {"why": _why(counts.drops), "rejects": rejects, **_unwell(a, name, now), **_of_table(a, name), **_of_waiting(a, name)}
+
+
+def _of_waiting(a: Running, name: str) -> dict[str, Any]:
+    """Samples that wait to be put in order by their time, and those that found no more room and left earlier."""
+    lateness = a.stampers[name].lateness
+    return {} if lateness is None else {"waiting": len(lateness), "hurried": lateness.hurried}
 
 
 def _of_table(a: Running, name: str) -> dict[str, Any]:

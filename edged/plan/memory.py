@@ -68,6 +68,8 @@ VIEW_PIXEL = 18
 """Bytes of a pixel of what a pipeline sees, while it is made: resized in one direction and in both, then as bytes, twice."""
 THINNED_KEY, KEPT_MESSAGE = 80, 512
 """Bytes of a key of which not all samples are taken, and of the newest message of a topic."""
+WAITING_ROW = 600
+"""Bytes of a sample that waits to be put in order beside its numbers: objects, its place in two queues."""
 GATE, GATE_APART = 1 * KIB, 8 * KIB
 """Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
 UNKNOWN_OUTPUT = 4 * KIB
@@ -93,6 +95,11 @@ def memory_table(
         lines.append(MemoryLine("Pillow", PILLOW, "once, for pictures"))
     for source in sources.values():
         lines.append(_source(source))
+        if source.most_waiting:
+            how = f"up to {source.most_waiting} samples that wait to be put in order"
+            lines.append(
+                MemoryLine(f"source.{source.name}: lateness", waiting_bytes(source), how, f"source.{source.name}.lateness")
+            )
         if source.replies:
             how = f"up to {MAX_REQUESTS} that wait for their answers"
             lines.append(MemoryLine(f"source.{source.name}: requests", MAX_REQUESTS * REQUEST, how))
@@ -250,6 +257,13 @@ def picture_bytes(decode: DecodePlan) -> int:
     not needed, and pixels."""
     largest = max((view.size[0] * view.size[1] for view in decode.views), default=0)
     return decode.max_bytes + decode.max_pixels * PIXEL + MAX_SIDE * PICTURE_ROW + largest * VIEW_PIXEL
+
+
+def waiting_bytes(source: SourcePlan) -> int:
+    """What `lateness.Lateness` holds, and the block that it makes of all of it."""
+    row = source.width * np.dtype(source.dtype).itemsize
+    carried = CARRIED if source.settings.carry else 0
+    return source.most_waiting * (WAITING_ROW + 2 * row + carried)
 
 
 def freshness_bytes(source: SourcePlan) -> int:

@@ -74,6 +74,9 @@ class SourcePlan:
     """Of each key, the first sample of each such interval is taken."""
     capture_where: tuple[tuple[int, Condition], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
+    lateness_ns: int = 0
+    """So long samples wait to be put in order by their time; and how many may, at most."""
+    most_waiting: int = 0
     port: str = ""
     """The name of the `[port.NAME]` that it shares; empty where it has one of its own, or none."""
     known_keys: tuple[tuple[str, ...], ...] = ()
@@ -91,7 +94,13 @@ class SourcePlan:
     def thins_early(self) -> bool:
         """Whether the topic alone tells which messages to leave out."""
         is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
-        return self.every_ns is not None and is_of_topic and self.decode is not None and not self.decode.where
+        return (
+            self.every_ns is not None
+            and not self.lateness_ns
+            and is_of_topic
+            and self.decode is not None
+            and not self.decode.where
+        )
 
 
 @dataclass(frozen=True, slots=True)

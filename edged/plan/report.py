@@ -134,8 +134,9 @@ def _source(s: SourcePlan, table: KeyTablePlan | None) -> str:
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
+    wait = f", put in order within {duration(s.lateness_ns)}" if s.lateness_ns else ""
     own = f", {len(table.keys)} of them in {table.name}" if table is not None else ""
-    return f"source.{s.name}: {where}{rate}{keys}{own}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
+    return f"source.{s.name}: {where}{rate}{keys}{own}{wait}{answers}: {listed(dict.fromkeys(f.name for f in s.fields))}"
 
 
 def _sends(plan: Plan) -> list[str]:

@@ -27,6 +27,7 @@ from edged.errors import Retryable
 from edged.records import ON_ARRIVAL, Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
+from edged.sources.in_order import let_out
 from edged.sources.kind import Kind, Parts, Planned, Report
 from edged.sources.pictures import beside
 from edged.sources.recording import MAX_BYTES, Header, read_header, read_records
@@ -81,6 +82,8 @@ class ReplaySource:
                 await self._play_file(file, push)
             else:
                 await self._play_recording(file, header, push)
+        if self._stamper.lateness is not None:
+            let_out(self._stamper, self.counts, [push], None)
         self.state, self.reason = "finished", f"all of {self._settings.path} was played"
 
     def _open(self) -> tuple[BinaryIO, Header | None]:
@@ -289,4 +292,18 @@ def frames_of(settings: schema.ReplaySource) -> tuple[schema.Frame, schema.Check
     return settings.frame, settings.checksum
 
 
-KIND = Kind(schema.ReplaySource, build, describe, look, frames=frames_of, is_played=True, ends=True, is_lossless=is_lossless)
+def has_own_clock(settings: schema.ReplaySource) -> bool:
+    return not settings.speed
+
+
+KIND = Kind(
+    schema.ReplaySource,
+    build,
+    describe,
+    look,
+    frames=frames_of,
+    has_own_clock=has_own_clock,
+    is_played=True,
+    ends=True,
+    is_lossless=is_lossless,
+)

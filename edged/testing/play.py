@@ -34,7 +34,6 @@ from edged.sources.kind import Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.recording import read_header, read_records
-from edged.stamp import Stamper
 from edged.telemetry import Drops
 from edged.testing.cases import Case, Input
 from edged.testing.virtual import BEGIN_NS, VirtualClock, VirtualLoop, in_virtual_time
@@ -110,6 +109,9 @@ async def _play(
         feeds[one.source].take(one)
         for _ in range(TURNS):
             await asyncio.sleep(0)
+    for name in feeds:
+        if kind_of(plan.sources[name].settings).has_own_clock(plan.sources[name].settings):
+            assembly.let_out(name)  # its end
     await asyncio.sleep(case.wait / 1e9)
     if made is not None:
         made.cancel()
@@ -143,10 +145,9 @@ class _Feed:
         self._is_mqtt = isinstance(assembly.sources[name], MqttSource)
         assert p.decode is not None
         self._broker = p.broker or ""
-        self._keys = assembly.keys[p.key_group] if p.key_names else None
         is_framed = kind_of(p.settings).frames is not None
         self._feed = make_stream_decoder(p.decode).feed if is_framed else _payloads(make_payload_decoder(p.decode))
-        self._stamper = Stamper(p.decode.time_format, p.rate, self._keys)
+        self._stamper = assembly.stampers[name]
 
     def take(self, one: Given) -> None:
         """Raises Misfit where no source takes the topic."""
