@@ -197,7 +197,7 @@ class _FilePlayer:
             return [(rows, int(due[-1]))]
         due = (np.maximum.accumulate(due) / self._speed).astype(np.int64)
         cuts = [0, *(np.flatnonzero(np.diff(due // PART_NS)) + 1).tolist(), len(due)]
-        return [(_part(rows, a, b), self._start + int(due[b - 1])) for a, b in itertools.pairwise(cuts)]
+        return [(rows.part(a, b), self._start + int(due[b - 1])) for a, b in itertools.pairwise(cuts)]
 
     def _due(self, rows: Rows) -> NDArray[np.int64]:
         if rows.time is not None and ON_ARRIVAL not in rows.time:
@@ -214,19 +214,6 @@ class _FilePlayer:
                 continue
             index[i] = self._counts[key] = self._counts.get(key, -1) + 1
         return (index * self._period).astype(np.int64)
-
-
-def _part(rows: Rows, start: int, stop: int) -> Rows:
-    """Rows `start:stop`; what was refused goes with the first."""
-    return Rows(
-        rows.values[start:stop],
-        None if rows.time is None else rows.time[start:stop],
-        None if rows.keys is None else rows.keys[start:stop],
-        None if rows.payload is None else rows.payload[start:stop],
-        None if rows.degraded is None else rows.degraded[start:stop],
-        rows.rejects if start == 0 else (),
-        None if rows.carried is None else rows.carried[start:stop],
-    )
 
 
 def build(plan: Planned, parts: Parts) -> ReplaySource:
