@@ -157,6 +157,13 @@ class SharedPort(Reading):
         """Raises Retryable when the port cannot be opened or goes away."""
         await self.serve(pushes)
 
+    def take_in(self, data: bytes, arrival: int, pushes: Mapping[str, Push]) -> None:
+        """Bytes that come in by another way than the port: those of a test."""
+        self.counts.bytes += len(data)
+        rows = self._feed(data)
+        if rows is not None and (blocks := self._stamped(rows, arrival)):
+            self._hand_on(blocks, pushes)
+
     def _opened(self) -> None:
         super()._opened()
         self._before = self._heard

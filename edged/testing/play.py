@@ -9,7 +9,7 @@ Models run on the loop: in virtual time a thread would take no time, or for ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from edged.sources.kind import Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.recording import read_header, read_records
+from edged.sources.shared import SharedPort
 from edged.stamp import Stamper
 from edged.telemetry import Drops
 from edged.testing.cases import Case, Input
@@ -42,7 +43,7 @@ from edged.testing.virtual import BEGIN_NS, VirtualClock, VirtualLoop, in_virtua
 TURNS = 20
 """Turns of the loop in which an input comes as far as it can without any time: to the model, to what follows it, and out."""
 READ_BYTES = 64 * 1024
-"""What a port would give at once: a file is fed in such pieces."""
+"""A file is fed in such pieces."""
 
 
 class Published(NamedTuple):
@@ -103,7 +104,7 @@ async def _play(
     sent: list[tuple[Message, int]] = []
     assembly = assemble(plan, loaded, clock, structlog.get_logger("edged"), link=partial(_Caught, sent))
     connect(assembly)
-    feeds = {name: _Feed(assembly, name, clock) for name in {one.source for one in inputs}}
+    feeds = _feeds(assembly, {one.source for one in inputs}, clock)
     made = asyncio.ensure_future(_made_up(assembly, case.source)) if case.source not in feeds else None
     for one in inputs:
         await asyncio.sleep((BEGIN_NS + one.at_ns - clock.now()) / 1e9)
@@ -132,6 +133,28 @@ class _Caught(Link):
         message.end()
 
 
+def _feeds(assembly: Assembly, names: Set[str], clock: VirtualClock) -> dict[str, _Feed | _PortFeed]:
+    """The way into each source; those that share a port have one way."""
+    ports = {name: _PortFeed(assembly, port, clock) for name, port in assembly.ports.items() if isinstance(port, SharedPort)}
+    return {name: ports.get(assembly.plan.sources[name].port) or _Feed(assembly, name, clock) for name in names}
+
+
+class _PortFeed:
+    """The way into a port that several sources share."""
+
+    def __init__(self, assembly: Assembly, port: SharedPort, clock: VirtualClock) -> None:
+        members = assembly.plan.ports[port.name].members
+        lose = {one.name: assembly.sources[one.name].counts.lose for one in members}
+        self._pushes = {name: partial(fan_out, assembly.consumers[name], lose[name]) for name in lose}
+        self._port = port
+        self._tail = assembly.tail
+        self._clock = clock
+
+    def take(self, one: Given) -> None:
+        for data in _reads(one.data):
+            self._tail.around(self._port.take_in)(data, self._clock.now(), self._pushes)
+
+
 class _Feed:
     """The way into one source."""
 
@@ -152,8 +175,8 @@ class _Feed:
         """Raises Misfit where no source takes the topic."""
         if self._is_mqtt:
             return self._message(one)
-        for start in range(0, len(one.data), READ_BYTES):
-            self._assembly.tail.around(self._read)(one.data[start : start + READ_BYTES])
+        for data in _reads(one.data):
+            self._assembly.tail.around(self._read)(data)
 
     def _message(self, one: Given) -> None:
         router, counts = self._assembly.routers[self._broker], self._assembly.sources[self._name].counts
@@ -174,6 +197,12 @@ class _Feed:
         block = stamped(rows, self._stamper, counts, arrival, clock.offset(), True) if rows is not None else None
         if block is not None:
             fan_out(self._assembly.consumers[self._name], counts.lose, block)
+
+
+def _reads(data: bytes) -> Iterator[bytes]:
+    """What a port would give at once."""
+    for start in range(0, len(data), READ_BYTES):
+        yield data[start : start + READ_BYTES]
 
 
 def _payloads(decoder: PayloadDecoder) -> Callable[[bytes], Rows | None]:
@@ -257,6 +286,7 @@ def _published(assembly: Assembly, message: Message, at: int) -> Published:
 
 def _lost(assembly: Assembly, said: Sequence[Mapping[str, Any]]) -> Iterator[Lost]:
     places: list[tuple[str, Drops]] = [(f"source.{n}", s.counts.drops) for n, s in assembly.sources.items()]
+    places += [(f"port.{n}", p.counts.drops) for n, p in assembly.ports.items()]
     places += [(f"pipeline.{n}", p.counts.drops) for n, p in assembly.pipelines.items()]
     places += [
         (f"pipeline.{n}.publish[{i}]", one.drops) for n, accounts in assembly.publishes.items() for i, one in enumerate(accounts)
