@@ -217,3 +217,36 @@ async def test_rounds_of_one_read_come_one_after_the_other(tmp_path: Path) -> No
     ]
     times = [time for *_, time in pushed]
     assert times[0] == times[1] < times[2] == times[3] < times[4] == times[5]
+
+
+BOTH = """
+[port.gps]
+port = "{tty}"
+[source.fix]
+type = "serial"
+port = "gps"
+decode = {{ format = "nmea", fields = ["lat", "track"] }}
+[source.speed]
+type = "serial"
+port = "gps"
+where = {{ kind = "$GPVTG" }}
+decode = {{ format = "csv", fields = ["kind", "_", "_", "_", "_", "_", "_", "kmh", "_"] }}
+[pipeline.a]
+source = "fix"
+[pipeline.b]
+source = "speed"
+"""
+
+
+@pytest.mark.parametrize("size", [1, 4096])
+async def test_an_epoch_of_a_receiver_may_come_in_several_reads(size: int, tmp_path: Path) -> None:
+    data = line("GPGGA,101112.00,4807.0380,N,01131.0000,E,1,08,0.9,545.4,M,46.9,M,,")
+    data += line("GPVTG,084.4,T,077.8,M,022.4,N,041.5,K")
+    pty = Pty()
+    found = shared(tmp_path, BOTH.format(tty=pty.path))
+    async with found.running():
+        for at in range(0, len(data), size):
+            await pty.send(data[at : at + size])
+        await until(lambda: found.counts.read == 2, 10)
+    pty.hang_up()
+    assert found.rows == {"fix": [pytest.approx([48.1173, 84.4])], "speed": [[41.5]]}
