@@ -103,7 +103,11 @@ class ReplaySource:
     async def _play_recording(self, file: BinaryIO, header: Header, push: Callable[[Block], None]) -> None:
         speed, clock, start = self._settings.speed, self._clock, self._clock.now()
         arrival, offset = header.monotonic_ns, header.utc_ns - header.monotonic_ns
+        gap, before = self._settings.frame.gap, 0
         for record in read_records(file, header.kind):
+            if gap is not None and record.since_ns - before >= gap:  # a silence ended a block
+                await self._push(await self._decoded(self._stream.quiet), arrival, offset, push)
+            before = record.since_ns
             if speed:
                 await self._until(start + int(record.since_ns / speed))
                 arrival, offset = clock.now(), clock.offset()

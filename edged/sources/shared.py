@@ -158,9 +158,9 @@ class SharedPort(Reading):
         await self.serve(pushes)
 
     def take_in(self, data: bytes, arrival: int, pushes: Mapping[str, Push]) -> None:
-        """Bytes that come in by another way than the port: those of a test."""
+        """Bytes that come in by another way than the port, those of a test; none: a silence as long as the gap of its frames."""
         self.counts.bytes += len(data)
-        rows = self._feed(data)
+        rows = self._feed(data) if data else self._quiet()
         if rows is not None and (blocks := self._stamped(rows, arrival)):
             self._hand_on(blocks, pushes)
 

@@ -23,7 +23,7 @@ from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
-from edged.decode import PayloadDecoder, make_payload_decoder, make_stream_decoder
+from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.model.runner import Loaded
 from edged.mqtt.link import Link
 from edged.pipeline.fan_out import fan_out
@@ -147,12 +147,33 @@ class _PortFeed:
         lose = {one.name: assembly.sources[one.name].counts.lose for one in members}
         self._pushes = {name: partial(fan_out, assembly.consumers[name], lose[name]) for name in lose}
         self._port = port
-        self._tail = assembly.tail
+        self._read = assembly.tail.around(self._take_in)
         self._clock = clock
+        self._silence = _Silence(assembly.plan.ports[port.name].settings.frame.gap, partial(self._read, b""))
 
     def take(self, one: Given) -> None:
         for data in _reads(one.data):
-            self._tail.around(self._port.take_in)(data, self._clock.now(), self._pushes)
+            self._read(data)
+        self._silence.begin()
+
+    def _take_in(self, data: bytes) -> None:
+        self._port.take_in(data, self._clock.now(), self._pushes)
+
+
+class _Silence:
+    """When nothing has come in for a while, a block that only a silence ends has ended."""
+
+    def __init__(self, gap_ns: int | None, end: Callable[[], None]) -> None:
+        self._gap_ns = gap_ns
+        self._end = end
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._gap_ns is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self._gap_ns / 1e9, self._end)
 
 
 class _Feed:
@@ -167,8 +188,10 @@ class _Feed:
         assert p.decode is not None
         self._broker = p.broker or ""
         self._keys = assembly.keys[p.key_group] if p.key_names else None
-        is_framed = kind_of(p.settings).frames is not None
-        self._feed = make_stream_decoder(p.decode).feed if is_framed else _payloads(make_payload_decoder(p.decode))
+        frames = kind_of(p.settings).frames
+        self._decode = _stream(make_stream_decoder(p.decode)) if frames is not None else _payloads(make_payload_decoder(p.decode))
+        self._read = assembly.tail.around(self._take_in)
+        self._silence = _Silence(frames(p.settings)[0].gap if frames is not None else None, partial(self._read, b""))
         self._stamper = Stamper(p.decode.time_format, p.rate, self._keys)
 
     def take(self, one: Given) -> None:
@@ -176,7 +199,8 @@ class _Feed:
         if self._is_mqtt:
             return self._message(one)
         for data in _reads(one.data):
-            self._assembly.tail.around(self._read)(data)
+            self._read(data)
+        self._silence.begin()
 
     def _message(self, one: Given) -> None:
         router, counts = self._assembly.routers[self._broker], self._assembly.sources[self._name].counts
@@ -189,11 +213,12 @@ class _Feed:
                 f"the source {self._name} gets nothing from the topic {one.topic}; it subscribes to {filters}", one.number
             )
 
-    def _read(self, data: bytes) -> None:
+    def _take_in(self, data: bytes) -> None:
+        """Of nothing: a silence."""
         clock, counts = self._clock, self._assembly.sources[self._name].counts
         arrival = counts.last_arrival = clock.now()
         counts.bytes += len(data)
-        rows = self._feed(data)
+        rows = self._decode(data)
         block = stamped(rows, self._stamper, counts, arrival, clock.offset(), True) if rows is not None else None
         if block is not None:
             fan_out(self._assembly.consumers[self._name], counts.lose, block)
@@ -203,6 +228,11 @@ def _reads(data: bytes) -> Iterator[bytes]:
     """What a port would give at once."""
     for start in range(0, len(data), READ_BYTES):
         yield data[start : start + READ_BYTES]
+
+
+def _stream(decoder: StreamDecoder) -> Callable[[bytes], Rows | None]:
+    """Each input is a piece of what comes; nothing stands for a silence."""
+    return lambda data: decoder.feed(data) if data else decoder.quiet()
 
 
 def _payloads(decoder: PayloadDecoder) -> Callable[[bytes], Rows | None]:
