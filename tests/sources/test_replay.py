@@ -155,7 +155,7 @@ async def test_silences_of_a_recording_end_blocks(speed: float, tmp_path: Path) 
         for since, data in reads:
             file.write(struct.pack("<QI", since, len(data)) + data)
     decode = Decode(format="text", fields=(FieldSpec(name="t", after="t"), FieldSpec(name="h", after="h")))
-    played = Played(path, decode=decode, frame=Frame(type="block", gap=S // 2), speed=speed)
+    played = Played(path, decode=decode, frame=Frame(type="block", end=None, gap=S // 2), speed=speed)
     await played.play()
     assert played.values == [[21.5, 40], [22.5, 41]]
 
