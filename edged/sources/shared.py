@@ -203,6 +203,11 @@ class SharedPort(Reading):
         for member, one in block:
             push[member.name](one)
 
+    def _silence_ns(self) -> float | None:
+        """As long as the slowest of its sources may be silent."""
+        limits = [silence_ns(member.settings, self.counts.last_arrival > 0) for member in self._members]
+        return max((limit for limit in limits if limit is not None), default=None)
+
     def _turn(self, state: str, reason: str) -> None:
         super()._turn(state, reason)
         for member in self._members:
