@@ -34,7 +34,8 @@ class Entry(NamedTuple):
 
 def topics() -> dict[str, Path]:
     """The pages that are readable here, by name."""
-    return {**{page.stem: page for page in sorted(MANUAL.glob("*.md"))}, "reference": reference.PAGE}
+    pages = sorted(MANUAL.rglob("*.md"))
+    return {**{page.relative_to(MANUAL).with_suffix("").as_posix(): page for page in pages}, "reference": reference.PAGE}
 
 
 def show(asked: str | None, look: Look) -> int:
@@ -67,7 +68,7 @@ def overview() -> list[str]:
         "edged help PAGE    a page of the manual",
         "",
         *textwrap.wrap(f"tables: {' '.join(dict.fromkeys(tops))}", 100, break_on_hyphens=False, subsequent_indent="        "),
-        *textwrap.wrap(f"pages:  {' '.join(topics())}", 100, subsequent_indent="        "),
+        *textwrap.wrap(f"pages:  {' '.join(topics())}", 100, break_on_hyphens=False, subsequent_indent="        "),
     ]
 
 

@@ -326,3 +326,7 @@ def _lost(assembly: Assembly, said: Sequence[Mapping[str, Any]]) -> Iterator[Los
         for reason, times in drops.by_reason.items():
             mine = (str(one.get("detail", "")) for one in said if (one.get("where"), one.get("reason")) == (where, reason))
             yield Lost(where, reason, times, next(mine, ""))
+    for name, pipeline in assembly.pipelines.items():
+        for reason, times in pipeline.aligner.dropped.items() if pipeline.aligner is not None else ():
+            if times:
+                yield Lost(f"pipeline.{name}.align", reason, times, "")
