@@ -7,14 +7,15 @@ SECONDS ?=
 JOBS ?= 2
 FAST = $(addprefix tests/,clock config decode pipeline plan results stamp test_mirror.py test_pauses.py test_records.py test_topics.py)
 # What the tests need beside Python: nothing, if all that are asked for are of the pure rooms.
-LIVE = $(if $(TESTS),$(if $(filter-out $(FAST) $(addsuffix /%,$(FAST)),$(TESTS)),mosquitto libfaketime),mosquitto libfaketime)
+NEEDS = mosquitto libfaketime floors filesystems
+LIVE = $(if $(TESTS),$(if $(filter-out $(FAST) $(addsuffix /%,$(FAST)),$(TESTS)),$(NEEDS)),$(NEEDS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements package bundle clean broker mosquitto libfaketime \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements package bundle clean broker mosquitto libfaketime floors filesystems \
 	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -32,7 +33,7 @@ test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, n
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
 
-test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, Chromium, promtool (they install themselves into build/peers; minutes the first time)
+test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, RabbitMQ (apt-get), Chromium, promtool (they install themselves into build/peers; minutes the first time)
 	EDGED_PEERS=1 $(BIN)/python -m pytest --capture=no $(or $(TESTS),tests/peers)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
@@ -142,6 +143,12 @@ mosquitto:
 
 libfaketime:
 	$(call debian,ls /usr/lib/*/faketime/libfaketime.so.1,libfaketime,with which the tests set the clock of a process)
+
+floors:
+	$(call debian,ls /usr/include/mosquitto.h "$$(command -v cc)",gcc libc6-dev libmosquitto-dev,with which the floors of the bench are built)
+
+filesystems:
+	$(call debian,command -v mkfs.ext4,e2fsprogs,which makes the small disks of the tests)
 
 debootstrap:
 	$(call debian,command -v debootstrap,debootstrap,which makes the Debians of the tests)

@@ -97,19 +97,21 @@ class Receipt:
     """The acknowledgement owed to one QoS 1 PUBLISH: given when nobody holds it any more.
 
     Whoever keeps it after the call that handed it over calls `hold` when taking and `done` once when letting go.
-    `is_again`: the broker says that it may have sent this PUBLISH before (DUP), so that we may have handled it.
+    `is_again`: the broker says that it may have sent this PUBLISH before (DUP), so that we may have handled it. `is_kept`: it
+    had kept it for whoever comes (retained), since nobody knows when.
 
     `is_request`: its sender waits for an answer, and gets what is said first: the result by `answer`, or by `fail` why there
     will be none. All others need not know.
     """
 
-    __slots__ = ("is_again", "mid", "owed")
+    __slots__ = ("is_again", "is_kept", "mid", "owed")
     is_request = False
 
     def __init__(self, mid: int, is_again: bool = False) -> None:
         self.mid = mid
         self.owed = 1
         self.is_again = is_again
+        self.is_kept = False
 
     def hold(self) -> None:
         self.owed += 1
@@ -146,7 +148,8 @@ class Block:
     the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
     `restarts` names keys whose windows and state begin anew with this block. `receipts` has one entry a row, or one for all.
     `carried` has one entry a row, if anything is to be carried. `seen` marks rows that the broker sent again and that, by
-    their time, have been pushed before. `has_requests`: some of the receipts are requests.
+    their time, have been pushed before. `has_requests`: some of the receipts are requests. `kept` marks rows of messages
+    that the broker had kept, whose sensors may be gone: only the freshness of the source looks at it.
     """
 
     values: Values
@@ -160,6 +163,7 @@ class Block:
     carried: Carried | None = None
     seen: Flags | None = None
     has_requests: bool = False
+    kept: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -19,7 +19,7 @@ import structlog
 from edged.records import Message, Reject
 
 LOG_EVERY_S = 10.0
-QUIET = frozenset({"other", "partial"})
+QUIET = frozenset({"other", "partial", "thinned"})
 """Reasons that are nobody's concern: a message that is not meant, the rest of a line that was under way."""
 INTERNAL_ERROR = "internal_error"
 """The reason of a drop that is a fault of ours."""

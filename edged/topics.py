@@ -149,6 +149,19 @@ def overlaps(a: TopicFilter, b: TopicFilter) -> bool:
     return any(_meet(x, y) for x in _filter_patterns(a) for y in _filter_patterns(b) if not _is_hidden(x, y))
 
 
+def covers(wide: str, narrow: str) -> bool:
+    """Whether whatever a filter, as a broker gets it, matches is matched by another one too."""
+    if wide[:1] in ("+", "#") and narrow[:1] == "$":
+        return False
+    levels, others = wide.split("/"), narrow.split("/")
+    for i, level in enumerate(levels):
+        if level == "#":
+            return True
+        if i >= len(others) or others[i] == "#" or (level != "+" and level != others[i]):
+            return False
+    return len(levels) == len(others)
+
+
 def matches(a: TopicFilter, template: Template, deep: Collection[str] = ("key", "base_topic")) -> bool:
     """Whether what is published to the template could come back through the filter, whatever fills its placeholders.
 

@@ -13,10 +13,31 @@ from pathlib import Path
 import pytest
 
 from edged.system import process
+from tests.support.rights import NEEDS
 
 process.set_up()  # pytest reads this file before any that imports numpy or onnxruntime
 
 DEADLINE_S = 5.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker, (what, _) in NEEDS.items():
+        config.addinivalue_line("markers", f"{marker}: needs {what}; left out where that is not given")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    asked = {marker for marker in NEEDS for item in items if item.get_closest_marker(marker) is not None}
+    lacking = {marker for marker in asked if not NEEDS[marker][1]()}
+    gone = [item for item in items if any(item.get_closest_marker(marker) is not None for marker in lacking)]
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, is_given in NEEDS.values():
+        if not is_given():
+            terminalreporter.write_line(f"tests that need {what} were left out")
 
 
 def children() -> dict[int, str]:

@@ -22,11 +22,12 @@ from edged.mqtt.receipts import Ledger
 from edged.records import NONE, Block, Message, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
-from edged.sources.mqtt import ROUTES, TOPIC_BYTES, Filter, MqttSource, Router, SourceWiring
+from edged.sources.mqtt import ROUTES, TOPIC_BYTES, Filter, MqttSource, Router, SourceWiring, Wanted
 from edged.sources.replay import PACED_KEYS, ReplaySource
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, Histogram, PublishCounts, Rate
 from edged.topics import parse_filter
+from tests.support.parts import parts_of
 
 
 @contextmanager
@@ -53,14 +54,10 @@ def routed(max_keys: int) -> tuple[Router, list[Block]]:
     keys = KeyTable(max_keys, None)
     source = MqttSource(
         "s",
-        filters=[Filter(1, parse_filter("in/{k...}"))],
-        takes_retained=False,
-        decoder=make_payload_decoder(decode_plan("v", max_keys=max_keys)),
-        keys=keys,
-        key_parts=[("capture", 0)],
-        stamper=Stamper(None, None, keys),
-        counts=SourceCounts("s"),
-        clock=Clock(),
+        Wanted([Filter(1, parse_filter("in/{k...}"))]),
+        make_payload_decoder(decode_plan("v", max_keys=max_keys)),
+        parts_of("s", keys, Stamper(None, None, keys)),
+        [("capture", 0)],
     )
     blocks: list[Block] = []
     source.connect(SourceWiring([blocks.append]))

@@ -33,14 +33,16 @@ class Tail:
             call()
         return True
 
-    def around(self, work: Callable[..., Any]) -> Callable[..., None]:
+    def around(self, work: Callable[[Any], Any]) -> Callable[[Any], None]:
         """`work` as a wake-up of its own."""
 
-        def run(*arguments: Any) -> None:
+        def run(what: Any) -> None:
             self.is_open = True
             try:
-                work(*arguments)
+                work(what)
             finally:
-                self.close()
+                self.is_open = False
+                if self._calls:
+                    self.close()
 
         return run

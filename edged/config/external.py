@@ -54,7 +54,7 @@ def _said(plain: str, raw: object) -> str:
 def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
     address = ext(raw, around)
     scheme, _, rest = address.partition(":")
-    wanted = "an address such as mqtt://localhost, mqtts://host:8883 or unix:/run/mosquitto.sock"
+    wanted = "an address such as mqtt://localhost, mqtts://host:8883, wss://host/mqtt or unix:/run/mosquitto.sock"
     if scheme == "unix":
         socket = rest[2:] if rest.startswith("//") else rest
         if not socket.startswith("/"):
@@ -67,24 +67,39 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
             if ":" in authority.rpartition("@")[0]
             else "a user in the address is not taken from there; use username"
         )
-    if scheme not in ("mqtt", "mqtts") or not rest.startswith("//"):
+    if scheme not in PORTS or not rest.startswith("//"):
         cure = _url_cure(address, scheme, authority) if isinstance(raw, str) else ""
         raise ValueError(f"expected {wanted}, found {_said(address, raw)}{cure}")
+    path = ""
+    if scheme in ("ws", "wss"):
+        authority, slash, path = authority.partition("/")
+        path = _path(slash + path, isinstance(raw, str))
     host, port = _host_and_port(authority, address, wanted, isinstance(raw, str))
     if (scheme, port) in (("mqtts", 1883), ("mqtt", 8883)):
         usual, other = ("without TLS", "mqtts on 8883") if scheme == "mqtts" else ("with TLS", "mqtt on 1883")
         around.warnings.append(f"brokers listen on {port} {usual}, and this says {scheme}; is {other} meant?")
-    return BrokerUrl(scheme, host, port if port is not None else 8883 if scheme == "mqtts" else 1883)
+    return BrokerUrl(scheme, host, port if port is not None else PORTS[scheme], path)
+
+
+PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+USUAL_PATH = "/mqtt"
+
+
+def _path(path: str, is_shown: bool) -> str:
+    """Of a websocket; where none is written, the one that most brokers have."""
+    if not path.isascii() or not path.isprintable() or " " in path or "#" in path:
+        raise ValueError(
+            "expected a path of printable ASCII without blanks and #" + (f", found {shown(path)}" if is_shown else "")
+        )
+    return path or USUAL_PATH
 
 
 def _url_cure(address: str, scheme: str, authority: str) -> str:
     secure = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts", "http": "mqtt", "https": "mqtts"}
-    if scheme in ("mqtt", "mqtts"):
+    if scheme in PORTS:
         return f"; write {scheme}://{authority.lstrip('/')}"
     if scheme in secure and "//" in address:
         return f"; write {secure[scheme]}://{authority}"
-    if scheme in ("ws", "wss"):
-        return "; MQTT over websockets is not supported"
     return f"; write mqtt://{address}" if "//" not in address else ""
 
 
@@ -153,9 +168,12 @@ def private_key(raw: object, around: Surroundings) -> Secret:
     if "-----BEGIN " not in plain:
         cure = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
         raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{cure}")
-    if PASS_PHRASE.search(plain.reveal()):
-        raise ValueError(f"expected a key without a pass phrase, found one with: {NO_PASS_PHRASE}")
     return plain
+
+
+def has_pass_phrase(key: Secret) -> bool:
+    """Of a key in PEM form."""
+    return PASS_PHRASE.search(key.reveal()) is not None
 
 
 def labels(raw: object, around: Surroundings) -> tuple[str, ...]:

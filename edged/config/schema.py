@@ -235,7 +235,13 @@ class Health(Table, frozen=True, kw_only=True):
 class Broker(Table, frozen=True, kw_only=True):
     """One connection. With one broker it is everybody's; with two or more, every MQTT source and every publish names its own."""
 
-    url: Annotated[Url, Key("`mqtt://host[:1883]`, `mqtts://host[:8883]`, `unix:/path`; no user or password in it")]
+    url: Annotated[
+        Url,
+        Key(
+            "`mqtt://host[:1883]`, `mqtts://host[:8883]`, over websockets `ws://host[:80][/mqtt]`, `wss://host[:443][/mqtt]`, or "
+            "`unix:/path`; no user or password in it"
+        ),
+    ]
     client_id: Annotated[
         ClientId | None,
         Key("must be unique at the broker", default='`"edged-{device}"`, with two or more brokers also `-NAME`'),
@@ -244,10 +250,21 @@ class Broker(Table, frozen=True, kw_only=True):
     password: Annotated[SecretText | None, Key("the user's password")] = None
     ca: Annotated[SmallFile | None, Key("certificates that may sign the broker's", default="the system's")] = None
     cert: Annotated[SmallFile | None, Key("client certificate (mutual TLS); needs `key`")] = None
-    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form, without a pass phrase; needs `cert`")] = (
-        None
-    )
-    version: Annotated[Literal["5", "3.1.1"], Key("MQTT version")] = "5"
+    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form; needs `cert`")] = None
+    key_password: Annotated[SecretText | None, Key("pass phrase of `key`")] = None
+    alpn: Annotated[
+        Text | None, Key("name of the protocol in TLS, for brokers that share port 443: `x-amzn-mqtt-ca`", default="none")
+    ] = None
+    version: Annotated[
+        Literal["auto", "5", "3.1.1"], Key("MQTT version; auto: 5, then 3.1.1, and what the broker took is remembered")
+    ] = "auto"
+    retain: Annotated[
+        Flag,
+        Key(
+            "whether this broker has retained messages; false: will, status and results are sent unretained. A broker that says "
+            "so itself needs nothing"
+        ),
+    ] = True
     keepalive: Annotated[Keepalive, Key("a dead link is noticed within twice this")] = 30 * S
     session_expiry: Annotated[
         Expiry,
@@ -509,7 +526,9 @@ class Decode(Table, frozen=True, kw_only=True):
             "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
             "nmea: `lat lon alt speed track climb hdop satellites depth heading mheading pitch roll rot temp xdr.NAME` in SI "
             "units and degrees, one sample an epoch; ubx: the same of NAV-PVT; dsmr: OBIS codes (P1, IEC 62056-21 mode D), "
-            "vedirect: labels; these four bring their frame and checksum. image: a JPEG or PNG, needs `edged[image]`"
+            "vedirect: labels; these four bring their frame and checksum; "
+            "wav: sound, a row a frame, a column a channel, full scale is 1, and its header's rate must be `rate`; "
+            "image: a JPEG, PNG or WebP, turned as its EXIF data says, needs `edged[image]`"
         ),
     ]
     fields: Annotated[
@@ -517,7 +536,7 @@ class Decode(Table, frozen=True, kw_only=True):
         Key(
             "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
             'text: in any order; raw: one row after another; image: what the picture is called. `"_"` skips',
-            default='raw: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
+            default='raw, wav: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
             required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field and not kind.is_by_pattern),
         ),
     ] = ()
@@ -638,6 +657,14 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             "Texts, numbers, true and false; judged before columns and values. All others count as `other` and are not logged. "
             "What it names is no input of the model",
             default="all messages",
+        ),
+    ] = None
+    every: Annotated[
+        Period | None,
+        Key(
+            "one sample (of a key) in this time: the first of each such interval; the rest is settled, counts as `thinned`, "
+            "and is not decoded where `topic` tells the key. Windows, `gap` and `align` count at it",
+            default="all samples",
         ),
     ] = None
     max_keys: Annotated[
@@ -858,6 +885,7 @@ class MadeSource(Source, frozen=True, kw_only=True):
     key: ClassVar[tuple[str, ...]] = ()
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
+    every: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

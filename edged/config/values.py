@@ -29,7 +29,8 @@ class Secret(str):
 
 
 class BrokerUrl(msgspec.Struct, frozen=True):
-    """Where a broker listens: a host and port over TCP (`mqtt`) or TLS (`mqtts`), or the path of a unix socket."""
+    """Where a broker listens: a host and port over TCP (`mqtt`) or TLS (`mqtts`), the same with the path of a websocket (`ws`,
+    `wss`), or the path of a unix socket."""
 
     scheme: str
     host: str = ""
@@ -38,12 +39,17 @@ class BrokerUrl(msgspec.Struct, frozen=True):
 
     @property
     def is_tls(self) -> bool:
-        return self.scheme == "mqtts"
+        return self.scheme in ("mqtts", "wss")
+
+    @property
+    def is_websocket(self) -> bool:
+        return self.scheme in ("ws", "wss")
 
     def __str__(self) -> str:
         if self.scheme == "unix":
             return f"unix:{self.path}"
-        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        shown_path = self.path.partition("?")[0]  # what is asked for there may be a secret
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{shown_path}"
 
 
 class Span(msgspec.Struct, frozen=True):

@@ -41,6 +41,7 @@ from edged.plan.change import is_same_head, is_same_publish, is_same_rows, is_sa
 from edged.plan.records import PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import message_bytes
 from edged.plan.steps import make_postprocess, make_preprocess
+from edged.records import Keys
 from edged.results.encode import Encoder, Envelope, envelope_fields, make_encoder
 from edged.results.publish import Publish
 from edged.results.when import When
@@ -53,7 +54,7 @@ from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
-from edged.stamp import KeyTable, Stamper
+from edged.stamp import KeyTable, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
@@ -74,7 +75,8 @@ def assemble(
     of a connection."""
     old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
     tables = _key_tables(plan, old)
-    sources, flows = _sources(plan, tables, clock, old)
+    freshness = _freshness(plan, tables, clock, old)
+    sources, flows = _sources(plan, tables, freshness, clock, old)
     ports = _ports(plan, sources, clock, old)
     routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
     spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
@@ -153,7 +155,7 @@ def assemble(
         sources=sources,
         flows=flows,
         keys=tables,
-        freshness=_freshness(plan, tables, clock, old),
+        freshness=freshness,
         consumers={name: old.consumers.get(name, []) for name in sources},
         envelopes=envelopes,
         workers=old.workers,
@@ -270,7 +272,7 @@ def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock,
 
 
 def _sources(
-    plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Assembly
+    plan: Plan, tables: Mapping[str, KeyTable], freshness: Mapping[str, Freshness], clock: Clock, old: Assembly
 ) -> tuple[dict[str, Reader | MqttSource], dict[str, Flow]]:
     sources: dict[str, Reader | MqttSource] = {}
     flows: dict[str, Flow] = {}
@@ -281,10 +283,18 @@ def _sources(
             sources[name] = old.sources[name]
             continue
         counts = old.sources[name].counts if name in old.sources else SourceCounts(name, clock.now_s)
-        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys)
-        parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock))
+        thinning = None
+        if p.every_ns is not None:
+            thinning = Thinning(p.every_ns, p.max_keys, freshness[name].touch if name in freshness else _nobody)
+        late, early = (None, thinning) if p.thins_early else (thinning, None)
+        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys, late)
+        parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock), early)
         sources[name] = kind_of(p.settings).build(p, parts)
     return sources, flows
+
+
+def _nobody(keys: Keys | int, arrival: int) -> None:
+    """Nobody asks whether the sensors of this source live."""
 
 
 def _replies(p: SourcePlan, old: Assembly, clock: Clock) -> Replies | None:

@@ -174,7 +174,10 @@ def _wire_streams(new: Assembly) -> None:
 
 
 def _into(pipeline: Pipeline, place: int, columns: tuple[int, int] | None) -> Callable[[Block], None]:
+    if columns is None:
+        return partial(pipeline.push, place)
+
     def push(block: Block) -> None:
-        pipeline.push(place, block if columns is None else block.columns(*columns))
+        pipeline.push(place, block.columns(*columns))
 
     return push

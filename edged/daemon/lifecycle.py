@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -26,11 +25,10 @@ import structlog
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.daemon.connect import connect, release
+from edged.daemon.ending import Ending
 from edged.daemon.relief import Relief
-from edged.daemon.signals import only_once
 from edged.daemon.supervisor import supervise
 from edged.daemon.watchdog import Progress
-from edged.errors import EX_OK, EX_SOFTWARE
 from edged.health.schedule import Health
 from edged.health.status import LONGEST_RUNS
 from edged.mqtt.link import Link
@@ -77,12 +75,8 @@ class Lifecycle:
         self._notifier = notifier
         self._clock = clock
         self._progress = Progress(assembly)
-        self._stop = asyncio.Event()
-        self._code = EX_OK
+        self._ending = Ending()
         self._stuck = 0
-        self.keeps_state = True
-        """Whether the next start goes on with what is in memory: not after a bug."""
-        self._signals = 0
         self._links: dict[str, asyncio.Task[Any]] = {}
         self._sources: dict[str, tuple[Reader | PortReader, asyncio.Task[Any]]] = {}
         self._leaving: set[asyncio.Task[Any]] = set()
@@ -91,10 +85,7 @@ class Lifecycle:
     async def serve(self, work: Coroutine[Any, Any, None]) -> int:
         """Returns the exit status. `work` runs beside, from READY to the stop."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(self._on_bug)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-            only_once(number)
+        self._ending.watch(loop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
         spool = self.assembly.spool
         if spool is not None:
@@ -105,7 +96,7 @@ class Lifecycle:
         self._notifier.ready(self._health.status_line())
         log.info("ready", **self._health.ready_facts())
         working = self._task("reload", work)
-        await self._stop.wait()
+        await self._ending.wait()
         await _cancel([working])
         assembly = self.assembly
         self._notifier.stopping("stopping: finishing what was read")
@@ -124,7 +115,7 @@ class Lifecycle:
             await _cancel([spooling])
         assembly.close()
         log.info("stopped", **self._health.stop_facts())
-        return self._code
+        return self._ending.code
 
     def _start(self) -> None:
         """Starts every link and source of the assembly that does not run yet."""
@@ -195,9 +186,12 @@ class Lifecycle:
 
     def leave(self, reason: str, code: int) -> None:
         """Ends in good order: what is configured cannot be run."""
-        log.error("leaving", reason=reason)
-        self._code = code
-        self._stop.set()
+        self._ending.leave(reason, code)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether the next start goes on with what is in memory: not after a bug."""
+        return self._ending.keeps_state
 
     def reloaded(self) -> None:
         """It is over, whatever came of it."""
@@ -280,19 +274,15 @@ class Lifecycle:
         self._stuck += 1
         if self._stuck == 1:
             faulthandler.dump_traceback(all_threads=True)
-        elif not self._stop.is_set():
-            log.error("leaving_to_restart", stage=stage)
-            self._code = EX_SOFTWARE
-            self._stop.set()
+        elif not self._ending.has_come:
+            self._ending.restart(stage)
 
     async def _stop_after(self, sources: Iterable[asyncio.Task[Any]]) -> None:
         await asyncio.gather(*sources)
         spool = self.assembly.spool
         while self._is_busy(waits_for_engines=True) or (spool is not None and spool.state[0] == "replaying"):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # as in `_drain`: what went to disk since the broker is slower than a file goes out too
-        log.info("finished", reason="every recording was played to its end")
-        self.keeps_state = False  # the next time it is played from its beginning
-        self._stop.set()
+        self._ending.finish()
 
     def _task(self, name: str, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -301,25 +291,7 @@ class Lifecycle:
 
     def _on_task_done(self, task: asyncio.Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(f"task {task.get_name()}", error)
-
-    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self._fail(context.get("message", "callback"), context.get("exception"))
-
-    def _fail(self, where: str, error: BaseException | None) -> None:
-        """A bug: said once with its trace, then the process ends, so that systemd starts a clean one."""
-        log.error("internal_error", where=where, error=repr(error), exc_info=error)
-        self.keeps_state = False
-        self._code = EX_SOFTWARE
-        self._stop.set()
-
-    def _on_signal(self, number: signal.Signals) -> None:
-        self._signals += 1
-        if self._signals > 1:  # another one; the second of the same is for the kernel
-            log.warning("second_signal", signal=number.name)
-            os._exit(EX_SOFTWARE)
-        log.info("signal", name=number.name)
-        self._stop.set()
+            self._ending.fail(f"task {task.get_name()}", error)
 
 
 def _port_task(name: str) -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
+from numpy.typing import NDArray
 
-from edged.decode import csv, json, labels, nmea, struct, text, ubx
+from edged.decode import csv, json, labels, nmea, struct, text, ubx, wav
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
@@ -32,6 +33,15 @@ class Numbers(Protocol):
     """Decodes payloads to a table of raw numbers, each payload by itself."""
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table: ...
+
+
+@runtime_checkable
+class TakesOne(Protocol):
+    """`Numbers` that have a short way for a payload that comes alone."""
+
+    def one(self, payload: bytes) -> NDArray[Any] | None:
+        """The raw numbers of the usual payload with one sample and nothing beside them, `[1, width]`; None for any other, which
+        is for `decode` to judge."""
 
 
 class Lines(Protocol):
@@ -56,6 +66,7 @@ class Format:
     `max_bytes`: of a source that does not say its own, where that is not the source's. `frame`: the type of the frames that it
     brings along, with their proof. `is_flat`: the path of a value is its name as it is written, dots and all; `names`, where all
     names are known; one that ends with a dot stands for any that begin so. `own_time`: how the time is written that each has.
+    `has_rate`: what is decoded says how many samples a second it holds.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
     msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
@@ -78,6 +89,7 @@ class Format:
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False
+    has_rate: bool = False
     tree: Any = None
     misfits: Misfits = _none
     sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
@@ -187,6 +199,14 @@ FORMATS: dict[str, Format] = {
         field_keys=("path", "values"),
         frame="vedirect",
         is_flat=True,
+    ),
+    "wav": Format(
+        keys=("scale", "offset", "unit", "valid", "shape"),
+        numbers=wav.Wav,
+        default_field="value",
+        is_binary=True,
+        has_rate=True,
+        misfits=wav.misfits,
     ),
     "image": Format(
         keys=("max_pixels", "color"),

@@ -72,6 +72,11 @@ def _check(payload: bytes) -> None:
         raise BadPayload("too_deep", f"more than {MAX_DEPTH} arrays and objects within each other")
 
 
+def _is_usual(payload: bytes) -> bool:
+    """Quickly seen: plain text, one object with at most one array in it."""
+    return payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
+
+
 class Tree:
     """Messages to a Table. One message is one sample, or n when all its numbers are arrays of one length n."""
 
@@ -95,6 +100,7 @@ class Tree:
         self._read_conditions = _reader(decoder, [(path, _ANY) for _, path in self._conditions]) if self._conditions else None
         self._is_scalar = all(field.values is None and not field.shape for field in self._values)
         self._has_more = bool(others)
+        self._is_numbers_alone = self._read is not None and not self._has_more and not self._conditions
         self._pack = struct.Struct(f"{plan.width}d").pack  # a message at a time: floats that die young cost half
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
@@ -102,10 +108,7 @@ class Tree:
         rows, read = _Rows(), self._read
         for index, payload in enumerate(payloads):
             try:
-                # usual and quickly seen: plain text, one object with at most one array in it
-                if self._is_json and not (
-                    payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
-                ):
+                if self._is_json and not _is_usual(payload):
                     _check(payload)
                 if self._conditions and (reason := self._other(payload)):
                     refuse_others(refusals, [index], [reason])
@@ -126,6 +129,22 @@ class Tree:
             None if rows.origin == list(range(len(payloads))) else np.array(rows.origin, np.int32),
             absent,
         )
+
+    def one(self, payload: bytes) -> NDArray[Any] | None:
+        if self._read is None or not self._is_numbers_alone or (self._is_json and not _is_usual(payload)):
+            return None
+        try:
+            numbers = self._numbers(self._read(payload))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadPayload):
+            return None
+        return None if numbers is None else np.frombuffer(self._pack(*numbers)).reshape(1, -1)
+
+    def _numbers(self, found: tuple[Any, ...]) -> Sequence[float] | None:
+        """The numbers among what was read; None when it does not fit."""
+        if self._tensor:
+            numbers: Sequence[float] = found[0]
+            return numbers if len(numbers) == self._tensor else None
+        return found[: len(self._values)] if self._is_scalar else _flat(self._values, found[: len(self._values)])
 
     def _other(self, payload: bytes) -> str:
         """Why a message is another one; empty when it is meant, or cannot be read, which is for others to say."""
@@ -154,16 +173,9 @@ class Tree:
             found = read(payload)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return False
-        numbers = found[: len(self._values)]
-        if self._tensor:
-            numbers = numbers[0]
-            if len(numbers) != self._tensor:
-                return False
-        elif not self._is_scalar:
-            flat = _flat(self._values, numbers)
-            if flat is None:
-                return False
-            numbers = flat
+        numbers = self._numbers(found)
+        if numbers is None:
+            return False
         if self._has_more:
             keys = tuple(map(key_text, found[len(self._values) : len(self._values) + len(self._keys)]))
             times = self._times_of(found[-1]) if self._time is not None else []

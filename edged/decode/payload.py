@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from edged.decode.carry import MAX_BYTES, make_carry
-from edged.decode.formats import FORMATS, Numbers
+from edged.decode.formats import FORMATS, Numbers, TakesOne
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Screen, excerpts
@@ -35,11 +35,17 @@ class _Numbers:
         self._numbers = numbers
         self._screen = Screen(plan)
         self._carry = make_carry(tree, plan.carry) if plan.carry else None
+        self._one = numbers.one if isinstance(numbers, TakesOne) and self._carry is None else None
 
     def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
         carry, limit = self._carry, self._plan.max_bytes
+        if self._one is not None and len(payloads) == 1 and len(payloads[0]) <= limit:
+            raw = self._one(payloads[0])
+            values = None if raw is None else self._screen.good(raw)
+            if values is not None:
+                return Rows(values)
         # What is too large is not even looked at: reading it could take far more memory than its size.
         carried = [carry(payload) if len(payload) <= limit else None for payload in payloads] if carry is not None else None
         refused = self._refused(payloads, carried) if carried is not None or max(map(len, payloads)) > limit else None

@@ -1,4 +1,4 @@
-"""What of a JPEG or PNG file its pixels need: a copy with nothing else in it, and what the rest says of them.
+"""What of a JPEG, PNG or WebP file its pixels need: a copy with nothing else in it, and what the rest says of them.
 
 A library reads whatever a file has beside its pixels, and each such part is a way to hurt: 1,200 EXIF tags over one region took
 3.5 GB, 4 MB of packed colour profiles 9 s, 5,000 broken tags 10,000 lines on stderr. So the library never sees them. A part
@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from edged.decode.values import BadPayload
 
 UPRIGHT = 1
+TURNS = range(1, 9)
+"""What EXIF may say of it; 0 is what some write who do not know."""
 ORIENTATION, FRAMES = 0x0112, 0xB001
 """Tags of TIFF directories: of EXIF, and of the index of several pictures in one JPEG."""
 MAX_TAGS = 256
@@ -30,6 +32,10 @@ MAX_TABLES = 64 * 1024
 """Bytes of tables before the pixels of a JPEG, which need 2 KiB: a library goes over them by hand."""
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
+EOI = b"\xff\xd9"
+NO_END = (bytes(16) + EOI, b"\xaa\x55" * 8 + EOI)
+"""Put behind a JPEG that does not say where it ends: whatever stands there changes no pixel, unless some are missing."""
 _HEADER = PNG + b"\0\0\0\x0dIHDR"
 _PNG_KEPT = (b"PLTE", b"IDAT", b"IEND")
 _JPEG_KEPT = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDD} - {0xC8})  # frames, Huffman and other tables, restarts
@@ -38,20 +44,22 @@ _SCAN = 0xDA
 _JPEG_KEPT_APPS = {_APP0: b"JFIF\0", _APP14: b"Adobe"}  # they say which colours the numbers are
 _EXIF, _XMP, _INDEX = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
 _EXIF_TEXT, _XMP_TEXT = b"Raw profile type exif", b"XML:com.adobe.xmp"
-_GAIN_MAP = b' hdrgm:Version="'
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 class PictureFile(NamedTuple):
-    """`data` is the file with what its pixels need; `orientation` is that of EXIF, `frames` how many pictures it says it has."""
+    """`data` is the file with what its pixels need; `orientation` is that of EXIF, `frames` how many pictures follow each other.
+    `is_cut`: the end of a JPEG is missing, and perhaps more. `size`: as a WebP says it, whose library makes room at once."""
 
     data: bytes
     orientation: int
-    frames: int
+    frames: int = 1
+    is_cut: bool = False
+    size: tuple[int, int] | None = None
 
 
 def picture_file(payload: bytes) -> PictureFile:
-    """A JPEG or PNG without all that a decoder does not need. What is wrong with the rest of it, the decoder says.
+    """A JPEG, PNG or WebP without all that a decoder does not need. What is wrong with the rest of it, the decoder says.
 
     Raises:
         BadPayload: when it is neither, or has more parts than a picture needs.
@@ -60,19 +68,25 @@ def picture_file(payload: bytes) -> PictureFile:
         return _jpeg(payload)
     if payload.startswith(_HEADER):
         return _png(payload)
+    if WEBP.match(payload):
+        return _webp(payload)
     found = f"a payload that begins with {payload[:8].hex(' ')}" if payload else "nothing"
-    raise BadPayload("malformed", f"expected a whole JPEG or PNG, found {found}")
+    raise BadPayload("malformed", f"expected a whole JPEG, PNG or WebP, found {found}")
 
 
 def _jpeg(payload: bytes) -> PictureFile:
-    kept, size, exif, xmp, index, is_one = [JPEG], 0, b"", b"", b"", False
+    kept, size, exif, xmp, index, is_cut = [JPEG], 0, b"", b"", b"", False
     for marker, start, stop in _segments(payload):
         body = payload[start + 4 : stop]
         if marker == _SCAN:
-            scans = payload.count(b"\xff\xda", start)
+            end = len(payload)
+            is_cut = payload.rfind(EOI, start) < 0
+            if (_tag(index, FRAMES) or 1) > 1 and not is_cut:  # behind the first picture are others
+                end = payload.index(EOI, start) + len(EOI)
+            scans = payload.count(b"\xff\xda", start, end)
             if scans > MAX_SCANS:
                 raise BadPayload("malformed", f"a JPEG of {scans} scans, at most {MAX_SCANS} are taken")
-            kept.append(payload[start:])
+            kept.append(payload[start:end])
         elif marker in _JPEG_KEPT or (marker in _JPEG_KEPT_APPS and body.startswith(_JPEG_KEPT_APPS[marker])):
             kept.append(payload[start:stop])
             size += stop - start
@@ -82,11 +96,9 @@ def _jpeg(payload: bytes) -> PictureFile:
             exif = exif or body
         elif marker == _APP1 and body.startswith(_XMP):
             xmp = xmp or body
-            is_one |= _GAIN_MAP in body
         elif marker == _APP2 and body.startswith(_INDEX):
             index = index or body.removeprefix(_INDEX)
-    frames = 1 if is_one else _tag(index, FRAMES) or 1  # beside a gain map there is but one that is seen
-    return PictureFile(b"".join(kept), _orientation(exif, xmp), frames)
+    return PictureFile(b"".join(kept), _orientation(exif, xmp), is_cut=is_cut)
 
 
 def _segments(payload: bytes) -> Iterator[tuple[int, int, int]]:
@@ -139,6 +151,52 @@ def _png(payload: bytes) -> PictureFile:
     return PictureFile(b"".join(kept), _orientation(exif, said.get(_XMP_TEXT, b"")), frames)
 
 
+def _webp(payload: bytes) -> PictureFile:
+    """Alpha is kept, since the library wants it where the header speaks of it."""
+    at, kept, exif, xmp, frames = 12, list[bytes](), b"", b"", 0
+    size: tuple[int, int] | None = None
+    for _ in range(MAX_PARTS):
+        kind, length = payload[at : at + 4], int.from_bytes(payload[at + 4 : at + 8], "little")
+        body = payload[at + 8 : at + 8 + length]
+        if len(kind) < 4 or (kind in _WEBP_PIXELS and len(body) < length):
+            break
+        if kind in (b"VP8X", *_WEBP_PIXELS):
+            size = size or _webp_size(kind, body)
+            kept.append(_chunk(kind, bytes([body[0] & _WEBP_ALPHA]) + body[1:] if kind == b"VP8X" else body))
+        elif kind == b"ALPH":
+            kept.append(_chunk(kind, body))
+        elif kind == b"ANMF":
+            frames += 1
+        elif kind == b"EXIF":
+            exif = exif or body[:MAX_SAID]
+        elif kind == b"XMP ":
+            xmp = xmp or body[:MAX_SAID]
+        at += 8 + length + length % 2
+    data = b"WEBP" + b"".join(kept)
+    whole = b"RIFF" + len(data).to_bytes(4, "little") + data
+    return PictureFile(whole, _orientation(exif, xmp), max(1, frames), size=size or (0, 0))
+
+
+_WEBP_PIXELS = (b"VP8 ", b"VP8L")
+_WEBP_ALPHA = 0x10
+"""The flag of a WebP's header that stays; the others speak of what is left out."""
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return kind + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
+
+
+def _webp_size(kind: bytes, body: bytes) -> tuple[int, int] | None:
+    if len(body) < 10:
+        return None
+    if kind == b"VP8X":
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    bits = int.from_bytes(body[1:5], "little")
+    return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+
+
 def _text(kind: bytes, body: bytes) -> bytes:
     """The text behind the keyword of a chunk of text."""
     is_packed = kind == b"zTXt" or (kind == b"iTXt" and body[:1] == b"\1")
@@ -166,7 +224,7 @@ def _orientation(exif: bytes, xmp: bytes) -> int:
     found = _tag(exif.removeprefix(_EXIF), ORIENTATION)
     if found is None and (match := _XMP_ORIENTATION.search(xmp)) is not None:
         found = int(match[1])
-    return UPRIGHT if found is None else found
+    return UPRIGHT if found is None or found not in TURNS else found
 
 
 def _tag(tiff: bytes, wanted: int) -> int | None:

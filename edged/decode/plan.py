@@ -82,6 +82,8 @@ class DecodePlan:
     rest: str = "refuse"
     rows: str = ""
     max_bytes: int = 4096
+    rate: float | None = None
+    """Samples a second, of formats whose header says that too."""
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
     max_keys: int = 256

@@ -37,12 +37,13 @@ def plan_decode(
     carry: Sequence[str] = (),
     views: Sequence[View] = (),
     where: tuple[Condition, ...] = (),
+    rate: float | None = None,
 ) -> DecodePlan | list[Problem]:
     """The plan, or every problem of it, with paths below the source (`decode.fields[2].dtype`).
 
     `key_fields` are the names in `key` that are no topic captures, `where` the conditions on what is none. `dtype` is that of
     the rows: float32 or float64. `max_keys` bounds the sensors whose last good values are remembered. `views` are what pictures
-    are brought to.
+    are brought to. `rate` is that of the source.
     """
     kind = FORMATS[decode.format]
     if kind.is_of_pictures:
@@ -81,6 +82,7 @@ def plan_decode(
         rest=decode.rest,
         rows=decode.rows or "",
         max_bytes=max_bytes,
+        rate=rate if kind.has_rate else None,
         frame=frame,
         checksum=checksum,
         max_keys=max_keys,

@@ -19,6 +19,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
+from edged.decode.wav import is_wav
 from edged.decode.where import Condition, refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
+
+
+WAV_AS_RAW = 'a WAV file, whose header is no sound: write decode.format = "wav"'
 
 
 class Records:
@@ -47,6 +51,7 @@ class Records:
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
         self._is_many = plan.format == "raw" or plan.rows == "."
         self._is_cut = plan.frame is not None and plan.frame.type == "mavlink"  # zeros at its end are not sent
+        self._is_native = self._uniform in (np.float32, np.float64)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload must be a record, or a whole number of them; a rest may be skipped."""
@@ -55,12 +60,16 @@ class Records:
             payloads = [payload.ljust(size, b"\0") for payload in payloads]
         if self._plan.rest == "skip":
             payloads = [payload[: max(len(payload) // size, 1) * size if self._is_many else size] for payload in payloads]
-        if set(map(len, payloads)) == {size}:
+        has_wav = self._plan.format == "raw" and any(map(is_wav, payloads))
+        if set(map(len, payloads)) == {size} and not has_wav:
             return self._table(b"".join(payloads), None, refusals)
         good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
-            if wrong := self._wrong(len(payload), count, rest):
+            if has_wav and is_wav(payload):
+                refusals.add(Reject("malformed", WAV_AS_RAW, payload=index))
+                count = 0
+            elif wrong := self._wrong(len(payload), count, rest):
                 if other := self._other(payload):
                     refuse_others(refusals, [index], [other])
                 else:
@@ -70,6 +79,13 @@ class Records:
                 good.append(payload)
             counts.append(count)
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
+
+    def one(self, payload: bytes) -> NDArray[Any] | None:
+        is_plain = self._is_of_numbers and not self._is_bool[0]
+        if not is_plain or len(payload) != self._dtype.itemsize or is_wav(payload):
+            return None
+        numbers = np.frombuffer(payload, self._uniform)
+        return (numbers if self._is_native else _as_float(numbers)).reshape(1, -1)
 
     def _wrong(self, length: int, count: int, rest: int) -> tuple[str, str] | None:
         """Why a payload is refused, if it is."""

@@ -150,13 +150,14 @@ class Screen:
         self._ranges = {4: _Range(*narrow), 8: _Range(low, high)}
         self._scale = None if (scale == 1).all() else scale
         self._offset = None if (offset == 0).all() else offset
+        self._is_as_sent = self._scale is None and self._offset is None
         self._on_bad = plan.on_bad
         self._max_keys = plan.max_keys
         self._last: dict[Hashable, NDArray[np.float64]] = {}
 
     def rows(self, table: Table, refusals: Refusals, sensors: Sequence[Hashable] | None = None) -> Rows:
         """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys)."""
-        values = table.raw if self._scale is None and self._offset is None else self._scaled(table.raw)
+        values = table.raw if self._is_as_sent else self._scaled(table.raw)
         allowed = self._ranges[values.dtype.itemsize]
         is_good = allowed.holds_all(values)
         if is_good and self._on_bad != "hold":
@@ -164,6 +165,14 @@ class Screen:
         bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
             return self._treat(table, np.array(values, np.float64), bad, refusals, sensors)
+
+    def good(self, raw: NDArray[Any]) -> NDArray[Any] | None:
+        """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
+        if self._on_bad == "hold":
+            return None
+        values = raw if self._is_as_sent else self._scaled(raw)
+        allowed = self._ranges[values.dtype.itemsize]
+        return values.astype(self._dtype, copy=False) if allowed.holds_all(values) else None
 
     def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
         values = raw

@@ -11,8 +11,8 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,8 +66,8 @@ KNOWN = (
 Arrays = dict[str, NDArray[Any]]
 _Turn = tuple[NDArray[Any], NDArray[Any]]
 """A tensor seen as rows, and the rows themselves, which lie in another order."""
-_Call = tuple[Any, Arrays, list[_Turn], list[_Turn]]
-"""A binding with views of the outputs (or None with the feeds), and what to copy before and after."""
+_Call = tuple[Callable[[], object] | None, Arrays, list[_Turn], list[_Turn]]
+"""What runs a binding, with views of the outputs (or None with the feeds), and what to copy before and after."""
 NO_CALL: _Call = (None, {}, [], [])
 
 
@@ -299,7 +299,6 @@ class BoundSession:
         self.inputs = {n: x[:batch_max] for n, x in self.padded.items()}
         self.arrays: Arrays = {}
         self._calls: list[_Call] = []
-        self._moves: dict[int, _Moves] = {}
         self._other_way: tuple[_Call, Arrays] | None = None
         if all(o.shape is not None and o.is_promised and o.dtype != "string" for o in outputs):
             lead = rows if batched else 1
@@ -324,7 +323,7 @@ class BoundSession:
         return None, feeds | self.constants, before, []
 
     def _bind(self) -> None:
-        bindings = {}
+        calls = {}
         for bucket in self.buckets:
             binding = self.session.io_binding()
             feeds, before = self._order.tensors(self.padded, bucket)
@@ -334,13 +333,14 @@ class BoundSession:
                     binding.bind_ortvalue_input(name, self._value(x))
                 for name, y in made.items():
                     binding.bind_ortvalue_output(name, self._value(y))
+                call = _runner(self.session, binding)
             else:
-                self._moves[bucket] = self._bind_there(binding, feeds, made, bucket, self.place)
-            bindings[bucket] = binding, before, after
+                call = partial(_run_there, self.session, binding, self._bind_there(binding, feeds, made, bucket, self.place))
+            calls[bucket] = call, before, after
         self._calls = [NO_CALL]
         for k in range(1, self.batch_max + 1):
-            binding, before, after = bindings[self._bucket(k)]
-            self._calls.append((binding, {n: y[:k] for n, y in self.arrays.items()}, before, after))
+            call, before, after = calls[self._bucket(k)]
+            self._calls.append((call, {n: y[:k] for n, y in self.arrays.items()}, before, after))
 
     def _bind_other_way(self, states: Sequence[StatePlan]) -> tuple[_Call, Arrays]:
         """A call with the two ends of each state in each other's place, and the inputs for it."""
@@ -352,7 +352,7 @@ class BoundSession:
             binding.bind_ortvalue_input(name, self._value(x))
         for name, y in self._order.tensors(outputs, 1)[0].items():
             binding.bind_ortvalue_output(name, self._value(y))
-        return (binding, outputs, [], []), inputs
+        return (_runner(self.session, binding), outputs, [], []), inputs
 
     def _bind_there(self, binding: Any, feeds: Arrays, made: Arrays, bucket: int, place: Place) -> _Moves:
         """One copy in, one out. Without a recording onnxruntime itself puts the outputs into our arrays."""
@@ -406,16 +406,13 @@ class BoundSession:
         """Runs the first `count` rows. The outputs are views of `count` rows, valid until the next run. Raises `RunFailed`."""
         if not 0 < count <= self.batch_max:
             raise RunFailed(f"{count} rows, and it takes 1 to {self.batch_max} at once")
-        binding, views, before, after = self._calls[count]
+        call, views, before, after = self._calls[count]
         for turned, rows in before:
             turned[...] = rows
-        if binding is None:
+        if call is None:
             return self._run_unbound(count, views)
         try:
-            if self._moves:
-                self._run_there(binding, self._moves[self._bucket(count)])
-            else:
-                self.session.run_with_iobinding(binding)
+            call()
         except Exception as e:
             raise RunFailed(plain(e)) from e
         for turned, rows in after:
@@ -424,16 +421,6 @@ class BoundSession:
             now = self._calls[1], self.inputs
             (self._calls[1], self.inputs), self._other_way = self._other_way, now
         return views
-
-    def _run_there(self, binding: Any, moves: _Moves) -> None:
-        for value, x in moves.loads:
-            value.update_inplace(x)
-        if moves.options is None:
-            self.session.run_with_iobinding(binding)
-        else:
-            self.session.run_with_iobinding(binding, moves.options)
-        for y, value in moves.fetches:
-            y[...] = value.numpy()
 
     def _run_unbound(self, count: int, feeds: Arrays) -> Arrays:
         """For outputs that ONNX Runtime allocates itself, anew for each run."""
@@ -446,6 +433,27 @@ class BoundSession:
             if len(y) < count:
                 raise RunFailed(f"output {name} has {len(y)} rows for {count}")
         return {n: y[:count] for n, y in made.items()}
+
+
+def _runner(session: Any, binding: Any) -> Callable[[], object]:
+    """A run of the binding on the host. Since 1.31 onnxruntime's own class asks before each whether WebGPU records it, which
+    takes as long as a small model: what it would call then is called at once, where it is to be found."""
+    own, bound = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
+    if own is None or bound is None:
+        return partial(session.run_with_iobinding, binding)
+    return partial(own.run_with_iobinding, bound, None)
+
+
+def _run_there(session: Any, binding: Any, moves: _Moves) -> None:
+    """The same on a device."""
+    for value, x in moves.loads:
+        value.update_inplace(x)
+    if moves.options is None:
+        session.run_with_iobinding(binding)
+    else:
+        session.run_with_iobinding(binding, moves.options)
+    for y, value in moves.fetches:
+        y[...] = value.numpy()
 
 
 def _on_host(session: Any, place: Place) -> frozenset[str]:

@@ -141,6 +141,7 @@ class Claim:
         self._give_up: Callable[[], object] | None = None
         self._last_rows = 1
         self._idle_since = 0
+        self._row: tuple[Arrays, Arrays] = {}, {}
 
     def __bool__(self) -> bool:
         return self._give_up is not None
@@ -159,6 +160,12 @@ class Claim:
 
     def begin(self) -> None:
         self._give_up = None
+
+    def first_row(self, inputs: Arrays) -> Arrays:
+        """Where it goes, of a session's inputs."""
+        if self._row[0] is not inputs:
+            self._row = inputs, {name: x[:1] for name, x in inputs.items()}
+        return self._row[1]
 
     def ran(self, rows: int, until: int) -> None:
         self._last_rows, self._idle_since = rows, until
@@ -259,7 +266,7 @@ class Model:
 
     def first_row(self) -> Arrays:
         """Where a row goes that runs alone."""
-        return {name: x[:1] for name, x in self.loaded.session.inputs.items()}
+        return self._claim.first_row(self.loaded.session.inputs)
 
     @spends("run")
     def run_one(self) -> Arrays | None:

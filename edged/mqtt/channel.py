@@ -1,4 +1,4 @@
-"""Bytes in and out of one connected socket, TCP, TLS or unix, on the event loop.
+"""Bytes in and out of one connected stream, TCP, TLS, unix or websocket, on the event loop.
 
 Owns the socket's file descriptor: removes reader and writer and closes it, in that order, once. Knows nothing of MQTT.
 """
@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import socket
 import ssl
 import sys
 import termios
 from collections.abc import Callable
+from typing import Protocol
 
 from edged.errors import Retryable
 from edged.mqtt.connect import explain_tls
 from edged.mqtt.settings import LinkCounts
+from edged.mqtt.websocket import WebSocket
 
 TLS_ALERT = b"\x15\x03"  # how a TLS server answers what is no TLS
 READ_BYTES = 1 << 18  # one wake-up reads at most so much, then others have their turn
@@ -24,6 +25,19 @@ HANG_UPS = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)
 
 class HungUp(Retryable):
     """The peer ended the connection: by an end of file or a reset, for a reason of its own."""
+
+
+class Dismissed(HungUp):
+    """The peer ended the connection and said why."""
+
+
+class Stream(Protocol):
+    """What of a non-blocking socket is used."""
+
+    def fileno(self) -> int: ...
+    def send(self, data: bytearray, /) -> int: ...
+    def recv_into(self, view: memoryview, /) -> int: ...
+    def close(self) -> None: ...
 
 
 def _nobody(*_: object) -> None:
@@ -41,7 +55,7 @@ class Channel:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: Stream,
         counts: LinkCounts,
         on_bytes: Callable[[bytes], None],
         on_writable: Callable[[], None],
@@ -61,7 +75,7 @@ class Channel:
         self._on_writable = on_writable
         self._on_lost = on_lost
         self._view = memoryview(bytearray(READ_BYTES))
-        self._read = self._read_tls if isinstance(sock, ssl.SSLSocket) else self._read_plain
+        self._read = self._read_all if isinstance(sock, ssl.SSLSocket | WebSocket) else self._read_plain
 
     def open(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
@@ -166,8 +180,8 @@ class Channel:
     def _read_plain(self) -> int:
         return self._sock.recv_into(self._view)
 
-    def _read_tls(self) -> int:
-        """Reads records until there are none: what OpenSSL holds already would never wake the loop."""
+    def _read_all(self) -> int:
+        """Reads records or frames until there are none: what was taken from the kernel already would never wake the loop."""
         size = 0
         try:
             while size < READ_BYTES:

@@ -12,15 +12,19 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from edged.config.external import NO_PASS_PHRASE
+from edged.config.values import BrokerUrl, Secret
 from edged.errors import Retryable
 from edged.mqtt.settings import LinkSettings
+from edged.mqtt.websocket import MAX_HEAD, BadAnswer, WebSocket, check_answer, new_key, request
 from edged.system.one_shot import start_one_shot_thread
 from edged.system.plain_file import opened_plain
 
+T = TypeVar("T")
 SocketAddress = tuple[Any, ...] | str
 Address = tuple[socket.AddressFamily, SocketAddress]
 
@@ -48,13 +52,16 @@ TLS_FAULTS = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the broker does not accept our certificate (cert)",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our certificate (cert) has expired, by the broker's clock",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "our certificate (cert) was revoked",
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the broker does not speak the protocol that alpn names",
     "TLSV1_UNRECOGNIZED_NAME": "the broker has no certificate for this name: use the name that its certificate is for in url",
 }
+WRONG_PASS_PHRASE = "key_password is not the pass phrase of key, or a file is damaged"
 FILE_FAULTS = {
     "NO_CERTIFICATE_OR_CRL_FOUND": "ca holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)",
     "KEY_VALUES_MISMATCH": "key does not belong to cert: the two must be made together",
     "PEM_LIB": "a file is not in PEM form (-----BEGIN ...), or is damaged",
     "BAD_BASE64_DECODE": "a PEM file is damaged",
+    "BAD_DECRYPT": WRONG_PASS_PHRASE,
     "EE_KEY_TOO_SMALL": "the key of cert is too weak: make one of 2048 bits or more",
 }
 
@@ -64,14 +71,15 @@ class Refusal(Retryable):
 
 
 class Connector:
-    """Opens sockets to one broker. Keeps what is worth keeping between attempts: a look-up that has not come back."""
+    """Opens streams to one broker. Keeps what is worth keeping between attempts: a look-up that has not come back."""
 
     def __init__(self, settings: LinkSettings) -> None:
         self._settings = settings
         self._prepared: asyncio.Future[tuple[list[Address], ssl.SSLContext | None]] | None = None
 
-    async def open(self, timeout_s: float) -> socket.socket:
-        """A connected, non-blocking socket; for `mqtts` an `ssl.SSLSocket` after its handshake.
+    async def open(self, timeout_s: float) -> socket.socket | WebSocket:
+        """A connected, non-blocking socket; with TLS an `ssl.SSLSocket` after its handshake; for `ws` and `wss` what frames the
+        bytes of one.
 
         Raises Retryable: `unresolved`, `refused`, `unreachable`, `timeout`; Refusal: `tls`, `files`.
         """
@@ -111,7 +119,7 @@ class Connector:
 
     async def _open_one(
         self, family: socket.AddressFamily, address: SocketAddress, context: ssl.SSLContext | None, deadline: float
-    ) -> socket.socket:
+    ) -> socket.socket | WebSocket:
         url = self._settings.url
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -119,11 +127,12 @@ class Connector:
             if family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await connect(sock, address, deadline, str(url))
-            if context is None:
-                return sock
-            # Takes the file descriptor over; from here on closing `sock` closes the TLS socket.
-            sock = context.wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
-            await shake_hands(sock, deadline, self._settings)
+            if context is not None:
+                # Takes the file descriptor over; from here on closing `sock` closes the TLS socket.
+                sock = context.wrap_socket(sock, server_hostname=url.host, do_handshake_on_connect=False)
+                await shake_hands(sock, deadline, self._settings)
+            if url.is_websocket:
+                return await upgrade(sock, deadline, url)
         except BaseException:
             sock.close()
             raise
@@ -162,28 +171,32 @@ def make_context(settings: LinkSettings) -> ssl.SSLContext | None:
         # checked all the same. One configuration, one behaviour.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if settings.cert and settings.key:
-            load_client_certificate(context, str(settings.cert), settings.key.reveal())
+            load_client_certificate(context, str(settings.cert), settings.key.reveal(), settings.key_password)
+        if settings.alpn:
+            context.set_alpn_protocols([settings.alpn])
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         names = ", ".join(str(f) for f in (settings.ca, settings.cert) if f)
         said = str(error).replace(" ", "_").upper()  # some reasons have no name of their own in Python's tables
-        why = next((text for name, text in FILE_FAULTS.items() if name in said), str(error))
+        locked = {"PEM_LIB": WRONG_PASS_PHRASE} if settings.key_password is not None else {}
+        faults = {**FILE_FAULTS, **locked}
+        why = next((text for name, text in faults.items() if name in said), str(error))
         raise Refusal("files", f"cannot use the TLS files of broker {settings.name} ({names}): {why}") from None
     return context
 
 
-def load_client_certificate(context: ssl.SSLContext, cert: str, key: str) -> None:
+def load_client_certificate(context: ssl.SSLContext, cert: str, key: str, password: Secret | None = None) -> None:
     """`cert` is a path, `key` PEM text: it passes through memory only, since OpenSSL wants a file's name."""
     fd = os.memfd_create("edged-key", os.MFD_CLOEXEC)
     try:
         os.write(fd, key.encode())
-        context.load_cert_chain(cert, f"/proc/self/fd/{fd}", _no_pass_phrase)
+        context.load_cert_chain(cert, f"/proc/self/fd/{fd}", _no_pass_phrase if password is None else password.reveal)
     finally:
         os.close(fd)
 
 
 def _no_pass_phrase() -> str:
     """Else OpenSSL asks for it on the terminal, and waits there for ever."""
-    raise ValueError(f"key has a pass phrase, and {NO_PASS_PHRASE}")
+    raise ValueError("key has a pass phrase: add key_password")
 
 
 async def connect(sock: socket.socket, address: SocketAddress, deadline: float, where: str) -> None:
@@ -221,6 +234,44 @@ async def shake_hands(sock: socket.socket, deadline: float, settings: LinkSettin
             raise Retryable(
                 "timeout", f"{where} accepts connections but stays silent in the TLS handshake: is it a TLS port?"
             ) from None
+
+
+async def upgrade(sock: socket.socket, deadline: float, url: BrokerUrl) -> WebSocket:
+    """The opening handshake of a websocket. Raises Retryable."""
+    key = new_key()
+    out, came = request(url.host, url.port, url.path, key), b""
+    try:
+        while out:
+            out = out[await _when_ready(sock, partial(sock.send, out), deadline) :]
+        while b"\r\n\r\n" not in came:
+            data = await _when_ready(sock, partial(sock.recv, MAX_HEAD), deadline)
+            came += data
+            if not data or len(came) > MAX_HEAD:
+                raise BadAnswer("it hangs up in the handshake" if not data else "its answer to the handshake has no end")
+        head, _, rest = came.partition(b"\r\n\r\n")
+        check_answer(head, key)
+        return WebSocket(sock, rest)
+    except BadAnswer as error:
+        raise Refusal(
+            "websocket", f"{url} is no websocket for MQTT: {error}; is the path right ({url.path}), and is this its port for ws?"
+        ) from None
+    except TimeoutError:
+        raise Retryable(
+            "timeout", f"{url} accepts connections but does not answer as a websocket: is this its port for ws?"
+        ) from None
+    except OSError as error:
+        raise Retryable("lost", f"{url} ends the connection in the websocket's handshake: {error.strerror or error}") from None
+
+
+async def _when_ready(sock: socket.socket, work: Callable[[], T], deadline: float) -> T:
+    """What a call gives that must not block. Raises TimeoutError at `deadline` (loop time)."""
+    while True:
+        try:
+            return work()
+        except (BlockingIOError, ssl.SSLWantReadError):
+            await until_ready(sock, False, deadline)
+        except ssl.SSLWantWriteError:
+            await until_ready(sock, True, deadline)
 
 
 def explain_tls(error: OSError, settings: LinkSettings | None = None) -> str:

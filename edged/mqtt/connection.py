@@ -15,7 +15,6 @@ What lives longer than a connection (sender, receiver, retry policy, state) is i
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -23,13 +22,22 @@ from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.errors import Retryable
 from edged.mqtt.ack_watch import AckWatch
-from edged.mqtt.channel import Channel, HungUp
+from edged.mqtt.channel import Channel, Dismissed, Stream
 from edged.mqtt.connect import Refusal
 from edged.mqtt.frames import PROTOCOL_ERROR, TOO_MANY, FrameParser, FrameWriter, Inbound, ProtocolError
 from edged.mqtt.receiver import Receiver
-from edged.mqtt.retry import GOOD_SERVICE_S, Again, RetryPolicy, Unacknowledged, Unanswered
+from edged.mqtt.retry import (
+    GOOD_SERVICE_S,
+    Again,
+    NoRetain,
+    OtherVersion,
+    RetryPolicy,
+    Unacknowledged,
+    Unanswered,
+)
 from edged.mqtt.sender import Granted, Sender
 from edged.mqtt.session import (
+    WRONG_VERSION,
     Connected,
     Ended,
     Event,
@@ -44,6 +52,7 @@ from edged.mqtt.session import (
 )
 from edged.mqtt.settings import LinkCounts, LinkSettings, Subscription
 from edged.mqtt.subscriptions import KnownFilters, Subscriptions
+from edged.records import Message
 
 BUFFER_BYTES = 1 << 18  # framed bytes held for the socket
 TICK_S = 0.5
@@ -55,10 +64,12 @@ UNACKNOWLEDGED_S = 30.0  # at least; else twice the keepalive
 MAX_UNASKED = 4096  # answers to nothing between two ticks
 BAD_LOGIN = (0x86, 0x87, 0x8C)  # bad user name or password, not authorised, bad authentication method
 TAKEN_OVER = 0x8E
+NO_RETAIN = 0x9A
 # Reasons of a DISCONNECT that may be one message: unspecified, malformed, protocol error, implementation specific, not
 # authorised, topic, alias, size, payload, retain, QoS. The others speak of the server, of us or of a pace.
 OVER_A_MESSAGE = (0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x94, 0x95, 0x99, 0x9A, 0x9B)
-ACKNOWLEDGEMENTS = ""  # among the faults of a connection, where the others are those of topics
+# Among the faults of a connection, where the others are those of topics:
+ACKNOWLEDGEMENTS, EXPIRY, REQUESTS = "", "$expiry", "$requests"
 
 
 class Owner(Protocol):
@@ -83,18 +94,28 @@ class Owner(Protocol):
     def drained(self) -> None: ...
 
 
+class Turn:
+    """One wake-up. `is_awake`: inputs are being handled; `has_answered`: something is to be sent because of them."""
+
+    __slots__ = ("has_answered", "is_awake")
+
+    def __init__(self) -> None:
+        self.is_awake = False
+        self.has_answered = False
+
+
 class Connection:
     """`ended` gets the reason, None for a goodbye. `is_flush_due` is True also while not connected or waiting for the kernel:
-    somebody else will flush. `timers`, by what they are for, end with the connection."""
+    somebody else will flush. `timers`, by what they are for, end with the connection. `settings` are the owner's, with what was
+    learnt of the broker."""
 
-    def __init__(self, owner: Owner, sock: socket.socket) -> None:
-        settings = owner.settings
+    def __init__(self, owner: Owner, stream: Stream, settings: LinkSettings) -> None:
         self.owner = owner
-        self.sender, self.receiver = owner.sender, owner.receiver
-        self.channel = Channel(sock, owner.counts, self._on_bytes, self._on_writable, self.end)
+        self.settings = settings
+        self.channel = Channel(stream, owner.counts, self._on_bytes, self._on_writable, self.end)
         self.session = Session(settings, owner.counts, self.channel.out)
         self.parser = FrameParser(settings.is_v5, settings.max_packet, owner.receiver.ledger)
-        self.subscriptions = Subscriptions(settings, self.session, owner.known)
+        self.subscriptions = Subscriptions(settings, self.session, owner.known, not owner.counts.connects)
         self.faults: dict[str, str] = {}
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Any] = self.loop.create_future()
@@ -104,8 +125,15 @@ class Connection:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.unasked = 0
         """Answers to nothing since the last tick."""
-        self._is_awake = False  # inputs are being handled
-        self._has_answered = False
+        self._turn = Turn()
+
+    @property
+    def sender(self) -> Sender:
+        return self.owner.sender
+
+    @property
+    def receiver(self) -> Receiver:
+        return self.owner.receiver
 
     @property
     def counts(self) -> LinkCounts:
@@ -171,7 +199,7 @@ class Connection:
         reason = f"the broker broke the protocol: {error.reason}"
         if not self.is_connected:
             return self.end(Refusal("protocol", reason))
-        if self.owner.settings.is_v5:  # under 3.1.1 it would be a goodbye, and the broker would keep the will to itself
+        if self.settings.is_v5:  # under 3.1.1 it would be a goodbye, and the broker would keep the will to itself
             self.session.disconnect(error.code)
             self.channel.flush()
         self.end(Retryable("protocol", reason))
@@ -183,7 +211,8 @@ class Connection:
         """A wake-up. What is answered in it leaves at its end, and not in a turn of its own."""
         if self.is_leaving or self.ended.done():
             return
-        self._has_answered, unacked = False, len(self.sender.in_flight)
+        turn, sender = self._turn, self.sender
+        turn.has_answered, unacked = False, len(sender.in_flight)
         try:
             for publishes, acks, control in self.parser.feed(data):
                 if acks:
@@ -206,10 +235,10 @@ class Connection:
         self.channel.hold(self.parser.is_behind)
         if self.parser.is_behind:
             self.loop.call_soon(self._on_bytes, b"")  # goes on with what was read
-        sender, owner = self.sender, self.owner
-        is_owed = self.receiver.ledger.unacked or self.receiver.rest
+        owner = self.owner
+        is_owed = owner.receiver.ledger.unacked or owner.receiver.rest
         has_more = is_owed or self.channel.out or sender.outbox.qos1 or sender.can_fill
-        if self._has_answered or (has_more and len(sender.in_flight) == unacked - 1):  # one result, or the end of one
+        if turn.has_answered or (has_more and len(sender.in_flight) == unacked - 1):  # one result, or the end of one
             self._flush_now()
         elif has_more or owner.waiters or owner.is_closing:
             self.flush_soon()
@@ -242,11 +271,11 @@ class Connection:
     def _take_publishes(self, publishes: list[Inbound]) -> None:
         if not self.is_connected:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        self._is_awake = True
+        self._turn.is_awake = True
         try:
             self.receiver.take(publishes)
         finally:
-            self._is_awake = False
+            self._turn.is_awake = False
 
     def _go_on(self) -> None:
         if not self.is_connected or self.ended.done():
@@ -257,10 +286,26 @@ class Connection:
             return self._break_off(error)
         self.flush_soon()
 
+    @property
+    def is_answering(self) -> bool:
+        """Inputs are being handled: what is sent meanwhile leaves at the end of this wake-up."""
+        return self._turn.is_awake
+
+    def frame_now(self, message: Message) -> bool:
+        """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the
+        outbox. Acknowledgements that are due leave before it."""
+        unacked = self.receiver.ledger.unacked
+        if self.is_flush_due or (unacked and (unacked[0].owed <= 0 or not message.qos)):
+            return False
+        if not self.sender.frame_now(self.channel.out, BUFFER_BYTES, message, self.owner.clock.now()):
+            return False
+        self._turn.has_answered = True
+        return True
+
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
-        if self._is_awake:
-            self._has_answered = True
+        if self._turn.is_awake:
+            self._turn.has_answered = True
         elif not self.is_flush_due:
             self.is_flush_due = True
             self.loop.call_soon(self._flush)
@@ -276,10 +321,11 @@ class Connection:
                 FrameWriter.pubacks(channel.out, ledger.take_settled())
                 if self.receiver.is_behind:
                     self.loop.call_soon(self._go_on)
-            try:
-                sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
-            except Exception as error:
-                return self.end(self.owner.fault(error))
+            if sender.has_waiting:
+                try:
+                    sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
+                except Exception as error:
+                    return self.end(self.owner.fault(error))
             if pings := sender.suspicion.take_pings():
                 self._ping(pings)
             if sender.unsayable:
@@ -383,10 +429,7 @@ class Connection:
             case Connected():
                 self._on_connected(event)
             case Refused(code, text):
-                state = "auth" if code in BAD_LOGIN else "refused"
-                cure = ": check username and password" if state == "auth" else ""
-                name = self.owner.settings.client_id
-                self.end(Refusal(state, f"the broker refuses us as {name!r}: {text}{cure}"))
+                self.end(self._explain_refusal(code, text))
             case Subscribed(subscription, code, text):
                 again_s = self.subscriptions.answered(subscription, code, text)
                 self._show_faults()
@@ -409,23 +452,55 @@ class Connection:
     def _on_connected(self, event: Connected) -> None:
         if self.is_connected:
             raise ProtocolError("a second CONNACK", PROTOCOL_ERROR)
-        owner = self.owner
+        owner, settings = self.owner, self.settings
         self.connected_at = self.loop.time()
         owner.counts.connects += 1
         owner.acks.begin()
         self.sender.connected(
-            Granted(event.is_session_present, event.receive_maximum, event.maximum_qos, event.maximum_packet, event.may_retain)
+            Granted(
+                event.is_session_present,
+                event.receive_maximum,
+                event.maximum_qos,
+                event.maximum_packet,
+                event.may_retain and settings.may_retain,
+            )
         )
         self.subscriptions.begin(event.is_session_present)
-        if owner.settings.status_topic:
-            self.sender.write_status(self.channel.out, owner.settings.status_topic, b"online")
+        if settings.status_topic:
+            self.sender.write_status(self.channel.out, settings.status_topic, b"online")
         if owner.acks.reason:
             self.faults[ACKNOWLEDGEMENTS] = owner.acks.reason
-        self._show_faults(session_present=event.is_session_present)
+        self._look_at_terms(event)
+        self._show_faults(session_present=event.is_session_present, version=settings.version)
         self.is_flush_due = False
         self.flush_soon()
         owner.begin(event.is_session_present)
         self.receiver.connected(event.is_session_present)
+
+    def _look_at_terms(self, event: Connected) -> None:
+        """What the configuration asks for and this broker does not give."""
+        settings = self.settings
+        kept_s, asked_s = event.session_expiry_s, settings.session_expiry_s
+        if kept_s is not None and kept_s < asked_s and any(s.qos for s in settings.subscriptions):
+            self.faults[EXPIRY] = (
+                f"the broker keeps our session for {kept_s} s and not for {asked_s} s: after a longer outage it has no inputs "
+                f'for us; raise its limit, or write session_expiry = "{kept_s}s"'
+            )
+        if not settings.is_v5 and (asked := [s.filter for s in settings.subscriptions if s.has_replies]):
+            self.faults[REQUESTS] = (
+                f"the broker speaks MQTT 3.1.1, where no request says where its answer goes: those on {', '.join(asked)} get none"
+            )
+
+    def _explain_refusal(self, code: int, text: str) -> Refusal:
+        settings = self.settings
+        said = f"the broker refuses us as {settings.client_id!r}: {text}"
+        if code == WRONG_VERSION:
+            return OtherVersion("refused", said)
+        if code == NO_RETAIN and settings.may_retain:
+            return NoRetain("refused", said)
+        if code in BAD_LOGIN:
+            return Refusal("auth", f"{said}: check username and password")
+        return Refusal("refused", said)
 
     def _subscribe_again(self, subscription: Subscription) -> None:
         if not self.ended.done() and not self.is_leaving:
@@ -435,7 +510,7 @@ class Connection:
     def _explain_end(self, code: int, text: str) -> Retryable:
         if code == TAKEN_OVER:
             return self.owner.retry.taken_over(self.loop.time())
-        kind = HungUp if code in OVER_A_MESSAGE else Retryable
+        kind = Dismissed if code in OVER_A_MESSAGE else Retryable
         return kind("lost", f"the broker ended the connection: {text}")
 
     def _show_unsayable(self) -> None:

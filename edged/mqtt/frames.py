@@ -407,10 +407,10 @@ def write_varint(out: bytearray, value: int) -> None:
 class FrameWriter:
     """Appends PUBLISH and PUBACK to a buffer. One for each connection."""
 
-    __slots__ = ("_heads", "_is_v5")
+    __slots__ = ("_heads", "is_v5")
 
     def __init__(self, is_v5: bool) -> None:
-        self._is_v5 = is_v5
+        self.is_v5 = is_v5
         self._heads: dict[bytes, bytes] = {}
 
     def publish(
@@ -428,11 +428,14 @@ class FrameWriter:
         head = self._heads.get(topic)
         if head is None:
             head = self._make_head(topic)
-        if properties and not self._is_v5:
+        if properties and not self.is_v5:
             properties = b""
         size = len(head) + len(properties) + len(body)
         if len(properties) > 127:
             size += 1  # of their length, which takes two
+        if not qos and not properties and 127 < size < 16384:  # what most results are
+            out += bytes((0x30 | retain, size & 127 | 128, size >> 7)) + head + body
+            return
         if qos:
             size += 2
             out.append(0x32 | dup << 3 | retain)
@@ -444,7 +447,7 @@ class FrameWriter:
             write_varint(out, size)
         if not qos and not properties:
             out += head
-        elif self._is_v5:
+        elif self.is_v5:
             out += head[:-1]
             if qos:
                 out += mid.to_bytes(2, "big")
@@ -463,7 +466,7 @@ class FrameWriter:
 
     def _make_head(self, topic: bytes) -> bytes:
         """The topic with its length, and under MQTT 5 the length of no properties: the same for each message of a topic."""
-        head = len(topic).to_bytes(2, "big") + topic + (b"\0" if self._is_v5 else b"")
+        head = len(topic).to_bytes(2, "big") + topic + (b"\0" if self.is_v5 else b"")
         if len(topic) <= KNOWN_BYTES:
             if len(self._heads) >= KNOWN_MAX:
                 self._heads.clear()

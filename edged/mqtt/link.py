@@ -7,21 +7,21 @@ state that is shown. What happens on one connection is in `connection.py`.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from edged.clock.clock import Clock
 from edged.errors import Retryable
 from edged.mqtt.ack_watch import AckWatch
-from edged.mqtt.channel import HungUp
+from edged.mqtt.channel import HungUp, Stream
 from edged.mqtt.connect import Connector
 from edged.mqtt.connection import Connection
+from edged.mqtt.dialect import Dialect
 from edged.mqtt.frames import Inbound
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.receipts import Ledger
 from edged.mqtt.receiver import Receiver
-from edged.mqtt.retry import Again, RetryPolicy
+from edged.mqtt.retry import Again, OtherVersion, RetryPolicy
 from edged.mqtt.sender import ENDS_CONNECTION, Backlog, Sender
 from edged.mqtt.settings import LinkCounts, LinkSettings, Subscription
 from edged.mqtt.subscriptions import KnownFilters
@@ -38,6 +38,16 @@ def _discard(opening: asyncio.Future[Any]) -> None:
     """Nobody waits for it any more; it may have connected all the same."""
     if not opening.cancelled() and not opening.exception():
         opening.result().close()
+
+
+class End(NamedTuple):
+    """How a connection ended. `error`: why, None for a goodbye; `lived_s`: how long it served; `culprit`: the topic of the
+    message that the broker ended it over, where that is certain; `was_answered`: CONNECT was, None where it was not sent."""
+
+    error: Retryable | None
+    lived_s: float = 0.0
+    culprit: str | None = None
+    was_answered: bool | None = None
 
 
 class Standing:
@@ -62,6 +72,8 @@ class Life:
     def __init__(self) -> None:
         self.is_closing = False
         self.has_begun = False
+        self.leaving: asyncio.TimerHandle | None = None
+        """When the broker counts as away."""
         self.loop: asyncio.AbstractEventLoop
         self.closing: asyncio.Future[Any]
         self.giving_up: asyncio.Future[Any]
@@ -116,12 +128,12 @@ class Link:
         if backlog is not None:
             backlog.on_room = self.tell_waiters
         self.retry = RetryPolicy(settings)
+        self._dialect = Dialect(settings)
         self.acks = AckWatch()
         self._connector = Connector(settings)
         self.waiters: dict[Callable[[], None], None] = {}
         self._connection: Connection | None = None
         self._life = Life()
-        self._leaving: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
@@ -157,8 +169,10 @@ class Link:
     def send(self, message: Message) -> None:
         """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
         has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and lets go."""
-        self.sender.put(message)
         connection = self._connection
+        if connection is not None and connection.is_answering and connection.frame_now(message):
+            return
+        self.sender.put(message)
         if connection is None:
             if self.state == "stopped":
                 self.outbox.abandon()
@@ -215,14 +229,15 @@ class Link:
         connection = self._connection
         self.outbox.max_items, self.outbox.max_bytes = settings.outbox_items, settings.outbox_bytes
         if settings.is_same_connection(before):
+            self._dialect.follow(settings)
             if connection is not None and connection.is_connected:
                 connection.change_subscriptions(settings.subscriptions)
             return
-        self._connector, self.retry = Connector(settings), RetryPolicy(settings)
+        self._connector, self.retry, self._dialect = Connector(settings), RetryPolicy(settings), Dialect(settings)
         if self.known is not None:
             self.known.belong_to(settings.client_id)
         self.receiver.configure(settings)
-        self.sender.configure(settings.is_v5)
+        self.sender.configure(settings.is_v5)  # as it does for `auto` in the beginning
         if connection is not None:
             if connection.is_connected:
                 connection.say_goodbye()
@@ -245,9 +260,12 @@ class Link:
         self._leave_soon()
         try:
             while not life.is_closing:
-                error, lived_s, culprit = await self._attempt()
+                end = await self._attempt()
+                error, lived_s, culprit, _ = end
                 if error is None or life.is_closing:
                     break
+                if self._learns(end):
+                    continue
                 wait_s = self.retry.next_s(error, lived_s)
                 reason = self.retry.explain(error, lived_s, culprit, self.sender.suspicion.is_careful)
                 self.show(error.state, reason, retry_s=round(wait_s, 3))
@@ -285,23 +303,23 @@ class Link:
         await asyncio.wait({connection.ended}, timeout=max(0.0, patience_s))
         connection.end(None)
 
-    async def _attempt(self) -> tuple[Retryable | None, float, str | None]:
-        """One connection from look-up to loss: why it ended, None for a goodbye; how long it served, in seconds; and the topic of
-        the message that the broker ended it over, where that is certain."""
+    async def _attempt(self) -> End:
+        """One connection from look-up to loss."""
         loop, settings = self._life.loop, self.settings
         started = loop.time()
         try:
-            sock = await self._open()
+            stream = await self._open()
         except Retryable as error:
-            return error, 0.0, None
+            return End(error)
         except OSError as error:
-            return Retryable("unreachable", f"cannot open a socket: {error}"), 0.0, None
-        if sock is None:
-            return None, 0.0, None
+            return End(Retryable("unreachable", f"cannot open a socket: {error}"))
+        if stream is None:
+            return End(None)
         if not settings.is_same_connection(self.settings):
-            sock.close()
-            return Again("lost", "its settings were changed"), 0.0, None
-        self._connection = connection = Connection(self, sock)
+            stream.close()
+            return End(Again("lost", "its settings were changed"))
+        self._speak(self._dialect.settings)
+        self._connection = connection = Connection(self, stream, self._dialect.settings)
         why: Retryable | None = None
         culprit = None
         try:
@@ -311,10 +329,31 @@ class Link:
             if connection.ended.done() and not connection.ended.cancelled():
                 why = connection.ended.result()
             culprit = self._forget(connection, why)
-        return why, loop.time() - connection.connected_at if connection.is_connected else 0.0, culprit
+        lived_s = loop.time() - connection.connected_at if connection.is_connected else 0.0
+        return End(why, lived_s, culprit, connection.session.was_answered)
 
-    async def _open(self) -> socket.socket | None:
-        """A connected socket, or None when `close` loses patience."""
+    def _speak(self, settings: LinkSettings) -> None:
+        """What is framed from now on is for a connection of that version."""
+        if self.sender.is_v5 != settings.is_v5:
+            self.sender.configure(settings.is_v5)
+
+    def _learns(self, end: End) -> bool:
+        """Whether what the end of a connection tells of the broker is to be tried at once."""
+        error, dialect = end.error, self._dialect
+        if error is None or end.was_answered is None:
+            return False
+        is_silence = isinstance(error, HungUp) or error.state == "timeout"
+        if not (end.was_answered or is_silence or isinstance(error, OtherVersion)):
+            return False
+        before = dialect.settings
+        if not dialect.ended(error, end.was_answered) or dialect is not self._dialect:
+            return False
+        what = "no retained messages" if dialect.settings.version == before.version else f"MQTT {dialect.settings.version}"
+        self.standing.log.info("broker_tried_again", trying=what, reason=error.reason)
+        return True
+
+    async def _open(self) -> Stream | None:
+        """A connected stream, or None when `close` loses patience."""
         opening: asyncio.Task[Any] = self._life.loop.create_task(
             self._connector.open(self.settings.connect_timeout_s), name=f"connect:{self.settings.name}"
         )
@@ -345,19 +384,19 @@ class Link:
 
     def _leave_soon(self) -> None:
         """The broker is not there. Unless it comes back at once, messages go to the spool, and replies nowhere."""
-        if self._leaving is None and not self.sender.is_away:
-            self._leaving = self._life.loop.call_later(AWAY_S, self._leave)
+        if self._life.leaving is None and not self.sender.is_away:
+            self._life.leaving = self._life.loop.call_later(AWAY_S, self._leave)
 
     def _leave(self) -> None:
-        self._leaving = None
+        self._life.leaving = None
         self.sender.leave()
         self.tell_waiters()
 
     def _stay(self) -> None:
         """The broker is there again, or nobody asks any more."""
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+        if self._life.leaving is not None:
+            self._life.leaving.cancel()
+            self._life.leaving = None
 
     def _flush_soon(self) -> None:
         if self._connection is not None:

@@ -29,6 +29,24 @@ from edged.records import NONE, Receipt
 from edged.telemetry import LOG_EVERY_S
 
 
+class Failures:
+    """Faults of whoever handles messages: counted, and logged now and then."""
+
+    def __init__(self, counts: LinkCounts, clock: Clock, log: Any) -> None:
+        self._counts = counts
+        self._clock = clock
+        self._log = log
+        self._logged_at = -LOG_EVERY_S
+
+    def tell(self, publishes: list[Inbound]) -> None:
+        """Called where the fault was caught."""
+        self._counts.failures += 1
+        now = self._clock.now() / 1e9
+        if now - self._logged_at >= LOG_EVERY_S:
+            self._logged_at = now
+            self._log.exception("messages_failed", count=len(publishes), topic=publishes[0][0].decode(errors="replace"))
+
+
 class Receiver:
     """Incoming messages of one link. `rest` holds those that wait for earlier ones to be acknowledged. While it `is_careful`,
     inputs are handled one at a time, and `go_on` is to be called now and then."""
@@ -48,6 +66,7 @@ class Receiver:
         self.rest: deque[Inbound] = deque()
         self._bytes = 0
         self._is_leaving = False
+        self._failures = Failures(counts, clock, log)
         self._counts = counts
         self._on_publishes = on_publishes
         self._suspects = (
@@ -56,9 +75,6 @@ class Receiver:
         self._on_poison = on_poison
         self._again: list[Receipt] = []  # what the broker has sent again, while that matters
         self.configure(settings)
-        self._clock = clock
-        self._log = log
-        self._logged_at = -LOG_EVERY_S
 
     def configure(self, settings: LinkSettings) -> None:
         """The bounds of the next connection."""
@@ -117,11 +133,7 @@ class Receiver:
         try:
             self._on_publishes(publishes)
         except Exception:
-            self._counts.failures += 1
-            now = self._clock.now() / 1e9
-            if now - self._logged_at >= LOG_EVERY_S:
-                self._logged_at = now
-                self._log.exception("messages_failed", count=len(publishes), topic=publishes[0][0].decode(errors="replace"))
+            self._failures.tell(publishes)
             for publish in publishes:  # in the place of `on_publishes`: or they would come again and fail again for ever
                 publish[5].done()
 

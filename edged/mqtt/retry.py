@@ -15,16 +15,26 @@ from collections import deque
 
 from edged.clock.backoff import Backoff
 from edged.errors import Retryable
+from edged.mqtt.channel import Dismissed, HungUp
 from edged.mqtt.connect import Refusal
 from edged.mqtt.settings import LinkSettings
 
 AGAIN_S = 0.05
 SHORT_LIFE_S, SHORT_LIVES = 5.0, 3
+AT_ONCE_S = 0.2  # a broker that always ends the connection so soon does so over what we said first: another client would wait
 GOOD_SERVICE_S = 60.0
 
 
 class Again(Retryable):
     """We ended the connection so that the next one brings what was left with the broker."""
+
+
+class OtherVersion(Refusal):
+    """The broker does not speak this version of MQTT."""
+
+
+class NoRetain(Refusal):
+    """The broker has no retained messages, and refuses a will that is one."""
 
 
 class Unanswered(Retryable):
@@ -50,6 +60,9 @@ class RetryPolicy:
         self._unacknowledged = Backoff(first, cap, first)
         self._client_id = settings.client_id
         self._takeovers: deque[float] = deque(maxlen=100)
+        self._at_once_s = min(AT_ONCE_S, settings.retry_s / 2)
+        self._longest_s = 0.0
+        """Of the short lives."""
         self.short_lives = 0
 
     def next_s(self, error: Retryable, lived_s: float) -> float:
@@ -64,6 +77,7 @@ class RetryPolicy:
             self._refused.reset()
             self.short_lives = 0
         elif 0 < lived_s < SHORT_LIFE_S and not isinstance(error, Unanswered):
+            self._longest_s = max(lived_s, self._longest_s if self.short_lives else 0.0)
             self.short_lives += 1
         if isinstance(error, Refusal) or self.short_lives >= SHORT_LIVES:
             return self._refused.next_s()
@@ -80,13 +94,18 @@ class RetryPolicy:
                 f"{error.reason}, again with messages on their way: they go one at a time, to find the one that the broker "
                 "does not take"
             )
-        is_ended = error.state == "lost" and not isinstance(error, Unanswered)
-        if lived_s and is_ended and self.short_lives >= SHORT_LIVES:  # older brokers do not say why
+        is_unexplained = isinstance(error, HungUp) and not isinstance(error, Dismissed)
+        if not (lived_s and is_unexplained and self.short_lives >= SHORT_LIVES):
+            return error.reason
+        if self._longest_s < self._at_once_s:
             return (
-                f"{error.reason}, {self.short_lives} times soon after connecting: does another client have the name "
-                f"{self._client_id}? Then set device.id or client_id apart"
+                f"{error.reason}, {self.short_lives} times at once after connecting: does it allow what we subscribe, and "
+                "that we retain our status? See its access rules, or write retain = false"
             )
-        return error.reason
+        return (  # many brokers do not say why, mosquitto 2.0 neither
+            f"{error.reason}, {self.short_lives} times soon after connecting: does another client have the name "
+            f"{self._client_id}? Then set device.id or client_id apart"
+        )
 
     def taken_over(self, now_s: float) -> Refusal:
         """The broker says that another client came with our name."""

@@ -97,6 +97,10 @@ class Sender:
         self._was_qos1 = False
         self.suspicion = Suspicion()
 
+    @property
+    def is_v5(self) -> bool:
+        return self._writer.is_v5
+
     def configure(self, is_v5: bool) -> None:
         """What is framed from now on is for a connection of this version."""
         self._writer = FrameWriter(is_v5)
@@ -110,6 +114,11 @@ class Sender:
     def is_owed(self) -> bool:
         """Whether the broker owes an answer to something that was sent."""
         return bool(self.in_flight) or self.suspicion.is_waiting
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything may be there to be framed."""
+        return self.outbox.items > 0 or self.backlog is not None
 
     @property
     def can_fill(self) -> bool:
@@ -251,6 +260,16 @@ class Sender:
             message = self.backlog.take(now)
             if message is not None:
                 self._frame(out, message, now)
+
+    def frame_now(self, out: bytearray, limit: int, message: Message, now: int) -> bool:
+        """Frames a message that would wait for nothing, instead of `put`; False if it has to be put."""
+        outbox = self.outbox
+        if outbox.items or self.is_away or self.suspicion.is_careful or len(out) >= limit:
+            return False
+        if message.qos and (self.backlog is not None or len(self.in_flight) >= self._granted.window):
+            return False
+        self._frame(out, message, now)
+        return True
 
     def _fill_one(self, out: bytearray, now: int) -> None:
         """Frames one message, if the broker has taken the last one; of both kinds by turns."""

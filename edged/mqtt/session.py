@@ -25,6 +25,8 @@ LAST_MID = 8191
 """The ids above are those of PUBLISH packets (`mqtt_sender.FIRST_MID`)."""
 WRONG_VERSION = 0x84
 WRONG_VERSION_311 = 1
+SHOWN_CHARACTERS = 200
+"""Of what a broker says in words of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Connected:
     maximum_packet: int = 0
     """Largest packet the broker takes, in bytes; 0: any."""
     may_retain: bool = True
+    session_expiry_s: int | None = None
+    """How long the broker keeps our session, where it says that that is not as long as we asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,8 @@ class Session:
         self._asked: dict[int, Subscription] = {}
         self._asked_not: dict[int, str] = {}
         self._has_identifiers = False
+        self.was_answered = False
+        """There was a CONNACK, good or bad."""
         self._client = client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
@@ -186,7 +192,7 @@ class Session:
         if s.username is not None or s.password is not None:
             client.username_pw_set(s.username or "", s.password.reveal() if s.password is not None else None)
         if s.status_topic:
-            client.will_set(s.status_topic, b"offline", qos=0, retain=True)
+            client.will_set(s.status_topic, b"offline", qos=0, retain=s.may_retain)
         properties = None
         if s.is_v5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -202,6 +208,7 @@ class Session:
 
     def feed(self, packet: bytes) -> list[Event]:
         """Hands paho one whole control packet; returns what it meant."""
+        self.was_answered |= packet[0] == CONNACK
         if self._is_version_refused(packet):
             return [Refused(WRONG_VERSION, "the broker does not speak this version of MQTT")]
         if self._is_unasked(packet):
@@ -264,8 +271,9 @@ class Session:
         self._client.disconnect(reason)
 
     def _is_version_refused(self, packet: bytes) -> bool:
-        """A broker without our version answers in its own: CONNACK of two bytes with code 1, which paho takes for garbage."""
-        return len(packet) == 4 and packet[0] == CONNACK and packet[3] == WRONG_VERSION_311
+        """A broker without our version answers in its own: CONNACK of two bytes, which under MQTT 5 paho takes for garbage, and
+        which says code 1 if the broker is careful."""
+        return len(packet) == 4 and packet[0] == CONNACK and (self._settings.is_v5 or packet[3] == WRONG_VERSION_311)
 
     def _is_unasked(self, packet: bytes) -> bool:
         """Paho, which takes its time, would look at it all the same."""
@@ -284,7 +292,7 @@ class Session:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         if reason.is_failure:
-            self._events.append(Refused(reason.value, str(reason)))
+            self._events.append(Refused(reason.value, _in_words(reason, properties)))
             return
         said = vars(properties) if properties else {}
         self._has_identifiers = self._settings.is_v5 and bool(said.get("SubscriptionIdentifierAvailable", 1))
@@ -295,12 +303,18 @@ class Session:
                 maximum_qos=said.get("MaximumQoS", 2),
                 maximum_packet=said.get("MaximumPacketSize", 0),
                 may_retain=bool(said.get("RetainAvailable", 1)),
+                session_expiry_s=said.get("SessionExpiryInterval"),
             )
         )
 
+    @property
+    def has_identifiers(self) -> bool:
+        """Whether the broker says of each message which subscription brought it. Known from CONNACK on."""
+        return self._has_identifiers
+
     def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties) -> None:
         if (subscription := self._asked.pop(mid, None)) and reasons:
-            self._events.append(Subscribed(subscription, reasons[0].value, str(reasons[0])))
+            self._events.append(Subscribed(subscription, reasons[0].value, _in_words(reasons[0], properties)))
 
     def _on_unsubscribe(self, client: Any, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         topic = self._asked_not.pop(mid, None)
@@ -310,4 +324,13 @@ class Session:
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._events.append(Ended(reason.value, str(reason)))
+            self._events.append(Ended(reason.value, _in_words(reason, properties)))
+
+
+def _in_words(reason: ReasonCode, properties: Properties | None) -> str:
+    """A reason code by its name, with what the broker says of it itself, if it does."""
+    said = vars(properties) if properties else {}
+    text = "".join(c if c.isprintable() else " " for c in str(said.get("ReasonString", ""))[:SHOWN_CHARACTERS]).strip()
+    elsewhere = str(said.get("ServerReference", ""))[:SHOWN_CHARACTERS]
+    named = f"{reason} ({text})" if text and text != str(reason) else str(reason)
+    return f"{named}; it names another server: {elsewhere}" if elsewhere else named

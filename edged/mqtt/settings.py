@@ -24,13 +24,16 @@ class Subscription:
     qos: int = 1
     identifier: int = 0
     retain_handling: int = KEPT_IF_NEW
+    has_replies: bool = False
+    """Whether requests that come by it are to be answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
     """One connection: broker keys of the configuration, resolved; what to subscribe; bounds of the outgoing side.
 
-    `key` is the text of a PEM file. `status_topic` empty: no will and no status.
+    `key` is the text of a PEM file. `status_topic` empty: no will and no status. `may_retain`: whether the broker has retained
+    messages; one that says that it has none need not be told.
     """
 
     name: str
@@ -41,13 +44,16 @@ class LinkSettings:
     ca: Path | None = None
     cert: Path | None = None
     key: Secret | None = None
-    version: str = "5"
+    key_password: Secret | None = None
+    alpn: str = ""
+    version: str = "auto"
     keepalive_s: int = 30
     session_expiry_s: int = 3600
     receive_maximum: int = 64
     max_packet: int = 1 << 20
     subscriptions: tuple[Subscription, ...] = ()
     status_topic: str = ""
+    may_retain: bool = True
     inflight: int = 64
     outbox_items: int = 1000
     outbox_bytes: int = 1 << 20
@@ -59,7 +65,8 @@ class LinkSettings:
 
     @property
     def is_v5(self) -> bool:
-        return self.version == "5"
+        """Whether a connection begins with MQTT 5; with `auto` it does until the broker is known to have none."""
+        return self.version != "3.1.1"
 
     def is_same_connection(self, other: LinkSettings) -> bool:
         """Whether a connection made for one can stay for the other: what is subscribed, and how much may wait, changes on the

@@ -10,35 +10,75 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from edged.clock.backoff import Backoff
 from edged.mqtt.session import Session
-from edged.mqtt.settings import LinkSettings, Subscription
+from edged.mqtt.settings import KEPT_ALWAYS, KEPT_IF_NEW, LinkSettings, Subscription
 from edged.system.durable import read_kept, replaced
-from edged.topics import TopicError, parse_filter
+from edged.topics import TopicError, covers, overlaps, parse_filter
 
 MAX_BYTES = 1 << 20
+COPIES = "$copies"
+"""Among the faults, where the others are those of filters."""
 FAILED = 0x80
 """Reason codes of a SUBACK from here on are refusals; below it is the QoS that the broker grants."""
+
+
+def without_covered(wanted: tuple[Subscription, ...]) -> tuple[Subscription, ...]:
+    """What brings the same messages, each once: a filter that others of them cover is left out, and theirs has its QoS."""
+    widest = [
+        one
+        for i, one in enumerate(wanted)
+        if not any(
+            covers(other.filter, one.filter) and (not covers(one.filter, other.filter) or j < i)
+            for j, other in enumerate(wanted)
+            if j != i
+        )
+    ]
+    return tuple(_for_all(one, [other for other in wanted if covers(one.filter, other.filter)]) for one in widest)
+
+
+def _with_kept(one: Subscription) -> Subscription:
+    """What is kept comes also where the broker has the subscription from a process before this one."""
+    return replace(one, retain_handling=KEPT_ALWAYS) if one.retain_handling == KEPT_IF_NEW else one
+
+
+def _for_all(one: Subscription, covered: list[Subscription]) -> Subscription:
+    return replace(
+        one,
+        qos=max(s.qos for s in covered),
+        retain_handling=min(s.retain_handling for s in covered),
+        has_replies=any(s.has_replies for s in covered),
+    )
 
 
 class Subscriptions:
     """The subscriptions of one connection, whose packets `session` writes. `faults` says what is wrong, by filter."""
 
-    def __init__(self, settings: LinkSettings, session: Session, known: KnownFilters | None) -> None:
-        """`known`: what the broker may have from before; None to do without."""
+    def __init__(self, settings: LinkSettings, session: Session, known: KnownFilters | None, is_first: bool = False) -> None:
+        """`known`: what the broker may have from before; None to do without. `is_first`: this process has seen nothing yet of
+        what the broker retains."""
         self.faults: dict[str, str] = {}
         self._wanted = settings.subscriptions
+        """Those of the configuration; `_asked` are those that the broker is asked for."""
         self._retry_s = settings.refused_retry_s
         self._session = session
+        self._is_first = is_first
         self._known = known
         self._refused: dict[str, Backoff] = {}
 
     @property
+    def _asked(self) -> tuple[Subscription, ...]:
+        asked = self._wanted if self._session.has_identifiers else without_covered(self._wanted)
+        return tuple(_with_kept(one) for one in asked) if self._is_first else asked
+
+    @property
     def _filters(self) -> set[str]:
-        return {s.filter for s in self._wanted}
+        return {s.filter for s in self._asked}
 
     def begin(self, is_session_present: bool) -> None:
         """At a CONNACK: unsubscribes what is not wanted any more, and subscribes the rest."""
@@ -49,12 +89,14 @@ class Subscriptions:
                 else:
                     self._known.remove(gone)
             self._known.add(self._filters)
-        for subscription in self._wanted:
+        for subscription in self._asked:
             self._session.subscribe(subscription)
+        self._look_for_copies()
 
     def change(self, wanted: tuple[Subscription, ...]) -> None:
         """Goes on with others on the same connection."""
-        before, self._wanted = self._wanted, wanted
+        before = self._asked
+        self._wanted = wanted
         filters = self._filters
         for gone in before:
             if gone.filter not in filters:
@@ -63,9 +105,10 @@ class Subscriptions:
                 self._refused.pop(gone.filter, None)
         if self._known is not None:
             self._known.add(filters)
-        for subscription in wanted:
+        for subscription in self._asked:
             if subscription not in before:
                 self._session.subscribe(subscription)
+        self._look_for_copies()
 
     def answered(self, subscription: Subscription, code: int, text: str) -> float | None:
         """The broker's answer to one; after so many seconds `ask_again` is to be called for it, None: it is not."""
@@ -82,8 +125,18 @@ class Subscriptions:
 
     def ask_again(self, subscription: Subscription) -> None:
         """The broker refused it; its access rules may have been changed since."""
-        if subscription in self._wanted and subscription.filter in self._refused:
+        if subscription in self._asked and subscription.filter in self._refused:
             self._session.subscribe(subscription)
+
+    def _look_for_copies(self) -> None:
+        """Without identifiers nothing tells two copies of one message from two messages."""
+        self.faults.pop(COPIES, None)
+        for one, other in combinations(() if self._session.has_identifiers else self._asked, 2):
+            if overlaps(parse_filter(one.filter), parse_filter(other.filter)):
+                self.faults[COPIES] = (
+                    f"{one.filter!r} and {other.filter!r} overlap, and this broker does not say which one brought a message: "
+                    "where it sends a copy for each, both count; write filters that do not overlap"
+                )
 
     def let_go(self, name: str) -> None:
         """The broker has unsubscribed a filter."""

@@ -49,10 +49,14 @@ class Guard:
         try:
             work(*what)
         except Exception as error:
-            lost = self._counts.balance(len(self._waiting)) - owed
-            if lost < 1:
-                self._counts.due += 1 - lost
-            self._counts.drops.add(INTERNAL_ERROR, max(1, lost), detail=whereabouts(error))
+            self.settle(error, owed)
+
+    def settle(self, error: Exception, owed: int = 0) -> None:
+        """After a fault: counts what was due and is nowhere any more. `owed`: the balance before."""
+        lost = self._counts.balance(len(self._waiting)) - owed
+        if lost < 1:
+            self._counts.due += 1 - lost
+        self._counts.drops.add(INTERNAL_ERROR, max(1, lost), detail=whereabouts(error))
 
     def one_by_one(self, block: Block, error: Exception, take: Callable[[Block], None]) -> None:
         """After a fault: the rows that are not to blame, each alone; one that is goes, and is counted."""

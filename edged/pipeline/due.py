@@ -8,7 +8,7 @@ Which of each a pipeline has is chosen where it is built: nobody else knows whet
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,35 +23,61 @@ from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Carried, Field, Receipt, Slot
 
 Arrays = dict[str, NDArray[Any]]
+T = TypeVar("T")
+
+
+class Due(NamedTuple):
+    """What is known of prepared rows, one entry a row; None where it makes no difference. As `Slots.put_many` takes it."""
+
+    keys: Sequence[int]
+    times: Sequence[int]
+    arrival: int
+    receipts: Sequence[Receipt]
+    degraded: Sequence[bool] | None = None
+    carried: Carried | None = None
+    stretches: Sequence[int] | None = None
+    are_open: Sequence[bool] | None = None
+
+    def only(self, rows: Sequence[int]) -> Due:
+        """Of these rows."""
+
+        def kept(facts: Sequence[T]) -> list[T]:
+            return [facts[i] for i in rows]
+
+        def kept_of(facts: Sequence[T] | None) -> list[T] | None:
+            return None if facts is None else kept(facts)
+
+        return Due(
+            kept(self.keys),
+            kept(self.times),
+            self.arrival,
+            kept(self.receipts),
+            kept_of(self.degraded),
+            kept_of(self.carried),
+            kept_of(self.stretches),
+            kept_of(self.are_open),
+        )
+
+
+class DueWindow(NamedTuple):
+    """What is known of a prepared window. As `Slots.put` takes it."""
+
+    key: int
+    time: int
+    arrival: int
+    receipt: Receipt
+    degraded: bool
+    carried: bytes | None
+    stretch: int
+    is_open: bool
 
 
 class Into(Protocol):
-    """Where prepared rows and windows go. `stretches` and `are_open`: one a row, None where it makes no difference."""
+    """Where prepared rows and windows go."""
 
-    def rows(
-        self,
-        values: NDArray[Any],
-        keys: Sequence[int],
-        times: Sequence[int],
-        arrival: int,
-        receipts: Sequence[Receipt],
-        degraded: Sequence[bool] | None,
-        carried: Carried | None,
-        stretches: Sequence[int] | None,
-        are_open: Sequence[bool] | None,
-    ) -> None: ...
+    def rows(self, values: NDArray[Any], due: Due) -> None: ...
 
-    def window(
-        self,
-        values: NDArray[Any],
-        key: int,
-        time: int,
-        arrival: int,
-        degraded: bool,
-        carried: bytes | None,
-        stretch: int,
-        is_open: bool,
-    ) -> None: ...
+    def window(self, values: NDArray[Any], due: DueWindow) -> None: ...
 
     def close(self) -> None: ...
 
@@ -67,19 +93,8 @@ class IntoSlots:
         self._wake = wake
         self._refuse = refuse
 
-    def rows(
-        self,
-        values: NDArray[Any],
-        keys: Sequence[int],
-        times: Sequence[int],
-        arrival: int,
-        receipts: Sequence[Receipt],
-        degraded: Sequence[bool] | None,
-        carried: Carried | None,
-        stretches: Sequence[int] | None,
-        are_open: Sequence[bool] | None,
-    ) -> None:
-        taken = self._slots.put_many(keys, times, arrival, receipts, degraded, carried, stretches, are_open)
+    def rows(self, values: NDArray[Any], due: Due) -> None:
+        taken = self._slots.put_many(*due)
         rows = [row for row in taken if row is not None]
         if not rows:
             return
@@ -93,18 +108,8 @@ class IntoSlots:
                 self._fill(row, values[i])
         self._wake()
 
-    def window(
-        self,
-        values: NDArray[Any],
-        key: int,
-        time: int,
-        arrival: int,
-        degraded: bool,
-        carried: bytes | None,
-        stretch: int,
-        is_open: bool,
-    ) -> None:
-        row = self._slots.put(key, time, arrival, NONE, degraded, carried, stretch, is_open)
+    def window(self, values: NDArray[Any], due: DueWindow) -> None:
+        row = self._slots.put(*due)
         if row is not None:
             self._fill(row, values)
             self._wake()
@@ -128,37 +133,16 @@ class AtOnce:
         self._fields = fields
         self._finish = finish
 
-    def rows(
-        self,
-        values: NDArray[Any],
-        keys: Sequence[int],
-        times: Sequence[int],
-        arrival: int,
-        receipts: Sequence[Receipt],
-        degraded: Sequence[bool] | None,
-        carried: Carried | None,
-        stretches: Sequence[int] | None,
-        are_open: Sequence[bool] | None,
-    ) -> None:
-        for receipt in receipts:
+    def rows(self, values: NDArray[Any], due: Due) -> None:
+        for receipt in due.receipts:
             receipt.hold()
-        flags = degraded if degraded is not None else [False] * len(keys)
-        texts = carried if carried is not None else [None] * len(keys)
-        slots = [Slot(0, k, t, arrival, r, d, c) for k, t, r, d, c in zip(keys, times, receipts, flags, texts, strict=True)]
-        self._finish(slots, named(values, self._fields))
+        flags = due.degraded if due.degraded is not None else [False] * len(due.keys)
+        texts = due.carried if due.carried is not None else [None] * len(due.keys)
+        each = zip(due.keys, due.times, due.receipts, flags, texts, strict=True)
+        self._finish([Slot(0, k, t, due.arrival, r, d, c) for k, t, r, d, c in each], named(values, self._fields))
 
-    def window(
-        self,
-        values: NDArray[Any],
-        key: int,
-        time: int,
-        arrival: int,
-        degraded: bool,
-        carried: bytes | None,
-        stretch: int,
-        is_open: bool,
-    ) -> None:
-        self._finish([Slot(0, key, time, arrival, NONE, degraded, carried)], named(values[None], self._fields))
+    def window(self, values: NDArray[Any], due: DueWindow) -> None:
+        self._finish([Slot(0, *due[:6])], named(values[None], self._fields))
 
     def close(self) -> None:
         pass
@@ -223,22 +207,17 @@ class Rows:
             values, keep = _prepared(self._preprocess, block, self._guard.refuse)
             if not len(keep):
                 return
-        receipts = block.receipt_of_each()
         keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
-        since, offset = block.time.tolist(), block.offset
-        times = [time + offset for time in since] if offset else since
+        times, offset = block.time.tolist(), block.offset
+        if offset:
+            times = [time + offset for time in times]
         degraded = None if block.degraded is None else block.degraded.tolist()
-        carried = block.carried
+        due = Due(keys, times, block.arrival, block.receipt_of_each(), degraded, block.carried, None, are_open)
         if len(keep) < count:
-            receipts = [receipts[i] for i in keep]
-            keys = [keys[i] for i in keep]
-            times = [times[i] for i in keep]
-            since = [since[i] for i in keep]
-            degraded = None if degraded is None else [degraded[i] for i in keep]
-            carried = None if carried is None else [carried[i] for i in keep]
-            are_open = None if are_open is None else [are_open[i] for i in keep]
-        stretches = self._states.stretches(keys, since) if self._states is not None else None
-        self._into.rows(values, keys, times, block.arrival, receipts, degraded, carried, stretches, are_open)
+            due = due.only(keep)
+        if self._states is not None:
+            due = due._replace(stretches=self._states.stretches(due.keys, [time - offset for time in due.times]))
+        self._into.rows(values, due)
 
     def close(self) -> None:
         self._states = None
@@ -356,7 +335,7 @@ class Windows:
         if verdict is False:
             return
         stretch = self.window.stretch(key) if self._is_stateful and self.window is not None else 0
-        self._into.window(window, key, time, arrival, degraded, self._carried, stretch, verdict is True)
+        self._into.window(window, DueWindow(key, time, arrival, NONE, degraded, self._carried, stretch, verdict is True))
 
     def close(self) -> None:
         self.window = None

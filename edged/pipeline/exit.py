@@ -21,7 +21,7 @@ from edged.pipeline.wiring import Wiring
 from edged.records import Result, Slot
 from edged.results.heads.head import Head
 from edged.results.heads.raw import is_hollow
-from edged.results.publish import Publish, next_due
+from edged.results.publish import Publish
 from edged.telemetry import INTERNAL_ERROR, whereabouts
 
 Arrays = dict[str, NDArray[Any]]
@@ -62,6 +62,15 @@ class Heads:
                 outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
         return slots, self._of(slots, outputs, inputs) if slots else [], refused
 
+    def body_of_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> Body:
+        """The body of a single row; None where it takes `bodies` to say what becomes of it."""
+        if self._postprocess is not None or self._states is not None:
+            return None
+        try:
+            return self.head.results(outputs, inputs, [slot.key], [slot.carried])[0]
+        except Exception:
+            return None
+
     def _of(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> list[Body]:
         return self.head.results(outputs, inputs, [slot.key for slot in slots], [slot.carried for slot in slots])
 
@@ -93,7 +102,8 @@ class Exit:
         self.publishes = publishes
         self._requests = requests
         self._chain = chain
-        self._counts = counts
+        self.counts = counts
+        self._may_hold = any(publish.may_hold for publish in publishes)
         self._lose = lose
         self._clock = clock
         self._timer = timer
@@ -105,11 +115,38 @@ class Exit:
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
-        left = self._counts.running - len(slots)
+        left = self.counts.running - len(slots)
         try:
             self._finish(slots, outputs, inputs)
         finally:
-            self._counts.running = left  # whatever became of these rows, they run no more
+            self.counts.running = left  # whatever became of these rows, they run no more
+
+    def finish_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> None:
+        """The same for a row that came alone, was run at once and is counted by nobody yet."""
+        counts = self.counts
+        counts.due += 1
+        counts.running += 1
+        if self._deadline is not None:
+            self._deadline.begin(slot.arrival)
+        body = self.heads.body_of_one(slot, outputs, inputs)
+        if body is None:
+            return self.finish([slot], outputs, inputs)
+        now = self._clock.now()
+        try:
+            if self._deadline is not None:
+                self.publish([slot], [body], now)
+                return
+            try:
+                made = self._result(slot, body, now)
+            finally:
+                slot.receipt.done()
+        finally:
+            counts.running = 0
+        if made:
+            counts.last_result = now
+            counts.age.add(now - slot.arrival)
+        if self._may_hold:
+            self._timer.set()
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:
@@ -128,7 +165,7 @@ class Exit:
 
     def publish(self, slots: list[Slot], bodies: Sequence[Body], now: int) -> None:
         """Hands the results to whoever they are for, and lets the inputs go."""
-        counts = self._counts
+        counts = self.counts
         if self._deadline is not None:
             slots, bodies = self._deadline.in_time(slots, bodies, now)
             if not slots:
@@ -143,12 +180,12 @@ class Exit:
         if made:
             counts.last_result = now
             counts.age.add(now - made[-1].arrival, len(made))
-        if next_due(self.publishes) is not None:
+        if self._may_hold:
             self._timer.set()
 
     def _result(self, slot: Slot, body: Body, now: int) -> bool:
         """What was run becomes a result, for whoever asked or for every `publish`; False where there is none."""
-        counts = self._counts
+        counts = self.counts
         counts.running -= 1
         if body is None:
             counts.drops.add("not_finite", detail=NOT_FINITE)
@@ -177,9 +214,9 @@ class Exit:
 
     def fail(self, slot: Slot, error: Exception) -> None:
         """This row cannot be run, or has no result: counted, its input settled."""
-        self._counts.running -= 1
+        self.counts.running -= 1
         reason = REASONS.get(type(error), INTERNAL_ERROR)
         detail = whereabouts(error) if reason == INTERNAL_ERROR else str(error)
-        self._counts.drops.add(reason, detail=detail)
+        self.counts.drops.add(reason, detail=detail)
         slot.receipt.fail(reason, detail)
         slot.receipt.done()

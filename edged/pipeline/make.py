@@ -145,11 +145,11 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
                 order.solo,
                 order.tail,
                 slots,
-                counts,
+                exit,
+                guard,
                 order.preprocess,
                 order.fillers,
                 may_enter,
-                lambda rows, outputs, inputs: pipeline.finish_one(rows, outputs, inputs),
                 lambda source, block: pipeline.push_long(source, block),
                 order.stage,
             )

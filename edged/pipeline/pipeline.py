@@ -221,13 +221,6 @@ class Pipeline:
         self._parts.exit.fail(slot, error)
         self._neighbours.got_on()
 
-    @spends("results")
-    def finish_one(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
-        """A row that came alone was run: the straight path."""
-        if self._deadline is not None:
-            self._deadline.begin(slots[0].arrival)
-        self._parts.guard(self._parts.exit.finish, slots, outputs, inputs)
-
     def finish_at_once(self, slots: list[Slot], outputs: Arrays) -> None:
         """Without a model: rows and windows are results."""
         self.counts.running += len(slots)

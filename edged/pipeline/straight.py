@@ -14,14 +14,17 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from edged.clock.spent import spends
 from edged.clock.tail import Tail
 from edged.model.inputs import AnyFiller
-from edged.pipeline.counts import PipelineCounts
+from edged.pipeline.counts import Guard
+from edged.pipeline.exit import Exit
 from edged.pipeline.preprocess import Preprocess
 from edged.pipeline.slots import Slots
 from edged.records import Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
+Fill = Callable[[NDArray[Any], NDArray[Any]], object]
 
 
 class Solo(Protocol):
@@ -42,29 +45,32 @@ class Solo(Protocol):
 
 
 class Straight:
-    """`go_on` publishes what was run; `long_way` is how all other blocks come in."""
+    """`exit` publishes what was run; `long_way` is how all other blocks come in."""
 
     def __init__(
         self,
         model: Solo,
         tail: Tail,
         slots: Slots,
-        counts: PipelineCounts,
+        exit: Exit,
+        guard: Guard,
         preprocess: Preprocess | None,
         fillers: Mapping[str, AnyFiller],
         may_enter: Callable[[], bool],
-        go_on: Callable[[list[Slot], Arrays, Arrays], object],
         long_way: Callable[[int, Block], object],
         stage: Callable[[Callable[[], None]], Callable[[], None]],
     ) -> None:
+        self.counts = exit.counts
         self._model = model
         self._tail = tail
         self._slots = slots
-        self._counts = counts
+        self._exit = exit
+        self._guard = guard
         self._preprocess = preprocess
-        self._fillers: Sequence[tuple[str, AnyFiller]] = tuple(fillers.items())
+        self._fillers = fillers
+        self._inputs: Arrays = {}
+        self._fills: Sequence[tuple[Fill, NDArray[Any]]] = ()
         self._may_enter = may_enter
-        self._go_on = go_on
         self._long_way = long_way
         self._run_as_stage = stage(self._run)
         self._source = 0
@@ -101,13 +107,14 @@ class Straight:
         block = self._block
         if block is None:
             return
-        values = block.values[0]
         inputs = self._model.first_row()
+        if inputs is not self._inputs:  # of another session
+            self._inputs = inputs
+            self._fills = [(filler.fill, inputs[name][0, ...]) for name, filler in self._fillers.items()]
         try:
-            if self._preprocess is not None:
-                values = self._preprocess(block.values)[0]
-            for name, filler in self._fillers:
-                filler.fill(inputs[name][0, ...], values)
+            values = (block.values if self._preprocess is None else self._preprocess(block.values))[0]
+            for fill, row in self._fills:
+                fill(row, values)
         except Exception:  # to be counted where it is a row like any other
             return self._model.unclaim()
         outputs = self._model.run_one()
@@ -118,10 +125,16 @@ class Straight:
         key = keys if isinstance(keys, int) else keys.item(0)
         degraded = block.degraded is not None and bool(block.degraded[0])
         carried = block.carried[0] if block.carried is not None else None
-        slot = Slot(0, key, block.time.item(0) + block.offset, block.arrival, block.receipts[0], degraded, carried)
-        self._counts.due += 1
-        self._counts.running += 1
-        self._go_on([slot], outputs, inputs)
+        self._finish(
+            Slot(0, key, block.time.item(0) + block.offset, block.arrival, block.receipts[0], degraded, carried), outputs, inputs
+        )
+
+    @spends("results")
+    def _finish(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> None:
+        try:
+            self._exit.finish_one(slot, outputs, inputs)
+        except Exception as error:
+            self._guard.settle(error)
 
     def close(self) -> None:
-        self._fillers = ()
+        self._inputs, self._fills, self._fillers = {}, (), {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from edged.config.schema import Broker, Config
 from edged.config.units import KIB, MIB
 from edged.errors import Problem
-from edged.mqtt.settings import KEPT_ALWAYS, KEPT_NEVER, LinkSettings, Subscription
+from edged.mqtt.settings import KEPT_IF_NEW, KEPT_NEVER, LinkSettings, Subscription
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import mqtt_settings
@@ -35,8 +35,10 @@ def plan_links(
                 "client_id",
                 f"this name is that of broker.{other} at the same address: the broker would end one connection for the other",
             )
-        if broker.password is not None and broker.url.scheme == "mqtt" and not _is_here(broker.url.host):
-            text = f"it goes to {broker.url.host} as plain text, and whoever is on the way can read it; use mqtts://"
+        if broker.password is not None and broker.url.scheme in ("mqtt", "ws") and not _is_here(broker.url.host):
+            text = (
+                f"it goes to {broker.url.host} as plain text, and whoever is on the way can read it; use {broker.url.scheme}s://"
+            )
             at.warn("password", text)
         mine = [s for s in sources.values() if s.broker == name]
         _check_packet(at, broker, mine)
@@ -70,7 +72,8 @@ def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources:
             filter=topic.mqtt,
             qos=mqtt_settings(source).qos,
             identifier=identifier,
-            retain_handling=KEPT_ALWAYS if mqtt_settings(source).retained else KEPT_NEVER,
+            retain_handling=KEPT_IF_NEW if mqtt_settings(source).retained else KEPT_NEVER,
+            has_replies=bool(source.replies),
         )
         for source in sources
         for identifier, topic in source.filters
@@ -85,6 +88,8 @@ def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources:
         ca=broker.ca,
         cert=broker.cert,
         key=broker.key,
+        key_password=broker.key_password,
+        alpn=broker.alpn or "",
         version=broker.version,
         keepalive_s=max(1, broker.keepalive // 10**9),
         session_expiry_s=broker.session_expiry // 10**9,
@@ -92,4 +97,5 @@ def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources:
         max_packet=broker.max_packet or max(MIN_PACKET, largest + BESIDE_PAYLOAD),
         subscriptions=subscriptions,
         status_topic=status_topic,
+        may_retain=broker.retain,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from edged.config.schema import Step
+from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
 from edged.decode.image import MAX_SIDE
@@ -28,6 +28,7 @@ from edged.plan.results import largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.sources.kinds import kind_of
+from edged.sources.mqtt import MIN_KEPT
 from edged.sources.pace import KEY_BYTES as PACE_BYTES
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS
 from edged.sources.replies import MAX_REQUESTS
@@ -65,6 +66,8 @@ PICTURE_ROW = 3 * 8
 """Bytes of a row beside its pixels: where it lies, in each of those three."""
 VIEW_PIXEL = 18
 """Bytes of a pixel of what a pipeline sees, while it is made: resized in one direction and in both, then as bytes, twice."""
+THINNED_KEY, KEPT_MESSAGE = 80, 512
+"""Bytes of a key of which not all samples are taken, and of the newest message of a topic."""
 GATE, GATE_APART = 1 * KIB, 8 * KIB
 """Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
 UNKNOWN_OUTPUT = 4 * KIB
@@ -206,7 +209,7 @@ def _output_bytes(output: TensorInfo) -> int:
 
 
 def _source(source: SourcePlan) -> MemoryLine:
-    keys, what = source.max_keys * KEY + freshness_bytes(source), f"source.{source.name}: read and decode"
+    keys, what = source.max_keys * KEY + freshness_bytes(source) + _more_by_key(source), f"source.{source.name}: read and decode"
     if source.decode is not None and source.decode.is_slow:
         return _pictures(source, source.decode, keys)
     said = f"{source.max_keys} keys, " if source.key_names else ""
@@ -221,6 +224,13 @@ def _source(source: SourcePlan) -> MemoryLine:
     frame = source.decode.max_bytes
     key = most or f"source.{source.name}.max_bytes"
     return MemoryLine(what, keys + 6 * SERIAL_READ + frame, f"{said}reads of 64 KiB", key)
+
+
+def _more_by_key(source: SourcePlan) -> int:
+    """What `thinning.Thinning` and `kept.KeptMessages` hold."""
+    thinned = source.max_keys * THINNED_KEY if source.every_ns is not None else 0
+    is_kept = isinstance(source.settings, MqttSource) and source.settings.retained
+    return thinned + (max(MIN_KEPT, source.max_keys) * KEPT_MESSAGE if is_kept else 0)
 
 
 def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:

@@ -69,6 +69,8 @@ class SourcePlan:
     learns_pace: bool = False
     """Whether only its own regularity tells how long it may be silent."""
     replies: tuple[TopicFilter, ...] = ()
+    every_ns: int | None = None
+    """Of each key, the first sample of each such interval is taken."""
     capture_where: tuple[tuple[int, Condition], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
     port: str = ""
@@ -83,6 +85,12 @@ class SourcePlan:
     @property
     def has_own_time(self) -> bool:
         return self.decode is not None and self.decode.time_format is not None
+
+    @property
+    def thins_early(self) -> bool:
+        """Whether the topic alone tells which messages to leave out."""
+        is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
+        return self.every_ns is not None and is_of_topic and self.decode is not None and not self.decode.where
 
 
 @dataclass(frozen=True, slots=True)

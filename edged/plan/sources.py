@@ -28,7 +28,7 @@ from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
 from edged.sources.kinds import kind_of
-from edged.topics import TopicError, TopicFilter, overlaps, parse_filter
+from edged.topics import TopicError, TopicFilter, covers, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
@@ -111,15 +111,24 @@ def _in_groups(plans: Mapping[str, SourcePlan], groups: Mapping[str, str]) -> di
 def _filters(
     at: Scope, name: str, source: AnySource, known: Mapping[str, str], taken: set[int]
 ) -> tuple[tuple[int, TopicFilter], ...]:
-    filters: list[tuple[int, TopicFilter]] = []
+    parsed: dict[int, TopicFilter] = {}
     for i, topic in enumerate(source.topic if isinstance(source, MqttSource) else ()):
         try:
-            parsed = parse_filter(topic, known)
+            parsed[i] = parse_filter(topic, known)
         except TopicError as error:
             at.wrong(f"topic[{i}]", str(error))
-        else:
-            filters.append((_identifier(name, parsed, taken), parsed))
-    return tuple(filters)
+            continue
+        if "{device}" in topic:
+            text = (
+                f"{{device}} is this device's own id: only {parsed[i].text} is read; to read those of all devices and tell them"
+            )
+            at.warn(f"topic[{i}]", f"{text} apart, choose another name, such as {{sensor}}")
+    for i, one in list(parsed.items()):
+        wider = next((other for j, other in parsed.items() if j != i and covers(other.mqtt, one.mqtt)), None)
+        if wider is not None:
+            at.warn(f"topic[{i}]", f"has no effect, since {wider.text} matches all of it: each message counts once; remove it")
+            del parsed[i]
+    return tuple((_identifier(name, one, taken), one) for one in parsed.values())
 
 
 def _identifier(source: str, topic: TopicFilter, taken: set[int]) -> int:
@@ -179,6 +188,7 @@ def _plan_source(
         key_group=name,
         stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
         frozen_ns=source.frozen_after,
+        every_ns=source.every,
         learns_pace=source.stale_after is None and source.rate is None,
         known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
@@ -208,6 +218,7 @@ def _decode(
         carry=source.carry,
         views=views,
         where=tuple(one for one in conditions(source.where) if one.name not in captures),
+        rate=source.rate,
     )
     if isinstance(planned, DecodePlan):
         return planned
@@ -239,20 +250,19 @@ def _check_wildcards(at: Scope, filters: Sequence[tuple[int, TopicFilter]]) -> N
 
 
 def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: list[Problem]) -> None:
-    """Filters that would bring one message twice: to one source, or, without MQTT 5's identifiers, to the wrong one."""
-    for name, plan in plans.items():
-        for (i, (_, a)), (j, (_, b)) in combinations(enumerate(plan.filters), 2):
-            if overlaps(a, b):
-                Scope(f"source.{name}", problems).wrong(
-                    f"topic[{j}]", f"overlaps {plan.filters[i][1].text}: what both match would count twice"
-                )
-    for a_name, b_name in combinations(plans, 2):
-        one, other = plans[a_name], plans[b_name]
-        if one.broker is None or one.broker != other.broker or config.broker[one.broker].version != "3.1.1":
-            continue
-        if any(overlaps(fa, fb) for _, fa in one.filters for _, fb in other.filters):
-            text = f'overlaps the topic of source.{a_name}, which MQTT 3.1.1 cannot tell apart; if the broker can: version = "5"'
-            Scope(f"source.{b_name}", problems).wrong("topic", text)
+    """Filters of which MQTT 3.1.1 cannot tell which one brought a message: a broker may send a copy for each."""
+    filters = [
+        (name, i, topic)
+        for name, plan in plans.items()
+        if plan.broker is not None and config.broker[plan.broker].version == "3.1.1"
+        for i, (_, topic) in enumerate(plan.filters)
+    ]
+    for (a_name, _, a), (b_name, j, b) in combinations(filters, 2):
+        is_one_broker = plans[a_name].broker == plans[b_name].broker
+        if is_one_broker and overlaps(a, b) and not covers(a.mqtt, b.mqtt) and not covers(b.mqtt, a.mqtt):
+            whose = "" if a_name == b_name else f" of source.{a_name}"
+            text = f'overlaps {a.text}{whose}, which MQTT 3.1.1 cannot tell apart; if the broker can: version = "5"'
+            Scope(f"source.{b_name}", problems).wrong(f"topic[{j}]", text)
 
 
 def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:

@@ -18,7 +18,7 @@ def source_stream(source: SourcePlan) -> Stream:
         roots=(source.name,),
         fields=source.fields,
         dtype=source.dtype,
-        rate=source.rate,
+        rate=_rate(source),
         rate_key=f"source.{source.name}.rate",
         has_own_time=source.has_own_time,
         on_bad=settings.on_bad,
@@ -31,6 +31,14 @@ def source_stream(source: SourcePlan) -> Stream:
         unheld=f"source.{source.name}, {unheld}" if unheld else "",
         line=(source.name,),
     )
+
+
+def _rate(source: SourcePlan) -> float | None:
+    """Samples a second of one key: as many as the sensor has, or as are taken."""
+    if source.every_ns is None:
+        return source.rate
+    taken = 1e9 / source.every_ns
+    return taken if source.rate is None else min(taken, source.rate)
 
 
 def pipeline_stream(plan: PipelinePlan, sources: Mapping[str, Stream]) -> Stream:

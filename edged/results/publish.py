@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from edged.records import NONE, USUAL_BYTES, Message, Receipt, Result
+from edged.records import MESSAGE_OVERHEAD, NONE, USUAL_BYTES, Message, Receipt, Result
 from edged.results.encode import Encoder
 from edged.results.when import When
 from edged.telemetry import INTERNAL_ERROR, PublishCounts, whereabouts
@@ -109,6 +109,11 @@ class Publish:
         """How many more results of the size of the last ones may be offered so that none gives way to another."""
         return self.outlet.room(self._size)
 
+    @property
+    def may_hold(self) -> bool:
+        """Whether results may be held back."""
+        return self._when is not None and self._when.may_hold
+
     def next_due(self) -> int | None:
         return self._when.next_due() if self._when is not None else None
 
@@ -182,7 +187,8 @@ class Publish:
         receipt = receipt if self._qos else NONE
         message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)
         receipt.hold()
-        self._size = max(message.size, self._size - self._size // 8)  # sizes differ: the larger of the last few
+        size, least = len(topic) + len(body) + MESSAGE_OVERHEAD, self._size - self._size // 8
+        self._size = size if size > least else least  # sizes differ: the larger of the last few
         return message
 
     def _topic_of(self, key: int) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edged.records import Block, Flags
+from edged.records import Block, Flags, Keys
 from edged.sources.pace import NEVER, Paces
 
 
@@ -19,7 +19,8 @@ class Freshness:
     pace of each tells). `frozen_ns` of time with the same values, bit by bit: it is frozen (None: never). `width` numbers of
     `dtype` are a row.
 
-    A row in which a value was held or passed (`degraded`) is no good sample.
+    A row in which a value was held or passed (`degraded`) is no good sample, and one that a broker had kept (`kept`) is no
+    sign of life.
     """
 
     def __init__(
@@ -71,13 +72,14 @@ class Freshness:
         for key in block.restarts:
             self._forget(key)
         keys, degraded = block.keys, block.degraded
+        no_sign = degraded if block.kept is None else block.kept if degraded is None else degraded | block.kept
         if self._paces is not None:
-            self._learn(self._paces, block)
-        if degraded is None:
+            self._learn(self._paces, keys, no_sign, block.arrival)
+        if no_sign is None:
             self.last_good[keys] = block.arrival
         elif not isinstance(keys, int):
-            self.last_good[keys[~degraded]] = block.arrival
-        elif not degraded.all():
+            self.last_good[keys[~no_sign]] = block.arrival
+        elif not no_sign.all():
             self.last_good[keys] = block.arrival
         if self.frozen_ns is not None:
             is_frozen = self._frozen(block, self.frozen_ns)
@@ -112,15 +114,21 @@ class Freshness:
             return "frozen", f"the same values {frozen}" + (f" from all {count} keys" if count > 1 else "")
         return "running", f"{count - online} of {count} keys are silent or frozen" if online < count else ""
 
+    def touch(self, keys: Keys | int, arrival: int) -> None:
+        """Samples that were left out undecoded, since there were enough: their sensors live."""
+        self._has_seen = True
+        self.last_good[keys] = arrival
+        if self._paces is not None:
+            self._learn(self._paces, keys, None, arrival)
+
     @staticmethod
-    def _learn(paces: Paces, block: Block) -> None:
-        keys, degraded = block.keys, block.degraded
+    def _learn(paces: Paces, keys: Keys | int, no_sign: Flags | None, arrival: int) -> None:
         if isinstance(keys, int):
-            if degraded is None or not degraded.all():
-                paces.see(keys, block.arrival)
+            if no_sign is None or not no_sign.all():
+                paces.see(keys, arrival)
             return
-        for key in set((keys if degraded is None else keys[~degraded]).tolist()):
-            paces.see(key, block.arrival)
+        for key in set((keys if no_sign is None else keys[~no_sign]).tolist()):
+            paces.see(key, arrival)
 
     def _forget(self, key: int) -> None:
         self.renewed.add(key)

@@ -14,7 +14,7 @@ from edged.records import Block, Field
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.replies import Replies
-from edged.stamp import KeyTable, Stamper
+from edged.stamp import KeyTable, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.topics import TopicFilter
 
@@ -40,6 +40,8 @@ class Planned(Protocol):
     def key_parts(self) -> tuple[tuple[str, int], ...]: ...
     @property
     def port(self) -> str: ...
+    @property
+    def max_keys(self) -> int: ...
     @property
     def capture_where(self) -> tuple[tuple[int, Condition], ...]: ...
 
@@ -85,6 +87,8 @@ class Parts:
     stages: Stages
     keys: KeyTable | None = None
     replies: Replies | None = None
+    early: Thinning | None = None
+    """Of a source whose topics tell which messages to leave out; else the stamper has it."""
 
 
 class Report(Protocol):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
+
+import numpy as np
 
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
@@ -21,11 +22,12 @@ from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
-from edged.sources.counts import SourceCounts, stamped
+from edged.sources.counts import stamped
+from edged.sources.kept import KeptMessages, as_kept
 from edged.sources.kind import Kind, Parts, Planned
 from edged.sources.pictures import PictureQueue, Waiting
-from edged.sources.replies import Ask, Replies
-from edged.stamp import KeyTable, Stamper
+from edged.sources.replies import Ask
+from edged.stamp import THINNED, UNFIT, KeyTable, Thinning
 from edged.telemetry import INTERNAL_ERROR, Drops
 from edged.topics import TopicFilter
 
@@ -33,6 +35,8 @@ ROUTES = 4096
 """Topics remembered with their sources; when more come by, the table starts over."""
 ROUTE_BYTES = 256
 """Longer topics are looked up each time, so that the table is bounded in bytes as well."""
+MIN_KEPT = 64
+"""Topics of which the newest message is remembered, where the broker's own are taken; one for each key if those are more."""
 TOPIC_BYTES = 1024
 """Longer topics are nobody's: their levels would become keys, which are kept."""
 TOO_MANY_PROPERTIES = f"more than {MAX_PROPERTIES} MQTT properties, or more than {MAX_PROPERTIES_BYTES} bytes of them"
@@ -55,51 +59,145 @@ class SourceWiring:
     deadline_ns: int = 0
 
 
+class Wanted(NamedTuple):
+    """What a source takes of a broker: its filters, and what captures must be, by index."""
+
+    filters: Sequence[Filter]
+    where: Sequence[tuple[int, Condition]] = ()
+
+
+class Keys:
+    """The sensors of a source. `parts` say where each part of a key comes from: the index of a capture of the topic, or of a key
+    field of the payload (in the order of the source's `key`)."""
+
+    __slots__ = ("_is_whole", "_parts", "_places", "_table", "is_of_topic")
+
+    def __init__(self, table: KeyTable, parts: Sequence[tuple[str, int]], captures: int) -> None:
+        self._table = table
+        self._parts = parts
+        self._places = [i for _, i in parts]
+        self._is_whole = list(parts) == [("capture", i) for i in range(captures)]
+        """Whether a key is what the topic captured, as it is."""
+        self.is_of_topic = all(kind == "capture" for kind, _ in parts)
+
+    def find(self, captures: tuple[str, ...]) -> int | None:
+        """The id of a sensor that is known, by its topic alone."""
+        return self._table.find(self._of_topic(captures))
+
+    def ids(
+        self,
+        captures: list[tuple[str, ...]],
+        payload: Sequence[int] | None,
+        fields: list[tuple[str, ...]] | None,
+        now: int,
+    ) -> list[int | None]:
+        """One for each row; `payload[i]` is the message of row i."""
+        id_of = self._table.id
+        if payload is not None:
+            captures = [captures[i] for i in payload]
+        if self._is_whole:
+            return [id_of(names, now) for names in captures]
+        if self.is_of_topic or fields is None:
+            return [id_of(self._of_topic(names), now) for names in captures]
+        ids = []
+        for caught, carried in zip(captures, fields, strict=True):
+            names = tuple(caught[i] if kind == "capture" else carried[i] for kind, i in self._parts)
+            ids.append(id_of(names, now))
+        return ids
+
+    def _of_topic(self, captures: tuple[str, ...]) -> tuple[str, ...]:
+        return captures if self._is_whole else tuple(captures[i] for i in self._places)
+
+
+class Gathered:
+    """The messages of one read that are one source's. `thinned` counts those that are left out, whose sensors are `alive`."""
+
+    __slots__ = ("alive", "captures", "payloads", "receipts", "thinned")
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.captures: list[tuple[str, ...]] = []
+        self.receipts: list[Receipt] = []
+        self.thinned = 0
+        self.alive: set[int] = set()
+
+
+class Early:
+    """Thinning by the topic alone, before anything is decoded: the first message of each interval is taken, with all its rows."""
+
+    __slots__ = ("_keys", "_pending", "thinning")
+
+    def __init__(self, thinning: Thinning, keys: Keys | None) -> None:
+        self.thinning = thinning
+        self._keys = keys
+        self._pending: set[tuple[str, ...]] = set()
+        """What the topics of this read's messages had captured: until they are decoded nobody knows whether they count."""
+
+    def is_left_out(self, captures: tuple[str, ...], now: int, gathered: Gathered) -> bool:
+        key = 0 if self._keys is None else self._keys.find(captures)
+        if captures not in self._pending and (key is None or self.thinning.is_due(key, now)):
+            self._pending.add(captures)
+            return False
+        gathered.thinned += 1
+        if key is not None:
+            gathered.alive.add(key)
+        return True
+
+    def take(self, captures: list[tuple[str, ...]], now: int) -> None:
+        """These messages count, whatever is in them."""
+        keys = [0] * len(captures) if self._keys is None else self._keys.ids(captures, None, None, now)
+        for key in keys:
+            if key is not None and key != UNFIT:
+                self.thinning.take(key, now)
+
+    def taken(self, block: Block) -> None:
+        for key in {block.keys} if isinstance(block.keys, int) else set(block.keys.tolist()):
+            self.thinning.take(key, block.arrival)
+        for key in block.restarts:
+            self.thinning.forget(key)
+            self.thinning.take(key, block.arrival)
+
+    def end(self) -> None:
+        """The read has been decoded."""
+        self._pending.clear()
+
+
 class MqttSource:
     """Decodes, keys and stamps the messages of one source and pushes the block to its pipelines.
 
-    `key_captures` and `key_fields` say where each part of the key comes from: the index of a capture of the topic, or of a
-    key field of the payload (in the order of the source's `key`). `where` has what captures must be, by index. `replies` has
-    the requests that it answers, None if it answers none.
+    `remembers` what a broker keeps, None where that is not taken. `parts` has the requests that it answers, None if it
+    answers none. With `queued_bytes` messages are decoded one by one, beside the loop.
     """
 
     def __init__(
         self,
         name: str,
-        *,
-        filters: Sequence[Filter],
-        takes_retained: bool,
+        wanted: Wanted,
         decoder: PayloadDecoder,
-        keys: KeyTable | None,
-        key_parts: Sequence[tuple[str, int]],
-        stamper: Stamper,
-        counts: SourceCounts,
-        clock: Clock,
-        replies: Replies | None = None,
+        parts: Parts,
+        key_parts: Sequence[tuple[str, int]] = (),
+        remembers: KeptMessages | None = None,
         queued_bytes: int | None = None,
-        wrap: Callable[[Callable[..., None]], Callable[..., None]] = lambda work: work,
-        where: Sequence[tuple[int, Condition]] = (),
     ) -> None:
         self.name = name
-        self.filters = filters
-        self.takes_retained = takes_retained
-        self.counts = counts
-        self.replies = replies
+        self.wanted = wanted
+        self._where = wanted.where
+        self.counts = parts.counts
+        self.replies = parts.replies
+        self.remembers = remembers
         self.is_pace = False
         self._consumers: Sequence[Callable[[Block], object]] = ()
         self._decoder = decoder
-        self._keys = keys
-        self._key_parts = key_parts
-        self._captures_only = all(kind == "capture" for kind, _ in key_parts)
-        self._stamper = stamper
-        self._clock = clock
-        self._where = where
-        self._payloads: list[bytes] = []
-        self._receipts: list[Receipt] = []
-        self._captures: list[tuple[str, ...]] = []
+        captures = len(wanted.filters[0].topic.captures) if wanted.filters else 0
+        self._keys = None if parts.keys is None else Keys(parts.keys, key_parts, captures)
+        self._stamper = parts.stamper
+        self._clock = parts.clock
+        self._early = None if parts.early is None else Early(parts.early, self._keys)
+        self._gathered = Gathered()
         self.queue: PictureQueue | None = None
         if queued_bytes is not None:
-            self.queue = PictureQueue(name, decoder, queued_bytes, wrap(self._take_decoded), self._drop, clock.now)
+            take = parts.stages.wrap(f"source.{name}: decoded", self._take_decoded)
+            self.queue = PictureQueue(name, decoder, queued_bytes, take, self._drop, parts.clock.now)
 
     def connect(self, wiring: SourceWiring) -> None:
         self._consumers, self.is_pace = wiring.consumers, wiring.is_pace
@@ -112,23 +210,51 @@ class MqttSource:
                 self.counts.messages += 1
                 self.counts.bytes += len(payload)
                 return self.refuse(payload, receipt, "other", condition.other(captures[at]))
-        self._payloads.append(payload)
-        self._captures.append(captures)
-        self._receipts.append(receipt)
+        gathered = self._gathered
+        if self._early is not None and self._early.is_left_out(captures, self._clock.now(), gathered):
+            self.counts.messages += 1
+            self.counts.bytes += len(payload)
+            return receipt.fail(THINNED, "one message of each interval is taken (every)")
+        gathered.payloads.append(payload)
+        gathered.captures.append(captures)
+        gathered.receipts.append(receipt)
+
+    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
+        """`add` and `flush`, for a message that is the only one of its read."""
+        if self._where or self.queue is not None:
+            self.add(payload, captures, receipt)
+            return self.flush(now)
+        counts = self.counts
+        counts.last_arrival = now
+        counts.messages += 1
+        counts.bytes += len(payload)
+        self._decode([payload], [captures], [receipt], now)
 
     def flush(self, now: int) -> None:
         """Decodes what `add` gathered and pushes it on as one block."""
-        payloads, captures, receipts = self._payloads, self._captures, self._receipts
-        self._payloads, self._captures, self._receipts = [], [], []
+        gathered, self._gathered = self._gathered, Gathered()
+        payloads, captures, receipts = gathered.payloads, gathered.captures, gathered.receipts
         counts = self.counts
-        counts.last_arrival = now
+        if self.remembers is None or not receipts or not all(receipt.is_kept for receipt in receipts):
+            counts.last_arrival = now  # what the broker had kept is no sign of life
+        if self._early is not None:
+            self._leave_out(gathered, self._early, now)
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
-        if self.queue is None:
+        if self.queue is not None:
+            if self._early is not None:  # a picture counts as taken while it waits to be decoded
+                self._early.take(captures, now)
+            for i, message in enumerate(zip(payloads, captures, receipts, strict=True)):
+                self.queue.add(Waiting(*message, now + i))  # each becomes a block by itself: no two came at the same ns
+        elif payloads:
             self._decode(payloads, captures, receipts, now)
-            return
-        for i, message in enumerate(zip(payloads, captures, receipts, strict=True)):
-            self.queue.add(Waiting(*message, now + i))  # each becomes a block by itself: no two came at the same ns
+
+    def _leave_out(self, gathered: Gathered, early: Early, now: int) -> None:
+        if gathered.thinned:
+            self.counts.read += gathered.thinned
+            self.counts.reject([Reject(THINNED, "", times=gathered.thinned)])
+            early.thinning.on_thinned(np.array(sorted(gathered.alive), np.int32), now)
+        early.end()
 
     def leave_to(self, after: MqttSource | None) -> None:
         """After a reload: what is not decoded yet is left to the source of the same name, if there is one whose keys mean the
@@ -209,31 +335,18 @@ class MqttSource:
         rows = rows or self._decoder.decode(payloads, None if self._keys is None else captures)
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
-            key_ids = self._key_ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
+            key_ids = self._keys.ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
         clock = self._clock
         block = stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
-        if block is not None and self.replies is not None:
+        if block is None:
+            return None
+        if self.replies is not None:
             block.has_requests = any(receipt.is_request for receipt in block.receipts)
+        if self.remembers is not None and any(receipt.is_kept for receipt in receipts):
+            block.kept = np.array([receipt.is_kept for receipt in block.receipt_of_each()])
+        if self._early is not None:
+            self._early.taken(block)
         return block
-
-    def _key_ids(
-        self,
-        captures: list[tuple[str, ...]],
-        payload: Sequence[int] | None,
-        fields: list[tuple[str, ...]] | None,
-        now: int,
-    ) -> list[int | None]:
-        assert self._keys is not None
-        id_of = self._keys.id
-        if payload is not None:
-            captures = [captures[i] for i in payload]
-        if self._captures_only or fields is None:
-            return [id_of(names, now) for names in captures]
-        ids = []
-        for caught, carried in zip(captures, fields, strict=True):
-            names = tuple(caught[i] if kind == "capture" else carried[i] for kind, i in self._key_parts)
-            ids.append(id_of(names, now))
-        return ids
 
 
 class Router:
@@ -251,6 +364,23 @@ class Router:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
             return self._turn_away(batch)
+        if len(batch) > 1 or not self._take_one(batch[0]):
+            self._take_all(batch)
+
+    def _take_one(self, message: Inbound) -> bool:
+        """The short way for the only message of a read; whether it could go that way."""
+        topic, payload, _, retain, identifiers, receipt, properties = message
+        route = self._routes.get((topic, identifiers))
+        if route is None or len(route) != 1 or retain or properties == UNREAD:
+            return False
+        source, captures = route[0]
+        if properties and source.replies is not None:  # it may be a request
+            return False
+        source.take_one(payload, captures, receipt, self._clock.now())
+        receipt.done()
+        return True
+
+    def _take_all(self, batch: Sequence[Inbound]) -> None:
         now = self._clock.now()
         touched: dict[MqttSource, None] = {}
         asks: list[Ask] = []
@@ -267,9 +397,13 @@ class Router:
             if not route:
                 self.drops.add("unrouted" if len(topic) <= TOPIC_BYTES else "topic_too_long", topic=topic[:200])
             for source, captures in route:
-                if retain and not source.takes_retained:
-                    source.counts.retained += 1
-                    continue
+                if retain:
+                    if source.remembers is None or source.remembers.is_known(topic, payload):
+                        source.counts.retained += 1
+                        continue
+                    receipt = as_kept(receipt)
+                elif source.remembers is not None:
+                    source.remembers.see(topic, payload)
                 ask = None
                 if source.replies is not None and properties and not retain:
                     ask = source.replies.ask(properties, receipt, qos, now)
@@ -318,7 +452,7 @@ class Router:
         if not route:
             self.drops.add(reason, topic=topic[:200], detail=detail)
         for source, _ in route:
-            if retain and not source.takes_retained:
+            if retain and source.remembers is None:
                 continue
             source.counts.last_arrival = now
             source.counts.messages += 1
@@ -342,13 +476,11 @@ class Router:
         text = topic.decode()
         route = []
         for source in self._sources:
-            for identifier, topic_filter in source.filters:
-                if identifiers and identifier not in identifiers:
-                    continue
-                captures = topic_filter.match(text)
-                if captures is not None:
-                    route.append((source, captures))
-                    break
+            matching = ((one, captures) for one, topic in source.wanted.filters if (captures := topic.match(text)) is not None)
+            identifier, captures = next(matching, (0, None))
+            # Of several filters of a source that match, the first one counts: the copies for the others are the same message.
+            if captures is not None and (not identifiers or identifier in identifiers):
+                route.append((source, captures))
         if len(topic) <= ROUTE_BYTES:
             if len(self._routes) >= ROUTES:
                 self._routes.clear()
@@ -360,18 +492,12 @@ def build(plan: Planned, parts: Parts) -> MqttSource:
     assert plan.decode is not None
     return MqttSource(
         plan.name,
-        filters=[Filter(identifier, topic) for identifier, topic in plan.filters],
-        takes_retained=plan.settings.retained,
-        decoder=make_payload_decoder(plan.decode),
-        keys=parts.keys,
-        key_parts=plan.key_parts,
-        stamper=parts.stamper,
-        counts=parts.counts,
-        clock=parts.clock,
-        replies=parts.replies,
-        queued_bytes=plan.decode.max_bytes if plan.decode.is_slow else None,
-        wrap=partial(parts.stages.wrap, f"source.{plan.name}: decoded"),
-        where=plan.capture_where,
+        Wanted([Filter(identifier, topic) for identifier, topic in plan.filters], plan.capture_where),
+        make_payload_decoder(plan.decode),
+        parts,
+        plan.key_parts,
+        KeptMessages(max(MIN_KEPT, plan.max_keys)) if plan.settings.retained else None,
+        plan.decode.max_bytes if plan.decode.is_slow else None,
     )
 
 

@@ -28,8 +28,7 @@ class Others:
 
     def take(self, rejects: Sequence[Reject], has_rows: bool, now: int) -> None:
         if has_rows or any(reject.reason not in ("other", "partial") for reject in rejects):
-            self._count = 0
-            self._kinds.clear()
+            self.forget()
             return
         for reject in rejects:
             if reject.reason != "other":
@@ -40,6 +39,12 @@ class Others:
             self._count += reject.times
             if len(self._kinds) < MOST_KINDS:
                 self._kinds[reject.detail] = None
+
+    def forget(self) -> None:
+        """Something else came in."""
+        if self._count:
+            self._count = 0
+            self._kinds.clear()
 
     def complaint(self, where: Where) -> str:
         """What is to be said once a minute of nothing else has passed; empty before."""

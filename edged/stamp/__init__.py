@@ -2,10 +2,12 @@
 
 keys     which key has which id
 clocks   the three ways a row gets its time: by arrival, by its own UTC stamp, by the sensor's own counter
+thinning which samples are taken, where not all are
 stamper  puts them together
 """
 
 from edged.stamp.keys import UNFIT, KeyTable
 from edged.stamp.stamper import Stamper
+from edged.stamp.thinning import THINNED, Thinning
 
-__all__ = ["UNFIT", "KeyTable", "Stamper"]
+__all__ = ["THINNED", "UNFIT", "KeyTable", "Stamper", "Thinning"]

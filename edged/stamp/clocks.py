@@ -61,6 +61,11 @@ class Arrival:
     def forget_all(self) -> None:
         self._last[:] = 0
 
+    def came(self, key: int, arrival: int) -> None:
+        """One row of the key: its time is the arrival."""
+        if self._period is not None:
+            self._last[key] = arrival
+
     def times(
         self, time: Times | None, count: int, keys: NDArray[np.int32] | int, arrival: int
     ) -> tuple[Times, NDArray[np.bool_] | None]:

@@ -34,6 +34,10 @@ class KeyTable:
     def names(self, key: int) -> tuple[str, ...]:
         return self._names[key]
 
+    def find(self, names: tuple[str, ...]) -> int | None:
+        """The id of a key that has one."""
+        return self._ids.get(names)
+
     def id(self, names: tuple[str, ...], now: int) -> int | None:
         """The id of a key seen now (monotonic ns), or `UNFIT`; None: all ids are taken and none is stale."""
         key = self._ids.get(names)

@@ -15,6 +15,7 @@ from edged.decode.refusals import Refusals
 from edged.records import ON_ARRIVAL, Block, Receipt, Reject, Rows, Times
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import UNFIT, KeyTable
+from edged.stamp.thinning import THINNED, Thinning
 
 T = TypeVar("T")
 
@@ -30,18 +31,22 @@ class Stamper:
 
     `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples a second of one key.
     Rows with UTC stamps give a block in UTC (`offset` 0). All others are on the monotonic clock, with the offset to UTC:
-    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples.
+    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples. `thinning` leaves out rows.
     """
 
-    def __init__(self, time_format: str | None, rate: float | None, keys: KeyTable | None) -> None:
+    def __init__(
+        self, time_format: str | None, rate: float | None, keys: KeyTable | None, thinning: Thinning | None = None
+    ) -> None:
+        self._thinning = thinning
         self._format = time_format
         self._keys = keys
         size = keys.max_keys if keys is not None else 1
         period = 1e9 / rate if rate else None
         self._is_utc = time_format is not None and not time_format.startswith("elapsed_")
         self._clock: Clock
+        self._arrival: Arrival | None = None  # the same clock, where it asks for nothing but the arrival
         if time_format is None:
-            self._clock = Arrival(period, size)
+            self._clock = self._arrival = Arrival(period, size)
         elif self._is_utc:
             self._clock = Utc(period, size)
         else:
@@ -80,6 +85,16 @@ class Stamper:
             seen = None if seen is None else seen[kept]
             if not batch.count:
                 return None, refusals.records
+        if self._thinning is not None:
+            taken = self._thinning.kept(times, keys)
+            if not taken.all():
+                self._thinning.on_thinned(_of_kept(keys, ~taken), arrival)
+            self._refuse(batch, np.flatnonzero(~taken), THINNED, lambda row: "", refusals)
+            batch.keep(taken)
+            times, keys = times[taken], _of_kept(keys, taken)
+            seen = None if seen is None else seen[taken]
+            if not batch.count:
+                return None, refusals.records
         restarts: tuple[int, ...] = ()
         if self._clock.restarts:  # also of earlier calls, all of whose rows were refused
             restarts = tuple(dict.fromkeys(self._clock.restarts))
@@ -92,6 +107,27 @@ class Stamper:
         return Block(
             batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen
         ), refusals.records
+
+    def stamp_one(
+        self,
+        rows: Rows,
+        key_ids: int | Sequence[int | None] | None,
+        receipts: Sequence[Receipt],
+        arrival: int,
+        utc_offset: int,
+    ) -> Block | None:
+        """The same for one row that is stamped on arrival, where nothing is to be refused and no key begins anew; else None, and
+        nothing has happened."""
+        key: int | None = 0
+        if self._keys is not None:
+            key = key_ids[0] if isinstance(key_ids, list) and len(key_ids) == 1 else None
+            if self._keys.recycled:
+                return None
+        if key is None or key < 0 or self._arrival is None or self._arrival.restarts or rows.payload is not None:
+            return None
+        self._arrival.came(key, arrival)
+        time = np.array([arrival], np.int64)
+        return Block(rows.values, time, utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried)
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int
@@ -117,6 +153,8 @@ class Stamper:
         assert self._keys is not None
         for key in self._keys.recycled:
             self._clock.forget(key)
+            if self._thinning is not None:
+                self._thinning.forget(key)
         # Each once: while all rows are refused no block takes them along, and there are no more than keys.
         self._clock.restarts += [key for key in self._keys.recycled if key not in self._clock.restarts]
         self._keys.recycled.clear()

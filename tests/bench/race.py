@@ -7,8 +7,8 @@ machine to another: they are the medians of the ratios of single rounds, in whic
 `reach` is where a figure should be, `last` where it was at the last release (tests/bench/figures.json). A figure that is worse
 than that by more than noise is marked STEP BACK.
 
-"C" is the floor: libmosquitto and ONNX Runtime's C API on arrays bound once. It takes part where a C compiler, libmosquitto-dev
-and ONNX Runtime's header are at hand (tests/bench/floors); else the plain script, what a user writes first, is the reference.
+"C" is the floor: libmosquitto and ONNX Runtime's C API on arrays bound once. It takes part where a C compiler and
+libmosquitto-dev are at hand (tests/bench/floors); else the plain script, what a user writes first, is the reference.
 In the tables of single jobs (TABLES=1), "session alone" is the model run in a loop without any input or output: the part of
 every figure that nobody can save, at one row a run and at 16 (edged batches what waits, so it can come below the former).
 

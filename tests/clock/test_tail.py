@@ -22,12 +22,12 @@ def test_what_is_added_is_called_once_at_the_end_of_the_wake_up() -> None:
 def test_a_fault_in_the_wake_up_loses_nothing_that_was_put_off() -> None:
     tail, called = Tail(), list[str]()
 
-    def fail() -> None:
-        tail.add(lambda: called.append("a"))
+    def fail(name: str) -> None:
+        tail.add(lambda: called.append(name))
         raise ZeroDivisionError
 
     try:
-        tail.around(fail)()
+        tail.around(fail)("a")
     except ZeroDivisionError:
         called.append("fault")
     assert (called, tail.is_open) == (["a", "fault"], False)

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from edged.config import external
+from edged.config.checks.broker import pass_phrase
 from edged.config.parsers.value import Surroundings
+from edged.config.schema import Broker
 from edged.config.values import BrokerUrl, Secret
 
 NOWHERE = Surroundings(Path("/nowhere"), {})
@@ -144,9 +146,36 @@ def test_a_secret_in_a_file_that_everybody_may_read_is_warned_of(parse: Any, tmp
         assert around.warnings == []
 
 
-@pytest.mark.parametrize("form", [["-aes256"], ["-aes256", "-traditional"]])
-def test_a_key_with_a_pass_phrase_is_refused(form: list[str], tmp_path: Path) -> None:
-    command = ["openssl", "genrsa", *form, "-passout", "pass:hunter2", "-out", str(tmp_path / "key.pem"), "2048"]
-    subprocess.run(command, check=True, capture_output=True)
-    with pytest.raises(ValueError, match="expected a key without a pass phrase, found one with: nobody is there to type it"):
-        external.private_key({"file": "key.pem"}, Surroundings(tmp_path, {}))
+@pytest.mark.parametrize("form", [[], ["-aes256"], ["-aes256", "-traditional"]])
+def test_a_key_and_its_pass_phrase_belong_together(form: list[str], tmp_path: Path) -> None:
+    command = ["openssl", "genrsa", *form, *(["-passout", "pass:hunter2"] if form else []), "-out", "key.pem", "2048"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    key = external.private_key({"file": "key.pem"}, Surroundings(tmp_path, {}))
+    url = BrokerUrl("mqtts", "h", 8883)
+    said = {
+        password: [text for _, text, *_ in pass_phrase(Broker(url=url, key=key, key_password=password), {})]
+        for password in (None, Secret("hunter2"))
+    }
+    if form:
+        assert said[None][0].startswith("it has a pass phrase; add key_password, or a key without: nobody is there to type it")
+        assert not said[Secret("hunter2")]
+    else:
+        assert not said[None]
+        assert said[Secret("hunter2")] == ["has no effect, since key has no pass phrase; remove it"]
+    alone = [text for _, text, *_ in pass_phrase(Broker(url=url, key_password=Secret("hunter2")), {})]
+    assert alone == ["has no effect without key, whose pass phrase it is; add cert and key"]
+
+
+@pytest.mark.parametrize(
+    ("written", "port", "path", "shown"),
+    [
+        ("ws://host", 80, "/mqtt", "ws://host:80/mqtt"),
+        ("wss://host/", 443, "/", "wss://host:443/"),
+        ("wss://[::1]:8084/a/b?token=secret", 8084, "/a/b?token=secret", "wss://[::1]:8084/a/b"),
+    ],
+)
+def test_a_websocket_has_a_path(written: str, port: int, path: str, shown: str, tmp_path: Path) -> None:
+    url = external.broker_url(written, Surroundings(tmp_path, {}))
+    assert (url.port, url.path, str(url)) == (port, path, shown)
+    with pytest.raises(ValueError, match="expected a path of printable ASCII"):
+        external.broker_url("ws://host/a b", Surroundings(tmp_path, {}))

@@ -7,19 +7,35 @@ import sys
 import tracemalloc
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from edged.config import schema
 from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.decode.picture_file import picture_file
 from edged.decode.resize import PADDING, View
 from edged.plan.memory import picture_bytes
 from tests.support.decode_plans import reasons
-from tests.support.pictures import BLUE, GREEN, RED, encoded, hostile, jpeg, laden, pixels, png, png_with, tiff
+from tests.support.pictures import (
+    BLUE,
+    GREEN,
+    RED,
+    encoded,
+    hostile,
+    jpeg,
+    laden,
+    oriented,
+    pixels,
+    png,
+    png_with,
+    tiff,
+    webp,
+)
 
 SQUARE = View((32, 32), "stretch", "rgb")
 
@@ -107,6 +123,60 @@ def test_other_kinds_of_pixels_become_colours(mode: str) -> None:
         assert (seen(SQUARE, file.getvalue()) == 255).all()
 
 
+@pytest.mark.parametrize("fit", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("encode", [jpeg, png, webp])
+def test_a_picture_is_seen_as_its_exif_data_says(encode: Any, orientation: int, fit: str) -> None:
+    """The same as what Pillow turns first and is then decoded; the size that is told is the upright one."""
+    stored = Image.fromarray(pixels(60, 36, (0, 0, 30, 18, RED), (30, 0, 60, 18, GREEN), (0, 18, 30, 36, BLUE)))
+    payload = encode(stored, exif=oriented(orientation))
+    upright = png(ImageOps.exif_transpose(Image.open(io.BytesIO(payload))))
+    views = View((24, 32), fit, "rgb"), View((60, 36), fit, "gray")
+    decoder = make_payload_decoder(plan(*views))
+    turned, straight = decoder.decode([payload]), decoder.decode([upright])
+    assert not turned.rejects
+    assert np.abs(turned.values.astype(int) - straight.values).max() <= 3
+    assert turned.carried == straight.carried == [b'{"width":36,"height":60}' if orientation > 4 else b'{"width":60,"height":36}']
+
+
+def test_a_large_turned_jpeg_is_decoded_smaller_too() -> None:
+    stored = Image.fromarray(pixels(1024, 640, (0, 0, 512, 320, RED), (512, 320, 1024, 640, BLUE)))
+    rows = make_payload_decoder(plan(View((40, 64), "stretch", "rgb"))).decode([jpeg(stored, exif=oriented(6))])
+    seen_so = rows.values[0].reshape(64, 40, 3)
+    assert np.abs(seen_so[8, 32].astype(int) - RED).max() < 6
+    assert np.abs(seen_so[56, 8].astype(int) - BLUE).max() < 6
+
+
+def test_the_first_picture_of_several_in_a_jpeg() -> None:
+    red, green = (Image.fromarray(pixels(16, 16, (0, 0, 16, 16, color))) for color in (RED, GREEN))
+    assert np.abs(seen(SQUARE, encoded(red, "MPO", save_all=True, append_images=[green])).astype(int) - RED).max() < 6
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}, {"quality": 30}])
+def test_a_jpeg_without_its_end_is_whole_if_its_pixels_are(options: dict[str, Any]) -> None:
+    """Without the last two bytes it is the same picture; without more of them it is refused."""
+    random = np.random.default_rng(3)
+    for width, height in ((64, 48), (17, 31), (8, 8), (90, 20)):
+        picture = Image.fromarray(random.integers(0, 256, (height, width, 3)).astype(np.uint8))
+        whole = encoded(picture, "JPEG", **options)
+        decoder = make_payload_decoder(plan(View((width, height), "stretch", "rgb")))
+        same = decoder.decode([whole, whole[:-2]])
+        assert not same.rejects
+        assert (same.values[0] == same.values[1]).all()
+        cut = decoder.decode([whole[:-6], whole[: len(whole) * 3 // 4]])
+        assert reasons(cut.rejects) == ["malformed", "malformed"]
+        assert "its end is missing, and pixels with it: truncated" in cut.rejects[0].detail
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_webp(mode: str, lossless: bool) -> None:
+    picture = Image.fromarray(pixels(32, 32, (0, 0, 32, 32, GREEN))).convert(mode)
+    payload = encoded(picture, "WEBP", lossless=lossless, quality=95, exif=oriented(1), xmp=b"<x/>" * 1000)
+    assert np.abs(seen(SQUARE, payload).astype(int) - GREEN).max() < 8
+    assert b"EXIF" not in picture_file(payload).data
+
+
 @pytest.mark.parametrize("name", hostile())
 def test_hostile_ones_are_refused_by_themselves(name: str) -> None:
     payload, reason, words = hostile()[name]
@@ -130,6 +200,7 @@ def test_what_no_pixel_needs_costs_nothing(name: str) -> None:
 MEASURE = """
 import ctypes, sys
 from pathlib import Path
+from typing import Any
 from edged.decode import make_payload_decoder
 from tests.decode.test_image import plan, views_of
 from tests.support.pictures import pixels, png
@@ -156,10 +227,13 @@ def views_of(name: str) -> tuple[View, ...]:
     return View((640, 640), "letterbox", "rgb"), View((640, 512), "stretch", "gray")
 
 
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     **{mode: ("PNG", {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")},
     "JPEG": ("JPEG", {"quality": 60, "subsampling": 0}),
     "progressive": ("JPEG", {"quality": 60, "subsampling": 0, "progressive": True}),
+    "WebP": ("WEBP", {"quality": 60}),
+    "WebP without loss": ("WEBP", {"lossless": True}),
+    "WebP with alpha": ("WEBP", {"quality": 60}),
     "tall": ("PNG", {}),
     "laden": ("PNG", {}),
 }
@@ -171,7 +245,9 @@ def test_no_kind_of_picture_takes_more_than_is_planned(kind: str, views: str, tm
     format, options = KINDS[kind]
     width, height = (32, 65_535) if kind == "tall" else (2048, 1024)
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    mode = {"tall": "RGBA", "laden": "RGB"}.get(kind, "RGB" if format == "JPEG" else kind)
+    if format == "WEBP":
+        noise = noise[: height // 3]
+    mode = {"tall": "RGBA", "laden": "RGB", "WebP with alpha": "RGBA"}.get(kind, "RGB" if format in ("JPEG", "WEBP") else kind)
     if format == "PNG":
         noise[:] = 0  # of a file of few bytes
     payload = encoded(Image.fromarray(noise).convert(mode), format, **options)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from edged.decode.picture_file import MAX_TAGS, picture_file
 from edged.decode.values import BadPayload
-from tests.support.pictures import RED, encoded, jpeg, jpeg_with, laden, pixels, png, png_with, segment, tiff
+from tests.support.pictures import RED, encoded, jpeg, jpeg_with, laden, oriented, pixels, png, png_with, segment, tiff, webp
 
 TURNED = (0x0112, 3, 1, 6)
 XMP = b'<x:xmpmeta xmlns:tiff="http://ns.adobe.com/tiff/1.0/"><rdf tiff:Orientation="8"/></x:xmpmeta>'
@@ -58,6 +58,9 @@ def test_a_library_sees_only_what_the_pixels_need(name: str) -> None:
         (jpeg_with(segment(0xE1, b"Exif\0\0" + tiff((0x0112, 2, 1, 6)))), 1),  # a text
         (jpeg_with(segment(0xE1, b"Exif\0\0" + tiff(*((i, 3, 1, 1) for i in range(0x100, 0x112)), TURNED))), 6),
         (jpeg_with(segment(0xE1, b"Exif\0\0" + tiff(*((i, 3, 1, 1) for i in range(MAX_TAGS)), TURNED))), 1),
+        (jpeg_with(segment(0xE1, b"Exif\0\0" + tiff((0x0112, 3, 1, 0)))), 1),  # as some write who do not know
+        (jpeg_with(segment(0xE1, b"Exif\0\0" + tiff((0x0112, 3, 1, 9)))), 1),
+        (webp(pixels(8, 8), exif=oriented(7)), 7),
         (jpeg_with(segment(0xE1, b"Exif\0\0II*")), 1),
         (jpeg_with(segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff")), 1),
         (jpeg_with(segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + XMP)), 8),
@@ -94,7 +97,9 @@ def test_how_many_there_are() -> None:
     frames = [Image.fromarray(pixels(16, 16, (0, 0, n, n, RED))) for n in (4, 8, 12)]
     assert picture_file(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:])).frames == 3
     several = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
-    assert picture_file(several).frames == 3
+    assert several.count(b"\xff\xd9") == 3
+    assert picture_file(several).data.count(b"\xff\xd9") == 1  # the first, which is what is seen
+    assert picture_file(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:])).frames == 3
     gain_map = segment(0xE1, b'http://ns.adobe.com/xap/1.0/\0<x hdrgm:Version="1.0"/>')
     assert picture_file(several[:2] + gain_map + several[2:]).frames == 1
     assert picture_file(png_with((b"acTL", bytes(8)))).frames == 1

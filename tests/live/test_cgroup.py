@@ -14,6 +14,8 @@ from tests.support.broker import Broker
 from tests.support.daemon import EX_CONFIG, Client, Daemon, Sensor, balanced, edged, said, until
 
 MIB = 1 << 20
+pytestmark = pytest.mark.limits_memory
+
 TEXT = """
 [device]
 id = "t"
@@ -92,16 +94,6 @@ class MemoryGroup:
     @property
     def peak(self) -> int:
         return int((self.folder / ("memory.max_usage_in_bytes" if self.is_first else "memory.peak")).read_text())
-
-
-@pytest.fixture(autouse=True)
-def _rights() -> None:
-    """Making a control group is a right, not a tool: where a machine does not give it, this is not tested there."""
-    try:
-        with MemoryGroup(64 * MIB):
-            pass
-    except OSError as error:
-        pytest.skip(f"no memory control group can be made here: {error}")
 
 
 def config(folder: Path, zoo: Path, port: int, budget: int) -> str:

@@ -32,6 +32,8 @@ SHUTDOWN, NOTHING_MORE = 0x8004587D, (2).to_bytes(4, "little")
 """`EXT4_IOC_SHUTDOWN`, and its kind that does not even write what the journal has in memory."""
 LATE_S = 0.5
 """For the way of an input, and for the disk."""
+pytestmark = pytest.mark.mounts_files
+
 CONFIG = """
 [device]
 id = "t"
@@ -80,17 +82,10 @@ def cut(daemon: Daemon, state: Path, image: Path, copy: Path) -> None:
 @pytest.fixture(scope="module")
 def empty_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 64 MiB with ext4 in it."""
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        pytest.skip("needs root and mkfs.ext4")
     image = tmp_path_factory.mktemp("disk") / "image"
     with image.open("wb") as f:
         f.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", "-b", "4096", str(image)], check=True)
-    try:
-        with mounted(image, image.with_name("try")):
-            pass
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"cannot mount by loop: {error.stderr.decode()}")
     return image
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -56,8 +55,7 @@ def mount(*arguments: object) -> bool:
 @contextmanager
 def tmpfs(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
-    if not mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder):
-        pytest.skip("needs root and mount")
+    assert mount("-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
     try:
         yield folder
     finally:
@@ -69,18 +67,17 @@ def ext4(image: Path, size: int, folder: Path, *options: str) -> Iterator[Path]:
     folder.mkdir()
     with image.open("wb") as f:
         f.truncate(size)
-    if shutil.which("mkfs.ext4") is None:
-        pytest.skip("needs mkfs.ext4")
     subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-m", "0", *options, str(image)], check=True)
-    if not mount("-o", "loop", image, folder):
-        pytest.skip("needs root and loop devices")
+    assert mount("-o", "loop", image, folder)
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.fixture(params=["tmpfs", "ext4"])
+@pytest.fixture(
+    params=[pytest.param("tmpfs", marks=pytest.mark.mounts), pytest.param("ext4", marks=pytest.mark.mounts_files)],
+)
 def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A disk with room for 1 MiB."""
     if request.param == "tmpfs":
@@ -180,7 +177,7 @@ def unsynced(folder: Path) -> Iterator[Fragile]:
         yield Fragile(folder, fail, filler.unlink, ("No space left on device", "Input/output error"))
 
 
-@pytest.mark.parametrize("breaking", [read_only, unsynced])
+@pytest.mark.parametrize("breaking", [read_only, pytest.param(unsynced, marks=pytest.mark.mounts_files)])
 def test_a_disk_that_fails(
     breaking: Callable[[Path], AbstractContextManager[Fragile]], broker: Broker, there: Broker, tmp_path: Path, zoo: Path
 ) -> None:
@@ -221,6 +218,7 @@ def logs(folder: Path) -> set[str]:
     return {file.name for file in (folder / "spool").rglob("*.log")}
 
 
+@pytest.mark.mounts_files
 def test_what_an_outage_writes(broker: Broker, there: Broker, tmp_path: Path, zoo: Path) -> None:
     """At most three times what it keeps, the journal and all else that the file system adds included. A third of the inputs
     wait for the disk."""

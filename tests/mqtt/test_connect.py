@@ -106,5 +106,5 @@ def test_a_key_with_a_pass_phrase_is_a_message_and_never_a_prompt(form: list[str
         os.close(terminal)  # what still waits there gets a hangup
         assert os.waitpid(pid, 0)[1] == 0
     assert said.decode().startswith("files: cannot use the TLS files of broker main")
-    assert "key has a pass phrase, and nobody is there to type it" in said.decode()
+    assert "key has a pass phrase: add key_password" in said.decode()
     assert "Enter PEM" not in said.decode()

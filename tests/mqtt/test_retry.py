@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from edged.errors import Retryable
+from edged.mqtt.channel import Dismissed, HungUp
 from edged.mqtt.connect import Refusal
 from edged.mqtt.retry import RetryPolicy, Unacknowledged, Unanswered
 from tests.support.mqtt_peer import settings
@@ -52,7 +55,7 @@ def test_takeovers_of_two_clients_calm_down() -> None:
 
 def test_what_is_said_of_a_broker_that_ends_connections() -> None:
     policy = RetryPolicy(settings(1, client_id="pi4"))
-    lost = Retryable("lost", "it ended")
+    lost = HungUp("lost", "it ended")
     said = []
     for _ in range(3):
         policy.next_s(lost, 1.0)
@@ -65,6 +68,22 @@ def test_what_is_said_of_a_broker_that_ends_connections() -> None:
     assert policy.explain(lost, 1.0, None, True).startswith("it ended, again with messages on their way")
     assert policy.explain(lost, 1.0, "out/a", True) == "it ended, as it does over a message to out/a: that is dropped"
     assert policy.short_lives == 0  # the message was to blame
+
+
+@pytest.mark.parametrize(
+    ("error", "lives", "said"),
+    [
+        (HungUp("lost", "it ended"), (0.05, 0.04, 0.05), "it ended, 3 times at once after connecting: does it allow what we sub"),
+        (HungUp("lost", "it ended"), (0.05, 2.0, 0.05), "it ended, 3 times soon after connecting: does another client have the"),
+        (Retryable("lost", "the broker says: quota"), (0.5, 2.0, 0.5), "the broker says: quota"),
+        (Dismissed("lost", "not authorised"), (0.5, 2.0, 0.5), "not authorised"),
+    ],
+)
+def test_another_client_is_suspected_only_where_that_is_likely(error: Retryable, lives: tuple[float, ...], said: str) -> None:
+    policy = RetryPolicy(settings(1, retry_s=2.0))
+    for lived_s in lives:
+        policy.next_s(error, lived_s)
+    assert policy.explain(error, lives[-1], None, False).startswith(said)
 
 
 def test_takeovers_are_counted_by_the_minute() -> None:

@@ -38,6 +38,15 @@ decode = {{ format = "json", fields = ["v"] }}
 source = "in"
 publish = {{ topic = "out/p", qos = 1 }}
 """
+WIDER = """
+[source.wider]
+type = "mqtt"
+topic = "in/{k}"
+decode = { format = "json", fields = ["v"] }
+[pipeline.w]
+source = "wider"
+publish = { topic = "wider/{k}", qos = 1 }
+"""
 
 
 class Aedes:
@@ -106,6 +115,10 @@ class Witness:
             self.health = json.loads(message.payload)
 
 
+def counted(health: Any) -> list[int]:
+    return [health["sources"][name]["messages"] for name in ("in", "wider")] if health else []
+
+
 def has_settled(health: Any) -> bool:
     try:
         return balanced(health) and health["pipelines"]["p"]["waiting"] == 0
@@ -124,6 +137,17 @@ def test_what_was_in_flight_at_a_cut_comes_once_more_and_nothing_is_lost(aedes: 
         until(lambda: set(witness.values) == set(range(100 * CUTS)), what="every number")
         until(lambda: has_settled(witness.health), what="ledgers that balance")
         assert list(dict.fromkeys(witness.values)) == list(range(100 * CUTS))  # in order, but for what came again
+
+
+def test_it_is_spoken_to_in_3_1_1_without_a_word_of_configuration(aedes: Aedes, tmp_path: Path) -> None:
+    """Two sources whose topics overlap have each message once."""
+    text = CONFIG.format(port=aedes.port, version="auto", name=NAME) + WIDER
+    with Witness(aedes.port) as witness, Daemon(tmp_path, text) as daemon:
+        until(lambda: witness.connects == 1, what="edged at the broker")
+        witness.publish(range(20))
+        until(lambda: witness.values == list(range(20)), what="every number once")
+        until(lambda: counted(witness.health) == [20, 20], what="every message counted once by both sources")
+        daemon.wait_log("version=3.1.1")
 
 
 def test_mqtt_5_is_refused_in_words(aedes: Aedes, tmp_path: Path) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
+import socket
+import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,8 @@ process.set_up()
 from edged.daemon.build import assemble  # noqa: E402
 from edged.daemon.connect import connect  # noqa: E402
 from edged.model.load_all import load_models  # noqa: E402
+from edged.mqtt.connection import Connection  # noqa: E402
+from edged.mqtt.frames import read_varint  # noqa: E402
 from edged.mqtt.receipts import Ledger  # noqa: E402
 from edged.records import NONE  # noqa: E402
 from edged.sources.mqtt import MqttSource  # noqa: E402
@@ -30,7 +37,7 @@ TEXT = """
 type = "mqtt"
 topic = "in/{room}"
 max_keys = 2
-decode = { format = "csv", fields = ["a", "b", "c"] }
+decode = %s
 on_bad = "pass"
 [model.m]
 path = "m.onnx"
@@ -43,6 +50,11 @@ deadline = "10s"
 preprocess = "steps.py:refuse"
 publish = { topic = "out/{room}", qos = %d, when = { of = "outputs.y", change = true } }
 """
+DECODE = {
+    "csv": '{ format = "csv", fields = ["a", "b", "c"] }',
+    "json": '{ format = "json", fields = ["x"], shape = [3] }',
+    "raw": '{ format = "raw", dtype = "float32", shape = [3] }',
+}
 STEPS = """
 def refuse(row):
     if row[0] == 13:
@@ -50,6 +62,13 @@ def refuse(row):
     return row
 """
 PAYLOADS = [b"1,2,3", b"4,5,6", b"nan,0,0", b"13,0,0", b"1,2", b"7,7,7\n8,8,8", b"99,0,0"]
+
+SAMPLES = [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (math.nan, 0.0, 0.0), (13.0, 0.0, 0.0), (99.0, 0.0, 0.0), (7.0, 7.0), ()]
+WRITTEN: dict[str, Callable[[tuple[float, ...]], bytes]] = {
+    "csv": lambda row: ",".join(map(str, row)).encode(),
+    "json": lambda row: json.dumps({"x": row}).replace("NaN", "null").encode(),
+    "raw": lambda row: struct.pack(f"<{len(row)}f", *row),
+}
 
 Read = list[tuple[str, bytes, int]]
 messages = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(PAYLOADS), st.integers(0, 1))
@@ -112,7 +131,7 @@ def test_both_ways_come_to_the_same(arriving: list[Read], overflow: str, qos: in
             folder = Path(name)
             models.linear(folder / "m.onnx")
             (folder / "steps.py").write_text(STEPS)
-            ways = [Way(folder, TEXT % (overflow, qos), is_straight) for is_straight in (True, False)]
+            ways = [Way(folder, TEXT % (DECODE["csv"], overflow, qos), is_straight) for is_straight in (True, False)]
             for read in arriving:
                 for way in ways:
                     await way.read(read)
@@ -126,7 +145,104 @@ def test_both_ways_come_to_the_same(arriving: list[Read], overflow: str, qos: in
     assert straight == long
 
 
-async def way(folder: Path, text: str = TEXT % ("drop_oldest", 0)) -> Way:
+def mid_of(frame: bytes) -> bytes:
+    """The message id of a PUBLISH at QoS 1."""
+    _, start = read_varint(frame, 1, len(frame))
+    at = start + 2 + (frame[start] << 8) + frame[start + 1]
+    return frame[at : at + 2]
+
+
+class Wire:
+    """A broker at the other end of the link's socket: what it sends comes in as one read."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        ours, self.peer = socket.socketpair()
+        for end in (ours, self.peer):
+            end.setblocking(False)
+        link = way.a.links["main"]
+        link._life.begin()
+        self.connection = link._connection = Connection(link, ours, link.settings)
+        self.mid = 0
+
+    async def open(self) -> None:
+        self.connection.open(asyncio.get_running_loop().time() + 60)
+        await self.say(b"\x20\x03\0\0\0")
+
+    async def say(self, packets: bytes) -> None:
+        """Sends, and returns when all of it is handled, but for what is still to be acknowledged."""
+        self.peer.sendall(packets)
+        for _ in range(20):  # turns: to read, to run, to send
+            await asyncio.sleep(0)
+
+    async def read(self, read: Read) -> tuple[list[bytes], list[bytes]]:
+        """What one wake-up brings; what was published then, and the acknowledgements, each in their order."""
+        self.way.clock.pass_s(1)
+        packets = b""
+        for key, payload, qos in read:
+            self.mid += qos
+            mid = self.mid.to_bytes(2, "big") if qos else b""
+            topic = f"in/{key}".encode()
+            body = len(topic).to_bytes(2, "big") + topic + mid + b"\0" + payload
+            packets += bytes((0x30 | qos << 1, len(body))) + body
+        await self.say(packets)
+        publishes, acks = self._heard()
+        await self.say(b"".join(b"\x40\x02" + mid_of(frame) for frame in publishes if frame[0] & 6))
+        more, later = self._heard()
+        assert not more
+        return publishes, acks + later
+
+    def _heard(self) -> tuple[list[bytes], list[bytes]]:
+        """PUBLISH and PUBACK frames that have come."""
+        try:
+            data = self.peer.recv(1 << 16)
+        except BlockingIOError:
+            data = b""
+        publishes, acks, at = list[bytes](), list[bytes](), 0
+        while at < len(data):
+            length, start = read_varint(data, at + 1, len(data))
+            frame = data[at : start + length]
+            if data[at] == 0x40:
+                acks.append(frame)
+            elif data[at] >> 4 == 3:
+                publishes.append(frame)
+            at = start + length
+        return publishes, acks
+
+
+samples = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(SAMPLES), st.integers(0, 1))
+sampled = st.lists(st.lists(samples, min_size=1, max_size=3), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(sampled, st.sampled_from(list(DECODE)), st.sampled_from(["drop_oldest", "block"]), st.integers(0, 1))
+def test_both_ways_send_the_same_bytes(arriving: list[Any], format: str, overflow: str, qos: int) -> None:
+    written = [[(key, WRITTEN[format](row), qos) for key, row, qos in read] for read in arriving]
+
+    async def both() -> list[Any]:
+        found = []
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            models.linear(folder / "m.onnx")
+            (folder / "steps.py").write_text(STEPS)
+            for is_straight in (True, False):
+                one = Way(folder, TEXT % (DECODE[format], overflow, qos), is_straight)
+                if not is_straight:
+                    one.a.models["m"].claim = lambda give_up, arrival: False  # type: ignore[method-assign]
+                wire = Wire(one)
+                await wire.open()
+                answers = [await wire.read(read) for read in written]
+                found.append((answers, one.facts, one.a.links["main"].sender.acked))
+                wire.connection.close()
+                wire.peer.close()
+                one.a.close()
+        return found
+
+    straight, long = asyncio.run(both())
+    assert straight == long
+
+
+async def way(folder: Path, text: str = TEXT % (DECODE["csv"], "drop_oldest", 0)) -> Way:
     models.linear(folder / "m.onnx")
     (folder / "steps.py").write_text(STEPS)
     return Way(folder, text, is_straight=True)
@@ -170,7 +286,7 @@ async def test_what_other_sockets_bring_in_the_same_turn_goes_together(tmp_path:
 
 async def test_two_pipelines_of_a_model_that_read_one_message_share_its_batch(tmp_path: Path) -> None:
     second = '\n[pipeline.q]\nsource = "in"\nmodel = "m"\npublish = { topic = "q/{room}", qos = 0 }\n'
-    one = await way(tmp_path, TEXT % ("drop_oldest", 0) + second)
+    one = await way(tmp_path, TEXT % (DECODE["csv"], "drop_oldest", 0) + second)
     assert hand_in(one, b"1,2,3") == 0
     await asyncio.sleep(0)
     assert (one.a.models["m"].counts.runs, one.a.models["m"].counts.rows) == (1, 2)

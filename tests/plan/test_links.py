@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.mqtt.settings import KEPT_ALWAYS, KEPT_NEVER
+from edged.mqtt.settings import KEPT_IF_NEW, KEPT_NEVER
 from tests.support.planning import MAIN, PUMPS, planned
 
 KIB, MIB = 1024, 1024 * 1024
@@ -28,7 +28,7 @@ def test_two_brokers_have_names_of_their_own(tmp_path: Path) -> None:
     source = PUMPS + 'broker = "a"\nretained = true\nmax_bytes = "2MiB"\n'
     plan = planned(tmp_path, brokers + source.replace("rate = 1\n", "") + PIPELINE.replace("BROKER", "b")).whole
     assert [link.client_id for link in plan.links.values()] == ["edged-x-a", "edged-x-b"]
-    assert plan.links["a"].subscriptions[0].retain_handling == KEPT_ALWAYS
+    assert plan.links["a"].subscriptions[0].retain_handling == KEPT_IF_NEW
     assert plan.links["a"].max_packet == 2 * MIB + 64 * KIB  # with room for topic and properties
     assert plan.links["b"].subscriptions == ()
     assert plan.links["b"].max_packet == MIB

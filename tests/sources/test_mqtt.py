@@ -15,13 +15,15 @@ from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
 from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
-from edged.sources.counts import SourceCounts
-from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring
+from edged.sources.freshness import Freshness
+from edged.sources.kept import KeptMessages
+from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring, Wanted
 from edged.sources.replies import Replies
-from edged.stamp import KeyTable, Stamper
+from edged.stamp import KeyTable, Stamper, Thinning
 from edged.telemetry import Drops
 from edged.topics import parse_filter
 from tests.fakes.outlet import Outlet
+from tests.support.parts import parts_of
 
 
 def source(
@@ -33,6 +35,7 @@ def source(
     retained: bool = False,
     first: int = 1,
     stamper: Stamper | None = None,
+    every_ns: int | None = None,
 ) -> MqttSource:
     filters = [Filter(first + i, parse_filter(t)) for i, t in enumerate(topics)]
     captures = filters[0].topic.captures
@@ -43,18 +46,9 @@ def source(
     if keys is None and (key or captures):
         keys = KeyTable(3, None)
     parts = [("capture", captures.index(k)) if k in captures else ("field", fields.index(k)) for k in key or captures]
-    made = MqttSource(
-        name,
-        filters=filters,
-        takes_retained=retained,
-        decoder=make_payload_decoder(plan),
-        keys=keys,
-        key_parts=parts,
-        stamper=stamper or Stamper(None, None, keys),
-        counts=SourceCounts(name),
-        clock=Clock(),
-    )
-    return made
+    early = None if every_ns is None else Thinning(every_ns, 1 if keys is None else 3, lambda keys, arrival: None)
+    given = parts_of(name, keys, stamper or Stamper(None, None, keys), early=early)
+    return MqttSource(name, Wanted(filters), make_payload_decoder(plan), given, parts, KeptMessages(4) if retained else None)
 
 
 def message(topic: str, payload: bytes, *identifiers: int, receipt: Receipt = NONE, retain: bool = False) -> Inbound:
@@ -256,6 +250,11 @@ def test_a_fault_in_stamping_costs_the_message_that_shows_it() -> None:
                 raise ZeroDivisionError("13")
             return super().stamp(rows, *more)
 
+        def stamp_one(self, rows: Rows, *more: Any) -> Any:
+            if 13 in rows.values:
+                raise ZeroDivisionError("13")
+            return super().stamp_one(rows, *more)
+
     one = source("a", ["a"], stamper=FaultyStamper(None, None, None))
     routes, blocks = router(one)
     routes.on_publishes([message("a", p, 1) for p in (b"1", b"13", b"2")])
@@ -337,3 +336,61 @@ def test_what_no_source_may_have_is_counted_and_whoever_asked_is_told() -> None:
     assert [x.owed for x in receipts] == [1, 0]  # the answer is not settled yet
     told.let_go()
     assert [x.owed for x in receipts] == [0, 0]
+
+
+def test_a_message_that_the_broker_kept_is_a_sample_once() -> None:
+    a = source("a", ["in/{k}"], retained=True)
+    r, blocks = router(a)
+    r.on_publishes([message("in/x", b"1", retain=True), message("in/y", b"5", retain=True)])
+    r.on_publishes([message("in/x", b"2")])
+    arrival = a.counts.last_arrival
+    again = [message("in/x", b"2", retain=True), message("in/y", b"5", retain=True), message("in/y", b"6", retain=True)]
+    receipts = [Receipt(i) for i in range(3)]
+    r.on_publishes([(*m[:5], receipt, b"") for m, receipt in zip(again, receipts, strict=True)])  # at a reconnect
+    assert [b.values[:, 0].tolist() for b in blocks["a"]] == [[1, 5], [2], [6]]
+    assert [None if b.kept is None else b.kept.tolist() for b in blocks["a"]] == [[True, True], None, [True]]
+    assert a.counts.retained == 2
+    assert a.counts.last_arrival == arrival  # nobody knows when that was said
+    assert [receipt.owed for receipt in receipts] == [0, 0, 0]
+
+
+def test_a_kept_message_makes_no_sensor_online() -> None:
+    a, fresh = source("a", ["in/{k}"], retained=True), Freshness(10**9, None, 1, 3, "float32")
+    r, _ = router(a)
+    a.connect(SourceWiring([fresh.see]))
+    r.on_publishes([message("in/x", b"1", retain=True), message("in/y", b"1")])
+    assert fresh.is_online(Clock().now()).tolist() == [False, True, False]
+
+
+def test_of_two_filters_that_match_the_first_one_counts() -> None:
+    """A broker sends a copy for each, with the identifier of each, or one with both."""
+    a = source("a", ["z/+/t", "z/a/+"])
+    r, blocks = router(a)
+    r.on_publishes(
+        [message("z/a/t", b"1", 1), message("z/a/t", b"1", 2), message("z/a/u", b"2", 2), message("z/a/t", b"3", 1, 2)]
+    )
+    assert [b.values[:, 0].tolist() for b in blocks["a"]] == [[1, 2, 3]]
+
+
+def test_messages_that_are_too_many_are_left_out_by_their_topic_undecoded() -> None:
+    """Of each key the first that is good, however many rows it has; the others are settled and counted."""
+    a = source("a", ["in/{k}"], every_ns=3600 * 10**9)
+    r, blocks = router(a)
+    sent = [("in/x", b"bad"), ("in/x", b"1"), ("in/y", b"2\n3"), ("in/y", b"4")]
+    receipts = [Receipt(i) for i in range(8)]
+    r.on_publishes([message(t, p, receipt=x) for (t, p), x in zip(sent, receipts[:4], strict=True)])
+    r.on_publishes([message(t, p, receipt=x) for (t, p), x in zip(sent, receipts[4:], strict=True)])
+    assert [b.values[:, 0].tolist() for b in blocks["a"]] == [[2, 3]]
+    r.on_publishes([message("in/x", b"7"), message("in/x", b"8"), message("in/y", b"9")])
+    assert [b.values[:, 0].tolist() for b in blocks["a"]] == [[2, 3], [7]]
+    assert a.counts.drops.by_reason["thinned"] == 7
+    assert a.counts.balance() == 0
+    assert all(receipt.owed == 0 for receipt in receipts)
+
+
+def test_a_key_of_several_captures_may_be_some_of_them() -> None:
+    keys = KeyTable(3, None)
+    a = source("a", ["in/{hall}/{k}"], key=("k",), keys=keys)
+    r, _ = router(a)
+    r.on_publishes([message("in/1/x", b"1"), message("in/2/x", b"1")])
+    assert [keys.names(i) for i in range(len(keys))] == [("x",)]

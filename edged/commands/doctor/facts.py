@@ -42,7 +42,8 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """What came of connecting to it: why not (`state` in one word), or when its certificate ends (seconds of UTC)."""
+    """What came of connecting to it: why not (`state` in one word), or when its certificate ends (seconds of UTC). `where`: its
+    port or socket; `is_mosquitto`: it is the mosquitto of this machine, as far as that one's files say."""
 
     name: str
     url: str
@@ -51,6 +52,8 @@ class Broker:
     failure: str = ""
     took_ms: float = 0.0
     certificate_ends: float | None = None
+    where: str = ""
+    is_mosquitto: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,14 +57,15 @@ LET_GO = {
     "gpsd": "sudo systemctl disable --now gpsd gpsd.socket",
 }
 UNREACHED = {
-    "refused": "start the broker (sudo systemctl start mosquitto), or set url right",
+    "refused": "start the broker that is to be there, or set url right",
     "unresolved": "getent hosts asks the same name server; or put the address into url",
     "unreachable": "look at cable, Wi-Fi and routes: ip addr; ip route",
     "timeout": "is it on? does a firewall let this port through?",
     "tls": "openssl s_client -connect HOST:PORT shows the broker's certificate; ca in the configuration must have signed it",
     "files": "set ca, cert and key right",
+    "websocket": "set url right: its path and port",
 }
-ELSEWHERE = "start it on that machine (sudo systemctl start mosquitto), or set url right"
+OURS = "start the broker (sudo systemctl start mosquitto), or set url right"
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -209,7 +210,7 @@ def _brokers(f: Facts) -> Iterator[Finding]:
     for b in f.brokers:
         if b.failure:
             cure = UNREACHED.get(b.state, "see the broker's log")
-            cure = ELSEWHERE if b.state == "refused" and not b.is_local else cure
+            cure = OURS if b.state == "refused" and b.is_mosquitto else cure
             yield Finding("bad", "broker", f"{b.name}: {b.failure}", cure)
             continue
         text = f"{b.name}: {b.url} answers within {max(1, round(b.took_ms))} ms"

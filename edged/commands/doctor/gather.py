@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,7 @@ from edged.daemon.control import find_sockets
 from edged.errors import Retryable
 from edged.mqtt.connect import Connector
 from edged.mqtt.settings import LinkSettings
+from edged.mqtt.websocket import WebSocket
 from edged.serialport.port import find
 from edged.system import process
 from edged.system.process_memory import machine_bytes
@@ -66,7 +67,9 @@ def gather(root: Path, wanted: Wanted, live: Live) -> Facts:
     service = look.unit(root)
     who = look.user(root, live.login, service)
     kept = look.queued_at_most(root)
-    near = {b.name for b in live.brokers if b.is_local}
+    listens = look.mosquitto_listens(root)
+    brokers = tuple(replace(b, is_mosquitto=b.is_local and b.where in listens) for b in live.brokers)
+    near = {b.name for b in brokers if b.is_mosquitto}
     throttled = look.throttled(root)
     return Facts(
         system=look.system(root),
@@ -85,7 +88,7 @@ def gather(root: Path, wanted: Wanted, live: Live) -> Facts:
         ports=tuple(_ports(root, wanted, live, who)),
         probers=look.probers(root),
         configuration=wanted.configuration,
-        brokers=live.brokers,
+        brokers=brokers,
         queues=tuple(Queue(name, rate, kept if name in near else None) for name, rate in wanted.rates.items()),
         utc=live.utc,
         is_clock_synced=live.is_clock_synced,
@@ -179,16 +182,17 @@ async def look_at(link: LinkSettings) -> Broker:
     """Connects, shakes hands where there is TLS, and leaves: no MQTT is spoken, so nobody is thrown out."""
     url = link.url
     is_local = url.scheme == "unix" or url.host in OWN_MACHINE
+    where = url.path if url.scheme == "unix" else str(url.port)
     began = time.monotonic()
     try:
         one = await Connector(link).open(CONNECT_S)
     except Retryable as error:
-        return Broker(link.name, str(url), is_local, error.state, error.reason)
-    with one:
-        took_ms = (time.monotonic() - began) * 1000
-        certificate = one.getpeercert() if isinstance(one, ssl.SSLSocket) else None
+        return Broker(link.name, str(url), is_local, error.state, error.reason, where=where)
+    took_ms = (time.monotonic() - began) * 1000
+    with one.sock if isinstance(one, WebSocket) else one as sock:
+        certificate = sock.getpeercert() if isinstance(sock, ssl.SSLSocket) else None
     ends = ssl.cert_time_to_seconds(str(certificate["notAfter"])) if certificate else None
-    return Broker(link.name, str(url), is_local, took_ms=took_ms, certificate_ends=ends)
+    return Broker(link.name, str(url), is_local, took_ms=took_ms, certificate_ends=ends, where=where)
 
 
 def daemon(config: Path) -> Daemon:

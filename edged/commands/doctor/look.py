@@ -303,6 +303,19 @@ def queued_at_most(root: Path) -> int | None:
     return _last_number((main, *sorted(root.glob("etc/mosquitto/conf.d/*.conf"))), "max_queued_messages", 1000)
 
 
+def mosquitto_listens(root: Path) -> frozenset[str]:
+    """Ports and sockets of the mosquitto of this machine, as its files say; none where there is none."""
+    main = root / "etc/mosquitto/mosquitto.conf"
+    if not is_there(main):
+        return frozenset()
+    files = (main, *sorted(root.glob("etc/mosquitto/conf.d/*.conf")))
+    lines = [words for file in files for line in text(file).splitlines() if (words := line.split())]
+    found = {
+        words[2] if words[1] == "0" and len(words) > 2 else words[1] for words in lines if words[0] == "listener" and words[1:]
+    }
+    return frozenset(found or {words[1] for words in lines if words[0] == "port" and words[1:]} or {"1883"})
+
+
 def _last_number(files: Iterable[Path], key: str, otherwise: int) -> int:
     found = otherwise
     for file in files:

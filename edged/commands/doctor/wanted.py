@@ -86,7 +86,14 @@ def _ports(config: Config) -> dict[str, str | UsbPort]:
 
 def _link(name: str, broker: Broker) -> LinkSettings:
     """As much as it takes to connect; nobody says hello."""
-    return LinkSettings(name, broker.url, "", ca=broker.ca, cert=broker.cert, key=broker.key)
+    return LinkSettings(
+        *(name, broker.url, ""),
+        ca=broker.ca,
+        cert=broker.cert,
+        key=broker.key,
+        key_password=broker.key_password,
+        alpn=broker.alpn or "",
+    )
 
 
 def _rates(config: Config) -> dict[str, float | None]:

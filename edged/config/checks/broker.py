@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edged.config.convert import Raw, Rule, Wrong
+from edged.config.external import NO_PASS_PHRASE, has_pass_phrase
 from edged.config.files import read_small
 from edged.config.schema import (
     Broker,
@@ -21,9 +22,20 @@ def mutual_tls(table: Broker, raw: Raw) -> Wrong:
 
 def tls_keys(table: Broker, raw: Raw) -> Wrong:
     if not table.url.is_tls:
-        for name in ("ca", "cert", "key"):
+        secure = "wss" if table.url.is_websocket else "mqtts"
+        for name in ("ca", "cert", "key", "key_password", "alpn"):
             if name in raw:
-                yield name, f"has no effect with {table.url}, which is not encrypted; write mqtts://", "key"
+                yield name, f"has no effect with {table.url}, which is not encrypted; write {secure}://", "key"
+
+
+def pass_phrase(table: Broker, raw: Raw) -> Wrong:
+    if table.key is None:
+        if table.key_password is not None:
+            yield "key_password", "has no effect without key, whose pass phrase it is; add cert and key", "key"
+    elif has_pass_phrase(table.key) and table.key_password is None:
+        yield "key", f"it has a pass phrase; add key_password, or a key without: {NO_PASS_PHRASE}"
+    elif not has_pass_phrase(table.key) and table.key_password is not None:
+        yield "key_password", "has no effect, since key has no pass phrase; remove it", "key"
 
 
 def certificates(table: Broker, raw: Raw) -> Wrong:
@@ -56,6 +68,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Broker: (
         Rule(("cert", "key"), mutual_tls),
         Rule(("url",), tls_keys),
+        Rule(("key", "key_password"), pass_phrase),
         Rule(("ca", "cert"), certificates),
         Rule(("version", "username", "password"), password_alone),
     ),

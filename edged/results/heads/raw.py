@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -44,6 +45,10 @@ def plan_raw(asked: Asked) -> RawPlan:
 KIND = Kind("`outputs.TENSOR`", plan_raw, takes_several=True, needs_model=False)
 
 
+FEW = 256
+"""Numbers that are sooner looked at one by one than by numpy."""
+
+
 class Raw:
     """`outputs`: every tensor as nested lists, what is not finite as null."""
 
@@ -64,11 +69,15 @@ class Raw:
     def _rows(self, tensor: NDArray[Any]) -> Sequence[Any]:
         if self._keeps_arrays:
             return list(tensor.copy())  # the model's own array is written again by the next run
+        if tensor.ndim == 2 and tensor.size <= FEW and tensor.dtype.kind == "f":
+            rows: list[Any] = tensor.tolist()
+            if all(math.isfinite(sum(row)) for row in rows):  # a sum is finite only if every number is
+                return rows
         if tensor.dtype.kind == "f" and not all_finite(tensor):
             bad = ~np.isfinite(tensor)
             tensor = tensor.astype(object)
             tensor[bad] = None
-        rows: list[Any] = tensor.tolist()
+        rows = tensor.tolist()
         return rows
 
 

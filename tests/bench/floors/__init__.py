@@ -1,23 +1,19 @@
-"""The floors in C: built where a C compiler, libmosquitto's header and that of ONNX Runtime's C API are at hand.
+"""The floors in C: built where a C compiler and libmosquitto with its header are at hand.
 
-ONNX Runtime's library is the one of the Python package, so that both sides run the same kernels; its header comes from
-`libonnxruntime-dev` (Debian 13), or from a folder that $ORT_INCLUDE names.
+ONNX Runtime's library is the one of the Python package, so that both sides run the same kernels; what of its C API they need is
+declared in `ort.h`.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
-CAPI = "onnxruntime_c_api.h"
 INCLUDES = ("/usr/include", "/usr/local/include")
-ORT_INCLUDES = ("/usr/include/onnxruntime", *INCLUDES, "/usr/local/include/onnxruntime")
 
 
 class Floors(NamedTuple):
@@ -31,13 +27,10 @@ class Floors(NamedTuple):
 def build_floors(folder: Path) -> Floors:
     """Builds both into `folder`."""
     compiler = shutil.which("cc") or shutil.which("gcc")
-    header = _folder_with(CAPI, (os.environ.get("ORT_INCLUDE", ""), *ORT_INCLUDES))
     if compiler is None:
         return Floors(None, None, "no C compiler: apt install gcc")
-    if _folder_with("mosquitto.h", INCLUDES) is None:
+    if not any((Path(folder) / "mosquitto.h").exists() for folder in INCLUDES):
         return Floors(None, None, "no mosquitto.h: apt install libmosquitto-dev")
-    if header is None:
-        return Floors(None, None, f"no {CAPI}: apt install libonnxruntime-dev (Debian 13), or ORT_INCLUDE=its folder")
     library = _library()
     if library is None:
         return Floors(None, None, "the onnxruntime package has no libonnxruntime.so")
@@ -46,17 +39,13 @@ def build_floors(folder: Path) -> Floors:
     link.unlink(missing_ok=True)
     link.symlink_to(library)
     for name in ("mqtt", "serial"):
-        command = [compiler, "-O2", str(HERE / f"{name}.c"), "-I", header, "-L", str(folder), "-l:libonnxruntime.so.1"]
+        command = [compiler, "-O2", str(HERE / f"{name}.c"), "-L", str(folder), "-l:libonnxruntime.so.1"]
         done = subprocess.run(
             [*command, f"-Wl,-rpath,{folder}", "-lmosquitto", "-o", str(folder / name)], capture_output=True, text=True
         )
         if done.returncode:
             return Floors(None, None, f"{name}.c does not compile: {done.stderr.strip().splitlines()[-1]}")
     return Floors(folder / "mqtt", folder / "serial")
-
-
-def _folder_with(name: str, folders: Iterable[str]) -> str | None:
-    return next((folder for folder in folders if folder and (Path(folder) / name).exists()), None)
 
 
 def _library() -> Path | None:

@@ -1,5 +1,6 @@
 /* A model bound once to two arrays, by ONNX Runtime's C API on one thread: what both floors run. */
-#include <onnxruntime_c_api.h>
+#include "ort.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,9 +21,9 @@ static OrtValue *bind(float *data, const int64_t *shape, size_t rank) {
     OrtValue *value;
     size_t count = 1;
     for (size_t i = 0; i < rank; i++) count *= shape[i];
-    check(ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
+    check(ort->CreateCpuMemoryInfo(ARENA_ALLOCATOR, MEM_TYPE_DEFAULT, &memory));
     check(ort->CreateTensorWithDataAsOrtValue(memory, data, count * sizeof *data, shape, rank,
-                                              ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &value));
+                                              TENSOR_OF_FLOAT, &value));
     return value;
 }
 
@@ -34,12 +35,12 @@ static void open_session(const char *model, const int64_t *shape, size_t rank, i
     int64_t answer_shape[] = {1, outputs};
     input = calloc(count, sizeof *input);
     output = calloc(outputs, sizeof *output);
-    ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    ort = OrtGetApiBase()->GetApi(API_VERSION);
     if (!ort) {
-        fprintf(stderr, "the header of ONNX Runtime is newer than its library, %s\n", OrtGetApiBase()->GetVersionString());
+        fprintf(stderr, "ONNX Runtime %s is too old: the floor needs 1.16\n", OrtGetApiBase()->GetVersionString());
         exit(1);
     }
-    check(ort->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "floor", &env));
+    check(ort->CreateEnv(LOG_ERROR, "floor", &env));
     check(ort->CreateSessionOptions(&options));
     check(ort->SetIntraOpNumThreads(options, 1));
     check(ort->CreateSession(env, model, options, &session));
