@@ -146,6 +146,21 @@ async def test_a_recording_plays_on_its_own_clock(tmp_path: Path) -> None:
     assert ended - 10 * S < played[0].utc[0] < played[0].utc[1] < played[0].utc[2] <= ended
 
 
+@pytest.mark.parametrize("speed", [0.0, 1e6])
+async def test_silences_of_a_recording_end_blocks(speed: float, tmp_path: Path) -> None:
+    reads = [(0, b"t 21.5\n"), (S // 100, b"h 40\n"), (S, b"t 22.5\n"), (S + S // 100, b"h 41\n")]
+    path = tmp_path / "run.rec"
+    with Recorder(path, "serial", "accel", Clock()):
+        pass
+    with path.open("ab") as file:
+        for since, data in reads:
+            file.write(struct.pack("<QI", since, len(data)) + data)
+    decode = Decode(format="text", fields=(FieldSpec(name="t", after="t"), FieldSpec(name="h", after="h")))
+    played = Played(path, decode=decode, frame=Frame(type="block", end=None, gap=S // 2), speed=speed)
+    await played.play()
+    assert played.values == [[21.5, 40], [22.5, 41]]
+
+
 async def test_a_recording_of_messages_needs_no_frames(tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.rec", "mqtt", "pumps", Clock()) as recorder:
         recorder.add(b'{"ax": 1, "ay": 2, "id": "p1"}', b"plant/1")

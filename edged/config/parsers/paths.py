@@ -69,4 +69,5 @@ FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
 KeyTableFile = Annotated[KeyFile, Value("path", key_file)]
 Custom = Annotated[Function, Value('`"file.py:function"`', function)]
-StepName = Annotated[str | Function, Value(f'{" ".join(f"`{name}`" for name in STEPS)} or `"file.py:function"`', step)]
+STEP_NAME = Value(f'{" ".join(f"`{name}`" for name in STEPS)} or `"file.py:function"`', step)
+StepName = Annotated[str | Function, STEP_NAME]
