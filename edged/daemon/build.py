@@ -295,12 +295,12 @@ def _sources(
         lives = freshness[name].touch if name in freshness else _nobody
         thinning = Thinning(p.every_ns, p.max_keys, lives) if p.every_ns is not None else None
         late, early = (None, thinning) if p.thins_early else (thinning, None)
-        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys, late)
-        if p.lateness_ns:
+        waits = Lateness(p.lateness_ns, p.most_waiting, lives) if p.lateness_ns else None
+        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys, late, waits)
+        if waits is not None and not kind_of(p.settings).has_own_clock(p.settings):
             let = old.tail.around(partial(let_out, stamper, counts, consumers[name]))
             alarm = Alarm(old.stages.wrap(f"source.{name}: lateness", partial(_at_now, let, clock)), clock)
-            asks = _nobody_looks if kind_of(p.settings).has_own_clock(p.settings) else alarm.set
-            stamper.lateness = Lateness(p.lateness_ns, p.most_waiting, asks, lives)
+            waits.ask(alarm.set)
         stampers[name] = stamper
         parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock), early)
         sources[name] = kind_of(p.settings).build(p, parts)
@@ -309,10 +309,6 @@ def _sources(
 
 def _at_now(work: Callable[[int], None], clock: Clock) -> None:
     work(clock.now())
-
-
-def _nobody_looks(due: int) -> None:
-    """The time of a recording goes on only as it is read."""
 
 
 def _nobody(keys: Keys | int, arrival: int) -> None:

@@ -56,7 +56,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         if old is not None and was is not None and was is not pipeline:
             pipeline.take_over(was, is_same_window(old.plan.pipelines[name], p))
     for name, p in plan.pipelines.items():
-        new.envelopes[name].about = dict(p.about)
+        new.envelopes[name].show_keys(dict(p.about))
     for pipeline in (*new.pipelines.values(), *new.leaving):
         pipeline.judge()
     for one in old.pipelines.values() if old is not None else ():

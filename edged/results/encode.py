@@ -43,6 +43,10 @@ class Envelope:
     def about_key(self, key: int) -> About | None:
         return self.about.get("/".join(self.names(key))) if self.about and self.names is not None else None
 
+    def show_keys(self, about: Mapping[str, About]) -> None:
+        """The keys are called so from here on."""
+        self.about = about
+
     def show(self, model: str) -> None:
         """Results are those of this model from here on."""
         self.model = model

@@ -34,24 +34,27 @@ class Waiting(NamedTuple):
 
 class Lateness:
     """Holds at most `most` samples: with more, those that came first leave before their time, and `hurried` counts them.
-    `alarm(due)` asks to be looked at then, `on_waiting(keys, arrival)` is told of what waits: its sensor lives."""
+    `on_waiting(keys, arrival)` is told of what waits: its sensor lives."""
 
     def __init__(
         self,
         wait_ns: int,
         most: int,
-        alarm: Callable[[int], object],
         on_waiting: Callable[[Keys | int, int], object],
     ) -> None:
         self.hurried = 0
         self._wait = wait_ns
         self._most = most
-        self._alarm = alarm
+        self._alarm: Callable[[int], object] | None = None
         self._on_waiting = on_waiting
         self._order = 0
         self._by_key: dict[int, list[Waiting]] = {}
         self._due: deque[tuple[int, int, int]] = deque()
         """When, which key, and up to what time: in the order of arrival. What left with another is still in it."""
+
+    def ask(self, alarm: Callable[[int], object]) -> None:
+        """`alarm(due)` asks to be looked at then. Without one, as of a recording on its own clock, who brings samples looks."""
+        self._alarm = alarm
 
     def __len__(self) -> int:
         return sum(map(len, self._by_key.values()))
@@ -92,8 +95,7 @@ class Lateness:
             heapq.heappush(self._by_key.setdefault(key, []), one)
             self._due.append((arrival + self._wait, key, time))
         self.hurried += len(hurried)
-        if self._due:
-            self._alarm(self._due[0][0])
+        self._set_alarm()
         return hurried
 
     def due(self, now: int | None) -> list[Waiting]:
@@ -102,9 +104,12 @@ class Lateness:
         while self._due and (now is None or self._due[0][0] <= now):
             _, key, time = self._due.popleft()
             until[key] = max(time, until.get(key, time))
-        if self._due:
-            self._alarm(self._due[0][0])
+        self._set_alarm()
         return self._leave(until)
+
+    def _set_alarm(self) -> None:
+        if self._due and self._alarm is not None:
+            self._alarm(self._due[0][0])
 
     def _leave(self, until: dict[int, int]) -> list[Waiting]:
         found: list[Waiting] = []

@@ -300,7 +300,7 @@ async def test_what_is_out_of_order_waits_on_the_clock_of_the_file(tmp_path: Pat
     text = b"time,ax,ay\n" + b"".join(b"2026-01-02T03:04:%02dZ,%d,0\n" % (n, n) for n in order)
     decode = Decode(format="csv", header=True, fields=(AX, AY), time=Time(field="time", format="rfc3339"))
     p = Played(write(tmp_path / "run.csv", text), decode=decode)
-    p.stamper.lateness = Lateness(2 * S, 5, lambda due: None, lambda keys, arrival: None)
+    p.stamper.lateness = Lateness(2 * S, 5, lambda keys, arrival: None)
     await p.play()
     assert [x for x, _ in p.values] == [0, 1, 2, 3, 4, 5, 6, 7]
     assert p.counts.drops.by_reason == {"late": 1}

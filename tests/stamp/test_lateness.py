@@ -18,7 +18,8 @@ class Hall:
     def __init__(self, most: int = 100) -> None:
         self.alarms: list[int] = []
         self.alive: list[tuple[object, int]] = []
-        self.lateness = Lateness(WAIT, most, self.alarms.append, lambda keys, arrival: self.alive.append((keys, arrival)))
+        self.lateness = Lateness(WAIT, most, lambda keys, arrival: self.alive.append((keys, arrival)))
+        self.lateness.ask(self.alarms.append)
 
     def add(self, *times: float, key: int = 0, arrival: float = 0.0) -> list[float]:
         stamps = np.array([int(t * S) for t in times], np.int64)
