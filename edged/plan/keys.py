@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from edged.config.key_file import Cell, KeyFile, KeyRow
 from edged.config.schema import Config, Pipeline
@@ -62,6 +63,8 @@ def plan_corrections(
             said.wrong(column, f'"{column.text}" has no effect with format = "{decode.format}"; remove the column')
         elif field not in fields:
             said.wrong(column, f"expected {what} of a field of decode.fields, {found_among(field, list(fields))}")
+        elif decode.inside is not None and any(kind != "capture" for kind, _ in parts):
+            said.wrong(column, f'"{column.text}" needs a key of the topic alone, since decode.payload is read by itself')
     if said.count:
         return None
     cells: list[Correction] = []
@@ -73,7 +76,24 @@ def plan_corrections(
         ]
         _check_corrections(said, row, columns, mine, fields)
         cells += mine
-    return Corrections(tuple(row.key.text for row in file.rows), tuple(cells), parts) if columns and not said.count else None
+    places = count()  # among what topics say of a sensor
+    of_key = tuple([(kind, next(places)) if kind == "capture" else (kind, i) for kind, i in parts])
+    return Corrections(tuple(row.key.text for row in file.rows), tuple(cells), of_key) if columns and not said.count else None
+
+
+def with_corrections(decode: DecodePlan, by_key: Corrections | None) -> DecodePlan:
+    """Where a member of a message is decoded by itself, each part has those of its own fields."""
+    if by_key is None:
+        return decode
+    around, inside = (None if p is None else replace(p, by_key=_only(by_key, decode, p)) for p in (decode.around, decode.inside))
+    return replace(decode, by_key=by_key, around=around, inside=inside)
+
+
+def _only(by_key: Corrections, whole: DecodePlan, part: DecodePlan) -> Corrections:
+    names = {field.start: field.name for field in whole.value_fields}
+    mine = {field.name: field for field in part.value_fields}
+    cells = [(one, mine[names[one.start]]) for one in by_key.cells if names[one.start] in mine]
+    return replace(by_key, cells=tuple(one._replace(start=field.start, stop=field.stop) for one, field in cells))
 
 
 def _check_corrections(

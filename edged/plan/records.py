@@ -94,13 +94,8 @@ class SourcePlan:
     def thins_early(self) -> bool:
         """Whether the topic alone tells which messages to leave out."""
         is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
-        return (
-            self.every_ns is not None
-            and not self.lateness_ns
-            and is_of_topic
-            and self.decode is not None
-            and not self.decode.where
-        )
+        is_whole = self.decode is not None and not self.decode.where and not self.decode.is_named
+        return self.every_ns is not None and not self.lateness_ns and is_of_topic and is_whole
 
 
 @dataclass(frozen=True, slots=True)

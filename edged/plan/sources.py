@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
+from edged.config.field_paths import Step
 from edged.config.ports import sample_fields, settled, shared_port
 from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.values import NEVER
@@ -23,14 +24,14 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
-from edged.plan.keys import plan_corrections
+from edged.plan.keys import plan_corrections, with_corrections
 from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
 from edged.sources.kinds import kind_of
-from edged.topics import TopicError, TopicFilter, covers, overlaps, parse_filter
+from edged.topics import FIELD, TopicError, TopicFilter, covers, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
@@ -76,6 +77,10 @@ def mqtt_settings(source: SourcePlan) -> MqttSource:
 def stale_ns(rate: float | None) -> int | None:
     """How long a sensor of this rate may be silent: 3 periods, at least 2 s; without a rate for ever."""
     return None if rate is None else max(MIN_STALE_NS, int(3e9 / rate))
+
+
+def _stale_ns(source: AnySource) -> int | None:
+    return None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate)
 
 
 def key_groups(pipelines: Mapping[str, Pipeline], keyed: Collection[str] = ()) -> dict[str, str]:
@@ -154,7 +159,8 @@ def _plan_source(
     config: Config,
     views: tuple[View, ...],
 ) -> SourcePlan | None:
-    captures = _captures(at, filters)
+    all_captures = _captures(at, filters)
+    captures = tuple(name for name in all_captures if name != FIELD)
     key_names = captures if source.key is None else source.key
     key_fields = tuple(k for k in key_names if k not in captures)
     max_keys = (source.max_keys or DEFAULT_KEYS) if key_names else 1
@@ -164,15 +170,15 @@ def _plan_source(
     decode: DecodePlan | None = None
     kind = kind_of(source)
     fields = kind.made
-    stale = None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate)
+    stale = _stale_ns(source)
     parts = tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names)
     if source.decode is not None:
-        decode = _decode(at, source, captures, key_fields, max_keys, dtype, views)
+        decode = _decode(at, source, all_captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
         _check_lateness(at, source, decode, stale)
         if source.keys is not None and key_names:
-            decode = replace(decode, by_key=plan_corrections(name, source.keys, decode, parts, at.problems))
+            decode = with_corrections(decode, plan_corrections(name, source.keys, decode, parts, at.problems))
         dtype = decode.dtype.name
         if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
@@ -202,7 +208,7 @@ def _plan_source(
         most_waiting=_most_waiting(source, max_keys),
         learns_pace=source.stale_after is None and source.rate is None,
         known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
-        capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
+        capture_where=tuple((all_captures.index(one.name), one) for one in conditions(source.where) if one.name in all_captures),
     )
 
 
@@ -254,6 +260,8 @@ def _decode(
         views=views,
         where=tuple(one for one in conditions(source.where) if one.name not in captures),
         rate=source.rate,
+        is_named=FIELD in captures,
+        stale_ns=_stale_ns(source),
     )
     if isinstance(planned, DecodePlan):
         return planned
@@ -322,7 +330,7 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
         if (size - around) % record:
             text = f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one"
             at.wrong("frame.size", text)
-        elif size - around != record and decode.format == "struct" and decode.rows != ".":
+        elif size - around != record and decode.format == "struct" and decode.rows != (Step.SELF,):
             many = (size - around) // record
             at.wrong("frame.size", f'{held}, {many} records of {record} bytes; each of them is a sample with decode.rows = "."')
 
