@@ -30,6 +30,7 @@ class ByKey:
     """`usual` has scale, offset, low and high of each column, as the fields say."""
 
     def __init__(self, plan: Corrections, usual: tuple[Row, Row, Row, Row], largest: float) -> None:
+        self._newest: Corrected | None = None
         self._parts = plan.parts
         self._rows = {key: row for row, key in enumerate(plan.keys)}
         self._others = len(plan.keys)
@@ -53,7 +54,13 @@ class ByKey:
             values = raw * self._scale[at] + self._offset[at]
             judged = values.astype(raw.dtype)  # 0.1 on the wire as float32 is within a range that ends at 0.1
             is_good = (judged >= low.astype(raw.dtype)) & (judged <= high.astype(raw.dtype))
-        return Corrected(values, is_good, low, high)
+        self._newest = Corrected(values, is_good, low, high)
+        return self._newest
+
+    def range_of(self, row: int, column: int) -> tuple[float, float]:
+        """That of a number of the rows that were corrected last."""
+        assert self._newest is not None
+        return self._newest.low.item(row, column), self._newest.high.item(row, column)
 
     def _of_rows(
         self,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.decode.by_key import ByKey, Corrected
+from edged.decode.by_key import ByKey
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
 from edged.records import Flags, Reject, Rows, Times
@@ -189,8 +189,6 @@ class Screen:
         self._last: dict[Hashable, NDArray[np.float64]] = {}
         self._seen: dict[Hashable, NDArray[np.int64]] = {}  # where held values grow too old
         self._by_key = None if plan.by_key is None else ByKey(plan.by_key, (scale, offset, low, high), largest)
-        self._own: Corrected | None = None
-        """What the rows that are judged now are corrected by."""
         for cell in () if plan.by_key is None else plan.by_key.cells:
             self._has_range[cell.start : cell.stop] |= cell.what.startswith("valid")
 
@@ -198,7 +196,7 @@ class Screen:
         """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys).
         `now` (monotonic ns) tells how old held values are."""
         if self._by_key is not None:
-            own = self._own = self._by_key.apply(table.raw, table.keys, table.origin, sensors)
+            own = self._by_key.apply(table.raw, table.keys, table.origin, sensors)
             values, is_good, bad = own.values, bool(own.is_good.all()), ~own.is_good
         else:
             values = table.raw if self._is_as_sent else self._scaled(table.raw)
@@ -353,8 +351,8 @@ class Screen:
         return f"{name}: {value:g} is outside {low:g} to {high:g}"
 
     def _range_of(self, row: int, column: int, field: FieldPlan) -> tuple[float, float]:
-        if self._own is not None:
-            return self._own.low.item(row, column), self._own.high.item(row, column)
+        if self._by_key is not None:
+            return self._by_key.range_of(row, column)
         return field.valid or (-math.inf, math.inf)
 
 
