@@ -66,6 +66,15 @@ class Wanted(NamedTuple):
     where: Sequence[tuple[int, Condition]] = ()
 
 
+class Way(NamedTuple):
+    """How messages are read: which capture names the field, None for none; whether the decoder is told of topics and times;
+    whether there is nothing else to do with a message than to decode it."""
+
+    field_at: int | None
+    is_told: bool
+    is_plain: bool
+
+
 class Keys:
     """The sensors of a source. `parts` say where each part of a key comes from: the index of a capture of the topic, or of a key
     field of the payload (in the order of the source's `key`)."""
@@ -188,21 +197,21 @@ class MqttSource:
     ) -> None:
         self.name = name
         self.wanted = wanted
-        self._where = wanted.where
         self.counts = parts.counts
         self.replies = parts.replies
         self.remembers = remembers
         self.is_pace = False
         self._consumers: Sequence[Callable[[Block], object]] = ()
         self._decoder = decoder
-        self._field_at = next((f.topic.captures.index(FIELD) for f in wanted.filters if FIELD in f.topic.captures), None)
-        captures = len(wanted.filters[0].topic.captures) - (self._field_at is not None) if wanted.filters else 0
-        self._is_told = is_told
+        field_at = next((f.topic.captures.index(FIELD) for f in wanted.filters if FIELD in f.topic.captures), None)
+        captures = len(wanted.filters[0].topic.captures) - (field_at is not None) if wanted.filters else 0
         self._keys = None if parts.keys is None else Keys(parts.keys, key_parts, captures)
         self._stamper = parts.stamper
         self._clock = parts.clock
         self._early = None if parts.early is None else Early(parts.early, self._keys)
         self._gathered = Gathered()
+        is_plain = not wanted.where and self._early is None and remembers is None and queued_bytes is None
+        self.way = Way(field_at, is_told, is_plain)
         self.queue: PictureQueue | None = None
         if queued_bytes is not None:
             take = parts.stages.wrap(f"source.{name}: decoded", self._take_decoded)
@@ -214,7 +223,7 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
-        for at, condition in self._where:
+        for at, condition in self.wanted.where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1
                 self.counts.bytes += len(payload)
@@ -229,10 +238,7 @@ class MqttSource:
         gathered.receipts.append(receipt)
 
     def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
-        """`add` and `flush`, for a message that is the only one of its read."""
-        if self._where or self.queue is not None:
-            self.add(payload, captures, receipt)
-            return self.flush(now)
+        """`add` and `flush`, for a message that is the only one of its read, where the way is plain."""
         counts = self.counts
         counts.last_arrival = now
         counts.messages += 1
@@ -342,7 +348,7 @@ class MqttSource:
         rows: Rows | None,
     ) -> Block | None:
         arrived = UNTOLD
-        if self._is_told:
+        if self.way.is_told:
             captures, arrived = self._arrived(captures, now)
         if rows is None:
             sensors = None if self._keys is None else self._keys.sensors(captures)
@@ -365,7 +371,7 @@ class MqttSource:
     def _arrived(self, captures: list[tuple[str, ...]], now: int) -> tuple[list[tuple[str, ...]], Arrived]:
         """The captures that may be keys, and what a decoder must be told."""
         names: list[str] = []
-        if (at := self._field_at) is not None:
+        if (at := self.way.field_at) is not None:
             names = [caught[at] for caught in captures]
             captures = [caught[:at] + caught[at + 1 :] for caught in captures]
         return captures, Arrived(names, now, now + self._clock.offset())
@@ -396,7 +402,7 @@ class Router:
         if route is None or len(route) != 1 or retain or properties == UNREAD:
             return False
         source, captures = route[0]
-        if properties and source.replies is not None:  # it may be a request
+        if not source.way.is_plain or (properties and source.replies is not None):  # the latter may be a request
             return False
         source.take_one(payload, captures, receipt, self._clock.now())
         receipt.done()
