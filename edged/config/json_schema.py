@@ -64,6 +64,8 @@ FORMS: Mapping[str, Json] = {
     "number, text, true or false": _SCALAR,
     "value": _SCALAR,
     "`true` or number": _any(_BOOL, _NUMBER),
+    "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
+    "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d\d:?\d\d)$"},
     "`1` `1.5` `2`": {"enum": [1, 1.5, 2]},
     "range": _list_of(_NUMBER, 2, 2),
     "[low, count]": _list_of(_INT, 2, 2),
