@@ -10,6 +10,15 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "behaviours/face.py": "tests/behaviours/test_actor.py",
+    "behaviours/inbox.py": "tests/behaviours/test_actor.py",
+    "behaviours/me.py": "tests/behaviours/test_actor.py",
+    "behaviours/plan.py": "tests/plan/test_behaviours.py",
+    "behaviours/steps.py": "tests/behaviours/test_actor.py",
+    "config/asked.py": "tests/plan/test_behaviours.py",
+    "config/checks/behaviour.py": "tests/plan/test_behaviours.py",
+    "daemon/acting.py": "tests/manual/test_behaviours.py",
+    "sources/ask.py": "tests/plan/test_behaviours.py",
     "testing/accept.py": "tests/commands/test_test.py",
     "testing/cases.py": "tests/commands/test_test.py",
     "testing/judge.py": "tests/commands/test_test.py",

@@ -63,6 +63,7 @@ FORMS: Mapping[str, Json] = {
     "number, list": _any(_NUMBER, _BOOL, _list_of({}, 1)),
     "number, text, true or false": _SCALAR,
     "value": _SCALAR,
+    "any": {},
     "`true` or number": _any(_BOOL, _NUMBER),
     "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
     "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d\d:[0-5]\d)$"},

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.parsers.choices import Absent, ByteOrder, Flag, OneOf, Option, Providers, WireType
+from edged.config.parsers.choices import Absent, Anything, ByteOrder, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size, Zone
 from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
 from edged.config.parsers.numbers import (
@@ -43,7 +43,7 @@ from edged.config.parsers.numbers import (
 )
 from edged.config.parsers.paths import Custom, DevicePath, FilePath, KeyTableFile, SmallFile, StepName
 from edged.config.units import KIB, H, S
-from edged.config.values import BrokerUrl, Function, Secret, Span
+from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
 from edged.results.heads.detect import DETECTOR_NAMES
@@ -61,7 +61,9 @@ RegisterTable = Literal["holding", "input", "coil", "discrete"]
 __all__ = [
     "Align",
     "AnySource",
+    "AskSource",
     "Batch",
+    "Behaviour",
     "Broker",
     "BrokerUrl",
     "Checksum",
@@ -83,6 +85,7 @@ __all__ = [
     "ModbusSource",
     "Model",
     "MqttSource",
+    "OnEnd",
     "Output",
     "OutputField",
     "Pipeline",
@@ -985,8 +988,17 @@ class SimulateSource(MadeSource, frozen=True, kw_only=True):
     seed: Annotated[Index, Key("same seed, same signal")] = 0
 
 
+class AskSource(MadeSource, frozen=True, kw_only=True):
+    """What behaviours ask, by `me.ask` of a pipeline that reads it. `source = "ask"` of a pipeline is short for one."""
+
+    stale_after: ClassVar[int] = NEVER  # type: ignore[assignment]  # nothing comes of itself
+
+    type: Annotated[Literal["ask"], Key("what kind of source this is")] = "ask"
+    fields: Annotated[Annotated[tuple[FieldName, ...], Several(1)], Key("the numbers of a question")]
+
+
 if TYPE_CHECKING:
-    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource
+    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource | AskSource
 else:
     AnySource = Source  # of any kind in the table of `sources.kinds`
 
@@ -1412,6 +1424,46 @@ class Pipeline(Table, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class OnEnd(Table, frozen=True, kw_only=True):
+    """What is done when a behaviour ends or fails: a message, or bytes on a port."""
+
+    topic: Annotated[Topic | None, Key("gets `value`; may hold `{key}`")] = None
+    value: Annotated[Anything, Key("text goes as it is, all else as JSON", default="none")] = None
+    retain: Annotated[Flag, Key("the broker keeps it")] = False
+    write: Annotated[Name | None, Key("the port that gets `data`")] = None
+    data: Annotated[PlainBytes | None, Key("what is written", default="none")] = None
+
+
+class Behaviour(Table, frozen=True, kw_only=True):
+    """A coroutine of your own, `async def guard(me)`, on the loop of the daemon. What it may touch stands here."""
+
+    run: Annotated[Custom, Key("the coroutine")]
+    per: Annotated[Literal["key"] | None, Key("one instance a key", default="one instance")] = None
+    source: Annotated[
+        Annotated[tuple[Name, ...], Several()],
+        Key("sources and pipelines for `me.samples`, `me.results` and `me.latest`", default="none"),
+    ] = ()
+    ask: Annotated[Annotated[tuple[Name, ...], Several()], Key("pipelines for `me.ask`", default="none")] = ()
+    publish: Annotated[
+        Annotated[tuple[Topic, ...], Several()], Key("topics for `me.publish`; `+`, `#` and `{key}` are allowed", default="none")
+    ] = ()
+    broker: Annotated[Name | None, Key("where it publishes", default="the only one")] = None
+    write: Annotated[
+        Annotated[tuple[Name, ...], Several()], Key("`[port.NAME]` tables and serial sources for `me.write`", default="none")
+    ] = ()
+    limit: Annotated[
+        Annotated[tuple[Rate, ...], Several(1)],
+        Key("most messages of an instance; more are dropped and counted. Writes and `on_end` are never held back", default="10"),
+    ] = (10.0,)
+    inbox: Annotated[Annotated[int, integer(1, 65536)], Key("results or samples of a stream that wait for an instance")] = 64
+    overflow: Annotated[
+        Literal["drop_oldest", "latest_only"], Key("when so many wait; latest_only: of each key only the newest waits")
+    ] = "drop_oldest"
+    on_end: Annotated[
+        Annotated[tuple[OnEnd, ...], Several()], Key("when an instance ends or fails, and when edged stops", default="nothing")
+    ] = ()
+
+
 class Config(Table, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -1426,3 +1478,4 @@ class Config(Table, frozen=True, kw_only=True):
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
     model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)
     pipeline: Annotated[dict[str, Pipeline], Key("streams to a model to topics")] = msgspec.field(default_factory=dict)
+    behaviour: Annotated[dict[str, Behaviour], Key("coroutines of your own")] = msgspec.field(default_factory=dict)

@@ -54,6 +54,7 @@ FIXED = (
 
 
 KEYS = "keys of source."
+CODE = "behaviours: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class Reloader:
                     await self.reload("the file changed", is_asked=False)
                 elif tables := [name for name in names if name.startswith(KEYS)]:
                     await self.reload(f"{', '.join(sorted(tables))} changed", is_asked=False)
+                elif files := ", ".join(sorted(name.removeprefix(CODE) for name in names if name.startswith(CODE))):
+                    await self.reload(f"{files} changed", is_asked=False)
                 elif models := ", ".join(sorted(names)):
                     await self.reload(f"model {models} changed", is_asked=False, rereads=False)
         finally:
@@ -143,10 +146,15 @@ class Reloader:
             await self.builds.close()
 
     def _files(self) -> dict[str, Path]:
-        """What to watch: the configuration as "", models by name, tables of keys by the name of their source."""
+        """What to watch: the configuration as "", models by name, files of behaviours and tables of keys behind a mark."""
         config = self._running.draft.config
-        tables = {f"{KEYS}{name}": s.keys.path for name, s in config.source.items() if s.keys is not None}
-        return {"": self._running.draft.path, **{name: m.path for name, m in config.model.items() if m.watch}, **tables}
+        code = {b.run.path for b in config.behaviour.values()}
+        return {
+            "": self._running.draft.path,
+            **{name: m.path for name, m in config.model.items() if m.watch},
+            **{f"{CODE}{path.name}": path for path in code},
+            **{f"{KEYS}{name}": s.keys.path for name, s in config.source.items() if s.keys is not None},
+        }
 
     def ask(self) -> None:
         """A reload, soon; of many that are asked for while one is under way, one more."""
@@ -342,8 +350,7 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     again though their files did not change. Raises ConfigError."""
     draft = read(before.draft.path) if rereads else before.draft
     store = model_store(before.machine)
-    is_same = (draft.digest, draft.files) == (before.draft.digest, before.draft.files)
-    is_known = is_same and before.draft.copy is None
+    is_known = draft.digest == before.draft.digest and before.draft.copy is None and draft.files == before.draft.files
     if rereads and not is_asked and is_known:
         return None, ()
     known = before if not forgets else None

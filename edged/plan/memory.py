@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from edged.behaviours.plan import INSTANCE, BehaviourPlan
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
@@ -78,6 +79,9 @@ UNKNOWN_OUTPUT = 4 * KIB
 """Assumed for one row of an output whose shape the file leaves open."""
 
 
+NO_BEHAVIOURS: Mapping[str, BehaviourPlan] = {}
+
+
 def memory_table(
     machine: Machine,
     links: Mapping[str, LinkSettings],
@@ -86,6 +90,7 @@ def memory_table(
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
     http: HttpPlan | None = None,
+    behaviours: Mapping[str, BehaviourPlan] = NO_BEHAVIOURS,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -108,6 +113,11 @@ def memory_table(
     for pipeline in pipelines.values():
         lines += _pipeline(pipeline, sources)
         lines += _making(pipeline, models.get(pipeline.model or ""), links)
+    for name, behaviour in behaviours.items():
+        waits = f" + {behaviour.inbox} rows that wait" if behaviour.hears else ""
+        how = f"{behaviour.instances} x {INSTANCE // KIB} KiB{waits}"
+        size = behaviour.instances * (INSTANCE + behaviour.waiting_bytes)
+        lines.append(MemoryLine(f"behaviour.{name}", size, how, f"behaviour.{name}.inbox" if behaviour.hears else ""))
     for name, link in links.items():
         lines += _link(name, link, sources, pipelines)
     if spool is not None:

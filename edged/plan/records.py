@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edged.behaviours.plan import BehaviourPlan
 from edged.config.schema import AnySource, Port, Publish, Step
 from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
@@ -288,6 +289,7 @@ class Plan:
     key_tables: Mapping[str, KeyTablePlan] = field(default_factory=dict)
     """By source."""
     http: HttpPlan | None = None
+    behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)
 
     @property
     def planned_bytes(self) -> int:

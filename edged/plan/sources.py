@@ -169,7 +169,7 @@ def _plan_source(
         _check_wildcards(at, filters)
     decode: DecodePlan | None = None
     kind = kind_of(source)
-    fields = kind.made
+    fields = kind.made(source)
     stale = _stale_ns(source)
     parts = tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names)
     if source.decode is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.words import nearest, quoted, shown
@@ -169,3 +169,4 @@ WireType = Annotated[str, Value("type, `int24` `uint24` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
+Anything = Annotated[Any, Value("any", lambda raw, _: raw)]
