@@ -87,6 +87,8 @@ FORMS: Mapping[str, Json] = {
     "type": {"enum": list(DTYPES)},
     "type, `int24` `uint24` `text`": {"enum": [*DTYPES, "int24", "uint24", "text"]},
     "`big` `little` `cdab` `badc`": {"enum": list(BYTE_ORDERS)},
+    "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
+    "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d{1,2}:?\d{2})$"},
     "host:port": {"type": "string", "pattern": r".:\d+$"},
     "numbers": _list_of(_NUMBER, 1),
     "`auto` or list of `tensorrt` `cuda` `cpu`": _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
