@@ -65,8 +65,6 @@ FORMS: Mapping[str, Json] = {
     "value": _SCALAR,
     "any": {},
     "`true` or number": _any(_BOOL, _NUMBER),
-    "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
-    "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d\d:[0-5]\d)$"},
     "`1` `1.5` `2`": {"enum": [1, 1.5, 2]},
     "range": _list_of(_NUMBER, 2, 2),
     "[low, count]": _list_of(_INT, 2, 2),
