@@ -87,6 +87,25 @@ class Rows:
     rejects: Sequence[Reject] = ()
     carried: Carried | None = None
 
+    def part(self, start: int, stop: int) -> Rows:
+        """Rows `start:stop`, where what is carried is carried a row; what was refused goes with the first."""
+        return Rows(
+            self.values[start:stop],
+            None if self.time is None else self.time[start:stop],
+            None if self.keys is None else self.keys[start:stop],
+            None if self.payload is None else self.payload[start:stop],
+            None if self.degraded is None else self.degraded[start:stop],
+            self.rejects if start == 0 else (),
+            None if self.carried is None else self.carried[start:stop],
+        )
+
+    def detached(self) -> Rows:
+        """Rows of a stream, to which payloads mean nothing: what was carried a payload is then carried a row."""
+        if self.carried is not None and self.payload is not None:
+            self.carried = [self.carried[i] for i in self.payload.tolist()]
+        self.payload = None
+        return self
+
 
 class Receipt:
     """The acknowledgement owed to one QoS 1 PUBLISH: given when nobody holds it any more.

@@ -34,7 +34,8 @@ class Entry(NamedTuple):
 
 def topics() -> dict[str, Path]:
     """The pages that are readable here, by name."""
-    return {**{page.stem: page for page in sorted(MANUAL.glob("*.md"))}, "reference": reference.PAGE}
+    pages = sorted(MANUAL.rglob("*.md"))
+    return {**{page.relative_to(MANUAL).with_suffix("").as_posix(): page for page in pages}, "reference": reference.PAGE}
 
 
 def show(asked: str | None, look: Look) -> int:
@@ -67,7 +68,7 @@ def overview() -> list[str]:
         "edged help PAGE    a page of the manual",
         "",
         *textwrap.wrap(f"tables: {' '.join(dict.fromkeys(tops))}", 100, break_on_hyphens=False, subsequent_indent="        "),
-        *textwrap.wrap(f"pages:  {' '.join(topics())}", 100, subsequent_indent="        "),
+        *textwrap.wrap(f"pages:  {' '.join(topics())}", 100, break_on_hyphens=False, subsequent_indent="        "),
     ]
 
 
@@ -84,10 +85,16 @@ def entries() -> tuple[Entry, ...]:
 
 def keys(path: tuple[str, ...], look: Look) -> list[str]:
     """The entries of the keys whose path ends so."""
-    found = [one for one in entries() if _fits(path, (*one.where, one.attribute.name))]
+    found = _without_twins([one for one in entries() if _fits(path, (*one.where, one.attribute.name))])
     if len(found) > MANY:
         return ["\n".join(one.name for one in found)]
     return [_entry(one, look) for one in found]
+
+
+def _without_twins(found: list[Entry]) -> list[Entry]:
+    """A key of `[port.NAME]` that a source has in the same way need not be said twice."""
+    others = [(one.where[1:], one.attribute) for one in found if one.where[:1] != ("port",)]
+    return [one for one in found if one.where[:1] != ("port",) or (one.where[1:], one.attribute) not in others]
 
 
 def tables(path: tuple[str, ...], look: Look, is_of_file: bool) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.commands.ask import ask_daemon
+from edged.config.words import listed
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
 from edged.system.process import flush, say
@@ -127,6 +128,14 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"alarms to be acknowledged (edged ack): {named or 'one'}" + (
             f", and {left} more" if (left := more["latched"] - len(more["latched_keys"])) else ""
         )
+    if "waiting" in more:
+        hurried = (
+            f"; {more['hurried']} found no room and left earlier: set rate, or a shorter lateness" if more["hurried"] else ""
+        )
+        yield f"{more['waiting']} samples wait to be put in order{hurried}"
+    if table := more.get("table"):
+        without = f"; {table['without']} came that it has not: {listed(table['such_as'])}" if table["without"] else ""
+        yield f"{table['name']}: {table['keys']} keys{without}"
     for reason, times in part.get("dropped", {}).items():
         why = more.get("why", {}).get(reason, "")
         yield f"dropped: {times} as {reason}" + (f", the last: {why[:MOST_CHARS]}" if why else "")

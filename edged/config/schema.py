@@ -67,7 +67,7 @@ from edged.config.parsers.numbers import (
     Workers,
     integer,
 )
-from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
+from edged.config.parsers.paths import Custom, DevicePath, FilePath, KeyTableFile, SmallFile, StepName
 from edged.config.units import KIB, H, S
 from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
 from edged.decode import formats
@@ -751,6 +751,18 @@ class Rejects(Table, frozen=True, kw_only=True):
     max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
 
 
+KeysOf = Annotated[
+    KeyTableFile | None,
+    Key(
+        "a CSV with a row for each key and the columns in which they differ: `key` (as results write it), `FIELD.scale`, "
+        "`FIELD.offset`, `FIELD.valid.low`, `FIELD.valid.high`, `PIPELINE.above`, `PIPELINE.below`, `PIPELINE.release`; "
+        "`label` and `tags.NAME` go into results as `key_label` and `tags`. An empty cell, or a key without a row, has what "
+        "the configuration says. Saved, it is reloaded",
+        default="none",
+    ),
+]
+
+
 class DecodedSource(Source, frozen=True, kw_only=True):
     """What every source of bytes has."""
 
@@ -783,6 +795,15 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     rejects: Annotated[
         Rejects | None, Key("what was refused is published: a dead-letter topic. Not what is `other`, `partial` or `thinned`")
     ] = None
+    lateness: Annotated[
+        Duration,
+        Key(
+            "samples with `decode.time` wait so long to be put in order by it, for windows and joins of what comes out of order. "
+            "They are acknowledged while they wait; what comes later still is `late`",
+            default='`"0s"`',
+        ),
+    ] = 0
+    keys: KeysOf = None
     max_keys: Annotated[
         Count | None,
         Key(
@@ -921,6 +942,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
 
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
+    lateness: ClassVar[int] = 0
     bytesize: ClassVar[int] = 8
     flow: ClassVar[str] = "none"
     dtr: ClassVar[bool] = True
@@ -943,6 +965,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
         Key("longest wait for an answer; a unit that fails is asked less and less often, and the others are not delayed"),
     ] = 500_000_000
     decode: Annotated[ModbusDecode, Key("registers to named values")]
+    keys: KeysOf = None
     stale_after: Annotated[Silence | None, Key("no good sample of a unit for longer: it is `offline`")] = None
     frozen_after: Annotated[Period | None, Key("a unit with the same values for longer is `frozen`", default="never")] = None
 
@@ -1002,6 +1025,8 @@ class MadeSource(Source, frozen=True, kw_only=True):
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
     every: ClassVar[None] = None
+    lateness: ClassVar[int] = 0
+    keys: ClassVar[None] = None
     max_keys: ClassVar[None] = None
     stale_after: ClassVar[None] = None
     frozen_after: ClassVar[None] = None

@@ -22,12 +22,13 @@ from edged.records import Block
 from edged.results.encode import Envelope
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
+from edged.sources.in_order import let_out
 from edged.sources.kind import PortReader, Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
 from edged.spool.spool import Spool
-from edged.stamp import KeyTable
+from edged.stamp import KeyTable, Stamper
 from edged.system.hang_recorder import Stages
 from edged.telemetry import PublishCounts
 
@@ -63,6 +64,7 @@ class Assembly:
     composers: Mapping[str, Composer] = field(default_factory=dict)
     """By pipeline: what makes requests of its rows."""
     clock: Clock = field(default_factory=Clock)
+    stampers: Mapping[str, Stamper] = field(default_factory=dict)
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
     behaviours: Mapping[str, Actor] = field(default_factory=dict)
@@ -77,6 +79,11 @@ class Assembly:
     def readers(self) -> dict[str, Reader]:
         """The sources that have a task: neither those of a broker nor those that share a port."""
         return {n: s for n, s in self.sources.items() if not isinstance(s, MqttSource) and not self.plan.sources[n].port}
+
+    def let_out(self, name: str) -> None:
+        """Hands on what waits to be put in order by its time: nothing more will come, or not to this source."""
+        if self.stampers[name].lateness is not None:
+            let_out(self.stampers[name], self.sources[name].counts, self.consumers[name], None)
 
     def amend(self, name: str, report: LoadReport) -> None:
         """Something else is to be said of a model that stays as it is."""

@@ -22,7 +22,7 @@ from edged.clock.alarm import Alarm
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
 from edged.daemon.acting import make_actors
-from edged.daemon.assembly import Assembly
+from edged.daemon.assembly import Assembly, Consumers
 from edged.decode.image import make_jpeg
 from edged.model.inputs import make_constant, make_filler
 from edged.model.remote.compose import PREFIX, Composer
@@ -54,6 +54,7 @@ from edged.results.when import When
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.freshness import Freshness
+from edged.sources.in_order import let_out
 from edged.sources.kind import Parts, PortReader, Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
@@ -61,7 +62,7 @@ from edged.sources.replies import Replies
 from edged.sources.written import WrittenPort
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
-from edged.stamp import KeyTable, Stamper, Thinning
+from edged.stamp import KeyTable, Lateness, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
@@ -84,7 +85,8 @@ def assemble(
     old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now), kept or Kept())
     tables = _key_tables(plan, old)
     freshness = _freshness(plan, tables, clock, old)
-    sources, flows = _sources(plan, tables, freshness, clock, old)
+    consumers = {name: old.consumers.get(name, []) for name in plan.sources}
+    sources, flows, stampers = _sources(plan, tables, freshness, clock, old, consumers)
     ports = _ports(plan, sources, clock, old)
     routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
     spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
@@ -171,7 +173,7 @@ def assemble(
         flows=flows,
         keys=tables,
         freshness=freshness,
-        consumers={name: old.consumers.get(name, []) for name in sources},
+        consumers=consumers,
         envelopes=envelopes,
         workers=old.workers,
         stages=old.stages,
@@ -181,6 +183,7 @@ def assemble(
         ports=ports,
         remotes=remotes,
         composers=composers,
+        stampers=stampers,
         behaviours=make_actors(plan, clock, old),
         kept=old.kept,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
@@ -310,25 +313,40 @@ def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock,
 
 
 def _sources(
-    plan: Plan, tables: Mapping[str, KeyTable], freshness: Mapping[str, Freshness], clock: Clock, old: Assembly
-) -> tuple[dict[str, Reader | MqttSource], dict[str, Flow]]:
+    plan: Plan,
+    tables: Mapping[str, KeyTable],
+    freshness: Mapping[str, Freshness],
+    clock: Clock,
+    old: Assembly,
+    consumers: Mapping[str, Consumers],
+) -> tuple[dict[str, Reader | MqttSource], dict[str, Flow], dict[str, Stamper]]:
     sources: dict[str, Reader | MqttSource] = {}
+    stampers: dict[str, Stamper] = {}
     flows: dict[str, Flow] = {}
     for name, p in plan.sources.items():
         flow = flows[name] = old.flows.get(name) or Flow()
         keys = tables[p.key_group] if p.key_names else None
         if old.plan.sources.get(name) == p and (keys is None or keys is old.keys.get(p.key_group)):
-            sources[name] = old.sources[name]
+            sources[name], stampers[name] = old.sources[name], old.stampers[name]
             continue
         counts = old.sources[name].counts if name in old.sources else SourceCounts(name, clock.now_s)
-        thinning = None
-        if p.every_ns is not None:
-            thinning = Thinning(p.every_ns, p.max_keys, freshness[name].touch if name in freshness else _nobody)
+        lives = freshness[name].touch if name in freshness else _nobody
+        thinning = Thinning(p.every_ns, p.max_keys, lives) if p.every_ns is not None else None
         late, early = (None, thinning) if p.thins_early else (thinning, None)
-        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys, late)
+        waits = Lateness(p.lateness_ns, p.most_waiting, lives) if p.lateness_ns else None
+        stamper = Stamper(p.decode.time_format if p.decode else None, p.rate, keys, late, waits)
+        if waits is not None and not kind_of(p.settings).has_own_clock(p.settings):
+            let = old.tail.around(partial(let_out, stamper, counts, consumers[name]))
+            alarm = Alarm(old.stages.wrap(f"source.{name}: lateness", partial(_at_now, let, clock)), clock)
+            waits.ask(alarm.set)
+        stampers[name] = stamper
         parts = Parts(stamper, flow, counts, clock, old.stages, keys, _replies(p, old, clock), early)
         sources[name] = kind_of(p.settings).build(p, parts)
-    return sources, flows
+    return sources, flows, stampers
+
+
+def _at_now(work: Callable[[int], None], clock: Clock) -> None:
+    work(clock.now())
 
 
 def _nobody(keys: Keys | int, arrival: int) -> None:
@@ -443,7 +461,7 @@ def _pipeline(
         states=states,
         wake=wake,
         postprocess=_postprocess(p, loaded),
-        head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head(),
+        head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head_of(names),
         fields=p.fields,
         publishes=publishes,
         overflow=p.overflow,

@@ -49,6 +49,9 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
             source.connect(_source_wiring(new, name))
     if old is not None:
         _pass_on_undecoded(new, old)
+        for name, stamper in old.stampers.items():
+            if new.stampers.get(name) is not stamper:
+                old.let_out(name)
     for pipeline in new.leaving:
         pipeline.retire()
     for name, remote in new.remotes.items():
@@ -65,6 +68,8 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         was = old.pipelines.get(name) if old is not None else None
         if old is not None and was is not None and was is not pipeline:
             pipeline.take_over(was, is_same_window(old.plan.pipelines[name], p))
+    for name, p in plan.pipelines.items():
+        new.envelopes[name].show_keys(dict(p.about))
     for pipeline in (*new.pipelines.values(), *new.leaving):
         pipeline.judge()
     for one in old.pipelines.values() if old is not None else ():

@@ -232,6 +232,8 @@ class Lifecycle:
         self._relief.end()
         for model in self.assembly.models.values():
             model.hurry()
+        for name in self.assembly.stampers:
+            self.assembly.let_out(name)
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
         for remote in self.assembly.remotes.values():

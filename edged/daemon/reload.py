@@ -54,6 +54,7 @@ FIXED = (
 """Keys that cannot change while the daemon runs: who it is for everybody else, and where its files and doors are."""
 
 
+KEYS = "keys of source."
 CODE = "behaviours: "
 
 
@@ -134,6 +135,8 @@ class Reloader:
             async for names in Watch(self._files).changes():
                 if "" in names:
                     await self.reload("the file changed", is_asked=False)
+                elif tables := [name for name in names if name.startswith(KEYS)]:
+                    await self.reload(f"{', '.join(sorted(tables))} changed", is_asked=False)
                 elif files := ", ".join(sorted(name.removeprefix(CODE) for name in names if name.startswith(CODE))):
                     await self.reload(f"{files} changed", is_asked=False)
                 elif models := ", ".join(sorted(names)):
@@ -144,13 +147,14 @@ class Reloader:
             await self.builds.close()
 
     def _files(self) -> dict[str, Path]:
-        """What to watch: the configuration as "", models by name, files of behaviours behind a mark."""
+        """What to watch: the configuration as "", models by name, files of behaviours and tables of keys behind a mark."""
         config = self._running.draft.config
         code = {b.run.path for b in config.behaviour.values()}
         return {
             "": self._running.draft.path,
             **{name: m.path for name, m in config.model.items() if m.watch and m.path is not None},
             **{f"{CODE}{path.name}": path for path in code},
+            **{f"{KEYS}{name}": s.keys.path for name, s in config.source.items() if s.keys is not None},
         }
 
     def ask(self) -> None:

@@ -161,7 +161,7 @@ class Nmea:
         return self._decode(blob[:-1].split(b"\n"), refusals)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        """Each payload is some sentences, and nothing is known from the one before."""
+        """Each payload is some sentences. Nothing is known from the one before, but where they are pieces of one stream."""
         lines: list[bytes] = []
         owners: list[int] = []
         for index, payload in enumerate(payloads):
@@ -174,7 +174,8 @@ class Nmea:
             refusals.add(reject._replace(payload=owners[reject.payload]))
         assert table.origin is not None
         table.origin = np.array(owners, np.int32)[table.origin]
-        self.reset()
+        if not refusals.is_one:
+            self.reset()
         return table
 
     def _decode(self, lines: list[bytes], refusals: Refusals) -> Table:

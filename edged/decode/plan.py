@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,26 @@ class FieldPlan:
         return self.start >= 0
 
 
+class Correction(NamedTuple):
+    """What a key has in the place of what its fields say: `what` is scale, offset, valid.low or valid.high, of the columns
+    `start:stop`. `key` is its index."""
+
+    key: int
+    what: str
+    start: int
+    stop: int
+    number: float
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """Of a source whose sensors differ. `parts` say where each part of a key comes from, as those of its source do."""
+
+    keys: tuple[str, ...]
+    cells: tuple[Correction, ...]
+    parts: tuple[tuple[str, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class DecodePlan:
     """All that a decoder needs. `fields` are in wire order, `_` included; `width` numbers make a row of `dtype`."""
@@ -104,6 +124,7 @@ class DecodePlan:
     """Of pictures: what they are brought to, each a field of its own; and the largest that is decoded."""
     is_slow: bool = False
     """Whether decoding takes too long for the loop: a picture of a camera takes 1 to 100 ms."""
+    by_key: Corrections | None = None
 
     @property
     def is_told(self) -> bool:

@@ -147,7 +147,7 @@ class _PayloadLines(_Lines):
         rows = self._decoder.decode(payloads)
         found = [reject._replace(payload=kept[reject.payload], data=b"") for reject in rows.rejects]
         rows.rejects = excerpts([*rejects, *found], pieces, _starts(lines, pieces, self._end) if rejects or found else None)
-        return _detached(rows)
+        return rows.detached()
 
 
 class _Frames:
@@ -173,21 +173,13 @@ class _Frames:
         rows = self._decoder.decode(frames.payloads)
         if rows.rejects:
             rows.rejects = [reject._replace(offset=frames.starts[reject.payload]) for reject in rows.rejects]
-        return _merged([_detached(rows)], rejects, self._plan)
+        return _merged([rows.detached()], rejects, self._plan)
 
     def reset(self, is_midway: bool = False) -> None:
         self._framer.reset(is_midway)
 
     def spoil(self) -> None:
         self._framer.spoil()
-
-
-def _detached(rows: Rows) -> Rows:
-    """Rows of a stream, to which payloads mean nothing: what was carried a payload is then carried a row."""
-    if rows.carried is not None and rows.payload is not None:
-        rows.carried = [rows.carried[i] for i in rows.payload.tolist()]
-    rows.payload = None
-    return rows
 
 
 def _normal(blob: bytes, end: bytes) -> bytes:

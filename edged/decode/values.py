@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.by_key import ByKey
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
 from edged.records import Flags, Reject, Rows, Times
@@ -187,22 +188,30 @@ class Screen:
         self._max_keys = plan.max_keys
         self._last: dict[Hashable, NDArray[np.float64]] = {}
         self._seen: dict[Hashable, NDArray[np.int64]] = {}  # where held values grow too old
+        self._by_key = None if plan.by_key is None else ByKey(plan.by_key, (scale, offset, low, high), largest)
+        for cell in () if plan.by_key is None else plan.by_key.cells:
+            self._has_range[cell.start : cell.stop] |= cell.what.startswith("valid")
 
     def rows(self, table: Table, refusals: Refusals, sensors: Sequence[Hashable] | None = None, now: int = 0) -> Rows:
         """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys).
         `now` (monotonic ns) tells how old held values are."""
-        values = table.raw if self._is_as_sent else self._scaled(table.raw)
-        allowed = self._ranges[values.dtype.itemsize]
-        is_good = allowed.holds_all(values)
+        if self._by_key is not None:
+            own = self._by_key.apply(table.raw, table.keys, table.origin, sensors)
+            values, is_good, bad = own.values, bool(own.is_good.all()), ~own.is_good
+        else:
+            values = table.raw if self._is_as_sent else self._scaled(table.raw)
+            allowed = self._ranges[values.dtype.itemsize]
+            is_good = allowed.holds_all(values)
         if is_good and not self._holds:
             return Rows(values.astype(self._dtype, copy=False), table.times, table.keys, table.origin)
-        bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
+        if self._by_key is None:
+            bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
             return self._treat(table, np.array(values, np.float64), bad, refusals, sensors, now)
 
     def good(self, raw: NDArray[Any]) -> NDArray[Any] | None:
         """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
-        if self._holds:
+        if self._holds or self._by_key is not None:
             return None
         values = raw if self._is_as_sent else self._scaled(raw)
         allowed = self._ranges[values.dtype.itemsize]
@@ -321,12 +330,12 @@ class Screen:
                 one = at.item(i)
                 row, column = rows.item(one), columns.item(one)
                 text = None if table.words is None else table.words.get((row, column))
-                detail = text or self._detail(reason, found.item(one), column, int(gaps[one]))
+                detail = text or self._detail(reason, found.item(one), row, column, int(gaps[one]))
                 return Reject(reason, detail, payload=payloads.item(one))
 
             refusals.add_all(payloads[at], words)
 
-    def _detail(self, reason: str, value: float, column: int, gap: int) -> str:
+    def _detail(self, reason: str, value: float, row: int, column: int, gap: int) -> str:
         one = next(field for field in self._fields if field.start <= column < field.stop)
         name = one.name if not one.shape else f"{one.name}[{column - one.start}]"
         match reason:
@@ -338,8 +347,13 @@ class Screen:
                 return f"{name}: expected a number"
             case "not_finite":
                 return f"{name}: expected a finite number, found {value:g}"
-        low, high = one.valid or (-math.inf, math.inf)
+        low, high = self._range_of(row, column, one)
         return f"{name}: {value:g} is outside {low:g} to {high:g}"
+
+    def _range_of(self, row: int, column: int, field: FieldPlan) -> tuple[float, float]:
+        if self._by_key is not None:
+            return self._by_key.range_of(row, column)
+        return field.valid or (-math.inf, math.inf)
 
 
 class _Absent:

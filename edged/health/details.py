@@ -52,7 +52,23 @@ def _source(a: Running, name: str, now: int) -> dict[str, Any]:
         }
         for at, one in counts.watch.rejects
     ]
-    return {"why": _why(counts.drops), "rejects": rejects, **_unwell(a, name, now)}
+    return {"why": _why(counts.drops), "rejects": rejects, **_unwell(a, name, now), **_of_table(a, name), **_of_waiting(a, name)}
+
+
+def _of_waiting(a: Running, name: str) -> dict[str, Any]:
+    """Samples that wait to be put in order by their time, and those that found no more room and left earlier."""
+    lateness = a.stampers[name].lateness
+    return {} if lateness is None else {"waiting": len(lateness), "hurried": lateness.hurried}
+
+
+def _of_table(a: Running, name: str) -> dict[str, Any]:
+    """The table of sensors that the source has, and the keys that came and have no row in it."""
+    table = a.plan.key_tables.get(name)
+    if table is None:
+        return {}
+    keys = a.keys[a.plan.sources[name].key_group]
+    without = [key for key in map("/".join, map(keys.names, range(len(keys)))) if key not in table.keys]
+    return {"table": {"name": table.name, "keys": len(table.keys), "without": len(without), "such_as": without[:MOST_KEYS]}}
 
 
 def _why(*drops: Drops) -> dict[str, str]:

@@ -20,7 +20,7 @@ from edged.sources.counts import SourceCounts
 from edged.sources.freshness import Freshness
 from edged.sources.mqtt import MqttSource, Router
 from edged.spool.spool import Spool
-from edged.stamp import KeyTable
+from edged.stamp import KeyTable, Stamper
 from edged.telemetry import PublishCounts
 
 
@@ -60,6 +60,8 @@ class Running(Protocol):
     def publishes(self) -> Mapping[str, tuple[PublishCounts, ...]]: ...
     @property
     def sources(self) -> Mapping[str, Reader | MqttSource]: ...
+    @property
+    def stampers(self) -> Mapping[str, Stamper]: ...
     @property
     def ports(self) -> Mapping[str, Reader]: ...
     @property

@@ -166,7 +166,12 @@ def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
 
 def _alone(a: PipelinePlan, b: PipelinePlan) -> dict[str, tuple[Any, Any]]:
     """Units of one value."""
-    return {"gate": (a.gate, b.gate), "priority": (a.priority, b.priority), "deadline": (a.deadline_ns, b.deadline_ns)}
+    return {
+        "gate": (a.gate, b.gate),
+        "names of keys": (a.about, b.about),
+        "priority": (a.priority, b.priority),
+        "deadline": (a.deadline_ns, b.deadline_ns),
+    }
 
 
 def _behaviour_parts(a: BehaviourPlan, b: BehaviourPlan) -> list[str]:
@@ -184,5 +189,6 @@ def _singles(old: Plan, new: Plan) -> list[str]:
         "health.interval": (old.health_interval_ns, new.health_interval_ns),
         "health.broker": (old.health_brokers, new.health_brokers),
         "spool": (old.spool, new.spool),
+        **{f"source.{n}.keys": (old.key_tables.get(n), table) for n, table in new.key_tables.items()},
     }
     return [key for key, (a, b) in keys.items() if a != b]

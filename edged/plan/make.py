@@ -14,6 +14,7 @@ from edged.plan.acks import plan_acks
 from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
 from edged.plan.gpu import plan_gpu
+from edged.plan.keys import plan_key_tables
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources, with_states
@@ -57,6 +58,9 @@ def make_plan(
     check_own_topics(config, sources, base_topic, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, known, fixed, budget, problems)
+    pipelines, tables = plan_key_tables(
+        config, pipelines, {name: source.max_keys if source.key_names else 0 for name, source in sources.items()}, problems
+    )
     pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, fixed, problems)
     models = plan_models(config, manifests, pipelines, problems)
     models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
@@ -90,6 +94,7 @@ def make_plan(
         state_dir=machine.state_dir,
         gpu=gpu,
         ports=plan_ports(config, sources),
+        key_tables=tables,
         http=http,
         remotes=remotes,
         behaviours=behaviours,

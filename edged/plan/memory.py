@@ -27,7 +27,7 @@ from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
-from edged.plan.results import largest, making_bytes, message_bytes
+from edged.plan.results import about_bytes, largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
 from edged.sources.kinds import kind_of
@@ -80,6 +80,8 @@ VIEW_PIXEL = 18
 """Bytes of a pixel of what a pipeline sees, while it is made: resized in one direction and in both, then as bytes, twice."""
 THINNED_KEY, KEPT_MESSAGE = 80, 512
 """Bytes of a key of which not all samples are taken, and of the newest message of a topic."""
+WAITING_ROW = 600
+"""Bytes of a sample that waits to be put in order beside its numbers: objects, its place in two queues."""
 GATE, GATE_APART = 1 * KIB, 8 * KIB
 """Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
 UNKNOWN_OUTPUT = 4 * KIB
@@ -118,6 +120,11 @@ def memory_table(
         lines.append(MemoryLine("Pillow", PILLOW, "once, for pictures"))
     for source in sources.values():
         lines.append(_source(source))
+        if source.most_waiting:
+            how = f"up to {source.most_waiting} samples that wait to be put in order"
+            lines.append(
+                MemoryLine(f"source.{source.name}: lateness", waiting_bytes(source), how, f"source.{source.name}.lateness")
+            )
         if source.replies:
             how = f"up to {MAX_REQUESTS} that wait for their answers"
             lines.append(MemoryLine(f"source.{source.name}: requests", MAX_REQUESTS * REQUEST, how))
@@ -293,10 +300,12 @@ def _source(source: SourcePlan) -> MemoryLine:
 
 
 def _more_by_key(source: SourcePlan) -> int:
-    """What `thinning.Thinning` and `kept.KeptMessages` hold."""
+    """What `thinning.Thinning`, `kept.KeptMessages` and `by_key.ByKey` hold."""
     thinned = source.max_keys * THINNED_KEY if source.every_ns is not None else 0
     is_kept = isinstance(source.settings, MqttSource) and source.settings.retained
-    return thinned + (max(MIN_KEPT, source.max_keys) * KEPT_MESSAGE if is_kept else 0)
+    by_key = source.decode.by_key if source.decode is not None else None
+    corrected = 0 if by_key is None else len(by_key.keys) * (KEY + 4 * 8 * source.width)
+    return thinned + corrected + (max(MIN_KEPT, source.max_keys) * KEPT_MESSAGE if is_kept else 0)
 
 
 def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:
@@ -327,6 +336,13 @@ def picture_bytes(decode: DecodePlan) -> int:
     not needed, and pixels."""
     largest = max((view.size[0] * view.size[1] for view in decode.views), default=0)
     return decode.max_bytes + decode.max_pixels * PIXEL + MAX_SIDE * PICTURE_ROW + largest * VIEW_PIXEL
+
+
+def waiting_bytes(source: SourcePlan) -> int:
+    """What `lateness.Lateness` holds, and the block that it makes of all of it."""
+    row = source.width * np.dtype(source.dtype).itemsize
+    carried = CARRIED if source.settings.carry else 0
+    return source.most_waiting * (WAITING_ROW + 2 * row + carried)
 
 
 def freshness_bytes(source: SourcePlan) -> int:
@@ -365,6 +381,9 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
     if p.states:
         shapes = " + ".join(f"{s.input}{list(s.shape)} {s.dtype}" for s in p.states)
         yield MemoryLine(f"{name}: state of the model", state_bytes(p), f"{keys}{shapes}", f"{max_keys}model.{p.model}.state")
+    if p.about or p.output.keys_apart:
+        size = KEY * (len(p.about) + p.output.keys_apart) + about_bytes(p) * len(p.about)
+        yield MemoryLine(f"{name}: keys", size, f"{len(p.about)} labels and tags, {p.output.keys_apart} limits")
     yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
 
 

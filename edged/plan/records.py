@@ -24,6 +24,7 @@ from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
 from edged.records import Field, RejectsPlan
+from edged.results.fields import About
 from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan
 from edged.spool.settings import SpoolSettings
@@ -77,6 +78,9 @@ class SourcePlan:
     capture_where: tuple[tuple[int, Condition], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
     rejects: RejectsPlan | None = None
+    lateness_ns: int = 0
+    """So long samples wait to be put in order by their time; and how many may, at most."""
+    most_waiting: int = 0
     port: str = ""
     """The name of the `[port.NAME]` that it shares; empty where it has one of its own, or none."""
     known_keys: tuple[tuple[str, ...], ...] = ()
@@ -95,7 +99,15 @@ class SourcePlan:
         """Whether the topic alone tells which messages to leave out."""
         is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
         is_whole = self.decode is not None and not self.decode.where and not self.decode.is_named
-        return self.every_ns is not None and is_of_topic and is_whole
+        return self.every_ns is not None and not self.lateness_ns and is_of_topic and is_whole
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTablePlan:
+    """The table of sensors of a source: the name of its file, and the keys that have a row."""
+
+    name: str
+    keys: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +213,8 @@ class PipelinePlan:
     """What goes to a remote model; `model` is then the local one that answers for it, or none."""
     acks: tuple[tuple[int, TopicFilter], ...] = ()
     """Where alarms are acknowledged, with the identifiers of the subscriptions."""
+    about: tuple[tuple[str, About], ...] = ()
+    """What people call its keys."""
 
     @property
     def width(self) -> int:
@@ -285,6 +299,8 @@ class Plan:
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
     ports: Mapping[str, PortPlan] = field(default_factory=dict)
+    key_tables: Mapping[str, KeyTablePlan] = field(default_factory=dict)
+    """By source."""
     http: HttpPlan | None = None
     remotes: Mapping[str, RemotePlan] = field(default_factory=dict)
     behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from edged.model.remote.records import AskPlan, RemotePlan
 from edged.model.worker import CPU
 from edged.plan.graph import gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
-from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.records import GpuPlan, KeyTablePlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
 from edged.sources.asking import said as send_said
 from edged.sources.asking import written
@@ -32,7 +32,10 @@ def plan_text(plan: Plan) -> str:
     lines += [*graph_text(plan), ""]
     for name, p in plan.pipelines.items():
         lines.append(f"pipeline.{name}")
-        lines += [f"  {_source(plan.sources[s]) if s in plan.sources else f'results of pipeline.{s}'}" for s in p.sources]
+        lines += [
+            f"  {_source(plan.sources[s], plan.key_tables.get(s)) if s in plan.sources else f'results of pipeline.{s}'}"
+            for s in p.sources
+        ]
         lines += [f"    --> {text}" for text in _stages(p, plan.remotes)]
         lines += [f"    --> {_publish(x, plan.spool)}" for x in p.publishes]
         lines.append("")
@@ -163,13 +166,16 @@ def _memory(lines: tuple[MemoryLine, ...], planned: int, budget: int) -> Iterato
     yield f"{'sum':{width}}  {planned / MIB:8.2f}  of {budget / MIB:.0f} MiB, {spare:.0f} MiB to spare"
 
 
-def _source(s: SourcePlan) -> str:
+def _source(s: SourcePlan, table: KeyTablePlan | None) -> str:
     where = f"{kind_of(s.settings).describe(s)}{f' (port.{s.port})' if s.port else ''}"
     rate = f", {rate_said(s.rate)}" if s.rate else ""
     keys = f", up to {s.max_keys} keys by {' '.join(s.key_names)}" if s.key_names else ""
     answers = f", answers on {listed(f.text for f in s.replies)}" if s.replies else ""
     rejects = f", what it refuses goes to {s.rejects.broker}: {s.rejects.topic}" if s.rejects else ""
-    return f"source.{s.name}: {where}{rate}{keys}{answers}{rejects}: {listed(dict.fromkeys(f.name for f in s.fields))}"
+    wait = f", put in order within {duration(s.lateness_ns)}" if s.lateness_ns else ""
+    own = f", {len(table.keys)} of them in {table.name}" if table is not None else ""
+    fields = listed(dict.fromkeys(f.name for f in s.fields))
+    return f"source.{s.name}: {where}{rate}{keys}{own}{wait}{answers}{rejects}: {fields}"
 
 
 def _sends(plan: Plan) -> list[str]:

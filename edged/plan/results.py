@@ -11,6 +11,8 @@ from edged.records import USUAL_BYTES
 
 NUMBER = {"json": 25, "text": 25, "msgpack": 9, "cbor": 9, "raw": 8}
 """Bytes of a number in a message, at most, by format."""
+QUOTES = 6
+"""Bytes around a text in a message."""
 OBJECT = 32
 """Bytes of a number as Python has it, with its place in a list."""
 
@@ -22,7 +24,13 @@ def message_bytes(p: PipelinePlan, x: PublishPlan) -> int:
     for field, path in p.results:
         if chosen is None or field.name in chosen or path[0] in chosen:
             size += (field.stop - field.start) * NUMBER[x.settings.format] + len(field.name)
-    return size + p.output.text_bytes
+    return size + p.output.text_bytes + about_bytes(p)
+
+
+def about_bytes(p: PipelinePlan) -> int:
+    """Of the label and the tags of the key that has most of them."""
+    texts = ([one.label or "", *(text for tag in one.tags for text in tag)] for _, one in p.about)
+    return max((sum(len(text.encode()) + QUOTES for text in each) for each in texts), default=0)
 
 
 def largest(pipelines: Iterable[PipelinePlan]) -> int:

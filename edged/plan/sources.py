@@ -10,12 +10,13 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from edged.config.field_paths import Step
 from edged.config.ports import sample_fields, settled, shared_port
 from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.values import NEVER
-from edged.config.words import counted
+from edged.config.words import counted, duration
 from edged.decode.checksums import size_of
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan
@@ -23,6 +24,7 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
+from edged.plan.keys import plan_corrections, with_corrections
 from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan
 from edged.plan.replies import plan_replies
@@ -33,6 +35,8 @@ from edged.topics import FIELD, TopicError, TopicFilter, covers, overlaps, parse
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
+USUAL_WAITING, MIN_WAITING, MAX_WAITING = 4096, 64, 65_536
+"""Samples that may wait for others (`lateness`): without a rate, at least, and at most."""
 NO_VIEWS: Mapping[str, tuple[View, ...]] = {}
 MAX_IDENTIFIER = 2**21 - 1
 """Three bytes on the wire. Larger ones would take four, and fewer would meet more often."""
@@ -166,10 +170,15 @@ def _plan_source(
     decode: DecodePlan | None = None
     kind = kind_of(source)
     fields = kind.made(source)
+    stale = _stale_ns(source)
+    parts = tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names)
     if source.decode is not None:
         decode = _decode(at, source, all_captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
+        _check_lateness(at, source, decode, stale)
+        if source.keys is not None and key_names:
+            decode = with_corrections(decode, plan_corrections(name, source.keys, decode, parts, at.problems))
         dtype = decode.dtype.name
         if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
@@ -181,7 +190,7 @@ def _plan_source(
         check_bus(at, source)
     return SourcePlan(
         name=name,
-        settings=source,
+        settings=source if source.keys is None else structs.replace(source, keys=None),  # what it says is in the plan
         decode=decode,
         fields=fields,
         dtype=dtype,
@@ -189,16 +198,42 @@ def _plan_source(
         broker=(source.broker or next(iter(config.broker), None)) if isinstance(source, MqttSource) else None,
         filters=filters,
         key_names=key_names,
-        key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
+        key_parts=parts,
         max_keys=max_keys,
         key_group=name,
-        stale_ns=_stale_ns(source),
+        stale_ns=stale,
         frozen_ns=source.frozen_after,
         every_ns=source.every,
+        lateness_ns=source.lateness,
+        most_waiting=_most_waiting(source, max_keys),
         learns_pace=source.stale_after is None and source.rate is None,
         known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((all_captures.index(one.name), one) for one in conditions(source.where) if one.name in all_captures),
     )
+
+
+def _most_waiting(source: AnySource, max_keys: int) -> int:
+    """Samples that wait to be put in order, at most: twice those that `rate` expects."""
+    if not source.lateness:
+        return 0
+    if source.rate is None:
+        return USUAL_WAITING
+    return max(MIN_WAITING, min(MAX_WAITING, math.ceil(2 * source.rate * max_keys * source.lateness / 1e9)))
+
+
+def _check_lateness(at: Scope, source: AnySource, decode: DecodePlan, stale: int | None) -> None:
+    if not source.lateness:
+        return
+    if decode.time_format is None:
+        at.wrong("lateness", "has no effect without decode.time: by arrival every sample is in order", "key")
+    elif decode.time_format.startswith("elapsed_"):
+        text = f'"{decode.time_format}" is counted by the sensor from its own start, and goes back only when it starts over'
+        at.wrong("lateness", f"{text}; samples are put in order by UTC times", "key")
+    if isinstance(source, MqttSource) and source.reply:
+        at.wrong("reply", "a request is answered at once, and lateness makes its sample wait; remove one of them", "key")
+    if stale is not None and source.lateness >= stale:
+        text = f"expected less than stale_after, {duration(stale)}, found {duration(source.lateness)}"
+        at.wrong("lateness", f"{text}; a sensor would be stale before its samples are used")
 
 
 def _decode(

@@ -13,6 +13,8 @@ def source_stream(source: SourcePlan) -> Stream:
     settings = source.settings
     kind = kind_of(settings)
     unheld = kind.unheld(settings)
+    if not unheld and source.lateness_ns and kind.is_acknowledged(settings):
+        unheld = "whose samples are acknowledged while they wait to be put in order (lateness)"
     return Stream(
         name=source.name,
         roots=(source.name,),

@@ -6,7 +6,7 @@ JSON goes out without its last brace, so that the age is added when it is sent (
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from edged.records import Result
-from edged.results.fields import ENVELOPE, ENVELOPE_AFTER, ENVELOPE_BEFORE, ResultField, value_at
+from edged.results.fields import ENVELOPE, ENVELOPE_AFTER, ENVELOPE_BEFORE, About, ResultField, value_at
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _Get = Callable[[Result, int], Any]
@@ -37,6 +37,15 @@ class Envelope:
         self.run = run
         self.names = names
         self.clock_unsynced = False
+        self.about: Mapping[str, About] = {}
+        """What people call the keys (`keys` of a source)."""
+
+    def about_key(self, key: int) -> About | None:
+        return self.about.get("/".join(self.names(key))) if self.about and self.names is not None else None
+
+    def show_keys(self, about: Mapping[str, About]) -> None:
+        """The keys are called so from here on."""
+        self.about = about
 
     def show(self, model: str) -> None:
         """Results are those of this model from here on."""
@@ -111,7 +120,7 @@ class _Json:
         self._start = f'{{"device":{self._text(envelope.device)},"pipeline":{self._text(envelope.pipeline)}'
         self._end = f',"run":{self._text(envelope.run)},"seq":'
         self._head = self._start + self._end
-        self._heads: dict[int, tuple[tuple[str, ...], str]] = {}
+        self._heads: dict[int, tuple[tuple[str, ...], Mapping[str, About], str]] = {}
         self._model: str | None = None
         self._after_time = ""
 
@@ -137,10 +146,15 @@ class _Json:
 
     def _keyed_head(self, names: tuple[str, ...], key: int) -> str:
         kept = self._heads.get(key)
-        if kept is not None and kept[0] is names:  # an id may come to mean another key
-            return kept[1]
-        head = f'{self._start},"key":{self._text("/".join(names))}{self._end}'
-        self._heads[key] = (names, head)
+        about = self._envelope.about
+        if kept is not None and kept[0] is names and kept[1] is about:  # an id may come to mean another key
+            return kept[2]
+        head = f'{self._start},"key":{self._text("/".join(names))}'
+        if (known := self._envelope.about_key(key)) is not None:
+            head += f',"key_label":{self._text(known.label)}' if known.label is not None else ""
+            head += f',"tags":{self._encode(dict(known.tags)).decode()}' if known.tags else ""
+        head += self._end
+        self._heads[key] = (names, about, head)
         return head
 
 
@@ -153,6 +167,8 @@ class _Fields:
             "device": lambda result, now: envelope.device,
             "pipeline": lambda result, now: envelope.pipeline,
             "key": lambda result, now: None if envelope.names is None else "/".join(envelope.names(result.key)),
+            "key_label": lambda result, now: None if (one := envelope.about_key(result.key)) is None else one.label,
+            "tags": lambda result, now: None if (one := envelope.about_key(result.key)) is None else dict(one.tags) or None,
             "run": lambda result, now: envelope.run,
             "seq": lambda result, now: result.seq,
             "time": lambda result, now: rfc3339(result.time),

@@ -16,10 +16,19 @@ class ResultField(NamedTuple):
     dtype: str | None = None  # of a tensor: what format "raw" sends it as
 
 
+class About(NamedTuple):
+    """What people call a key: its label, and tags by name."""
+
+    label: str | None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
 ENVELOPE_BEFORE = (
     ResultField("device", ("device",), "text"),
     ResultField("pipeline", ("pipeline",), "text"),
     ResultField("key", ("key",), "text"),
+    ResultField("key_label", ("key_label",), "text"),
+    ResultField("tags", ("tags",), "object"),
     ResultField("run", ("run",), "text"),
     ResultField("seq", ("seq",), "number"),
     ResultField("time", ("time",), "text"),

@@ -30,7 +30,7 @@ from edged.errors import Retryable
 from edged.serialport import faults, terminal
 from edged.serialport.marks import Marks
 from edged.system.inotify import Inotify
-from edged.system.one_shot import in_one_shot_thread, start_one_shot_thread
+from edged.system.one_shot import Few, in_one_shot_thread, start_one_shot_thread
 
 BLOCK_BYTES = 64 * 1024
 """The most that one read returns."""
@@ -39,6 +39,7 @@ SHORT_READ = 1024  # a tty hands out up to 4095 bytes at a time; less than this 
 CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
 MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
 MIDWAY_BITS = 33  # three characters, where that is longer
+OPENING = Few(8, 1.0)  # ports that are opened at a time, each in a thread: systemd may allow no more than 64
 SETTLE_S = 1.0  # how long udev may take to give a new device its owner
 
 PTY_MAJORS = range(136, 144)
@@ -103,7 +104,8 @@ class SerialPort:
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(BLOCK_BYTES))
         # A driver may take seconds to open a device that is about to fail.
-        self._serial = await in_one_shot_thread("open a port", lambda: _open(self._settings), _close)
+        async with OPENING:
+            self._serial = await in_one_shot_thread("open a port", lambda: _open(self._settings), _close)
         self._fd = self._serial.fileno()
         self._watcher = Watcher(self._fd, self._name, self._settings, str(self._serial.port))
         self._hangup = select.poll()

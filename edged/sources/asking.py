@@ -8,7 +8,7 @@ and takes them out of what is read; it runs beside the reading, so that a device
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,10 @@ MARK_S = 0.01
 AGAIN_S = 0.1
 """Pause before what is sent at the opening is sent again, doubled each time, up to `SLOWEST_AGAIN_S`."""
 SLOWEST_AGAIN_S = 10.0
+FIRST_REMINDER_NS = 5 * 10**9
+"""Pause before a silent device is told once more what it is told at the opening; doubled up to `SLOWEST_NS`."""
+LOOK_S = 1.0
+"""How often a device that is asked nothing is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,10 @@ class Line(Protocol):
 class Conversation:
     """Sends the entries of `send` on an open port, and knows of what is read what is an answer and no data."""
 
-    def __init__(self, asks: Sequence[Question], counts: Asked, clock: Clock, flow: Flow) -> None:
+    def __init__(
+        self, asks: Sequence[Question], counts: Asked, clock: Clock, flow: Flow, is_silent: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`is_silent`: whether nothing comes any more. A device that lost its power behind an open port must be told again."""
         self.trouble = ""
         """Why no data can come: what was sent when the port opened was not answered."""
         self._opening = [one for one in asks if one.every_ns is None]
@@ -134,6 +141,9 @@ class Conversation:
         self._came = News()
         self._is_opening = False
         self._place = 0
+        self._is_silent = is_silent
+        self._reminder_ns = 0
+        self._pause_ns = FIRST_REMINDER_NS
 
     def begin(self) -> None:
         """The port was opened: until its answers came, nothing of what is read is data."""
@@ -167,24 +177,42 @@ class Conversation:
 
     def heard(self) -> None:
         """A good frame came: the answer to a question that waits for nothing in particular."""
+        self._pause_ns = FIRST_REMINDER_NS
         if self._wanted is None:
             self._came.set()
 
     async def run(self, port: Line) -> None:
-        """Says everything that is to be said, for ever or, where nothing is asked at a pace, once. Raises Retryable when the port
-        is gone."""
-        for place, question in enumerate(self._opening):
-            self._place = place
-            await self._open_with(port, question)
-        self._is_opening = False
+        """Says everything that is to be said, for ever. Raises Retryable when the port is gone."""
+        await self._open(port)
         self._turns.begin(self._clock.now())
-        while self._paced:
+        while self._paced or self._opening:
+            if self._opening and self.is_forgotten():
+                self.begin()
+                await self._open(port)
+            if not self._paced:
+                await asyncio.sleep(LOOK_S)
+                continue
             which, due = self._turns.next()
             await asyncio.sleep(max(0, due - self._clock.now()) / 1e9)
             if not self._flow.is_open:
                 await self._flow.wait()
             was_answered = await self._ask(port, self._paced[which])
             self._turns.done(which, self._clock.now(), was_answered)
+
+    def is_forgotten(self) -> bool:
+        """Whether it is time to tell a silent device again what it was told when the port opened."""
+        now = self._clock.now()
+        if now < self._reminder_ns or not self._is_silent():
+            return False
+        self._reminder_ns = now + self._pause_ns
+        self._pause_ns = min(2 * self._pause_ns, SLOWEST_NS)
+        return True
+
+    async def _open(self, port: Line) -> None:
+        for place, question in enumerate(self._opening):
+            self._place = place
+            await self._open_with(port, question)
+        self._is_opening = False
 
     async def _open_with(self, port: Line, question: Question) -> None:
         pause, times = AGAIN_S, 0

@@ -136,16 +136,19 @@ def stamped(
             counts.read += 1
             counts.rows += 1
             return block
-    if len(rows.values):
+    came, waits = len(rows.values), stamper.lateness is not None
+    if came:
         block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
     if rows.rejects or len(rows.values):
         counts.others.take(rows.rejects, len(rows.values) > 0, arrival)
-    counts.read += len(rows.values) + times(rows.rejects)  # not before: a fault on the way leaves nothing half counted
+    if waits:  # those count that leave
+        came = times(rejects) + (0 if block is None else len(block))
+    counts.read += came + times(rows.rejects)  # not before: a fault on the way leaves nothing half counted
     if rows.rejects:
         counts.reject(rows.rejects)
     if rejects:
         counts.reject(rejects)
-    for r in (*rows.rejects, *rejects) if len(receipts) > 1 or receipts[0].is_request else ():
+    for r in (*rows.rejects, *(() if waits else rejects)) if len(receipts) > 1 or receipts[0].is_request else ():
         receipts[r.payload].fail(r.reason, r.detail)
     if block is not None:
         counts.rows += len(block)

@@ -126,9 +126,10 @@ class Kind:
     `share` makes the reader of a port that several sources of this kind share, from its name, its settings, what was built of
     those sources, its counts and the clock.
 
-    `is_played`: it begins again at each start, so that windows do too; `ends`: it is not for ever. `is_acknowledged`: its sender
-    keeps each input until that is done with; `is_lossless`: none is lost while a pipeline holds it back; `unheld`: why an input
-    cannot be held back, where that is the settings' fault.
+    `has_own_clock`: arrivals are those of a recording, whose clock is not ours. `is_played`: it begins again at each start, so
+    that windows do too; `ends`: it is not for ever. `is_acknowledged`: its sender keeps each input until that is done with;
+    `is_lossless`: none is lost while a pipeline holds it back; `unheld`: why an input cannot be held back, where that is the
+    settings' fault.
     """
 
     settings: type[Source]
@@ -139,6 +140,7 @@ class Kind:
     frames: Callable[[Any], tuple[Frame, Checksum]] | None = None
     made: Callable[[Any], tuple[Field, ...]] = _no_fields
     share: Callable[[str, Any, Sequence[Any], SourceCounts, Clock], PortReader] | None = None
+    has_own_clock: Callable[[Any], bool] = _no
     is_played: bool = False
     ends: bool = False
     is_acknowledged: Callable[[Any], bool] = _no

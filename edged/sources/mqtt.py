@@ -415,7 +415,7 @@ class MqttSource:
             return None
         if self.replies is not None:
             block.has_requests = any(receipt.is_request for receipt in block.receipts)
-        if self.remembers is not None and any(receipt.is_kept for receipt in receipts):
+        if self.remembers is not None and any(receipt.is_kept for receipt in block.receipts):
             block.kept = np.array([receipt.is_kept for receipt in block.receipt_of_each()])
         if self._early is not None:
             self._early.taken(block)

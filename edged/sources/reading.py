@@ -104,7 +104,7 @@ class Reading(ABC):
         if not self._settings.send:
             await self._read(port, push, None)
             return
-        talk = self._talk = Conversation(questions(self._settings.send), counts.asked, clock, self._flow)
+        talk = self._talk = Conversation(questions(self._settings.send), counts.asked, clock, self._flow, self._is_silent)
         talk.begin()
         await beside(talk.run(port), self._read(port, push, talk))
 
@@ -223,8 +223,11 @@ class Reading(ABC):
             return False
         if self._talk is not None and self._talk.trouble:
             return True
-        limit = silence_ns(self._settings, self.counts.last_arrival > 0)
+        limit = self._silence_ns()
         return limit is not None and self._flow.is_open and self._clock.now() - self._heard > limit
+
+    def _silence_ns(self) -> float | None:
+        return silence_ns(self._settings, self.counts.last_arrival > 0)
 
     def _turn(self, state: str, reason: str) -> None:
         self._state, self._reason = state, reason

@@ -27,6 +27,7 @@ from edged.errors import Retryable
 from edged.records import ON_ARRIVAL, Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
+from edged.sources.in_order import let_out
 from edged.sources.kind import Kind, Parts, Planned, Report
 from edged.sources.pictures import beside
 from edged.sources.recording import MAX_BYTES, Header, read_header, read_records
@@ -81,6 +82,8 @@ class ReplaySource:
                 await self._play_file(file, push)
             else:
                 await self._play_recording(file, header, push)
+        if self._stamper.lateness is not None:
+            let_out(self._stamper, self.counts, [push], None)
         self.state, self.reason = "finished", f"all of {self._settings.path} was played"
 
     def _open(self) -> tuple[BinaryIO, Header | None]:
@@ -103,7 +106,11 @@ class ReplaySource:
     async def _play_recording(self, file: BinaryIO, header: Header, push: Callable[[Block], None]) -> None:
         speed, clock, start = self._settings.speed, self._clock, self._clock.now()
         arrival, offset = header.monotonic_ns, header.utc_ns - header.monotonic_ns
+        gap, before = self._settings.frame.gap, 0
         for record in read_records(file, header.kind):
+            if gap is not None and record.since_ns - before >= gap:  # a silence ended a block
+                await self._push(await self._decoded(self._stream.quiet), arrival, offset, push)
+            before = record.since_ns
             if speed:
                 await self._until(start + int(record.since_ns / speed))
                 arrival, offset = clock.now(), clock.offset()
@@ -199,7 +206,7 @@ class _FilePlayer:
             return [(rows, int(due[-1]))]
         due = (np.maximum.accumulate(due) / self._speed).astype(np.int64)
         cuts = [0, *(np.flatnonzero(np.diff(due // PART_NS)) + 1).tolist(), len(due)]
-        return [(_part(rows, a, b), self._start + int(due[b - 1])) for a, b in itertools.pairwise(cuts)]
+        return [(rows.part(a, b), self._start + int(due[b - 1])) for a, b in itertools.pairwise(cuts)]
 
     def _due(self, rows: Rows) -> NDArray[np.int64]:
         if rows.time is not None and ON_ARRIVAL not in rows.time:
@@ -216,19 +223,6 @@ class _FilePlayer:
                 continue
             index[i] = self._counts[key] = self._counts.get(key, -1) + 1
         return (index * self._period).astype(np.int64)
-
-
-def _part(rows: Rows, start: int, stop: int) -> Rows:
-    """Rows `start:stop`; what was refused goes with the first."""
-    return Rows(
-        rows.values[start:stop],
-        None if rows.time is None else rows.time[start:stop],
-        None if rows.keys is None else rows.keys[start:stop],
-        None if rows.payload is None else rows.payload[start:stop],
-        None if rows.degraded is None else rows.degraded[start:stop],
-        rows.rejects if start == 0 else (),
-        None if rows.carried is None else rows.carried[start:stop],
-    )
 
 
 def build(plan: Planned, parts: Parts) -> ReplaySource:
@@ -291,4 +285,18 @@ def frames_of(settings: schema.ReplaySource) -> tuple[schema.Frame, schema.Check
     return settings.frame, settings.checksum
 
 
-KIND = Kind(schema.ReplaySource, build, describe, look, frames=frames_of, is_played=True, ends=True, is_lossless=is_lossless)
+def has_own_clock(settings: schema.ReplaySource) -> bool:
+    return not settings.speed
+
+
+KIND = Kind(
+    schema.ReplaySource,
+    build,
+    describe,
+    look,
+    frames=frames_of,
+    has_own_clock=has_own_clock,
+    is_played=True,
+    ends=True,
+    is_lossless=is_lossless,
+)

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.refusals import Refusals
-from edged.records import ON_ARRIVAL, Block, Receipt, Reject, Rows, Times
+from edged.records import ON_ARRIVAL, Block, Carried, Receipt, Reject, Rows, Times
 from edged.stamp.clocks import Arrival, Clock, Elapsed, Utc
 from edged.stamp.keys import UNFIT, KeyTable
+from edged.stamp.lateness import Lateness, Waiting
 from edged.stamp.thinning import THINNED, Thinning
 
 T = TypeVar("T")
@@ -31,12 +32,19 @@ class Stamper:
 
     `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples a second of one key.
     Rows with UTC stamps give a block in UTC (`offset` 0). All others are on the monotonic clock, with the offset to UTC:
-    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples. `thinning` leaves out rows.
+    stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples. `thinning` leaves out rows,
+    `lateness` makes them wait.
     """
 
     def __init__(
-        self, time_format: str | None, rate: float | None, keys: KeyTable | None, thinning: Thinning | None = None
+        self,
+        time_format: str | None,
+        rate: float | None,
+        keys: KeyTable | None,
+        thinning: Thinning | None = None,
+        lateness: Lateness | None = None,
     ) -> None:
+        self.lateness = lateness
         self._thinning = thinning
         self._format = time_format
         self._keys = keys
@@ -75,6 +83,60 @@ class Stamper:
             self._take_recycled()
         if batch.count and self._is_utc and is_synced:
             keys = self._drop_future(batch, keys, now_utc, refusals)
+        if self.lateness is not None:
+            return self._wait(self.lateness, batch, keys, rows.carried, receipts, arrival, refusals)
+        return self._made(batch, keys, rows.carried, receipts, arrival, utc_offset, refusals)
+
+    def release(self, now: int | None) -> tuple[Block | None, list[Reject]]:
+        """The block of the samples that have waited until now (None: of all that wait), and the rows refused here."""
+        assert self.lateness is not None
+        return self._left(self.lateness.due(now), Refusals(is_one=False))
+
+    def _wait(
+        self,
+        lateness: Lateness,
+        batch: _Batch,
+        keys: NDArray[np.int32] | int,
+        carried: Carried | None,
+        receipts: Sequence[Receipt],
+        arrival: int,
+        refusals: Refusals,
+    ) -> tuple[Block | None, list[Reject]]:
+        """The block of what was due before these rows came; they wait."""
+        left = lateness.due(arrival)
+        if batch.count:
+            assert batch.time is not None
+            texts = None if carried is None else batch.of_each(carried)
+            texts = [*texts] * batch.count if texts is not None and len(texts) != batch.count else texts
+            left += lateness.add(batch.values, batch.time, keys, batch.degraded, batch.of_each(receipts), texts, arrival)
+        return self._left(left, refusals)
+
+    def _left(self, left: Sequence[Waiting], refusals: Refusals) -> tuple[Block | None, list[Reject]]:
+        if not left:
+            return None, refusals.records
+        flags = np.array([one.degraded for one in left])
+        rows = Rows(
+            np.array([one.values for one in left]),
+            np.array([one.time for one in left], np.int64),
+            degraded=flags if flags.any() else None,
+        )
+        keys: NDArray[np.int32] | int = 0 if self._keys is None else np.array([one.key for one in left], np.int32)
+        carried = [one.carried for one in left] if any(one.carried is not None for one in left) else None
+        receipts = [one.receipt for one in left]
+        oldest = min(one.arrival for one in left)  # no result says that it is younger than it is
+        return self._made(_Batch(rows, None), keys, carried, receipts, oldest, 0, refusals)
+
+    def _made(
+        self,
+        batch: _Batch,
+        keys: NDArray[np.int32] | int,
+        of_payloads: Carried | None,
+        receipts: Sequence[Receipt],
+        arrival: int,
+        utc_offset: int,
+        refusals: Refusals,
+    ) -> tuple[Block | None, list[Reject]]:
+        """The block of rows whose keys are known, and of which none is in the future."""
         if not batch.count:
             return None, refusals.records
         times, kept, seen = self._times(batch, keys, receipts, arrival)
@@ -101,8 +163,8 @@ class Stamper:
             self._clock.restarts.clear()
         offset = 0 if self._is_utc else utc_offset
         receipts, carried = batch.of_each(receipts), None
-        if rows.carried is not None:
-            carried = batch.of_each(rows.carried)
+        if of_payloads is not None:
+            carried = batch.of_each(of_payloads)
             carried = carried if len(carried) == batch.count else [*carried] * batch.count
         return Block(
             batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen

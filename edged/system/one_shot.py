@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -51,6 +52,35 @@ async def in_one_shot_thread(name: str, work: Callable[[], T], discard: Callable
         if done.done() and not done.cancelled() and done.exception() is None:
             discard(done.result())
         raise
+
+
+class Few:
+    """`async with few:` lets in at most `most` at a time. Who has waited for `patience_s` goes in all the same: work that hangs
+    must not keep all others out."""
+
+    def __init__(self, most: int, patience_s: float) -> None:
+        self._most = most
+        self._patience_s = patience_s
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __aenter__(self) -> None:
+        if self._inside >= self._most:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await asyncio.wait([turn], timeout=self._patience_s)
+            finally:
+                turn.cancel()
+        self._inside += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._inside -= 1
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
 
 
 def _tell(loop: asyncio.AbstractEventLoop, news: Callable[[], None], otherwise: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ Models run on the loop: in virtual time a thread would take no time, or for ever
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
-from edged.decode import PayloadDecoder, make_payload_decoder, make_stream_decoder
+from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.model.runner import Loaded
 from edged.mqtt.link import Link
 from edged.pipeline.fan_out import fan_out
@@ -34,7 +34,7 @@ from edged.sources.kind import Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.recording import read_header, read_records
-from edged.stamp import Stamper
+from edged.sources.shared import SharedPort
 from edged.telemetry import Drops
 from edged.testing.cases import Case, Input
 from edged.testing.virtual import BEGIN_NS, VirtualClock, VirtualLoop, in_virtual_time
@@ -44,7 +44,7 @@ TURNS = 20
 WRITTEN = "port."
 """Before the name of a port: where a test finds what a behaviour wrote, as a `data` text."""
 READ_BYTES = 64 * 1024
-"""What a port would give at once: a file is fed in such pieces."""
+"""A file is fed in such pieces."""
 
 
 class Published(NamedTuple):
@@ -107,7 +107,7 @@ async def _play(
     connect(assembly)
     for remote in assembly.remotes.values():
         remote.ask_nobody("a test asks nobody elsewhere; a fallback would answer")
-    feeds = {name: _Feed(assembly, name, clock) for name in {one.source for one in inputs}}
+    feeds = _feeds(assembly, {one.source for one in inputs}, clock)
     for actor in assembly.behaviours.values():
         actor.connect(replace(actor.reach, ports={port: _Written(port, sent, clock) for port in actor.reach.ports}))
         actor.start()
@@ -117,6 +117,9 @@ async def _play(
         feeds[one.source].take(one)
         for _ in range(TURNS):
             await asyncio.sleep(0)
+    for name in feeds:
+        if kind_of(plan.sources[name].settings).has_own_clock(plan.sources[name].settings):
+            assembly.let_out(name)  # its end
     await asyncio.sleep(case.wait / 1e9)
     if made is not None:
         made.cancel()
@@ -139,6 +142,49 @@ class _Caught(Link):
         if message.account is not None:
             message.account.acked += 1
         message.end()
+
+
+def _feeds(assembly: Assembly, names: Set[str], clock: VirtualClock) -> dict[str, _Feed | _PortFeed]:
+    """The way into each source; those that share a port have one way."""
+    ports = {name: _PortFeed(assembly, port, clock) for name, port in assembly.ports.items() if isinstance(port, SharedPort)}
+    return {name: ports.get(assembly.plan.sources[name].port) or _Feed(assembly, name, clock) for name in names}
+
+
+class _PortFeed:
+    """The way into a port that several sources share."""
+
+    def __init__(self, assembly: Assembly, port: SharedPort, clock: VirtualClock) -> None:
+        members = assembly.plan.ports[port.name].members
+        lose = {one.name: assembly.sources[one.name].counts.lose for one in members}
+        self._pushes = {name: partial(fan_out, assembly.consumers[name], lose[name]) for name in lose}
+        self._port = port
+        self._read = assembly.tail.around(self._take_in)
+        self._clock = clock
+        self._silence = _Silence(assembly.plan.ports[port.name].settings.frame.gap, partial(self._read, b""))
+
+    def take(self, one: Given) -> None:
+        for data in _reads(one.data):
+            self._read(data)
+        self._silence.begin()
+
+    def _take_in(self, data: bytes) -> None:
+        self._port.take_in(data, self._clock.now(), self._pushes)
+
+
+class _Silence:
+    """When nothing has come in for a while, a block that only a silence ends has ended."""
+
+    def __init__(self, gap_ns: int | None, end: Callable[[], None]) -> None:
+        self._gap_ns = gap_ns
+        self._end = end
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._gap_ns is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self._gap_ns / 1e9, self._end)
 
 
 class _Written:
@@ -164,17 +210,19 @@ class _Feed:
         self._is_mqtt = isinstance(assembly.sources[name], MqttSource)
         assert p.decode is not None
         self._broker = p.broker or ""
-        self._keys = assembly.keys[p.key_group] if p.key_names else None
-        is_framed = kind_of(p.settings).frames is not None
-        self._feed = make_stream_decoder(p.decode).feed if is_framed else _payloads(make_payload_decoder(p.decode))
-        self._stamper = Stamper(p.decode.time_format, p.rate, self._keys)
+        frames = kind_of(p.settings).frames
+        self._decode = _stream(make_stream_decoder(p.decode)) if frames is not None else _payloads(make_payload_decoder(p.decode))
+        self._read = assembly.tail.around(self._take_in)
+        self._silence = _Silence(frames(p.settings)[0].gap if frames is not None else None, partial(self._read, b""))
+        self._stamper = assembly.stampers[name]
 
     def take(self, one: Given) -> None:
         """Raises Misfit where no source takes the topic."""
         if self._is_mqtt:
             return self._message(one)
-        for start in range(0, len(one.data), READ_BYTES):
-            self._assembly.tail.around(self._read)(one.data[start : start + READ_BYTES])
+        for data in _reads(one.data):
+            self._read(data)
+        self._silence.begin()
 
     def _message(self, one: Given) -> None:
         router, counts = self._assembly.routers[self._broker], self._assembly.sources[self._name].counts
@@ -187,14 +235,26 @@ class _Feed:
                 f"the source {self._name} gets nothing from the topic {one.topic}; it subscribes to {filters}", one.number
             )
 
-    def _read(self, data: bytes) -> None:
+    def _take_in(self, data: bytes) -> None:
+        """Of nothing: a silence."""
         clock, counts = self._clock, self._assembly.sources[self._name].counts
         arrival = counts.last_arrival = clock.now()
         counts.bytes += len(data)
-        rows = self._feed(data)
+        rows = self._decode(data)
         block = stamped(rows, self._stamper, counts, arrival, clock.offset(), True) if rows is not None else None
         if block is not None:
             fan_out(self._assembly.consumers[self._name], counts.lose, block)
+
+
+def _reads(data: bytes) -> Iterator[bytes]:
+    """What a port would give at once."""
+    for start in range(0, len(data), READ_BYTES):
+        yield data[start : start + READ_BYTES]
+
+
+def _stream(decoder: StreamDecoder) -> Callable[[bytes], Rows | None]:
+    """Each input is a piece of what comes; nothing stands for a silence."""
+    return lambda data: decoder.feed(data) if data else decoder.quiet()
 
 
 def _payloads(decoder: PayloadDecoder) -> Callable[[bytes], Rows | None]:
@@ -278,6 +338,7 @@ def _published(assembly: Assembly, message: Message, at: int) -> Published:
 
 def _lost(assembly: Assembly, said: Sequence[Mapping[str, Any]]) -> Iterator[Lost]:
     places: list[tuple[str, Drops]] = [(f"source.{n}", s.counts.drops) for n, s in assembly.sources.items()]
+    places += [(f"port.{n}", p.counts.drops) for n, p in assembly.ports.items()]
     places += [(f"pipeline.{n}", p.counts.drops) for n, p in assembly.pipelines.items()]
     places += [
         (f"pipeline.{n}.publish[{i}]", one.drops) for n, accounts in assembly.publishes.items() for i, one in enumerate(accounts)
@@ -290,3 +351,7 @@ def _lost(assembly: Assembly, said: Sequence[Mapping[str, Any]]) -> Iterator[Los
         for reason, times in drops.by_reason.items():
             mine = (str(one.get("detail", "")) for one in said if (one.get("where"), one.get("reason")) == (where, reason))
             yield Lost(where, reason, times, next(mine, ""))
+    for name, pipeline in assembly.pipelines.items():
+        for reason, times in pipeline.aligner.dropped.items() if pipeline.aligner is not None else ():
+            if times:
+                yield Lost(f"pipeline.{name}.align", reason, times, "")

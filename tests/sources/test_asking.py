@@ -12,10 +12,12 @@ import pytest
 
 from edged.clock.clock import Clock
 from edged.config.load import read
+from edged.config.schema import Send
 from edged.errors import Problem
 from edged.plan.sources import plan_sources
 from edged.records import Block
-from edged.sources.asking import LOST_BEFORE_SLOWER, SLOWEST_NS, Turns, said
+from edged.sources.asked import Asked
+from edged.sources.asking import LOST_BEFORE_SLOWER, SLOWEST_NS, Conversation, Turns, questions, said
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.kind import Parts
@@ -271,3 +273,39 @@ decode = { format = "csv", fields = ["a"] }
         "ff 01 86 00 00 00 00 00 79 every 5s, after a break of 12ms",
     ]
     assert plan.rate == pytest.approx(0.2)
+
+
+def test_a_device_that_lost_its_power_behind_the_open_port_is_started_again(run: Callable[..., None], tmp_path: Path) -> None:
+    sample = b"1,2\n"
+    asking = Asking(tmp_path, 'rate = 100\nsend = "b"\ndecode = { format = "csv", fields = ["a", "b"] }\n')
+    device = Device(tmp_path / "port", answers({b"b": 3 * sample}))
+
+    async def main() -> None:
+        with device:
+            async with asking.running():
+                await until(lambda: len(asking.rows) >= 3, 10)
+                await until(lambda: len(asking.rows) >= 6, 20)  # it fell silent, was told so once more, and sends again
+
+    run(main())
+    assert device.heard == b"bb"
+    assert asking.counts.asked.messages == 2
+
+
+async def test_a_device_that_stays_silent_is_told_less_and_less_often() -> None:
+    now = 0
+
+    class Told(Clock):
+        @staticmethod
+        def now() -> int:
+            return now
+
+    talk = Conversation(questions([Send(data=b"b")]), Asked(), Told(), Flow(), lambda: True)
+
+    def is_told(second: int) -> bool:
+        nonlocal now
+        now = second * S
+        return talk.is_forgotten()
+
+    assert [second for second in range(400) if is_told(second)] == [0, 5, 15, 35, 75, 135, 195, 255, 315, 375]
+    talk.heard()
+    assert [second for second in range(400, 450) if is_told(second)] == [435, 440]

@@ -17,7 +17,7 @@ from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.recording import MAGIC, Recorder
 from edged.sources.replay import CHUNK_BYTES, ReplaySource
-from edged.stamp import KeyTable, Stamper
+from edged.stamp import KeyTable, Lateness, Stamper
 from tests.support.pictures import BLUE, GREEN, RED, pixels, png
 from tests.support.ptys import turns
 
@@ -43,12 +43,13 @@ class Played:
         self.flow = Flow()
         self.counts = SourceCounts("accel")
         table = KeyTable(8, None) if settings.key else None
+        self.stamper = Stamper(plan.time_format, settings.rate, table)
         self.source = ReplaySource(
             "accel",
             settings,
             make_stream_decoder(plan),
             make_payload_decoder(plan),
-            Stamper(plan.time_format, settings.rate, table),
+            self.stamper,
             self.flow,
             self.counts,
             Clock(),
@@ -143,6 +144,21 @@ async def test_a_recording_plays_on_its_own_clock(tmp_path: Path) -> None:
         assert p.values == [[1, 2], [3, 4], [5, 6]]
     assert played[0].utc == played[1].utc
     assert ended - 10 * S < played[0].utc[0] < played[0].utc[1] < played[0].utc[2] <= ended
+
+
+@pytest.mark.parametrize("speed", [0.0, 1e6])
+async def test_silences_of_a_recording_end_blocks(speed: float, tmp_path: Path) -> None:
+    reads = [(0, b"t 21.5\n"), (S // 100, b"h 40\n"), (S, b"t 22.5\n"), (S + S // 100, b"h 41\n")]
+    path = tmp_path / "run.rec"
+    with Recorder(path, "serial", "accel", Clock()):
+        pass
+    with path.open("ab") as file:
+        for since, data in reads:
+            file.write(struct.pack("<QI", since, len(data)) + data)
+    decode = Decode(format="text", fields=(FieldSpec(name="t", after="t"), FieldSpec(name="h", after="h")))
+    played = Played(path, decode=decode, frame=Frame(type="block", end=None, gap=S // 2), speed=speed)
+    await played.play()
+    assert played.values == [[21.5, 40], [22.5, 41]]
 
 
 async def test_a_recording_of_messages_needs_no_frames(tmp_path: Path) -> None:
@@ -276,3 +292,17 @@ async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
     replay.source._stream = Faulty(replay.source._stream)
     await replay.play()
     assert (len(replay.values), replay.counts.drops.by_reason) == (2 * CHUNK_BYTES // 4, {"internal_error": 1})
+
+
+async def test_what_is_out_of_order_waits_on_the_clock_of_the_file(tmp_path: Path) -> None:
+    """Whole, piece by piece: the same order, whoever looks when; at the end nothing waits."""
+    order = [0, 2, 1, 3, 6, 5, 4, 7, 2]  # the last one is too late
+    text = b"time,ax,ay\n" + b"".join(b"2026-01-02T03:04:%02dZ,%d,0\n" % (n, n) for n in order)
+    decode = Decode(format="csv", header=True, fields=(AX, AY), time=Time(field="time", format="rfc3339"))
+    p = Played(write(tmp_path / "run.csv", text), decode=decode)
+    p.stamper.lateness = Lateness(2 * S, 5, lambda keys, arrival: None)
+    await p.play()
+    assert [x for x, _ in p.values] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert p.counts.drops.by_reason == {"late": 1}
+    assert p.counts.read == 9
+    assert len(p.stamper.lateness) == 0

@@ -85,6 +85,7 @@ class Shared:
             self.members[one.name] = kind_of(one.settings).build(one, parts)
             self.rows[one.name] = []
         self.counts = SourceCounts(plan.name, kind="port")
+        self.into = {name: self._into(name) for name in self.members}
         self.port = SharedPort(plan.name, plan.settings, list(self.members.values()), self.counts, clock)
 
     def _into(self, name: str) -> Any:
@@ -95,7 +96,7 @@ class Shared:
 
     @asynccontextmanager
     async def running(self) -> Any:
-        task = asyncio.ensure_future(self.port.run({name: self._into(name) for name in self.members}))
+        task = asyncio.ensure_future(self.port.run(self.into))
         try:
             await until(lambda: self.port.state == "running", 10)
             yield
@@ -168,3 +169,84 @@ async def test_who_hears_nothing_that_is_meant_is_silent_while_the_others_run(tm
         pty.hang_up()
         await until(lambda: found.members["engine"].state == "unplugged", 10)
         assert found.members["brake"].state == "unplugged"
+
+
+IMU = """
+[port.imu]
+port = "{tty}"
+frame = {{ type = "fixed", sync = [0x55], size = 5 }}
+checksum = "sum8"
+[source.angle]
+type = "serial"
+port = "imu"
+rate = 100
+where = {{ tag = 0x53 }}
+decode = {{ format = "struct", dtype = "uint8", fields = ["tag", "_", "roll"] }}
+[source.acc]
+type = "serial"
+port = "imu"
+rate = 100
+where = {{ tag = 0x51 }}
+decode = {{ format = "struct", dtype = "uint8", fields = ["tag", "_", "ax"] }}
+[pipeline.a]
+source = ["angle", "acc"]
+align = {{ to = "angle", tolerance = "5ms" }}
+"""
+
+
+async def test_rounds_of_one_read_come_one_after_the_other(tmp_path: Path) -> None:
+    def frame(tag: int, value: int) -> bytes:
+        return bytes((0x55, tag, 0, value, (0x55 + tag + value) & 255))
+
+    pty = Pty()
+    found = shared(tmp_path, IMU.format(tty=pty.path))
+    pushed: list[tuple[str, list[float], int]] = []
+    for name in found.members:
+        found.into[name] = lambda block, name=name: pushed.append((name, block.values[:, -1].tolist(), int(block.time[-1])))
+    async with found.running():
+        pty.write(b"".join(frame(0x51, i) + frame(0x53, i) for i in (1, 2)) + frame(0x51, 3) + frame(0x51, 4) + frame(0x53, 4))
+        await until(lambda: found.counts.read == 7, 10)
+    pty.hang_up()
+    assert [(name, values) for name, values, _ in pushed] == [
+        ("acc", [1]),
+        ("angle", [1]),
+        ("acc", [2]),
+        ("angle", [2]),
+        ("acc", [3, 4]),
+        ("angle", [4]),
+    ]
+    times = [time for *_, time in pushed]
+    assert times[0] == times[1] < times[2] == times[3] < times[4] == times[5]
+
+
+BOTH = """
+[port.gps]
+port = "{tty}"
+[source.fix]
+type = "serial"
+port = "gps"
+decode = {{ format = "nmea", fields = ["lat", "track"] }}
+[source.speed]
+type = "serial"
+port = "gps"
+where = {{ kind = "$GPVTG" }}
+decode = {{ format = "csv", fields = ["kind", "_", "_", "_", "_", "_", "_", "kmh", "_"] }}
+[pipeline.a]
+source = "fix"
+[pipeline.b]
+source = "speed"
+"""
+
+
+@pytest.mark.parametrize("size", [1, 4096])
+async def test_an_epoch_of_a_receiver_may_come_in_several_reads(size: int, tmp_path: Path) -> None:
+    data = line("GPGGA,101112.00,4807.0380,N,01131.0000,E,1,08,0.9,545.4,M,46.9,M,,")
+    data += line("GPVTG,084.4,T,077.8,M,022.4,N,041.5,K")
+    pty = Pty()
+    found = shared(tmp_path, BOTH.format(tty=pty.path))
+    async with found.running():
+        for at in range(0, len(data), size):
+            await pty.send(data[at : at + size])
+        await until(lambda: found.counts.read == 2, 10)
+    pty.hang_up()
+    assert found.rows == {"fix": [pytest.approx([48.1173, 84.4])], "speed": [[41.5]]}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edged.system.one_shot import in_one_shot_thread
+from edged.system.one_shot import Few, in_one_shot_thread
 from tests.support.ptys import IDLE_THREADS, LOOPS, until
 
 
@@ -82,3 +82,35 @@ async def test_a_loop_that_ended_first_discards_too() -> None:
     outside.join()
     go.set()
     await until(lambda: discarded == ["port"])
+
+
+async def test_few_at_a_time() -> None:
+    few, inside, seen = Few(2, 60.0), 0, []
+
+    async def work() -> None:
+        nonlocal inside
+        async with few:
+            inside += 1
+            seen.append(inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(work() for _ in range(20)))
+    assert len(seen) == 20
+    assert max(seen) == 2
+
+
+async def test_one_that_hangs_or_gives_up_keeps_nobody_out() -> None:
+    few, done = Few(1, 0.01), asyncio.Event()
+
+    async def hang() -> None:
+        async with few:
+            await done.wait()
+
+    hung, given_up = asyncio.ensure_future(hang()), asyncio.ensure_future(hang())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    async with few:
+        assert not hung.done()
+    done.set()
+    await hung

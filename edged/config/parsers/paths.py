@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from edged.config.files import read_small
+from edged.config.key_file import KeyFile, parse_key_file
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.values import Function
 from edged.config.words import nearest, quoted, shown
@@ -21,6 +23,11 @@ def path(raw: object, around: Surroundings) -> Path:
 
 def small_file(raw: object, around: Surroundings) -> Path:
     return around.file(str(path(raw, around)))
+
+
+def key_file(raw: object, around: Surroundings) -> KeyFile:
+    where = small_file(raw, around)
+    return parse_key_file(path(raw, around), str(raw), read_small(where))
 
 
 def device_path(raw: object, _: Surroundings) -> str:
@@ -60,6 +67,7 @@ def step(raw: object, around: Surroundings) -> str | Function:
 DevicePath = Annotated[str, Value("text", device_path)]
 FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
+KeyTableFile = Annotated[KeyFile, Value("path", key_file)]
 Custom = Annotated[Function, Value('`"file.py:function"`', function)]
 STEP_NAME = Value(f'{" ".join(f"`{name}`" for name in STEPS)} or `"file.py:function"`', step)
 StepName = Annotated[str | Function, STEP_NAME]

@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Carried
 from edged.results.fields import ResultField
-from edged.results.heads.head import Asked, Body, Check, Input, Kind, OutputPlan, Outputs, Problems, row_size, smoothed
+from edged.results.heads.head import Asked, Body, Check, Input, Kind, Names, OutputPlan, Outputs, Problems, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 if TYPE_CHECKING:
     from edged.config import schema
+
+
+class Limits(NamedTuple):
+    """Where a key is abnormal, and where it is normal again."""
+
+    key: str
+    threshold: float
+    release: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +38,13 @@ class AnomalyPlan(OutputPlan):
     below: float | None = None
     release: float | None = None
     latch: bool | str = False
+    by_key: tuple[Limits, ...] = ()
 
     def make_head(self) -> Anomaly:
         return Anomaly(self)
+
+    def make_head_of(self, names: Names | None) -> Anomaly:
+        return AnomalyByKey(self, names) if self.by_key and names is not None else Anomaly(self)
 
     @property
     def has_threshold(self) -> bool:
@@ -50,7 +62,13 @@ class AnomalyPlan(OutputPlan):
         release = f", normal again at {self.release:g}" if self.release is not None else ""
         by = f" or a message on {self.latch}" if isinstance(self.latch, str) else ""
         latched = f", until acknowledged by edged ack{by}" if self.latch else ""
-        return f"anomaly: {self.error or self.tensors[0]} {word} {threshold:g}{release}{latched}{smoothed(self)}"
+        own = f", {len(self.by_key)} keys have their own" if self.by_key else ""
+        what = self.error or self.tensors[0]
+        return f"anomaly: {what} {word} {threshold:g}{release}{own}{latched}{smoothed(self)}"
+
+    @property
+    def keys_apart(self) -> int:
+        return len(self.by_key)
 
     @property
     def averaged(self) -> int:
@@ -133,8 +151,7 @@ class Anomaly:
         self._sign = 1 if plan.below is None else -1
         threshold = plan.above if plan.below is None else plan.below
         release = threshold if plan.release is None else plan.release
-        self._threshold = self._sign * (threshold or 0.0)
-        self._release = self._sign * (release or 0.0)
+        self._usual = (self._sign * (threshold or 0.0), self._sign * (release or 0.0))
         self._is_on = [False] * plan.max_keys
         self.latches = bool(plan.latch)
         self._is_latched = [False] * plan.max_keys
@@ -163,7 +180,8 @@ class Anomaly:
         bodies: list[Body | None] = []
         for i, (score, key) in enumerate(zip(scores, keys, strict=True)):
             if finite is None or finite[i]:
-                is_on[key] = sign * score > (self._release if is_on[key] else self._threshold)
+                threshold, release = self._limits(key)
+                is_on[key] = sign * score > (release if is_on[key] else threshold)
                 self._is_latched[key] |= self.latches and is_on[key]
             bodies.append({"score": score, "anomaly": is_on[key] or self._is_latched[key]})
         return only_finite(bodies, finite)
@@ -171,6 +189,10 @@ class Anomaly:
     def reset(self, key: int) -> None:
         self._mean.reset(key)
         self._is_on[key] = self._is_latched[key] = False
+
+    def _limits(self, key: int) -> tuple[float, float]:
+        """Threshold and release of a key, with the sign turned as that of the score."""
+        return self._usual
 
     def _scores(self, rows: NDArray[Any], inputs: Outputs) -> NDArray[Any]:
         if self._error is None:
@@ -181,3 +203,23 @@ class Anomaly:
             size = np.square(difference) if self._error == "mse" else np.abs(difference)
             score: NDArray[np.float64] = size.mean(axis=1, keepdims=True, dtype=np.float64)
         return score
+
+
+class AnomalyByKey(Anomaly):
+    """The same, where keys have limits of their own. Those of a key are looked up when it is first seen."""
+
+    def __init__(self, plan: AnomalyPlan, names: Names) -> None:
+        super().__init__(plan)
+        self._names = names
+        self._own = {one.key: (self._sign * one.threshold, self._sign * one.release) for one in plan.by_key}
+        self._known: list[tuple[float, float] | None] = [None] * plan.max_keys
+
+    def reset(self, key: int) -> None:
+        super().reset(key)
+        self._known[key] = None
+
+    def _limits(self, key: int) -> tuple[float, float]:
+        limits = self._known[key]
+        if limits is None:
+            limits = self._known[key] = self._own.get("/".join(self._names(key)), self._usual)
+        return limits

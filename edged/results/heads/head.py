@@ -26,6 +26,8 @@ SCORE_DECIMALS = 7
 
 Outputs = Mapping[str, NDArray[Any]]
 Body = dict[str, Any]
+Names = Callable[[int], tuple[str, ...]]
+"""The parts of a key, by its id."""
 Problems = Iterator["tuple[str, str] | tuple[str, str, str]"]
 """Key, text and where to point: what is wrong with the settings by themselves."""
 
@@ -57,6 +59,10 @@ class OutputPlan:
 
     def make_head(self) -> Head:
         raise NotImplementedError
+
+    def make_head_of(self, names: Names | None) -> Head:
+        """The head of a pipeline whose keys have these names; None: it has no keys."""
+        return self.make_head()
 
     def result_fields(self) -> tuple[ResultField, ...]:
         """All fields, besides those of the envelope, of the bodies that the head gives, in their order."""
@@ -92,6 +98,11 @@ class OutputPlan:
     @property
     def text_bytes(self) -> int:
         """Bytes of a message beside those of its fields that are numbers."""
+        return 0
+
+    @property
+    def keys_apart(self) -> int:
+        """Keys that have limits of their own."""
         return 0
 
     @property
