@@ -208,5 +208,5 @@ async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:
             recorder.add(payload, topic)
             receipt.done()
 
-    observer = replace(settings, client_id=f"{settings.client_id}-record", session_expiry_s=0, status_topic="")
+    observer = replace(settings.apart, client_id=f"{settings.client_id}-record", session_expiry_s=0, status_topic="")
     await Link(observer, keep, Clock(), structlog.get_logger("edged")).run()

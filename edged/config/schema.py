@@ -846,6 +846,14 @@ class MqttSource(DecodedSource, frozen=True, kw_only=True):
     broker: Annotated[Name | None, Key("where to subscribe", default="the only one")] = None
     topic: Annotated[Annotated[tuple[Filter, ...], Several(1)], Key("filters, with captures")]
     qos: Annotated[Literal[0, 1], Key("QoS 2 publishers are received at 1")] = 1
+    share: Annotated[
+        Name | None,
+        Key(
+            "the group that shares the work: the broker deals the messages out to all daemons that name it (MQTT 5, "
+            "`$share/NAME/...`). Refused with what needs all samples of a key in one place",
+            default="none: every daemon gets all messages",
+        ),
+    ] = None
     retained: Annotated[
         Flag,
         Key("use the message the broker kept from before; off, since it is old but looks new"),

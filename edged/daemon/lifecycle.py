@@ -4,8 +4,8 @@
       inner scope: sources, each under a supervisor
     reload:        cancel the sources that go -> wire the new parts, in one turn -> start what is new -> close links that go;
                    pipelines of the plan before run out what they had beside the new ones
-    stop:          cancel the sources -> parked blocks and slots are run out -> links flush and say goodbye -> the rest to disk,
-                   all under one deadline; what is left is counted as dropped, reason "shutdown"
+    stop:          cancel the sources -> leave the groups that share work -> parked blocks and slots are run out ->
+                   links flush and say goodbye -> the rest to disk, all under one deadline; what is left is counted as dropped, reason "shutdown"
 
 READY is sent when the plan fits, the models have run and links and sources are started, connected or not.
 """
@@ -45,7 +45,7 @@ WATCHDOG_S = 30.0
 """How long the loop may stand still where systemd does not say: as long as in our unit."""
 MIN_PATIENCE_S = 2.0
 LEAVE_S = 5.0
-"""For a link that a reload removed to send what it has."""
+"""For a link that a reload removed to send what it has, and at a stop for what a group had dealt to us."""
 TICK_S = 0.25
 """How often the parts are looked at, and the loop's lag is measured while little comes in."""
 FINE_TICK_S = 0.02
@@ -104,6 +104,7 @@ class Lifecycle:
         self._put_off(STOP_DEADLINE_S + LEAVING_S)
         deadline = loop.time() + STOP_DEADLINE_S
         await _cancel([*(task for _, task in self._sources.values()), ticker])
+        await asyncio.gather(*(link.leave_groups(LEAVE_S) for link in assembly.links.values()))
         for router in assembly.routers.values():
             router.is_closed = True
         await self._drain(deadline)

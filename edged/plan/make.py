@@ -20,6 +20,7 @@ from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
 from edged.plan.scope import Scope
+from edged.plan.shares import check_shares
 from edged.plan.sources import plan_sources
 from edged.plan.spool import plan_spool
 from edged.plan.streams import pipeline_stream, source_stream
@@ -40,6 +41,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
+    check_shares(config, manifests, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
     links = with_room(links, pipelines)

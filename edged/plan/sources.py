@@ -173,6 +173,7 @@ def _plan_source(
         _check_baudrate(at, source)
     if isinstance(source, ModbusSource):
         check_bus(at, source)
+    is_part = isinstance(source, MqttSource) and source.share is not None  # others get the rest: silence says nothing
     return SourcePlan(
         name=name,
         settings=source,
@@ -186,10 +187,10 @@ def _plan_source(
         key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
         max_keys=max_keys,
         key_group=name,
-        stale_ns=None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate),
+        stale_ns=None if source.stale_after == NEVER else source.stale_after or (None if is_part else stale_ns(source.rate)),
         frozen_ns=source.frozen_after,
         every_ns=source.every,
-        learns_pace=source.stale_after is None and source.rate is None,
+        learns_pace=source.stale_after is None and source.rate is None and not is_part,
         known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
     )
