@@ -15,7 +15,20 @@ import msgspec
 from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
 from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
 from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
-from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Listen, Name, Pattern, Text, Topic
+from edged.config.parsers.names import (
+    BaseTopic,
+    FieldName,
+    FieldPath,
+    Filter,
+    HttpsFolder,
+    Label,
+    Listen,
+    Name,
+    Pattern,
+    Tag,
+    Text,
+    Topic,
+)
 from edged.config.parsers.numbers import (
     Bits,
     Byte,
@@ -70,9 +83,11 @@ __all__ = [
     "Device",
     "Element",
     "FieldSpec",
+    "Fleet",
     "Frame",
     "Function",
     "Gate",
+    "Guard",
     "Health",
     "Http",
     "Input",
@@ -146,12 +161,40 @@ class Device(Table, frozen=True, kw_only=True):
         BaseTopic,
         Key("root of all that edged says by itself (status, health, model) and of default result topics"),
     ] = "edged/{device}"
+    tags: Annotated[
+        dict[str, Tag] | None,
+        Key("what it is in the fleet: added to health and results, and filled in as `{tags.NAME}` in topics", default="none"),
+    ] = None
     state_dir: Annotated[
         FilePath | None,
         Key(
             "what must outlive a restart: windows, model copies, the spool",
             default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`",
         ),
+    ] = None
+
+
+class Fleet(Table, frozen=True, kw_only=True):
+    """Models that come over MQTT: announcements that are signed, and files that are fetched beside the work. Off unless there is
+    this table; needs the extra `edged[fleet]`."""
+
+    topic: Annotated[
+        Topic,
+        Key(
+            "the group: announcements are retained on `TOPIC/model/NAME`, and this device reports on `TOPIC/report/DEVICE`; "
+            "`{device}` and `{tags.NAME}` are filled in"
+        ),
+    ]
+    broker: Annotated[Name | None, Key("where", default="the only one")] = None
+    signed_by: Annotated[SmallFile, Key("public Ed25519 keys (PEM, one after another); what none of them has signed is refused")]
+    from_: Annotated[
+        Annotated[tuple[HttpsFolder, ...], Several(1)],
+        Key("`https://` addresses below which files may be fetched; a redirect is followed nowhere"),
+    ]
+    ca: Annotated[SmallFile | None, Key("certificates that may sign those servers'", default="the system's")] = None
+    bandwidth: Annotated[Size, Key("most bytes a second while a file is fetched")] = 1 << 20
+    max_bytes: Annotated[
+        Size | None, Key("disk for files that were fetched", default="a tenth of the free disk, at most 1GiB")
     ] = None
 
 
@@ -945,6 +988,18 @@ class ProviderOptions(Table, frozen=True, kw_only=True):
     ] = None
 
 
+class Guard(Table, frozen=True, kw_only=True):
+    """What a version must keep to after a swap. One that does worse is left by itself, for the version before."""
+
+    for_: Annotated[Period, Key("how long it is watched after the swap")]
+    not_finite: Annotated[Share | None, Key("largest share of results that are not finite", default="not judged")] = None
+    slower: Annotated[
+        Positive | None,
+        Key("largest mean time of a row, in times that of the version before", default="not judged"),
+    ] = None
+    failing: Annotated[Flag, Key("whether it goes back when runs fail")] = True
+
+
 class Model(Table, frozen=True, kw_only=True):
     """An ONNX model: a folder with `model.onnx` and `model.toml`, or a bare `.onnx`."""
 
@@ -975,6 +1030,9 @@ class Model(Table, frozen=True, kw_only=True):
     threads: Annotated[Annotated[int, integer(1, 256)], Key("intra-op threads; they never spin")] = 1
     batch: Annotated[Batch, Key("windows in one run", default="as the model fixes it")] = Batch()
     watch: Annotated[Flag, Key("swap when the file changes")] = True
+    guard: Annotated[
+        Guard | None, Key("goes back by itself to the version before, where the new one does worse", default="none")
+    ] = None
     run: Annotated[
         Literal["auto", "inline", "worker"],
         Key("on the loop or on the worker thread; auto: by measured time"),
@@ -1344,6 +1402,7 @@ class Config(Table, frozen=True, kw_only=True):
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
+    fleet: Annotated[Fleet | None, Key("models that come over MQTT", default="off")] = None
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     port: Annotated[dict[str, Port], Key("serial ports that several sources share")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)

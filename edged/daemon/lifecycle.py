@@ -5,7 +5,8 @@
     reload:        cancel the sources that go -> wire the new parts, in one turn -> start what is new -> close links that go;
                    pipelines of the plan before run out what they had beside the new ones
     stop:          cancel the sources -> leave the groups that share work -> parked blocks and slots are run out ->
-                   links flush and say goodbye -> the rest to disk, all under one deadline; what is left is counted as dropped, reason "shutdown"
+                   links flush and say goodbye -> the rest to disk,
+                   all under one deadline; what is left is counted as dropped, reason "shutdown"
 
 READY is sent when the plan fits, the models have run and links and sources are started, connected or not.
 """
@@ -184,6 +185,10 @@ class Lifecycle:
     def say_engine(self, name: str, ok: bool, **facts: Any) -> None:
         """News of an engine that is built for a model."""
         self._health.say_engine(name, ok, **facts)
+
+    def say_guard(self, name: str, why: str) -> None:
+        """What became of a version that was guarded: why it was left, or nothing."""
+        self._health.say_guard(name, why)
 
     def leave(self, reason: str, code: int) -> None:
         """Ends in good order: what is configured cannot be run."""

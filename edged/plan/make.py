@@ -9,6 +9,7 @@ from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.plan.defaults import with_defaults
+from edged.plan.fleet import plan_fleet
 from edged.plan.gpu import plan_gpu
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
@@ -36,20 +37,23 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     manifests = with_states(config, manifests, problems)
     config = with_defaults(config, manifests)
+    tags = config.device.tags or {}
+    known = {"device": device, "base_topic": base_topic, **{f"tags.{name}": value for name, value in tags.items()}}
     wide, views = wide_sources(config, manifests), source_views(config, manifests)
-    sources = plan_sources(config, device, base_topic, wide, problems, views)
+    sources = plan_sources(config, known, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
     check_shares(config, manifests, problems)
     check_replies(config, sources, base_topic, problems)
-    pipelines = _plan_pipelines(config, sources, manifests, {"device": device, "base_topic": base_topic}, budget, problems)
+    pipelines = _plan_pipelines(config, sources, manifests, known, budget, problems)
     links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http = plan_http(config.http)
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http)
+    fleet = plan_fleet(config, known, links, machine, problems)
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http, fleet is not None)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -74,6 +78,8 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         gpu=gpu,
         ports=plan_ports(config, sources),
         http=http,
+        tags=tags,
+        fleet=fleet,
     )
     return plan, problems
 

@@ -38,6 +38,7 @@ FIRST_SESSION = 9 * MIB
 """ONNX Runtime's own pages that the first session touches, for a 9 KB model."""
 ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
+FLEET = 16 * MIB
 HTTP = 4 * MIB
 SLACK = 4 * MIB
 """What a running daemon takes beyond all that is listed, with as much again to spare."""
@@ -82,6 +83,7 @@ def memory_table(
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
     http: HttpPlan | None = None,
+    has_fleet: bool = False,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -106,6 +108,8 @@ def memory_table(
         how = "messages on their way to disk, a file being replayed"
         size, how = (3 * size, f"{how}, each of a result of up to {size // KIB} KiB") if size >= LARGE else (0, how)
         lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
+    if has_fleet:
+        lines.append(MemoryLine("fleet", FLEET, "a connection, signatures, TLS, a file on its way to disk"))
     if http is not None:
         lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))

@@ -39,15 +39,13 @@ MAX_IDENTIFIER = 2**21 - 1
 
 def plan_sources(
     config: Config,
-    device: str,
-    base_topic: str,
+    known: Mapping[str, str],
     wide: frozenset[str],
     problems: list[Problem],
     views: Mapping[str, tuple[View, ...]] = NO_VIEWS,
 ) -> dict[str, SourcePlan]:
-    """One plan for each source that can be planned. `wide` names those that must be decoded as float64; `views` has what
-    pipelines see of the pictures of those that have pictures."""
-    known = {"device": device, "base_topic": base_topic}
+    """One plan for each source that can be planned. `known` has what topics may name everywhere. `wide` names those that must be
+    decoded as float64; `views` has what pipelines see of the pictures of those that have pictures."""
     plans: dict[str, SourcePlan] = {}
     taken: set[int] = set()
     for name, own in config.source.items():

@@ -18,6 +18,7 @@ class ResultField(NamedTuple):
 
 ENVELOPE_BEFORE = (
     ResultField("device", ("device",), "text"),
+    ResultField("tags", ("tags",), "object"),
     ResultField("pipeline", ("pipeline",), "text"),
     ResultField("key", ("key",), "text"),
     ResultField("run", ("run",), "text"),
