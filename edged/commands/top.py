@@ -46,7 +46,7 @@ def top(config: Path, broker: str | None, topic: str, seconds: float | None, onc
     if broker is None:
         return _local(rich, config, seconds, once)
     log.configure("error")
-    return on_loop(_fleet(rich, _link(config, broker, topic), seconds, once))
+    return on_loop(_fleet(rich, link_to(config, broker, topic), seconds, once))
 
 
 class _Rich:
@@ -163,7 +163,7 @@ def _lost(part: Mapping[str, Any]) -> int:
 # A fleet
 
 
-def _link(config: Path, broker: str, topic: str) -> LinkSettings:
+def link_to(config: Path, broker: str, topic: str) -> LinkSettings:
     """How to reach the broker: an address, or the name of one in the configuration, with its credentials."""
     subscriptions = (Subscription(topic, qos=0, retain_handling=KEPT_ALWAYS),)
     if ":" in broker:

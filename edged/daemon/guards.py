@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from edged.clock.clock import Clock
 from edged.config.schema import Guard
 from edged.daemon.assembly import Assembly
-from edged.model.guard import Tally, worse
+from edged.model.guard import Pace, Tally, worse
 
 LOOK_S = 0.25
 
@@ -21,8 +21,9 @@ def tally(assembly: Assembly, name: str) -> Tally:
     if model is None:
         return Tally()
     pipelines = [p for n, p in assembly.pipelines.items() if assembly.plan.pipelines[n].model == name]
-    not_finite = sum(p.counts.drops.by_reason.get("not_finite", 0) for p in pipelines)
-    return Tally(model.counts.rows, model.counts.failed, not_finite, model.counts.time.sum)
+    not_finite = sum(p.counts.drops.by_reason.get("not_finite", 0) + p.counts.hollow for p in pipelines)
+    counts = model.counts
+    return Tally(counts.rows, counts.failed, not_finite, counts.time.sum, counts.runs, tuple(counts.time.counts))
 
 
 class Guards:
@@ -37,10 +38,10 @@ class Guards:
     def __contains__(self, name: object) -> bool:
         return name in self._watches
 
-    def begin(self, name: str, guard: Guard, row_ns_before: float) -> None:
-        """A model was swapped. `row_ns_before`: the mean time of a row of the version before, 0 if nobody knows."""
+    def begin(self, name: str, guard: Guard, before: Pace) -> None:
+        """A model was swapped. `before`: the pace of the version before."""
         self.end(name)
-        watch = self._watch(name, guard, row_ns_before)
+        watch = self._watch(name, guard, before)
         self._watches[name] = asyncio.get_running_loop().create_task(watch, name=f"guard:{name}")
 
     def end(self, name: str) -> None:
@@ -55,11 +56,11 @@ class Guards:
             self.end(name)
         await asyncio.gather(*watches, return_exceptions=True)
 
-    async def _watch(self, name: str, guard: Guard, row_ns_before: float) -> None:
+    async def _watch(self, name: str, guard: Guard, before: Pace) -> None:
         start, until = tally(self._assembly(), name), self._clock.now() + guard.for_
         why = ""
         while not why and self._clock.now() < until:
             await asyncio.sleep(LOOK_S)
-            why = worse(guard, row_ns_before, tally(self._assembly(), name).since(start))
+            why = worse(guard, before, tally(self._assembly(), name).since(start))
         del self._watches[name]  # what follows may begin another one
         await self._on_end(name, why)

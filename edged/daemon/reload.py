@@ -36,6 +36,7 @@ from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.gpu.build import BuildEngine, build_engine
 from edged.model.gpu.ladder import Picked, pick
 from edged.model.gpu.providers import Choice, none_ran, not_taken, slower
+from edged.model.guard import Pace
 from edged.model.load_all import load_models
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.runner import Loaded
@@ -232,7 +233,7 @@ class Reloader:
             self._refused = ""
         self._running = after
         self._on_running(after.draft)
-        row_ns = {n: tally(self._daemon.assembly, n).row_ns for n in loaded if n in before.plan.models}
+        paces = {n: tally(self._daemon.assembly, n).row_ns for n in loaded if n in before.plan.models}
         settings = after.draft.config.log
         log.reconfigure(settings.level, settings.format)
         if not change.is_empty:
@@ -243,7 +244,7 @@ class Reloader:
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
-        self._guard(before, after, row_ns)
+        self._guard(before, after, paces)
         self._follow_builds()
         self._daemon.say_reload((), change, why, of_file=rereads)
         for line in after.warnings:
@@ -251,7 +252,7 @@ class Reloader:
                 self._log.warning("configuration", problem=line)
         return Answer(change=change, warnings=after.warnings)
 
-    def _guard(self, before: Prepared, after: Prepared, row_ns: Mapping[str, float]) -> None:
+    def _guard(self, before: Prepared, after: Prepared, paces: Mapping[str, Pace]) -> None:
         """Watches the versions that are new; who went back to one that had run is not watched."""
         for name, ran in before.plan.models.items():
             now = after.plan.models.get(name)
@@ -260,7 +261,7 @@ class Reloader:
             self.guards.end(name)
             guard = after.draft.config.model[name].guard
             if guard is not None and name not in self._going_back:
-                self.guards.begin(name, guard, row_ns.get(name, 0.0))
+                self.guards.begin(name, guard, paces.get(name, Pace()))
 
     async def _guard_ended(self, name: str, why: str) -> None:
         """A version was left, or has kept to what was asked of it."""

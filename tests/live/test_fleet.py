@@ -19,7 +19,7 @@ from onnx import numpy_helper as nh
 
 from tests.support import models
 from tests.support.broker import Broker
-from tests.support.daemon import Client, Daemon
+from tests.support.daemon import Client, Daemon, edged, said, until
 from tests.support.fleet import Server, Signer
 
 CONFIG = """
@@ -99,6 +99,9 @@ class Device:
 
         return self.client.until(look, limit_s, "a report")
 
+    def reported_reason(self, why: str) -> Any:
+        return self.reported(lambda m: why in m.get("reason", ""))
+
     def answer(self, value: float) -> float:
         self.client.forget()
         self.client.publish("in", json.dumps({"v": value}))
@@ -149,9 +152,9 @@ def test_what_cannot_be_taken_changes_nothing_and_the_next_one_works(device: Dev
         ("clock", {"signed_at": int(time.time()) + 10**6, "until": int(time.time()) + 10**7}, "clock"),
         ("disk", {"size": 1 << 40}, "fleet.max_bytes"),
     ]
-    for version, changes, said in tried:
+    for version, changes, why in tried:
         device.announce(version, good, **changes)
-        report = device.reported(lambda m, said=said: said in m.get("reason", ""))
+        report = device.reported_reason(why)
         assert report["running"] == "local", report
     device.announce("junk", b"this is no model")
     assert "ONNX" in device.reported(lambda m: m["wanted"] == "junk" and m["state"] == "failed")["reason"]
@@ -202,6 +205,39 @@ def test_a_folder_comes_as_a_tar(device: Device) -> None:
     assert device.answer(3) == 21
 
 
+def test_a_laptop_leads(device: Device, signer: Signer, tmp_path: Path) -> None:
+    """`edged fleet`: a canary, then the rest; a version that cannot run stops the roll-out; back again."""
+    (tmp_path / "signer.key").write_bytes(signer.private)
+    where = ["--broker", f"mqtt://127.0.0.1:{device.client.port}", "--to", "fleet/presses", "--json"]
+    sure = ["--key", str(tmp_path / "signer.key"), "--wait", "--percent", "0.1", "--timeout", "20", *where]
+
+    def push(data: bytes, version: str) -> tuple[int, list[Any]]:
+        file = tmp_path / f"v{version}.onnx"
+        file.write_bytes(data)
+        device.server.files[f"/{file.name}"] = data
+        arguments = ["push", str(file), "--name", "normal", "--as", version, "--url", device.server.url, *sure]
+        code, out, err = said(edged("fleet", *arguments))
+        assert not err, err
+        return code, [json.loads(line) for line in out.splitlines()]
+
+    device.reported(lambda m: m["running"] == "local")
+    code, steps = push(times(5), "5")
+    assert code == 0
+    assert [(step["meant"], step["running"]) for step in steps] == [(1, 1), (1, 1)]
+    assert device.answer(3) == 15
+    code, steps = push(b"no model at all", "6")
+    assert code != 0
+    assert len(steps) == 1
+    assert "failed" in steps[0]["bad"]["press7"]
+    assert device.answer(3) == 15
+    code, out, err = said(edged("fleet", "rollback", "normal", *sure))
+    assert code == 0, err
+    assert device.answer(3) == 6
+    code, out, _ = said(edged("fleet", "status", *where))
+    assert code == 0
+    assert json.loads(out)[0]["models"]["normal"]["running"] == "local"
+
+
 class TestGuard:
     @pytest.fixture
     def guard(self) -> str:
@@ -232,4 +268,4 @@ class TestGuard:
             lambda: [m for m in device.client.messages if m.topic.endswith("/event") and b'"guard"' in m.payload]
         )
         assert "not finite" in event[0].json["reason"]
-        device.client.until(lambda: device.answer(3) == 6, what="the version before")
+        until(lambda: device.answer(3) == 6, what="the version before")

@@ -107,7 +107,7 @@ class Server:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.handle_error = lambda *_: None  # type: ignore[assignment,method-assign]
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(own)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
