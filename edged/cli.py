@@ -419,6 +419,7 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
         one.add_argument("--as", dest="version", default="", metavar="VERSION", help="else the start of its SHA-256")
     back = add("rollback", "tell a group to go back to the version before", has_target=True)
     back.add_argument("name", metavar="MODEL")
+    back.add_argument("--from", dest="version", default="", metavar="VERSION", help="which to leave; else what most run")
 
 
 def _fleet(arguments: argparse.Namespace) -> int:
@@ -435,7 +436,7 @@ def _fleet(arguments: argparse.Namespace) -> int:
     tags = tuple((name, value) for name, _, value in (tag.partition("=") for tag in a.tag))
     target = fleet.Target(a.percent, tuple(a.device), tags, a.days)
     if a.fleet == "rollback":
-        return fleet.rollback(where, a.name, a.key, target, a.wait, a.timeout, a.json)
+        return fleet.rollback(where, a.name, a.version, a.key, target, a.wait, a.timeout, a.json)
     one = fleet.announce(a.file, a.name or a.file.stem, a.version, a.url, a.to, target)
     if a.fleet == "sign":
         process.say(fleet.signed(one, a.key).decode())

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from edged.commands.run import on_loop
 from edged.commands.top import link_to
 from edged.errors import EX_OK, EX_SOFTWARE, EX_UNAVAILABLE, Fatal
 from edged.fleet.announcement import Announcement
+from edged.fleet.ledger import LOCAL
 from edged.fleet.rollout import Group, Progress
 from edged.fleet.signatures import BadKey, make_key, sign
 from edged.mqtt.frames import Inbound
@@ -140,7 +142,7 @@ def push(where: Where, one: Announcement, key: Path, waits: bool, timeout_s: flo
 
     async def lead(group: Group, link: Link) -> int:
         counter = group.next_counter(one.model, time.time())
-        first = msgspec.structs.replace(one, counter=counter)
+        first = msgspec.structs.replace(one, counter=counter, version=one.version or _running(group, one.model))
         if waits:
             first = msgspec.structs.replace(first, percent=group.canary(first, one.percent))
         steps = [first]
@@ -160,6 +162,14 @@ def push(where: Where, one: Announcement, key: Path, waits: bool, timeout_s: flo
         return code
 
     return _with_group(where, lead)
+
+
+def _running(group: Group, model: str) -> str:
+    """The version of the fleet's that most devices run. Raises Fatal."""
+    found = Counter(str(row["running"]) for row in group.rows() if row["model"] == model and row["running"] != LOCAL)
+    if not found:
+        raise Fatal(f"no device of {group.topic} runs a version of {model} that could be left")
+    return found.most_common(1)[0][0]
 
 
 async def _settled(group: Group, one: Announcement, timeout_s: float) -> Progress:
@@ -184,16 +194,20 @@ def _tell_progress(one: Announcement, progress: Progress, as_json: bool) -> None
     if as_json:
         say(json.dumps(facts))
         return
-    say(f"{one.model} {one.version or 'back'} to {one.percent:.4g} %: {facts['meant']} devices, {facts['running']} run it")
+    what = f"{one.model} {'back from ' if one.back else ''}{one.version} to {one.percent:.4g} %"
+    say(f"{what}: {facts['meant']} devices, {facts['running']} run it")
     for device, why in progress.bad.items():
         say(readable(f"  {device} {why}"))
     if progress.waiting:
         say(readable(f"  not yet: {', '.join(progress.waiting[:20])}{' ...' if len(progress.waiting) > 20 else ''}"))
 
 
-def rollback(where: Where, model: str, key: Path, target: Target, waits: bool, timeout_s: float, as_json: bool) -> int:
-    """Every device that is meant goes back to what ran before."""
-    return push(where, _for(target, where.topic, model, ""), key, waits, timeout_s, as_json)
+def rollback(
+    where: Where, model: str, version: str, key: Path, target: Target, waits: bool, timeout_s: float, as_json: bool
+) -> int:
+    """Every device that is meant and runs this version goes back to the one before; without a version the one that most
+    of them run."""
+    return push(where, _for(target, where.topic, model, version), key, waits, timeout_s, as_json)
 
 
 async def _publish(link: Link, topic: str, payload: bytes) -> None:

@@ -25,7 +25,7 @@ from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
 from edged.fleet.announcement import Announcement, Refused, is_for, read
 from edged.fleet.fetch import Cancelled, Failed, Limits, fetch
-from edged.fleet.ledger import Entry, File, Ledger, unpack
+from edged.fleet.ledger import LOCAL, Entry, File, Ledger, unpack
 from edged.fleet.signatures import BadKey, public_keys
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
@@ -36,8 +36,6 @@ from edged.system.one_shot import in_one_shot_thread
 
 FINAL = ("refused", "not_for_us", "failed", "running", "went_back")
 RETRY_S = (2.0, 300.0)
-LOCAL = "local"
-"""What runs while nothing that was announced does: the file of the configuration."""
 
 Swap = Callable[[str, str], Awaitable[str]]
 
@@ -119,13 +117,13 @@ class Agent:
             state = "running" if entry.running is not None and entry.running.sha256 == one.sha256 else "not_for_us"
             await self._put(model, msgspec.structs.replace(taken, state=state, reason=""))
             return
-        wanted = _version(taken.before) if one.back else one.version
+        wanted = _version(_left(taken, one.version)) if one.back else one.version
         if not await self._put(model, msgspec.structs.replace(taken, wanted=wanted, state="fetching", reason="")):
             return
         backoff = Backoff(*RETRY_S, RETRY_S[0])
         while not self._is_stale(model):
             try:
-                file = self._before(taken) if one.back else await self._fetched(model, one)
+                file = _left(taken, one.version) if one.back else await self._fetched(model, one)
                 return await self._try(model, file)
             except Cancelled:
                 return
@@ -144,12 +142,6 @@ class Agent:
             await asyncio.wait_for(self._has_news.wait(), seconds)
         except (asyncio.TimeoutError, TimeoutError):
             return
-
-    @staticmethod
-    def _before(entry: Entry) -> File | None:
-        if entry.running is None:
-            raise Refused("there is no version of the fleet's to go back from")
-        return entry.before
 
     async def _fetched(self, model: str, one: Announcement) -> File:
         """The file that is announced, on this disk. Raises Failed, Refused, Cancelled, OSError."""
@@ -230,6 +222,11 @@ def facts(entry: Entry) -> dict[str, Any]:
     running = entry.before if entry.state == "trying" else entry.running  # until it runs the one before does
     said = {"wanted": entry.wanted or LOCAL, "running": _version(running), "state": entry.state}
     return {**said, "counter": entry.counter, **({"reason": entry.reason} if entry.reason else {})}
+
+
+def _left(entry: Entry, version: str) -> File | None:
+    """What runs once a version was left: the one before. Who runs another one stays with it, however often it is told."""
+    return entry.before if _version(entry.running) == version else entry.running
 
 
 def _version(file: File | None) -> str:

@@ -35,7 +35,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`topic` is the group for which it was signed: it means nothing elsewhere. `counter` rises with each announcement of a model
-    in a group. `signed_at` and `until` are Unix seconds. With `back` the device goes back to the version before, and
+    in a group. `signed_at` and `until` are Unix seconds. With `back` who runs `version` goes back to the one before, and
     there is nothing to fetch."""
 
     topic: str

@@ -20,6 +20,8 @@ from edged.system.durable import read_kept, replaced
 MAX_BYTES = 1 << 20
 MAX_FILES = 64
 ONNX = ".onnx"
+LOCAL = "local"
+"""The version that runs while nothing that was announced does: the file of the configuration."""
 
 
 class File(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -33,6 +33,7 @@ class Group:
         self.topic = topic
         self.reports: dict[str, dict[str, Any]] = {}
         self.counters: dict[str, int] = {}
+        self.announced: dict[str, Announcement] = {}
 
     def take(self, topic: str, payload: bytes) -> str | None:
         """A message below it; returns the device of a report. What is none is passed over."""
@@ -40,8 +41,8 @@ class Group:
         try:
             said = msgspec.json.decode(payload)
             if kind == "model":
-                counter = msgspec.json.decode(said["signed"], type=Announcement).counter
-                self.counters[name] = max(counter, self.counters.get(name, 0))
+                self.announced[name] = one = msgspec.json.decode(said["signed"], type=Announcement)
+                self.counters[name] = max(one.counter, self.counters.get(name, 0))
             elif kind == "report" and said["device"] == name and (name in self.reports or len(self.reports) < MAX_DEVICES):
                 counters = {model: int(entry["counter"]) for model, entry in said["models"].items()}
                 self.reports[name] = said

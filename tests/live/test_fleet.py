@@ -136,7 +136,7 @@ def test_a_model_comes_over_mqtt(device: Device) -> None:
     device.daemon.start()  # type: ignore[attr-defined]
     device.client.health(lambda x: x["brokers"]["main"]["state"] == "connected", device="press7")
     assert device.answer(3) == 12
-    device.announce("", b"", back=True, url="", sha256="", size=0)
+    device.announce("4", b"", back=True, url="", sha256="", size=0)
     device.reported(lambda m: m["running"] == "local" and m["state"] == "running")
     assert device.answer(3) == 6
 
