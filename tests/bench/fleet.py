@@ -54,7 +54,7 @@ class Light:
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         try:
-            one, digest = read(message.payload, self._keys, TOPIC, "normal", ("https://models/",), self.known, time.time())
+            one, digest = read(bytes(message.payload), self._keys, TOPIC, "normal", ("https://models/",), self.known, time.time())
         except ValueError:
             self.refused += 1
             return
@@ -87,7 +87,7 @@ def main(count: int) -> None:
         devices = [Light(f"d{n}", broker.port, keys, select) for n in range(count)]
         group = Group(TOPIC)
         laptop = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        laptop.on_message = lambda _c, _d, m: group.take(m.topic, m.payload)
+        laptop.on_message = lambda _c, _d, m: group.take(m.topic, bytes(m.payload))
         laptop.connect("127.0.0.1", broker.port)
         laptop.subscribe(f"{TOPIC}/#", 1)
         laptop.loop_start()
@@ -111,7 +111,7 @@ def main(count: int) -> None:
             laptop.publish(
                 f"{TOPIC}/model/normal", msgspec.json.encode({"signed": text, "signature": sign(private, text)}), 1, retain=True
             )
-            serve_until(lambda one=one: not group.progress(one).waiting, "every report")  # type: ignore[misc]
+            serve_until(lambda one=one: not group.progress(one).waiting, "every report")
             took, spent = time.monotonic() - began, cpu_s(broker.process.pid) - cpu
             progress = group.progress(one)
             print(
