@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from edged.config.convert import Attribute, attributes, is_table, types_of, unwrap, variants
-from edged.config.parsers.choices import DTYPES
+from edged.config.parsers.choices import BYTE_ORDERS, DTYPES
 from edged.config.parsers.names import NAME
-from edged.config.parsers.paths import STEPS
+from edged.config.parsers.paths import STEP_NAME, STEPS
 from edged.config.parsers.value import Value
 from edged.config.reference import default_of
 from edged.config.schema import Config, Several, Source, Table
@@ -82,10 +82,13 @@ FORMS: Mapping[str, Json] = {
     "text list or path": _any(_TEXT, _list_of(_TEXT, 1)),
     "bytes": _any({"type": "string"}, _list_of(_any({"type": "integer", "minimum": 0, "maximum": 255}, {"type": "string"}))),
     "type": {"enum": list(DTYPES)},
-    "type, `int24` `uint24`": {"enum": [*DTYPES, "int24", "uint24"]},
+    "type, `int24` `uint24` `text`": {"enum": [*DTYPES, "int24", "uint24", "text"]},
+    "`big` `little` `cdab` `badc`": {"enum": list(BYTE_ORDERS)},
+    "host:port": {"type": "string", "pattern": r".:\d+$"},
+    "numbers": _list_of(_NUMBER, 1),
     "`auto` or list of `tensorrt` `cuda` `cpu`": _any({"const": "auto"}, _list_of({"type": "string"}, 1)),
     f'`"{FUNCTION}"`': _FUNCTION,
-    '`normalize` `detrend` `resize` or `"file.py:function"`': _any({"enum": list(STEPS)}, _FUNCTION),
+    STEP_NAME.name: _any({"enum": list(STEPS)}, _FUNCTION),
 }
 """By the name of the type in the reference page."""
 

@@ -44,13 +44,14 @@ def _secret_keys(kind: str) -> list[str]:
             for table, where in tables_with_places()
             if kind in ("", where[0])
             for attribute in attributes(table).values()
-            if any(note.parse in (secret, private_key) for note in _values_in(attribute.type))
+            if any(note.parse in (secret, private_key) for note in values_in(attribute.type))
         }
     )
 
 
-def _values_in(hint: Any) -> Iterator[Value]:
+def values_in(hint: Any) -> Iterator[Value]:
+    """How the values of a key are written."""
     if get_origin(hint) is Annotated:
         yield from (note for note in get_args(hint)[1:] if isinstance(note, Value))
     for inner in get_args(hint):
-        yield from _values_in(inner)
+        yield from values_in(inner)

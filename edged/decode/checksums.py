@@ -79,18 +79,22 @@ def _crc32s(rows: Bytes) -> Numbers:
     return np.array([zlib.crc32(blob[i : i + size]) for i in range(0, len(blob), size)], np.uint32)
 
 
-@lru_cache(maxsize=8)
 def _crc_table(crc: Crc) -> tuple[int, ...]:
-    mask, top = (1 << crc.width) - 1, 1 << (crc.width - 1)
-    mirrored = int(f"{crc.poly:0{crc.width}b}"[::-1], 2)
+    return _table_of(crc.width, crc.poly, crc.reflect)
+
+
+@lru_cache(maxsize=8)
+def _table_of(width: int, poly: int, reflect: bool) -> tuple[int, ...]:
+    mask, top = (1 << width) - 1, 1 << (width - 1)
+    mirrored = int(f"{poly:0{width}b}"[::-1], 2)
     entries = []
     for byte in range(256):
-        value = byte if crc.reflect else byte << (crc.width - 8)
+        value = byte if reflect else byte << (width - 8)
         for _ in range(8):
-            if crc.reflect:
+            if reflect:
                 value = (value >> 1) ^ (mirrored if value & 1 else 0)
             else:
-                value = ((value << 1) & mask) ^ (crc.poly if value & top else 0)
+                value = ((value << 1) & mask) ^ (poly if value & top else 0)
         entries.append(value)
     return tuple(entries)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from edged.config.convert import attributes, tables_with_places
-from edged.config.json_schema import json_schema
+from edged.config.json_schema import FORMS, json_schema
+from edged.config.lines import values_in
 from edged.config.load import read
 from edged.errors import ConfigError
 
@@ -94,3 +95,14 @@ def test_every_key_is_in_it() -> None:
             assert f'"{name}": {{' in text
             assert json.dumps(one.key.meaning.replace("`", ""))[1:-1] in text
     assert set(whole["properties"]) >= {"broker", "source", "model", "pipeline"}
+
+
+def test_every_type_of_the_reference_has_its_form() -> None:
+    """Else an editor takes anything there."""
+    types = {
+        value.name
+        for table, _ in tables_with_places()
+        for attribute in attributes(table).values()
+        for value in values_in(attribute.type)
+    }
+    assert types - FORMS.keys() == set()

@@ -13,8 +13,11 @@ CHECK = b"123456789"
 VALUES = {
     "sum8": 0xDD,
     "neg8": 0x23,
+    "inv8": 0x22,
     "sum15": 0x01DD,
     "sum16": 0x01DD,
+    "neg16": 0xFE23,
+    "inv16": 0xFE22,
     "xor8": 0x31,
     "fletcher8": 0x15 << 8 | 0xDD,
     "crc16-arc": 0xBB3D,

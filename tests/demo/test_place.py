@@ -77,3 +77,10 @@ def test_a_copy_differs_in_what_was_asked(tmp_path: Path) -> None:
     assert copy.read_text() == "a = 3\nb = 2\n"
     with pytest.raises(ValueError, match="once, found it 0 times"):
         place.configuration(original, tmp_path / "copy", {"c = 1": ""})
+
+
+def test_the_tests_of_its_configuration_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    from edged.cli import main
+
+    assert main(["test", "-c", str(Path(__file__).parents[2] / "edged" / "demo" / "demo.toml")]) == 0
+    assert "3 passed" in capsys.readouterr().out

@@ -61,4 +61,5 @@ DevicePath = Annotated[str, Value("text", device_path)]
 FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
 Custom = Annotated[Function, Value('`"file.py:function"`', function)]
-StepName = Annotated[str | Function, Value(f'{" ".join(f"`{name}`" for name in STEPS)} or `"file.py:function"`', step)]
+STEP_NAME = Value(f'{" ".join(f"`{name}`" for name in STEPS)} or `"file.py:function"`', step)
+StepName = Annotated[str | Function, STEP_NAME]
