@@ -87,7 +87,11 @@ def main(count: int) -> None:
         devices = [Light(f"d{n}", broker.port, keys, select) for n in range(count)]
         group = Group(TOPIC)
         laptop = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        laptop.on_message = lambda _c, _d, m: group.take(m.topic, bytes(m.payload))
+
+        def take(_client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+            group.take(message.topic, bytes(message.payload))
+
+        laptop.on_message = take
         laptop.connect("127.0.0.1", broker.port)
         laptop.subscribe(f"{TOPIC}/#", 1)
         laptop.loop_start()
