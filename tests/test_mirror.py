@@ -10,6 +10,10 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "commands/fleet.py": "tests/live/test_fleet.py",
+    "config/checks/fleet.py": "tests/plan/test_fleet.py",
+    "daemon/guards.py": "tests/live/test_fleet.py",
+    "fleet/agent.py": "tests/live/test_fleet.py",
     "testing/accept.py": "tests/commands/test_test.py",
     "testing/cases.py": "tests/commands/test_test.py",
     "testing/judge.py": "tests/commands/test_test.py",
