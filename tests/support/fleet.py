@@ -61,7 +61,12 @@ def certificates(folder: Path) -> tuple[Path, Path]:
             now - datetime.timedelta(days=1),
             now + datetime.timedelta(days=1),
         )
-        return builder.add_extension(*extension).sign(by, hashes.SHA256())
+        builder = builder.add_extension(*extension)  # and what Python 3.13 insists on:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), False)
+        is_ca = key is by
+        usage = x509.KeyUsage(True, False, False, False, False, is_ca, is_ca, False, False)
+        return builder.add_extension(usage, True).sign(by, hashes.SHA256())
 
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca = made("tests", "tests", ca_key, ca_key, (x509.BasicConstraints(True, None), True))
