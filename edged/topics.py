@@ -17,6 +17,9 @@ SHARE = "$share/"
 """How a filter begins whose messages the broker deals out to all members of a group: `$share/GROUP/FILTER`."""
 NOT_CAPTURED = ("device", "base_topic", "pipeline", "key")
 
+FIELD = "field"
+"""The capture that names the field which a message carries. It is no part of a key."""
+
 _NO_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
 _UNFIT = re.compile(f"[\0-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NO_CHARACTERS}]")
 """What MQTT lets a broker refuse in a topic, or forbids: control characters, half pairs, non-characters. Many brokers end the

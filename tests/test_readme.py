@@ -13,6 +13,7 @@ import pytest
 import edged
 from edged import cli
 from edged.config.load import read, report
+from tests.support import daemon
 from tests.support.deployments import BESIDE, CASES, environ
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +54,10 @@ def test_a_test_of_a_configuration_passes(number: int, tmp_path: Path) -> None:
     config = DEMO.split("[model.vibration]")[0] + '[pipeline.shaft]\nsource = "accel"\nwindow = { size = 2 }\n'
     (tmp_path / "edged.toml").write_text(config, "utf-8")
     (tmp_path / "edged.test.toml").write_text(TESTS[number], "utf-8")
-    assert cli.main(["test", "-c", str(tmp_path / "edged.toml")]) == 0
+    code, out, err = daemon.said(
+        daemon.edged("test", "-c", str(tmp_path / "edged.toml"))
+    )  # a process of its own: this one is over the budget
+    assert (code, err) == (0, ""), out
 
 
 def test_the_examples_are_tested_deployments() -> None:

@@ -14,6 +14,7 @@ import structlog
 import uvloop
 
 from edged import __version__
+from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
 from edged.config.load import Draft, read
 from edged.daemon import checkpoint, last_good
@@ -106,7 +107,9 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     stages = Stages(clock.now)
     ended_in = _mark_in(stages, prepared.machine.state_dir / "stage", logger)
     run = kept[0].run if kept is not None else None
-    assembly = assemble(prepared.plan, loaded, clock, logger, run=run, stages=stages)
+    behaviours = Kept.load(prepared.machine.state_dir, ended_in)
+    behaviours.forget_others(prepared.plan.behaviours)
+    assembly = assemble(prepared.plan, loaded, clock, logger, run=run, stages=stages, kept=behaviours)
     connect(assembly)
     if kept is not None:
         checkpoint.restore(assembly, *kept, clock)

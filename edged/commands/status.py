@@ -22,7 +22,7 @@ DEGRADED, UNKNOWN = 1, 2
 EVERY_S = 2.0
 CLEAR = "\033[H\033[J"
 BAR_CHARS = 20
-KINDS = ("source", "pipeline", "model", "broker")
+KINDS = ("source", "pipeline", "model", "behaviour", "broker")
 WAITING = ("connecting", "waiting", "filling", "building", "blocked")
 """States that may be over soon: yellow, where all others that are not good are red."""
 MOST_CHARS = 120
@@ -91,7 +91,7 @@ def lines(answer: Mapping[str, Any], with_rejects: bool = False, look: Look | No
 
 
 def _parts(facts: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    rows = [(kind, name, part) for kind in KINDS for name, part in facts[f"{kind}s"].items()]
+    rows = [(kind, name, part) for kind in KINDS for name, part in facts.get(f"{kind}s", {}).items()]
     return [*rows, *([("spool", "", facts["spool"])] if "spool" in facts else [])]
 
 
@@ -100,6 +100,10 @@ def _said(kind: str, part: Mapping[str, Any], cpu_s: float) -> Iterator[str]:
         yield f"{part['rows']} rows"
     elif kind == "pipeline":
         yield f"{part['published']} results"
+    elif kind == "behaviour":
+        yield f"{part['heard']} heard, {part['published']} published"
+        if part["restarts"]:
+            yield f"restarted {part['restarts']} times"
     if part.get("rate"):
         yield f"{part['rate']:.3g}/s"
     if "keys_online" in part:

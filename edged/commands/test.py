@@ -37,7 +37,7 @@ class Played:
 def test(config: Path, names: Sequence[str], junit: Path | None, accept: bool, as_json: bool) -> int:
     """Plays those tests, or all, and prints what differs. Raises ConfigError when the file or its tests cannot be played."""
     tests = read_cases(beside(config))
-    log.configure("error")
+    log.configure("warning")
     prepared = prepare(config)
     plan, loaded = load(prepared)
     done: list[Played] = []

@@ -122,7 +122,7 @@ def _of_daemon(rich: _Rich, answer: Mapping[str, Any]) -> Any:
 
 def _parts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
     for kind in KINDS:
-        yield from ((kind, name, part) for name, part in facts[f"{kind}s"].items())
+        yield from ((kind, name, part) for name, part in facts.get(f"{kind}s", {}).items())
 
 
 def _why(kind: str, name: str, part: Mapping[str, Any], details: Mapping[str, Any]) -> str:

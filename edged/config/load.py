@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from edged.config.asked import with_questions
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
 from edged.config.files import MAX_BYTES
@@ -60,12 +61,13 @@ def understand(path: Path, content: bytes, around: Surroundings, copy: Path | No
     """The same of what a file holds, or held. Raises ConfigError."""
     document = parsed(copy or path, content)
     conversion = Conversion(around, document.positions, RULES, FINISH)
-    config = conversion.file(document.values)
+    config, unasked = with_questions(conversion.file(document.values))
 
     positions = document.positions
     problems = [
         *references(document.values, conversion.meant, lambda key: line_of(positions, key)),
         *conversion.problems,
+        *unasked,
     ]
     if all(p.is_warning for p in problems):
         problems += unused(document.values)
@@ -92,7 +94,16 @@ def _sound(config: Config) -> Config:
         sound |= ready
         left = {name: p for name, p in left.items() if name not in ready}
     in_order = {name: p for name, p in config.pipeline.items() if name in sound}
-    return msgspec.structs.replace(config, source=sources, pipeline=in_order)
+    streams, ports = {*sources, *sound}, {*config.port, *sources}
+    behaviours = {
+        name: b
+        for name, b in config.behaviour.items()
+        if streams >= set(b.source)
+        and {*sound} >= set(b.ask)
+        and ports >= {*b.write, *(one.write for one in b.on_end if one.write)}
+        and (_is_there(b.broker, config.broker) or not (b.publish or any(one.topic for one in b.on_end)))
+    }
+    return msgspec.structs.replace(config, source=sources, pipeline=in_order, behaviour=behaviours)
 
 
 def _is_there(broker: str | None, brokers: Mapping[str, Broker]) -> bool:

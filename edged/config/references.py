@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edged.config.asked import ASK
 from edged.config.parsers.paths import is_port_name
 from edged.config.ports import OF_PORT
 from edged.config.words import counted, found_among, listed
@@ -39,6 +40,8 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
     problems += _one_path(file, line_of)
     for name, pipeline in _tables(file, "pipeline").items():
         problems += _pipeline_references(name, pipeline, names)
+    for name, behaviour in _tables(file, "behaviour").items():
+        problems += _behaviour_references(name, behaviour, names, file)
     health = file.get("health")
     if isinstance(health, dict):
         asked = _several("health.broker", health.get("broker", []))
@@ -48,31 +51,45 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
             if count > 1:
                 problems.append(Problem("health.broker", f'"{one}" stands {count} times'))
     problems += _circles(_tables(file, "pipeline"))
-    if names.sources == ():
+    if names.sources == () and not _tables(file, "behaviour"):
         problems.append(Problem("source", "expected at least one [source.NAME], found none: there is nothing to read", "table"))
     return problems
 
 
 def unused(file: Raw) -> list[Problem]:
     """Warnings of what is configured and never used."""
-    pipelines = _tables(file, "pipeline")
+    pipelines, behaviours = _tables(file, "pipeline"), _tables(file, "behaviour")
     read = {name for p in pipelines.values() for name in _read_by(p)}
+    heard = {name for b in behaviours.values() for key in ("source", "ask") for _, name in _several("", b.get(key, []))}
+    written = {name for b in behaviours.values() for name in _written_by(b)}
     answering = {name for name, s in _tables(file, "source").items() if s.get("reply")}
     run = {model for p in pipelines.values() for _, model in _several("", p.get("model"))}
     ports = {s.get("port") for s in _tables(file, "source").values() if isinstance(s.get("port"), str)}
-    if not pipelines:
+    if not pipelines and not behaviours:
         text = "there is no pipeline, so nothing is computed and nothing published; add [pipeline.NAME] with source and publish"
         return [Problem("pipeline", text, "table", is_warning=True)]
     return [
-        *(Problem(f"port.{p}", "no source reads it", is_warning=True) for p in _tables(file, "port") if p not in ports),
-        *(Problem(f"source.{s}", "no pipeline reads it", is_warning=True) for s in _tables(file, "source") if s not in read),
+        *(Problem(f"port.{p}", "no source reads it", is_warning=True) for p in _tables(file, "port") if p not in ports | written),
+        *(
+            Problem(f"source.{s}", "no pipeline reads it", is_warning=True)
+            for s in _tables(file, "source")
+            if s not in read | heard | written
+        ),
         *(Problem(f"model.{m}", "no pipeline uses it", is_warning=True) for m in _tables(file, "model") if m not in run),
         *(
             Problem(f"pipeline.{name}.publish", "it publishes nothing, and no pipeline reads it", is_warning=True)
             for name, p in pipelines.items()
-            if p.get("publish") == [] and name not in read and not answering & {s for _, s in _several("", p.get("source", []))}
+            if p.get("publish") == []
+            and name not in read | heard
+            and not answering & {s for _, s in _several("", p.get("source", []))}
         ),
     ]
+
+
+def _written_by(behaviour: Raw) -> Iterator[str]:
+    yield from (name for _, name in _several("", behaviour.get("write", [])))
+    ends = behaviour.get("on_end", [])
+    yield from (str(one.get("write")) for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, dict))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +155,7 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
         text = f"its results would go to {{base_topic}}/{name}, which is edged's own; choose another name, or set publish.topic"
         yield Problem(at, text, "key")
     streams = names.streams
-    sources = _several(f"{at}.source", pipeline.get("source", []))
+    sources = [one for one in _several(f"{at}.source", pipeline.get("source", [])) if one[1] != ASK or ASK in (streams or ())]
     for path, source in sources:
         if source == name and source not in (names.sources or ()):
             others = listed(s for s in streams or () if s != name)
@@ -167,6 +184,29 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
         if isinstance(entry, dict | str):
             path = f"{at}.publish" + (f"[{i}]" if isinstance(entries, list) and "publish" in pipeline else "")
             yield from _broker(f"{path}.broker", entry if isinstance(entry, dict) else {}, names)
+
+
+def _behaviour_references(name: str, behaviour: Raw, names: _Names, file: Raw) -> Iterator[Problem]:
+    at = f"behaviour.{name}"
+    for key, what, known in (("source", "source or pipeline", names.streams), ("ask", "pipeline", names.pipelines)):
+        for path, one in _several(f"{at}.{key}", behaviour.get(key, [])):
+            yield from _must_be_known(path, one, what, known)
+    ends = behaviour.get("on_end", [])
+    ends = [one for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, dict)]
+    writes = [(f"{at}.on_end[{i}].write", one["write"]) for i, one in enumerate(ends) if isinstance(one.get("write"), str)]
+    ports = _writable(file)
+    for path, one in (*_several(f"{at}.write", behaviour.get("write", [])), *writes):
+        if one not in ports:
+            cure = found_among(one, ports) if ports else f'found "{one}"; there is none: add [port.{one}]'
+            yield Problem(path, f"expected a [port.NAME] or a serial source, {cure}")
+    if behaviour.get("publish") or any("topic" in one for one in ends):
+        yield from _broker(f"{at}.broker", behaviour, names)
+
+
+def _writable(file: Raw) -> tuple[str, ...]:
+    """What a behaviour may write to."""
+    sources = (name for name, table in _tables(file, "source").items() if table.get("type") == "serial")
+    return (*_tables(file, "port"), *sources)
 
 
 def _readable_by(pipeline: str, names: _Names) -> Sequence[str] | None:

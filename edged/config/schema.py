@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import msgspec
 
 from edged.config.external import Charset, ClientId, DeviceId, Ext, Labels, PrivateKey, SecretText, Url
-from edged.config.parsers.choices import ByteOrder, Flag, OneOf, Option, Providers, WireType
-from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size
+from edged.config.parsers.choices import Absent, Anything, ByteOrder, Flag, OneOf, Option, Providers, WireType
+from edged.config.parsers.measures import Delay, Duration, Expiry, Keepalive, Packet, Period, Rate, Samples, Silence, Size, Zone
 from edged.config.parsers.names import (
     BaseTopic,
     FieldName,
@@ -56,7 +56,7 @@ from edged.config.parsers.numbers import (
 )
 from edged.config.parsers.paths import Custom, DevicePath, FilePath, SmallFile, StepName
 from edged.config.units import KIB, H, S
-from edged.config.values import BrokerUrl, Function, Secret, Span
+from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
 from edged.results.heads.detect import DETECTOR_NAMES
@@ -74,7 +74,9 @@ RegisterTable = Literal["holding", "input", "coil", "discrete"]
 __all__ = [
     "Align",
     "AnySource",
+    "AskSource",
     "Batch",
+    "Behaviour",
     "Broker",
     "BrokerUrl",
     "Checksum",
@@ -98,6 +100,7 @@ __all__ = [
     "ModbusSource",
     "Model",
     "MqttSource",
+    "OnEnd",
     "Output",
     "OutputField",
     "Pipeline",
@@ -513,8 +516,17 @@ class Element(Table, frozen=True, kw_only=True):
     values: Annotated[
         dict[str, Number] | None,
         Key(
-            "numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves: csv, text, json, msgpack, "
-            "dsmr, vedirect, struct with dtype text"
+            "numbers for texts: `{ open = 1, closed = 0 }`; true and false are 1 and 0 by themselves, and a text that is a "
+            "number is that number: csv, text, json, msgpack, cbor, senml, influx, dsmr, vedirect, struct with dtype text"
+        ),
+    ] = None
+    absent: Annotated[
+        Absent | None,
+        Key(
+            "what a message that does not have it at all gets: `drop`, `hold` (the last value, not marked `degraded`; before the "
+            "first the message is `incomplete`), or a number. null, NaN and texts are not absent but bad; struct: bytes cut off "
+            "at the end: not for raw, modbus, image",
+            default="as `on_bad` says; senml and fields that messages name: `hold`",
         ),
     ] = None
     shape: Annotated[
@@ -528,7 +540,12 @@ class FieldSpec(Element, frozen=True, kw_only=True):
 
     path: Annotated[
         FieldPath,
-        Key("where it stands in the payload: json, msgpack; dsmr: its OBIS code, vedirect: its label", default="`name`"),
+        Key(
+            "where it stands in the message: json, msgpack, cbor, senml, influx, and around `payload`. `a.b`, `rows.0.v`, `.` "
+            "the whole, `^.a` from the root of the message on (with `rows`, `payload`), `list[id=T1].v` the element whose member "
+            "equals, `list[=driveway]` the element that equals; dsmr: its OBIS code, vedirect: its label",
+            default="`name`",
+        ),
     ] = ()
     after: Annotated[
         Label | None,
@@ -552,11 +569,20 @@ class FieldSpec(Element, frozen=True, kw_only=True):
 class Time(Table, frozen=True, kw_only=True):
     """Where a sample says when it was taken."""
 
-    field: Annotated[FieldName, Key("the field that holds the time")]
+    FIRST = "format"
+    field: Annotated[
+        FieldName | None, Key("the field that holds the time", default="the one that the format has; required where it has none")
+    ] = None
     format: Annotated[
-        Literal["rfc3339", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us"],
-        Key("how it is written; elapsed: since the sensor started (`millis()`), anchored at the first sample"),
+        Literal[
+            "rfc3339", "iso8601", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us", "arrival"
+        ],
+        Key(
+            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction; elapsed: since the "
+            "sensor started (`millis()`), anchored at the first sample; arrival: when it came, whatever the payload says"
+        ),
     ]
+    zone: Annotated[Zone, Key("of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601")] = "local"
 
 
 class Decode(Table, frozen=True, kw_only=True):
@@ -566,7 +592,8 @@ class Decode(Table, frozen=True, kw_only=True):
     format: Annotated[
         FormatName,
         Key(
-            "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; "
+            "how a payload or frame is written; text: values behind labels (`after`), or by `pattern`; cbor needs `edged[cbor]`; "
+            'senml: RFC 8428, fields by `n`, or with `key = "n"` each record; influx: line protocol, fields `X`, `tags.X`; '
             "nmea: `lat lon alt speed track climb hdop satellites depth heading mheading pitch roll rot temp xdr.NAME` in SI "
             "units and degrees, one sample an epoch; ubx: the same of NAV-PVT; dsmr: OBIS codes (P1, IEC 62056-21 mode D), "
             "vedirect: labels; these four bring their frame and checksum; "
@@ -577,17 +604,61 @@ class Decode(Table, frozen=True, kw_only=True):
     fields: Annotated[
         Annotated[tuple[FieldSpec, ...], Several(1)],
         Key(
-            "the values, in the order the model gets them. csv: columns; json, msgpack: paths; struct: in wire order; "
+            "the values, in the order the model gets them. csv: columns; json, msgpack, cbor: paths; struct: in wire order; "
             'text: in any order; raw: one row after another; image: what the picture is called. `"_"` skips',
             default='raw, wav: `"value"`, image: `"image"`, text: the groups of `pattern`, else required',
             required=tuple(name for name, kind in formats.FORMATS.items() if not kind.default_field and not kind.is_by_pattern),
         ),
     ] = ()
+    payload: Annotated[
+        FieldPath | None,
+        Key(
+            "the member that holds what is decoded; around it is JSON, or what `pattern` says. `time`, `key`, `where`, `carry` "
+            "and fields with a `path` "
+            "(of formats that have paths: from `^` on) are read from around it. Where messages name their fields: the value",
+            default="the whole",
+            only=formats.with_key("payload"),
+        ),
+    ] = None
+    encoding: Annotated[
+        Literal["base64", "hex"] | None,
+        Key(
+            "bytes written as text; blanks are ignored, base64 also as a data URL",
+            default="as they are",
+            only=formats.with_key("encoding"),
+        ),
+    ] = None
+    compress: Annotated[
+        Literal["gzip", "zlib", "zstd"] | None,
+        Key(
+            "what is taken off last, before the format; bounded by `max_bytes`", default="none", only=formats.with_key("compress")
+        ),
+    ] = None
+    rows: Annotated[
+        FieldPath | None,
+        Key(
+            "an array each element of which is a sample, with its own time, key and `where`; `.`: the payload itself. Paths are "
+            "those of an element, from `^` on those of the message. Several documents, one a line, need no key. struct: `.`: "
+            "record after record, or the name of a group (`repeat`)",
+            default="a message is a sample",
+            only=formats.with_key("rows"),
+        ),
+    ] = None
+    named_by: Annotated[
+        FieldPath | None,
+        Key(
+            "the member that names the field whose value stands in `payload`, as `{field}` in a topic does. Values are held; "
+            "with `rows`, elements of one time make one sample",
+            default="none",
+            only=formats.with_key("named_by"),
+        ),
+    ] = None
+    absent: Annotated[Absent | None, Key("of every field that does not say its own", only=formats.with_key("absent"))] = None
     time: Annotated[
         Time | None,
         Key(
             "when a sample was taken",
-            default="on arrival: samples of one read or message are spread back at `rate`",
+            default="as senml and influx say, else on arrival: samples of one read or message are spread back at `rate`",
             only=formats.with_key("time"),
         ),
     ] = None
@@ -605,8 +676,8 @@ class Decode(Table, frozen=True, kw_only=True):
         Pattern | None,
         Key(
             "a regular expression with named groups, `(?P<kg>[+-] *[\\d.]+)kg`, searched once in each line; what it does "
-            "not match counts as `other`",
-            default="`after` of each field",
+            "not match counts as `other`. Of other formats than text: what stands around `payload`, one of its groups",
+            default="text: `after` of each field",
             only=formats.with_key("pattern"),
         ),
     ] = None
@@ -628,14 +699,6 @@ class Decode(Table, frozen=True, kw_only=True):
     table: Annotated[
         RegisterTable | None,
         Key("of every field that does not say its own", default='`"holding"`', only=formats.with_key("table")),
-    ] = None
-    rows: Annotated[
-        Text | None,
-        Key(
-            'the elements that are a sample each: `"."` record after record, or the name of a group (`repeat`)',
-            default="one sample, the whole",
-            only=formats.with_key("rows"),
-        ),
     ] = None
     rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=formats.with_key("rest"))] = "refuse"
     max_pixels: Annotated[
@@ -720,8 +783,8 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     carry: Annotated[
         Annotated[tuple[FieldName, ...], Several()],
         Key(
-            "fields of the payload (json, msgpack) copied into the result's `carried`: an input's id, say. Texts, numbers, true, "
-            "false, null, at most 256 bytes in all; of a window, those of its newest sample",
+            "fields of the payload (json, msgpack, cbor, around `payload`) copied into the result's `carried`: an input's id. "
+            "Texts, numbers, true, false, null, at most 256 bytes in all; of a window, those of its newest sample",
             default="none",
         ),
     ] = ()
@@ -951,8 +1014,17 @@ class SimulateSource(MadeSource, frozen=True, kw_only=True):
     seed: Annotated[Index, Key("same seed, same signal")] = 0
 
 
+class AskSource(MadeSource, frozen=True, kw_only=True):
+    """What behaviours ask, by `me.ask` of a pipeline that reads it. `source = "ask"` of a pipeline is short for one."""
+
+    stale_after: ClassVar[int] = NEVER  # type: ignore[assignment]  # nothing comes of itself
+
+    type: Annotated[Literal["ask"], Key("what kind of source this is")] = "ask"
+    fields: Annotated[Annotated[tuple[FieldName, ...], Several(1)], Key("the numbers of a question")]
+
+
 if TYPE_CHECKING:
-    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource
+    AnySource = SerialSource | MqttSource | ModbusSource | ReplaySource | SimulateSource | AskSource
 else:
     AnySource = Source  # of any kind in the table of `sources.kinds`
 
@@ -1393,6 +1465,46 @@ class Pipeline(Table, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
 
 
+class OnEnd(Table, frozen=True, kw_only=True):
+    """What is done when a behaviour ends or fails: a message, or bytes on a port."""
+
+    topic: Annotated[Topic | None, Key("gets `value`; may hold `{key}`")] = None
+    value: Annotated[Anything, Key("text goes as it is, all else as JSON", default="none")] = None
+    retain: Annotated[Flag, Key("the broker keeps it")] = False
+    write: Annotated[Name | None, Key("the port that gets `data`")] = None
+    data: Annotated[PlainBytes | None, Key("what is written", default="none")] = None
+
+
+class Behaviour(Table, frozen=True, kw_only=True):
+    """A coroutine of your own, `async def guard(me)`, on the loop of the daemon. What it may touch stands here."""
+
+    run: Annotated[Custom, Key("the coroutine")]
+    per: Annotated[Literal["key"] | None, Key("one instance a key", default="one instance")] = None
+    source: Annotated[
+        Annotated[tuple[Name, ...], Several()],
+        Key("sources and pipelines for `me.samples`, `me.results` and `me.latest`", default="none"),
+    ] = ()
+    ask: Annotated[Annotated[tuple[Name, ...], Several()], Key("pipelines for `me.ask`", default="none")] = ()
+    publish: Annotated[
+        Annotated[tuple[Topic, ...], Several()], Key("topics for `me.publish`; `+`, `#` and `{key}` are allowed", default="none")
+    ] = ()
+    broker: Annotated[Name | None, Key("where it publishes", default="the only one")] = None
+    write: Annotated[
+        Annotated[tuple[Name, ...], Several()], Key("`[port.NAME]` tables and serial sources for `me.write`", default="none")
+    ] = ()
+    limit: Annotated[
+        Annotated[tuple[Rate, ...], Several(1)],
+        Key("most messages of an instance; more are dropped and counted. Writes and `on_end` are never held back", default="10"),
+    ] = (10.0,)
+    inbox: Annotated[Annotated[int, integer(1, 65536)], Key("results or samples of a stream that wait for an instance")] = 64
+    overflow: Annotated[
+        Literal["drop_oldest", "latest_only"], Key("when so many wait; latest_only: of each key only the newest waits")
+    ] = "drop_oldest"
+    on_end: Annotated[
+        Annotated[tuple[OnEnd, ...], Several()], Key("when an instance ends or fails, and when edged stops", default="nothing")
+    ] = ()
+
+
 class Config(Table, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -1408,3 +1520,4 @@ class Config(Table, frozen=True, kw_only=True):
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)
     model: Annotated[dict[str, Model], Key("models")] = msgspec.field(default_factory=dict)
     pipeline: Annotated[dict[str, Pipeline], Key("streams to a model to topics")] = msgspec.field(default_factory=dict)
+    behaviour: Annotated[dict[str, Behaviour], Key("coroutines of your own")] = msgspec.field(default_factory=dict)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from edged.behaviours.actor import Actor
+from edged.behaviours.kept import Kept
 from edged.clock.tail import Tail
 from edged.model.records import LoadReport
 from edged.model.runner import Loaded, Model
@@ -56,6 +58,9 @@ class Assembly:
     ports: Mapping[str, PortReader] = field(default_factory=dict)
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
+    behaviours: Mapping[str, Actor] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
+    """What of them outlives a restart."""
 
     @property
     def reports(self) -> dict[str, LoadReport]:

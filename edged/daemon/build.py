@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.behaviours.kept import Kept
 from edged.clock.alarm import Alarm
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
+from edged.daemon.acting import make_actors
 from edged.daemon.assembly import Assembly
 from edged.model.inputs import make_constant, make_filler
 from edged.model.runner import Loaded, Model
@@ -52,6 +54,7 @@ from edged.sources.kind import Parts, PortReader, Reader
 from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource, Router
 from edged.sources.replies import Replies
+from edged.sources.written import WrittenPort
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
 from edged.stamp import KeyTable, Stamper, Thinning
@@ -69,11 +72,12 @@ def assemble(
     run: str | None = None,
     stages: Stages | None = None,
     link: Callable[..., Link] = Link,
+    kept: Kept | None = None,
 ) -> Assembly:
     """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
     from `old` as they are there. `run` is that of a start that goes on where a stop left off; `link` makes what takes the place
-    of a connection."""
-    old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now))
+    of a connection. `kept` is what behaviours left."""
+    old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now), kept or Kept())
     tables = _key_tables(plan, old)
     freshness = _freshness(plan, tables, clock, old)
     sources, flows = _sources(plan, tables, freshness, clock, old)
@@ -166,6 +170,8 @@ def assemble(
         tail=old.tail,
         spool=spool,
         ports=ports,
+        behaviours=make_actors(plan, clock, old),
+        kept=old.kept,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 
@@ -181,12 +187,14 @@ def _drop_poison(router: Router, suspects: Suspects, message: Inbound) -> None:
     suspects.tell(topic, suspects.stage)
 
 
-def _nothing(plan: Plan, run: str, stages: Stages) -> Assembly:
+def _nothing(plan: Plan, run: str, stages: Stages, kept: Kept) -> Assembly:
     """What runs before anything does."""
-    empty = replace(plan, links={}, sources={}, models={}, pipelines={}, ports={})
+    empty = replace(plan, links={}, sources={}, models={}, pipelines={}, ports={}, behaviours={})
     workers = Workers(asyncio.get_running_loop().call_soon_threadsafe)
     suspects = Suspects(stages, [n for n, link in plan.links.items() if link.subscriptions])
-    return Assembly(empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, Tail(), None)
+    return Assembly(
+        empty, run, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, workers, stages, suspects, Tail(), None, kept=kept
+    )
 
 
 class _Old(NamedTuple):
@@ -260,16 +268,22 @@ def _freshness(plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: As
 def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock, old: Assembly) -> dict[str, PortReader]:
     """The readers of ports that several sources share; one is as before if all of its sources are."""
     found: dict[str, PortReader] = {}
+
+    def counts_of(name: str) -> SourceCounts:
+        return old.ports[name].counts if name in old.ports else SourceCounts(name, clock.now_s, "port")
+
     for name, p in plan.ports.items():
         members = [sources[member.name] for member in p.members]
         before = [old.sources.get(member.name) for member in p.members]
         if old.plan.ports.get(name) == p and all(a is b for a, b in zip(members, before, strict=True)):
             found[name] = old.ports[name]
             continue
+        if not p.members:
+            found[name] = WrittenPort(name, p.settings, counts_of(name), clock)
+            continue
         share = kind_of(p.members[0].settings).share
         assert share is not None
-        counts = old.ports[name].counts if name in old.ports else SourceCounts(name, clock.now_s, "port")
-        found[name] = share(name, p.settings, members, counts, clock)
+        found[name] = share(name, p.settings, members, counts_of(name), clock)
     return found
 
 

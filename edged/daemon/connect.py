@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 
+from edged.daemon.acting import wire_actors
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
 from edged.pipeline.pipeline import Pipeline
@@ -156,6 +157,7 @@ def _wire_streams(new: Assembly) -> None:
             takers[stream].append(push if readers[stream] == 1 else new.stages.wrap(f"pipeline.{name}", push))
             if stream in after:
                 after[stream].append(new.pipelines[name])
+    hearers = wire_actors(new, takers)
     told = wire_gates(plan, new.pipelines, new.leaving, takers, new.envelopes)
     nexts = {id(one): one.after for one in new.leaving} | {id(new.pipelines[name]): found for name, found in after.items()}
     followers = {id(new.pipelines[name]): takers[name] for name in plan.pipelines}
@@ -166,6 +168,7 @@ def _wire_streams(new: Assembly) -> None:
             before=tuple(other for other in everybody if one in nexts[id(other)]),
             tellers=tuple(told.tellers.get(id(one), ())),
             judges=tuple(told.judges.get(id(one), ())),
+            hearers=tuple(hearers.get(one.name, ())),
         )
         one.connect(wiring)
     for name in plan.sources:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ class Ending:
     def __init__(self) -> None:
         self.code = EX_OK
         self.keeps_state = True
+        self.is_of_others: Callable[[BaseException], bool] = lambda error: False
+        """Whether a fault is of a file of the user's, and is counted there."""
         self._has_come = asyncio.Event()
         self._signals = 0
 
@@ -67,7 +70,9 @@ class Ending:
         self._has_come.set()
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.fail(context.get("message", "callback"), context.get("exception"))
+        error = context.get("exception")
+        if error is None or not self.is_of_others(error):
+            self.fail(context.get("message", "callback"), error)
 
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1

@@ -23,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from edged.behaviours.kept import EVERY_S
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.daemon.connect import connect, release
@@ -38,6 +39,7 @@ from edged.pipeline.pipeline import Pipeline
 from edged.plan.change import Change
 from edged.sources.kind import PortReader, Push, Reader
 from edged.system.notify import Notifier
+from edged.system.one_shot import in_one_shot_thread
 
 STOP_DEADLINE_S = 10.0
 LEAVING_S = 8.0
@@ -87,6 +89,7 @@ class Lifecycle:
         """Returns the exit status. `work` runs beside, from READY to the stop."""
         loop = asyncio.get_running_loop()
         self._ending.watch(loop)
+        self._ending.is_of_others = lambda error: any(one.blame(error) for one in self.assembly.behaviours.values())
         loop.add_signal_handler(signal.SIGHUP, lambda: self.on_hangup())
         spool = self.assembly.spool
         if spool is not None:
@@ -97,13 +100,17 @@ class Lifecycle:
         self._notifier.ready(self._health.status_line())
         log.info("ready", **self._health.ready_facts())
         working = self._task("reload", work)
+        keeping = self._task("behaviours", self._keep())
         await self._ending.wait()
-        await _cancel([working])
+        await _cancel([working, keeping])
         assembly = self.assembly
         self._notifier.stopping("stopping: finishing what was read")
         log.info("stopping", deadline_s=STOP_DEADLINE_S)
         self._put_off(STOP_DEADLINE_S + LEAVING_S)
         deadline = loop.time() + STOP_DEADLINE_S
+        await asyncio.gather(*(actor.stop() for actor in assembly.behaviours.values()))  # while ports and links are open
+        assembly.kept.forgive()
+        assembly.kept.write(assembly.kept.encoded())
         await _cancel([*(task for _, task in self._sources.values()), ticker])
         await asyncio.gather(*(link.leave_groups(LEAVE_S) for link in assembly.links.values()))
         for router in assembly.routers.values():
@@ -134,6 +141,8 @@ class Lifecycle:
                 pushes = {member.name: self._push(member.name) for member in assembly.plan.ports[name].members}
                 work = supervise(port, pushes, self._clock)
                 self._sources[_port_task(name)] = (port, self._task(f"port:{name}", work))
+        for actor in assembly.behaviours.values():
+            actor.start()
         if self._end is not None:
             self._end.cancel()
             self._end = None
@@ -150,6 +159,8 @@ class Lifecycle:
         """Goes over to another assembly, made with what this one runs."""
         before = self.assembly
         if assembly is not before:
+            gone_actors = [actor for name, actor in before.behaviours.items() if assembly.behaviours.get(name) is not actor]
+            await asyncio.gather(*(actor.stop() for actor in gone_actors))  # while what they write to last is open
             readers: dict[str, Reader | PortReader] = {
                 **assembly.readers,
                 **{_port_task(name): port for name, port in assembly.ports.items()},
@@ -173,6 +184,14 @@ class Lifecycle:
         task = self._task(f"leaving:{link.name}", close())
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
+
+    async def _keep(self) -> None:
+        """Writes down, once in a while, what behaviours want to outlive a crash."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            kept = self.assembly.kept
+            if self.assembly.behaviours and (whole := kept.encoded()) is not None:
+                await in_one_shot_thread("edged-note", partial(kept.write, whole), lambda _: None)
 
     def reloading(self) -> None:
         """A reload begins."""

@@ -60,6 +60,7 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
         steps = [step.step for step in pipeline.preprocess or ()]
         for key, functions in (("preprocess", steps), ("postprocess", pipeline.postprocess or ())):
             files |= {f"pipeline.{name}.{key}[{i}]": f.path for i, f in enumerate(functions) if isinstance(f, Function)}
+    files |= {f"behaviour.{name}.run": behaviour.run.path for name, behaviour in config.behaviour.items()}
     problems: list[Problem] = []
     for key, file in files.items():
         if (who := who_may_write(file)) is not None:

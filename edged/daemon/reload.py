@@ -57,6 +57,9 @@ FIXED = (
 """Keys that cannot change while the daemon runs: who it is for everybody else, and where its files and doors are."""
 
 
+CODE = "behaviours: "
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What became of a request: `errors` (nothing was changed), or what was."""
@@ -140,6 +143,8 @@ class Reloader:
             async for names in Watch(self._files).changes():
                 if "" in names:
                     await self.reload("the file changed", is_asked=False)
+                elif files := ", ".join(sorted(name.removeprefix(CODE) for name in names if name.startswith(CODE))):
+                    await self.reload(f"{files} changed", is_asked=False)
                 elif models := ", ".join(sorted(names)):
                     await self.reload(f"model {models} changed", is_asked=False, rereads=False)
         finally:
@@ -154,9 +159,14 @@ class Reloader:
         return self._running.plan.models
 
     def _files(self) -> dict[str, Path]:
-        """What to watch: the configuration as "", models by name."""
-        models = self._running.draft.config.model
-        return {"": self._running.draft.path, **{name: m.path for name, m in models.items() if m.watch}}
+        """What to watch: the configuration as "", models by name, files of behaviours behind a mark."""
+        config = self._running.draft.config
+        code = {b.run.path for b in config.behaviour.values()}
+        return {
+            "": self._running.draft.path,
+            **{name: m.path for name, m in config.model.items() if m.watch},
+            **{f"{CODE}{path.name}": path for path in code},
+        }
 
     def ask(self) -> None:
         """A reload, soon; of many that are asked for while one is under way, one more."""
@@ -389,7 +399,7 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     again though their files did not change. Raises ConfigError."""
     draft = read(before.draft.path) if rereads else before.draft
     store = model_store(before.machine)
-    is_known = draft.digest == before.draft.digest and before.draft.copy is None
+    is_known = draft.digest == before.draft.digest and before.draft.copy is None and draft.files == before.draft.files
     if rereads and not is_asked and is_known:
         return None, ()
     known = before if not forgets else None

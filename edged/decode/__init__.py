@@ -8,8 +8,11 @@ from edged.decode.payload import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.planner import plan_decode
 from edged.decode.stream import StreamDecoder, make_stream_decoder
+from edged.decode.values import UNTOLD, Arrived
 
 __all__ = [
+    "UNTOLD",
+    "Arrived",
     "DecodePlan",
     "FieldPlan",
     "PayloadDecoder",

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from edged.decode.cells import HELD, closed_signs, one_blank, unquoted
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
-from edged.decode.times import BadTime, ns_of_array, ns_of_text
-from edged.decode.values import BadPayload, Table, constant_texts, key_of_bytes, number_of_text
+from edged.decode.times import BadTime, is_text, ns_of_array, ns_of_text
+from edged.decode.values import ABSENT, MAX_WORDS, OF_TEXT, BadPayload, Gaps, Table, constant_texts, key_of_bytes, no_number
 from edged.decode.where import Condition, refuse_others
 from edged.errors import Problem
 from edged.records import Reject
@@ -46,6 +46,7 @@ _POINTS = bytes.maketrans(b",.", b".,")
 """Of numbers with a decimal comma. A point becomes a comma, which no number has then."""
 _MOST_JUDGED = 1024
 _NUMBER_BYTES = b"0123456789+-.eE "
+_BOM = b"\xef\xbb\xbf"
 _NOT_FINITE = re.compile(rb"[ \t]*[+-]?(nan|inf|infinity)[ \t]*", re.IGNORECASE)
 
 
@@ -80,6 +81,7 @@ class Csv:
         self._named = [name.encode() for name in self._wanted]
         self._is_any_hex = any(field.base == 16 for field in plan.value_fields)
         self._judged: dict[tuple[int, bytes], str] = {}
+        self._takes_texts = False
         self._texts = [constant_texts(field) for field in plan.value_fields for _ in range(field.count)]
 
     def reset(self) -> None:
@@ -87,11 +89,15 @@ class Csv:
         self._wants_header = self._plan.header
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        """Payloads of one line or several; each bad line is refused by itself."""
+        """Payloads of one line or several; each bad line is refused by itself. A text in the place of a number is noise on a
+        line, and in a message a bad value: `unavailable`, say."""
+        self._takes_texts = self._plan.on_bad != "drop"
         lines: list[bytes] = []
         owners: list[int] = []
         tables: list[Table] = []
         for index, payload in enumerate(payloads):
+            if payload.endswith(b"\0") or payload.startswith(_BOM):
+                payload = payload.rstrip(b"\0").removeprefix(_BOM)
             body = payload[:-1] if payload.endswith(b"\n") else payload
             if b"\r" in body:
                 body = body.replace(b"\r\n", b"\n").removesuffix(b"\r")
@@ -230,7 +236,7 @@ class Csv:
         matrix = numbers[:-1].reshape(count, layout.columns)
         times = None
         if layout.time_column is not None:
-            times = None if self._time_format == "rfc3339" else ns_of_array(matrix[:, layout.time_column], self._time_format)
+            times = None if is_text(self._time_format) else ns_of_array(matrix[:, layout.time_column], self._time_format)
             if times is None:
                 return None
         return Table(matrix if layout.is_plain else matrix[:, layout.value_columns], times)
@@ -293,7 +299,7 @@ class Csv:
         return np.array([self._time(cell) for cell in cells], np.int64)
 
     def _time(self, cell: bytes) -> int:
-        if self._has_commas and self._time_format != "rfc3339":
+        if self._has_commas and not is_text(self._time_format):
             cell = cell.translate(_POINTS)
         return ns_of_text(cell.replace(HELD, self._separator).decode(), self._time_format)
 
@@ -306,15 +312,22 @@ class Csv:
     def _line_by_line(self, text: LineBlock, layout: _Layout, which: list[int]) -> Table:
         """The careful path: the good ones of these lines, and why each of the others is none."""
         numbers: list[float] = []
-        absent: list[bool] = []
+        gaps: list[int] = []
+        words: dict[tuple[int, int], str] = {}
         times: list[int] = []
         keys: list[tuple[str, ...]] = []
         origin: list[int] = []
         columns, key_columns, time_column = tuple(enumerate(layout.value_columns)), layout.key_columns, layout.time_column
         for index in which:
             cells = text.lines[index].split(self._separator)
+            texts: dict[int, str] = {}
             try:
-                row = [self._number(j, cells[column], layout) for j, column in columns]
+                try:
+                    row = [self._number(j, cells[column], layout) for j, column in columns]
+                except _NoNumber:
+                    if not self._takes_texts:
+                        raise
+                    row, texts = self._with_texts(cells, layout)
                 key = tuple([self._key(cells[column]) for column in key_columns]) if key_columns else ()
                 if time_column is not None:
                     times.append(self._time(cells[time_column].decode("utf-8", "replace").encode()))
@@ -322,7 +335,11 @@ class Csv:
                 text.refusals.add(text.reject(bad.reason, bad.detail, index))
                 continue
             numbers += row
-            absent += [not cells[column].strip() for column in layout.value_columns]
+            gaps += [0 if cells[column].strip() else ABSENT for column in layout.value_columns]
+            for j in texts:
+                gaps[j - len(columns)] = OF_TEXT
+            for j, shown in texts.items() if len(words) < MAX_WORDS else ():
+                words[len(origin), j] = shown
             keys.append(key)
             origin.append(index)
         return Table(
@@ -330,8 +347,21 @@ class Csv:
             np.array(times, np.int64) if time_column is not None else None,
             keys if key_columns else None,
             np.array(origin, np.int32),
-            np.array(absent, np.bool_).reshape(len(origin), len(columns)),
+            np.array(gaps, np.uint8).reshape(len(origin), len(columns)),
+            words or None,
         )
+
+    def _with_texts(self, cells: list[bytes], layout: _Layout) -> tuple[list[float], dict[int, str]]:
+        """The numbers of a line, NaN where a text stands, and what is wrong with that."""
+        row: list[float] = []
+        texts: dict[int, str] = {}
+        for j, column in enumerate(layout.value_columns):
+            try:
+                row.append(self._number(j, cells[column], layout))
+            except _NoNumber as bad:
+                row.append(math.nan)
+                texts[j] = bad.detail
+        return row, texts
 
     def _number(self, j: int, cell: bytes, layout: _Layout) -> float:
         """The number of one cell; NaN for an empty one.
@@ -358,7 +388,7 @@ class Csv:
             raise BadPayload(
                 "not_utf8", f"{field.name}: expected a number, found bytes that are no text: {cell[:20]!r}"
             ) from None
-        return number_of_text(field, shown)
+        raise _NoNumber("not_a_number", no_number(field, shown))
 
     def _declared(self) -> _Layout:
         columns: list[FieldPlan] = []
@@ -417,6 +447,10 @@ class Csv:
         near = difflib.get_close_matches(name, found[:64], 1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         return f'"{name}" is not in the header: {", ".join(found)[:200]}{hint}'
+
+
+class _NoNumber(BadPayload):
+    """A cell with a text that stands for no number."""
 
 
 class LineBlock:
@@ -515,18 +549,24 @@ def parse_numbers(text: bytes) -> NDArray[np.float64] | None:
 
 def _joined(tables: list[Table], width: int) -> Table:
     """Parts of a table, or those of several payloads, in the order of their lines."""
-    has_absent = any(table.absent is not None for table in tables)
     times = [table.times for table in tables if table.times is not None]
     keys = [key for table in tables for key in table.keys or ()]
     origin = np.concatenate([np.empty(0, np.int32), *(table.origin for table in tables if table.origin is not None)])
     order = np.argsort(origin, kind="stable")
-    flags = [np.zeros(table.raw.shape, np.bool_) if table.absent is None else table.absent for table in tables]
+    gaps: list[Gaps] = [np.zeros(table.raw.shape, np.uint8) if table.gaps is None else table.gaps for table in tables]
+    place = np.argsort(order)
+    words, start = {}, 0
+    for table in tables:
+        for (row, column), text in (table.words or {}).items():
+            words[place.item(start + row), column] = text
+        start += len(table.raw)
     return Table(
         np.concatenate([np.empty((0, width)), *(table.raw for table in tables)])[order],
         np.concatenate(times)[order] if times else None,
         [keys[i] for i in order.tolist()] if any(table.keys is not None for table in tables) else None,
         origin[order],
-        np.concatenate(flags)[order] if has_absent else None,
+        np.concatenate(gaps)[order] if any(table.gaps is not None for table in tables) else None,
+        words or None,
     )
 
 

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import msgspec
 from numpy.typing import NDArray
 
-from edged.decode import csv, json, labels, nmea, struct, text, ubx, wav
+from edged.decode import cbor, csv, influx, json, labels, named, nmea, senml, struct, text, ubx, wav
 from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
+from edged.decode.tree import Documents
 from edged.decode.values import Table
 from edged.errors import Problem
 
@@ -64,13 +65,16 @@ class Format:
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
     `max_bytes`: of a source that does not say its own, where that is not the source's. `frame`: the type of the frames that it
-    brings along, with their proof. `is_flat`: the path of a value is its name as it is written, dots and all; `names`, where all
-    names are known; one that ends with a dot stands for any that begin so. `own_time`: how the time is written that each has.
-    `has_rate`: what is decoded says how many samples a second it holds.
+    brings along, with their proof. `has_rate`: what is decoded says how many samples a second it holds.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
-    msgspec's decoder of what is found by a path, and may be carried; `misfits` are problems of settings and fields together,
-    `sample_bytes` guesses the size of one sample.
+    msgspec's decoder of what is found by a path, and may be carried (or one like it); `named` gives the trees of messages that
+    name the field which they carry; `misfits` are problems of settings and fields together, `sample_bytes` guesses the size of
+    one sample.
+
+    Of records: `is_flat`: the path of a member is its name as it is written, dots and all; `names`, where all names are known;
+    one that ends with a dot stands for any that begin so. `own_time` is how the time is written that each record has, `absent`
+    what stands for a field that a record does not have. `package` must be installed, by the extra of the format's name.
     """
 
     keys: tuple[str, ...]
@@ -83,14 +87,17 @@ class Format:
     needs_dtype: bool = False
     max_bytes: int | None = None
     frame: Any = ""
-    is_flat: bool = False
-    own_time: str = ""
     names: tuple[str, ...] = ()
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False
     has_rate: bool = False
     tree: Any = None
+    named: Documents | None = None
+    is_flat: bool = False
+    own_time: str = ""
+    absent: str | None = None
+    package: str = ""
     misfits: Misfits = _none
     sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
 
@@ -104,42 +111,74 @@ class Format:
         return self.tree is not None or self.is_flat
 
 
-_OF_NUMBERS = ("time", "scale", "offset", "unit", "valid", "shape")
-_OF_SCALARS = ("scale", "offset", "unit", "valid")
+_ANY = ("time", "payload", "pattern", "encoding", "compress")
+_OF_NUMBERS = (*_ANY, "absent", "scale", "offset", "unit", "valid", "shape")
+_OF_TREES = (*_OF_NUMBERS, "rows", "named_by", "decimal")
+_OF_BYTES = tuple(key for key in _OF_NUMBERS if key != "absent")
+_OF_SCALARS = ("absent", "scale", "offset", "unit", "valid")
+_OF_MEMBERS = ("path", "values", "absent")
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
         keys=(*_OF_NUMBERS, "header", "separator", "decimal", "base"),
         numbers=csv.Csv,
         lines=csv.Csv,
-        field_keys=("values", "base"),
+        field_keys=("values", "base", "absent"),
+        named=named.cell,
         misfits=csv.misfits,
         sample_bytes=csv.line_bytes,
     ),
     "text": Format(
-        keys=(*_OF_NUMBERS, "pattern", "decimal", "base"),
+        keys=(*(key for key in _OF_NUMBERS if key != "encoding"), "decimal", "base"),
         numbers=text.Text,
         lines=text.Text,
-        field_keys=("values", "after", "base"),
+        field_keys=("values", "after", "base", "absent"),
+        named=named.first_number,
         is_by_pattern=True,
         sample_bytes=csv.line_bytes,
     ),
     "json": Format(
-        keys=_OF_NUMBERS,
+        keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=("path", "values"),
+        field_keys=_OF_MEMBERS,
         tree=msgspec.json.Decoder,
+        named=json.json_documents,
         sample_bytes=json.message_bytes,
     ),
     "msgpack": Format(
-        keys=_OF_NUMBERS,
+        keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=("path", "values"),
+        field_keys=_OF_MEMBERS,
         is_binary=True,
         tree=msgspec.msgpack.Decoder,
+        named=json.msgpack_documents,
+    ),
+    "cbor": Format(
+        keys=_OF_TREES,
+        numbers=cbor.Cbor,
+        field_keys=_OF_MEMBERS,
+        is_binary=True,
+        tree=cbor.Decoder,
+        named=cbor.documents,
+        package="cbor2",
+    ),
+    "senml": Format(
+        keys=_OF_NUMBERS,
+        numbers=senml.make,
+        field_keys=_OF_MEMBERS,
+        is_flat=True,
+        own_time="unix_s",
+        absent="hold",
+    ),
+    "influx": Format(
+        keys=_OF_NUMBERS,
+        numbers=influx.Influx,
+        field_keys=_OF_MEMBERS,
+        is_flat=True,
+        own_time="unix_ns",
     ),
     "struct": Format(
-        keys=(*_OF_NUMBERS, "endian", "dtype", "rows", "rest", "base"),
+        keys=(*_OF_BYTES, "endian", "dtype", "rows", "rest", "base"),
         numbers=struct.Records,
         field_keys=("dtype", "size", "endian", "bits", "base", "values", "repeat", "fields"),
         needs_dtype=True,
@@ -157,7 +196,7 @@ FORMATS: dict[str, Format] = {
         misfits=struct.misfits,
     ),
     "raw": Format(
-        keys=(*_OF_NUMBERS, "endian", "dtype"),
+        keys=(*_OF_BYTES, "endian", "dtype"),
         numbers=struct.Records,
         field_keys=("dtype",),
         default_field="value",
@@ -167,19 +206,19 @@ FORMATS: dict[str, Format] = {
         misfits=struct.raw_misfits,
     ),
     "nmea": Format(
-        keys=_OF_SCALARS,
+        keys=("time", *_OF_SCALARS),
         numbers=nmea.Nmea,
         lines=nmea.Nmea,
-        field_keys=("path",),
+        field_keys=("path", "absent"),
         frame="line",
         is_flat=True,
         names=(*nmea.NAMES, "xdr."),
         own_time="unix_ns",
     ),
     "ubx": Format(
-        keys=_OF_SCALARS,
+        keys=("time", *_OF_SCALARS),
         numbers=ubx.Ubx,
-        field_keys=("path",),
+        field_keys=("path", "absent"),
         frame="ubx",
         is_binary=True,
         is_flat=True,
@@ -189,14 +228,14 @@ FORMATS: dict[str, Format] = {
     "dsmr": Format(
         keys=_OF_SCALARS,
         numbers=partial(labels.Labels, notation=labels.OBIS),
-        field_keys=("path", "values"),
+        field_keys=_OF_MEMBERS,
         frame="dsmr",
         is_flat=True,
     ),
     "vedirect": Format(
         keys=_OF_SCALARS,
         numbers=partial(labels.Labels, notation=labels.TABS),
-        field_keys=("path", "values"),
+        field_keys=_OF_MEMBERS,
         frame="vedirect",
         is_flat=True,
     ),
@@ -209,7 +248,7 @@ FORMATS: dict[str, Format] = {
         misfits=wav.misfits,
     ),
     "image": Format(
-        keys=("max_pixels", "color"),
+        keys=(*_ANY, "max_pixels", "color"),
         pictures=Pictures,
         default_field="image",
         max_bytes=4 * MIB,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from edged.decode.picture_file import NO_END, PictureFile, picture_file
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import PADDING, Size, View, place, sent
-from edged.decode.values import BadPayload, excerpts
+from edged.decode.values import UNTOLD, Arrived, BadPayload, excerpts
 from edged.records import Reject, Rows
 
 ADDRESS = re.compile(r" <[^>]* at 0x[0-9a-f]+>")
@@ -57,7 +57,12 @@ class Pictures:
         self._plan = plan
         self._image = _pillow()
 
-    def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None = None,
+        arrived: Arrived = UNTOLD,
+    ) -> Rows:
         values = np.empty((len(payloads), self._plan.width), np.uint8)
         rejects: list[Reject] = []
         good: list[int] = []

@@ -1,4 +1,4 @@
-"""Trees of values: JSON and MessagePack, one walker for both.
+"""JSON and MessagePack.
 
 What a plan wants of a message is written down as a msgspec type, so that the usual message goes through C once, unwanted
 members are skipped, and what is no number is refused there. A message that does not fit the type (a null, an absent
@@ -19,11 +19,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.decode.plan import DecodePlan, FieldPlan, PathParts
-from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
-from edged.decode.times import BadTime, ns_of_number, ns_of_text
+from edged.config.field_paths import Path
+from edged.decode.plan import DecodePlan, FieldPlan
+from edged.decode.refusals import MAX_ROWS, Refusals
+from edged.decode.times import BadTime, ns_of_text
+from edged.decode.tree import Rows, Walk
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
-from edged.decode.where import refuse_others
 from edged.records import Reject
 
 if TYPE_CHECKING:
@@ -33,29 +34,17 @@ MAX_DEPTH = 64
 """Arrays and objects within each other."""
 
 _ANY = str | int | float | bool | None
-_SCALAR = (str, int, float, bool, type(None))
-_ABSENT = None
-"""What a path leads to when it leads nowhere: the same as null."""
+_ANY_JSON = msgspec.json.Decoder(float_hook=float)
+_ANY_MSGPACK = msgspec.msgpack.Decoder()
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_BOM = b"\xef\xbb\xbf"
+_NOT_FINITE = re.compile(rb"[nN]a[nN]|[iI]nf")
+_TOKEN = re.compile(
+    rb'("[^"\\]*(?:\\.[^"\\]*)*")|(?<![\w.+-])[+-]?(?:NaN|nan|NAN|Infinity|infinity|Inf|inf)(?![\w.+-])', re.DOTALL
+)
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
-
-
-class _Rows:
-    """Rows in the making: float64s one behind the other, and what belongs to each row."""
-
-    def __init__(self) -> None:
-        self.numbers = bytearray()
-        self.absent = bytearray()  # a flag for each number, once one is absent
-        self.times: list[int] = []
-        self.keys: list[tuple[str, ...]] = []
-        self.origin: list[int] = []
-
-    def absent_to_here(self) -> bytearray:
-        """The flags, those of all numbers so far."""
-        self.absent += bytes(len(self.numbers) // 8 - len(self.absent))
-        return self.absent
 
 
 def _check(payload: bytes) -> None:
@@ -67,9 +56,10 @@ def _check(payload: bytes) -> None:
     try:
         str(payload, "utf-8")
     except UnicodeDecodeError as error:
-        raise BadPayload("not_utf8", f"expected UTF-8, found byte 0x{payload[error.start]:02x} at {error.start}") from None
+        utf16 = ", as UTF-16 begins" if payload[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise BadPayload("not_utf8", f"expected UTF-8, found byte 0x{payload[error.start]:02x} at {error.start}{utf16}") from None
     if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
-        raise BadPayload("too_deep", f"more than {MAX_DEPTH} arrays and objects within each other")
+        raise _too_deep()
 
 
 def _is_usual(payload: bytes) -> bool:
@@ -77,58 +67,95 @@ def _is_usual(payload: bytes) -> bool:
     return payload.isascii() and payload.find(b"{", 1) < 0 and payload.find(b"[", payload.find(b"[") + 1) < 0
 
 
-class Tree:
-    """Messages to a Table. One message is one sample, or n when all its numbers are arrays of one length n."""
+def json_documents(payload: bytes) -> Sequence[Any]:
+    """The document of a payload, or one for each line.
+
+    Raises:
+        BadPayload: with the reason.
+    """
+    try:
+        return (_ANY_JSON.decode(payload),)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.ValidationError as error:  # well-formed: a number that nothing can hold
+        raise BadPayload("not_finite", str(error)) from None
+    except (msgspec.DecodeError, ValueError, TypeError) as error:
+        found = _patiently(payload)
+        if found is None:
+            raise BadPayload("malformed", str(error)) from None
+        return found
+
+
+def msgpack_documents(payload: bytes) -> Sequence[Any]:
+    """The same of MessagePack."""
+    try:
+        return (_ANY_MSGPACK.decode(payload),)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.ValidationError as error:
+        raise BadPayload("not_finite", str(error)) from None
+    except (msgspec.DecodeError, ValueError, TypeError) as error:
+        raise BadPayload("malformed", str(error)) from None
+
+
+def _patiently(payload: bytes) -> list[Any] | None:
+    """What publishers write though it is no JSON: a mark before it, a NUL behind it, NaN and Infinity as numbers, a document a
+    line. None when it is something else."""
+    text = payload.removeprefix(_BOM).rstrip(b"\0")
+    if _NOT_FINITE.search(text):
+        text = _TOKEN.sub(lambda found: found[1] or b"null", text)
+    lines = [line for line in text.split(b"\n") if line.strip()]
+    for parts in ([text], lines) if 1 < len(lines) <= MAX_ROWS else ([text],):
+        try:
+            return [_ANY_JSON.decode(part) for part in parts]
+        except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+            continue
+    return None
+
+
+def _too_deep() -> BadPayload:
+    return BadPayload("too_deep", f"more than {MAX_DEPTH} arrays and objects within each other")
+
+
+class Tree(Walk):
+    """Messages to a Table. The usual message is read by its type; what does not fit that is walked."""
 
     def __init__(self, plan: DecodePlan) -> None:
-        self._plan = plan
-        self._is_json = plan.format == "json"
-        self._values = plan.value_fields
-        self._keys = tuple(plan.field(name) for name in plan.key_fields)
-        self._time = plan.field(plan.time_field) if plan.time_field is not None else None
+        super().__init__(plan)
+        self._is_json = self.keeps_digits = plan.format == "json"
+        self.documents = json_documents if self._is_json else msgpack_documents
+        keys = [plan.field(name) for name in plan.key_fields]
         decoder: Any = msgspec.json.Decoder if self._is_json else msgspec.msgpack.Decoder
-        self._untyped = msgspec.json.Decoder(float_hook=float) if self._is_json else msgspec.msgpack.Decoder()
-        self._tensor = self._values[0].count if len(self._values) == 1 and len(self._values[0].shape) == 1 else 0
-        wanted = [(field.path, _leaf(field)) for field in self._values]
-        others: list[tuple[PathParts, Any]] = [(field.path, str | int | float | bool) for field in self._keys]
+        values = self._values
+        self._tensor = values[0].count if len(values) == 1 and len(values[0].shape) == 1 else 0
+        wanted = [(field.path, _leaf(field)) for field in values]
+        others: list[tuple[Path, Any]] = [(field.path, str | int | float | bool) for field in keys]
         if self._time is not None:
             others.append((self._time.path, msgspec.Raw))
-        self._read = _reader(decoder, wanted + others) if all(kind is not None for _, kind in wanted) else None
-        self._read_time = _reader(decoder, others[-1:]) if self._time is not None else None
-        self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
+        is_plain = plan.rows is None and all(kind is not None for _, kind in wanted) and bool(wanted)
+        self._read_time = _reader(decoder, others[-1:]) if self._time is not None and plan.rows is None else None
         # what is another one may hold anything there: read as it is, and from an odd message not at all
-        self._read_conditions = _reader(decoder, [(path, _ANY) for _, path in self._conditions]) if self._conditions else None
-        self._is_scalar = all(field.values is None and not field.shape for field in self._values)
+        by_type = [(path, _ANY) for _, path in self._conditions]
+        self._read_conditions = _reader(decoder, by_type) if by_type and plan.rows is None else None
+        is_plain &= self._read_conditions is not None or not by_type
+        self._read = _reader(decoder, wanted + others) if is_plain else None
+        self._is_scalar = all(field.values is None and not field.shape for field in values)
         self._has_more = bool(others)
-        self._is_numbers_alone = self._read is not None and not self._has_more and not self._conditions
+        self._is_numbers_alone = self._read is not None and not self._has_more and not by_type
         self._pack = struct.Struct(f"{plan.width}d").pack  # a message at a time: floats that die young cost half
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload is good or refused by itself."""
-        rows, read = _Rows(), self._read
+        rows, read, has_where = Rows(self.plan.width), self._read, self._read_conditions is not None
         for index, payload in enumerate(payloads):
             try:
                 if self._is_json and not _is_usual(payload):
                     _check(payload)
-                if self._conditions and (reason := self._other(payload)):
-                    refuse_others(refusals, [index], [reason])
-                    continue
-                if read is None or not self._take(read, rows, index, payload):
-                    self._walk(rows, index, payload)
+                if read is None or (has_where and not self._is_meant(payload)) or not self._take(read, rows, index, payload):
+                    self.walk(rows, index, payload, refusals)
             except (BadPayload, BadTime) as bad:
                 refusals.add(Reject(bad.reason, bad.detail, payload=index))
-        count = len(rows.origin)
-        numbers = np.frombuffer(rows.numbers).reshape(count, self._plan.width)
-        absent = None
-        if rows.absent:
-            absent = np.frombuffer(rows.absent_to_here(), np.bool_).reshape(numbers.shape)
-        return Table(
-            numbers,
-            np.array(rows.times, np.int64) if self._time is not None else None,
-            rows.keys if self._keys else None,
-            None if rows.origin == list(range(len(payloads))) else np.array(rows.origin, np.int32),
-            absent,
-        )
+        return rows.table(self.plan, len(payloads))
 
     def one(self, payload: bytes) -> NDArray[Any] | None:
         if self._read is None or not self._is_numbers_alone or (self._is_json and not _is_usual(payload)):
@@ -144,30 +171,28 @@ class Tree:
         if self._tensor:
             numbers: Sequence[float] = found[0]
             return numbers if len(numbers) == self._tensor else None
-        return found[: len(self._values)] if self._is_scalar else _flat(self._values, found[: len(self._values)])
+        return (
+            found[: len(self._values)] if self._is_scalar else _flat(self._values, found[: len(self._values)], self.plan.decimal)
+        )
 
-    def _other(self, payload: bytes) -> str:
-        """Why a message is another one; empty when it is meant, or cannot be read, which is for others to say."""
+    def _is_meant(self, payload: bytes) -> bool:
+        """Whether `where` means a message; False also where the careful way must say it.
+
+        Raises:
+            BadPayload: of another one.
+        """
+        if self._read_conditions is None:
+            return True
         try:
-            if self._read_conditions is not None:
-                found = self._read_conditions(payload)
-            else:
-                tree = self._untyped.decode(payload)
-                found = tuple(_find(tree, path) for _, path in self._conditions)
-        except msgspec.ValidationError:
-            try:
-                tree = self._untyped.decode(payload)
-            except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
-                return ""
-            found = tuple(_find(tree, path) for _, path in self._conditions)
+            found = self._read_conditions(payload)
         except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
-            return ""
+            return False
         for (condition, _), value in zip(self._conditions, found, strict=True):
             if not condition.fits(value):
-                return condition.other(value if isinstance(value, _SCALAR) else _kind(value))
-        return ""
+                raise BadPayload("other", condition.other(value))
+        return True
 
-    def _take(self, read: Callable[[bytes], Any], rows: _Rows, index: int, payload: bytes) -> bool:
+    def _take(self, read: Callable[[bytes], Any], rows: Rows, index: int, payload: bytes) -> bool:
         """The quick way; False when the message does not fit the type."""
         try:
             found = read(payload)
@@ -177,7 +202,7 @@ class Tree:
         if numbers is None:
             return False
         if self._has_more:
-            keys = tuple(map(key_text, found[len(self._values) : len(self._values) + len(self._keys)]))
+            keys = tuple(map(key_text, found[len(self._values) : len(self._values) + len(self._key_paths)]))
             times = self._times_of(found[-1]) if self._time is not None else []
             if len(times) > 1:
                 return False
@@ -187,67 +212,22 @@ class Tree:
         rows.origin.append(index)
         return True
 
-    def _walk(self, rows: _Rows, index: int, payload: bytes) -> None:
-        """The careful way.
-
-        Raises:
-            BadPayload: with the reason.
-            BadTime: the same, of a time.
-        """
+    def times(self, element: Any, root: Any, count: int, payload: bytes) -> list[int]:
+        """The text of numbers is kept: a float would round it."""
+        if self._read_time is None or self._time is None:
+            return super().times(element, root, count, payload)
         try:
-            tree = self._untyped.decode(payload)
-        except RecursionError:
-            raise BadPayload("too_deep", f"more than {MAX_DEPTH} arrays and objects within each other") from None
-        except msgspec.ValidationError as error:  # well-formed: a number that nothing can hold
-            raise BadPayload("not_finite", str(error)) from None
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
-            raise BadPayload("malformed", str(error)) from None
-        if not isinstance(tree, dict | list):
-            raise BadPayload("malformed", f"expected an object, found {_kind(tree)}")
-        leaves = [_find(tree, field.path) for field in self._values]
-        count = _samples(self._values, leaves)
-        matrix = np.empty((count or 1, self._plan.width))
-        absent: NDArray[np.bool_] | None = None
-        for field, leaf in zip(self._values, leaves, strict=True):
-            numbers = _spread(field, leaf, count)
-            if None in numbers:
-                absent = np.zeros(matrix.shape, np.bool_) if absent is None else absent
-                is_none = np.array([number is None for number in numbers])
-                absent[:, field.start : field.stop] = is_none.reshape(len(matrix), field.count)
-                numbers = [math.nan if number is None else number for number in numbers]
-            matrix[:, field.start : field.stop] = np.array(numbers, np.float64).reshape(len(matrix), field.count)
-        keys = tuple(key_text(_find(tree, field.path)) for field in self._keys)
-        rows.times += self._walk_times(payload, tree, len(matrix))
-        # nothing is refused from here on
-        if absent is not None:
-            rows.absent = rows.absent_to_here() + absent.tobytes()
-        rows.numbers += matrix.tobytes()
-        rows.keys += [keys] * len(matrix)
-        rows.origin += [index] * len(matrix)
-
-    def _walk_times(self, payload: bytes, tree: Any, count: int) -> list[int]:
-        if self._time is None:
-            return []
-        times: list[int] = []
-        if self._read_time is not None:
-            try:
-                times = self._times_of(self._read_time(payload)[0])
-            except msgspec.DecodeError:
-                raise BadPayload("missing", f"no time: {self._time.name} is absent") from None
-        else:
-            leaf = _find(tree, self._time.path)
-            times = [self._time_of(item) for item in (leaf if isinstance(leaf, list) else [leaf])]
-        if len(times) == 1:
-            return times * count
-        if len(times) != count:
-            raise BadPayload("malformed", f"{self._time.name}: {len(times)} times for {count} samples")
-        return times
+            return self.spread_times(self._times_of(self._read_time(payload)[0]), count)
+        except msgspec.ValidationError:
+            raise BadPayload("missing", f"no time: {self._time.name} is absent") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):  # one that is read with more patience, or several in one payload
+            return super().times(element, root, count, payload)
 
     def _times_of(self, raw: msgspec.Raw) -> list[int]:
         """The text of numbers is kept until here: a float would round it."""
         if not self._is_json:
             leaf = msgspec.msgpack.decode(raw)
-            return [self._time_of(item) for item in (leaf if isinstance(leaf, list) else [leaf])]
+            return [self.time_of(item) for item in (leaf if isinstance(leaf, list) else [leaf])]
         text = bytes(raw)
         if text.startswith(b"["):
             return [self._time_of_text(bytes(item)) for item in msgspec.json.decode(text, type=list[msgspec.Raw])]
@@ -255,20 +235,10 @@ class Tree:
 
     def _time_of_text(self, raw: bytes) -> int:
         if raw.startswith(b'"'):
-            return self._time_of(msgspec.json.decode(raw))
+            return self.time_of(msgspec.json.decode(raw))
         if raw == b"null":
-            return self._time_of(None)
-        return ns_of_text(raw.decode(), self._plan.time_format or "")
-
-    def _time_of(self, leaf: Any) -> int:
-        format = self._plan.time_format or ""
-        if isinstance(leaf, str):
-            return ns_of_text(leaf, format)
-        if leaf is None:
-            raise BadPayload("missing", "no time: absent or null")
-        if isinstance(leaf, bool) or not isinstance(leaf, int | float) or format == "rfc3339":
-            raise BadPayload("not_a_number", f"time: expected {format}, found {_kind(leaf)}")
-        return ns_of_number(leaf, format)
+            return self.time_of(None)
+        return ns_of_text(raw.decode(), self.plan.time_format or "")
 
 
 def _leaf(field: FieldPlan) -> Any:
@@ -280,8 +250,8 @@ def _leaf(field: FieldPlan) -> Any:
     return float | bool | str if field.values is not None else float | bool
 
 
-def _flat(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> list[float] | None:
-    """The numbers of scalars, texts and tensors; None when a tensor is not of its size."""
+def _flat(fields: Sequence[FieldPlan], leaves: Sequence[Any], decimal: str) -> list[float] | None:
+    """The numbers of scalars, texts and tensors; None when a tensor is not of its size, or a text no number."""
     numbers: list[float] = []
     for field, leaf in zip(fields, leaves, strict=True):
         if field.shape:
@@ -289,17 +259,20 @@ def _flat(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> list[float] | N
                 return None
             numbers += leaf
         else:
-            numbers.append(number_of_text(field, leaf) if isinstance(leaf, str) else leaf)
+            number = number_of_text(field, leaf, decimal) if isinstance(leaf, str) else leaf
+            if number is None:
+                return None
+            numbers.append(number)
     return numbers
 
 
-def _reader(decoder: Any, leaves: list[tuple[PathParts, Any]]) -> Callable[[bytes], tuple[Any, ...]] | None:
-    """A function from a message to what lies at the paths, or None where a path goes through an array or meets another."""
+def _reader(decoder: Any, leaves: list[tuple[Path, Any]]) -> Callable[[bytes], tuple[Any, ...]] | None:
+    """A function from a message to what lies at the paths, or None where one goes through an array, selects, or meets another."""
     tree: dict[str, Any] = {}
     names: list[str] = []
-    kinds: dict[PathParts, Any] = {}
+    kinds: dict[Path, Any] = {}
     for path, kind in leaves:
-        if any(isinstance(part, int) for part in path) or kinds.setdefault(path, kind) != kind:
+        if not all(isinstance(part, str) for part in path) or kinds.setdefault(path, kind) != kind:
             return None
         node = tree
         for part in path[:-1]:
@@ -323,7 +296,7 @@ def _struct_of(tree: dict[str, Any]) -> Any:
     return msgspec.defstruct("Message", fields, rename={f"f{i}": name for i, name in enumerate(tree)}, gc=False)
 
 
-def _attribute(tree: dict[str, Any], path: PathParts) -> str:
+def _attribute(tree: dict[str, Any], path: Path) -> str:
     parts = []
     node: Any = tree
     for part in path:
@@ -336,92 +309,6 @@ def _depth(payload: bytes) -> int:
     """How deep arrays and objects lie within each other."""
     brackets = np.frombuffer(_STRING.sub(b"", payload).translate(_AS_SQUARE, _NOT_BRACKETS), np.uint8)
     return int(np.where(brackets == ord("["), 1, -1).cumsum().max(initial=0))
-
-
-def _find(tree: Any, path: PathParts) -> Any:
-    for part in path:
-        if isinstance(tree, dict):
-            tree = tree.get(str(part), _ABSENT)
-        elif isinstance(tree, list) and isinstance(part, int) and part < len(tree):
-            tree = tree[part]
-        else:
-            return _ABSENT
-    return tree
-
-
-def _kind(leaf: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "an array",
-        str: "a text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        type(None): "null",
-    }
-    return names.get(type(leaf), type(leaf).__name__)
-
-
-def _rank(leaf: Any) -> int:
-    rank = 0
-    while isinstance(leaf, list):
-        rank += 1
-        leaf = leaf[0] if leaf else 0.0
-    return rank
-
-
-def _samples(fields: Sequence[FieldPlan], leaves: Sequence[Any]) -> int:
-    """How many samples a message holds: n when every field has one array dimension of n more than its shape; 0: one, plain.
-
-    Raises:
-        BadPayload: when the fields do not agree.
-    """
-    present = [(field, leaf) for field, leaf in zip(fields, leaves, strict=True) if leaf is not _ABSENT]
-    arrays = [len(leaf) for field, leaf in present if _rank(leaf) == len(field.shape) + 1]
-    if not arrays:
-        return 0
-    if len(arrays) == len(present) and arrays.count(arrays[0]) == len(arrays) and arrays[0]:
-        if arrays[0] > MAX_ROWS:
-            raise BadPayload("too_many_rows", f"an array of {arrays[0]}: {TOO_MANY_ROWS}")
-        return arrays[0]
-    found = ", ".join(
-        f"{field.name}: {'an array of ' + str(len(leaf)) if isinstance(leaf, list) else _kind(leaf)}"
-        for field, leaf in present[:6]
-    )
-    raise BadPayload("malformed", f"expected numbers, or arrays of one length, found {found}")
-
-
-def _spread(field: FieldPlan, leaf: Any, count: int) -> list[float | None]:
-    """The numbers of a field in all samples of the message, one behind the other; None where there is none."""
-    shape = (count, *field.shape) if count else field.shape
-    if leaf is _ABSENT:
-        return [None] * ((count or 1) * field.count)
-    flat = [leaf]
-    for size in shape:
-        nested, flat = flat, []
-        for part in nested:
-            if not isinstance(part, list):
-                raise BadPayload("malformed", f"{field.name}: expected an array of {size}, found {_kind(part)}")
-            if len(part) != size:
-                kind = "short" if len(part) < size else "long"
-                raise BadPayload(kind, f"{field.name}: expected {size} numbers, found {len(part)}")
-            flat += part
-    if set(map(type, flat)) == {float}:
-        return flat
-    return [_number(field, item) for item in flat]
-
-
-def _number(field: FieldPlan, leaf: Any) -> float | None:
-    if isinstance(leaf, float) or leaf is None:
-        return leaf
-    if isinstance(leaf, int):  # true and false too
-        try:
-            return float(leaf)
-        except OverflowError:
-            return math.inf
-    if isinstance(leaf, str):
-        return number_of_text(field, leaf)
-    raise BadPayload("not_a_number", f"{field.name}: expected a number, found {_kind(leaf)}")
 
 
 def message_bytes(fields: Sequence[schema.FieldSpec]) -> int:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edged.config.field_paths import flat
 from edged.decode.checksums import nmea_bodies
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
@@ -142,7 +143,7 @@ class Nmea:
 
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
-        self._names = [".".join(map(str, field.path)) for field in plan.value_fields]
+        self._names = [flat(field.path) for field in plan.value_fields]
         wanted = {"alt" if name == "climb" else name for name in self._names}
         is_any = any(name.startswith("xdr.") for name in wanted)
         self._wanted = {kind: one for kind, one in SENTENCES.items() if wanted & {*one.fields} or (kind == "XDR" and is_any)}

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
+from edged.config.field_paths import flat
 from edged.decode.carry import MAX_BYTES, make_carry
 from edged.decode.formats import FORMATS, Numbers, TakesOne
+from edged.decode.json import json_documents
+from edged.decode.named import Named
+from edged.decode.opened import opener
+from edged.decode.paths import ABSENT, find, kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
-from edged.decode.values import Screen, excerpts
+from edged.decode.tree import Documents, Walk
+from edged.decode.values import UNTOLD, Arrived, BadPayload, Screen, excerpts
 from edged.records import Reject, Rows
 
 
 class PayloadDecoder(Protocol):
     """Payloads to rows, each payload by itself: what is wrong with one touches no other."""
 
-    def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None = None,
+        arrived: Arrived = UNTOLD,
+    ) -> Rows:
         """The rows of all payloads, in order, and a Reject for each that was refused (of many one, with their number).
 
-        `sensors[i]` names whose payload i is (the captures of its topic): with on_bad "hold" it gets its own last values.
+        `sensors[i]` names whose payload i is (the captures of its topic): where values are held it gets its own last ones.
         `values` may be a read-only view of the joined payloads.
         """
 
@@ -33,11 +47,17 @@ class _Numbers:
         self._plan = plan
         self._is_one = is_one
         self._numbers = numbers
+        self._tell = numbers.tell if isinstance(numbers, Walk) and plan.is_told else None
         self._screen = Screen(plan)
         self._carry = make_carry(tree, plan.carry) if plan.carry else None
         self._one = numbers.one if isinstance(numbers, TakesOne) and self._carry is None else None
 
-    def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None = None,
+        arrived: Arrived = UNTOLD,
+    ) -> Rows:
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
         carry, limit = self._carry, self._plan.max_bytes
@@ -50,10 +70,12 @@ class _Numbers:
         carried = [carry(payload) if len(payload) <= limit else None for payload in payloads] if carry is not None else None
         refused = self._refused(payloads, carried) if carried is not None or max(map(len, payloads)) > limit else None
         if refused:
-            rows = self._without(refused, payloads, sensors)
+            rows = self._without(refused, payloads, sensors, arrived)
         else:
             refusals = Refusals(self._is_one)
-            rows = self._screen.rows(self._numbers.decode(payloads, refusals), refusals, sensors)
+            if self._tell is not None:
+                self._tell(arrived)
+            rows = self._screen.rows(self._numbers.decode(payloads, refusals), refusals, sensors, arrived.now)
             rows.rejects = refusals.records
         rows.carried = carried
         if rows.rejects:
@@ -73,20 +95,188 @@ class _Numbers:
                 refused.setdefault(i, Reject("carry_too_large", text, payload=i))
         return refused
 
-    def _without(self, refused: dict[int, Reject], payloads: Sequence[bytes], sensors: Sequence[Hashable] | None) -> Rows:
+    def _without(
+        self,
+        refused: dict[int, Reject],
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None,
+        arrived: Arrived,
+    ) -> Rows:
         kept = [i for i in range(len(payloads)) if i not in refused]
-        rest = self.decode([payloads[i] for i in kept], None if sensors is None else [sensors[i] for i in kept])
-        origin = np.arange(len(rest.values)) if rest.payload is None else rest.payload
-        rest.payload = np.array(kept, np.int32)[origin]
-        rest.rejects = [*refused.values(), *(reject._replace(payload=kept[reject.payload]) for reject in rest.rejects)]
-        return rest
+        rest = self.decode(*_only(kept, payloads, sensors, arrived))
+        return _back(rest, kept, list(refused.values()))
+
+
+class _Opened:
+    """Of payloads that are written in digits, or compressed."""
+
+    def __init__(self, plan: DecodePlan, decoder: PayloadDecoder) -> None:
+        self._open = opener(plan.encoding, plan.compress, plan.max_bytes)
+        self._limit = plan.max_bytes
+        self._decoder = decoder
+
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None = None,
+        arrived: Arrived = UNTOLD,
+    ) -> Rows:
+        found: list[bytes] = []
+        kept: list[int] = []
+        rejects: list[Reject] = []
+        for i, payload in enumerate(payloads):
+            try:
+                if len(payload) > self._limit:
+                    raise BadPayload("too_large", f"{len(payload)} bytes, at most {self._limit} are taken (max_bytes)")
+                found.append(self._open(payload))
+                kept.append(i)
+            except BadPayload as bad:
+                rejects.append(bad.reject(i))
+        _, of_sensors, of_arrived = _only(kept, payloads, sensors, arrived)
+        rows = self._decoder.decode(found, of_sensors, of_arrived)
+        return _back(rows, kept, excerpts(rejects, payloads)) if rejects else rows
+
+
+class _Inside:
+    """Of messages one member of which is what is decoded; times, keys and other fields are read from around it."""
+
+    def __init__(self, plan: DecodePlan, around: DecodePlan, inside: DecodePlan, is_one: bool) -> None:
+        assert plan.payload is not None
+        self._plan = plan
+        self._path = plan.payload
+        self._documents = json_documents if around.pattern is None else by_pattern(around.pattern)
+        self._around = make_payload_decoder(around, is_one)
+        self._inside = make_payload_decoder(inside, is_one)
+        self._open = opener(plan.encoding, plan.compress, plan.max_bytes)
+        self._columns = [
+            np.concatenate([np.empty(0, np.intp), *(np.arange(plan.field(f.name).start, plan.field(f.name).stop) for f in part)])
+            for part in (around.value_fields, inside.value_fields)
+        ]
+        self._is_whole = not around.value_fields
+        self._key_parts = [name in around.key_fields for name in plan.key_fields]
+
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None = None,
+        arrived: Arrived = UNTOLD,
+    ) -> Rows:
+        outer = self._around.decode(payloads, sensors, arrived)
+        rejects = list(outer.rejects)
+        found: list[bytes] = []
+        kept: list[int] = []  # the row around each
+        owners = range(len(outer.values)) if outer.payload is None else outer.payload.tolist()
+        refused: list[Reject] = []
+        for row, owner in enumerate(owners):
+            try:
+                if row and owners[row - 1] == owner:
+                    raise BadPayload("malformed", "expected one sample around the payload, found an array")
+                found.append(self._member(payloads[owner]))
+                kept.append(row)
+            except BadPayload as bad:
+                refused.append(bad.reject(owner))
+        rejects += excerpts(refused, payloads)
+        which = [owners[row] for row in kept]
+        _, of_sensors, of_arrived = _only(which, payloads, sensors, arrived)
+        inner = self._inside.decode(found, of_sensors, of_arrived)
+        rejects += [reject._replace(payload=which[reject.payload]) for reject in inner.rejects]
+        at = np.arange(len(inner.values)) if inner.payload is None else inner.payload
+        rows = np.array(kept, np.int32)[at]  # the row around each sample
+        values = inner.values
+        if not self._is_whole:
+            values = np.empty((len(at), self._plan.width), self._plan.dtype)
+            values[:, self._columns[0]], values[:, self._columns[1]] = outer.values[rows], inner.values
+        flags = [one for one in (None if outer.degraded is None else outer.degraded[rows], inner.degraded) if one is not None]
+        carried = outer.carried
+        if inner.carried is not None:
+            carried = [None] * len(payloads)
+            for i, one in zip(which, inner.carried, strict=True):
+                carried[i] = one
+        return Rows(
+            values,
+            outer.time[rows] if outer.time is not None else inner.time,
+            self._keys(outer, inner, rows.tolist()),
+            np.array(which, np.int32)[at],
+            np.logical_or.reduce(flags) if flags else None,
+            rejects,
+            carried,
+        )
+
+    def _keys(self, outer: Rows, inner: Rows, rows: list[int]) -> list[tuple[str, ...]] | None:
+        if not self._plan.key_fields:
+            return None
+        keys = []
+        for i, row in enumerate(rows):
+            around, inside = iter(outer.keys[row] if outer.keys else ()), iter(inner.keys[i] if inner.keys else ())
+            keys.append(tuple([next(around if is_around else inside) for is_around in self._key_parts]))
+        return keys
+
+    def _member(self, payload: bytes) -> bytes:
+        (tree, *_) = self._documents(payload)
+        leaf = find(tree, self._path, tree)
+        if leaf is ABSENT or leaf is None:
+            raise BadPayload("other", f"{flat(self._path)} is {'absent' if leaf is ABSENT else 'null'}")
+        if isinstance(leaf, str):
+            data = leaf.encode()
+        elif self._plan.encoding is None and self._plan.compress is None and FORMATS[self._plan.format].is_by_path:
+            data = msgspec.json.encode(leaf)
+        else:
+            raise BadPayload("malformed", f"{flat(self._path)}: expected a text, found {kind_of(leaf)}")
+        try:
+            return self._open(data)
+        except BadPayload as bad:
+            raise BadPayload(bad.reason, f"{flat(self._path)}: {bad.detail}") from None
+
+
+def _only(
+    kept: Sequence[int], payloads: Sequence[bytes], sensors: Sequence[Hashable] | None, arrived: Arrived
+) -> tuple[list[bytes], list[Hashable] | None, Arrived]:
+    """Those of some payloads."""
+    of_sensors = None if sensors is None else [sensors[i] for i in kept]
+    of_arrived = arrived._replace(names=[arrived.names[i] for i in kept]) if arrived.names else arrived
+    return [payloads[i] for i in kept], of_sensors, of_arrived
+
+
+def _back(rows: Rows, kept: list[int], rejects: list[Reject]) -> Rows:
+    """Rows of the payloads numbered `kept` as rows of all of them, of which the others were refused."""
+    origin = np.arange(len(rows.values)) if rows.payload is None else rows.payload
+    rows.payload = np.array(kept, np.int32)[origin]
+    rows.rejects = [*rejects, *(reject._replace(payload=kept[reject.payload]) for reject in rows.rejects)]
+    if rows.carried is not None:
+        carried: list[bytes | None] = [None] * (max([*kept, *(reject.payload for reject in rejects)], default=-1) + 1)
+        for i, one in zip(kept, rows.carried, strict=True):
+            carried[i] = one
+        rows.carried = carried
+    return rows
 
 
 def make_payload_decoder(plan: DecodePlan, is_one: bool = False) -> PayloadDecoder:
     """The decoder of one source's payloads; `is_one`: they are pieces of one read, and what is refused is said of it as a whole.
-    It has state only where bad values are held."""
+    It has state only where values are held."""
+    if plan.around is not None and plan.inside is not None:
+        return _Inside(plan, plan.around, plan.inside, is_one)
+    if plan.encoding is not None or plan.compress is not None:
+        return _Opened(plan, make_payload_decoder(replace(plan, encoding=None, compress=None), is_one))
     kind = FORMATS[plan.format]
     if kind.pictures is not None:
         return kind.pictures(plan)
     assert kind.numbers is not None
-    return _Numbers(plan, kind.numbers(plan), kind.tree, is_one)
+    numbers: Numbers
+    if plan.pattern is not None and not kind.is_by_pattern:
+        numbers = Walk(plan, by_pattern(plan.pattern))
+    else:
+        numbers = Named(plan, kind.named) if plan.is_named and kind.named is not None else kind.numbers(plan)
+    return _Numbers(plan, numbers, kind.tree, is_one)
+
+
+def by_pattern(pattern: str) -> Documents:
+    """A reader of payloads that a pattern describes: its groups are the members of a document."""
+    search = re.compile(pattern).search
+
+    def read(payload: bytes) -> Sequence[Any]:
+        found = search(payload.decode("utf-8", "replace"))
+        if found is None:
+            raise BadPayload("other", "decode.pattern does not match")
+        return ({name: text for name, text in found.groupdict().items() if text is not None},)
+
+    return read

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edged.config.field_paths import Path
 from edged.decode.resize import View
 from edged.decode.where import Condition
 from edged.decode.wire import Wire
 
 if TYPE_CHECKING:
     from edged.config import schema
-
-PathParts = tuple["str | int", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class FieldPlan:
     `_`."""
 
     name: str
-    path: PathParts
+    path: Path
     dtype: np.dtype[Any] | None = None
     scale: float = 1.0
     offset: float = 0.0
@@ -38,6 +37,8 @@ class FieldPlan:
     """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
     after: str = ""
     base: int = 10
+    absent: float | str | None = None
+    """What stands for it where a message does not have it: "drop", "hold", or a number; None: `on_bad` decides."""
     unit: str | None = None
     group: str = ""
     repeat: int = 1
@@ -80,10 +81,21 @@ class DecodePlan:
     where: tuple[Condition, ...] = ()
     endian: str = "little"
     rest: str = "refuse"
-    rows: str = ""
     max_bytes: int = 4096
     rate: float | None = None
     """Samples a second, of formats whose header says that too."""
+    payload: Path | None = None
+    encoding: str | None = None
+    compress: str | None = None
+    rows: Path | None = None
+    named_by: Path | None = None
+    is_named: bool = False
+    """Whether each message names the field that it carries, by its topic or by `named_by`; values of all others are held."""
+    stale_ns: int | None = None
+    """How old held values may be where messages name their fields."""
+    around: DecodePlan | None = None
+    inside: DecodePlan | None = None
+    """With `payload`: what is read from around it, and from it."""
     frame: schema.Frame | None = None
     checksum: schema.Checksum | None = None
     max_keys: int = 256
@@ -92,6 +104,16 @@ class DecodePlan:
     """Of pictures: what they are brought to, each a field of its own; and the largest that is decoded."""
     is_slow: bool = False
     """Whether decoding takes too long for the loop: a picture of a camera takes 1 to 100 ms."""
+
+    @property
+    def is_told(self) -> bool:
+        """Whether more must be known of payloads than their bytes: what topics name, and when they came."""
+        return self.is_named or (self.time_field is None and self.time_format is not None)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the last values of each sensor are remembered."""
+        return self.on_bad == "hold" or any(field.absent == "hold" for field in self.fields)
 
     @property
     def value_fields(self) -> tuple[FieldPlan, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.config.field_paths import Step
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
@@ -49,7 +49,7 @@ class Records:
         self._uniform = wire.pop() if len(wire) == 1 and is_plain else None
         self._is_of_numbers = self._uniform is not None and plan.fields[0].dtype is not None and self._uniform.kind != "S"
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
-        self._is_many = plan.format == "raw" or plan.rows == "."
+        self._is_many = plan.format == "raw" or plan.rows == (Step.SELF,)
         self._is_cut = plan.frame is not None and plan.frame.type == "mavlink"  # zeros at its end are not sent
         self._is_native = self._uniform in (np.float32, np.float64)
 
@@ -221,9 +221,9 @@ class Records:
 
 
 def _number(field: FieldPlan, text: str) -> float:
-    if field.values is not None or text in ("true", "false"):
-        with suppress(BadPayload):
-            return number_of_text(field, text)
+    number = None if field.base == 16 and text not in (field.values or ()) else number_of_text(field, text)
+    if number is not None:
+        return number
     try:
         return float(int(text, 16)) if field.base == 16 else float(text) if "_" not in text else math.nan
     except ValueError:

@@ -6,7 +6,7 @@ Text is converted exactly, in integers: a float holds a time of today to a quart
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -36,6 +36,18 @@ _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))",
     re.ASCII,
 )
+_ISO = re.compile(
+    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt_ ]+([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]+))?)?"
+    r" ?(?:([Zz]|UTC)|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
+    re.ASCII,
+)
+ISO8601 = "iso8601"
+"""The format of a plan is this, a blank, and the zone of times that do not say theirs: `iso8601 local`."""
+
+
+def is_text(format: str) -> bool:
+    """Whether times in it are texts, which no number can be."""
+    return format not in DIGITS
 
 
 class BadTime(Exception):
@@ -55,6 +67,8 @@ def ns_of_text(text: str, format: str) -> int:
     """
     if format == "rfc3339":
         return _rfc3339_ns(text)
+    if format.startswith(ISO8601):
+        return _iso8601_ns(text, format.removeprefix(ISO8601).strip())
     digits = DIGITS[format]
     if len(text) < 20 and text.isascii() and text.isdigit():
         return _bounded(int(text) * 10**digits, text, format)
@@ -114,7 +128,8 @@ def _better(ns: int, format: str) -> str:
 def _rfc3339_ns(text: str) -> int:
     found = _RFC3339.fullmatch(text.strip())
     if found is None:
-        raise BadTime("malformed", f"time: expected a time such as 2026-01-31T12:00:00.5Z, found {text[:40]!r}")
+        cure = '; write decode.time.format = "iso8601"' if _ISO.fullmatch(text.strip()) else ""
+        raise BadTime("malformed", f"time: expected a time such as 2026-01-31T12:00:00.5Z, found {text[:40]!r}{cure}")
     day, hour, minute, second, fraction, sign, east_hours, east_minutes = found.groups()
     start = _day_ns(day)
     h, m, s = int(hour), int(minute), int(second)
@@ -125,6 +140,37 @@ def _rfc3339_ns(text: str) -> int:
         away = -away
     seconds = (h * 60 + m - away) * 60 + s  # a leap second, :60, is the first of the next minute
     return _bounded(start + seconds * _SECOND + int((fraction or "0")[:9].ljust(9, "0")), text, "rfc3339")
+
+
+def _iso8601_ns(text: str, zone: str) -> int:
+    found = _ISO.fullmatch(text.strip())
+    if found is None:
+        raise BadTime("malformed", f"time: expected a time such as 2026-01-31T12:00:00, found {text[:40]!r}")
+    year, month, day, hour, minute, second, fraction, utc, sign, east_hours, east_minutes = found.groups()
+    start = _day_ns(f"{year}-{month}-{day}")
+    h, m, s = int(hour), int(minute), int(second or 0)
+    if start is None or h > 23 or m > 59 or s > 60 or int(east_hours or 0) > 23 or int(east_minutes or 0) > 59:
+        raise BadTime("malformed", f"time: no such date or time of day: {text[:40]!r}")
+    if utc or sign:
+        away = (int(east_hours or 0) * 60 + int(east_minutes or 0)) * (-60 if sign == "-" else 60)
+    else:
+        away = _east_seconds(zone, int(year), int(month), int(day), h, m)
+    ns = start + ((h * 60 + m) * 60 + s - away) * _SECOND + int((fraction or "0")[:9].ljust(9, "0"))
+    return _bounded(ns, text, ISO8601)
+
+
+@lru_cache(maxsize=64)
+def _east_seconds(zone: str, year: int, month: int, day: int, hour: int, minute: int) -> int:
+    """Seconds that a clock there is ahead of UTC; of the hour that comes twice a year, the first time."""
+    if zone in ("utc", "local"):
+        if zone == "utc":
+            return 0
+        try:
+            away = datetime(year, month, day, hour, minute).astimezone().utcoffset()
+        except (OverflowError, OSError, ValueError):  # a year that the system's calendar does not have
+            return 0
+        return 0 if away is None else int(away.total_seconds())
+    return (int(zone[1:3]) * 60 + int(zone[4:6])) * (-60 if zone[0] == "-" else 60)
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.config.field_paths import flat
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
@@ -66,7 +67,7 @@ class Ubx:
         self._plan = plan
         self._is_own: bool | None = None  # the receiver knew the time of the first sample
         self._last = ON_ARRIVAL
-        self._places = [FIELDS[".".join(map(str, field.path))] for field in plan.value_fields]
+        self._places = [FIELDS[flat(field.path)] for field in plan.value_fields]
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         others = [i for i, payload in enumerate(payloads) if payload[:2] != _NAV_PVT]

@@ -1,16 +1,18 @@
 """What every format does with numbers once it has them: scale, range, and what is bad.
 
 A format yields a `Table` of raw numbers; `Screen` turns it into `Rows`. A value that is absent, not finite or out of
-`valid` is bad: its row is dropped, or the last good value of its sensor is held, or it passes as it is.
+`valid` is bad: its row is dropped, or the last good value of its sensor is held, or it passes as it is. What a message does not
+have at all is as `absent` of its field says, where it says anything.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +25,32 @@ from edged.topics import unfit
 KEY_CHARACTERS = 64
 """The longest key that a payload may give."""
 
+ABSENT, EMPTY, OF_TEXT = 1, 2, 3
+"""Why a number is none: the message does not have it; it is null, or an empty cell; it is a text that is no number."""
+Gaps = NDArray[np.uint8]
+MAX_WORDS = 64
+"""Texts that are no numbers, as they are shown, of one call."""
+
+_REASONS = ("missing", "incomplete", "not_a_number", "not_finite", "out_of_range")
+_MISSING, _INCOMPLETE, _NOT_A_NUMBER, _NOT_FINITE, _OUT_OF_RANGE = range(5)
+_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*", re.ASCII)
+_POINTS = str.maketrans(",.", ".,")
+"""Of numbers with a decimal comma. A point becomes a comma, which no number has then."""
 _FORBIDDEN = frozenset("/+#")
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _FLOAT64_MAX = float(np.finfo(np.float64).max)
+
+
+class Arrived(NamedTuple):
+    """What is known of payloads beside their bytes: the fields that their topics name, where topics do; when they came, on the
+    monotonic clock and in UTC (ns)."""
+
+    names: Sequence[str] = ()
+    now: int = 0
+    utc: int = 0
+
+
+UNTOLD = Arrived()
 
 
 @dataclass(slots=True)
@@ -33,14 +58,15 @@ class Table:
     """Raw numbers `[k, width]` of some payloads (or lines), before scale and range.
 
     `raw` is float32 or float64. `origin[i]` is the index of the payload of row i (None: row i came from payload i).
-    `absent[i, j]` marks numbers that the payload does not have; `raw` is NaN there.
+    `gaps[i, j]` says why `raw` is NaN there; 0: it is what was sent. `words[i, j]` is what stands there instead of a number.
     """
 
     raw: NDArray[Any]
     times: Times | None = None
     keys: list[tuple[str, ...]] | None = None
     origin: NDArray[np.int32] | None = None
-    absent: Flags | None = None
+    gaps: Gaps | None = None
+    words: Mapping[tuple[int, int], str] | None = None
 
 
 class BadPayload(Exception):
@@ -91,18 +117,20 @@ def _key_of_bytes(text: bytes) -> str:
         raise BadPayload("not_utf8", f"key: expected UTF-8, found {text[:40]!r}") from None
 
 
-def number_of_text(field: FieldPlan, text: str) -> float:
-    """The number that a text stands for: by `values`, else true and false.
-
-    Raises:
-        BadPayload: when it stands for none.
-    """
+def number_of_text(field: FieldPlan, text: str, decimal: str = ".") -> float | None:
+    """The number that a text stands for: by `values`, else as it is written, else true and false; None when it is none."""
     if field.values is not None and text in field.values:
         return field.values[text]
-    if text in ("true", "false"):
-        return 1.0 if text == "true" else 0.0
+    written = text.translate(_POINTS) if decimal == "," else text
+    if _NUMBER.fullmatch(written) is not None:
+        return float(written)
+    return {"true": 1.0, "false": 0.0}.get(text)
+
+
+def no_number(field: FieldPlan, text: str) -> str:
+    """What is wrong with a text that stands for no number."""
     known = "" if field.values is None else f" or one of {' '.join(list(field.values)[:8])}"
-    raise BadPayload("not_a_number", f"{field.name}: expected a number{known}, found {text[:40]!r}")
+    return f"{field.name}: expected a number{known}, found {text[:40]!r}"
 
 
 class _Range:
@@ -110,7 +138,7 @@ class _Range:
 
     def __init__(self, low: NDArray[Any], high: NDArray[Any]) -> None:
         self._low, self._high = low, high
-        self._is_uniform = bool((low == low[0]).all() and (high == high[0]).all())
+        self._is_uniform = len(low) > 0 and bool((low == low[0]).all() and (high == high[0]).all())
         most = np.finfo(low.dtype).max
         self._is_any_finite = bool(self._is_uniform and low[0] == -most and high[0] == most)
 
@@ -130,7 +158,8 @@ class _Range:
 
 
 class Screen:
-    """Raw numbers to values. Remembers the last good values of at most `max_keys` sensors where bad ones are to be held."""
+    """Raw numbers to values. Remembers the last good values of at most `max_keys` sensors where bad ones, or those that a message
+    does not have, are to be held."""
 
     def __init__(self, plan: DecodePlan) -> None:
         fields = plan.value_fields
@@ -152,23 +181,28 @@ class Screen:
         self._offset = None if (offset == 0).all() else offset
         self._is_as_sent = self._scale is None and self._offset is None
         self._on_bad = plan.on_bad
+        self._absent = _Absent(fields)
+        self._holds = plan.on_bad == "hold" or bool(self._absent.is_held.any())
+        self._stale_ns = plan.stale_ns
         self._max_keys = plan.max_keys
         self._last: dict[Hashable, NDArray[np.float64]] = {}
+        self._seen: dict[Hashable, NDArray[np.int64]] = {}  # where held values grow too old
 
-    def rows(self, table: Table, refusals: Refusals, sensors: Sequence[Hashable] | None = None) -> Rows:
-        """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys)."""
+    def rows(self, table: Table, refusals: Refusals, sensors: Sequence[Hashable] | None = None, now: int = 0) -> Rows:
+        """The rows of `table`. `sensors[p]` says whose payload p is; None: all are of one sensor (but for the payload's keys).
+        `now` (monotonic ns) tells how old held values are."""
         values = table.raw if self._is_as_sent else self._scaled(table.raw)
         allowed = self._ranges[values.dtype.itemsize]
         is_good = allowed.holds_all(values)
-        if is_good and self._on_bad != "hold":
+        if is_good and not self._holds:
             return Rows(values.astype(self._dtype, copy=False), table.times, table.keys, table.origin)
         bad = np.zeros(values.shape, np.bool_) if is_good else ~allowed.holds(values)
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
-            return self._treat(table, np.array(values, np.float64), bad, refusals, sensors)
+            return self._treat(table, np.array(values, np.float64), bad, refusals, sensors, now)
 
     def good(self, raw: NDArray[Any]) -> NDArray[Any] | None:
         """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
-        if self._on_bad == "hold":
+        if self._holds:
             return None
         values = raw if self._is_as_sent else self._scaled(raw)
         allowed = self._ranges[values.dtype.itemsize]
@@ -190,19 +224,31 @@ class Screen:
         bad: Flags,
         refusals: Refusals,
         sensors: Sequence[Hashable] | None,
+        now: int,
     ) -> Rows:
+        fatal = bad if self._on_bad == "drop" else np.zeros_like(bad)
+        taken = bad if self._on_bad == "hold" else np.zeros_like(bad)
+        awaited = np.zeros_like(bad)
+        if table.gaps is not None and self._absent.is_any:
+            is_absent = table.gaps == ABSENT
+            filled, awaited = is_absent & self._absent.is_filled, is_absent & self._absent.is_held
+            values = np.where(filled, self._absent.fill, values)
+            bad = bad & ~filled & ~awaited
+            fatal = (fatal & bad) | (is_absent & self._absent.is_dropped)
+            taken = (taken & bad) | awaited
         degraded = np.asarray(bad.any(axis=1), np.bool_)
-        drop = degraded.copy() if self._on_bad == "drop" else np.zeros(len(values), np.bool_)
-        if self._on_bad == "hold":
+        if self._holds:
             for sensor, rows in self._by_sensor(table, sensors).items():
-                held, is_lost = self._held(sensor, values[rows], bad[rows])
-                values[rows] = np.where(is_lost[:, None], values[rows], held)
-                drop[rows] = is_lost
+                held = self._held(sensor, values[rows], (bad | awaited)[rows], now)
+                lost = taken[rows] & np.isnan(held)
+                values[rows] = np.where(taken[rows] & ~lost, held, values[rows])
+                fatal[rows] |= lost
+        drop = np.asarray(fatal.any(axis=1), np.bool_)
         degraded &= ~drop
         marks = degraded if degraded.any() else None
         if not drop.any():
             return Rows(values.astype(self._dtype), table.times, table.keys, table.origin, marks)
-        self._refuse(table, values, bad, np.flatnonzero(drop), refusals)
+        self._refuse(table, values, fatal, awaited, np.flatnonzero(drop), refusals)
         kept = np.flatnonzero(~drop)
         origin = kept.astype(np.int32) if table.origin is None else table.origin[kept]
         return Rows(
@@ -213,19 +259,27 @@ class Screen:
             None if marks is None else marks[kept],
         )
 
-    def _held(self, sensor: Hashable, values: NDArray[np.float64], bad: Flags) -> tuple[NDArray[np.float64], Flags]:
-        """Rows of one sensor with each bad value replaced by the last good one, and which of them have none to be replaced by.
-        The good ones are remembered either way."""
+    def _held(self, sensor: Hashable, values: NDArray[np.float64], bad: Flags, now: int) -> NDArray[np.float64]:
+        """Rows of one sensor with each bad value replaced by the last good one, NaN where there is none. The good ones are
+        remembered either way."""
         last = self._last.pop(sensor, None)
         if last is None:
             last = np.full(values.shape[1], np.nan)
             if len(self._last) >= self._max_keys:
-                del self._last[next(iter(self._last))]
+                oldest = next(iter(self._last))
+                del self._last[oldest]
+                self._seen.pop(oldest, None)
+        if self._stale_ns is not None:
+            seen = self._seen.pop(sensor, None)
+            seen = np.full(values.shape[1], now) if seen is None else seen
+            last[now - seen > self._stale_ns] = np.nan
+            seen[~bad.all(axis=0)] = now
+            self._seen[sensor] = seen
         with_last = np.concatenate((last[None], values))
         good = np.arange(1, len(with_last))[:, None] * ~bad  # the row there that a value comes from; 0: from before
         held = np.take_along_axis(with_last, np.maximum.accumulate(good, axis=0), axis=0)
         self._last[sensor] = held[-1].copy()  # the one heard longest ago comes first
-        return held, np.asarray(np.isnan(held).any(axis=1), np.bool_)
+        return held
 
     @staticmethod
     def _by_sensor(table: Table, sensors: Sequence[Hashable] | None) -> Mapping[Hashable, Any]:
@@ -241,32 +295,63 @@ class Screen:
             found[whose] = rows
         return found
 
-    def _refuse(self, table: Table, values: NDArray[np.float64], bad: Flags, rows: NDArray[np.intp], refusals: Refusals) -> None:
+    def _refuse(
+        self,
+        table: Table,
+        values: NDArray[np.float64],
+        fatal: Flags,
+        awaited: Flags,
+        rows: NDArray[np.intp],
+        refusals: Refusals,
+    ) -> None:
         """Says of each row what its first bad value is."""
-        columns = bad[rows].argmax(axis=1)
-        is_absent = np.zeros(len(rows), np.bool_) if table.absent is None else table.absent[rows, columns]
-        is_out = np.isfinite(values[rows, columns]) & self._has_range[columns] & ~is_absent
+        columns = fatal[rows].argmax(axis=1)
+        found = values[rows, columns]
+        gaps = np.zeros(len(rows), np.uint8) if table.gaps is None else table.gaps[rows, columns]
+        is_out = np.isfinite(found) & self._has_range[columns]
+        codes = np.where(is_out, _OUT_OF_RANGE, _NOT_FINITE).astype(np.uint8)
+        codes[(gaps == ABSENT) | (gaps == EMPTY)] = _MISSING
+        codes[gaps == OF_TEXT] = _NOT_A_NUMBER
+        codes[awaited[rows, columns]] = _INCOMPLETE
         payloads = rows if table.origin is None else table.origin[rows]
-        for those in (is_absent, ~is_absent & ~is_out, is_out):
-            at = np.flatnonzero(those)
+        for code, reason in enumerate(_REASONS):
+            at = np.flatnonzero(codes == code)
 
-            def words(i: int, at: NDArray[np.intp] = at) -> Reject:
+            def words(i: int, reason: str = reason, at: NDArray[np.intp] = at) -> Reject:
                 one = at.item(i)
                 row, column = rows.item(one), columns.item(one)
-                is_missing = bool(is_absent[one])
-                return self._reject(values.item(row, column), column, is_missing, payloads.item(one))
+                text = None if table.words is None else table.words.get((row, column))
+                detail = text or self._detail(reason, found.item(one), column, int(gaps[one]))
+                return Reject(reason, detail, payload=payloads.item(one))
 
             refusals.add_all(payloads[at], words)
 
-    def _reject(self, value: float, column: int, is_absent: bool, payload: int) -> Reject:
+    def _detail(self, reason: str, value: float, column: int, gap: int) -> str:
         one = next(field for field in self._fields if field.start <= column < field.stop)
         name = one.name if not one.shape else f"{one.name}[{column - one.start}]"
-        if is_absent:
-            return Reject("missing", f"{name}: absent or null", payload=payload)
-        if value - value != 0 or one.valid is None:
-            return Reject("not_finite", f"{name}: expected a finite number, found {value:g}", payload=payload)
-        low, high = one.valid
-        return Reject("out_of_range", f"{name}: {value:g} is outside {low:g} to {high:g}", payload=payload)
+        match reason:
+            case "missing":
+                return f"{name}: {'absent' if gap == ABSENT else 'empty or null'}"
+            case "incomplete":
+                return f"{name}: no value yet{'' if self._stale_ns is None else ', or none within stale_after'}"
+            case "not_a_number":
+                return f"{name}: expected a number"
+            case "not_finite":
+                return f"{name}: expected a finite number, found {value:g}"
+        low, high = one.valid or (-math.inf, math.inf)
+        return f"{name}: {value:g} is outside {low:g} to {high:g}"
+
+
+class _Absent:
+    """What stands for each column where a message does not have it."""
+
+    def __init__(self, fields: Sequence[FieldPlan]) -> None:
+        said = [field.absent for field in fields for _ in range(field.count)]
+        self.is_held = np.array([one == "hold" for one in said], np.bool_)
+        self.is_dropped = np.array([one == "drop" for one in said], np.bool_)
+        self.is_filled = np.array([isinstance(one, float) for one in said], np.bool_)
+        self.fill = np.array([one if isinstance(one, float) else math.nan for one in said], np.float64)
+        self.is_any = any(one is not None for one in said)
 
 
 def excerpts(rejects: Sequence[Reject], pieces: Sequence[bytes], starts: Sequence[int] | None = None) -> list[Reject]:

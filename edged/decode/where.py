@@ -54,6 +54,15 @@ class Condition:
         return f"{self.name} = {shown}"
 
 
+def as_text(value: Any) -> str | None:
+    """A scalar as a file writes it; None for what is none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    return value if isinstance(value, str) else None
+
+
 def conditions(where: Mapping[str, tuple[Value, ...]] | None) -> tuple[Condition, ...]:
     """Those of a source."""
     return tuple(Condition(name, accepted) for name, accepted in (where or {}).items())

@@ -33,6 +33,7 @@ def details(a: Running, now: int) -> dict[str, Any]:
             }
             for n, p in a.plan.pipelines.items()
         },
+        "behaviours": {n: {"why": _why(b.counts.drops, b.counts.messages.drops)} for n, b in a.behaviours.items()},
         "brokers": {n: {"why": _why(router.drops)} for n, router in a.routers.items()},
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from edged.behaviours.actor import Actor
 from edged.model.records import LoadReport
 from edged.model.runner import Model
 from edged.mqtt.link import Link
@@ -64,6 +65,8 @@ class Running(Protocol):
     def freshness(self) -> Mapping[str, Freshness]: ...
     @property
     def envelopes(self) -> Mapping[str, Envelope]: ...
+    @property
+    def behaviours(self) -> Mapping[str, Actor]: ...
     @property
     def spool(self) -> Spool | None: ...
     def waiting(self, name: str) -> int:

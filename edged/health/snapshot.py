@@ -45,6 +45,7 @@ def parts(a: Running, now: int, states: list[State], rates: Rates) -> dict[str, 
         "pipelines": {n: _said(found, "pipeline", n) | _pipeline(a, n, now, rates) for n in a.pipelines},
         "models": {n: _said(found, "model", n) | _model(a, n) for n in a.models},
         "brokers": {n: _said(found, "broker", n) | _broker(a, n) for n in a.links},
+        **({"behaviours": {n: _said(found, "behaviour", n) | _behaviour(a, n) for n in a.behaviours}} if a.behaviours else {}),
         **({"spool": _said(found, "spool", "spool") | _spool(a.spool)} if a.spool else {}),
     }
 
@@ -125,6 +126,22 @@ def _model(a: Running, name: str) -> dict[str, Any]:
         "batch_mean": round(model.batch_mean, 2),
         "time": c.time.summary(),
         "spent_s": {"batch": shown(c.spent)["batch"]},
+    }
+
+
+def _behaviour(a: Running, name: str) -> dict[str, Any]:
+    actor = a.behaviours[name]
+    c = actor.counts
+    return {
+        "instances": len(actor.instances),
+        "heard": c.heard,
+        "restarts": c.restarts,
+        "spins": c.spins,
+        "asked": c.asked,
+        "written": c.written,
+        "published": c.messages.made,
+        "dropped": c.drops.by_reason,
+        "publish": [_messages(c.messages)],
     }
 
 

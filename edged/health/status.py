@@ -10,6 +10,8 @@ pipeline  filling: no result yet; running: results come as often as they should;
           refused: its broker takes none; failing: its model fails, or every row is dropped; shedding: memory is over the
           budget; closed: its gate is
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
+behaviour idle: no row of any key yet; running; failing: an instance failed and waits to be run again; ended: it held the loop
+          too often, or ended the process; finished: it returned
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from edged.config.schema import AskSource
 from edged.config.units import KIB
 from edged.health.good import GOOD
 from edged.health.running import Reader, Running
@@ -61,6 +64,8 @@ def states(a: Running, now: int) -> Iterator[State]:
         yield State("pipeline", name, *_pipeline_state(a, name, now))
     for name, link in a.links.items():
         yield State("broker", name, link.state, link.reason)
+    for name, actor in a.behaviours.items():
+        yield State("behaviour", name, *actor.state())
     if a.spool is not None:
         yield State("spool", "spool", *a.spool.state)
 
@@ -192,6 +197,8 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
         if why := _withheld(a, pipeline.gate.plan.source, now):
             return "waiting", f"its gate is closed: {why}"
         return "closed", f"gate {pipeline.gate.plan.source}: {pipeline.gate.why}"
+    if not last_result and all(isinstance(a.plan.sources[s].settings, AskSource) for s in p.roots):
+        return "idle", ""
     if not last_result and not last_gated:
         filled = (
             f": {pipeline.window.filled(0)} of {p.window.size} samples" if pipeline.window and p.window and not p.keys else ""

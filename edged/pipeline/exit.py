@@ -109,9 +109,10 @@ class Exit:
         self._timer = timer
         self._deadline = deadline
         self._tellers: Sequence[Callable[[Result, int], object]] = ()
+        self._hearers: Sequence[Callable[[Result, int], object]] = ()
 
     def connect(self, wiring: Wiring) -> None:
-        self._tellers = wiring.tellers
+        self._tellers, self._hearers = wiring.tellers, wiring.hearers
 
     def finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         """Turns the outputs of a run into results, in order, and offers each to every `publish`."""
@@ -200,6 +201,8 @@ class Exit:
             counts.published += 1
             self._requests.answer(result, slot.receipt, now)
             return True
+        if self._hearers:
+            fan_out(self._hearers, self._lose, result, now)
         sent = not self.publishes
         for publish in self.publishes:
             sent |= publish.offer(result, slot.receipt, now)

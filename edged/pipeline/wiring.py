@@ -32,7 +32,8 @@ class Previous(Protocol):
 class Wiring:
     """`followers` take its results as blocks; `after` are the pipelines among them, and `before` those that it reads.
 
-    `tellers` are gates that judge by its results; `judges` are told when it got on, by gated pipelines that wait for that.
+    `tellers` are gates that judge by its results; `hearers` are behaviours that read them, but for
+    answers; `judges` are told when it got on, by gated pipelines that wait for that.
     """
 
     followers: Sequence[Callable[[Block], object]] = ()
@@ -40,6 +41,7 @@ class Wiring:
     before: Sequence[Previous] = ()
     tellers: Sequence[Callable[[Result, int], object]] = ()
     judges: Sequence[Callable[[], object]] = ()
+    hearers: Sequence[Callable[[Result, int], object]] = ()
 
 
 class Neighbours:

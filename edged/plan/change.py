@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edged.behaviours.plan import BehaviourPlan
 from edged.model.records import ModelPlan
 from edged.mqtt.settings import LinkSettings
 from edged.plan.records import PipelinePlan, Plan, PortPlan, SourcePlan
@@ -98,6 +99,7 @@ def compare(old: Plan, new: Plan) -> Change:
         ("source", old.sources, new.sources, _source_parts),
         ("model", old.models, new.models, _model_parts),
         ("pipeline", old.pipelines, new.pipelines, _pipeline_parts),
+        ("behaviour", old.behaviours, new.behaviours, _behaviour_parts),
     )
     for kind, before, after, parts_of in kinds:
         for name, plan in after.items():
@@ -158,6 +160,13 @@ def _pipeline_parts(a: PipelinePlan, b: PipelinePlan) -> list[str]:
 def _alone(a: PipelinePlan, b: PipelinePlan) -> dict[str, tuple[Any, Any]]:
     """Units of one value."""
     return {"gate": (a.gate, b.gate), "priority": (a.priority, b.priority), "deadline": (a.deadline_ns, b.deadline_ns)}
+
+
+def _behaviour_parts(a: BehaviourPlan, b: BehaviourPlan) -> list[str]:
+    """Its file counts by what of it the behaviour uses."""
+    if a == b:
+        return []
+    return ["code"] if a.digest != b.digest else ["settings"]
 
 
 def _singles(old: Plan, new: Plan) -> list[str]:

@@ -11,7 +11,8 @@ from edged.plan.records import PipelinePlan, Plan
 
 
 class Edge(NamedTuple):
-    """`kind`: `samples` (of a source, or results of a pipeline), `gate`, `model` or `publish`."""
+    """`kind`: `samples` (of a source, or results of a pipeline), `gate`, `model`, `publish`, and of behaviours
+    `ask` and `write`."""
 
     begin: str
     end: str
@@ -51,6 +52,16 @@ def edges_of(plan: Plan) -> Iterator[Edge]:
             yield Edge(me, f"model.{p.model}", "model")
         for x in p.publishes:
             yield Edge(me, f"{x.broker}: {x.topic.text}", "publish")
+    for name, b in plan.behaviours.items():
+        me = f"behaviour.{name}"
+        for heard in b.hears:
+            yield Edge(_full(plan, heard.stream), me, "samples")
+        for asked in b.ask:
+            yield Edge(me, f"pipeline.{asked}", "ask")
+        for written in b.write:
+            yield Edge(me, f"port.{written}" if written in plan.ports else f"source.{written}", "write")
+        for topic in b.publish:
+            yield Edge(me, f"{b.broker}: {topic.text}", "publish")
 
 
 def gate_said(gate: GatePlan) -> str:
@@ -70,6 +81,9 @@ def _below(plan: Plan, stream: str, depth: int) -> Iterator[str]:
         if _pace(p) == stream:
             yield f"{'  ' * depth}--> {_line(plan, name, p)}"
             yield from _below(plan, name, depth + 2)
+    for name, b in plan.behaviours.items():
+        if any(heard.stream == stream for heard in b.hears):
+            yield f"{'  ' * depth}--> behaviour.{name}"
 
 
 def _line(plan: Plan, name: str, p: PipelinePlan) -> str:

@@ -8,6 +8,7 @@ from edged.config.schema import Config, Http
 from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
 from edged.plan.fleet import plan_fleet
 from edged.plan.gpu import plan_gpu
@@ -50,10 +51,11 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
     links = with_room(links, pipelines)
     models = plan_models(config, manifests, pipelines, problems)
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
+    behaviours = plan_behaviours(config, sources, pipelines, known, problems)
     spool = plan_spool(config, machine, links, pipelines, problems)
     http = plan_http(config.http)
     fleet = plan_fleet(config, known, links, machine, problems)
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http, fleet is not None)
+    memory = memory_table(machine, links, sources, models, pipelines, spool, http, behaviours, fleet is not None)
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -80,6 +82,7 @@ def make_plan(config: Config, manifests: Mapping[str, Manifest], machine: Machin
         http=http,
         tags=tags,
         fleet=fleet,
+        behaviours=behaviours,
     )
     return plan, problems
 

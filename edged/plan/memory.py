@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from edged.behaviours.plan import INSTANCE, BehaviourPlan
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
@@ -48,6 +49,8 @@ KEY = 400
 """Bytes that a key costs in tables: its names, its ids, its topics."""
 SLOT = 200
 """Bytes of a waiting slot beside its numbers: objects, its place in the queue."""
+ARRAY = 200
+"""Bytes of a small array beside its numbers, with its place in a table."""
 CARRIED = MAX_BYTES + 40
 """What a slot keeps of its input for the result, if it does."""
 RESULT = 1 * KIB
@@ -75,6 +78,9 @@ UNKNOWN_OUTPUT = 4 * KIB
 """Assumed for one row of an output whose shape the file leaves open."""
 
 
+NO_BEHAVIOURS: Mapping[str, BehaviourPlan] = {}
+
+
 def memory_table(
     machine: Machine,
     links: Mapping[str, LinkSettings],
@@ -83,6 +89,7 @@ def memory_table(
     pipelines: Mapping[str, PipelinePlan],
     spool: SpoolSettings | None = None,
     http: HttpPlan | None = None,
+    behaviours: Mapping[str, BehaviourPlan] = NO_BEHAVIOURS,
     has_fleet: bool = False,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
@@ -101,6 +108,11 @@ def memory_table(
     for pipeline in pipelines.values():
         lines += _pipeline(pipeline, sources)
         lines += _making(pipeline, models.get(pipeline.model or ""), links)
+    for name, behaviour in behaviours.items():
+        waits = f" + {behaviour.inbox} rows that wait" if behaviour.hears else ""
+        how = f"{behaviour.instances} x {INSTANCE // KIB} KiB{waits}"
+        size = behaviour.instances * (INSTANCE + behaviour.waiting_bytes)
+        lines.append(MemoryLine(f"behaviour.{name}", size, how, f"behaviour.{name}.inbox" if behaviour.hears else ""))
     for name, link in links.items():
         lines += _link(name, link, sources, pipelines)
     if spool is not None:
@@ -213,7 +225,10 @@ def _output_bytes(output: TensorInfo) -> int:
 
 
 def _source(source: SourcePlan) -> MemoryLine:
-    keys, what = source.max_keys * KEY + freshness_bytes(source) + _more_by_key(source), f"source.{source.name}: read and decode"
+    keys, what = (
+        source.max_keys * KEY + freshness_bytes(source) + _more_by_key(source) + held_bytes(source),
+        f"source.{source.name}: read and decode",
+    )
     if source.decode is not None and source.decode.is_slow:
         return _pictures(source, source.decode, keys)
     said = f"{source.max_keys} keys, " if source.key_names else ""
@@ -221,9 +236,9 @@ def _source(source: SourcePlan) -> MemoryLine:
     if source.decode is None:
         return MemoryLine(what, keys + SERIAL_READ, "a block of samples")
     if kind_of(source.settings).frames is None:
-        largest = source.decode.max_bytes
-        how, key = f"{said}2 payloads of {largest // KIB} KiB", most or f"source.{source.name}.max_bytes"
-        return MemoryLine(what, keys + 2 * largest, how, key)
+        largest, count = source.decode.max_bytes, 4 if is_opened(source.decode) else 2
+        how, key = f"{said}{count} payloads of {largest // KIB} KiB", most or f"source.{source.name}.max_bytes"
+        return MemoryLine(what, keys + count * largest, how, key)
     # A read as text, as separators found, and as numbers; the frame that is not complete yet.
     frame = source.decode.max_bytes
     key = most or f"source.{source.name}.max_bytes"
@@ -241,10 +256,23 @@ def _pictures(source: SourcePlan, decode: DecodePlan, keys: int) -> MemoryLine:
     """Payloads that wait to be decoded, one picture as pixels, and what pipelines see of it, made and on its way."""
     said = f"{source.max_keys} keys, " if source.key_names else ""
     waiting = 2 if _has_qos1(source) else MAX_FULL  # at QoS 1 those that wait are the unacknowledged inputs of the broker
+    waiting += 2 if is_opened(decode) else 0
     size = waiting * decode.max_bytes + picture_bytes(decode) + 2 * source.width + MAX_ITEMS * INPUT
     how = f"{said}{waiting} payloads of {decode.max_bytes // KIB} KiB, a picture of {decode.max_pixels / 1e6:.1f} megapixels"
     name = f"source.{source.name}"
     return MemoryLine(f"{name}: read and decode", keys + size, how, f"{name}.decode.max_pixels, or max_bytes")
+
+
+def is_opened(decode: DecodePlan) -> bool:
+    """Whether what is decoded is first taken out of a payload: as text, and as the bytes that it stands for."""
+    return decode.payload is not None or decode.encoding is not None or decode.compress is not None
+
+
+def held_bytes(source: SourcePlan) -> int:
+    """The last values of each sensor, and where they grow too old when each was seen."""
+    if source.decode is None or not source.decode.holds:
+        return 0
+    return source.max_keys * (2 * (source.width * 8 + ARRAY))
 
 
 def picture_bytes(decode: DecodePlan) -> int:

@@ -17,11 +17,12 @@ from edged.sources.rtu import character_s, poll_of
 
 
 def plan_ports(config: Config, sources: Mapping[str, SourcePlan]) -> dict[str, PortPlan]:
-    """Those that somebody reads."""
+    """Those that somebody reads, or writes to."""
     plans = {}
+    written = {name for b in config.behaviour.values() for name in (*b.write, *(one.write for one in b.on_end))}
     for name, settings in config.port.items():
         members = tuple(source for source in sources.values() if source.port == name)
-        if members:
+        if members or name in written:
             plans[name] = PortPlan(name, settings, members)
     return plans
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edged.behaviours.plan import BehaviourPlan
 from edged.config.schema import AnySource, Port, Publish, Step
 from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
@@ -90,7 +91,8 @@ class SourcePlan:
     def thins_early(self) -> bool:
         """Whether the topic alone tells which messages to leave out."""
         is_of_topic = bool(self.filters) and all(kind == "capture" for kind, _ in self.key_parts)
-        return self.every_ns is not None and is_of_topic and self.decode is not None and not self.decode.where
+        is_whole = self.decode is not None and not self.decode.where and not self.decode.is_named
+        return self.every_ns is not None and is_of_topic and is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +289,7 @@ class Plan:
     http: HttpPlan | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     fleet: FleetPlan | None = None
+    behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)
 
     @property
     def planned_bytes(self) -> int:

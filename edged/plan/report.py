@@ -15,6 +15,7 @@ from edged.plan.memory import step_name
 from edged.plan.records import GpuPlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.spool import RECORD, results_a_second
 from edged.sources.asking import said as send_said
+from edged.sources.asking import written
 from edged.sources.kinds import kind_of
 from edged.sources.pace import GAPS, MIN_SILENCE_NS, SILENT_GAPS
 from edged.sources.rtu import poll_of
@@ -34,6 +35,7 @@ def plan_text(plan: Plan) -> str:
     if plan.spool is not None:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
     lines += _sends(plan)
+    lines += _behaviours(plan)
     lines += _silences(plan.sources)
     lines += _memory(plan.memory, plan.planned_bytes, plan.budget)
     if plan.gpu is not None:
@@ -66,6 +68,17 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             for n, m in plan.models.items()
         },
         "pipelines": {n: _pipeline_json(p) for n, p in plan.pipelines.items()},
+        "behaviours": {
+            n: {
+                "run": b.where,
+                "instances": b.instances,
+                "source": [heard.stream for heard in b.hears],
+                "ask": list(b.ask),
+                "publish": [one.text for one in b.publish],
+                "write": list(b.write),
+            }
+            for n, b in plan.behaviours.items()
+        },
         "graph": graph_json(plan),
         "spool": {"path": str(plan.spool.path), "max_bytes": plan.spool.max_bytes} if plan.spool is not None else None,
         "memory": {
@@ -150,10 +163,39 @@ def _sends(plan: Plan) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+def _behaviours(plan: Plan) -> list[str]:
+    """What each may do: it may stop a motor."""
+    lines = []
+    for name, b in plan.behaviours.items():
+        of = f", one for each of up to {b.instances} keys" if b.per_key else ""
+        lines.append(f"behaviour.{name}: {b.where}{of}")
+        if b.hears:
+            full = (
+                "the newest of each key waits" if b.overflow == "latest_only" else f"{b.inbox} wait, then the oldest is dropped"
+            )
+            lines.append(f"  reads {listed(heard.stream for heard in b.hears)}; {full}, and a crash loses what waits")
+        if b.ask:
+            lines.append(f"  asks {listed(f'pipeline.{one}' for one in b.ask)}")
+        if b.publish:
+            most = " and ".join(rate_said(rate) for rate in b.limits)
+            topics = listed(one.text for one in b.publish)
+            lines.append(f"  may publish to {b.broker}: {topics}, at most {most}")
+        if b.write:
+            lines.append(f"  may write to {listed(b.write)}")
+        for one in b.on_end:
+            last = f"{one.topic.text} gets {one.value!r}" if one.topic is not None else f"{one.write} gets {written(one.data)}"
+            lines.append(f"  when it ends {last}")
+    return [*lines, ""] if lines else []
+
+
 def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
     """The sources of which nobody said how long they may be silent."""
     learning = [f"source.{n}" for n, s in sources.items() if s.learns_pace]
-    never = [f"source.{n}" for n, s in sources.items() if s.stale_ns is None and not s.learns_pace]
+    never = [
+        f"source.{n}"
+        for n, s in sources.items()
+        if s.stale_ns is None and not s.learns_pace and not isinstance(s.settings, schema.AskSource)
+    ]
     lines = []
     if learning:
         lines += [

@@ -45,6 +45,12 @@ def _of_source(name: str, source: MqttSource) -> Iterator[tuple[str, str]]:
         yield "every", place
     if source.on_bad == "hold":
         yield 'on_bad = "hold"', place
+    if "hold" in (source.decode.absent, *(field.absent for field in source.decode.fields)):
+        yield 'absent = "hold"', place
+    if source.decode.named_by is not None:
+        yield "named_by", place
+    if any(level in ("{field}", "{field...}") for topic in source.topic for level in topic.split("/")):
+        yield "{field}", place
     if source.retained:
         yield "retained", place
     if source.frozen_after is not None:

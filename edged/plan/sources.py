@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edged.config.field_paths import Step
 from edged.config.ports import sample_fields, settled, shared_port
 from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
 from edged.config.values import NEVER
@@ -28,7 +29,7 @@ from edged.plan.replies import plan_replies
 from edged.plan.scope import Scope
 from edged.records import Field
 from edged.sources.kinds import kind_of
-from edged.topics import TopicError, TopicFilter, covers, overlaps, parse_filter
+from edged.topics import FIELD, TopicError, TopicFilter, covers, overlaps, parse_filter
 
 DEFAULT_KEYS = 256
 MIN_STALE_NS = 2 * 10**9
@@ -70,6 +71,10 @@ def mqtt_settings(source: SourcePlan) -> MqttSource:
 def stale_ns(rate: float | None) -> int | None:
     """How long a sensor of this rate may be silent: 3 periods, at least 2 s; without a rate for ever."""
     return None if rate is None else max(MIN_STALE_NS, int(3e9 / rate))
+
+
+def _stale_ns(source: AnySource) -> int | None:
+    return None if source.stale_after == NEVER else source.stale_after or stale_ns(source.rate)
 
 
 def key_groups(pipelines: Mapping[str, Pipeline], keyed: Collection[str] = ()) -> dict[str, str]:
@@ -148,7 +153,8 @@ def _plan_source(
     config: Config,
     views: tuple[View, ...],
 ) -> SourcePlan | None:
-    captures = _captures(at, filters)
+    all_captures = _captures(at, filters)
+    captures = tuple(name for name in all_captures if name != FIELD)
     key_names = captures if source.key is None else source.key
     key_fields = tuple(k for k in key_names if k not in captures)
     max_keys = (source.max_keys or DEFAULT_KEYS) if key_names else 1
@@ -157,9 +163,9 @@ def _plan_source(
         _check_wildcards(at, filters)
     decode: DecodePlan | None = None
     kind = kind_of(source)
-    fields = kind.made
+    fields = kind.made(source)
     if source.decode is not None:
-        decode = _decode(at, source, captures, key_fields, max_keys, dtype, views)
+        decode = _decode(at, source, all_captures, key_fields, max_keys, dtype, views)
         if decode is None:
             return None
         dtype = decode.dtype.name
@@ -185,12 +191,12 @@ def _plan_source(
         key_parts=tuple(("capture", captures.index(k)) if k in captures else ("field", key_fields.index(k)) for k in key_names),
         max_keys=max_keys,
         key_group=name,
-        stale_ns=None if source.stale_after == NEVER else source.stale_after or (None if is_part else stale_ns(source.rate)),
+        stale_ns=_stale_ns(source) if not is_part or source.stale_after is not None else None,
         frozen_ns=source.frozen_after,
         every_ns=source.every,
         learns_pace=source.stale_after is None and source.rate is None and not is_part,
         known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
-        capture_where=tuple((captures.index(one.name), one) for one in conditions(source.where) if one.name in captures),
+        capture_where=tuple((all_captures.index(one.name), one) for one in conditions(source.where) if one.name in all_captures),
     )
 
 
@@ -218,6 +224,8 @@ def _decode(
         views=views,
         where=tuple(one for one in conditions(source.where) if one.name not in captures),
         rate=source.rate,
+        is_named=FIELD in captures,
+        stale_ns=_stale_ns(source),
     )
     if isinstance(planned, DecodePlan):
         return planned
@@ -286,7 +294,7 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
         if (size - around) % record:
             text = f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one"
             at.wrong("frame.size", text)
-        elif size - around != record and decode.format == "struct" and decode.rows != ".":
+        elif size - around != record and decode.format == "struct" and decode.rows != (Step.SELF,):
             many = (size - around) // record
             at.wrong("frame.size", f'{held}, {many} records of {record} bytes; each of them is a sample with decode.rows = "."')
 

@@ -30,7 +30,8 @@ def plan_spool(
     if spool.mode == "off":
         _warn_of_held(pipelines, problems)
         return None
-    if not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
+    speaks = any(b.publish or any(one.topic for one in b.on_end) for b in config.behaviour.values())
+    if not speaks and not any(x.settings.qos for p in pipelines.values() for x in p.publishes):
         if spool != Config().spool and len(pipelines) == len(config.pipeline):
             at.warn("", "has no effect: nothing is published at QoS 1, and QoS 0 is never kept")
         return None

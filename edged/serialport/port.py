@@ -95,6 +95,7 @@ class SerialPort:
         self._is_watched = False
         self._lost: Retryable | None = None
         self._marks = Marks()
+        self._writing = asyncio.Lock()
         self.bad: list[tuple[int, str]] = []
         """Where in what `read` returned last a byte was that came damaged, and how: `parity` or `framing`."""
 
@@ -138,8 +139,13 @@ class SerialPort:
         return data
 
     async def write(self, data: bytes, limit_s: float) -> bool:
-        """Hands all of it to the driver; False if that had no room for it in time. Raises Retryable when the device is gone."""
+        """Hands all of it to the driver, and nothing of anybody else in between; False if that had no room for it in time. Raises
+        Retryable when the device is gone."""
         end = time.monotonic() + limit_s
+        async with self._writing:
+            return await self._write(data, end)
+
+    async def _write(self, data: bytes, end: float) -> bool:
         left = memoryview(data)
         while left:
             if self._lost is not None:

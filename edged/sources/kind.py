@@ -102,6 +102,10 @@ def _nothing(settings: Any) -> str:
     return ""
 
 
+def _no_fields(settings: Any) -> tuple[Field, ...]:
+    return ()
+
+
 def _no(settings: Any) -> bool:
     return False
 
@@ -133,7 +137,7 @@ class Kind:
     look: Callable[[Report, Any, Callable[[], Sequence[str]]], None] = _no_look
     port: Callable[[Any], str | UsbPort] | None = None
     frames: Callable[[Any], tuple[Frame, Checksum]] | None = None
-    made: tuple[Field, ...] = ()
+    made: Callable[[Any], tuple[Field, ...]] = _no_fields
     share: Callable[[str, Any, Sequence[Any], SourceCounts, Clock], PortReader] | None = None
     is_played: bool = False
     ends: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edged.config.schema import Source
-from edged.sources import modbus, mqtt, replay, serial, simulate
+from edged.sources import ask, modbus, mqtt, replay, serial, simulate
 from edged.sources.kind import Kind
 
 KINDS: dict[str, Kind] = {
@@ -12,6 +12,7 @@ KINDS: dict[str, Kind] = {
     "modbus": modbus.KIND,
     "replay": replay.KIND,
     "simulate": simulate.KIND,
+    "ask": ask.KIND,
 }
 """In the order of the reference page."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.decode import PayloadDecoder, make_payload_decoder
+from edged.decode import UNTOLD, Arrived, PayloadDecoder, make_payload_decoder
 from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
@@ -29,7 +29,7 @@ from edged.sources.pictures import PictureQueue, Waiting
 from edged.sources.replies import Ask
 from edged.stamp import THINNED, UNFIT, KeyTable, Thinning
 from edged.telemetry import INTERNAL_ERROR, Drops
-from edged.topics import TopicFilter
+from edged.topics import FIELD, TopicFilter
 
 ROUTES = 4096
 """Topics remembered with their sources; when more come by, the table starts over."""
@@ -66,11 +66,20 @@ class Wanted(NamedTuple):
     where: Sequence[tuple[int, Condition]] = ()
 
 
+class Way(NamedTuple):
+    """How messages are read: which capture names the field, None for none; whether the decoder is told of topics and times;
+    whether there is nothing else to do with a message than to decode it."""
+
+    field_at: int | None
+    is_told: bool
+    is_plain: bool
+
+
 class Keys:
     """The sensors of a source. `parts` say where each part of a key comes from: the index of a capture of the topic, or of a key
     field of the payload (in the order of the source's `key`)."""
 
-    __slots__ = ("_is_whole", "_parts", "_places", "_table", "is_of_topic")
+    __slots__ = ("_captured", "_is_each_captured", "_is_whole", "_parts", "_places", "_table", "is_of_topic")
 
     def __init__(self, table: KeyTable, parts: Sequence[tuple[str, int]], captures: int) -> None:
         self._table = table
@@ -79,6 +88,8 @@ class Keys:
         self._is_whole = list(parts) == [("capture", i) for i in range(captures)]
         """Whether a key is what the topic captured, as it is."""
         self.is_of_topic = all(kind == "capture" for kind, _ in parts)
+        self._captured = [i for kind, i in parts if kind == "capture"]
+        self._is_each_captured = self._captured == [*range(captures)]
 
     def find(self, captures: tuple[str, ...]) -> int | None:
         """The id of a sensor that is known, by its topic alone."""
@@ -104,6 +115,10 @@ class Keys:
             names = tuple(caught[i] if kind == "capture" else carried[i] for kind, i in self._parts)
             ids.append(id_of(names, now))
         return ids
+
+    def sensors(self, captures: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """What the topics say of whose the messages are: captures that are no part of the key say nothing."""
+        return captures if self._is_each_captured else [tuple([caught[i] for i in self._captured]) for caught in captures]
 
     def _of_topic(self, captures: tuple[str, ...]) -> tuple[str, ...]:
         return captures if self._is_whole else tuple(captures[i] for i in self._places)
@@ -178,22 +193,25 @@ class MqttSource:
         key_parts: Sequence[tuple[str, int]] = (),
         remembers: KeptMessages | None = None,
         queued_bytes: int | None = None,
+        is_told: bool = False,
     ) -> None:
         self.name = name
         self.wanted = wanted
-        self._where = wanted.where
         self.counts = parts.counts
         self.replies = parts.replies
         self.remembers = remembers
         self.is_pace = False
         self._consumers: Sequence[Callable[[Block], object]] = ()
         self._decoder = decoder
-        captures = len(wanted.filters[0].topic.captures) if wanted.filters else 0
+        field_at = next((f.topic.captures.index(FIELD) for f in wanted.filters if FIELD in f.topic.captures), None)
+        captures = len(wanted.filters[0].topic.captures) - (field_at is not None) if wanted.filters else 0
         self._keys = None if parts.keys is None else Keys(parts.keys, key_parts, captures)
         self._stamper = parts.stamper
         self._clock = parts.clock
         self._early = None if parts.early is None else Early(parts.early, self._keys)
         self._gathered = Gathered()
+        is_plain = not wanted.where and self._early is None and remembers is None and queued_bytes is None
+        self.way = Way(field_at, is_told, is_plain)
         self.queue: PictureQueue | None = None
         if queued_bytes is not None:
             take = parts.stages.wrap(f"source.{name}: decoded", self._take_decoded)
@@ -205,7 +223,7 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
-        for at, condition in self._where:
+        for at, condition in self.wanted.where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1
                 self.counts.bytes += len(payload)
@@ -220,10 +238,7 @@ class MqttSource:
         gathered.receipts.append(receipt)
 
     def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
-        """`add` and `flush`, for a message that is the only one of its read."""
-        if self._where or self.queue is not None:
-            self.add(payload, captures, receipt)
-            return self.flush(now)
+        """`add` and `flush`, for a message that is the only one of its read, where the way is plain."""
         counts = self.counts
         counts.last_arrival = now
         counts.messages += 1
@@ -332,7 +347,12 @@ class MqttSource:
         now: int,
         rows: Rows | None,
     ) -> Block | None:
-        rows = rows or self._decoder.decode(payloads, None if self._keys is None else captures)
+        arrived = UNTOLD
+        if self.way.is_told:
+            captures, arrived = self._arrived(captures, now)
+        if rows is None:
+            sensors = None if self._keys is None else self._keys.sensors(captures)
+            rows = self._decoder.decode(payloads, sensors, arrived)
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._keys.ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
@@ -347,6 +367,14 @@ class MqttSource:
         if self._early is not None:
             self._early.taken(block)
         return block
+
+    def _arrived(self, captures: list[tuple[str, ...]], now: int) -> tuple[list[tuple[str, ...]], Arrived]:
+        """The captures that may be keys, and what a decoder must be told."""
+        names: list[str] = []
+        if (at := self.way.field_at) is not None:
+            names = [caught[at] for caught in captures]
+            captures = [caught[:at] + caught[at + 1 :] for caught in captures]
+        return captures, Arrived(names, now, now + self._clock.offset())
 
 
 class Router:
@@ -374,7 +402,7 @@ class Router:
         if route is None or len(route) != 1 or retain or properties == UNREAD:
             return False
         source, captures = route[0]
-        if properties and source.replies is not None:  # it may be a request
+        if not source.way.is_plain or (properties and source.replies is not None):  # the latter may be a request
             return False
         source.take_one(payload, captures, receipt, self._clock.now())
         receipt.done()
@@ -498,6 +526,7 @@ def build(plan: Planned, parts: Parts) -> MqttSource:
         plan.key_parts,
         KeptMessages(max(MIN_KEPT, plan.max_keys)) if plan.settings.retained else None,
         plan.decode.max_bytes if plan.decode.is_slow else None,
+        plan.decode.is_told,
     )
 
 

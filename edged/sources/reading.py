@@ -29,6 +29,7 @@ from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.opening import opened
 from edged.sources.pictures import beside as off_the_loop
+from edged.sources.written import write_to
 from edged.telemetry import QUIET
 
 NO_FRAME_NS = 5 * 10**9
@@ -106,6 +107,11 @@ class Reading(ABC):
         talk = self._talk = Conversation(questions(self._settings.send), counts.asked, clock, self._flow)
         talk.begin()
         await beside(talk.run(port), self._read(port, push, talk))
+
+    async def write(self, data: bytes, limit_s: float) -> None:
+        """Raises Retryable where the port is not open, or takes nothing."""
+        port = self._port if self._state in OPEN else None
+        await write_to(port, self._state, self._reason, self._settings, data, limit_s)
 
     def _opened(self) -> None:
         self.counts.opens += 1

@@ -22,7 +22,7 @@ from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
 from edged.config.words import did_you_mean, listed
-from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
+from edged.decode import Arrived, PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.errors import Retryable
 from edged.records import ON_ARRIVAL, Block, Rows
 from edged.sources.counts import SourceCounts, stamped
@@ -113,7 +113,9 @@ class ReplaySource:
             self.counts.last_arrival = clock.now()
             if header.kind != "serial":  # each record is a payload
                 self.counts.messages += 1
-                rows = await self._decoded(partial(self._payloads.decode, [record.data]))
+                rows = await self._decoded(
+                    partial(self._payloads.decode, [record.data], None, Arrived((), arrival, arrival + offset))
+                )
             else:
                 rows = await self._decoded(partial(self._stream.feed, record.data))
             await self._push(rows, arrival, offset, push)
@@ -275,7 +277,7 @@ def _columns(source: schema.ReplaySource) -> Iterator[tuple[str, str]]:
     for i, field in enumerate(source.decode.fields):
         if field.name != "_":
             yield f"decode.fields[{i}]", field.name
-    if source.decode.time is not None:
+    if source.decode.time is not None and source.decode.time.field is not None:
         yield "decode.time.field", source.decode.time.field
     for i, name in enumerate(source.key or ()):
         yield f"key[{i}]", name

@@ -5,7 +5,7 @@ Each frame goes to every source whose `where` fits; one that fits none counts as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.decode.values import UNTOLD, Arrived
 from edged.records import Block, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped, times
 from edged.sources.flow import Flows
@@ -90,7 +91,12 @@ class _Split:
         self.frames = 0
         """Of those that somebody means."""
 
-    def decode(self, payloads: Sequence[bytes], sensors: Any = None) -> Rows:
+    def decode(
+        self,
+        payloads: Sequence[bytes],
+        sensors: Sequence[Hashable] | None = None,
+        arrived: Arrived = UNTOLD,
+    ) -> Rows:
         nobodys: dict[int, Reject] | None = None
         for member in self._members:
             rows = member.decoder.decode(payloads)

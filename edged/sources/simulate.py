@@ -76,4 +76,4 @@ def describe(plan: Planned) -> str:
 
 
 FIELDS = tuple(Field(name, i, i + 1, (), UNIT) for i, name in enumerate(simulation.FIELDS))
-KIND = Kind(schema.SimulateSource, build, describe, made=FIELDS, is_played=True)
+KIND = Kind(schema.SimulateSource, build, describe, made=lambda _: FIELDS, is_played=True)

@@ -26,7 +26,12 @@ def judge(case: Case, outcome: Outcome) -> list[str]:
 def read_result(one: Published) -> Any:
     """A published result as plain values: a table, or text and hex digits where its format is csv or raw."""
     if one.format == "json":
-        return msgspec.json.decode(one.payload)
+        try:
+            return msgspec.json.decode(one.payload)
+        except msgspec.DecodeError:  # of a behaviour, which may publish plain text
+            return {"text": one.payload.decode(errors="replace")}
+    if one.format == "data":
+        return {"data": one.payload.decode(errors="backslashreplace")}
     if one.format == "msgpack":
         return msgspec.msgpack.decode(one.payload)
     if one.format == "cbor":

@@ -41,6 +41,8 @@ from edged.testing.virtual import BEGIN_NS, VirtualClock, VirtualLoop, in_virtua
 
 TURNS = 20
 """Turns of the loop in which an input comes as far as it can without any time: to the model, to what follows it, and out."""
+WRITTEN = "port."
+"""Before the name of a port: where a test finds what a behaviour wrote, as a `data` text."""
 READ_BYTES = 64 * 1024
 """What a port would give at once: a file is fed in such pieces."""
 
@@ -104,6 +106,9 @@ async def _play(
     assembly = assemble(plan, loaded, clock, structlog.get_logger("edged"), link=partial(_Caught, sent))
     connect(assembly)
     feeds = {name: _Feed(assembly, name, clock) for name in {one.source for one in inputs}}
+    for actor in assembly.behaviours.values():
+        actor.connect(replace(actor.reach, ports={port: _Written(port, sent, clock) for port in actor.reach.ports}))
+        actor.start()
     made = asyncio.ensure_future(_made_up(assembly, case.source)) if case.source not in feeds else None
     for one in inputs:
         await asyncio.sleep((BEGIN_NS + one.at_ns - clock.now()) / 1e9)
@@ -114,8 +119,10 @@ async def _play(
     if made is not None:
         made.cancel()
     published = tuple(_published(assembly, message, at) for message, at in sent)
+    lost = tuple(_lost(assembly, said))
+    await asyncio.gather(*(actor.stop() for actor in assembly.behaviours.values()))  # what they do last is no part of it
     assembly.close()
-    return Outcome(published, tuple(_lost(assembly, said)))
+    return Outcome(published, lost)
 
 
 class _Caught(Link):
@@ -130,6 +137,18 @@ class _Caught(Link):
         if message.account is not None:
             message.account.acked += 1
         message.end()
+
+
+class _Written:
+    """Stands where a port would that behaviours write to."""
+
+    def __init__(self, port: str, sent: list[tuple[Message, int]], clock: VirtualClock) -> None:
+        self._topic = f"{WRITTEN}{port}".encode()
+        self._sent = sent
+        self._clock = clock
+
+    async def write(self, data: bytes, limit_s: float) -> None:
+        self._sent.append((Message(self._topic, data), self._clock.now()))
 
 
 class _Feed:
@@ -251,7 +270,7 @@ def _published(assembly: Assembly, message: Message, at: int) -> Published:
         for name, accounts in assembly.publishes.items()
         for account, publish in zip(accounts, assembly.plan.pipelines[name].publishes, strict=True)
     )
-    format = next((format for account, format in entries if account is message.account), "json")
+    format = next((format for account, format in entries if account is message.account), "json" if message.account else "data")
     return Published(message.topic.decode(), body, format, at - BEGIN_NS)
 
 
@@ -260,6 +279,9 @@ def _lost(assembly: Assembly, said: Sequence[Mapping[str, Any]]) -> Iterator[Los
     places += [(f"pipeline.{n}", p.counts.drops) for n, p in assembly.pipelines.items()]
     places += [
         (f"pipeline.{n}.publish[{i}]", one.drops) for n, accounts in assembly.publishes.items() for i, one in enumerate(accounts)
+    ]
+    places += [
+        (f"behaviour.{n}", drops) for n, a in assembly.behaviours.items() for drops in (a.counts.drops, a.counts.messages.drops)
     ]
     places += [(f"broker.{n}", router.drops) for n, router in assembly.routers.items()]
     for where, drops in places:

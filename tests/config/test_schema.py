@@ -14,7 +14,7 @@ LATER = {
         "homeassistant",
         "share",
     ),
-    *("match",),
+    "match",
 }
 
 

@@ -9,7 +9,7 @@ from edged.decode.formats import FORMATS, with_field_key, with_key
     ("key", "formats"),
     [
         ("endian", ("struct", "modbus", "raw")),
-        ("time", ("csv", "text", "json", "msgpack", "struct", "raw")),
+        ("rows", ("json", "msgpack", "cbor", "struct")),
         ("color", ("image",)),
     ],
 )
@@ -18,8 +18,12 @@ def test_the_formats_for_which_a_key_has_an_effect(key: str, formats: tuple[str,
 
 
 def test_the_formats_of_which_parts_are_found_by_a_path() -> None:
-    assert with_field_key("path") == tuple(name for name, format in FORMATS.items() if format.is_by_path)
-    assert [name for name, format in FORMATS.items() if format.tree is not None] == ["json", "msgpack"]
+    assert (
+        with_field_key("path")
+        == tuple(name for name, format in FORMATS.items() if format.is_by_path)
+        == ("json", "msgpack", "cbor", "senml", "influx", "nmea", "ubx", "dsmr", "vedirect")
+    )
+    assert [name for name, format in FORMATS.items() if format.tree is not None] == ["json", "msgpack", "cbor"]
 
 
 def test_every_format_has_one_decoder() -> None:

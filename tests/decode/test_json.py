@@ -13,7 +13,7 @@ from tests.support.decode_plans import field, plan, reasons
 INVALID = [
     # numbers
     *(b"01 -01 1. .5 5.e1 - -- --1 +1 ++1 1e 1e+ 1e- 1eE2 1.0e 0x10 0b1 1_000 1,5 -.5 2.e+3 -2. 0.3e 1+2 0e 1e1.5 -x 1a".split()),
-    *(b"NaN -NaN nan Infinity -Infinity +Infinity inf Inf -inf undefined None True False TRUE tru nul nulll".split()),
+    *(b"nAn infinite xNaN NaN1 undefined None True False TRUE tru nul nulll".split()),
     "１".encode(),  # a full-width digit
     # strings
     b'"', b'"a', b'"\\"', b'"\\x00"', b'"\\u12"', b'"\\u 123"', b'"\\ud800"', b'"\\udc00"', b'"\\ud800\\ud800"',
@@ -29,8 +29,8 @@ INVALID = [
     b"*", b"<null>", b"@", b"\\u0031", b"\x00",
 ]  # fmt: skip
 WHOLE = [
-    b"", b" ", b"\n", b"null", b"true", b"1", b'"x"', b"\xef\xbb\xbf{\"x\":1}", b'{"x":1}{', b'{"x":1}}', b'{"x":1},',
-    b'{"x":1}\x00', b'{"x":1} 1', b'{"x":1}//',
+    b"", b" ", b"\n", b"\xef\xbb\xbf", b'{"x":1}{', b'{"x":1}}', b'{"x":1},',
+    b'{"x":1} 1', b'{"x":1}//',
     b'{"x":1', b'"x":1', b"{", b"[", b"[1", b'{"x":1,"\xff":2}', b'{"\\ud800":1,"x":1}',
     '{"x":1}'.encode("utf-16"), '{"x":1}'.encode("utf-32-le"),
     b"[" * 100_000, b'{"x":' * 20_000, b"[" * 70 + b"]" * 70, b'{"x":1,"y":' + b"[" * 64 + b"]" * 64 + b"}",
@@ -75,13 +75,15 @@ def test_broken_payloads(payload: bytes) -> None:
         (b'{"x":1e39}', "not_finite"),
         (b'{"x":' + b"9" * 5000 + b"}", "not_finite"),
         (b'{"x":null}', "missing"),
-        (b'{"y":1}', "missing"),
-        (b"{}", "missing"),
-        (b'{"x":"1"}', "not_a_number"),
+        (b"null", "missing"),
+        (b'{"y":1}', "other"),
+        (b"{}", "other"),
+        (b'{"x":"1_0"}', "not_a_number"),
+        (b'"x"', "not_a_number"),
         (b'{"x":{}}', "not_a_number"),
-        (b'{"x":[]}', "malformed"),
+        (b'{"x":[]}', "missing"),
         (b'{"x":[[1]]}', "malformed"),
-        (b'{"x":[1,"a"]}', "not_a_number"),
+        (b'{"x":["b"]}', "not_a_number"),
         (b'{"x":"\xc3\x28"}', "not_utf8"),
     ],
     ids=lambda value: ascii(value[:20]),
@@ -98,6 +100,11 @@ def test_reasons(payload: bytes, reason: str) -> None:
         (b'{"x":0.' + b"3" * 5000 + b"}", np.float32(1 / 3)),
         (b'{"x":1e-999}', 0),
         (b'{"x":true}', 1),
+        (b'{"x":" -1.5e1 "}', -15),
+        (b'"2.5"', 2.5),
+        (b"2.5", 2.5),
+        (b'\xef\xbb\xbf{"x":1}\x00\x00', 1),
+        (b'{"y": NaN, "z": "NaN", "x": 3, "w": [-Infinity, nan]}', 3),
         (b'{"x":false}', 0),
         (b'{"x":1,"x":2}', 2),
         (b'{"\\u0078":5}', 5),
@@ -122,7 +129,7 @@ def test_paths() -> None:
     decoder = make_payload_decoder(planned)
     rows = decoder.decode([b'{"pressure":{"in":1,"out":9},"rows":[{"v":2},{"v":3}]}', b'{"pressure":5,"rows":[{"v":2}]}', b"[]"])
     assert rows.values.tolist() == [[1, 2, 3]]
-    assert reasons(rows.rejects) == ["missing"] * 2
+    assert reasons(rows.rejects) == ["other", "missing"]
     same = plan(
         "json", field("a", path=("x",)), field("b", path=("x",), scale=2), field("c", path=("y", "z")), field("d", path=("y",))
     )
@@ -283,7 +290,7 @@ def test_any_bytes(payload: bytes) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(["x", "y", "u"]),
-        st.one_of(st.none(), st.booleans(), st.floats(-1e30, 1e30), st.integers(-99, 99), st.text(max_size=3)),
+        st.one_of(st.none(), st.booleans(), st.floats(-1e30, 1e30), st.integers(-99, 99), st.text("abc", max_size=3)),
         max_size=3,
     )
 )

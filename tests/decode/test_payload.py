@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from edged.config.field_paths import Step
 from edged.decode import DecodePlan, make_payload_decoder
 from edged.decode.refusals import MAX_RECORDS, MAX_ROWS
 from tests.support.decode_plans import field, plan, reasons, refused
@@ -79,7 +80,7 @@ STORMS: dict[str, tuple[DecodePlan, bytes, bytes, dict[str, int]]] = {
         {"not_finite": 16_000},
     ),
     "struct times": (
-        plan("struct", field("t", dtype="float32"), field("a", dtype="uint8"), time=("t", "unix_s"), rows="."),
+        plan("struct", field("t", dtype="float32"), field("a", dtype="uint8"), time=("t", "unix_s"), rows=(Step.SELF,)),
         (NAN + b"\1") * 13_000,
         struct.pack("<fB", 1, 1),
         {"not_finite": 13_000},

@@ -3,6 +3,7 @@ import struct
 import numpy as np
 import pytest
 
+from edged.config.field_paths import Step
 from edged.config.schema import Element
 from edged.decode import make_payload_decoder
 from edged.decode.where import Condition
@@ -21,7 +22,7 @@ def test_fields_in_wire_order_packed() -> None:
         time=("t", "elapsed_ms"),
         key_fields=("flags",),
         dtype=np.float64,
-        rows=".",
+        rows=(Step.SELF,),
     )
     record = struct.Struct("<Bh3xIdB")
     rows = make_payload_decoder(planned).decode([record.pack(7, -250, 1000, 0.1, 2), record.pack(8, 1, 2000, 0.2, 0) * 2])
@@ -101,10 +102,10 @@ def test_a_payload_of_struct_is_one_record() -> None:
     assert rows.values.tolist() == [[1, 2], [5, 6]]
     assert reasons(rows.rejects) == ["long", "short"]
     assert 'rows = "."' in rows.rejects[0].detail
-    several = make_payload_decoder(plan("struct", *fields, rows=".")).decode([b"\1\0\2\3\0\4", b"\1\0\2\3"])
+    several = make_payload_decoder(plan("struct", *fields, rows=(Step.SELF,))).decode([b"\1\0\2\3\0\4", b"\1\0\2\3"])
     assert several.values.tolist() == [[1, 2], [3, 4]]
     assert reasons(several.rejects) == ["long"]
-    cut = make_payload_decoder(plan("struct", *fields, rows=".", rest="skip")).decode([b"\1\0\2\3\0\4\\9"])
+    cut = make_payload_decoder(plan("struct", *fields, rows=(Step.SELF,), rest="skip")).decode([b"\1\0\2\3\0\4\\9"])
     assert cut.values.tolist() == [[1, 2], [3, 4]]
 
 
@@ -114,11 +115,11 @@ def test_a_group_is_a_tensor_for_each_field_or_a_sample_for_each_element() -> No
     payloads = [struct.pack("<BHBHBHBB", 9, 2, 1, 4, 2, 6, 3, n) for n in (7, 8)]
     tensors = make_payload_decoder(plan("struct", *fields)).decode(payloads)
     assert tensors.values.tolist() == [[9, 1, 2, 3, 1, 2, 3, n] for n in (7, 8)]
-    points = make_payload_decoder(plan("struct", *fields, rows="points")).decode(payloads)
+    points = make_payload_decoder(plan("struct", *fields, rows=("points",))).decode(payloads)
     assert points.values.tolist() == [[9, d, d, n] for n in (7, 8) for d in (1, 2, 3)]
     assert points.payload is not None
     assert points.payload.tolist() == [0, 0, 0, 1, 1, 1]
-    keyed = make_payload_decoder(plan("struct", *fields, rows="points", key_fields=("end",))).decode(payloads)
+    keyed = make_payload_decoder(plan("struct", *fields, rows=("points",), key_fields=("end",))).decode(payloads)
     assert keyed.keys == [("7",)] * 3 + [("8",)] * 3
 
 

@@ -4,6 +4,8 @@ import pytest
 from edged.decode import make_payload_decoder
 from tests.support.decode_plans import field, plan, reasons
 
+NULL = b'{"a":null}'
+
 
 def test_scale_then_range() -> None:
     planned = plan("csv", field("t", scale=0.1, offset=-40, valid=(-40, 85)), "a")
@@ -30,10 +32,10 @@ def test_scaling_into_infinity_is_bad() -> None:
 def test_pass_marks_and_keeps_what_is_bad() -> None:
     planned = plan("json", field("a", valid=(0, 1)), "b", on_bad="pass")
     rows = make_payload_decoder(planned).decode([b'{"a":0.5,"b":1}', b'{"a":7,"b":null}', b'{"b":1e999}', b'{"a":1,"b":"x"}'])
-    assert np.array_equal(rows.values, [[0.5, 1], [7, np.nan], [np.nan, np.inf]], equal_nan=True)
+    assert np.array_equal(rows.values, [[0.5, 1], [7, np.nan], [np.nan, np.inf], [1, np.nan]], equal_nan=True)
     assert rows.degraded is not None
-    assert rows.degraded.tolist() == [False, True, True]
-    assert reasons(rows.rejects) == ["not_a_number"], "malformed is refused whatever on_bad says"
+    assert rows.degraded.tolist() == [False, True, True, True]
+    assert not rows.rejects
 
 
 class TestHold:
@@ -42,21 +44,22 @@ class TestHold:
         first = decoder.decode([b'{"occupancy":true}', b'{"lux":5}', b'{"occupancy":false,"lux":null}'])
         assert first.values.tolist() == [[1, 5], [0, 5]]
         assert reasons(first.rejects) == ["missing"]
-        assert first.rejects[0].detail == "lux: absent or null"
+        assert first.rejects[0].detail == "lux: absent"
         assert first.degraded is not None
         assert first.degraded.tolist() == [True, True]
         assert first.payload is not None
         assert first.payload.tolist() == [1, 2]
         later = decoder.decode([b'{"lux":6,"occupancy":true}'])
         assert later.degraded is None
-        assert decoder.decode([b"{}"]).values.tolist() == [[1, 6]]
+        assert reasons(decoder.decode([b"{}"]).rejects) == ["other"]
+        assert decoder.decode([b'{"lux":null}']).values.tolist() == [[1, 6]]
 
     def test_each_sensor_has_its_own(self) -> None:
         decoder = make_payload_decoder(plan("json", "a", on_bad="hold", max_keys=2))
         decoder.decode([b'{"a":1}', b'{"a":2}'], [("x",), ("y",)])
-        assert decoder.decode([b"{}", b"{}"], [("y",), ("x",)]).values.tolist() == [[2], [1]]
+        assert decoder.decode([NULL, NULL], [("y",), ("x",)]).values.tolist() == [[2], [1]]
         decoder.decode([b'{"a":3}'], [("z",)])
-        rows = decoder.decode([b"{}", b"{}", b"{}"], [("z",), ("x",), ("y",)])
+        rows = decoder.decode([NULL, NULL, NULL], [("z",), ("x",), ("y",)])
         assert rows.values.tolist() == [[3], [1]], "y was heard longest ago"
         assert reasons(rows.rejects) == ["missing"]
 

@@ -45,7 +45,7 @@ def results(output: str) -> list[str]:
 def test_it_shows_results_and_ends_by_itself(broker: str) -> None:
     if broker == "mosquitto" and find_mosquitto() is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
-    demo = start("--seconds", "3", "--broker", broker)
+    demo = start("--seconds", "6", "--broker", broker)
     output, errors = demo.communicate(timeout=60)
     assert demo.returncode == 0, errors
     assert errors == ""

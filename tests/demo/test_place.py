@@ -8,6 +8,7 @@ import pytest
 
 from edged.demo import place
 from tests.support.broker import free_port
+from tests.support.daemon import edged, said
 
 
 def test_the_wanted_folder_is_taken_and_kept(tmp_path: Path) -> None:
@@ -79,8 +80,7 @@ def test_a_copy_differs_in_what_was_asked(tmp_path: Path) -> None:
         place.configuration(original, tmp_path / "copy", {"c = 1": ""})
 
 
-def test_the_tests_of_its_configuration_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    from edged.cli import main
-
-    assert main(["test", "-c", str(Path(__file__).parents[2] / "edged" / "demo" / "demo.toml")]) == 0
-    assert "3 passed" in capsys.readouterr().out
+def test_the_tests_of_its_configuration_pass() -> None:
+    code, out, err = said(edged("test", "-c", str(Path(__file__).parents[2] / "edged" / "demo" / "demo.toml")))
+    assert (code, err) == (0, "")
+    assert "3 passed" in out

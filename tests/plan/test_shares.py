@@ -26,6 +26,8 @@ decode = { format = "json", fields = ["v"] }
 
 
 def config(source: str = "", pipeline: str = "") -> str:
+    if source == "HOLD":
+        return config("", pipeline).replace('["v"]', '[{ name = "v", absent = "hold" }]')
     return HEAD.replace("SOURCE", source) + f'[pipeline.p]\nsource = "s"\n{pipeline}\n'
 
 
@@ -63,6 +65,7 @@ def test_silence_of_a_part_says_nothing(plan: Planner) -> None:
         ('every = "1s"', "", "every"),
         ('on_bad = "hold"', "", "on_bad"),
         ("retained = true", "", "retained"),
+        ("HOLD", "", 'absent = "hold"'),
         ('frozen_after = "1min"', "", "frozen_after"),
         ("", "window = { size = 4 }", "window"),
         ("rate = 10", "align = { rate = 5 }", "align"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from edged.config import schema
 from edged.decode import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
+from edged.decode.values import UNTOLD, Arrived
 from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.freshness import Freshness
@@ -212,15 +213,15 @@ class Faulty:
     def __init__(self, inner: PayloadDecoder) -> None:
         self._inner = inner
 
-    def decode(self, payloads: Sequence[bytes], captures: Sequence[tuple[str, ...]] | None = None) -> Rows:
+    def decode(self, payloads: Sequence[bytes], captures: Sequence[Hashable] | None = None, arrived: Arrived = UNTOLD) -> Rows:
         if b"13" in payloads:
             raise ZeroDivisionError("13")
-        return self._inner.decode(payloads, captures)
+        return self._inner.decode(payloads, captures, arrived)
 
 
 def test_a_fault_in_decoding_costs_the_message_that_shows_it() -> None:
     one = source("a", ["a"])
-    one._decoder = Faulty(one._decoder)  # type: ignore[assignment]
+    one._decoder = Faulty(one._decoder)
     receipts = [Receipt(i) for i in range(4)]
     routes, blocks = router(one)
     routes.on_publishes([message("a", p, 1, receipt=r) for p, r in zip((b"1", b"13", b"2", b"x"), receipts, strict=True)])

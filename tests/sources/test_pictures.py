@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edged.clock.clock import Clock
+from edged.decode.values import UNTOLD, Arrived
 from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.sources.mqtt import Filter, MqttSource, Router, SourceWiring, Wanted
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS, PictureQueue, Waiting, beside
@@ -29,7 +30,7 @@ class Slow:
         self.threads: set[str] = set()
         self.begun: list[bytes] = []
 
-    def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
+    def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None, arrived: Arrived = UNTOLD) -> Rows:
         [payload] = payloads
         self.begun.append(payload)
         self.threads.add(threading.current_thread().name)
@@ -256,7 +257,7 @@ async def test_at_a_stop_what_nobody_sends_again_is_counted() -> None:
 
 async def test_a_fault_of_the_decoder_costs_its_picture_which_is_not_tried_on_the_loop() -> None:
     class Broken(Slow):
-        def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None) -> Rows:
+        def decode(self, payloads: Sequence[bytes], sensors: Sequence[Hashable] | None = None, arrived: Arrived = UNTOLD) -> Rows:
             super().decode(payloads, sensors)
             raise ZeroDivisionError
 

@@ -20,9 +20,12 @@ def field(name: str, **keys: Any) -> schema.FieldSpec:
 def plan(format: Any, *fields: str | schema.FieldSpec, time: tuple[str, Any] | None = None, **keys: Any) -> DecodePlan:
     """A plan, from what `decode` and the source say. Keys that `decode` has go there."""
     specs = tuple(one if isinstance(one, schema.FieldSpec) else field(one) for one in fields)
-    ours = ("header", "separator", "endian", "rest", "rows", "pattern", "decimal", "base")
+    ours = (
+        *("header", "separator", "endian", "rest", "pattern", "decimal", "base"),
+        *("rows", "named_by", "payload", "encoding", "compress"),
+    )
     of_decode = {key: keys.pop(key) for key in ours if key in keys}
-    stamp = None if time is None else schema.Time(field=time[0], format=time[1])
+    stamp = None if time is None else schema.Time(field=time[0] or None, format=time[1])
     keys.setdefault("max_bytes", 65536)
     planned = plan_decode(schema.Decode(format=format, fields=specs, time=stamp, **of_decode), **keys)
     assert isinstance(planned, DecodePlan), planned

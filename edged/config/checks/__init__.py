@@ -7,7 +7,7 @@ What needs a model, a size or the captures of several topics is the plan's to ch
 
 from __future__ import annotations
 
-from edged.config.checks import broker, decode, fleet, http, modbus, model, pipeline, result, source
+from edged.config.checks import behaviour, broker, decode, fleet, http, modbus, model, pipeline, result, source
 from edged.config.convert import Finish, Rule
 from edged.config.schema import Decode, Table
 
@@ -22,5 +22,6 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     **model.RULES,
     **result.RULES,
     **pipeline.RULES,
+    **behaviour.RULES,
 }
 FINISH: dict[type[Table], Finish] = {**source.FINISH, **modbus.FINISH}

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edged.config.convert import Raw, Rule, Wrong
-from edged.config.parsers.names import path_of_name
+from edged.config.field_paths import Step, flat, path_of_name
 from edged.config.patterns import groups_of
 from edged.config.schema import (
     Decode,
@@ -20,9 +20,12 @@ from edged.config.schema import (
 from edged.config.words import found_among, quoted
 from edged.decode.formats import FORMATS, with_field_key
 
-INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base", "table")
+INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base", "absent", "table")
 """Keys of `decode` that stand for those of every field that does not say its own."""
-PARTLY_KNOWN = ("path", "dtype", "size", "endian", "bits", "values", "after", "base", "repeat", "fields", "register", "table")
+PARTLY_KNOWN = (
+    *("path", "dtype", "size", "endian", "bits", "values", "after", "base", "absent"),
+    *("repeat", "fields", "register", "table"),
+)
 """Keys of a field that not every format has."""
 
 
@@ -37,12 +40,16 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
     for i, (spec, one) in enumerate(zip(table.fields, given, strict=True)):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         keys = one if isinstance(one, dict) else {}
+        is_around = table.payload is not None and "path" in keys and not kind.is_by_path
+        known = FORMATS["json"].field_keys if is_around else kind.field_keys
         for key in PARTLY_KNOWN:
-            if key in keys and key not in kind.field_keys:
+            if key == "path" and kind.named is not None:
+                continue  # topics may name fields: `checks.source` knows them
+            if key in keys and key not in known:
                 belongs = f"it belongs to {quoted(with_field_key(key))}"
                 yield f"{at}.{key}", f'has no effect with format = "{table.format}"; {belongs}', "key"
         for where, one_of in _elements(at, spec):
-            if kind.needs_dtype and one_of.dtype is None and table.dtype is None:
+            if kind.needs_dtype and one_of.dtype is None and table.dtype is None and not is_around:
                 text = 'required: the type on the wire, such as "int16"; one for all fields: decode.dtype'
                 yield f"{where}.dtype", text, "table"
         if spec.name == "_" and kind.is_by_path:
@@ -78,8 +85,12 @@ def groups(table: Decode, raw: Raw) -> Wrong:
             yield f"fields[{i}].repeat", "has no effect without fields; n numbers of one type are shape = [n]", "key"
         if spec.fields and spec.repeat is None:
             yield f"fields[{i}].fields", "needs repeat, how often they come; write them as fields of their own if once", "key"
-    if table.rows is not None and FORMATS[table.format].is_records and table.rows not in (".", *names):
-        cure = found_among(table.rows, [".", *names])
+    if (
+        table.rows is not None
+        and FORMATS[table.format].is_records
+        and table.rows not in ((Step.SELF,), *map(path_of_name, names))
+    ):
+        cure = found_among(flat(table.rows), [".", *names])
         yield "rows", f'expected "." (record after record) or the name of a field with repeat, {cure}'
 
 
@@ -175,6 +186,44 @@ def text_fields(table: Decode, raw: Raw) -> Wrong:
             yield f"{at}.after", "has no effect with decode.pattern, whose groups are the fields", "key"
 
 
+def messages(table: Decode, raw: Raw) -> Wrong:
+    """What surrounds the values of a message: digits, a member, records that name their field."""
+    kind = FORMATS[table.format]
+    if table.encoding is not None and table.payload is None and not kind.is_binary:
+        text = f'"{table.encoding}" of the whole payload, and format = "{table.format}" is not written so; name the member'
+        yield "encoding", f'{text}: payload = "uplink_message.frm_payload"'
+    if table.pattern is not None and not kind.is_by_pattern:
+        groups = groups_of(table.pattern)
+        if table.named_by is not None:
+            yield "pattern", "has no effect with named_by, which reads members", "key"
+        elif table.payload is None:
+            text = f'required with pattern: the group that holds the {table.format}, such as "{next(iter(groups))}"'
+            yield "payload", text, "table"
+        elif flat(table.payload) not in groups:
+            yield "payload", f"expected a group of decode.pattern, {found_among(flat(table.payload), groups)}"
+    if table.named_by is not None and table.payload is None:
+        yield "payload", 'required with named_by: the member that holds the value, such as payload = "value"', "table"
+    if kind.is_of_pictures and table.time is not None and table.payload is None:
+        yield "time", "has no effect on pictures without payload: a time stands in the message around a picture", "key"
+
+
+def times(table: Decode, raw: Raw) -> Wrong:
+    time, kind = table.time, FORMATS[table.format]
+    if time is None:
+        return
+    given = raw["time"] if isinstance(raw["time"], dict) else {}
+    if time.format == "arrival":
+        if time.field is not None:
+            yield "time.field", 'has no effect with format = "arrival": no time is read', "key"
+    elif time.field is None and not kind.own_time:
+        at = "time" if not isinstance(raw["time"], dict) else "time.field"
+        yield at, 'required: the field that holds the time, such as { field = "ts", format = "unix_s" }', "table"
+    if "zone" in given and time.format != "iso8601":
+        yield "time.zone", f'has no effect with format = "{time.format}", which has one; it belongs to "iso8601"', "key"
+    if kind.is_records and time.format in ("rfc3339", "iso8601") and table.payload is None:
+        yield "time.format", f'"{time.format}" is a text, and records of format = "{table.format}" hold numbers'
+
+
 def known_names(table: Decode, raw: Raw) -> Wrong:
     """Formats whose names are known."""
     kind = FORMATS[table.format]
@@ -183,7 +232,7 @@ def known_names(table: Decode, raw: Raw) -> Wrong:
     fields = raw.get("fields", [])
     for i, spec in enumerate(table.fields):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
-        name = ".".join(map(str, spec.path or path_of_name(spec.name)))
+        name = flat(spec.path or path_of_name(spec.name))
         if kind.names and name not in kind.names and not any(one.endswith(".") and name.startswith(one) for one in kind.names):
             known = [f"{one}NAME" if one.endswith(".") else one for one in kind.names]
             yield at, f'expected a name that format = "{table.format}" has, {found_among(name, known)}'
@@ -219,7 +268,7 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
     kind = FORMATS[table.format]
     if not specs and kind.default_field:
         specs, given = (FieldSpec(name=kind.default_field),), [{}]
-    elif not specs and table.pattern is not None:
+    elif not specs and table.pattern is not None and kind.is_by_pattern:
         specs = [FieldSpec(name=name) for name in groups_of(table.pattern)]
         given = [{}] * len(specs)
     filled = []
@@ -228,7 +277,7 @@ def fill_fields(table: Decode, raw: Raw) -> Decode:
         changes: dict[str, Any] = {
             key: getattr(table, key) for key in INHERITED if key not in own and getattr(table, key) is not None
         }
-        if not spec.path:
+        if not spec.path and (table.payload is None or kind.is_by_path):
             changes["path"] = path_of_name(spec.name)
         if spec.fields:
             changes = {"path": (spec.name,), "fields": _filled_members(table, spec, own)}
@@ -261,6 +310,8 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),
+        Rule(("format", "payload", "pattern", "encoding", "named_by", "time"), messages),
+        Rule(("format", "payload", "time"), times),
         Rule(("format", "fields"), known_names),
     ),
 }

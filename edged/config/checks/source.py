@@ -26,8 +26,8 @@ from edged.config.schema import (
     Table,
 )
 from edged.config.words import duration, found_among, quoted, rate_said, shown
-from edged.decode.formats import FORMATS
-from edged.topics import parse_filter
+from edged.decode.formats import FORMATS, with_field_key
+from edged.topics import FIELD, parse_filter
 
 
 def frame(table: Frame, raw: Raw) -> Wrong:
@@ -87,9 +87,11 @@ def _brings_frame(table: SerialSource | ReplaySource) -> bool:
 def binary_frames(table: SerialSource, raw: Raw) -> Wrong:
     if shared_port(table):
         return  # its port says how frames are cut
-    if table.frame.type in BLOCKS and FORMATS[table.decode.format].is_binary:
+    if not FORMATS[table.decode.format].is_binary or table.decode.encoding is not None or table.decode.payload is not None:
+        return
+    if table.frame.type in BLOCKS:
         yield "frame", f'"{table.frame.type}" is lines of text, and {table.decode.format} is binary'
-    if table.frame.type == "line" and FORMATS[table.decode.format].is_binary and not _brings_frame(table):
+    if table.frame.type == "line" and not _brings_frame(table):
         text = f'{table.decode.format} is binary: a line end may stand inside a sample; set frame to type "fixed" or "length"'
         yield ("frame", text) if "frame" in raw else ("frame", text, "table")
 
@@ -171,8 +173,43 @@ def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
             yield "topic", f"{shown(topic)} stands {count} times"
 
 
+def _captures(table: DecodedSource) -> tuple[str, ...]:
+    """The levels of the topic that may be a key."""
+    if not isinstance(table, MqttSource):
+        return ()
+    return tuple(name for name in parse_filter(table.topic[0], STAND_INS).captures if name != FIELD)
+
+
+def named_fields(table: MqttSource, raw: Raw) -> Wrong:
+    """A topic that names the field which its messages carry."""
+    if FIELD not in parse_filter(table.topic[0], STAND_INS).captures:
+        return
+    decode, kind = table.decode, FORMATS[table.decode.format]
+    if kind.named is None:
+        able = quoted(name for name, one in FORMATS.items() if one.named is not None)
+        yield "topic", f'{{field}} names the one value of a message, and format = "{decode.format}" has more; it goes with {able}'
+    if decode.named_by is not None:
+        yield "decode.named_by", "has no effect: {field} in topic names the field already", "key"
+    for key in ("header", "pattern"):
+        if key in raw["decode"]:
+            yield f"decode.{key}", "has no effect with {field} in topic: a message is one value", "key"
+
+
+def paths_of_lines(table: DecodedSource, raw: Raw) -> Wrong:
+    """Lines have no members, but topics may name what stands in one."""
+    kind, fields = FORMATS[table.decode.format], raw["decode"].get("fields", [])
+    is_named = isinstance(table, MqttSource) and FIELD in parse_filter(table.topic[0], STAND_INS).captures
+    if kind.is_by_path or kind.named is None or is_named or table.decode.payload is not None:
+        return
+    for i, one in enumerate(fields if isinstance(fields, list) else [fields]):
+        if isinstance(one, dict) and "path" in one:
+            at = f"decode.fields[{i}].path" if isinstance(fields, list) else "decode.fields.path"
+            belongs = f"it belongs to {quoted(with_field_key('path'))}"
+            yield at, f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
+
+
 def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
-    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    captures = _captures(table)
     names = captures if table.key is None else table.key
     if table.max_keys is not None and not names:
         place = (
@@ -190,7 +227,7 @@ def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
             at = f"key[{i}]" if isinstance(raw["key"], list) else "key"
             yield at, f"expected a capture of topic or a field of decode.fields, {found_among(name, [*captures, *known])}"
     time = table.decode.time
-    if time is not None and time.field not in known:
+    if time is not None and time.field is not None and time.field not in known:
         text = f"expected a field of decode.fields, {found_among(time.field, known)}"
         yield (
             "decode.time.field",
@@ -201,7 +238,7 @@ def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
 def _declared(decode: Decode) -> list[str] | None:
     """Names of the fields, where every field must be declared to be found; None where the payload names them."""
     kind = FORMATS[decode.format]
-    if kind.is_by_path or decode.header:
+    if kind.is_by_path or decode.header or decode.payload is not None:
         return None
     if kind.is_of_pictures:
         return []
@@ -213,7 +250,7 @@ def _declared(decode: Decode) -> list[str] | None:
 
 def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
     """What `where` names must be there to be judged."""
-    captures = parse_filter(table.topic[0], STAND_INS).captures if isinstance(table, MqttSource) else ()
+    captures = _captures(table)
     known = [] if table.decode.format == "raw" else _declared(table.decode)
     for name in table.where or ():
         if known is not None and name not in captures and name not in known:
@@ -222,7 +259,11 @@ def conditions_of_where(table: DecodedSource, raw: Raw) -> Wrong:
 
 
 def carried(table: DecodedSource, raw: Raw) -> Wrong:
-    if table.carry and FORMATS[table.decode.format].tree is None:
+    kind = FORMATS[table.decode.format]
+    is_around = table.decode.payload is not None and not kind.is_of_pictures
+    if table.carry and is_around and table.decode.pattern is not None and not kind.is_by_pattern:
+        yield "carry", "has no effect with decode.pattern: no JSON stands around the payload", "key"
+    elif table.carry and kind.tree is None and not is_around:
         belongs = f"it belongs to {quoted(name for name, kind in FORMATS.items() if kind.tree is not None)}"
         yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
@@ -267,13 +308,14 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     Checksum: (Rule(("type", "poly", "init", "xor"), crc_parameters),),
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
+        Rule(("decode", "topic"), paths_of_lines),
         Rule(("decode",), only_of_a_bus),
         Rule(("decode", "carry"), carried),
         Rule(("decode", "key", "where"), names_of_positions),
         Rule(("decode", "on_bad"), picture_source),
         Rule(("decode", "where", "topic"), conditions_of_where),
     ),
-    MqttSource: (Rule(("topic",), mqtt_topics),),
+    MqttSource: (Rule(("topic",), mqtt_topics), Rule(("topic", "decode"), named_fields)),
     Send: (Rule(("checksum", "every", "timeout", "answer"), sending),),
     Port: (
         Rule(("frame", "checksum", "max_bytes"), checksum_of_frames),

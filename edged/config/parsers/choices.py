@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.words import nearest, quoted, shown
@@ -47,6 +47,13 @@ PROVIDER_SLIPS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "cpuexecut
 }
 
 
+RESERVED = {
+    "sparkplug": "Sparkplug B is not read; let the edge node publish JSON beside it",
+    "protobuf": "Protocol Buffers are not read; let the publisher send JSON or CBOR",
+}
+"""Words that are kept for what is not built."""
+
+
 def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
     """One of a few words or numbers."""
     if isinstance(raw, str | int) and not isinstance(raw, bool) and raw in known:
@@ -55,6 +62,8 @@ def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
     listed = " ".join(f'"{k}"' if isinstance(k, str) else str(k) for k in known)
     text = f"expected {'one of ' if len(known) > 1 else ''}{listed}, found {shown(raw)}"
     cure = None
+    if isinstance(raw, str) and (known_as := raw.removesuffix("_b")) in RESERVED:
+        raise ValueError(f"{text}; {RESERVED[known_as]}")
     if raw == 2 and set(known) == {0, 1}:
         text += "; MQTT's exactly once is not offered: write 1, at least once"
     elif isinstance(raw, int | float) and not isinstance(raw, bool) and (as_text := _version_meant(raw, words)):
@@ -143,6 +152,16 @@ def option(raw: object, _: Surroundings) -> bool | int | float | str:
     raise ValueError(f"expected a number, a text, true or false, found {shown(raw)}")
 
 
+def absent(raw: object, _: Surroundings) -> float | str:
+    if isinstance(raw, str) and raw in ("drop", "hold"):
+        return raw
+    if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
+        return float(raw)
+    cure = '; write "hold"' if isinstance(raw, str) and raw.lower() in ("last", "keep", "previous", "held") else ""
+    raise ValueError(f'expected "drop", "hold" or a number, found {shown(raw)}{cure}')
+
+
+Absent = Annotated[float | str, Value("`drop` `hold` or number", absent)]
 Flag = Annotated[bool, Value("bool", boolean)]
 DType = Annotated[str, Value("type", dtype)]
 ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
@@ -150,3 +169,4 @@ WireType = Annotated[str, Value("type, `int24` `uint24` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value("`auto` or list of `tensorrt` `cuda` `cpu`", providers)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
+Anything = Annotated[Any, Value("any", lambda raw, _: raw)]

@@ -20,6 +20,7 @@ RATES = (1e-8, 1e9)
 """Per second: one in three years, one a ns."""
 LARGEST_PACKET = 256 * MIB
 """No MQTT packet is longer."""
+_ZONE = re.compile(r"[+-](?:0[0-9]|1[0-4]):[0-5][0-9]")
 _NUMBER_AND_UNIT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*")
 
 
@@ -77,6 +78,13 @@ def silence(raw: object, around: Surroundings) -> int:
         return period(raw, around)
     except ValueError as error:
         raise ValueError(f'{error}; for no limit: "never"') from None
+
+
+def zone(raw: object, _: Surroundings) -> str:
+    if isinstance(raw, str) and (raw in ("local", "utc") or _ZONE.fullmatch(raw)):
+        return raw
+    cure = '; write "utc"' if raw in ("UTC", "Z", "GMT") else ""
+    raise ValueError(f'expected "local", "utc" or such as "+02:00", found {shown(raw)}{cure}')
 
 
 def keepalive(raw: object, around: Surroundings) -> int:
@@ -181,6 +189,7 @@ def _rate_cure(raw: str) -> str:
 
 Duration = Annotated[int, Value("duration", duration)]
 Period = Annotated[int, Value("duration", period)]
+Zone = Annotated[str, Value("`local` `utc` or `+hh:mm`", zone)]
 Silence = Annotated[int, Value("duration or `never`", silence)]
 Keepalive = Annotated[int, Value("duration", keepalive)]
 Delay = Annotated[int, Value("duration", delay)]

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from edged.config.field_paths import Path, parse_field_path
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.patterns import checked_pattern
 from edged.config.words import shown
@@ -84,37 +85,7 @@ def base_topic(raw: object, around: Surroundings) -> str:
     return plain
 
 
-def parse_field_path(raw: str) -> tuple[str | int, ...]:
-    """`pressure.in`, `rows.0.v`, `"a.b".c` as its parts; bare digits are an index. Raises ValueError."""
-    parts: list[str | int] = []
-    rest = raw
-    while True:
-        quoted = re.match(r'"((?:[^"\\]|\\.)*)"|\'([^\']*)\'', rest)
-        if quoted:
-            part: str | int = quoted[2] if quoted[2] is not None else re.sub(r"\\(.)", r"\1", quoted[1])
-            rest = rest[quoted.end() :]
-        else:
-            word = rest.partition(".")[0]
-            part, rest = int(word) if word.isdecimal() and word.isascii() else word, rest[len(word) :]
-            if word == "" or any(c in word for c in "\"'"):
-                raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
-        parts.append(part)
-        if not rest:
-            return tuple(parts)
-        if not rest.startswith("."):
-            raise ValueError(f'expected a path such as pressure.in, rows.0.v or "a.b".c, found {shown(raw)}')
-        rest = rest[1:]
-
-
-def path_of_name(name: str) -> tuple[str | int, ...]:
-    """Where a field without a path of its own is: its name read as one, else the name as it stands."""
-    try:
-        return parse_field_path(name)
-    except ValueError:
-        return (name,)
-
-
-def field_path(raw: object, _: Surroundings) -> tuple[str | int, ...]:
+def field_path(raw: object, _: Surroundings) -> Path:
     if not isinstance(raw, str):
         raise ValueError(f"expected a path such as pressure.in, found {shown(raw)}")
     if (plain := _other_notation(raw)) != raw:
@@ -127,7 +98,8 @@ def _other_notation(raw: str) -> str:
     plain = re.sub(r"^\$(?=[.\[])\.?", "", raw)
     if plain.startswith("/"):
         plain = plain[1:].replace("/", ".")
-    return re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain).lstrip(".")
+    plain = re.sub(r"""\[(?:'([^'\]]+)'|"([^"\]]+)"|(\w+))\]""", lambda m: "." + (m[1] or m[2] or m[3]), plain)
+    return plain if plain == raw else plain.lstrip(".")
 
 
 def tag(raw: object, around: Surroundings) -> str:
@@ -159,4 +131,4 @@ FieldName = Annotated[str, Value("name", field_name)]
 Topic = Annotated[str, Value("topic", text)]
 Filter = Annotated[str, Value("topic", topic_filter)]
 BaseTopic = Annotated[str, Value("topic", base_topic)]
-FieldPath = Annotated[tuple[str | int, ...], Value("field path", field_path)]
+FieldPath = Annotated[Path, Value("field path", field_path)]

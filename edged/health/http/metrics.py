@@ -185,6 +185,29 @@ def _connected(seen: Seen) -> Found:
         yield {"broker": name}, int(link.state in UP)
 
 
+def _behaviours(value: str) -> Callable[[Seen], Found]:
+    def samples(seen: Seen) -> Found:
+        for name, actor in seen.running.behaviours.items():
+            yield {"behaviour": name}, getattr(actor.counts, value)
+
+    return samples
+
+
+def _behaviour_messages(seen: Seen) -> Found:
+    for name, actor in seen.running.behaviours.items():
+        account = actor.counts.messages
+        yield {"behaviour": name, "outcome": "acked"}, account.acked
+        yield {"behaviour": name, "outcome": "spooled"}, account.spooled
+        for reason, times in account.drops.by_reason.items():
+            yield {"behaviour": name, "outcome": reason}, times
+
+
+def _behaviour_drops(seen: Seen) -> Found:
+    for name, actor in seen.running.behaviours.items():
+        for reason, times in actor.counts.drops.by_reason.items():
+            yield {"behaviour": name, "reason": reason}, times
+
+
 def _spent(seen: Seen) -> Found:
     a = seen.running
     parts = [("source", n, s.counts.spent) for n, s in a.sources.items()]
@@ -234,6 +257,11 @@ FAMILIES = (
     Family("model_rows", "counter", "Rows in them.", _models("rows")),
     Family("model_failed", "counter", "Rows that could not be run.", _models("failed")),
     Family("model_run_seconds", "histogram", "How long a run takes.", _models("time")),
+    Family("behaviour_heard", "counter", "Results and samples that a behaviour was given.", _behaviours("heard")),
+    Family("behaviour_restarts", "counter", "Instances that failed and were run again.", _behaviours("restarts")),
+    Family("behaviour_spins", "counter", "Steps that held the event loop for too long.", _behaviours("spins")),
+    Family("behaviour_messages", "counter", "Messages of behaviours by what became of them.", _behaviour_messages),
+    Family("behaviour_dropped", "counter", "What did not come to be, by reason: inbox, limit, failures.", _behaviour_drops),
     Family("broker_connected", "gauge", "1 while the broker is connected.", _connected),
     Family("broker_connects", "counter", "Connections that were made.", _brokers("connects")),
     Family("broker_received", "counter", "Messages from the broker.", _brokers("received")),

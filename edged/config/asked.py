@@ -1,0 +1,31 @@
+"""`source = "ask"` of a pipeline: short for a source of questions of its own, whose fields are those that its inputs name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from edged.config.schema import AskSource, Config
+from edged.errors import Problem
+
+ASK = "ask"
+
+
+def with_questions(config: Config) -> tuple[Config, list[Problem]]:
+    """The configuration with those sources, and the pipelines that have none since nobody knows what is to be given."""
+    sources, pipelines = dict(config.source), dict(config.pipeline)
+    problems = []
+    for name, pipeline in config.pipeline.items():
+        if pipeline.source != (ASK,) or ASK in config.source:
+            continue
+        fields = tuple(dict.fromkeys(field for one in pipeline.inputs.values() for field in one.fields or ()))
+        if not fields:
+            text = 'source = "ask" needs the fields that are given: inputs.NAME.fields = ["a", "b"], or a [source.NAME] of '
+            problems.append(Problem(f"pipeline.{name}.source", text + 'type = "ask" with fields'))
+            del pipelines[name]
+            continue
+        source = f"{ASK}-{name}"
+        sources[source] = AskSource(fields=fields)
+        pipelines[name] = msgspec.structs.replace(pipeline, source=(source,))
+    if sources == config.source and pipelines == config.pipeline:
+        return config, problems
+    return msgspec.structs.replace(config, source=sources, pipeline=pipelines), problems
