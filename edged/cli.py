@@ -169,6 +169,12 @@ def make_parser() -> argparse.ArgumentParser:
         "tap", "samples, windows or results as they pass, or what comes on a port or a topic", "edged tap accel -n 20"
     )
     _add_tap(tap)
+    fleet = commands.add(
+        "fleet",
+        "lead the devices of a group through their broker: models and roll-outs",
+        "edged fleet status --broker mqtt://plant --to fleet/presses",
+    )
+    _add_fleet(fleet)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
         "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
@@ -488,6 +494,74 @@ def _tap(arguments: argparse.Namespace) -> int:
     if a.broker is not None:
         return tap_topic(a.config, a.broker, a.topic, a.count, a.seconds, a.json)
     return tap(a.config, a.stream, a.stage, a.key, a.count, a.json)
+
+
+def _add_fleet(parser: argparse.ArgumentParser) -> None:
+    below = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, said: str, *, has_broker: bool = True, has_target: bool = False) -> argparse.ArgumentParser:
+        one = below.add_parser(name, help=said, description=said[:1].upper() + said[1:] + ".")
+        if has_broker:
+            one.add_argument("--broker", required=True, metavar="URL|NAME", help="an address, or a name of the configuration")
+            one.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
+            one.add_argument("--json", action="store_true", help="as JSON, for machines")
+        if has_broker or has_target:
+            one.add_argument("--to", required=True, metavar="TOPIC", help="the group: what its devices have as fleet.topic")
+        if has_target:
+            one.add_argument("--key", required=True, type=Path, metavar="FILE", help="the private key that signs")
+            one.add_argument(
+                "--percent", type=float, default=100.0, metavar="N", help="so many of the devices, always the same ones"
+            )
+            one.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device (again for more)")
+            one.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="only devices with this tag")
+            one.add_argument("--days", type=float, default=30.0, metavar="N", help="it may be taken for so long (%(default)s)")
+        if has_broker and has_target:
+            one.add_argument(
+                "--wait", action="store_true", help="the canary (--percent) first, then the rest; stops when a report is bad"
+            )
+            one.add_argument("--timeout", type=float, default=600.0, metavar="S", help="for each step of --wait (%(default)s s)")
+        one.set_defaults(command=_fleet, fleet=name)
+        return one
+
+    keys = add("key", "make a pair of keys: NAME.key signs, NAME.pub goes to the devices", has_broker=False)
+    keys.add_argument("path", type=Path, metavar="NAME")
+    add("status", "every device of a group: what runs, what is wanted, and why not")
+    watch = add("watch", "every report of a group as it comes")
+    watch.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
+    for name, said in (
+        ("push", "announce a model to a group"),
+        ("sign", "print an announcement, to be published by other means"),
+    ):
+        one = add(name, said, has_broker=name == "push", has_target=True)
+        one.add_argument("file", type=Path, metavar="MODEL", help="the .onnx, or a .tar of model.onnx and model.toml")
+        one.add_argument("--url", required=True, help="where it lies on the server: its address, or that of its folder with a /")
+        one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; else the name of the file")
+        one.add_argument("--as", dest="version", default="", metavar="VERSION", help="else the start of its SHA-256")
+    back = add("rollback", "tell a group to go back to the version before", has_target=True)
+    back.add_argument("name", metavar="MODEL")
+    back.add_argument("--from", dest="version", default="", metavar="VERSION", help="which to leave; else what most run")
+
+
+def _fleet(arguments: argparse.Namespace) -> int:
+    from edged.commands import fleet
+
+    a = arguments
+    if a.fleet == "key":
+        return fleet.make_keys(a.path)
+    where = fleet.Where(configuration(getattr(a, "config", None)), getattr(a, "broker", ""), a.to)
+    if a.fleet == "status":
+        return fleet.status(where, a.json)
+    if a.fleet == "watch":
+        return fleet.watch(where, a.json, a.seconds)
+    tags = tuple((name, value) for name, _, value in (tag.partition("=") for tag in a.tag))
+    target = fleet.Target(a.percent, tuple(a.device), tags, a.days)
+    if a.fleet == "rollback":
+        return fleet.rollback(where, a.name, a.version, a.key, target, a.wait, a.timeout, a.json)
+    one = fleet.announce(a.file, a.name or a.file.stem, a.version, a.url, a.to, target)
+    if a.fleet == "sign":
+        process.say(fleet.signed(one, a.key).decode())
+        return EX_OK
+    return fleet.push(where, one, a.key, a.wait, a.timeout, a.json)
 
 
 def _top(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 MAX_BYTES = 65535
+SHARE = "$share/"
+"""How a filter begins whose messages the broker deals out to all members of a group: `$share/GROUP/FILTER`."""
 NOT_CAPTURED = ("device", "base_topic", "pipeline", "key")
 
 FIELD = "field"
@@ -89,8 +91,9 @@ def parse_filter(text: str, fixed: Mapping[str, str] | None = None) -> TopicFilt
     fixed = fixed or {}
     filled = _PLACEHOLDER.sub(lambda m: fixed.get(m[1], m[0]), text)
     _check_text(filled)
-    if filled.startswith("$share/"):
-        raise TopicError("shared subscriptions ($share/...) are not supported")
+    if filled.startswith(SHARE):
+        group, _, rest = filled.removeprefix(SHARE).partition("/")
+        raise TopicError(f'"{filled}": the group is a key of its own; write topic = "{rest}" and share = "{group}"')
     levels: list[str] = []
     captures: list[str] = []
     pattern: list[str] = []
@@ -145,6 +148,16 @@ def parse_template(text: str, fixed: Mapping[str, str], names: Collection[str]) 
     if filled.startswith("$"):
         raise TopicError(f'"{text}": topics that begin with $ belong to the broker')
     return Template(filled, literals, names)
+
+
+def shared(group: str, filter: str) -> str:
+    """What a member of a group subscribes to; the filter as it is without a group."""
+    return f"{SHARE}{group}/{filter}" if group else filter
+
+
+def unshared(filter: str) -> str:
+    """What a filter, as a broker gets it, matches, whoever shares it."""
+    return filter.removeprefix(SHARE).partition("/")[2] if filter.startswith(SHARE) else filter
 
 
 def overlaps(a: TopicFilter, b: TopicFilter) -> bool:

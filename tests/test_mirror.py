@@ -10,6 +10,10 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "commands/fleet.py": "tests/live/test_fleet.py",
+    "config/checks/fleet.py": "tests/plan/test_fleet.py",
+    "daemon/guards.py": "tests/live/test_fleet.py",
+    "fleet/agent.py": "tests/live/test_fleet.py",
     "behaviours/face.py": "tests/behaviours/test_actor.py",
     "behaviours/inbox.py": "tests/behaviours/test_actor.py",
     "behaviours/me.py": "tests/behaviours/test_actor.py",

@@ -34,7 +34,7 @@ GARBAGE = bytes.fromhex("00 13 f5 9c 07") + b"~?x"
 def planned(case: Path) -> tuple[SourcePlan, DecodePlan]:
     draft = read(case / "edged.toml", {})
     problems: list[Problem] = [problem for problem in draft.problems if not problem.is_warning]
-    plans = plan_sources(draft.config, "t", "edged/t", frozenset({"s"}), problems)
+    plans = plan_sources(draft.config, {"device": "t", "base_topic": "edged/t"}, frozenset({"s"}), problems)
     assert not problems, problems
     decode = plans["s"].decode
     assert decode is not None

@@ -93,7 +93,7 @@ def test_wildcards_of_its_own_are_known() -> None:
         ("a/{}", "a capture is named with"),
         ("a/{a b}", "a capture is named with"),
         ("a/{key}", "cannot be captured"),
-        ("$share/group/a", "shared subscriptions"),
+        ("$share/group/a", 'write topic = "a" and share = "group"'),
     ],
 )
 def test_refuses_filters(text: str, said: str) -> None:

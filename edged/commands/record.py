@@ -197,7 +197,9 @@ async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:
     config = draft.config
     device = config.device.id or socket.gethostname()
     base_topic = config.device.base_topic.replace("{device}", device)
-    sources = plan_sources(config, device, base_topic, frozenset(), problems)
+    tags = {f"tags.{tag}": value for tag, value in (config.device.tags or {}).items()}
+    known = {"device": device, "base_topic": base_topic, **tags}
+    sources = plan_sources(config, known, frozenset(), problems)
     links = plan_links(config, device, base_topic, {name: sources[name]} if name in sources else {}, problems)
     if problems:
         raise ConfigError(report(draft, problems))
@@ -208,5 +210,5 @@ async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:
             recorder.add(payload, topic)
             receipt.done()
 
-    observer = replace(settings, client_id=f"{settings.client_id}-record", session_expiry_s=0, status_topic="")
+    observer = replace(settings.apart, client_id=f"{settings.client_id}-record", session_expiry_s=0, status_topic="")
     await Link(observer, keep, Clock(), structlog.get_logger("edged")).run()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import Coroutine
-from contextlib import AbstractAsyncContextManager, closing, nullcontext
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,7 +140,11 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
         lifecycle.on_switch = desk.adopt
         asyncio.get_running_loop().call_soon(lambda: reloader.ask() if early.is_reload_asked else None)  # after READY
         health.building = reloader.builds.elapsed_s
-        async with Control(prepared.draft.path, desk.answer), _http(prepared.plan, health):
+        async with (
+            Control(prepared.draft.path, desk.answer),
+            _http(prepared.plan, health),
+            _fleet(prepared, reloader, clock, logger),
+        ):
             code = await lifecycle.serve(reloader.run(), upkeep.run())
     keeper.stop()
     upkeep.close()
@@ -161,6 +165,35 @@ def _http(plan: Plan, health: Health) -> AbstractAsyncContextManager[object]:
 
     token = plan.http.token.reveal() if plan.http.token is not None else None
     return Server(plan.http.address, token, pages(health), events(health))
+
+
+@asynccontextmanager
+async def _fleet(prepared: Prepared, reloader: Reloader, clock: Clock, logger: Any) -> AsyncIterator[None]:
+    """What takes models over MQTT, if the configuration wants that."""
+    plan = prepared.plan
+    if plan.fleet is None:
+        yield
+        return
+    from edged.fleet.agent import Agent
+
+    agent = Agent(
+        plan.fleet,
+        plan.device,
+        plan.tags,
+        prepared.machine.state_dir,
+        clock,
+        logger,
+        reloader.swap,
+        lambda: reloader.models,
+        lambda model: model in reloader.guards,
+    )
+    reloader.on_guard_ended = agent.guard_ended
+    task = asyncio.get_running_loop().create_task(agent.run(), name="fleet")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:

@@ -254,7 +254,7 @@ class Conversion:
         spoilt |= self.unknown_keys(table, raw, path, kind, siblings or {})
         self.effects(table, raw, path, kind)
         spoilt |= self.missing(table, raw, path, kind, spoilt)
-        stand_ins = {name: None for name in spoilt if known[name].is_required}
+        stand_ins = {known[name].field: None for name in spoilt if known[name].is_required}
         given = {known[name].field: value for name, value in values.items() if name not in spoilt}
         built = table(**given, **stand_ins)
         self.ask(built, raw, path, spoilt)

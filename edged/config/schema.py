@@ -40,7 +40,21 @@ from edged.config.parsers.measures import (
     Size,
     Zone,
 )
-from edged.config.parsers.names import BaseTopic, FieldName, FieldPath, Filter, Label, Latch, Listen, Name, Pattern, Text, Topic
+from edged.config.parsers.names import (
+    BaseTopic,
+    FieldName,
+    FieldPath,
+    Filter,
+    HttpsFolder,
+    Label,
+    Latch,
+    Listen,
+    Name,
+    Pattern,
+    Tag,
+    Text,
+    Topic,
+)
 from edged.config.parsers.numbers import (
     Bits,
     Byte,
@@ -98,9 +112,11 @@ __all__ = [
     "Device",
     "Element",
     "FieldSpec",
+    "Fleet",
     "Frame",
     "Function",
     "Gate",
+    "Guard",
     "Health",
     "Http",
     "Input",
@@ -175,6 +191,10 @@ class Device(Table, frozen=True, kw_only=True):
         BaseTopic,
         Key("root of all that edged says by itself (status, health, model) and of default result topics"),
     ] = "edged/{device}"
+    tags: Annotated[
+        dict[str, Tag] | None,
+        Key("what it is in the fleet: added to health and results, and filled in as `{tags.NAME}` in topics", default="none"),
+    ] = None
     state_dir: Annotated[
         FilePath | None,
         Key(
@@ -189,6 +209,30 @@ class Device(Table, frozen=True, kw_only=True):
             "stays free for those above the lowest. auto: one for each core",
             default='`"auto"`',
         ),
+    ] = None
+
+
+class Fleet(Table, frozen=True, kw_only=True):
+    """Models that come over MQTT: announcements that are signed, and files that are fetched beside the work. Off unless there is
+    this table; needs the extra `edged[fleet]`."""
+
+    topic: Annotated[
+        Topic,
+        Key(
+            "the group: announcements are retained on `TOPIC/model/NAME`, and this device reports on `TOPIC/report/DEVICE`; "
+            "`{device}` and `{tags.NAME}` are filled in"
+        ),
+    ]
+    broker: Annotated[Name | None, Key("where", default="the only one")] = None
+    signed_by: Annotated[SmallFile, Key("public Ed25519 keys (PEM, one after another); what none of them has signed is refused")]
+    from_: Annotated[
+        Annotated[tuple[HttpsFolder, ...], Several(1)],
+        Key("`https://` addresses below which files may be fetched; a redirect is followed nowhere"),
+    ]
+    ca: Annotated[SmallFile | None, Key("certificates that may sign those servers'", default="the system's")] = None
+    bandwidth: Annotated[Size, Key("most bytes a second while a file is fetched")] = 1 << 20
+    max_bytes: Annotated[
+        Size | None, Key("disk for files that were fetched", default="a tenth of the free disk, at most 1GiB")
     ] = None
 
 
@@ -756,7 +800,7 @@ KeysOf = Annotated[
     Key(
         "a CSV with a row for each key and the columns in which they differ: `key` (as results write it), `FIELD.scale`, "
         "`FIELD.offset`, `FIELD.valid.low`, `FIELD.valid.high`, `PIPELINE.above`, `PIPELINE.below`, `PIPELINE.release`; "
-        "`label` and `tags.NAME` go into results as `key_label` and `tags`. An empty cell, or a key without a row, has what "
+        "`label` and `tags.NAME` go into results as `key_label` and `key_tags`. An empty cell, or a key without a row, has what "
         "the configuration says. Saved, it is reloaded",
         default="none",
     ),
@@ -985,6 +1029,14 @@ class MqttSource(DecodedSource, frozen=True, kw_only=True):
     broker: Annotated[Name | None, Key("where to subscribe", default="the only one")] = None
     topic: Annotated[Annotated[tuple[Filter, ...], Several(1)], Key("filters, with captures")]
     qos: Annotated[Literal[0, 1], Key("QoS 2 publishers are received at 1")] = 1
+    share: Annotated[
+        Name | None,
+        Key(
+            "the group that shares the work: the broker deals the messages out to all daemons that name it (MQTT 5, "
+            "`$share/NAME/...`). Refused with what needs all samples of a key in one place",
+            default="none: every daemon gets all messages",
+        ),
+    ] = None
     retained: Annotated[
         Flag,
         Key("use the message the broker kept from before; off, since it is old but looks new"),
@@ -1097,6 +1149,18 @@ class ProviderOptions(Table, frozen=True, kw_only=True):
 REMOTE = "with `url`: "
 
 
+class Guard(Table, frozen=True, kw_only=True):
+    """What a version must keep to after a swap. One that does worse is left by itself, for the version before."""
+
+    for_: Annotated[Period, Key("how long it is watched after the swap")]
+    not_finite: Annotated[Share | None, Key("largest share of results that are not finite", default="not judged")] = None
+    slower: Annotated[
+        Positive | None,
+        Key("largest mean time of a row, in times that of the version before", default="not judged"),
+    ] = None
+    failing: Annotated[Flag, Key("whether it goes back when runs fail")] = True
+
+
 class Model(Table, frozen=True, kw_only=True):
     """An ONNX model (`path`): a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. Or one elsewhere (`url`)."""
 
@@ -1181,6 +1245,9 @@ class Model(Table, frozen=True, kw_only=True):
     threads: Annotated[Annotated[int, integer(1, 256)], Key("intra-op threads; they never spin")] = 1
     batch: Annotated[Batch, Key("windows in one run", default="as the model fixes it")] = Batch()
     watch: Annotated[Flag, Key("swap when the file changes")] = True
+    guard: Annotated[
+        Guard | None, Key("goes back by itself to the version before, where the new one does worse", default="none")
+    ] = None
     run: Annotated[
         Literal["auto", "inline", "worker"],
         Key("on the loop or on a thread of `device.workers`; auto: by measured time"),
@@ -1610,6 +1677,7 @@ class Config(Table, frozen=True, kw_only=True):
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
+    fleet: Annotated[Fleet | None, Key("models that come over MQTT", default="off")] = None
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     port: Annotated[dict[str, Port], Key("serial ports that several sources share")] = msgspec.field(default_factory=dict)
     source: Annotated[dict[str, AnySource], Key("streams of samples")] = msgspec.field(default_factory=dict)

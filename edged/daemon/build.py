@@ -121,7 +121,9 @@ def assemble(
         if was is not None and was.plan == p and model is old.models.get(p.model or ""):
             pipelines[name], publishes[name], envelopes[name] = was.pipeline, old.publishes[name], old.envelopes[name]
             continue
-        envelope = old.envelopes[name] if was is not None else Envelope(plan.device, name, None, old.run, _names(table))
+        envelope = (
+            old.envelopes[name] if was is not None else Envelope(plan.device, name, None, old.run, _names(table), plan.tags)
+        )
         counts = old.pipelines[name].counts if name in old.pipelines else PipelineCounts(f"pipeline.{name}", clock.now_s)
         accounts = old.publishes.get(name, ())
         entries = [

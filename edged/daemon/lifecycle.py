@@ -4,7 +4,8 @@
       inner scope: sources, each under a supervisor
     reload:        cancel the sources that go -> wire the new parts, in one turn -> start what is new -> close links that go;
                    pipelines of the plan before run out what they had beside the new ones
-    stop:          cancel the sources -> parked blocks and slots are run out -> links flush and say goodbye -> the rest to disk,
+    stop:          cancel the sources -> leave the groups that share work -> parked blocks and slots are run out ->
+                   links flush and say goodbye -> the rest to disk,
                    all under one deadline; what is left is counted as dropped, reason "shutdown"
 
 READY is sent when the plan fits, the models have run and links and sources are started, connected or not.
@@ -47,7 +48,7 @@ WATCHDOG_S = 30.0
 """How long the loop may stand still where systemd does not say: as long as in our unit."""
 MIN_PATIENCE_S = 2.0
 LEAVE_S = 5.0
-"""For a link that a reload removed to send what it has."""
+"""For a link that a reload removed to send what it has, and at a stop for what a group had dealt to us."""
 TICK_S = 0.25
 """How often the parts are looked at, and the loop's lag is measured while little comes in."""
 FINE_TICK_S = 0.02
@@ -112,6 +113,7 @@ class Lifecycle:
         assembly.kept.forgive()
         assembly.kept.write(assembly.kept.encoded())
         await _cancel([*(task for _, task in self._sources.values()), ticker])
+        await asyncio.gather(*(link.leave_groups(LEAVE_S) for link in assembly.links.values()))
         for router in assembly.routers.values():
             router.is_closed = True
         await self._drain(deadline)
@@ -204,6 +206,10 @@ class Lifecycle:
     def say_engine(self, name: str, ok: bool, **facts: Any) -> None:
         """News of an engine that is built for a model."""
         self._health.say_engine(name, ok, **facts)
+
+    def say_guard(self, name: str, why: str) -> None:
+        """What became of a version that was guarded: why it was left, or nothing."""
+        self._health.say_guard(name, why)
 
     def leave(self, reason: str, code: int) -> None:
         """Ends in good order: what is configured cannot be run."""

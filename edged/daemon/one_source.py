@@ -123,7 +123,7 @@ class OneSource:
         self._is_mqtt = self._header is not None and self._header.kind == "mqtt"
         self._clock = _RecordedClock(self._header) if self._header is not None and self._is_mqtt else Clock()
         plan = prepared.plan
-        suffix = {n: replace(x, client_id=f"{x.client_id}-beside", **DISTURBS_NOBODY) for n, x in plan.links.items()}  # type: ignore[arg-type]
+        suffix = {n: replace(x.apart, client_id=f"{x.client_id}-beside", **DISTURBS_NOBODY) for n, x in plan.links.items()}  # type: ignore[arg-type]
         plan = replace(plan, links=suffix, state_dir=scratch())
         self.assembly: Assembly = assemble(plan, loaded, self._clock, structlog.get_logger("edged"), run="00000000")
         connect(self.assembly)

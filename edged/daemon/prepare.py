@@ -16,6 +16,7 @@ from edged.config.schema import Config
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
 from edged.errors import ConfigError, Finding, Problem
+from edged.fleet.ledger import Ledger
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import Ladder, found_here, ladder_here, pick
 from edged.model.gpu.providers import rungs
@@ -100,7 +101,8 @@ def plan_draft(
     draft: Draft, machine: Machine, store: Store | None, may_fall_back: bool = False, before: Prepared | None = None
 ) -> Prepared:
     """Plans what was read, for a machine as it is or was. Without a `store` nothing of it can be loaded. Raises ConfigError."""
-    models = _found(draft.config, store, may_fall_back, before, draft.copy is not None)
+    fetched = Ledger(machine.state_dir / "fleet").load() if draft.config.fleet is not None else None
+    models = _found(draft.config, store, may_fall_back, before, draft.copy is not None, fetched)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
     plan, more = make_plan(draft.config, manifests, machine, partial(_tried, trials_here(machine.state_dir)))
@@ -113,10 +115,15 @@ def plan_draft(
 
 
 def _found(
-    config: Config, store: Store | None, may_fall_back: bool, before: Prepared | None, prefers_own: bool
+    config: Config,
+    store: Store | None,
+    may_fall_back: bool,
+    before: Prepared | None,
+    prefers_own: bool,
+    fetched: Ledger | None = None,
 ) -> dict[str, Found]:
     """The models of a configuration by name. What did not change since `before` is not read again. `prefers_own`: the versions
-    that ran last, whatever the files are now."""
+    that ran last, whatever the files are now. `fetched`: what the fleet put in the place of files."""
     found: dict[str, Found] = {}
     for name, model in config.model.items():
         if model.path is None:  # it runs elsewhere
@@ -124,14 +131,15 @@ def _found(
         if prefers_own and store is not None and (own := store.current(name)) is not None:
             found[name] = Found(("", ()), store.manifest(name, own), [], own)
             continue
-        mark = (str(model.path), mark_of(model.path))
+        path = (fetched.override(name) if fetched is not None else None) or model.path
+        mark = (str(path), mark_of(path))
         known = before.models.get(name) if before is not None else None
         if known is not None and known.mark == mark:
             found[name] = known
         elif store is None:
-            found[name] = Found(mark, *read_manifest(name, model.path))
+            found[name] = Found(mark, *read_manifest(name, path))
         else:
-            found[name] = _copied(store, name, model.path, mark, may_fall_back)
+            found[name] = _copied(store, name, path, mark, may_fall_back)
     return found
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,12 +29,14 @@ from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.file_watch import Watch
+from edged.daemon.guards import Ended, Guards, tally
 from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, room_for
 from edged.daemon.promotion import Builds
 from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.gpu.build import BuildEngine, build_engine
 from edged.model.gpu.ladder import Picked, pick
 from edged.model.gpu.providers import Choice, none_ran, not_taken, slower
+from edged.model.guard import Pace
 from edged.model.load_all import load_models
 from edged.model.records import ModelPlan, ModelRefused, Tried
 from edged.model.runner import Loaded
@@ -50,6 +53,7 @@ FIXED = (
     *(("device", key) for key in ("id", "base_topic", "state_dir")),
     *(("spool", key) for key in ("path", "mode")),
     *(("http", key) for key in ("listen", "token")),
+    ("device", "tags"),
 )
 """Keys that cannot change while the daemon runs: who it is for everybody else, and where its files and doors are."""
 
@@ -94,6 +98,8 @@ class Switch(Protocol):
 
     def say_engine(self, name: str, ok: bool, **facts: Any) -> None: ...
 
+    def say_guard(self, name: str, why: str) -> None: ...
+
     def leave(self, reason: str, code: int) -> None: ...
 
 
@@ -124,6 +130,10 @@ class Reloader:
         self._refused = "\n".join(refused)  # the problems that were said last
         self._asking: asyncio.Task[Answer] | None = None
         self._is_asked_again = False
+        self._going_back: set[str] = set()
+        self.on_guard_ended: Ended = _nobody
+        """Is told, besides the log, what became of a version that was guarded."""
+        self.guards = Guards(lambda: daemon.assembly, clock, self._guard_ended)
         self.builds = Builds(self._build, self._promote, self._fail, clock)
 
     async def run(self) -> None:
@@ -144,7 +154,13 @@ class Reloader:
         finally:
             if self._asking is not None:
                 self._asking.cancel()
+            await self.guards.close()
             await self.builds.close()
+
+    @property
+    def models(self) -> Collection[str]:
+        """The names of those that run."""
+        return self._running.plan.models
 
     def _files(self) -> dict[str, Path]:
         """What to watch: the configuration as "", models by name, files of behaviours and tables of keys behind a mark."""
@@ -232,6 +248,7 @@ class Reloader:
             self._refused = ""
         self._running = after
         self._on_running(after.draft)
+        paces = {n: tally(self._daemon.assembly, n).row_ns for n in loaded if n in before.plan.models}
         settings = after.draft.config.log
         log.reconfigure(settings.level, settings.format)
         if not change.is_empty:
@@ -242,12 +259,44 @@ class Reloader:
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
+        self._guard(before, after, paces)
         self._follow_builds()
         self._daemon.say_reload((), change, why, of_file=rereads)
         for line in after.warnings:
             if line not in before.warnings:
                 self._log.warning("configuration", problem=line)
         return Answer(change=change, warnings=after.warnings)
+
+    def _guard(self, before: Prepared, after: Prepared, paces: Mapping[str, Pace]) -> None:
+        """Watches the versions that are new; who went back to one that had run is not watched."""
+        for name, ran in before.plan.models.items():
+            now = after.plan.models.get(name)
+            if now is None or now.manifest.sha256 == ran.manifest.sha256:
+                continue
+            self.guards.end(name)
+            guard = after.draft.config.model[name].guard
+            if guard is not None and name not in self._going_back:
+                self.guards.begin(name, guard, paces.get(name, Pace()))
+
+    async def _guard_ended(self, name: str, why: str) -> None:
+        """A version was left, or has kept to what was asked of it."""
+        self._log.log(
+            logging.ERROR if why else logging.INFO, "guard", model=name, state="went_back" if why else "kept", reason=why
+        )
+        self._daemon.say_guard(name, why)
+        if why:
+            self._going_back.add(name)
+            try:
+                answer = await self._roll_back(name)
+            finally:
+                self._going_back.discard(name)
+            for line in answer.errors:
+                self._log.error("guard", model=name, state="cannot_go_back", reason=line)
+        await self.on_guard_ended(name, why)
+
+    async def swap(self, name: str, why: str) -> str:
+        """Makes what the fleet put in the place of a file run. Returns why not, or an empty text."""
+        return "; ".join((await self.reload(why, is_asked=True, rereads=False)).errors)
 
     async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> tuple[Prepared, dict[str, Loaded]]:
         """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
@@ -356,6 +405,10 @@ class Reloader:
         return Answer(errors)
 
 
+async def _nobody(name: str, why: str) -> None:
+    """Nobody else wants to know."""
+
+
 def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tuple[Prepared | None, tuple[str, ...]]:
     """The new plan, None if the file is as it was, and what of it can apply only at the next start. `forgets`: models are read
     again though their files did not change. Raises ConfigError."""
@@ -398,4 +451,7 @@ def _held(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
         if getattr(getattr(new, table), key) != old:
             names.append(f"{table}.{key}")
             new = msgspec.structs.replace(new, **{table: msgspec.structs.replace(getattr(new, table), **{key: old})})
+    if new.fleet != running.fleet:
+        names.append("fleet")
+        new = msgspec.structs.replace(new, fleet=running.fleet)
     return new, tuple(names)

@@ -105,6 +105,11 @@ class Health:
         self._topics.event("engine", model=name, ok=ok, **facts)
         self._due.engine = 1
 
+    def say_guard(self, name: str, why: str) -> None:
+        """A model went back to the version before, or its new one has kept to what was asked."""
+        self._topics.event("guard", model=name, ok=not why, **({"reason": why} if why else {}))
+        self._due.health = 0
+
     def say_reload(self, errors: Sequence[str], change: Change | None, why: str, of_file: bool = True) -> None:
         """What became of a reload: in the log, as an event, and in health until the next one. `of_file` False: of models only,
         so that what is wrong with the file still is."""
@@ -253,6 +258,7 @@ class Health:
         is_well = all(s.state in GOOD for s in found) and not self._configured.last_good
         return {
             "device": plan.device,
+            **({"tags": dict(plan.tags)} if plan.tags else {}),
             "time": rfc3339(self._clock.utc()),
             "version": __version__,
             "uptime_s": round((now - self._started) / 1e9, 1),

@@ -69,7 +69,7 @@ NO_RETAIN = 0x9A
 # authorised, topic, alias, size, payload, retain, QoS. The others speak of the server, of us or of a pace.
 OVER_A_MESSAGE = (0x80, 0x81, 0x82, 0x83, 0x87, 0x90, 0x94, 0x95, 0x99, 0x9A, 0x9B)
 # Among the faults of a connection, where the others are those of topics:
-ACKNOWLEDGEMENTS, EXPIRY, REQUESTS = "", "$expiry", "$requests"
+ACKNOWLEDGEMENTS, EXPIRY, REQUESTS, SHARING = "", "$expiry", "$requests", "$share"
 
 
 class Owner(Protocol):
@@ -181,6 +181,16 @@ class Connection:
     def change_subscriptions(self, wanted: tuple[Subscription, ...]) -> None:
         self.subscriptions.change(wanted)
         self._show_faults()
+        self.flush_soon()
+
+    @property
+    def owes_nothing(self) -> bool:
+        """Whether all that came is settled, and the broker has answered all that it was asked."""
+        return not (self.receiver.ledger.unacked or self.receiver.rest or self.session.awaits_answers)
+
+    def ask_whether_more(self) -> None:
+        """The answer comes after what the broker sends because of the acknowledgements before it."""
+        self.session.ping()
         self.flush_soon()
 
     def _on_no_connack(self) -> None:
@@ -485,6 +495,11 @@ class Connection:
             self.faults[EXPIRY] = (
                 f"the broker keeps our session for {kept_s} s and not for {asked_s} s: after a longer outage it has no inputs "
                 f'for us; raise its limit, or write session_expiry = "{kept_s}s"'
+            )
+        if not event.may_share and any(s.is_shared for s in settings.subscriptions):
+            which = "the broker has no shared subscriptions" if settings.is_v5 else "the broker speaks MQTT 3.1.1"
+            self.faults[SHARING] = (
+                f"{which}, so a group may get nothing there, or each member everything; remove share, or use another broker"
             )
         if not settings.is_v5 and (asked := [s.filter for s in settings.subscriptions if s.has_replies]):
             self.faults[REQUESTS] = (

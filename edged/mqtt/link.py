@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from edged.clock.clock import Clock
@@ -293,6 +294,24 @@ class Link:
             await asyncio.wait({life.finished})
         self.sender.abandon()
         self.show("stopped", "")
+
+    async def leave_groups(self, timeout_s: float) -> None:
+        """Before a stop: the broker deals us nothing more of what a group shares, and what it had dealt us is handled. What is
+        not within `timeout_s` stays with the broker, for the next start."""
+        own = tuple(s for s in self.settings.subscriptions if not s.is_shared)
+        if own == self.settings.subscriptions or not self.is_connected:
+            return
+        self.configure(replace(self.settings, subscriptions=own))
+        loop = asyncio.get_running_loop()
+        deadline, seen = loop.time() + timeout_s, -1
+        while loop.time() < deadline:
+            connection = self._connection  # there may be a new one, which brings what the last one left with the broker
+            if connection is not None and connection.is_connected and connection.owes_nothing:
+                if self.counts.received == seen:
+                    return
+                seen = self.counts.received
+                connection.ask_whether_more()
+            await asyncio.sleep(0.005)  # acknowledgements follow runs, which end in callbacks; this is a stop
 
     async def _say_goodbye(self, deadline: float) -> None:
         connection = self._connection

@@ -39,6 +39,7 @@ class Connected:
     maximum_packet: int = 0
     """Largest packet the broker takes, in bytes; 0: any."""
     may_retain: bool = True
+    may_share: bool = True
     session_expiry_s: int | None = None
     """How long the broker keeps our session, where it says that that is not as long as we asked for."""
 
@@ -186,6 +187,11 @@ class Session:
         """Subscriptions that the broker has not answered yet."""
         return list(self._asked.values())
 
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether a ping or an UNSUBSCRIBE is unanswered."""
+        return bool(self._wire.pings or self._asked_not)
+
     def connect(self) -> None:
         """Writes CONNECT, with the will where there is a status topic."""
         s, client = self._settings, self._client
@@ -303,6 +309,7 @@ class Session:
                 maximum_qos=said.get("MaximumQoS", 2),
                 maximum_packet=said.get("MaximumPacketSize", 0),
                 may_retain=bool(said.get("RetainAvailable", 1)),
+                may_share=self._settings.is_v5 and bool(said.get("SharedSubscriptionAvailable", 1)),
                 session_expiry_s=said.get("SessionExpiryInterval"),
             )
         )

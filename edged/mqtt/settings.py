@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edged.clock.spent import Spent
 from edged.config.values import BrokerUrl, Secret
+from edged.topics import SHARE, unshared
 
 # Retain handling of MQTT 5: which messages kept by the broker a subscription brings.
 KEPT_ALWAYS, KEPT_IF_NEW, KEPT_NEVER = 0, 1, 2
@@ -26,6 +27,11 @@ class Subscription:
     retain_handling: int = KEPT_IF_NEW
     has_replies: bool = False
     """Whether requests that come by it are to be answered."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a group shares what comes by it."""
+        return self.filter.startswith(SHARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,11 @@ class LinkSettings:
         live one."""
         subscriptions, items, size = self.subscriptions, self.outbox_items, self.outbox_bytes
         return replace(other, subscriptions=subscriptions, outbox_items=items, outbox_bytes=size) == self
+
+    @property
+    def apart(self) -> LinkSettings:
+        """Those of an observer, which takes no work away from a group: it gets every message itself."""
+        return replace(self, subscriptions=tuple(replace(s, filter=unshared(s.filter)) for s in self.subscriptions))
 
     @property
     def is_clean(self) -> bool:

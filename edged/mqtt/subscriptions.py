@@ -19,7 +19,7 @@ from edged.clock.backoff import Backoff
 from edged.mqtt.session import Session
 from edged.mqtt.settings import KEPT_ALWAYS, KEPT_IF_NEW, LinkSettings, Subscription
 from edged.system.durable import read_kept, replaced
-from edged.topics import TopicError, covers, overlaps, parse_filter
+from edged.topics import TopicError, covers, overlaps, parse_filter, unshared
 
 MAX_BYTES = 1 << 20
 COPIES = "$copies"
@@ -132,7 +132,7 @@ class Subscriptions:
         """Without identifiers nothing tells two copies of one message from two messages."""
         self.faults.pop(COPIES, None)
         for one, other in combinations(() if self._session.has_identifiers else self._asked, 2):
-            if overlaps(parse_filter(one.filter), parse_filter(other.filter)):
+            if overlaps(parse_filter(unshared(one.filter)), parse_filter(unshared(other.filter))):
                 self.faults[COPIES] = (
                     f"{one.filter!r} and {other.filter!r} overlap, and this broker does not say which one brought a message: "
                     "where it sends a copy for each, both count; write filters that do not overlap"
@@ -217,7 +217,7 @@ class KnownFilters:
 
 def _checked(topic: object) -> str:
     """A filter that may be unsubscribed: what MQTT forbids would end every connection, for ever."""
-    if not isinstance(topic, str) or parse_filter(topic).mqtt != topic:
+    if not isinstance(topic, str) or parse_filter(unshared(topic)).mqtt != unshared(topic):
         raise TopicError(f"not a filter: {topic!r:.80}")
     topic.encode()  # half a surrogate pair is a ValueError as well
     return topic

@@ -12,6 +12,7 @@ from edged.mqtt.settings import KEPT_IF_NEW, KEPT_NEVER, LinkSettings, Subscript
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import mqtt_settings
+from edged.topics import shared
 
 MIN_PACKET = MIB
 SMALLEST_PACKET = 512
@@ -69,7 +70,7 @@ def _check_packet(at: Scope, broker: Broker, sources: Sequence[SourcePlan]) -> N
 def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources: Sequence[SourcePlan]) -> LinkSettings:
     subscriptions = tuple(
         Subscription(
-            filter=topic.mqtt,
+            filter=shared(mqtt_settings(source).share or "", topic.mqtt),
             qos=mqtt_settings(source).qos,
             identifier=identifier,
             retain_handling=KEPT_IF_NEW if mqtt_settings(source).retained else KEPT_NEVER,

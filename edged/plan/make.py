@@ -13,6 +13,7 @@ from edged.model.records import ModelPlan, Tried
 from edged.plan.acks import plan_acks
 from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
+from edged.plan.fleet import plan_fleet
 from edged.plan.gpu import plan_gpu
 from edged.plan.keys import plan_key_tables
 from edged.plan.links import plan_links
@@ -27,6 +28,7 @@ from edged.plan.remotes import local_model, picture_warnings, plan_remotes, remo
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
 from edged.plan.scope import Scope
+from edged.plan.shares import check_shares
 from edged.plan.sources import plan_sources
 from edged.plan.spool import plan_spool
 from edged.plan.streams import pipeline_stream, source_stream
@@ -47,15 +49,17 @@ def make_plan(
     base_topic = config.device.base_topic.replace("{device}", device)
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     manifests = with_states(config, manifests, problems)
+    tags = config.device.tags or {}
+    fixed = {"device": device, "base_topic": base_topic, **{f"tags.{name}": value for name, value in tags.items()}}
     known = manifests | {n: manifests[m.fallback] for n, m in config.model.items() if m.fallback in manifests}
     config = with_defaults(config, known)
     wide, views = wide_sources(config, known), source_views(config, known)
-    sources = plan_sources(config, device, base_topic, wide, problems, views)
+    sources = plan_sources(config, fixed, wide, problems, views)
     sources = {name: source for name, source in sources.items() if row_fits(source, budget, problems)}
-    fixed = {"device": device, "base_topic": base_topic}
     sources = plan_rejects(config, sources, fixed, problems)
     links = plan_links(config, device, base_topic, sources, problems)
     check_own_topics(config, sources, base_topic, problems)
+    check_shares(config, manifests, problems)
     check_replies(config, sources, base_topic, problems)
     pipelines = _plan_pipelines(config, sources, known, fixed, budget, problems)
     pipelines, tables = plan_key_tables(
@@ -69,8 +73,11 @@ def make_plan(
     spool = plan_spool(config, machine, links, pipelines, problems)
     http, remotes = plan_http(config.http), plan_remotes(config, pipelines)
     problems += picture_warnings(pipelines, remotes)
+    fleet = plan_fleet(config, fixed, links, machine, problems)
     workers = config.device.workers or machine.cores
-    memory = memory_table(machine, links, sources, models, pipelines, spool, http, behaviours, remotes, workers)
+    memory = memory_table(
+        machine, links, sources, models, pipelines, spool, http, behaviours, remotes, workers, fleet is not None
+    )
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
         problems.append(Problem("memory.budget", text, is_warning=True))
@@ -97,6 +104,8 @@ def make_plan(
         key_tables=tables,
         http=http,
         remotes=remotes,
+        tags=tags,
+        fleet=fleet,
         behaviours=behaviours,
         workers=workers,
         cores=machine.cores,

@@ -43,6 +43,7 @@ ACTIVATIONS = 1 * MIB
 """Assumed for a model, whose intermediate results are known only once it has run."""
 THREAD = 256 * KIB
 """Of a thread that runs models: the pages of its stack, the interpreter's state, and what onnxruntime keeps for it."""
+FLEET = 16 * MIB
 HTTP = 4 * MIB
 REMOTE = 3 * MIB
 """h11 and what TLS takes, with the system's authorities."""
@@ -102,6 +103,7 @@ def memory_table(
     behaviours: Mapping[str, BehaviourPlan] = NO_BEHAVIOURS,
     remotes: Mapping[str, RemotePlan] | None = None,
     workers: int = 1,
+    has_fleet: bool = False,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -143,6 +145,8 @@ def memory_table(
         how = "messages on their way to disk, a file being replayed"
         size, how = (3 * size, f"{how}, each of a result of up to {size // KIB} KiB") if size >= LARGE else (0, how)
         lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
+    if has_fleet:
+        lines.append(MemoryLine("fleet", FLEET, "a connection, signatures, TLS, a file on its way to disk"))
     if http is not None:
         lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
@@ -163,6 +167,7 @@ def with_tried(plan: Plan, machine: Machine, found: Mapping[str, Tried]) -> Plan
         plan.behaviours,
         plan.remotes,
         plan.workers,
+        plan.fleet is not None,
     )
     return replace(plan, models=models, memory=memory)
 

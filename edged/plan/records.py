@@ -279,6 +279,20 @@ class HttpPlan:
     token: Secret | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """How models come over MQTT: a connection of their own to the broker, the group's `topic`, and what may be fetched from
+    where."""
+
+    link: LinkSettings
+    topic: str
+    keys: Path
+    sources: tuple[str, ...]
+    ca: Path | None
+    bandwidth: int
+    max_bytes: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything.
@@ -303,6 +317,8 @@ class Plan:
     """By source."""
     http: HttpPlan | None = None
     remotes: Mapping[str, RemotePlan] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    fleet: FleetPlan | None = None
     behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)
     workers: int = 1
     cores: int = 1

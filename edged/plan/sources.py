@@ -44,15 +44,13 @@ MAX_IDENTIFIER = 2**21 - 1
 
 def plan_sources(
     config: Config,
-    device: str,
-    base_topic: str,
+    known: Mapping[str, str],
     wide: frozenset[str],
     problems: list[Problem],
     views: Mapping[str, tuple[View, ...]] = NO_VIEWS,
 ) -> dict[str, SourcePlan]:
-    """One plan for each source that can be planned. `wide` names those that must be decoded as float64; `views` has what
-    pipelines see of the pictures of those that have pictures."""
-    known = {"device": device, "base_topic": base_topic}
+    """One plan for each source that can be planned. `known` has what topics may name everywhere. `wide` names those that must be
+    decoded as float64; `views` has what pipelines see of the pictures of those that have pictures."""
     plans: dict[str, SourcePlan] = {}
     taken: set[int] = set()
     for name, own in config.source.items():
@@ -188,6 +186,7 @@ def _plan_source(
         _check_baudrate(at, source)
     if isinstance(source, ModbusSource):
         check_bus(at, source)
+    is_part = isinstance(source, MqttSource) and source.share is not None  # others get the rest: silence says nothing
     return SourcePlan(
         name=name,
         settings=source if source.keys is None else structs.replace(source, keys=None),  # what it says is in the plan
@@ -201,12 +200,12 @@ def _plan_source(
         key_parts=parts,
         max_keys=max_keys,
         key_group=name,
-        stale_ns=stale,
+        stale_ns=stale if not is_part or source.stale_after is not None else None,
         frozen_ns=source.frozen_after,
         every_ns=source.every,
         lateness_ns=source.lateness,
         most_waiting=_most_waiting(source, max_keys),
-        learns_pace=source.stale_after is None and source.rate is None,
+        learns_pace=source.stale_after is None and source.rate is None and not is_part,
         known_keys=tuple((str(one),) for one in source.address) if isinstance(source, ModbusSource) and key_names else (),
         capture_where=tuple((all_captures.index(one.name), one) for one in conditions(source.where) if one.name in all_captures),
     )

@@ -21,21 +21,31 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _Get = Callable[[Result, int], Any]
 
 
+NO_TAGS: Mapping[str, str] = {}
+
+
 class Envelope:
     """What all results of a pipeline say about it; its encoders share it.
 
     `model` (`vibration@1a2b3c4d`, None without a model) and `clock_unsynced` may change between two results.
-    `names` gives the parts of the key for a key id; None if the pipeline is not keyed.
+    `names` gives the parts of the key for a key id; None if the pipeline is not keyed. `tags` are the device's.
     """
 
     def __init__(
-        self, device: str, pipeline: str, model: str | None, run: str, names: Callable[[int], tuple[str, ...]] | None = None
+        self,
+        device: str,
+        pipeline: str,
+        model: str | None,
+        run: str,
+        names: Callable[[int], tuple[str, ...]] | None = None,
+        tags: Mapping[str, str] = NO_TAGS,
     ) -> None:
         self.device = device
         self.pipeline = pipeline
         self.model = model
         self.run = run
         self.names = names
+        self.tags = tags
         self.clock_unsynced = False
         self.about: Mapping[str, About] = {}
         """What people call the keys (`keys` of a source)."""
@@ -117,7 +127,8 @@ class _Json:
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
         self._encode = msgspec.json.Encoder().encode
-        self._start = f'{{"device":{self._text(envelope.device)},"pipeline":{self._text(envelope.pipeline)}'
+        tags = f',"tags":{self._encode(dict(envelope.tags)).decode()}' if envelope.tags else ""
+        self._start = f'{{"device":{self._text(envelope.device)}{tags},"pipeline":{self._text(envelope.pipeline)}'
         self._end = f',"run":{self._text(envelope.run)},"seq":'
         self._head = self._start + self._end
         self._heads: dict[int, tuple[tuple[str, ...], Mapping[str, About], str]] = {}
@@ -152,7 +163,7 @@ class _Json:
         head = f'{self._start},"key":{self._text("/".join(names))}'
         if (known := self._envelope.about_key(key)) is not None:
             head += f',"key_label":{self._text(known.label)}' if known.label is not None else ""
-            head += f',"tags":{self._encode(dict(known.tags)).decode()}' if known.tags else ""
+            head += f',"key_tags":{self._encode(dict(known.tags)).decode()}' if known.tags else ""
         head += self._end
         self._heads[key] = (names, about, head)
         return head
@@ -165,10 +176,11 @@ class _Fields:
         self._envelope = envelope
         self._table: dict[str, _Get] = {
             "device": lambda result, now: envelope.device,
+            "tags": lambda result, now: dict(envelope.tags) or None,
             "pipeline": lambda result, now: envelope.pipeline,
             "key": lambda result, now: None if envelope.names is None else "/".join(envelope.names(result.key)),
             "key_label": lambda result, now: None if (one := envelope.about_key(result.key)) is None else one.label,
-            "tags": lambda result, now: None if (one := envelope.about_key(result.key)) is None else dict(one.tags) or None,
+            "key_tags": lambda result, now: None if (one := envelope.about_key(result.key)) is None else dict(one.tags) or None,
             "run": lambda result, now: envelope.run,
             "seq": lambda result, now: result.seq,
             "time": lambda result, now: rfc3339(result.time),

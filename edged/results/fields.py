@@ -25,10 +25,11 @@ class About(NamedTuple):
 
 ENVELOPE_BEFORE = (
     ResultField("device", ("device",), "text"),
+    ResultField("tags", ("tags",), "object"),
     ResultField("pipeline", ("pipeline",), "text"),
     ResultField("key", ("key",), "text"),
     ResultField("key_label", ("key_label",), "text"),
-    ResultField("tags", ("tags",), "object"),
+    ResultField("key_tags", ("key_tags",), "object"),
     ResultField("run", ("run",), "text"),
     ResultField("seq", ("seq",), "number"),
     ResultField("time", ("time",), "text"),

@@ -584,7 +584,8 @@ def build(plan: Planned, parts: Parts) -> MqttSource:
 
 
 def describe(plan: Planned) -> str:
-    return f"{plan.broker}: {', '.join(topic.text for _, topic in plan.filters)} (QoS {plan.settings.qos})"
+    group = f", shared by the group {plan.settings.share}" if plan.settings.share else ""
+    return f"{plan.broker}: {', '.join(topic.text for _, topic in plan.filters)} (QoS {plan.settings.qos}{group})"
 
 
 def is_acknowledged(settings: schema.MqttSource) -> bool:

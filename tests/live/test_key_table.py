@@ -39,7 +39,7 @@ def test_an_edit_of_the_table_is_taken_and_a_wrong_one_is_refused(tmp_path: Path
         for v in (1, 2):
             client.publish("pumps/p1", json.dumps({"v": v}))
         first = json.loads(client.wait("out/p1")[0].payload)
-        assert (first["key_label"], first["outputs"]["v"], "tags" in first) == ("Feed pump", [1, 2], False)
+        assert (first["key_label"], first["outputs"]["v"], "key_tags" in first) == ("Feed pump", [1, 2], False)
 
         table.write_text("key,label,v.offset,tags.hall\np1,Feed pump A,100,north\n")
         daemon.wait_log("source.pumps: settings")
@@ -47,7 +47,7 @@ def test_an_edit_of_the_table_is_taken_and_a_wrong_one_is_refused(tmp_path: Path
         for v in (3, 4):
             client.publish("pumps/p1", json.dumps({"v": v}))
         second = json.loads(client.wait("out/p1")[0].payload)
-        assert (second["key_label"], second["tags"]) == ("Feed pump A", {"hall": "north"})
+        assert (second["key_label"], second["key_tags"]) == ("Feed pump A", {"hall": "north"})
         assert second["outputs"]["v"] == [2, 103], "the window has what it had"
 
         table.write_text("key,label,v.ofset\np1,Feed pump A,100\n")

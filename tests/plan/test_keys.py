@@ -50,7 +50,7 @@ input = [
   '{"temp": 106, "flow": 0.5}',
 ]
 expect = [
-  { topic = "out/north/p1", result = { key_label = "Feed pump, old", tags = { line = "A" }, score = 51 } },
+  { topic = "out/north/p1", result = { key_label = "Feed pump, old", key_tags = { line = "A" }, score = 51 } },
   { topic = "out/north/p1", result = { score = 41, anomaly = true } },
   { topic = "out/north/p1", result = { score = 35, anomaly = false } },
   { topic = "out/north/p2", result = { tags = { line = "B" }, score = 450, anomaly = true } },

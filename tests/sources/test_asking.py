@@ -43,7 +43,7 @@ class Asking:
         (folder / "edged.toml").write_text(text, "utf-8")
         draft = read(folder / "edged.toml", {})
         problems: list[Problem] = [p for p in draft.problems if not p.is_warning]
-        plans = plan_sources(draft.config, "t", "edged/t", frozenset({"s"}), problems)
+        plans = plan_sources(draft.config, {"device": "t", "base_topic": "edged/t"}, frozenset({"s"}), problems)
         assert not problems, problems
         self.plan = plans["s"]
         clock = Clock()

@@ -131,7 +131,7 @@ def samples_of(keys: Mapping[str, Any], reading: Reading, data: bytes) -> tuple[
     source = {**keys, **reading.keys}
     content = "[source.heard]\n" + "\n".join(f"{key} = {toml(value)}" for key, value in source.items()) + "\n"
     draft = understood(content, Path("edged.toml"))
-    plan = plan_sources(draft.config, "init", "edged/init", frozenset(), []).get("heard")
+    plan = plan_sources(draft.config, {"device": "init", "base_topic": "edged/init"}, frozenset(), []).get("heard")
     if plan is None or plan.decode is None:
         return ()
     decoder = make_stream_decoder(plan.decode)

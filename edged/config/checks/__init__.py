@@ -7,12 +7,13 @@ What needs a model, a size or the captures of several topics is the plan's to ch
 
 from __future__ import annotations
 
-from edged.config.checks import behaviour, broker, decode, http, modbus, model, pipeline, result, source
+from edged.config.checks import behaviour, broker, decode, fleet, http, modbus, model, pipeline, result, source
 from edged.config.convert import Finish, Rule
 from edged.config.schema import Decode, Table
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
     **broker.RULES,
+    **fleet.RULES,
     **http.RULES,
     **source.RULES,
     **decode.RULES,

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from edged.config.field_paths import Path, parse_field_path
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.patterns import checked_pattern
 from edged.config.words import shown
-from edged.topics import parse_filter, parse_template
+from edged.topics import parse_filter, parse_template, unfit
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-STAND_INS = {"device": "device", "base_topic": "base/topic"}
+TAGS = "tags."
+"""How the name of a tag begins in a topic: `{tags.hall}`."""
+
+
+class _StandIns(dict[str, str]):
+    """With any tag: which there are is known where the device is."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return "tag" if name.startswith(TAGS) else super().get(name, default)
+
+
+STAND_INS = _StandIns(device="device", base_topic="base/topic")
 """For names that are filled in once the device is known: enough to tell whether the rest of a topic is well formed."""
 
 
@@ -95,6 +107,26 @@ def _other_notation(raw: str) -> str:
     return plain if plain == raw else plain.lstrip(".")
 
 
+def tag(raw: object, around: Surroundings) -> str:
+    """It may become a level of a topic."""
+    plain = text(raw, around)
+    if unfit(plain) or any(c in plain for c in "/+#{}"):
+        raise ValueError(
+            f"expected a text without /, +, #, braces and control characters, since topics may hold it, found {shown(raw)}"
+        )
+    return plain
+
+
+def https_folder(raw: object, _: Surroundings) -> str:
+    """Where files may come from. Always with the slash at its end, so that `/models` is not the start of `/models-of-others`."""
+    found = urlsplit(raw) if isinstance(raw, str) else None
+    if found is None or found.scheme != "https" or not found.hostname or found.query or found.fragment or "@" in found.netloc:
+        raise ValueError(f'expected an address such as "https://models.plant/", without user and query, found {shown(raw)}')
+    return str(raw) if str(raw).endswith("/") else f"{raw}/"
+
+
+Tag = Annotated[str, Value("text", tag)]
+HttpsFolder = Annotated[str, Value("https URL", https_folder)]
 Listen = Annotated[tuple[str, int], Value("host:port", listen)]
 Text = Annotated[str, Value("text", text)]
 Label = Annotated[str, Value("text", label)]

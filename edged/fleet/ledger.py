@@ -1,0 +1,147 @@
+"""What must outlive a restart: which announcement of each model was taken last, and which files are of them.
+
+STATE_DIR/fleet/ledger.json
+STATE_DIR/fleet/SHA256.part      on its way
+STATE_DIR/fleet/SHA256           as it was announced
+STATE_DIR/fleet/SHA256.d/        the folder that a .tar held
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from edged.fleet.announcement import Known, Refused
+from edged.system.durable import read_kept, replaced
+
+MAX_BYTES = 1 << 20
+MAX_FILES = 64
+ONNX = ".onnx"
+LOCAL = "local"
+"""The version that runs while nothing that was announced does: the file of the configuration."""
+
+
+class File(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model that was fetched."""
+
+    version: str
+    sha256: str
+    size: int
+    is_tar: bool = False
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`running`: None is the local file of the configuration. `wanted` was announced; `state` and `reason`: what came of it."""
+
+    counter: int = -1
+    digest: str = ""
+    running: File | None = None
+    before: File | None = None
+    wanted: str = ""
+    state: str = "none"
+    reason: str = ""
+
+    @property
+    def known(self) -> Known:
+        return Known(self.counter, self.digest)
+
+
+class Ledger:
+    """`root` is the folder `fleet` of the state directory. All of it blocks."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.entries: dict[str, Entry] = {}
+
+    def load(self) -> Ledger:
+        decode = msgspec.json.Decoder(dict[str, Entry]).decode
+        self.entries = read_kept(self._path, MAX_BYTES, decode, "fleet's ledger", lost="which announcements were taken") or {}
+        return self
+
+    def get(self, model: str) -> Entry:
+        return self.entries.get(model) or Entry()
+
+    def put(self, model: str, entry: Entry) -> None:
+        """Raises OSError."""
+        entries = {**self.entries, model: entry}
+        with replaced(self._path) as file:
+            file.write(msgspec.json.encode(entries))
+        self.entries = entries
+
+    def path_of(self, file: File) -> Path:
+        """What a `[model.NAME]` would have as its path."""
+        return self.root / (f"{file.sha256}.d" if file.is_tar else f"{file.sha256}{ONNX}")
+
+    def override(self, model: str) -> Path | None:
+        """What runs in the place of the configured file, if it is there."""
+        entry = self.entries.get(model)
+        if entry is None or entry.running is None:
+            return None
+        path = self.path_of(entry.running)
+        return path if path.exists() else None
+
+    def make_room(self, size: int, max_bytes: int) -> None:
+        """Removes files that nobody names. Raises Refused if a file of this size would be too much all the same."""
+        named = {file.sha256 for entry in self.entries.values() for file in (entry.running, entry.before) if file is not None}
+        taken = 0
+        for path in self.root.iterdir() if self.root.is_dir() else ():
+            digest = path.name.split(".")[0]
+            if digest == "ledger":
+                continue
+            if digest in named:
+                taken += _size(path)
+            elif not path.name.endswith(".part"):
+                _remove(path)
+        if taken + size > max_bytes:
+            raise Refused(f"{size} bytes, and {taken} are taken of fleet.max_bytes, {max_bytes}")
+
+    def keep_only_part(self, sha256: str) -> None:
+        """Of files on their way only this one is still wanted."""
+        for path in self.root.glob("*.part"):
+            if path.name != f"{sha256}.part":
+                _remove(path)
+
+    @property
+    def _path(self) -> Path:
+        return self.root / "ledger.json"
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """The plain files of a .tar, each directly in `folder`. Raises Refused for anything else, OSError."""
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True, mode=0o700)
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            for count, member in enumerate(tar):
+                name = PurePosixPath(member.name).name
+                if not member.isfile() or member.name.removeprefix("./") != name or name.startswith("."):
+                    raise Refused(f"the archive holds {member.name!r:.80}; expected plain files without folders")
+                if count >= MAX_FILES:
+                    raise Refused(f"the archive holds more than {MAX_FILES} files")
+                held = tar.extractfile(member)
+                assert held is not None
+                with (new / name).open("xb") as out:
+                    shutil.copyfileobj(held, out, 1 << 16)
+    except (tarfile.TarError, FileExistsError, EOFError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise Refused(f"not a .tar that can be read: {error}") from None
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

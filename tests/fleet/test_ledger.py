@@ -1,0 +1,67 @@
+"""What outlives a restart, within its bound of disk."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from edged.fleet.announcement import Refused
+from edged.fleet.ledger import Entry, File, Ledger, unpack
+
+
+def test_is_read_again(tmp_path: Path) -> None:
+    entry = Entry(7, "d", File("4", "a" * 64, 3), None, "4", "running")
+    Ledger(tmp_path).put("normal", entry)
+    ledger = Ledger(tmp_path).load()
+    assert ledger.get("normal") == entry
+    assert ledger.override("normal") is None  # the file is not there
+    (tmp_path / f"{'a' * 64}.onnx").write_bytes(b"abc")
+    assert ledger.override("normal") == tmp_path / f"{'a' * 64}.onnx"
+    assert ledger.override("other") is None
+
+
+def test_a_damaged_one_is_moved_aside(tmp_path: Path) -> None:
+    (tmp_path / "ledger.json").write_bytes(b"{")
+    assert Ledger(tmp_path).load().entries == {}
+    assert (tmp_path / "ledger.json.aside").exists()
+
+
+def test_room_is_made_of_what_nobody_names(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.put("normal", Entry(running=File("4", "a" * 64, 100), before=File("3", "b" * 64, 100)))
+    for name in "abc":
+        (tmp_path / f"{name * 64}.onnx").write_bytes(b"x" * 100)
+    (tmp_path / f"{'d' * 64}.part").write_bytes(b"x")
+    ledger.make_room(100, 300)
+    assert sorted(path.name[0] for path in tmp_path.glob("*.onnx")) == ["a", "b"]
+    with pytest.raises(Refused, match=r"200 are taken of fleet\.max_bytes, 300"):
+        ledger.make_room(101, 300)
+    ledger.keep_only_part("e" * 64)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "/abs", ".hidden"])
+def test_an_archive_that_reaches_elsewhere(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(Refused, match="plain files"):
+        unpack(tmp_path / "x.tar", tmp_path / "x.d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.tar"]
+
+
+def test_a_link_in_an_archive(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("model.onnx")
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.addfile(info)
+    with pytest.raises(Refused, match="plain files"):
+        unpack(tmp_path / "x.tar", tmp_path / "x.d")
+
+
+def test_what_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(b"no archive" * 100)
+    with pytest.raises(Refused, match=r"not a \.tar"):
+        unpack(tmp_path / "x.tar", tmp_path / "x.d")
