@@ -114,7 +114,7 @@ def test_an_input_on_which_the_model_hangs(broker: Broker, tmp_path: Path) -> No
         assert set(answers(client)) == set(wanted)
         [event] = [seen.json for seen in client.of("edged/t/event") if seen.json["event"] == "poison"]
         assert (event["topic"], event["stage"]) == ("in/x", "model.m")
-        assert "run_with_iobinding" in daemon.log  # the stack of what hung
+        assert "edged/model/onnx.py" in daemon.log  # the stack of what hung
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
         daemon.start()  # the broker has it no more, and nothing is held against anybody
