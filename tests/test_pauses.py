@@ -9,13 +9,15 @@ HERE = Path(__file__).parent
 ELSEWHERE = ("bench/", "cases/", "fakes/", "support/added/", "support/pause.py", Path(__file__).name)
 """Benchmarks keep a rate; cases, fakes and what is added to edged are no tests."""
 INSIDE = {
+    "behaviours/test_actor.py",
     "daemon/test_lifecycle.py",
     "daemon/test_signals.py",
     "devices/booted.py",
     "live/test_poison.py",
     "live/test_s12_freshness.py",
+    "testing/test_virtual.py",
 }
-"""Theirs are in the text of programs that are run, or a task that never ends by itself."""
+"""Theirs are in the text of programs that are run, in virtual time, or a task that never ends by itself."""
 SLEEP = re.compile(r"\b(?:time|asyncio)\.sleep\((?!0\))|Event\(\)\.wait\(\d|until\(lambda[^:]*: time\.monotonic\(\)")
 
 

@@ -20,7 +20,18 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 TOML = [textwrap.dedent(block) for block in re.findall(r"^ *```toml\n(.*?)^ *```", README, re.DOTALL | re.MULTILINE)]
 TESTS = [block for block in TOML if block.startswith("[[test]]")]
-PARTS = [block for block in TOML if block.startswith("[http]")]
+PARTS = [block for block in TOML if block.startswith(("[http]", "[behaviour."))]
+AROUND = """
+[port.relay]
+port = "/dev/ttyACM1"
+[source.pumps]
+type = "mqtt"
+topic = "plant/{pump}"
+decode = { format = "json", fields = ["v"] }
+[pipeline.vibration]
+source = "pumps"
+"""
+"""What a part names: else it is beside the demo's configuration."""
 BLOCKS = [block for block in TOML if block not in TESTS + PARTS]
 DEMO = (ROOT / "models" / "demo.toml").read_text("utf-8")
 
@@ -44,7 +55,9 @@ def test_a_configuration_is_accepted(number: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_of_a_configuration_is_accepted(part: str, tmp_path: Path) -> None:
     path = tmp_path / "edged.toml"
-    path.write_text(part + DEMO, "utf-8")
+    (tmp_path / "behaviours.py").write_text("async def guard(me):\n    pass\n")
+    around = DEMO.split("[source.accel]")[0] + AROUND if "relay" in part else DEMO
+    path.write_text(part + around, "utf-8")
     draft = read(path, environ(tmp_path))
     assert all(p.is_warning for p in draft.problems), report(draft, draft.problems)
 

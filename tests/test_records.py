@@ -53,17 +53,25 @@ def test_a_message_lets_go_of_its_receipt_once() -> None:
 
 
 ON_DISK = {
+    "behaviours/kept.py",
+    "config/key_file.py",
     "config/markers.py",
     "config/schema.py",
     "config/values.py",
     "daemon/checkpoint.py",
     "daemon/last_good.py",
+    "daemon/upkeep.py",
+    "fleet/announcement.py",
+    "fleet/ledger.py",
     "model/gpu/notes.py",
+    "model/remote/kserve.py",
+    "model/remote/openai.py",
     "model/store.py",
     "model/trial/child.py",
+    "model/trial/notes.py",
     "sources/recording.py",
 }
-"""What crosses the disk, or the pipe to a child: tables of the configuration, files of edged's own."""
+"""What crosses the disk, the wire, or the pipe to a child: tables of the configuration, files of edged's own."""
 
 
 def test_records_are_of_the_kind_that_their_use_asks_for() -> None:

@@ -90,6 +90,7 @@ FORMS: Mapping[str, Json] = {
     "`big` `little` `cdab` `badc`": {"enum": list(BYTE_ORDERS)},
     "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
     "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d{1,2}:?\d{2})$"},
+    "https URL": {"type": "string", "pattern": "^https://"},
     "host:port": {"type": "string", "pattern": r".:\d+$"},
     "numbers": _list_of(_NUMBER, 1),
     "`auto` or int": _any({"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}),

@@ -19,7 +19,7 @@ OPSET, IR = 17, 9
 End = tuple[str, tuple[int, ...]]
 
 
-@dataclass
+@dataclass(slots=True)
 class Graph:
     """Nodes and weights of one float32 graph with one input and one output, rows independent along the first axis."""
 

@@ -8,14 +8,7 @@ from edged.config.convert import attributes, tables_in, types_of
 from edged.config.schema import Config, Decode, Table
 from edged.sources.kinds import KINDS
 
-LATER = {
-    *(
-        "tags",
-        "homeassistant",
-        "share",
-    ),
-    "match",
-}
+LATER = {"homeassistant", "match"}
 
 
 def tables(table: type[Table] = Config) -> Iterator[type[Table]]:

@@ -288,7 +288,9 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_line_that_is_too_much(fold
     for command in ("check", "run"):
         code, out, errors = said(edged(command, "-c", str(folder / "edged.toml")))
         assert (code, out) == (EX_CONFIG, "")
-        assert "source.in.max_keys: pipeline.p: windows: 200000 keys x 2 x 128 x 3 float32 is 601 MiB, and the plan needs " in errors
+        assert (
+            "source.in.max_keys: pipeline.p: windows: 200000 keys x 2 x 128 x 3 float32 is 601 MiB, and the plan needs " in errors
+        )
         assert "Traceback" not in errors
 
 
