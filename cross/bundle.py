@@ -33,8 +33,14 @@ BUILD = ROOT / "build"
 SPARE_MIB = 24
 """What an estimate of the room on a disk may be wrong by."""
 
-FILE_KEYS = (("model", "path"), ("model", "labels"), ("source", "path"), ("broker", "ca"), ("broker", "cert"))
-"""Where in `[kind.name]` a configuration names files that it needs at its start, besides steps (`file.py:function`)."""
+FILE_KEYS = (
+    *(("model", key) for key in ("path", "labels", "ca", "schema")),
+    *(("source", key) for key in ("path", "keys")),
+    *(("broker", key) for key in ("ca", "cert")),
+    *(("fleet", key) for key in ("signed_by", "ca")),
+)
+"""Where in `[kind.name]`, or in `[kind]`, a configuration names files that it needs at its start, besides functions
+(`file.py:function`)."""
 PROGRAMS = ("install", "verify")
 STEP = re.compile(r"(.+\.py):\w+")
 
@@ -114,7 +120,7 @@ def of_configuration(config: Path) -> dict[str, Path]:
 def named_files(values: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Keys and the paths at them."""
     found = {
-        (f"{kind}.{name}.{key}", table[key])
+        (".".join(filter(None, (kind, name, key))), table[key])
         for kind, key in FILE_KEYS
         for name, table in _tables(values.get(kind))
         if isinstance(table.get(key), str)
@@ -123,8 +129,10 @@ def named_files(values: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def _tables(kind: Any) -> list[tuple[str, dict[str, Any]]]:
-    """What is wrong with the others is for `edged check` to say."""
-    return [(name, table) for name, table in kind.items() if isinstance(table, dict)] if isinstance(kind, dict) else []
+    """Those by name, or the one that has none; what is wrong with others is for `edged check` to say."""
+    if not isinstance(kind, dict):
+        return []
+    return [(name, table) for name, table in kind.items() if isinstance(table, dict)] or [("", kind)]
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

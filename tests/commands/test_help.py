@@ -12,16 +12,9 @@ def said(asked: str | None, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("asked", ["source.baudrate", "source.NAME.baudrate", "source.accel.baudrate"])
+@pytest.mark.parametrize("asked", ["baudrate", "source.baudrate", "source.NAME.baudrate", "source.accel.baudrate"])
 def test_a_key_by_any_of_its_names(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(asked, capsys) == "source.NAME.baudrate\n  int; default: 115200\n  ignored by USB-native boards\n"
-
-
-def test_a_key_of_two_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    assert [line for line in said("baudrate", capsys).splitlines() if line.endswith("baudrate")] == [
-        "port.NAME.baudrate",
-        "source.NAME.baudrate",
-    ]
 
 
 def test_of_one_type_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,8 +102,8 @@ def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:
 def test_a_budget_that_nothing_single_can_keep(tmp_path: Path) -> None:
     text = MAIN + ACCEL + '[pipeline.p]\nsource = "accel"\n[memory]\nbudget = "32MiB"\n'
     assert planned(tmp_path, text).lines == [
-        "14:10: memory.budget: the plan needs 75 MiB, the budget is 32 MiB; most of it: interpreter and libraries 64 MiB, "
-        "slack 4 MiB, broker.main: buffers 3 MiB; set budget to at least 76 MiB"
+        "14:10: memory.budget: the plan needs 76 MiB, the budget is 32 MiB; most of it: interpreter and libraries 64 MiB, "
+        "slack 5 MiB, broker.main: buffers 3 MiB; set budget to at least 77 MiB"
     ]
 
 
@@ -149,7 +149,7 @@ def test_a_control_group_that_is_smaller_than_the_plan_is_refused(tmp_path: Path
     assert line.startswith(
         "14:10: memory.budget: the control group of this process allows 70 MiB (systemd: MemoryMax, MemoryHigh),"
     )
-    assert line.endswith("the plan needs 75 MiB: allow at least 76 MiB")
+    assert line.endswith("the plan needs 76 MiB: allow at least 77 MiB")
 
 
 def test_a_control_group_that_is_smaller_than_the_budget_is_taken_as_the_budget(tmp_path: Path) -> None:

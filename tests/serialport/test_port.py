@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from edged.config.schema import SerialSource, UsbPort
 from edged.errors import Retryable
@@ -469,7 +470,7 @@ def test_damaged_bytes_are_told_apart_from_good_ones(run: Run[None]) -> None:
 
 
 def test_settings_of_another_program_are_put_right_within_a_second_and_said(
-    run: Run[None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(port, "CHECK_S", 0.02)
 
@@ -484,8 +485,9 @@ def test_settings_of_another_program_are_put_right_within_a_second_and_said(
             assert await asyncio.wait_for(one.read(), 5) == b"half"
         pty.hang_up()
 
-    run(main())
-    assert "another program changed canonical mode, echo; changed back" in "".join(capsys.readouterr())
+    with capture_logs() as logs:
+        run(main())
+    assert "another program changed canonical mode, echo; changed back" in str(logs)
 
 
 def test_who_else_reads_the_port_is_named(run: Run[None], monkeypatch: pytest.MonkeyPatch) -> None:

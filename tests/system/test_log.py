@@ -44,7 +44,8 @@ def test_forms() -> None:
     assert re.fullmatch(r'\d\d:\d\d:\d\d warning: dropped where="a b"\n', written("console", where="a b"))
 
 
-def test_auto_is_for_a_person_on_a_terminal_and_logfmt_elsewhere() -> None:
+def test_auto_is_for_a_person_on_a_terminal_and_logfmt_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     assert written("auto").startswith("timestamp=")
     assert "\x1b[" in written("auto", stream=Terminal())
 
