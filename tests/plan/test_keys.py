@@ -53,7 +53,7 @@ expect = [
   { topic = "out/north/p1", result = { key_label = "Feed pump, old", key_tags = { line = "A" }, score = 51 } },
   { topic = "out/north/p1", result = { score = 41, anomaly = true } },
   { topic = "out/north/p1", result = { score = 35, anomaly = false } },
-  { topic = "out/north/p2", result = { tags = { line = "B" }, score = 450, anomaly = true } },
+  { topic = "out/north/p2", result = { key_tags = { line = "B" }, score = 450, anomaly = true } },
   { topic = "out/north/p3", result = { score = 61, anomaly = false } },
 ]
 dropped = { out_of_range = 2 }
