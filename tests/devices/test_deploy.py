@@ -303,7 +303,7 @@ def test_a_bad_configuration_is_not_switched_to(device: Device, shop: Shop, clie
     code, said = device.make("deploy", f"CONFIG={bad}", *QUICK)
     assert code
     assert "/etc/edged/edged.toml:" in said
-    assert "set window.size = 512" in said
+    assert "size = 512" in said, said
     assert (device.release, kept(device), device.shown("MainPID")) == (before, files, pid)
 
 
