@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from cross.device.commands import must, run
 from cross.device.files import sync, write
@@ -74,17 +75,35 @@ def check(release: Path, folder: Path) -> None:
         *("-pProtectSystem=strict", "-pProtectHome=yes", "-pPrivateTmp=yes", "-pNoNewPrivileges=yes", *given),
         *(str(release / "venv/bin/edged"), "check", "--json", "-c", str(folder / "edged.toml")),
     )
-    said = done.stderr.replace(str(CONFIG_NEXT), str(CONFIG)).strip()
     if done.returncode:
+        said = refusal(done.stdout, done.stderr).replace(str(CONFIG_NEXT), str(CONFIG))
         raise Refused(f"the new release does not take the device's configuration:\n{said or f'status {done.returncode}'}")
     plan = json.loads(done.stdout)
-    for line in plan.get("warnings", ()):
-        say(f"warning: {line.replace(str(CONFIG_NEXT), str(CONFIG))}")
+    for one in plan.get("warnings", ()):
+        say(f"warning: {problem(one).replace(str(CONFIG_NEXT), str(CONFIG))}")
     parts = {name: (release / "systemd" / name).read_text() for name in ("gpu.conf", "restart.conf")}
     limit = memory_max(plan)
     write(release / "device.conf", settings(limit, credentials, systemd_version(), parts, has_gpu()))
     planned, budget = (plan["memory"][key] // MIB for key in ("planned_bytes", "budget_bytes"))
     say(f"the configuration is good: {planned} MiB planned of {budget} MiB, MemoryMax {limit // MIB} MiB")
+
+
+def refusal(output: str, errors: str) -> str:
+    """What `edged check --json` says is wrong; what stands on standard error where it did not come that far."""
+    try:
+        found = json.loads(output)["errors"]
+    except (ValueError, KeyError, TypeError):
+        return errors.strip()
+    return "\n".join(map(problem, found))
+
+
+def problem(found: Any) -> str:
+    """One problem in a line: `file:line:column: key: what is wrong; how to mend it`. Earlier releases say a line already."""
+    if not isinstance(found, dict):
+        return str(found)
+    place = ":".join(str(found[key]) for key in ("path", "line", "column") if found.get(key))
+    said = ": ".join(filter(None, (place, found.get("key"), found.get("message"))))
+    return f"{said}; {found['fix']}" if found.get("fix") else said
 
 
 def systemd_version() -> int:
