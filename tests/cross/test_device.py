@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cross.deploy import BOOT, pack
-from cross.device import bundle
+from cross.device import bundle, config
 from cross.device.bundle import is_place, receive
 from cross.device.files import point
 from cross.device.places import MIB
@@ -183,3 +183,11 @@ def test_the_sent_file_is_what_runs(tmp_path: Path) -> None:
     place.write_bytes(program)
     assert answer(str(place), given=order) == (code, said)
     assert answer(str(place), given=order[:-1]) == (1, [])  # cut off
+
+
+def test_what_check_says_as_data_is_told_in_lines() -> None:
+    one = {"path": "/etc/edged/edged.toml", "line": 3, "column": 2, "key": "a.b", "message": "found 3", "fix": "write 4"}
+    line = "/etc/edged/edged.toml:3:2: a.b: found 3; write 4"
+    assert config.refusal(json.dumps({"ok": False, "errors": [one, one]}), "") == f"{line}\n{line}"
+    assert config.refusal("", " Killed\n") == "Killed"
+    assert config.problem("of an earlier release") == "of an earlier release"
