@@ -34,7 +34,11 @@ def accepted(tests: Tests, outcomes: Mapping[int, Outcome]) -> str:
     for index in sorted(outcomes, reverse=True):  # from behind, so that places stay
         block = _block(outcomes[index])
         changed = _changed(tests, text, index, block)
-        if _without(changed, index) != _without(text, index):
+        try:
+            is_safe = _without(changed, index) == _without(text, index)
+        except SyntaxProblem:
+            is_safe = False
+        if not is_safe:
             raise Unwritten(index, block)
         text = changed
     return text
@@ -48,7 +52,7 @@ def _changed(tests: Tests, text: str, index: int, block: str) -> str:
     body = text[begin:end]
     for key in ("expect", "dropped"):
         body = _without_key(body, key)
-    tail = re.search(r"\s*(\s*#[^\n]*\s*)*\Z", body)  # comments before the next test are that one's
+    tail = re.search(r"(?:\n[ \t]*(?:#[^\n]*)?)*\Z", body)  # lines of comments before the next test are that one's
     cut = tail.start() if tail is not None else len(body)
     return f"{text[:begin]}{body[:cut]}\n{block}{body[cut:].removeprefix(chr(10))}{text[end:]}"
 

@@ -145,6 +145,18 @@ def test_accept_writes_what_came_and_leaves_the_rest(config: Path, capsys: pytes
     assert tests.read_text() == text
 
 
+def test_accept_moves_no_comment_and_cuts_no_text(config: Path) -> None:
+    tests = config.with_name("edged.test.toml")
+    lines = "# one of many lines\n\n" * 60
+    tests.write_text(
+        f'[[test]]\nname = "x"\nsource = "s"\n{lines}input = ["1,2", "3,4"]  # two\nwait = "1s" # a # b\n\n# the end\n'
+    )
+    assert edged_test(config, "--accept") == 0
+    assert 'wait = "1s" # a # b\nexpect = [' in tests.read_text()
+    assert tests.read_text().endswith("]\n\n# the end\n")
+    assert edged_test(config) == 0
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -123,7 +123,7 @@ def test_the_page_and_its_events(stage: Stage) -> None:
     seen = json.loads(line.removeprefix(b"data: "))
     assert seen["graph"]["pipelines"]["each"] == {"sources": ["pumps"], "model": "sum", "brokers": ["main"], "threshold": None}
     assert seen["status"]["device"] == "t"
-    assert seen.keys() == {"status", "details", "graph", "events"}
+    assert seen.keys() == {"status", "details", "graph", "events", "good"}
     connection.close()
     response.close()
 

@@ -29,6 +29,7 @@ def events(health: Health) -> Callable[[], bytes]:
     encode = msgspec.json.Encoder().encode
     return lambda: encode(
         {"status": health.snapshot(), "details": health.details(), "graph": health.graph(), "events": health.events}
+        | {"good": sorted(GOOD)}
     )
 
 
