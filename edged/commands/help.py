@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,12 @@ def topics() -> dict[str, Path]:
     """The pages that are readable here, by name."""
     pages = sorted(MANUAL.rglob("*.md"))
     return {**{page.relative_to(MANUAL).with_suffix("").as_posix(): page for page in pages}, "reference": reference.PAGE}
+
+
+def anchors(text: str) -> set[str]:
+    """What a link may name of a page: each heading in small letters, with hyphens between its words."""
+    headings = re.findall(r"^#+ +(.+)$", re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def show(asked: str | None, look: Look) -> int:
