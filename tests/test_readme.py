@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from edged import cli
-from edged.commands.help import anchors
+from edged.commands.help import sections
 from edged.config.load import read, report
 from tests.support import daemon
 from tests.support.deployments import BESIDE, CASES, environ
@@ -155,7 +155,7 @@ def test_links_and_anchors_lead_somewhere() -> None:
             target = page.parent / link if link else page
             if not target.exists():
                 stale.append(f"{page.name}: there is no {link}")
-            elif anchor and anchor not in anchors(target.read_text("utf-8")):
+            elif anchor and anchor not in sections(target.read_text("utf-8")):
                 stale.append(f"{page.name}: {target.name} has no #{anchor}")
     assert not stale, "\n".join(stale)
     assert seen >= 40
