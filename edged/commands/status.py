@@ -118,7 +118,7 @@ def _said(kind: str, part: Mapping[str, Any], cpu_s: float) -> Iterator[str]:
         if part["restarts"]:
             yield f"restarted {part['restarts']} times"
     if part.get("rate"):
-        yield f"{part['rate']:.3g}/s"
+        yield a_second(part["rate"])
     if "keys_online" in part:
         yield f"{part['keys_online']} of {part['keys']} keys online"
     if part.get("reason"):
@@ -184,6 +184,11 @@ def _bar(share: float, look: Look) -> str:
     full = min(BAR_CHARS, round(share * BAR_CHARS))
     colour = GREEN if share < 0.8 else YELLOW if share < 1 else RED
     return look.paint("#" * full, colour) + look.paint("-" * (BAR_CHARS - full), DIM) + " "
+
+
+def a_second(rate: float) -> str:
+    """A rate, for a person."""
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
 def age(seconds: float) -> str:
