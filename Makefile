@@ -151,7 +151,7 @@ filesystems:
 	$(call debian,command -v mkfs.ext4,e2fsprogs,which makes the small disks of the tests)
 
 shells:
-	$(call debian,command -v zsh && command -v fish,zsh fish,whose completions the tests read)
+	$(call debian,ls "$$(command -v zsh)" "$$(command -v fish)",zsh fish,whose completions the tests read)
 
 systemd:
 	$(call debian,command -v systemd-analyze,systemd,which verifies the unit)
