@@ -7,7 +7,7 @@ SECONDS ?=
 JOBS ?= 2
 FAST = $(addprefix tests/,clock config decode pipeline plan results stamp test_mirror.py test_pauses.py test_records.py test_topics.py)
 # What the tests need beside Python: nothing, if all that are asked for are of the pure rooms.
-NEEDS = mosquitto libfaketime floors filesystems
+NEEDS = mosquitto libfaketime floors filesystems shells systemd
 LIVE = $(if $(TESTS),$(if $(filter-out $(FAST) $(addsuffix /%,$(FAST)),$(TESTS)),$(NEEDS)),$(NEEDS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models pictures reference requirements package bundle clean broker mosquitto libfaketime floors filesystems chromium \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models pictures reference requirements package bundle clean broker mosquitto libfaketime floors filesystems chromium shells systemd \
 	debootstrap qemu container ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -155,6 +155,12 @@ floors:
 
 filesystems:
 	$(call debian,command -v mkfs.ext4,e2fsprogs,which makes the small disks of the tests)
+
+shells:
+	$(call debian,ls "$$(command -v zsh)" "$$(command -v fish)",zsh fish,whose completions the tests read)
+
+systemd:
+	$(call debian,command -v systemd-analyze,systemd,which verifies the unit)
 
 debootstrap:
 	$(call debian,command -v debootstrap,debootstrap,which makes the Debians of the tests)
