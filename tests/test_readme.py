@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from edged import cli
-from edged.commands.help import sections
+from edged.commands.help import entries, sections
 from edged.config.load import read, report
 from tests.support import daemon
 from tests.support.deployments import BESIDE, CASES, environ
@@ -145,6 +145,12 @@ def test_commands_and_options_exist() -> None:
             actions = below[command[1]]._actions if command[1] in below else actions
         options = {option for action in actions for option in action.option_strings}
         assert {word for word in command if word.startswith("-")} <= options, line
+
+
+def test_every_key_of_the_reference_is_on_a_page() -> None:
+    written = "\n".join(code for page in PAGES if page.stem != "code" for code in _code(page))
+    words = set(re.findall(r"\w+", written))
+    assert sorted({entry.name for entry in entries() if entry.attribute.name not in words}) == []
 
 
 def test_links_and_anchors_lead_somewhere() -> None:
