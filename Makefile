@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements package bundle clean broker mosquitto libfaketime floors filesystems shells systemd \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models pictures reference requirements package bundle clean broker mosquitto libfaketime floors filesystems chromium shells systemd \
 	debootstrap qemu container peers ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -89,6 +89,9 @@ undeploy: $(VENV)/.run ssh  ## take edged off a device; configuration and state 
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
 	$(BIN)/python models/build.py
 
+pictures: $(VENV)/.dev mosquitto chromium  ## the pictures of the README, of real runs (half a minute; ONLY=terminal)
+	$(BIN)/python -m tests.support.screenshots $(ONLY)
+
 reference: $(VENV)/.dev  ## write edged/config/REFERENCE.md from the schema
 	$(BIN)/python -m edged.config.reference > edged/config/REFERENCE.md.new && mv edged/config/REFERENCE.md.new edged/config/REFERENCE.md
 
@@ -143,6 +146,9 @@ mosquitto:
 
 libfaketime:
 	$(call debian,ls /usr/lib/*/faketime/libfaketime.so.1,libfaketime,with which the tests set the clock of a process)
+
+chromium:
+	$(call debian,command -v chromedriver,chromium-driver,which shows the page)
 
 floors:
 	$(call debian,ls /usr/include/mosquitto.h "$$(command -v cc)",gcc libc6-dev libmosquitto-dev,with which the floors of the bench are built)
