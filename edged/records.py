@@ -60,12 +60,20 @@ class Reject(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Cap:
+    """Never more than `count` in any `period` (ns)."""
+
+    count: int
+    period: int
+
+
+@dataclass(frozen=True, slots=True)
 class RejectsPlan:
-    """Where what a source refuses goes: at most one message in `apart_ns`, of `max_bytes` of the payload."""
+    """Where what a source refuses goes: at most so many messages, of `max_bytes` of the payload."""
 
     broker: str
     topic: str
-    apart_ns: int
+    limits: tuple[Cap, ...]
     max_bytes: int
 
 

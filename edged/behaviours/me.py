@@ -81,7 +81,7 @@ class Me:
         if not actor.may_publish(topic, self.key):
             raise Refused(self._refusal("publish", topic, [f.text for f in actor.plan.publish]))
         body = body_of(value)
-        is_sent = instance.limit is None or instance.limit.allows(actor.clock.now())
+        is_sent = instance.caps.take(actor.clock.now())
         if is_sent:
             actor.send(topic, body, qos, retain)
         else:

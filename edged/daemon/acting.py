@@ -28,6 +28,8 @@ def make_actors(plan: Plan, clock: Clock, old: Assembly) -> dict[str, Actor]:
             continue
         counts = was.counts if was is not None else Counts(f"behaviour.{name}", clock.now_s)
         found[name] = Actor(p, load(p.function), counts, clock, old.stages, old.kept)
+        if was is not None:
+            found[name].take_over(was)
     return found
 
 

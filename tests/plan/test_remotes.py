@@ -109,7 +109,11 @@ output = { type = "regress", fields = ["x", "y"] }
         ("https://", "ftp://", "model.large.url: expected an address such as https://gpu-box"),
         ("name =", 'fallback = "large"\nname =', "model.large.fallback: large falls back to itself"),
         ("name =", 'fallback = "lrge"\nname =', 'model.large.fallback: expected the name of a model, found "lrge"'),
-        ("name =", 'limit = "6"\nname =', 'model.large.limit: expected so many in a time, such as "6/min" or "200/d", found "6"'),
+        (
+            "name =",
+            'limit = "6"\nname =',
+            'model.large.limit: expected a rate: a number a second, or such as "6/min", "4/h", found "6"; without quotes: 6',
+        ),
         ("{temp}", "{tmp}", "pipeline.words.inputs.prompt.template: {tmp} is no capture and no field here"),
         ("{temp}", "{look.count}", "{look.count} is no capture and no field here"),
         ('source = "pumps"\nmodel', 'source = "pumps"\noverflow = "block"\nmodel', 'pipeline.words.overflow: "block" would make'),

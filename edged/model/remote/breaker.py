@@ -1,11 +1,6 @@
-"""Whether a peer may be asked now: after failures in a row it is left alone for a while, and never asked more than `limit`."""
+"""Whether a peer may be asked now: after failures in a row it is left alone for a while."""
 
 from __future__ import annotations
-
-from collections import deque
-from collections.abc import Sequence
-
-from edged.config.values import Cap
 
 FAILURES = 5
 
@@ -44,24 +39,3 @@ class Breaker:
     def give_up(self) -> None:
         """The one that tried says nothing of the peer."""
         self._is_trying = False
-
-
-class Caps:
-    """Never more than `count` in any `period`: the times of the last ones are kept."""
-
-    def __init__(self, limits: Sequence[Cap]) -> None:
-        self.limits = tuple(limits)
-        self._times: deque[int] = deque(maxlen=max((cap.count for cap in limits), default=0))
-
-    def take(self, now: int) -> bool:
-        """Whether one more is allowed; then it is counted."""
-        times = self._times
-        for cap in self.limits:
-            if len(times) >= cap.count and now - times[-cap.count] < cap.period:
-                return False
-        times.append(now)
-        return True
-
-    def take_over(self, old: Caps) -> None:
-        """After a reload: what was asked before counts on."""
-        self._times.extend(old._times)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from edged.config.field_paths import Path as FieldPath
-from edged.config.values import Cap, HttpUrl, Secret
+from edged.config.values import HttpUrl, Secret
 from edged.model.inputs import InputPlan
+from edged.records import Cap
 
 Array = NDArray[Any]
 PICTURE, FIELDS = "image", "fields"

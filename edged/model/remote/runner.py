@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edged.clock.backoff import Backoff
+from edged.clock.caps import Caps
 from edged.clock.spent import HasSpent
 from edged.config.values import HttpUrl
+from edged.config.words import caps_said
 from edged.model.records import Feeder
-from edged.model.remote.breaker import Breaker, Caps
+from edged.model.remote.breaker import Breaker
 from edged.model.remote.compose import Composer
 from edged.model.remote.kserve import KServe
 from edged.model.remote.openai import Events
@@ -267,7 +269,7 @@ class RemoteModel:
             raise Unanswered(f"model {self.name}: it rests after failures: {self.last_error}")
         if row is not None and not self._caps.take(self._now()):
             self.breaker.give_up()
-            raise Limited(f"model {self.name}: limit = {', '.join(f'{c.count} in {c.period / 1e9:g} s' for c in plan.limits)}")
+            raise Limited(f"model {self.name}: limit: at most {caps_said(plan.limits)}")
         self.counts.asked += 1
         self.counts.bytes_out += len(request.body)
         on_part = self._parts(row) if row is not None and plan.stream else None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from edged.config.values import Cap
-from edged.model.remote.breaker import FAILURES, Breaker, Caps
+from edged.model.remote.breaker import FAILURES, Breaker
 
 S = 10**9
 
@@ -31,17 +30,3 @@ def test_a_success_between_failures_keeps_it_closed() -> None:
         if n % (FAILURES - 1) == FAILURES - 2:
             breaker.succeed()
     assert breaker.opened == 0
-
-
-def test_never_more_than_each_cap_in_any_period() -> None:
-    caps = Caps((Cap(2, 10 * S), Cap(3, 100 * S)))
-    taken = [t for t in range(250) if caps.take(t * S)]
-    assert taken == [0, 1, 10, 100, 101, 110, 200, 201, 210]
-
-
-def test_a_reload_forgets_nothing_that_was_asked() -> None:
-    old, new = Caps((Cap(2, 10 * S),)), Caps((Cap(3, 10 * S),))
-    assert old.take(0)
-    assert old.take(1)
-    new.take_over(old)
-    assert [new.take(2), new.take(3)] == [True, False]
