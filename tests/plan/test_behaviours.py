@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edged.cli import main
+from edged.clock.caps import REMEMBERED
 from edged.config.load import read
 from edged.config.units import H, S
 from edged.plan.change import compare
@@ -79,7 +80,9 @@ on_end = [{ write = "relay", data = "OFF" }, { topic = "x/{key}", value = { a = 
     assert [(h.stream, h.is_source) for h in b.hears] == [("score", False), ("vib", True)]
     assert b.publish[0].match("plant/p1/bearing/alarm") == ("p1", "bearing")
     assert b.publish[1].match("R/any/x") == ()
-    assert [line.bytes for line in plan.memory if line.what == "behaviour.guard"] == [1000 * (10 * 1024 + b.waiting_bytes)]
+    assert [line.bytes for line in plan.memory if line.what == "behaviour.guard"] == [
+        1000 * (10 * 1024 + b.waiting_bytes + 60 * REMEMBERED)
+    ]
     assert plan.spool is not None  # it may publish at QoS 1, and nobody else does
     assert set(plan.ports) == {"relay"}  # which nobody reads
     text = plan_text(plan)
