@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
 from edged.behaviours import code
-from edged.behaviours.asking import Asked
+from edged.behaviours.asking import Target
 from edged.behaviours.face import Failed, Row
 from edged.behaviours.inbox import Inbox
 from edged.behaviours.kept import MOST_ENDS, PREFIX, Kept
@@ -30,7 +30,7 @@ from edged.clock.caps import Caps
 from edged.clock.clock import Clock
 from edged.config.words import caps_said
 from edged.errors import Retryable
-from edged.records import Block, Cap, Field, Message, Result
+from edged.records import Block, Cap, Message, Result
 from edged.system.hang_recorder import SLOW_NS, Stages
 from edged.telemetry import Drops, PublishCounts
 
@@ -55,16 +55,6 @@ class Writer(Protocol):
 
     async def write(self, data: bytes, limit_s: float) -> None:
         """Raises Retryable where it is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A pipeline that may be asked, and what goes into it. `key_of` gives the number of a key; None: it has no such key."""
-
-    pipeline: Asked
-    fields: Sequence[Field]
-    dtype: str
-    key_of: Callable[[str, int], int | None]
 
 
 @dataclass(frozen=True, slots=True)

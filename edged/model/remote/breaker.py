@@ -10,7 +10,6 @@ class Breaker:
 
     def __init__(self, cooldown_ns: int) -> None:
         self.cooldown_ns = cooldown_ns
-        self.opened = 0
         self._in_a_row = 0
         self._until = 0
         self._is_trying = False
@@ -30,11 +29,13 @@ class Breaker:
     def succeed(self) -> None:
         self._in_a_row, self._until, self._is_trying = 0, 0, False
 
-    def fail(self, now: int) -> None:
+    def fail(self, now: int) -> bool:
+        """Whether it opens now."""
         self._in_a_row += 1
-        if self._is_trying or (self._in_a_row >= FAILURES and not self._until):
-            self.opened += 1
+        opens = self._is_trying or (self._in_a_row >= FAILURES and not self._until)
+        if opens:
             self._until, self._is_trying = now + self.cooldown_ns, False
+        return opens
 
     def give_up(self) -> None:
         """The one that tried says nothing of the peer."""

@@ -58,13 +58,13 @@ class Client:
         try:
             return await asyncio.wait_for(self._ask(request, max_bytes, on_part), timeout_s)
         except asyncio.TimeoutError:
-            raise NoAnswer(f"no answer within {timeout_s:g} s") from None
+            raise NoAnswer(f"no answer within {timeout_s:g} s", "timeout") from None
         except ssl.SSLCertVerificationError as error:
-            raise NoAnswer(f"its certificate is refused: {error.verify_message}") from None
+            raise NoAnswer(f"its certificate is refused: {error.verify_message}", "certificate") from None
         except (OSError, EOFError) as error:
-            raise NoAnswer(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+            raise NoAnswer(getattr(error, "strerror", None) or str(error) or type(error).__name__, "connection") from None
         except h11.ProtocolError as error:
-            raise NoAnswer(f"what came is no HTTP: {error}") from None
+            raise NoAnswer(f"what came is no HTTP: {error}", "no_http") from None
 
     async def _ask(self, request: Request, max_bytes: int, on_part: OnPart | None) -> Reply:
         while self._idle:
@@ -135,10 +135,10 @@ class Client:
                 answered = {name.decode(): value.decode("latin-1") for name, value in event.headers}
                 with suppress(ValueError):
                     if int(answered.get("content-length", "0")) > max_bytes:
-                        raise NoAnswer(_too_large(max_bytes), is_final=True)
+                        raise NoAnswer(_too_large(max_bytes), "too_large", is_final=True)
             elif isinstance(event, h11.Data):
                 if len(body) + len(event.data) > max_bytes:
-                    raise NoAnswer(_too_large(max_bytes), is_final=True)
+                    raise NoAnswer(_too_large(max_bytes), "too_large", is_final=True)
                 body += event.data
                 if on_part is not None and status == 200:
                     on_part(bytes(event.data))

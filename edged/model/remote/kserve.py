@@ -65,7 +65,7 @@ class KServe:
         described, blobs = [], []
         for info, array in self._filled(wanted.inputs):
             if info.datatype not in TYPES:
-                raise NoAnswer(f"its input {info.name} is {info.datatype}, which numbers cannot fill", is_final=True)
+                raise NoAnswer(f"its input {info.name} is {info.datatype}, which numbers cannot fill", "misfit", is_final=True)
             filled = np.ascontiguousarray(_fitted(info, array), np.dtype(TYPES[info.datatype]).newbyteorder("<"))
             tensor: dict[str, Any] = {"name": info.name, "shape": list(filled.shape), "datatype": info.datatype}
             if self._is_binary:
@@ -88,7 +88,7 @@ class KServe:
         names = {info.name: info for info in self._inputs}
         if names.keys() != given.keys():
             text = f"its inputs are {', '.join(names)}, and inputs of the pipeline fills {', '.join(given)}"
-            raise NoAnswer(text, is_final=True)
+            raise NoAnswer(text, "misfit", is_final=True)
         return [(names[name], array) for name, array in given.items()]
 
     def refused(self, request: Request) -> bool:
@@ -113,7 +113,7 @@ class KServe:
             return Answer(arrays)
         missing = [peers for _, peers in self._names if peers not in arrays]
         if missing:
-            raise NoAnswer(f"the answer has no {missing[0]} (outputs); it has {', '.join(arrays)}", is_final=True)
+            raise NoAnswer(f"the answer has no {missing[0]} (outputs); it has {', '.join(arrays)}", "misfit", is_final=True)
         return Answer({own: arrays[peers] for own, peers in self._names})
 
 
@@ -143,4 +143,4 @@ def _fitted(info: Tensor, row: Array) -> Array:
         for shape in ((1, *turned.shape), turned.shape, (1, turned.size)):
             if len(shape) == len(axes) and all(a in (-1, n) for a, n in zip(axes, shape, strict=True)):
                 return turned.reshape(shape)
-    raise NoAnswer(f"its input {info.name} is {axes}, a row of the pipeline {list(row.shape)}", is_final=True)
+    raise NoAnswer(f"its input {info.name} is {axes}, a row of the pipeline {list(row.shape)}", "misfit", is_final=True)

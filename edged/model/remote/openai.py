@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edged.model.remote.fits import misfit
-from edged.model.remote.records import Answer, NoAnswer, RemotePlan, Reply, Request, Wanted
+from edged.model.remote.records import Answer, NoAnswer, RemotePlan, Reply, Request, Wanted, kind_of
 
 MAX_TEXT = 4096
 """Characters of a result, as for every `output = "text"`."""
@@ -22,7 +22,7 @@ class OpenAi:
     def request(self, wanted: Wanted) -> Request:
         content: Any = wanted.prompt
         if wanted.picture:
-            url = f"data:image/jpeg;base64,{base64.b64encode(wanted.picture).decode()}"
+            url = f"data:{kind_of(wanted.picture)};base64,{base64.b64encode(wanted.picture).decode()}"
             content = [{"type": "text", "text": wanted.prompt}, {"type": "image_url", "image_url": {"url": url}}]
         body: dict[str, Any] = {"model": self._plan.peer_name, "messages": [{"role": "user", "content": content}]}
         if self._schema is not None:
@@ -34,6 +34,12 @@ class OpenAi:
         target = f"{path}/chat/completions" + (f"?{query}" if query else "")
         return Request("POST", target, (("Content-Type", "application/json"),), msgspec.json.encode(body))
 
+    def question(self) -> None:
+        return None
+
+    def learn(self, reply: Reply) -> None:
+        pass
+
     def refused(self, request: Request) -> bool:
         return False
 
@@ -42,7 +48,7 @@ class OpenAi:
             events = Events()
             events.feed(reply.body)
             if not events.is_whole:
-                raise NoAnswer("the stream ended before its [DONE]")
+                raise NoAnswer("the stream ended before its [DONE]", "connection")
             return self._answer(events.text)
         try:
             found = msgspec.json.decode(reply.body, type=_Completion)
@@ -60,7 +66,7 @@ class OpenAi:
         except msgspec.DecodeError:
             raise NoAnswer("the answer is no JSON, although a schema was given") from None
         if wrong := misfit(found, self._schema):
-            raise NoAnswer(f"the answer does not fit the schema: {wrong}")
+            raise NoAnswer(f"the answer does not fit the schema: {wrong}", "misfit")
         return Answer(text=text[:MAX_TEXT], answer=found)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from edged.config.field_paths import Path
 from edged.decode.paths import ABSENT, find, members
-from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted
+from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted, kind_of
 
-TYPES = {"json": "application/json", "raw": "application/octet-stream", "image": "image/jpeg"}
+TYPES = {"json": "application/json", "raw": "application/octet-stream"}
 
 
 class Plain:
@@ -21,12 +21,18 @@ class Plain:
 
     def request(self, wanted: Wanted) -> Request:
         if self._plan.body == "image":
-            body = wanted.picture
-        elif self._plan.body == "raw":
+            return Request("POST", self._plan.url.path, (("Content-Type", kind_of(wanted.picture)),), wanted.picture)
+        if self._plan.body == "raw":
             body = b"".join(np.ascontiguousarray(x, x.dtype.newbyteorder("<")).tobytes() for x in wanted.inputs.values())
         else:
             body = msgspec.json.encode({name: x.tolist() for name, x in wanted.inputs.items()})
         return Request("POST", self._plan.url.path, (("Content-Type", TYPES[self._plan.body]),), body)
+
+    def question(self) -> None:
+        return None
+
+    def learn(self, reply: Reply) -> None:
+        pass
 
     def refused(self, request: Request) -> bool:
         return False
