@@ -105,6 +105,8 @@ def plan_ask(
     if protocol == "openai" and settings.output.type not in ("text", "raw"):
         at.wrong("output", f'model.{name} writes text: write output = "text", found "{settings.output.type}"')
     photo = _photo(at, settings, remote) if is_asked else ""
+    if protocol == "openai":
+        _check_inputs(at, settings, name, is_asked)
     sends_picture = view is not None and (protocol == "openai" or remote.body == "image")
     if remote.body == "image" and view is None and not photo:
         cure = 'and the question has none: inputs.image.fields = ["photo"]'
@@ -135,6 +137,16 @@ def plan_ask(
     is_bgr = view is not None and view.color == "bgr"
     free = _free(remote, names, fields, photo) if is_asked and not steps else ()
     return AskPlan(name, tuple(inputs), fields, prompt, names, told, colours, is_bgr, outputs, free, photo)
+
+
+def _check_inputs(at: Scope, settings: Pipeline, model: str, is_asked: bool) -> None:
+    """What a prompt has no place for."""
+    for name, one in settings.inputs.items():
+        if name == PICTURE and not is_asked:
+            text = "has no effect: only the picture of a question has a name; that of a source goes out by itself"
+            at.wrong(f"inputs.{name}", text, "key")
+        elif name not in ("prompt", PICTURE) and one.template is None:
+            at.wrong(f"inputs.{name}", f"has no effect: model.{model} takes a prompt and an {PICTURE}", "key")
 
 
 def _free(

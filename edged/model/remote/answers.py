@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +13,17 @@ from edged.model.remote.records import Answer, NoAnswer
 from edged.results.heads.by import BODIES, BY
 
 Array = NDArray[Any]
+T = TypeVar("T")
+BOM = b"\xef\xbb\xbf"
+"""Some write it before JSON."""
+
+
+def decoded(body: bytes, form: type[T], what: str) -> T:
+    """The JSON of an answer, of that form. Raises NoAnswer, whose text begins with `what` is wrong."""
+    try:
+        return msgspec.json.decode(body.removeprefix(BOM), type=form)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise NoAnswer(f"{what}: {error}") from None
 
 
 def fitted(answer: Answer, wanted: Sequence[tuple[str, tuple[int, ...] | None]]) -> Answer:

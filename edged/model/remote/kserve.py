@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edged.model.remote.answers import decoded
 from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted
 
 TYPES = {
@@ -55,10 +56,7 @@ class KServe:
         return Request("GET", self._path, (), b"") if self._inputs is None else None
 
     def learn(self, reply: Reply) -> None:
-        try:
-            self._inputs = msgspec.json.decode(reply.body, type=_Metadata).inputs
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise NoAnswer(f"what {self._path} gives is no metadata of a model: {error}") from None
+        self._inputs = decoded(reply.body, _Metadata, f"what {self._path} gives is no metadata of a model").inputs
 
     def request(self, wanted: Wanted) -> Request:
         assert self._inputs is not None
@@ -101,12 +99,12 @@ class KServe:
         headers = {name.lower(): value for name, value in reply.headers.items()}
         try:
             size = int(headers.get(HEADER, len(reply.body)))
-            found = msgspec.json.decode(memoryview(reply.body)[:size], type=_Outputs)
+            found = decoded(reply.body[:size], _Outputs, "the answer is none of the V2 protocol")
             arrays, at = {}, size
             for tensor in found.outputs:
                 array, at = _tensor(tensor, reply.body, at)
                 arrays[tensor.name] = array
-        except (ValueError, KeyError, TypeError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
             raise NoAnswer(f"the answer is none of the V2 protocol: {error}") from None
         self._is_settled = True
         if not self._names:

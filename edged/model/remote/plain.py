@@ -9,6 +9,7 @@ import numpy as np
 
 from edged.config.field_paths import Path
 from edged.decode.paths import ABSENT, find, members
+from edged.model.remote.answers import decoded
 from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted, kind_of
 
 TYPES = {"json": "application/json", "raw": "application/octet-stream"}
@@ -38,10 +39,7 @@ class Plain:
         return False
 
     def read(self, reply: Reply) -> Answer:
-        try:
-            whole = msgspec.json.decode(reply.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NoAnswer(f"the answer is no JSON: {error}") from None
+        whole = decoded(reply.body, object, "the answer is no JSON")
         if not self._paths:
             return Answer({"output": _values(whole, "the answer")})
         return Answer({name: _values(_at(whole, path, name), name) for name, path in self._paths})
@@ -59,5 +57,5 @@ def _values(value: Any, name: str) -> Array:
         return np.array([value], object)
     try:
         return np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise NoAnswer(f"expected numbers or a text at {name}, found {type(value).__name__}") from None
