@@ -138,7 +138,7 @@ async def test_every_form_of_an_answer_is_read(raw: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n{}", "no_http"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2, x\r\n\r\n{}", "no_http"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n{}", "no_http"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}", "no_http"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffffff\r\n{}", "no_http"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7fffffff\r\n{}", "connection"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", "connection"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}", "connection"),
