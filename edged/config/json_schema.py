@@ -74,7 +74,6 @@ FORMS: Mapping[str, Json] = {
     "duration or `never`": _any(_DURATION, {"const": "never"}),
     "samples or duration": _any(_DURATION, {"type": "integer", "minimum": 1}),
     "size": _with_unit(SIZE_UNITS),
-    "so many in a time": {"type": "string", "pattern": rf"^\s*\d+\s*/\s*({'|'.join(RATE_UNITS)})\s*$"},
     "rate": _any({"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": rf"/\s*({'|'.join(RATE_UNITS)})\s*$"}),
     "text": {"type": "string"},
     "pattern": _TEXT,

@@ -85,6 +85,7 @@ from edged.config.parsers.paths import Custom, DevicePath, FilePath, KeyTableFil
 from edged.config.units import KIB, H, S
 from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
 from edged.decode import formats
+from edged.records import Cap
 from edged.results.heads import table as heads
 from edged.results.heads.detect import DETECTOR_NAMES
 
@@ -168,6 +169,10 @@ class Several:
     """Marks `T+`: a single value stands for a list of one. `at_least` is the shortest list accepted."""
 
     at_least: int = 0
+
+
+Limit = Annotated[tuple[CapOf, ...], Several(1)]
+"""Never more than each of them."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -791,7 +796,9 @@ class Rejects(Table, frozen=True, kw_only=True):
         ),
     ]
     broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
-    limit: Annotated[Rate, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = 1.0
+    limit: Annotated[Limit, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = (
+        Cap(1, S),
+    )
     max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
 
 
@@ -1208,7 +1215,7 @@ class Model(Table, frozen=True, kw_only=True):
         Period, Key(REMOTE + "after 5 failures in a row nothing is asked for so long; then one request tries")
     ] = 30 * S
     limit: Annotated[
-        Annotated[tuple[CapOf, ...], Several()],
+        Limit,
         Key(
             REMOTE + 'most requests, such as `["6/min", "200/d"]`; a row beyond it goes to `fallback`, or is dropped as `limited`'
         ),
@@ -1656,9 +1663,13 @@ class Behaviour(Table, frozen=True, kw_only=True):
         Annotated[tuple[Name, ...], Several()], Key("`[port.NAME]` tables and serial sources for `me.write`", default="none")
     ] = ()
     limit: Annotated[
-        Annotated[tuple[Rate, ...], Several(1)],
-        Key("most messages of an instance; more are dropped and counted. Writes and `on_end` are never held back", default="10"),
-    ] = (10.0,)
+        Limit,
+        Key(
+            'most messages of an instance, such as `["10/s", "500/d"]`; more are dropped and counted. Writes and `on_end` are '
+            "never held back",
+            default='`"10/s"`',
+        ),
+    ] = (Cap(10, S),)
     inbox: Annotated[Annotated[int, integer(1, 65536)], Key("results or samples of a stream that wait for an instance")] = 64
     overflow: Annotated[
         Literal["drop_oldest", "latest_only"], Key("when so many wait; latest_only: of each key only the newest waits")
