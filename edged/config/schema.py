@@ -119,6 +119,7 @@ __all__ = [
     "Gate",
     "Guard",
     "Health",
+    "HomeAssistant",
     "Http",
     "Input",
     "Key",
@@ -139,6 +140,7 @@ __all__ = [
     "Secret",
     "Send",
     "SerialSource",
+    "ShownEntity",
     "SimulateSource",
     "Source",
     "Span",
@@ -272,6 +274,14 @@ class Http(Table, frozen=True, kw_only=True):
         SecretText | None,
         Key("what a request must bring; required when `listen` is not loopback", default="none"),
     ] = None
+
+
+class HomeAssistant(Table, frozen=True, kw_only=True):
+    """Results in Home Assistant: edged announces them by MQTT discovery, and takes back what is no longer there."""
+
+    discovery: Annotated[Flag, Key("announce results as entities")] = False
+    prefix: Annotated[Topic, Key("Home Assistant's discovery prefix")] = "homeassistant"
+    broker: Annotated[Name | None, Key("where; the results that it gets are shown", default="the only one")] = None
 
 
 SPOOLING = ("offline", "always")
@@ -1538,6 +1548,20 @@ class Gate(Table, frozen=True, kw_only=True):
     hold: Annotated[Duration, Key("stays open so long after they last held", default='`"0s"`')] = 0
 
 
+class ShownEntity(Table, frozen=True, kw_only=True):
+    """How Home Assistant shows the results of this entry."""
+
+    name: Annotated[Text | None, Key("what people call it", default="the pipeline's")] = None
+    device_class: Annotated[
+        Text | None,
+        Key(
+            "Home Assistant's: of a sensor or, for anomaly, of a binary_sensor",
+            default="`problem` for anomaly; by the unit, where that can mean one thing only",
+        ),
+    ] = None
+    icon: Annotated[Text | None, Key('such as `"mdi:pump"`', default="none")] = None
+
+
 class Publish(Table, frozen=True, kw_only=True):
     """Where results go, and which."""
 
@@ -1562,6 +1586,13 @@ class Publish(Table, frozen=True, kw_only=True):
         Key("fields of the result to send", default="all"),
     ] = None
     when: Annotated[When, Key("which results are sent", default="all")] = When()
+    homeassistant: Annotated[
+        Flag | ShownEntity | None,
+        Key(
+            "`false`: this entry makes no entity; `true`, or a table: this one does and no other of the pipeline",
+            default="with `[homeassistant]` the first entry that it can read",
+        ),
+    ] = None
 
 
 class Pipeline(Table, frozen=True, kw_only=True):
@@ -1688,6 +1719,7 @@ class Config(Table, frozen=True, kw_only=True):
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
+    homeassistant: Annotated[HomeAssistant, Key("results in Home Assistant")] = HomeAssistant()
     fleet: Annotated[Fleet | None, Key("models that come over MQTT", default="off")] = None
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     port: Annotated[dict[str, Port], Key("serial ports that several sources share")] = msgspec.field(default_factory=dict)
