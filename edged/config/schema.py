@@ -520,9 +520,17 @@ class Checksum(Table, frozen=True, kw_only=True):
         Literal["little", "big"] | None,
         Key("its byte order", default="sums and hex digits: big; CRCs: the standard's", only=MANY_BYTES),
     ] = None
+    stop: Annotated[
+        Index, Key("so many bytes right before it are not covered: 1 for an ETX that stands there", only=BINARY_CHECKSUMS)
+    ] = 0
     encoding: Annotated[
-        Literal["hex"] | None,
-        Key("written in hex digits, as it must be at the end of a line", default="bytes", only=BINARY_CHECKSUMS),
+        Literal["hex", "all-hex"] | None,
+        Key(
+            "hex: written in hex digits, as it must be at the end of a line; all-hex: what it covers is too, and it is that of "
+            "the bytes which those digits say (Modbus ASCII, RFID readers)",
+            default="bytes",
+            only=BINARY_CHECKSUMS,
+        ),
     ] = None
     poly: Annotated[
         Annotated[int, integer(1, 0xFFFF)] | None,
@@ -550,7 +558,8 @@ class Element(Table, frozen=True, kw_only=True):
     dtype: Annotated[
         WireType | None,
         Key(
-            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted",
+            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted; `uint11` with "
+            "`shape = 16`: numbers of so many bits side by side, the lowest first if little",
             default="struct: required, raw: float32, modbus: uint16, of a bit bool",
         ),
     ] = None
