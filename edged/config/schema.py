@@ -637,8 +637,9 @@ class Time(Table, frozen=True, kw_only=True):
             "rfc3339", "iso8601", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us", "arrival"
         ],
         Key(
-            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction; elapsed: since the "
-            "sensor started (`millis()`), anchored at the first sample; arrival: when it came, whatever the payload says"
+            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; "
+            "elapsed: since the sensor started (`millis()`), anchored at the first sample; arrival: when it came, whatever the "
+            "payload says"
         ),
     ]
     zone: Annotated[Zone, Key("of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601")] = "local"
