@@ -14,7 +14,7 @@ from edged.daemon.alarms import acknowledge_by_message
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
 from edged.model.gpu.providers import THREADS
-from edged.model.remote.runner import Taker
+from edged.model.remote.row import Taker
 from edged.model.worker import CPU
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring

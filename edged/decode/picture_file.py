@@ -64,6 +64,7 @@ def picture_file(payload: bytes) -> PictureFile:
     Raises:
         BadPayload: when it is neither, or has more parts than a picture needs.
     """
+    payload = payload.lstrip(b"\r\n")  # of who cut a multipart stream a line too early
     if payload.startswith(JPEG):
         return _jpeg(payload)
     if payload.startswith(_HEADER):

@@ -6,6 +6,7 @@ of one time make one sample of the fields that `n` names; with `key = "n"` each 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ RECORD_NAME = "n"
 _LABELS: dict[int, str] = {-1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", -6: "bs"} | dict(
     enumerate(("n", "u", "v", "vs", "vb", "s", "t", "ut", "vd"))
 )
+_IS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 _VERSION = 10
 _ABSOLUTE = 1 << 28
 """Times below it are relative to now (4.5.3)."""
@@ -67,7 +69,7 @@ def records(payload: bytes) -> Sequence[Any]:
     Raises:
         BadPayload: when it is none.
     """
-    (pack, *more) = json_documents(payload) if payload.lstrip()[:1] in (b"[", b"{") else cbor.documents(payload)
+    (pack, *more) = json_documents(payload) if _IS_JSON.match(payload) else cbor.documents(payload)
     if more or not isinstance(pack, list):
         raise BadPayload("malformed", f"expected a SenML pack, an array of records, found {kind_of(pack)}")
     base: dict[str, Any] = {}

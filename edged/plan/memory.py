@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from edged.behaviours.plan import INSTANCE, BehaviourPlan
+from edged.clock.caps import REMEMBERED, most
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
@@ -141,7 +142,7 @@ def memory_table(
     for name, behaviour in behaviours.items():
         waits = f" + {behaviour.inbox} rows that wait" if behaviour.hears else ""
         how = f"{behaviour.instances} x {INSTANCE // KIB} KiB{waits}"
-        size = behaviour.instances * (INSTANCE + behaviour.waiting_bytes)
+        size = behaviour.instances * (INSTANCE + behaviour.waiting_bytes + most(behaviour.limits) * REMEMBERED)
         lines.append(MemoryLine(f"behaviour.{name}", size, how, f"behaviour.{name}.inbox" if behaviour.hears else ""))
     for name, link in links.items():
         lines += _link(name, link, sources, pipelines)
@@ -256,14 +257,19 @@ def _homeassistant(shown: HomeAssistantPlan) -> MemoryLine:
 
 def _remote(remote: RemotePlan, users: Sequence[PipelinePlan]) -> MemoryLine:
     """Requests under way: the row, what is made of it, and an answer as it comes, as text and as numbers; when it was asked."""
-    row = max((sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.slot_inputs) for p in users), default=0)
+    row = max((sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.slot_inputs) + _given(p) for p in users), default=0)
     each = ROW_COPIES * row + 3 * remote.max_bytes + CONNECTION
-    asked = max((cap.count for cap in remote.limits), default=0) * 40
+    asked = most(remote.limits) * REMEMBERED
     keys = sum(p.max_keys * len(p.ask.others) for p in users if p.ask is not None) * KEY
     how = f"{remote.concurrency} x (a row of {row // KIB} KiB, an answer of up to {remote.max_bytes // KIB} KiB)"
     name = f"model.{remote.name}"
     size = REMOTE + remote.concurrency * each + asked + keys
     return MemoryLine(f"{name}: requests", size, how, f"{name}.concurrency, or max_bytes")
+
+
+def _given(p: PipelinePlan) -> int:
+    """What a question has beside its numbers."""
+    return p.ask.given_bytes if p.ask is not None else 0
 
 
 def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
@@ -394,7 +400,9 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         how = f"{p.slots} x {shapes}" + (", one a key" if is_by_key else "")
         key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
         carried = CARRIED if any(sources[s].settings.carry for s in p.roots) else 0
-        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT + carried), how, key)
+        if given := _given(p):
+            how += f", texts and pictures of questions, up to {given // KIB} KiB each"
+        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT + carried + given), how, key)
     if p.gate is not None:
         most, each = (p.max_keys if p.gate.is_keyed else 1), GATE if p.gate.fork is not None else GATE_APART
         how = f"{keys if p.gate.is_keyed else ''}what {p.gate.source} said"

@@ -8,7 +8,7 @@ from typing import Any
 from edged.config import schema
 from edged.config.schema import When
 from edged.config.units import MIB
-from edged.config.words import duration, listed, rate_said
+from edged.config.words import caps_said, duration, listed, rate_said
 from edged.model.gpu.providers import THREADS
 from edged.model.records import LoadReport
 from edged.model.remote.compose import PREFIX
@@ -221,7 +221,7 @@ def _behaviours(plan: Plan) -> list[str]:
         if b.ask:
             lines.append(f"  asks {listed(f'pipeline.{one}' for one in b.ask)}")
         if b.publish:
-            most = " and ".join(rate_said(rate) for rate in b.limits)
+            most = caps_said(b.limits)
             topics = listed(one.text for one in b.publish)
             lines.append(f"  may publish to {b.broker}: {topics}, at most {most}")
         if b.write:
@@ -237,7 +237,9 @@ def _homeassistant(plan: Plan) -> list[str]:
     shown = plan.homeassistant
     if shown is None:
         return []
-    lines = [f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with what it says of itself, and"]
+    lines = [
+        f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with what it says of itself, and"
+    ]
     for name, one in shown.shown.items():
         source = plan.sources.get(one.source)
         by = f", on a device for each of up to {source.max_keys} keys of source.{one.source}" if source is not None else ""
@@ -313,7 +315,7 @@ def _asked(p: PipelinePlan, ask: AskPlan, remote: RemotePlan) -> Iterator[str]:
     yield f"{p.slots} places to wait for a model elsewhere, by which a sample is settled: a crash loses what waits there"
     picture = f", the picture of source.{p.sources[0]}" if p.view is not None else ""
     what = "a prompt" if ask.prompt else "; ".join(f"{i.name.removeprefix(PREFIX)} {list(i.shape)}" for i in ask.inputs)
-    caps = "".join(f", at most {cap.count} in {duration(cap.period)}" for cap in remote.limits)
+    caps = f", at most {caps_said(remote.limits)}" if remote.limits else ""
     yield f"model.{remote.name}: {remote.url} by {remote.protocol} gets {what}{picture}; {remote.concurrency} at a time{caps}"
     yield f"what it does not answer goes to {f'model.{p.model}' if p.model else 'nobody, and is dropped'}"
 
