@@ -55,8 +55,8 @@ class Due:
 class Health:
     """`tick` is called a few times a second; it looks at states once a second and publishes at the configured interval.
 
-    `memory` looks after this process's memory. `is_busy`: much comes in, so that a closer look at the loop costs little.
-    `building` says for how long engines have been built for models, in seconds.
+    `memory` looks after this process's memory. Where it `is_busy` a closer look at the loop costs little. `building`
+    says for how long engines have been built for models, in seconds.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class Health:
     ) -> None:
         """`ended_in`: the stages in which the run before ended, if it had no time to say so."""
         self.loop = LoopTimes()
-        self.is_busy = False
         self.building: Callable[[], Mapping[str, float]] = dict
-        self._rows_seen = 0
+        self._rows_read = (0, 0)
+        """At the tick before, and at the last one."""
         self._running = running
         self._memory = memory
         self._clock = clock
@@ -148,11 +148,16 @@ class Health:
 
     # The schedule
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether much comes in."""
+        before, now = self._rows_read
+        return now - before > BUSY_ROWS
+
     def tick(self) -> None:
         now, due = self._clock.now(), self._due
         rows = sum(source.counts.read for source in self._running.sources.values())
-        self.is_busy = rows - self._rows_seen > BUSY_ROWS
-        self._rows_seen = rows
+        self._rows_read = (self._rows_read[1], rows)
         self._availability.look(now)
         if now >= due.look:
             due.look = now + 10**9

@@ -237,7 +237,9 @@ def _homeassistant(plan: Plan) -> list[str]:
     shown = plan.homeassistant
     if shown is None:
         return []
-    lines = [f"Home Assistant hears on {shown.broker}, {shown.prefix}/device/+/config, of device {plan.device}, and of it"]
+    lines = [
+        f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with what it says of itself, and"
+    ]
     for name, one in shown.shown.items():
         source = plan.sources.get(one.source)
         by = f", on a device for each of up to {source.max_keys} keys of source.{one.source}" if source is not None else ""
