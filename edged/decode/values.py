@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.by_key import ByKey
+from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
 from edged.records import Flags, Reject, Rows, Times
@@ -95,7 +96,7 @@ def key_text(value: Any) -> str:
     elif isinstance(value, float):
         value = repr(value)
     if not isinstance(value, str):
-        raise BadPayload("bad_key", f"key: expected text or a number, found {type(value).__name__}")
+        raise BadPayload("bad_key", f"key: expected text or a number, found {kind_of(value)}")
     if not 0 < len(value) <= KEY_CHARACTERS or not _FORBIDDEN.isdisjoint(value):
         raise BadPayload("bad_key", f"key: expected 1 to {KEY_CHARACTERS} characters without / + and #, found {value[:40]!r}")
     if found := unfit(value):
