@@ -85,6 +85,7 @@ from edged.config.parsers.paths import Custom, DevicePath, FilePath, KeyTableFil
 from edged.config.units import KIB, H, S
 from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
 from edged.decode import formats
+from edged.records import Cap
 from edged.results.heads import table as heads
 from edged.results.heads.detect import DETECTOR_NAMES
 
@@ -118,6 +119,7 @@ __all__ = [
     "Gate",
     "Guard",
     "Health",
+    "HomeAssistant",
     "Http",
     "Input",
     "Key",
@@ -138,6 +140,7 @@ __all__ = [
     "Secret",
     "Send",
     "SerialSource",
+    "ShownEntity",
     "SimulateSource",
     "Source",
     "Span",
@@ -168,6 +171,10 @@ class Several:
     """Marks `T+`: a single value stands for a list of one. `at_least` is the shortest list accepted."""
 
     at_least: int = 0
+
+
+Limit = Annotated[tuple[CapOf, ...], Several(1)]
+"""Never more than each of them."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -267,6 +274,14 @@ class Http(Table, frozen=True, kw_only=True):
         SecretText | None,
         Key("what a request must bring; required when `listen` is not loopback", default="none"),
     ] = None
+
+
+class HomeAssistant(Table, frozen=True, kw_only=True):
+    """Results in Home Assistant: edged announces them by MQTT discovery, and takes back what is no longer there."""
+
+    discovery: Annotated[Flag, Key("announce results as entities")] = False
+    prefix: Annotated[Topic, Key("Home Assistant's discovery prefix")] = "homeassistant"
+    broker: Annotated[Name | None, Key("where; the results that it gets are shown", default="the only one")] = None
 
 
 SPOOLING = ("offline", "always")
@@ -505,9 +520,17 @@ class Checksum(Table, frozen=True, kw_only=True):
         Literal["little", "big"] | None,
         Key("its byte order", default="sums and hex digits: big; CRCs: the standard's", only=MANY_BYTES),
     ] = None
+    stop: Annotated[
+        Index, Key("so many bytes right before it are not covered: 1 for an ETX that stands there", only=BINARY_CHECKSUMS)
+    ] = 0
     encoding: Annotated[
-        Literal["hex"] | None,
-        Key("written in hex digits, as it must be at the end of a line", default="bytes", only=BINARY_CHECKSUMS),
+        Literal["hex", "all-hex"] | None,
+        Key(
+            "hex: written in hex digits, as it must be at the end of a line; all-hex: what it covers is too, and it is that of "
+            "the bytes which those digits say (Modbus ASCII, RFID readers)",
+            default="bytes",
+            only=BINARY_CHECKSUMS,
+        ),
     ] = None
     poly: Annotated[
         Annotated[int, integer(1, 0xFFFF)] | None,
@@ -535,7 +558,8 @@ class Element(Table, frozen=True, kw_only=True):
     dtype: Annotated[
         WireType | None,
         Key(
-            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted",
+            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted; `uint11` with "
+            "`shape = 16`: numbers of so many bits side by side, the lowest first if little",
             default="struct: required, raw: float32, modbus: uint16, of a bit bool",
         ),
     ] = None
@@ -792,7 +816,9 @@ class Rejects(Table, frozen=True, kw_only=True):
         ),
     ]
     broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
-    limit: Annotated[Rate, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = 1.0
+    limit: Annotated[Limit, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = (
+        Cap(1, S),
+    )
     max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
 
 
@@ -1209,7 +1235,7 @@ class Model(Table, frozen=True, kw_only=True):
         Period, Key(REMOTE + "after 5 failures in a row nothing is asked for so long; then one request tries")
     ] = 30 * S
     limit: Annotated[
-        Annotated[tuple[CapOf, ...], Several()],
+        Limit,
         Key(
             REMOTE + 'most requests, such as `["6/min", "200/d"]`; a row beyond it goes to `fallback`, or is dropped as `limited`'
         ),
@@ -1532,6 +1558,20 @@ class Gate(Table, frozen=True, kw_only=True):
     hold: Annotated[Duration, Key("stays open so long after they last held", default='`"0s"`')] = 0
 
 
+class ShownEntity(Table, frozen=True, kw_only=True):
+    """How Home Assistant shows the results of this entry."""
+
+    name: Annotated[Text | None, Key("what people call it", default="the pipeline's")] = None
+    device_class: Annotated[
+        Text | None,
+        Key(
+            "Home Assistant's: of a sensor or, for anomaly, of a binary_sensor",
+            default="`problem` for anomaly; by the unit, where that can mean one thing only",
+        ),
+    ] = None
+    icon: Annotated[Text | None, Key('such as `"mdi:pump"`', default="none")] = None
+
+
 class Publish(Table, frozen=True, kw_only=True):
     """Where results go, and which."""
 
@@ -1556,6 +1596,13 @@ class Publish(Table, frozen=True, kw_only=True):
         Key("fields of the result to send", default="all"),
     ] = None
     when: Annotated[When, Key("which results are sent", default="all")] = When()
+    homeassistant: Annotated[
+        Flag | ShownEntity | None,
+        Key(
+            "`false`: this entry makes no entity; `true`, or a table: this one does and no other of the pipeline",
+            default="with `[homeassistant]` the first entry that it can read",
+        ),
+    ] = None
 
 
 class Pipeline(Table, frozen=True, kw_only=True):
@@ -1657,9 +1704,13 @@ class Behaviour(Table, frozen=True, kw_only=True):
         Annotated[tuple[Name, ...], Several()], Key("`[port.NAME]` tables and serial sources for `me.write`", default="none")
     ] = ()
     limit: Annotated[
-        Annotated[tuple[Rate, ...], Several(1)],
-        Key("most messages of an instance; more are dropped and counted. Writes and `on_end` are never held back", default="10"),
-    ] = (10.0,)
+        Limit,
+        Key(
+            'most messages of an instance, such as `["10/s", "500/d"]`; more are dropped and counted. Writes and `on_end` are '
+            "never held back",
+            default='`"10/s"`',
+        ),
+    ] = (Cap(10, S),)
     inbox: Annotated[Annotated[int, integer(1, 65536)], Key("results or samples of a stream that wait for an instance")] = 64
     overflow: Annotated[
         Literal["drop_oldest", "latest_only"], Key("when so many wait; latest_only: of each key only the newest waits")
@@ -1678,6 +1729,7 @@ class Config(Table, frozen=True, kw_only=True):
     spool: Annotated[Spool, Key("results on disk while their broker is away")] = Spool()
     health: Annotated[Health, Key("what edged says about itself")] = Health()
     http: Annotated[Http, Key("what edged shows over HTTP")] = Http()
+    homeassistant: Annotated[HomeAssistant, Key("results in Home Assistant")] = HomeAssistant()
     fleet: Annotated[Fleet | None, Key("models that come over MQTT", default="off")] = None
     broker: Annotated[dict[str, Broker], Key("connections")] = msgspec.field(default_factory=dict)
     port: Annotated[dict[str, Port], Key("serial ports that several sources share")] = msgspec.field(default_factory=dict)

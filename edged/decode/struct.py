@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.config.field_paths import Step
+from edged.config.parsers.choices import is_packed, width_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
@@ -41,7 +42,7 @@ class Records:
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
         self._wire = _wire_dtype(plan.fields)
-        self._dtype = np.dtype([(f"f{i}", _wire(field), field.shape) for i, field in enumerate(plan.fields)])
+        self._dtype = np.dtype([(f"f{i}", _wire(field), field.wire_shape) for i, field in enumerate(plan.fields)])
         self._is_grouped = any(field.group for field in plan.fields)
         self._times = max((field.repeat for field in plan.fields if field.is_split), default=1)
         wire = {_wire(field) for field in plan.fields}
@@ -150,7 +151,7 @@ class Records:
         flat = np.empty(len(records) * times, self._dtype)
         for i, field in enumerate(self._plan.fields):
             column = records[field.group][f"f{i}"] if field.group else records[f"f{i}"]
-            shape = (len(flat), *field.shape)
+            shape = (len(flat), *field.wire_shape)
             flat[f"f{i}"] = column.reshape(shape) if field.is_split else np.repeat(column, times, axis=0)
         return flat
 
@@ -235,7 +236,7 @@ def _wire_dtype(fields: Sequence[FieldPlan]) -> np.dtype[Any]:
     parts: list[tuple[Any, ...]] = []
     numbered = list(enumerate(fields))
     for group, of_group in groupby(numbered, lambda one: one[1].group):
-        members = [(f"f{i}", _wire(f), f.shape[1:] if group and not f.is_split else f.shape) for i, f in of_group]
+        members = [(f"f{i}", _wire(f), f.shape[1:] if group and not f.is_split else f.wire_shape) for i, f in of_group]
         if not group:
             parts += members
             continue
@@ -277,4 +278,6 @@ def record_bytes(fields: Sequence[schema.FieldSpec]) -> int:
 
 
 def _spec_bytes(spec: schema.Element) -> int:
+    if spec.dtype is not None and is_packed(spec.dtype):
+        return math.prod(spec.shape) * width_of(spec.dtype) // 8
     return math.prod(spec.shape) * (spec.size or 0 if spec.dtype == "text" else size_of(str(spec.dtype)))

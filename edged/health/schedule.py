@@ -23,6 +23,7 @@ from edged.health.configured import Configured, Fallback
 from edged.health.details import details
 from edged.health.good import GOOD
 from edged.health.graph import graph
+from edged.health.homeassistant.announcer import Announcer
 from edged.health.http.metrics import Seen
 from edged.health.loop_times import LoopTimes
 from edged.health.news import News
@@ -83,6 +84,7 @@ class Health:
         self._topics = Topics(running, clock)
         self._news = News(running, self._topics.event, self._started)
         self._availability = Availability(running)
+        self.homeassistant = Announcer(running)
 
     def adopt(self, running: Running, config_hash: str) -> None:
         """Speaks of other parts from now on. Retained topics of what is gone are removed."""
@@ -96,6 +98,7 @@ class Health:
         for kind, name in self._news.adopt(running):
             self._rates.forget(kind, name)
         self._availability.adopt(running)
+        self.homeassistant.adopt(running)
 
     # What others report
 
@@ -167,6 +170,7 @@ class Health:
         self._news.look(list(states(self._running, now)), now)
         if self._news.has_connected():
             self._due.health = 0
+        self.homeassistant.look()
         if (level := self._memory.look(now / 1e9)) is not None:
             self._topics.event("memory", **level)
 
@@ -270,4 +274,5 @@ class Health:
             **self.loop.facts(),
             "cpu_s": round(time.process_time(), 2),
             **parts(self._running, now, found, self._rates),
+            **self.homeassistant.facts(),
         }

@@ -38,7 +38,13 @@ def plan_output(
 
     `is_answered`: results answer requests, and answers are JSON."""
     if manifest is None:
-        return RawPlan(tuple(f.name for f in row.fields), max_keys=max_keys), {f.name: f.shape for f in row.fields}
+        readings = (
+            tuple((f.name, f.unit) for f in row.fields if not f.shape)
+            if pipeline.window is None and not pipeline.preprocess
+            else ()
+        )
+        names = tuple(f.name for f in row.fields)
+        return RawPlan(names, max_keys=max_keys, readings=readings), {f.name: f.shape for f in row.fields}
     tensors = _tensors(at, pipeline, manifest, inputs)
     if tensors is None:
         return None

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edged.config.schema import Config, Input, Pipeline, Step
+from edged.config.schema import AskSource, Config, Input, Pipeline, Step
 from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
 from edged.model.known import lacks_context
 from edged.model.manifest import Manifest, contradiction
+from edged.model.remote.records import AskPlan
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import SAMPLES
 from edged.pipeline.preprocess import Preprocess
@@ -108,9 +109,10 @@ def plan_pipeline(
     output, shapes = planned
     ask = None
     if remote is not None:
+        is_asked = all(isinstance(config.source.get(s.name), AskSource) for s in streams)
         wanted = tuple((tensor, shapes.get(tensor)) for tensor in output.wanted)
         made_shape = picture if picture and math.prod(picture) == math.prod(made.output_shape) else made.output_shape
-        ask = plan_ask(at, settings, remote, row, shape, made_shape, steps, view, keys.names, others or {}, wanted)
+        ask = plan_ask(at, settings, remote, row, shape, made_shape, steps, view, keys.names, others or {}, wanted, is_asked)
         if ask is None:
             return None
         output = with_by(output, remote.schema is not None)
@@ -143,8 +145,7 @@ def plan_pipeline(
         inputs=inputs,
         output=output,
         publishes=publishes,
-        slots=settings.slots
-        or _slots(_batch(config, settings, manifest, inputs, output), (*inputs, *(ask.inputs if ask else ())), keys),
+        slots=settings.slots or _slots(_batch(config, settings, manifest, inputs, output), inputs, ask, keys),
         overflow=_overflow(at, settings, streams, remote is not None),
         results=chained_fields(output, shapes),
         deadline_ns=settings.deadline,
@@ -287,9 +288,11 @@ def _batch(config: Config, settings: Pipeline, manifest: Manifest | None, inputs
     return fitted.batch_max if fitted is not None else 1
 
 
-def _slots(batch: int, inputs: Sequence[InputPlan], keys: Keys) -> int:
+def _slots(batch: int, inputs: Sequence[InputPlan], ask: AskPlan | None, keys: Keys) -> int:
     """One batch that waits while another runs, one slot a key; beyond that what little memory allows."""
-    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
+    every = (*inputs, *ask.inputs) if ask is not None else inputs
+    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in every if i.is_row)
+    slot_bytes += ask.given_bytes if ask is not None else 0
     return max(2 * batch, keys.most if keys.names else 0, min(MAX_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
 
 

@@ -258,7 +258,7 @@ def test_lines_from_their_start_marker() -> None:
 
 
 def test_lines_with_a_checksum_in_hex_digits() -> None:
-    checksum = Checksum("crc16-arc", is_hex=True)
+    checksum = Checksum("crc16-arc", encoding="hex")
     lines = [b"%d,%d," % (n, n * n) for n in range(40)]
     planned = plan("csv", "a", "b", "_", checksum=ChecksumTable(type="crc16-arc", encoding="hex"))
     good = [line + checksum.encode(line) + b"\r\n" for line in lines]

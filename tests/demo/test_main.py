@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import find_mosquitto
+from tests.support.lacking import lacking
 
 ROOT = Path(__file__).parents[2]
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
@@ -44,7 +45,7 @@ def results(output: str) -> list[str]:
 @pytest.mark.parametrize("broker", ["mosquitto", "amqtt"])
 def test_it_shows_results_and_ends_by_itself(broker: str) -> None:
     if broker == "mosquitto" and find_mosquitto() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
+        lacking("mosquitto")
     demo = start("--seconds", "6", "--broker", broker)
     output, errors = demo.communicate(timeout=60)
     assert demo.returncode == 0, errors

@@ -6,7 +6,6 @@ libfaketime gives one process a clock of its own; the monotonic clock stays the 
 from __future__ import annotations
 
 import json
-import os
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from tests.support.broker import Broker, free_port
 from tests.support.daemon import Client, Daemon, Sensor, balanced, until
+from tests.support.lacking import lacking
 from tests.support.mqtt_peer import make_certificates
 
 TEXT = """
@@ -116,7 +116,7 @@ class FakeTime:
 def fake(tmp_path: Path) -> FakeTime:
     found = sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
     if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("libfaketime is not installed: apt-get install libfaketime")
+        lacking("libfaketime")
     return FakeTime(tmp_path, found[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 
 from edged.config.convert import Raw, Rule, Wrong
 from edged.config.field_paths import Step, flat, path_of_name
+from edged.config.parsers.choices import is_packed, width_of
 from edged.config.patterns import groups_of
 from edged.config.schema import (
     Decode,
@@ -158,12 +160,26 @@ def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
         if dtype in ("int24", "uint24") and order in ("cdab", "badc"):
             key = f"{at}.endian" if spec.endian is not None else "endian"
             yield key, f'expected "big" or "little" for {dtype}, found "{order}": three bytes have no words'
+        if is_packed(dtype):
+            yield from _packed(at, dtype, order, spec.shape or table.shape or ())
         if spec.bits is None:
             continue
         if "int" not in dtype:
             yield f"{at}.bits", f'"{dtype}" is no whole number; bits are taken of such as "uint16"', "key"
         elif sum(spec.bits) > (width := int(dtype.lstrip("uint"))):
             yield f"{at}.bits", f"expected bits below {width}, those of {dtype}, found {list(spec.bits)}"
+
+
+def _packed(at: str, dtype: str, order: str, shape: tuple[int, ...]) -> Wrong:
+    """Numbers side by side, whose bits must end with a byte."""
+    bits, count = width_of(dtype), math.prod(shape)
+    if bits * count % 8:
+        text = f"{count} of {dtype} are {bits * count} bits, no whole bytes; write how many stand side by side: shape = [8]"
+        yield f"{at}.dtype", text
+    if order not in ("big", "little"):
+        yield f"{at}.dtype", f'expected endian "big" or "little" for {dtype}, found "{order}"'
+    if at.count("fields") > 1:
+        yield f"{at}.dtype", f"{dtype} cannot stand in a group that is repeated; use `bits` of whole bytes"
 
 
 def text_fields(table: Decode, raw: Raw) -> Wrong:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edged.config.words import listed
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
@@ -19,11 +20,13 @@ from edged.results.heads.rows import all_finite
 
 @dataclass(frozen=True, slots=True)
 class RawPlan(OutputPlan):
-    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays."""
+    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays. `readings`: where
+    nothing but samples is sent, the tensors that are one number, each with its unit."""
 
     type: ClassVar[str] = "raw"
     dtypes: tuple[str, ...] = ()
     keeps_arrays: bool = False
+    readings: tuple[tuple[str, str | None], ...] = ()
 
     def make_head(self) -> Raw:
         return Raw(self)
@@ -32,6 +35,10 @@ class RawPlan(OutputPlan):
         whole = ResultField("outputs", ("outputs",), "object")
         each = zip(self.tensors, self.dtypes or (None,) * len(self.tensors), strict=True)
         return (whole, *(ResultField(f"outputs.{name}", ("outputs", name), "tensor", None, dtype) for name, dtype in each))
+
+    def entities(self) -> tuple[Entity, ...]:
+        numbers = [ResultField(f"outputs.{name}", ("outputs", name), "number", unit) for name, unit in self.readings]
+        return tuple(measured(number, number.path[-1] if len(numbers) > 1 else "") for number in numbers)
 
     def summary(self) -> str:
         return f"raw: {listed(self.tensors)}"
