@@ -30,7 +30,9 @@ def table(of: Mapping[str, Any]) -> Iterator[str]:
         figure = one.figure
         other = "" if one.other is None else f"{one.other:{figure.form}}"
         ratio = "" if one.ratio is None else f"{one.ratio:.2f}"
-        yield f"| {figure.title} | {one.edged:{figure.form}} {figure.unit} | {figure.against} | {other} | {ratio} |".replace("  ", " ")
+        yield f"| {figure.title} | {one.edged:{figure.form}} {figure.unit} | {figure.against} | {other} | {ratio} |".replace(
+            "  ", " "
+        )
 
 
 def renewed(page: str, lines: Iterator[str]) -> str:
