@@ -12,6 +12,7 @@ from typing import Any
 
 from edged.decode import cbor
 from edged.decode.json import json_documents
+from edged.decode.looks import is_written
 from edged.decode.named import Named
 from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan
@@ -69,7 +70,7 @@ def records(payload: bytes) -> Sequence[Any]:
     Raises:
         BadPayload: when it is none.
     """
-    (pack, *more) = json_documents(payload) if _IS_JSON.match(payload) else cbor.documents(payload)
+    (pack, *more) = json_documents(payload) if _IS_JSON.match(payload) or is_written(payload) else cbor.documents(payload)
     if more or not isinstance(pack, list):
         raise BadPayload("malformed", f"expected a SenML pack, an array of records, found {kind_of(pack)}")
     base: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edged.config.field_paths import Step
 from edged.decode.paths import ABSENT as NOWHERE
 from edged.decode.paths import find, kind_of, members
 from edged.decode.plan import DecodePlan, FieldPlan
@@ -23,6 +24,7 @@ from edged.records import Reject
 
 Documents = Callable[[bytes], Sequence[Any]]
 """The trees of a payload. Raises BadPayload."""
+_WHOLE = (Step.SELF,)
 SCALAR = (str, int, float, bool, type(None))
 
 
@@ -209,7 +211,9 @@ class Walk:
             if part is not NOWHERE:
                 found += [(element, document) for element in (part if isinstance(part, list) else [part])]
         if not found:
-            raise BadPayload("other", "no sample in it" if self.plan.rows is None else "nothing where decode.rows leads")
+            raise BadPayload(
+                "other", "no sample in it" if self.plan.rows in (None, _WHOLE) else "nothing where decode.rows leads"
+            )
         if len(found) > MAX_ROWS:
             raise BadPayload("too_many_rows", f"an array of {len(found)}: {TOO_MANY_ROWS}")
         return found
@@ -225,14 +229,14 @@ class Walk:
     def keys_of(self, element: Any, root: Any) -> tuple[str, ...]:
         """Raises BadPayload."""
         found = [find(element, path, root) for path in self._key_paths]
-        return tuple([key_text(None if leaf is NOWHERE else leaf) for leaf in found])
+        return tuple(map(key_text, found))
 
     def _sample(self, rows: Rows, index: int, element: Any, root: Any, payload: bytes) -> None:
         self.judge(element, root)
         is_bare = len(self._values) == 1 and not isinstance(element, dict | list)
         leaves = [element if is_bare else find(element, field.path, root) for field in self._values]
         if leaves and all(leaf is NOWHERE for leaf in leaves) and not self._is_of_zeros(element, root):
-            raise BadPayload("other", f"none of {self.wanted()} in it: it has {members(element)}")
+            raise BadPayload("other", f"none of {self.wanted()} in it: {members(element)}")
         numbers = self._plain(leaves)
         if numbers is not None:
             keys, times = self.keys_of(element, root), self.times(element, root, 1, payload)
