@@ -39,7 +39,7 @@ id = "t"
 [memory]
 budget = "1GiB"
 [health]
-interval = "1s"
+interval = "5s"
 [broker.main]
 url = "mqtt://127.0.0.1:{port}"
 [model.m]
