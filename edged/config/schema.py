@@ -1281,6 +1281,23 @@ class Guard(Table, frozen=True, kw_only=True):
     failing: Annotated[Flag, Key("whether edged goes back when runs fail")] = True
 
 
+class RemoteOutput(Table, frozen=True, kw_only=True):
+    """One output of a model that runs elsewhere."""
+
+    FIRST = "path"
+    path: Annotated[
+        FieldPath | None,
+        Key("http: where it stands in the JSON of the answer; kserve: what the peer calls it", default="its own name"),
+    ] = None
+    shape: Annotated[
+        Annotated[tuple[Annotated[int, integer(-1, 1 << 24)], ...], Several(1)] | None,
+        Key(
+            "of one row, such as `[84, 8400]`; -1: of any length. `detect` needs it, and so do pipelines that read the results",
+            default="as it comes",
+        ),
+    ] = None
+
+
 class Model(Table, frozen=True, kw_only=True):
     """An ONNX model (`path`): a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. Or one elsewhere (`url`)."""
 
@@ -1312,8 +1329,8 @@ class Model(Table, frozen=True, kw_only=True):
         Key("http: what is posted: the fields by name, the numbers as they lie in memory, or the picture as JPEG"),
     ] = "json"
     outputs: Annotated[
-        dict[str, FieldPath] | None,
-        Key("http: where outputs stand in the JSON of the answer; kserve: what the peer calls them", default="the whole"),
+        dict[str, RemoteOutput] | None,
+        Key('http, kserve: its outputs, `{ score = "result.0.p" }` or `{ boxes = { shape = [300, 6] } }`', default="the whole"),
     ] = None
     schema: Annotated[JsonSchema | None, Key("openai: a file with a JSON schema; the answer must fit, and is `answer` too")] = (
         None

@@ -25,7 +25,7 @@ from edged.plan.models import plan_model
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
-from edged.plan.remotes import local_model, plan_ask, remote_of, stand_in
+from edged.plan.remotes import local_model, pictured, plan_ask, remote_of, stand_in, unshaped
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess, with_rate
@@ -101,10 +101,22 @@ def plan_pipeline(
     labels = _labels(at, config, settings, manifest)
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
     said = manifest if manifest is not None or remote is None else stand_in(settings.model or "", remote, settings)
+    asked_at = len(at.problems)
     planned = plan_output(
-        at, settings, said, labels or (said.labels or None if said else None), row, inputs, keys.most, view, is_answered
+        at,
+        settings,
+        said,
+        labels or (said.labels or None if said else None),
+        row,
+        inputs or pictured(view),
+        keys.most,
+        view,
+        is_answered,
     )
     if planned is None:
+        if remote is not None and (text := unshaped(settings.model or "", remote, settings)):
+            del at.problems[asked_at:]
+            at.wrong("output", text)
         return None
     output, shapes = planned
     ask = None
