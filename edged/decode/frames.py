@@ -78,6 +78,15 @@ class LineFramer:
         self._position = 0
         self._is_skipping = self._is_midway = is_midway
 
+    def take(self, start: bytes, size: int) -> bytes:
+        """The first `size` bytes of the line under way, taken out of it; none where fewer have come, or it does not begin so."""
+        if self._is_skipping or len(self._tail) < size or not self._tail.startswith(start):
+            return b""
+        taken = bytes(self._tail[:size])
+        del self._tail[:size]
+        self._position += size
+        return taken
+
     def spoil(self) -> None:
         """A byte of the line under way came damaged: the line is skipped up to its terminator, without a word."""
         self._position += len(self._tail)

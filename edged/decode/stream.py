@@ -218,6 +218,8 @@ def _proved(lines: Sequence[bytes], which: Sequence[int], proof: LineProof, refu
         if body is not None:
             bodies.append(body)
             kept.append(index)
+            if proof.around is not None and (before := len(line) - len(body) - proof.around) > 0:
+                refusals.add(Reject("no_frame", "bytes before the start of a sentence", line[:before][:64], payload=index))
         elif not proof.silent or line.strip(proof.silent):
             refusals.add(Reject("checksum", f"expected {proof.wanted}", payload=index))
     return bodies, kept
