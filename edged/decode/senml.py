@@ -39,7 +39,9 @@ class _Times(Walk):
         if abs(seconds) >= _ABSOLUTE:
             return [ns_of_text(repr(seconds), "unix_s")]
         if self._utc == ON_ARRIVAL and seconds:
-            raise BadPayload("missing", f"a time {seconds:g} s from now, and nobody says when this was sent; a port needs absolute ones")
+            raise BadPayload(
+                "missing", f"a time {seconds:g} s from now, and nobody says when this was sent; a port needs absolute ones"
+            )
         return [self._utc + round(seconds * _SECOND)]
 
 

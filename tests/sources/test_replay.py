@@ -293,6 +293,10 @@ async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
     await replay.play()
     assert (len(replay.values), replay.counts.drops.by_reason) == (2 * CHUNK_BYTES // 4, {"internal_error": 1})
 
+    @property
+    def is_waiting(self) -> bool:
+        return self.inner.is_waiting
+
 
 async def test_what_is_out_of_order_waits_on_the_clock_of_the_file(tmp_path: Path) -> None:
     """Whole, piece by piece: the same order, whoever looks when; at the end nothing waits."""
