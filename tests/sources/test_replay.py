@@ -277,7 +277,7 @@ async def test_an_empty_file_is_finished_at_once(tmp_path: Path) -> None:
 async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
     class Faulty:
         def __init__(self, inner: Any) -> None:
-            self.inner, self.reset, self.pending = inner, inner.reset, 0
+            self.inner, self.reset, self.pending, self.is_waiting = inner, inner.reset, 0, False
             self.spoil, self.quiet = inner.spoil, inner.quiet
             self.pieces = 0
 
@@ -292,10 +292,6 @@ async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
     replay.source._stream = Faulty(replay.source._stream)
     await replay.play()
     assert (len(replay.values), replay.counts.drops.by_reason) == (2 * CHUNK_BYTES // 4, {"internal_error": 1})
-
-    @property
-    def is_waiting(self) -> bool:
-        return self.inner.is_waiting
 
 
 async def test_what_is_out_of_order_waits_on_the_clock_of_the_file(tmp_path: Path) -> None:
