@@ -677,15 +677,32 @@ class Time(Table, frozen=True, kw_only=True):
     ] = None
     format: Annotated[
         Literal[
-            "rfc3339", "iso8601", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us", "arrival"
+            "rfc3339",
+            "iso8601",
+            "unix_s",
+            "unix_ms",
+            "unix_us",
+            "unix_ns",
+            "elapsed_s",
+            "elapsed_ms",
+            "elapsed_us",
+            "dsmr",
+            "arrival",
         ],
         Key(
-            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; "
-            "elapsed: since the sensor started (`millis()`), anchored at the first sample; arrival: when it came, whatever the "
-            "payload says"
+            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; elapsed: since the "
+            "sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for winter and summer, "
+            "of a telegram that of `0-0:1.0.0` or of the code that `field` says (a gas meter's); arrival: when it came, whatever "
+            "the payload says"
         ),
     ]
-    zone: Annotated[Zone, Key("of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601")] = "local"
+    zone: Annotated[
+        Zone | None,
+        Key(
+            "of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601; of dsmr that of winter",
+            default='iso8601: `"local"`, dsmr: `"+01:00"`',
+        ),
+    ] = None
 
 
 class Decode(Table, frozen=True, kw_only=True):

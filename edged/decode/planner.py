@@ -21,7 +21,7 @@ from edged.decode.formats import FORMATS
 from edged.decode.opened import missing_package
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.resize import View
-from edged.decode.times import ISO8601
+from edged.decode.times import ZONED
 from edged.decode.where import Condition
 from edged.decode.wire import Packed, Wire, packed, wire_of
 from edged.errors import Problem
@@ -211,8 +211,8 @@ def _time(decode: schema.Decode) -> tuple[str | None, str | None]:
         return None, own or None
     if time.format == "arrival":
         return None, None
-    written = f"{time.format} {time.zone}" if time.format == ISO8601 else time.format
-    return time.field or None, written
+    written = f"{time.format} {time.zone or ZONED[time.format]}" if time.format in ZONED else time.format
+    return time.field or FORMATS[decode.format].time_field or None, written
 
 
 def _path(decode: schema.Decode, name: str) -> Path:

@@ -20,7 +20,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, is_text, ns_of_number, ns_of_text
 from edged.decode.values import ABSENT, EMPTY, MAX_WORDS, OF_TEXT, Arrived, BadPayload, Table, key_text, no_number, number_of_text
-from edged.records import Reject
+from edged.records import ON_ARRIVAL, Reject
 
 Documents = Callable[[bytes], Sequence[Any]]
 """The trees of a payload. Raises BadPayload."""
@@ -163,7 +163,7 @@ class Walk:
         self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
         self._are_omitted = all(isinstance(field.absent, float) for field in self._values)
         self._pack = struct.Struct(f"{plan.width}d").pack
-        self._utc = 0
+        self._utc = ON_ARRIVAL
 
     def tell(self, arrived: Arrived) -> None:
         """What is known of the next payloads."""
