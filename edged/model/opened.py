@@ -124,6 +124,9 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
         else _output_row(n, *declared[n], {s for _, s in shapes[n]}, is_batched, sizes)
         for n in names
     )
+    # What goes out as it came in is in no array of ours: onnxruntime leaves one that is bound for it as it is.
+    passed = {i.name for i in (*plan.inputs, *plan.manifest.onnx.defaults)}
+    outputs = tuple(replace(o, is_promised=o.is_promised and o.name not in passed) for o in outputs)
     return Opened(rung, session, outputs, is_batched, seen.kept, fitted, alone)
 
 

@@ -12,7 +12,7 @@ from edged.decode.resize import View
 from edged.model.fit import cannot_bind
 from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
-from edged.model.metadata import characters, keypoints, task
+from edged.model.metadata import characters, decoder, keypoints, task
 from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
@@ -65,10 +65,12 @@ def plan_output(
         manifest.boxes,
         is_sent_raw and not is_answered,
         wrong,
+        {t.name: manifest.onnx.sketch.is_of_largest(t.name) for t in tensors},
         tuple(map(str, manifest.onnx.classes)),
         characters(manifest.onnx.metadata),
         task(manifest.onnx.metadata),
         keypoints(manifest.onnx.metadata),
+        decoder(manifest.onnx.metadata),
     )
     plan = HEADS[pipeline.output.type].plan(asked)
     return None if plan is None else (plan, shapes)
