@@ -535,11 +535,18 @@ class Element(Table, frozen=True, kw_only=True):
     dtype: Annotated[
         WireType | None,
         Key(
-            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted",
+            "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted; json, msgpack, "
+            "cbor: `text`, for inputs of a model that take strings",
             default="struct: required, raw: float32, modbus: uint16, of a bit bool",
         ),
     ] = None
-    size: Annotated[Count | None, Key("bytes of a field of dtype text: struct", default="required for dtype text")] = None
+    size: Annotated[
+        Count | None,
+        Key(
+            "of a field of dtype text the bytes: struct; or the most characters: json, msgpack, cbor",
+            default="struct: required for dtype text, else 64",
+        ),
+    ] = None
     endian: Annotated[ByteOrder | None, Key("byte order of this field: struct, modbus", default="that of `decode`")] = None
     bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct, modbus", default="all")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0

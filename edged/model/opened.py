@@ -183,7 +183,10 @@ def _gives_numbers(session: Any, plan: ModelPlan, fitted: Fit, count: int) -> bo
     types = {i.name: str(i.dtype) for i in plan.inputs}
     shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
     for scale in LARGE:
-        rows = {n: np.abs(x) if x.dtype.kind == "f" else x for n, x in probe_rows(shapes, types, count, scale).items()}
+        rows = {
+            n: np.abs(x) if x.dtype.kind == "f" else x
+            for n, x in probe_rows(shapes, types, count, scale, plan.manifest.onnx.sketch.vocabularies).items()
+        }
         with contextlib.suppress(Exception):
             found = run_unbound(session, list(fitted.outputs), cut(rows, fitted, count) | constants(plan))
             if not all(map(_is_only_nan, found)):

@@ -36,6 +36,9 @@ CHOOSING = {"ArgMax": True, "TopK": True, "ArgMin": False}
 """Operators that pick a class by its score, and whether the largest is it."""
 DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 """Operators that measure the range of all that goes in together."""
+MAX_WORDS = 64
+"""Words of a vocabulary that are kept, the first."""
+VOCABULARIES = ("cats_strings", "keys_strings", "keys_tensor", "vocabulary", "pool_strings")
 LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 WHOLE = 255.0
 """The largest colour of a model that takes pixels as they are."""
@@ -54,6 +57,7 @@ class Node:
     classes: Classes = ()
     value: Array | None = None
     is_training: bool = False
+    words: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -65,11 +69,15 @@ class Sketch:
     constants: dict[str, Array] = field(default_factory=dict)
     ops: set[str] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)
+    vocabularies: list[tuple[str, ...]] = field(default_factory=list)
+    """The first texts that each operator knows which takes texts, in the order of the file."""
 
     def keep(self, node: Node) -> None:
         """Notes a node of the main graph, in the order of the file."""
         if node.is_training and node.op == "BatchNormalization":
             self.trained.add(node.op)
+        if node.words and len(self.vocabularies) < MAX_NODES:
+            self.vocabularies.append(node.words)
         if node.op == "Constant":
             if node.value is not None and node.outputs and len(self.constants) < MAX_CONSTANTS:
                 self.constants[node.outputs[0]] = node.value
@@ -181,6 +189,7 @@ def read_node(wire: Wire, start: int, end: int) -> Node:
     classes: Classes = ()
     value: Array | None = None
     is_training = False
+    words: tuple[str, ...] = ()
     for number, kind, a, b in wire.fields(start, end):
         match number, kind:
             case 1, 2:
@@ -190,15 +199,17 @@ def read_node(wire: Wire, start: int, end: int) -> Node:
             case 4, 2:
                 op = wire.text(a, b)
             case 5, 2:
-                name, found, constant, flag = _attribute(wire, a, b)
+                name, found, constant, flag, found_words = _attribute(wire, a, b)
                 is_training = is_training or (name == "training_mode" and flag != 0)
                 classes = found if name in LABELS and found else classes
                 value = constant if name.startswith("value") else value
-    return Node(op, tuple(inputs), tuple(outputs), classes, value, is_training)
+                words = found_words or words
+    return Node(op, tuple(inputs), tuple(outputs), classes, value, is_training, words)
 
 
-def _attribute(wire: Wire, start: int, end: int) -> tuple[str, Classes, Array | None, int]:
+def _attribute(wire: Wire, start: int, end: int) -> tuple[str, Classes, Array | None, int, tuple[str, ...]]:
     name, texts, numbers, value, flag = "", list[str](), list[int](), None, 0
+    words = list[str]()
     for number, kind, a, b in wire.fields(start, end):
         match number, kind:
             case 1, 2:
@@ -215,7 +226,11 @@ def _attribute(wire: Wire, start: int, end: int) -> tuple[str, Classes, Array | 
                 numbers += _varints(wire, kind, a, b)
             case 9, 2 if name in LABELS and len(texts) < MAX_CLASSES:
                 texts.append(wire.text(a, b))
-    return name, tuple(texts) or tuple(numbers), value, flag
+            case 9, 2 if name in VOCABULARIES and len(words) < MAX_WORDS:
+                words.append(wire.text(a, b))
+    if name in VOCABULARIES and value is not None and value.dtype == object:
+        words = [str(v) for v in value.ravel()[:MAX_WORDS]]
+    return name, tuple(texts) or tuple(numbers), value, flag, tuple(words)
 
 
 FLAT = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}

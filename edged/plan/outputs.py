@@ -38,7 +38,8 @@ def plan_output(
 
     `is_answered`: results answer requests, and answers are JSON."""
     if manifest is None:
-        return RawPlan(tuple(f.name for f in row.fields), max_keys=max_keys), {f.name: f.shape for f in row.fields}
+        shown = frozenset(f.name for f in row.fields if f.is_text)
+        return RawPlan(tuple(f.name for f in row.fields), max_keys=max_keys, texts=shown), {f.name: f.shape for f in row.fields}
     tensors = _tensors(at, pipeline, manifest, inputs)
     if tensors is None:
         return None

@@ -388,3 +388,13 @@ def test_an_input_that_is_an_output_too(tmp_path: Path) -> None:
     found = bound.run(2)
     assert found["x"].tolist() == [[1, -2, 3], [-4, 5, -6]]
     assert found["y"].tolist() == [[1, 0, 3], [0, 5, 0]]
+
+
+def test_strings_go_in_as_they_are(tmp_path: Path) -> None:
+    """With words that the graph knows: an encoder refuses others."""
+    encoder = h.make_node("OneHotEncoder", ["city"], ["y"], domain="ai.onnx.ml", cats_strings=["Kyiv", "Lviv"], zeros=0)
+    inputs, outputs = [models.value("city", T.STRING, ["N", 1])], [models.value("y", T.FLOAT, ["N", 1, 2])]
+    path = models.save(tmp_path / "m.onnx", [encoder], inputs, outputs, opsets=(("", 17), ("ai.onnx.ml", 3)))
+    bound, report = load(path, {"city": (1,)}, texts={"city": "<U4"}, batch_max=3)
+    bound.inputs["city"][:3, 0] = ["Lviv", "Kyiv", "Lviv"]
+    assert (report.batch_max, bound.run(3)["y"].tolist()) == (3, [[[0, 1]], [[1, 0]], [[0, 1]]])
