@@ -73,6 +73,7 @@ from edged.config.parsers.numbers import (
     PlainBytes,
     Positive,
     Range,
+    Reference,
     Register,
     Share,
     Speed,
@@ -1368,9 +1369,15 @@ class Step(Table, frozen=True, kw_only=True):
     norm: Annotated[
         Literal["slaney", "none"], Key("librosa's: slaney: each band has the area 1; none: the height 1", only=("log_mel",))
     ] = "slaney"
-    ref: Annotated[Positive, Key("librosa's: the power that is 0 dB", only=("log_mel",))] = 1.0
+    ref: Annotated[
+        Reference, Key("librosa's: the power that is 0 dB; `max`: the largest of each window, as `ref=np.max`", only=("log_mel",))
+    ] = 1.0
     amin: Annotated[Positive, Key("librosa's: the least power", only=("log_mel",))] = 1e-10
     top_db: Annotated[Positive, Key("librosa's: nothing is further below the loudest of a window, dB", only=("log_mel",))] = 80.0
+    log_offset: Annotated[
+        Positive | None,
+        Key("ln(mel + log_offset) in the place of decibels, as of VGGish (0.01) and YAMNet (0.001)", only=("log_mel",)),
+    ] = None
     edges: Annotated[
         Edges | None,
         Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
