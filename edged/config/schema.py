@@ -73,6 +73,7 @@ from edged.config.parsers.numbers import (
     PlainBytes,
     Positive,
     Range,
+    Reference,
     Register,
     Share,
     Speed,
@@ -594,11 +595,18 @@ class Element(Table, frozen=True, kw_only=True):
         WireType | None,
         Key(
             "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted; `uint11` with "
-            "`shape = 16`: numbers of so many bits side by side, the lowest first if little",
+            "`shape = 16`: numbers of so many bits side by side, the lowest first if little; json, msgpack, cbor: `text`, for "
+            "inputs of a model that take strings",
             default="struct: required, raw: float32, modbus: uint16, of a bit bool",
         ),
     ] = None
-    size: Annotated[Count | None, Key("bytes of a field of dtype text: struct", default="required for dtype text")] = None
+    size: Annotated[
+        Count | None,
+        Key(
+            "of a field of dtype text the bytes: struct; or the most characters: json, msgpack, cbor",
+            default="struct: required for dtype text, else 64",
+        ),
+    ] = None
     endian: Annotated[ByteOrder | None, Key("byte order of this field: struct, modbus", default="that of `decode`")] = None
     bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct, modbus", default="all")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
@@ -690,8 +698,8 @@ class Time(Table, frozen=True, kw_only=True):
             "arrival",
         ],
         Key(
-            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; elapsed: since the "
-            "sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for winter and summer, "
+            "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; "
+            "elapsed: since the sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for winter and summer, "
             "of a telegram that of `0-0:1.0.0` or of the code that `field` says (a gas meter's); arrival: when it came, whatever "
             "the payload says"
         ),
@@ -1524,9 +1532,15 @@ class Step(Table, frozen=True, kw_only=True):
     norm: Annotated[
         Literal["slaney", "none"], Key("librosa's: slaney: each band has the area 1; none: the height 1", only=("log_mel",))
     ] = "slaney"
-    ref: Annotated[Positive, Key("librosa's: the power that is 0 dB", only=("log_mel",))] = 1.0
+    ref: Annotated[
+        Reference, Key("librosa's: the power that is 0 dB; `max`: the largest of each window, as `ref=np.max`", only=("log_mel",))
+    ] = 1.0
     amin: Annotated[Positive, Key("librosa's: the least power", only=("log_mel",))] = 1e-10
     top_db: Annotated[Positive, Key("librosa's: nothing is further below the loudest of a window, dB", only=("log_mel",))] = 80.0
+    log_offset: Annotated[
+        Positive | None,
+        Key("ln(mel + log_offset) in the place of decibels, as of VGGish (0.01) and YAMNet (0.001)", only=("log_mel",)),
+    ] = None
     edges: Annotated[
         Edges | None,
         Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),

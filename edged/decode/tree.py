@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
+<<<<<<< HEAD
 from edged.config.field_paths import Step
+=======
+from edged.decode.letters import letters
+>>>>>>> models14
 from edged.decode.paths import ABSENT as NOWHERE
 from edged.decode.paths import find, kind_of, members
 from edged.decode.plan import DecodePlan, FieldPlan
@@ -161,6 +165,7 @@ class Walk:
         self._key_paths = [plan.field(name).path for name in plan.key_fields]
         self._time = plan.field(plan.time_field) if plan.time_field is not None else None
         self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
+        self._has_texts = any(field.is_text for field in self._values)
         self._are_omitted = all(isinstance(field.absent, float) for field in self._values)
         self._pack = struct.Struct(f"{plan.width}d").pack
         self._utc = ON_ARRIVAL
@@ -235,6 +240,8 @@ class Walk:
         self.judge(element, root)
         is_bare = len(self._values) == 1 and not isinstance(element, dict | list)
         leaves = [element if is_bare else find(element, field.path, root) for field in self._values]
+        if self._has_texts:
+            leaves = [letters(field, leaf) if field.is_text else leaf for field, leaf in zip(self._values, leaves, strict=True)]
         if leaves and all(leaf is NOWHERE for leaf in leaves) and not self._is_of_zeros(element, root):
             raise BadPayload("other", f"none of {self.wanted()} in it: {members(element)}")
         numbers = self._plain(leaves)
