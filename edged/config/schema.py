@@ -73,6 +73,7 @@ from edged.config.parsers.numbers import (
     PlainBytes,
     Positive,
     Range,
+    Reference,
     Register,
     Share,
     Speed,
@@ -594,11 +595,18 @@ class Element(Table, frozen=True, kw_only=True):
         WireType | None,
         Key(
             "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted; `uint11` with "
-            "`shape = 16`: numbers of so many bits side by side, the lowest first if little",
+            "`shape = 16`: numbers of so many bits side by side, the lowest first if little; json, msgpack, cbor: `text`, for "
+            "inputs of a model that take strings",
             default="struct: required, raw: float32, modbus: uint16, of a bit bool",
         ),
     ] = None
-    size: Annotated[Count | None, Key("bytes of a field of dtype text: struct", default="required for dtype text")] = None
+    size: Annotated[
+        Count | None,
+        Key(
+            "of a field of dtype text the bytes: struct; or the most characters: json, msgpack, cbor",
+            default="struct: required for dtype text, else 64",
+        ),
+    ] = None
     endian: Annotated[ByteOrder | None, Key("byte order of this field: struct, modbus", default="that of `decode`")] = None
     bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct, modbus", default="all")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
@@ -677,15 +685,32 @@ class Time(Table, frozen=True, kw_only=True):
     ] = None
     format: Annotated[
         Literal[
-            "rfc3339", "iso8601", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us", "arrival"
+            "rfc3339",
+            "iso8601",
+            "unix_s",
+            "unix_ms",
+            "unix_us",
+            "unix_ns",
+            "elapsed_s",
+            "elapsed_ms",
+            "elapsed_us",
+            "dsmr",
+            "arrival",
         ],
         Key(
             "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; "
-            "elapsed: since the sensor started (`millis()`), anchored at the first sample; arrival: when it came, whatever the "
-            "payload says"
+            "elapsed: since the sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for winter and summer, "
+            "of a telegram that of `0-0:1.0.0` or of the code that `field` says (a gas meter's); arrival: when it came, whatever "
+            "the payload says"
         ),
     ]
-    zone: Annotated[Zone, Key("of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601")] = "local"
+    zone: Annotated[
+        Zone | None,
+        Key(
+            "of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601; of dsmr that of winter",
+            default='iso8601: `"local"`, dsmr: `"+01:00"`',
+        ),
+    ] = None
 
 
 class Decode(Table, frozen=True, kw_only=True):
@@ -1281,6 +1306,23 @@ class Guard(Table, frozen=True, kw_only=True):
     failing: Annotated[Flag, Key("whether edged goes back when runs fail")] = True
 
 
+class RemoteOutput(Table, frozen=True, kw_only=True):
+    """One output of a model that runs elsewhere."""
+
+    FIRST = "path"
+    path: Annotated[
+        FieldPath | None,
+        Key("http: where it stands in the JSON of the answer; kserve: what the peer calls it", default="its own name"),
+    ] = None
+    shape: Annotated[
+        Annotated[tuple[Annotated[int, integer(-1, 1 << 24)], ...], Several(1)] | None,
+        Key(
+            "of one row, such as `[84, 8400]`; -1: of any length. `detect` needs it, and so do pipelines that read the results",
+            default="as it comes",
+        ),
+    ] = None
+
+
 class Model(Table, frozen=True, kw_only=True):
     """An ONNX model (`path`): a folder with `model.onnx` and `model.toml`, or a bare `.onnx`. Or one elsewhere (`url`)."""
 
@@ -1312,8 +1354,8 @@ class Model(Table, frozen=True, kw_only=True):
         Key("http: what is posted: the fields by name, the numbers as they lie in memory, or the picture as JPEG"),
     ] = "json"
     outputs: Annotated[
-        dict[str, FieldPath] | None,
-        Key("http: where outputs stand in the JSON of the answer; kserve: what the peer calls them", default="the whole"),
+        dict[str, RemoteOutput] | None,
+        Key('http, kserve: its outputs, `{ score = "result.0.p" }` or `{ boxes = { shape = [300, 6] } }`', default="the whole"),
     ] = None
     schema: Annotated[JsonSchema | None, Key("openai: a file with a JSON schema; the answer must fit, and is `answer` too")] = (
         None
@@ -1490,9 +1532,15 @@ class Step(Table, frozen=True, kw_only=True):
     norm: Annotated[
         Literal["slaney", "none"], Key("librosa's: slaney: each band has the area 1; none: the height 1", only=("log_mel",))
     ] = "slaney"
-    ref: Annotated[Positive, Key("librosa's: the power that is 0 dB", only=("log_mel",))] = 1.0
+    ref: Annotated[
+        Reference, Key("librosa's: the power that is 0 dB; `max`: the largest of each window, as `ref=np.max`", only=("log_mel",))
+    ] = 1.0
     amin: Annotated[Positive, Key("librosa's: the least power", only=("log_mel",))] = 1e-10
     top_db: Annotated[Positive, Key("librosa's: nothing is further below the loudest of a window, dB", only=("log_mel",))] = 80.0
+    log_offset: Annotated[
+        Positive | None,
+        Key("ln(mel + log_offset) in the place of decibels, as of VGGish (0.01) and YAMNet (0.001)", only=("log_mel",)),
+    ] = None
     edges: Annotated[
         Edges | None,
         Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
