@@ -699,9 +699,9 @@ class Time(Table, frozen=True, kw_only=True):
         ],
         Key(
             "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; "
-            "elapsed: since the sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for winter and summer, "
-            "of a telegram that of `0-0:1.0.0` or of the code that `field` says (a gas meter's); arrival: when it came, whatever "
-            "the payload says"
+            "elapsed: since the sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for "
+            "winter and summer, of a telegram that of `0-0:1.0.0` or of the code that `field` says (a gas meter's); arrival: "
+            "when it came, whatever the payload says"
         ),
     ]
     zone: Annotated[

@@ -13,11 +13,8 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD
 from edged.config.field_paths import Step
-=======
 from edged.decode.letters import letters
->>>>>>> models14
 from edged.decode.paths import ABSENT as NOWHERE
 from edged.decode.paths import find, kind_of, members
 from edged.decode.plan import DecodePlan, FieldPlan

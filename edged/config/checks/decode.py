@@ -368,11 +368,8 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
         Rule(("format", "fields", "rows"), groups),
         Rule(("format", "fields", "dtype"), texts_on_the_wire),
-<<<<<<< HEAD
         Rule(("format", "fields", "absent"), cut_off),
-=======
         Rule(("format", "fields"), texts_in_messages),
->>>>>>> models14
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),
