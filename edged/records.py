@@ -12,10 +12,12 @@ or made for every row. A test holds modules to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 Values = NDArray[Any]
@@ -69,8 +71,7 @@ class RejectsPlan:
     max_bytes: int
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(msgspec.Struct):
     """What a decoder made of some bytes: k rows of numbers, and what it refused.
 
     `time` is UTC in ns for each row (elapsed formats: ns since the sensor started), None when the format carries none.
@@ -157,8 +158,7 @@ NONE: Receipt = _NoReceipt(0)
 """Stands for "nothing is owed": QoS 0, serial, replay. One path for all."""
 
 
-@dataclass(slots=True)
-class Block:
+class Block(msgspec.Struct):
     """k samples of one stream, in order.
 
     `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
@@ -260,8 +260,7 @@ class Slot:
         self.is_open = True
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct):
     """What the model said about one window or sample. `body` holds the output's own fields (`label`, `score`, ...)."""
 
     body: dict[str, Any]
@@ -306,8 +305,7 @@ class Kept(Protocol):
     def release(self) -> None: ...
 
 
-@dataclass(slots=True)
-class Message:
+class Message(msgspec.Struct):
     """An encoded result, or something edged says about itself, on its way to a topic.
 
     With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
@@ -325,8 +323,8 @@ class Message:
     arrival: int = 0
     receipt: Receipt = NONE
     account: Account | None = None
-    mid: int = field(default=0, compare=False)
-    ends: int = field(default=0, compare=False)
+    mid: int = 0
+    ends: int = 0
     record: Kept | None = None
     replayed: bool = False
     is_reply: bool = False
