@@ -57,10 +57,10 @@ class Raw:
         self._keeps_arrays = plan.keeps_arrays
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
-        columns = [self._rows(outputs[name]) for name in self._names]
-        if len(columns) == 1:
+        if len(self._names) == 1:
             [name] = self._names
-            return [{"outputs": {name: row}} for row in columns[0]]
+            return [{"outputs": {name: row}} for row in self._rows(outputs[name])]
+        columns = [self._rows(outputs[name]) for name in self._names]
         return [{"outputs": dict(zip(self._names, row, strict=True))} for row in zip(*columns, strict=True)]
 
     def reset(self, key: int) -> None:
@@ -71,7 +71,7 @@ class Raw:
             return list(tensor.copy())  # the model's own array is written again by the next run
         if tensor.ndim == 2 and tensor.size <= FEW and tensor.dtype.kind == "f":
             rows: list[Any] = tensor.tolist()
-            if all(math.isfinite(sum(row)) for row in rows):  # a sum is finite only if every number is
+            if math.isfinite(sum(map(sum, rows))):  # a sum is finite only if every number is
                 return rows
         if tensor.dtype.kind == "f" and not all_finite(tensor):
             bad = ~np.isfinite(tensor)
@@ -91,7 +91,7 @@ def is_hollow(body: Body) -> bool:
 
 def _says_something(value: Any) -> bool:
     if isinstance(value, list):
-        return not value or any(map(_says_something, value))
+        return not value or isinstance(value[0], float) or any(map(_says_something, value))
     if isinstance(value, np.ndarray):
         return value.dtype.kind != "f" or not value.size or all_finite(value) or bool(np.isfinite(value).any())
     return value is not None
