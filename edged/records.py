@@ -3,16 +3,15 @@
 What flows is a block, not a sample: everything that one wake-up brought in is handled at once. Nothing here knows
 an event loop, a socket or a clock.
 
-Records, here and everywhere: a dataclass with slots, frozen unless one owner counts or fills it in place. `eq=False` where two of
-them are never the same. `msgspec.Struct` for what crosses the disk or the wire, where its bytes are checked as they are read:
-the tables and values of the configuration, and files of edged's own. `NamedTuple` for a few values that are taken apart at once,
-or made for every row. A test holds modules to it.
+Records, here and everywhere: a `msgspec.Struct`, frozen unless one owner counts or fills it in place. It is made in C, and its
+class costs a start nothing, where a dataclass costs it half a millisecond. `eq=False` where two of them are never the same. A
+dataclass with slots where a field has no part in that. `NamedTuple` for a few values that are taken apart at once, or made for
+every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -61,8 +60,7 @@ class Reject(NamedTuple):
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class RejectsPlan:
+class RejectsPlan(msgspec.Struct, frozen=True):
     """Where what a source refuses goes: at most one message in `apart_ns`, of `max_bytes` of the payload."""
 
     broker: str

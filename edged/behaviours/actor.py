@@ -13,9 +13,9 @@ import asyncio
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from edged.behaviours import code
@@ -55,8 +55,7 @@ class Writer(Protocol):
         """Raises Retryable where it is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """A pipeline that may be asked, and what goes into it. `key_of` gives the number of a key; None: it has no such key."""
 
     pipeline: Asked
@@ -65,14 +64,13 @@ class Target:
     key_of: Callable[[str, int], int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """What a behaviour may touch, by name. `names` gives the parts of a key of a stream, None where it has none."""
 
     send: Callable[[Message], None]
-    ports: Mapping[str, Writer] = field(default_factory=dict)
-    pipelines: Mapping[str, Target] = field(default_factory=dict)
-    names: Mapping[str, Callable[[int], tuple[str, ...]] | None] = field(default_factory=dict)
+    ports: Mapping[str, Writer] = msgspec.field(default_factory=dict)
+    pipelines: Mapping[str, Target] = msgspec.field(default_factory=dict)
+    names: Mapping[str, Callable[[int], tuple[str, ...]] | None] = msgspec.field(default_factory=dict)
 
 
 class Counts:

@@ -8,9 +8,9 @@ operators are kept, so that a hostile file costs no more than a good one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,8 +38,7 @@ Array = NDArray[Any]
 Classes = tuple[str, ...] | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """One node of the main graph; `classes` are the names that it has for what it tells apart."""
 
     op: str
@@ -49,14 +48,13 @@ class Node:
     value: Array | None = None
 
 
-@dataclass(slots=True)
-class Sketch:
+class Sketch(msgspec.Struct):
     """`ops` are all operators, those of subgraphs and functions among them. `constants` are the small ones by name: numbers, or
     texts as an array of objects."""
 
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    ops: set[str] = field(default_factory=set)
+    nodes: list[Node] = msgspec.field(default_factory=list)
+    constants: dict[str, Array] = msgspec.field(default_factory=dict)
+    ops: set[str] = msgspec.field(default_factory=set)
 
     def keep(self, node: Node) -> None:
         """Notes a node of the main graph, in the order of the file."""

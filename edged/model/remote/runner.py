@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import numpy as np
 
 from edged.clock.backoff import Backoff
@@ -68,16 +68,14 @@ class Asks(Feeder, Protocol):
         """The text so far."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Taker:
+class Taker(msgspec.Struct, frozen=True, eq=False):
     """A pipeline with what makes requests of its rows."""
 
     feeder: Asks
     composer: Composer
 
 
-@dataclass(slots=True, eq=False)
-class Row:
+class Row(msgspec.Struct, eq=False):
     """A row under way. `outcome`: what its answer is, or why there is none; None while it is asked for."""
 
     taker: Taker
@@ -89,8 +87,7 @@ class Row:
     """Whether the fallback has it now."""
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """`asked` requests for rows; of those rows `answered`, `unanswered`, `limited`; `fell_back` of the last two went to the
     fallback. `retried`: requests after the first of a row."""
 
@@ -102,7 +99,7 @@ class Counts:
     retried: int = 0
     bytes_out: int = 0
     bytes_in: int = 0
-    time: Histogram = field(default_factory=Histogram)
+    time: Histogram = msgspec.field(default_factory=Histogram)
 
 
 class RemoteModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +16,7 @@ from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
 
 
-@dataclass(frozen=True, slots=True)
-class RawPlan(OutputPlan):
+class RawPlan(OutputPlan, frozen=True):
     """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays."""
 
     type: ClassVar[str] = "raw"

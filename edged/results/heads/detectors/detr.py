@@ -7,7 +7,6 @@ scores are one choice of all; those of RT-DETR and its kin are each by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -20,8 +19,7 @@ DETR_COLUMNS = 92
 MAX_QUERIES = 3000
 
 
-@dataclass(frozen=True, slots=True)
-class Detr(Reading):
+class Detr(Reading, frozen=True):
     """`has_nothing`: the last column is no class. `picture`: what boxes are shares of."""
 
     name: ClassVar[str] = "detr"
