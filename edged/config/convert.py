@@ -69,13 +69,12 @@ def attributes(table: type[Table]) -> dict[str, Attribute]:
     """The keys of a table in the order of the schema, those of the table itself after those it has from its base."""
     hints = get_type_hints(table, include_extras=True)
     found = {}
-    for info in msgspec.structs.fields(table):
-        key = next(note for note in unwrap(hints[info.name])[1] if isinstance(note, Key))
-        default = info.default
-        if info.default_factory is not msgspec.NODEFAULT:
-            default = info.default_factory()
-        name = info.name.removesuffix("_")
-        found[name] = Attribute(name, hints[info.name], key, default, info.name)
+    required = len(table.__struct_fields__) - len(table.__struct_defaults__)
+    defaults = (msgspec.NODEFAULT,) * required + table.__struct_defaults__
+    for field, default in zip(table.__struct_fields__, defaults, strict=True):  # structs.fields would read all hints once more
+        key = next(note for note in unwrap(hints[field])[1] if isinstance(note, Key))
+        name, factory = field.removesuffix("_"), getattr(default, "factory", None)
+        found[name] = Attribute(name, hints[field], key, default if factory is None else factory(), field)
     return found
 
 

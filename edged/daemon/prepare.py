@@ -76,6 +76,7 @@ def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
     if any(m.path is not None for m in draft.config.model.values()):
         available()  # onnxruntime itself belongs to the base that the plan starts from
     gc.collect()
+    gc.freeze()  # what is imported stays: the next look is at what comes now
     state = state_dir(draft.config)
     free = free_bytes(draft.config.spool.path or state)
     gpu = found_here(state / "engines").gpu if _may_use_gpu(draft.config) else None
