@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import edged
@@ -95,6 +96,7 @@ def test_every_state_and_reason_has_its_section() -> None:
     assert sorted(known() - set(SECTIONS)) == []
 
 
+@cache
 def texts() -> set[str]:
     """Every text of the code; of one with variable parts each piece."""
     nodes = (node for file in EDGED.rglob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8"))))
