@@ -100,11 +100,31 @@ class Blocks:
         return frames, [*rejects, *refusals.records]
 
     def _part(self, part: Lines, frames: Frames, refusals: Refusals) -> None:
-        place = part.start
-        for line in part.blob.splitlines(keepends=True) if b"\r" not in part.blob else part.blob.split(b"\n")[:-1]:
+        blob, place = part.blob, part.start
+        if self._start and self._end and not self._held:
+            at = self._whole(blob, place, frames, refusals)
+            blob, place = blob[at:], place + at
+        for line in blob.splitlines(keepends=True) if b"\r" not in blob else blob.split(b"\n")[:-1]:
             whole = line if line.endswith(b"\n") else line + b"\n"
             self._line(whole, place, frames, refusals)
             place += len(whole)
+
+    def _whole(self, blob: bytes, place: int, frames: Frames, refusals: Refusals) -> int:
+        """Takes the whole blocks at the beginning of some lines, and says where they end."""
+        assert self._start is not None
+        assert self._end is not None
+        at, end, start = 0, b"\n" + self._end, b"\n" + self._start
+        while blob.startswith(self._start, at):
+            stop = blob.find(end, at) + 1
+            stop = blob.find(b"\n", stop) + 1 if stop else 0
+            if not stop or stop - at > self._max_bytes or blob.find(start, at, stop) >= 0 or blob.find(_STX, at, stop) >= 0:
+                break
+            self._held.append(blob[at:stop])
+            self._place = place + at
+            self._finish(frames, refusals)
+            self._is_open = self._is_lost = False
+            at = stop
+        return at
 
     def _line(self, line: bytes, place: int, frames: Frames, refusals: Refusals) -> None:
         if self._is_due:
@@ -139,7 +159,7 @@ class Blocks:
             self._drop()
             self._is_open, self._is_lost = False, True
         elif self._ends(text):
-            if self._proof is not None and any(_STX in one for one in self._held):
+            if self._proof is not None and _STX in b"".join(self._held):
                 self._is_due = True
                 return
             self._finish(frames, refusals)
