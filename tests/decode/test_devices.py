@@ -196,7 +196,8 @@ DEVICES = {
     ),
     "SBUS": Device(
         'frame = { type = "fixed", sync = [0x0F], size = 25, tail = [0] }\n'
-        'decode = { format = "struct", fields = [{ name = "ch", dtype = "uint11", shape = 16 }, { name = "flags", dtype = "uint8" }] }',
+        'decode = { format = "struct", fields = ['
+        '{ name = "ch", dtype = "uint11", shape = 16 }, { name = "flags", dtype = "uint8" }] }',
         [b"\x0f" + channels(one) + b"\x03\0" for one in STICKS],
         [[{"ch": one, "flags": 3}] for one in STICKS],
     ),
@@ -211,7 +212,8 @@ DEVICES = {
     ),
     "Roomba: garbage that holds the marker and a length": Device(
         'frame = { type = "length", sync = [0x13], length = "uint8" }\nchecksum = "neg8"\n'
-        'decode = { format = "struct", endian = "big", fields = [{ name = "_", dtype = "uint8" }, { name = "cliff", dtype = "uint16" }] }',
+        'decode = { format = "struct", endian = "big", fields = ['
+        '{ name = "_", dtype = "uint8" }, { name = "cliff", dtype = "uint16" }] }',
         [roomba(b"\x1d\x02\x25"), roomba(b"\x1d\x02\x26"), roomba(b"\x1d\x13\x05")],
         [[{"cliff": 549}], [{"cliff": 550}], [{"cliff": 0x1305}]],
         damage=(1, b"\x26", b"\x27"),
@@ -219,7 +221,8 @@ DEVICES = {
     ),
     "a record without its last fields": Device(
         'frame = { type = "length", sync = [0xAA], length = "uint8" }\n'
-        'decode = { format = "struct", dtype = "uint16", fields = ["a", "b", { name = "c", absent = "hold" }, { name = "d", absent = -1 }] }',
+        'decode = { format = "struct", dtype = "uint16", fields = ['
+        '"a", "b", { name = "c", absent = "hold" }, { name = "d", absent = -1 }] }',
         [counted(struct.pack("<4H", 1, 2, 3, 4)), counted(struct.pack("<3H", 5, 6, 7)), counted(struct.pack("<2H", 8, 9))],
         [[{"a": 1, "b": 2, "c": 3, "d": 4}], [{"a": 5, "b": 6, "c": 7, "d": -1}], [{"a": 8, "b": 9, "c": 7, "d": -1}]],
         garbage=b"",
