@@ -184,7 +184,8 @@ DEVICES = {
     "CRSF: sixteen channels of eleven bits": Device(
         'frame = { type = "length", sync = [0xC8], length = "uint8", counts = "rest" }\n'
         'checksum = { type = "crc8", poly = 0xD5, start = 2 }\nwhere = { type = 0x16 }\n'
-        'decode = { format = "struct", fields = [{ name = "type", dtype = "uint8" }, { name = "ch", dtype = "uint11", shape = 16 }] }',
+        'decode = { format = "struct", fields = [{ name = "type", dtype = "uint8" }, '
+        '{ name = "ch", dtype = "uint11", shape = 16 }] }',
         [
             crsf(0x16, channels(STICKS[0])),
             crsf(0x14, bytes(10)),
