@@ -8,7 +8,6 @@ of payloads and streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -58,8 +57,7 @@ def _none(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterable[Proble
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(msgspec.Struct, frozen=True):
     """One row.
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
@@ -120,6 +118,7 @@ _OF_TREES = (*_OF_NUMBERS, "rows", "named_by", "decimal")
 _OF_BYTES = tuple(key for key in _OF_NUMBERS if key != "absent")
 _OF_SCALARS = ("absent", "scale", "offset", "unit", "valid")
 _OF_MEMBERS = ("path", "values", "absent")
+_OF_LEAVES = (*_OF_MEMBERS, "dtype", "size")
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
@@ -143,7 +142,7 @@ FORMATS: dict[str, Format] = {
     "json": Format(
         keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=_OF_MEMBERS,
+        field_keys=_OF_LEAVES,
         tree=msgspec.json.Decoder,
         named=json.json_documents,
         sample_bytes=json.message_bytes,
@@ -151,7 +150,7 @@ FORMATS: dict[str, Format] = {
     "msgpack": Format(
         keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=_OF_MEMBERS,
+        field_keys=_OF_LEAVES,
         is_binary=True,
         tree=msgspec.msgpack.Decoder,
         named=json.msgpack_documents,
@@ -159,7 +158,7 @@ FORMATS: dict[str, Format] = {
     "cbor": Format(
         keys=_OF_TREES,
         numbers=cbor.Cbor,
-        field_keys=_OF_MEMBERS,
+        field_keys=_OF_LEAVES,
         is_binary=True,
         tree=cbor.Decoder,
         named=cbor.documents,

@@ -37,8 +37,8 @@ _RFC3339 = re.compile(
     re.ASCII,
 )
 _ISO = re.compile(
-    r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})[Tt_ ]+([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]+))?)?"
-    r" ?(?:([Zz]|UTC)|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
+    r"([0-9]{4})([-/.]?)([0-9]{2})\2([0-9]{2})[Tt_ ]+([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]+))?)?"
+    r" ?(?:([Zz]|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
     re.ASCII,
 )
 _DSMR = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})?([WSws])?", re.ASCII)
@@ -151,7 +151,7 @@ def _iso8601_ns(text: str, zone: str) -> int:
     found = _ISO.fullmatch(text.strip())
     if found is None:
         raise BadTime("malformed", f"time: expected a time such as 2026-01-31T12:00:00, found {text[:40]!r}")
-    year, month, day, hour, minute, second, fraction, utc, sign, east_hours, east_minutes = found.groups()
+    year, _, month, day, hour, minute, second, fraction, utc, sign, east_hours, east_minutes = found.groups()
     start = _day_ns(f"{year}-{month}-{day}")
     h, m, s = int(hour), int(minute), int(second or 0)
     if start is None or h > 23 or m > 59 or s > 60 or int(east_hours or 0) > 23 or int(east_minutes or 0) > 59:

@@ -96,6 +96,25 @@ def groups(table: Decode, raw: Raw) -> Wrong:
         yield "rows", f'expected "." (record after record) or the name of a field with repeat, {cure}'
 
 
+def texts_in_messages(table: Decode, raw: Raw) -> Wrong:
+    """Where values have no types of their own, only texts are said to be such."""
+    if FORMATS[table.format].is_records or "dtype" not in FORMATS[table.format].field_keys:
+        return
+    for i, spec in enumerate(table.fields):
+        fields = raw.get("fields", [])
+        at, one = (f"fields[{i}]", fields[i]) if isinstance(fields, list) else ("fields", fields)
+        if spec.dtype not in (None, "text"):
+            yield (
+                f"{at}.dtype",
+                f'expected "text", found "{spec.dtype}": {table.format} says itself what is a number; leave it out',
+            )
+        elif spec.dtype is None and spec.size is not None:
+            yield f"{at}.size", 'has no effect: only a text, dtype = "text", has a size', "key"
+        for key in ("scale", "offset", "unit", "valid", "values", "shape"):
+            if spec.dtype == "text" and isinstance(one, dict) and key in one:
+                yield f"{at}.{key}", 'has no effect on a text, dtype = "text"', "key"
+
+
 def texts_on_the_wire(table: Decode, raw: Raw) -> Wrong:
     if not FORMATS[table.format].needs_dtype:
         return
@@ -350,6 +369,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "fields", "rows"), groups),
         Rule(("format", "fields", "dtype"), texts_on_the_wire),
         Rule(("format", "fields", "absent"), cut_off),
+        Rule(("format", "fields"), texts_in_messages),
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),
