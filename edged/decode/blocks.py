@@ -100,20 +100,20 @@ class Blocks:
         return frames, [*rejects, *refusals.records]
 
     def _part(self, part: Lines, frames: Frames, refusals: Refusals) -> None:
-        blob, place = part.blob, part.start
-        if self._start and self._end and not self._held:
-            at = self._whole(blob, place, frames, refusals)
-            blob, place = blob[at:], place + at
-        for line in blob.splitlines(keepends=True) if b"\r" not in blob else blob.split(b"\n")[:-1]:
-            whole = line if line.endswith(b"\n") else line + b"\n"
-            self._line(whole, place, frames, refusals)
-            place += len(whole)
+        blob, at = part.blob, 0
+        while at < len(blob):
+            if self._start and self._end and not self._held:
+                at = self._whole(blob, at, part.start, frames, refusals)
+            stop = blob.find(b"\n", at) + 1
+            if stop:
+                self._line(blob[at:stop], part.start + at, frames, refusals)
+            at = stop or len(blob)
 
-    def _whole(self, blob: bytes, place: int, frames: Frames, refusals: Refusals) -> int:
-        """Takes the whole blocks at the beginning of some lines, and says where they end."""
+    def _whole(self, blob: bytes, at: int, place: int, frames: Frames, refusals: Refusals) -> int:
+        """Takes the whole blocks that follow each other from `at` on, and says where they end."""
         assert self._start is not None
         assert self._end is not None
-        at, end, start = 0, b"\n" + self._end, b"\n" + self._start
+        end, start = b"\n" + self._end, b"\n" + self._start
         while blob.startswith(self._start, at):
             stop = blob.find(end, at) + 1
             stop = blob.find(b"\n", stop) + 1 if stop else 0
