@@ -147,6 +147,8 @@ class Stream:
     is_lossless: bool
     unheld: str
     line: tuple[str, ...] = ()
+    delay_ns: int = 0
+    """So long its samples may wait to be put in order, before anybody has them."""
 
     @property
     def width(self) -> int:
