@@ -263,7 +263,7 @@ class Tree(Walk):
 
 def _leaf(field: FieldPlan) -> Any:
     """The type of a field in the usual message; None where only the walk will do."""
-    if len(field.shape) > 1:
+    if len(field.shape) > 1 or field.is_text:
         return None
     if field.shape:
         return list[float] if field.values is None else None

@@ -40,6 +40,8 @@ class FieldPlan:
     absent: float | str | None = None
     """What stands for it where a message does not have it: "drop", "hold", or a number; None: `on_bad` decides."""
     unit: str | None = None
+    is_text: bool = False
+    """Its numbers are the characters of a text."""
     group: str = ""
     repeat: int = 1
     is_split: bool = False

@@ -19,6 +19,7 @@ from edged.decode.plan import DecodePlan
 from edged.decode.times import ns_of_text
 from edged.decode.tree import Walk
 from edged.decode.values import BadPayload
+from edged.records import ON_ARRIVAL
 
 RECORD_NAME = "n"
 _LABELS: dict[int, str] = {-1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", -6: "bs"} | dict(
@@ -40,6 +41,10 @@ class _Times(Walk):
         seconds = element["t"]
         if abs(seconds) >= _ABSOLUTE:
             return [ns_of_text(repr(seconds), "unix_s")]
+        if self._utc == ON_ARRIVAL and seconds:
+            raise BadPayload(
+                "missing", f"a time {seconds:g} s from now, and nobody says when this was sent; a port needs absolute ones"
+            )
         return [self._utc + round(seconds * _SECOND)]
 
 

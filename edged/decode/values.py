@@ -21,7 +21,7 @@ from edged.decode.by_key import ByKey
 from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
-from edged.records import Flags, Reject, Rows, Times
+from edged.records import ON_ARRIVAL, Flags, Reject, Rows, Times
 from edged.topics import unfit
 
 KEY_CHARACTERS = 64
@@ -45,11 +45,11 @@ _FLOAT64_MAX = float(np.finfo(np.float64).max)
 
 class Arrived(NamedTuple):
     """What is known of payloads beside their bytes: the fields that their topics name, where topics do; when they came, on the
-    monotonic clock and in UTC (ns)."""
+    monotonic clock and in UTC (ns), which nobody says of what comes on a stream: whoever stamps it knows."""
 
     names: Sequence[str] = ()
     now: int = 0
-    utc: int = 0
+    utc: int = ON_ARRIVAL
 
 
 UNTOLD = Arrived()

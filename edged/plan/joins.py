@@ -119,8 +119,8 @@ def _history(at: Scope, stream: Stream, delay_s: float) -> int:
         return UNKNOWN if delay_s else least
     wanted = math.ceil(stream.rate * (KEPT_S + delay_s))
     if delay_s and wanted > most:
-        text = f"rows come up to {delay_s:g} s late (lateness), and {most} samples of {stream.name} are kept, "
-        at.warn("source", f"{text}{most / stream.rate:.3g} s of them: later rows find no value")
+        kept = f"{most} samples of {stream.name} are kept, {most / stream.rate:.3g} s of them"
+        at.warn("source", f"rows come up to {delay_s:g} s late (lateness), and {kept}: later rows find no value")
     return min(most, max(least, wanted))
 
 

@@ -60,13 +60,15 @@ class Announcer:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._ledger: Ledger = {}
-        self._is_writing = False
+        self.is_writing = False
         self._said: dict[Place, tuple[str, ...]] = {}
         """What was said since the last connect of the broker, or start of Home Assistant: of which sources each depends."""
         self._leaving: dict[Place, Receipt | None] = {}
         """What is to be taken back, with what is owed for it once that was said."""
         self._stale: list[_Due] = []
         """Devices of keys that were not heard yet, of which something else is to be said."""
+        self._unheard: dict[Place, Told] = {}
+        """Keys that an earlier run may have left alive."""
         self._seen: dict[str, tuple[int, int]] = {}
         self._places: dict[tuple[str, int], tuple[Key, Place]] = {}
         self.left_out = 0
@@ -76,6 +78,7 @@ class Announcer:
     def restore(self) -> None:
         """What an earlier run told, before anything is said."""
         self._ledger = read(self._running.plan.state_dir)
+        self._unheard = {place: told for place, told in self._ledger.items() if told.judged}
         self._begin()
 
     def adopt(self, running: Running) -> None:
@@ -94,11 +97,17 @@ class Announcer:
         return self._running.plan.homeassistant
 
     def look(self) -> None:
-        if self._is_writing or (self._shown is None and not self._ledger):
+        shown = self._shown
+        if self.is_writing or (shown is None and not self._ledger):
             return
         self._forget_what_is_lost()
         is_other = self._bury()
-        said = [(one, self._payload(one)) for one in islice(self._due(), AT_ONCE)]
+        said: list[_Saying] = []
+        if shown is not None and self._running.links[shown.broker].state in UP:
+            keys = list(self._keys(shown))
+            heard = {one.place for one in keys}
+            self._say_unheard(shown, heard)
+            said = [(one, self._payload(one)) for one in islice(self._due(shown, keys, heard), AT_ONCE)]
         for one, payload in said:
             is_other |= self._put(one, platforms(payload))
         self._take_back()
@@ -108,12 +117,12 @@ class Announcer:
             self._say(said)
 
     def _write_and_say(self, said: list[_Saying]) -> None:
-        self._is_writing = True
+        self.is_writing = True
         running = self._running
         work = partial(_keep, running.plan.state_dir, encoded(self._ledger))
 
         def done(_: object) -> None:
-            self._is_writing = False
+            self.is_writing = False
             if running is self._running:
                 self._say(said)
 
@@ -140,8 +149,7 @@ class Announcer:
                 if place.broker not in self._running.links:
                     log.warning("homeassistant_left", topic=place.topic, reason=f"there is no broker.{place.broker} any more")
             elif told.source and told.components != components:
-                sure = (n for n, s in plan.sources.items() if s.stale_ns is not None or s.frozen_ns is not None)
-                self._stale.append(_Due(place, told.source, told.key, tuple(sure)))
+                self._stale.append(_Due(place, told.source, told.key, told.judged))
 
     def _forget_what_is_lost(self) -> None:
         """All is said again after a connect, and when Home Assistant starts."""
@@ -154,21 +162,17 @@ class Announcer:
 
     # What is announced
 
-    def _due(self) -> Iterator[_Due]:
-        plan, shown, ledger = self._running.plan, self._shown, self._ledger
-        if shown is None or self._running.links[shown.broker].state not in UP:
-            return
-        main = Place(shown.broker, config_topic(shown, main_id(plan)))
+    def _due(self, shown: HomeAssistantPlan, keys: list[_Due], heard: set[Place]) -> Iterator[_Due]:
+        ledger = self._ledger
+        main = Place(shown.broker, config_topic(shown, main_id(self._running.plan)))
         if main not in self._said:
             yield _Due(main, "", (), ())
         self.left_out = 0
         room = shown.most_devices - sum(bool(told.source) for place, told in ledger.items() if place not in self._leaving)
-        heard: set[Place] = set()
-        for one in self._keys(shown):
-            heard.add(one.place)
+        for one in keys:
             if one.place not in ledger or one.place in self._leaving:
                 room -= 1
-                if room < 0 and not self._gives_way(shown, heard):
+                if room < 0 and not self._gives_way(heard):
                     self._leave_out(shown.most_devices)
                     continue
             if self._said.get(one.place) != one.judged:
@@ -198,14 +202,21 @@ class Announcer:
             return None
         return ((fresh.last_good > 0) | fresh.is_expected) & fresh.is_judged
 
-    def _gives_way(self, shown: HomeAssistantPlan, heard: set[Place]) -> bool:
+    def _gives_way(self, heard: set[Place]) -> bool:
         """Whether a key that was not heard since the start makes room."""
-        every = {one.place for one in self._keys(shown)} | heard
         for place, told in self._ledger.items():
-            if told.source and place not in every and place not in self._leaving:
+            if told.source and place not in heard and place not in self._leaving:
                 self._leaving[place] = None
                 return True
         return False
+
+    def _say_unheard(self, shown: HomeAssistantPlan, heard: set[Place]) -> None:
+        """A crash left the topics of keys as they were: what was not heard since is not there."""
+        for place in list(self._unheard)[: 10 * AT_ONCE]:
+            told = self._unheard.pop(place)
+            for source in told.judged if place not in heard and place not in self._leaving else ():
+                topic = "/".join((self._running.plan.base_topic, "source", source, *told.key))
+                self._running.links[shown.broker].send(Message(topic.encode(), b"offline", 0, True))
 
     def _leave_out(self, most: int) -> None:
         self.left_out += 1
@@ -224,9 +235,10 @@ class Announcer:
         """Whether something has to be written down before it is said."""
         self._leaving.pop(one.place, None)
         told = self._ledger.get(one.place)
-        if told is not None and told.components == components:
+        if told is not None and (told.components, told.judged) == (components, one.judged):
             return False
-        self._ledger[one.place] = Told(components, {}, one.source, one.key) if told is None else told.now(components)
+        fresh = Told({}, {}, one.source, one.key)
+        self._ledger[one.place] = (told or fresh).now(components, one.judged)
         if told is None:
             log.info("homeassistant", announced=one.place.topic, entities=len(components))
         return True

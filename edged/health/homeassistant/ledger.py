@@ -25,18 +25,20 @@ class Place(NamedTuple):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What was said of a device: its components, each with its platform, those that are gone, and of which key it is."""
+    """What was said of a device: its components, each with its platform, those that are gone; of which key it is, and which
+    sources say whether that lives."""
 
     components: dict[str, str]
     gone: dict[str, str] = {}
     source: str = ""
     key: tuple[str, ...] = ()
+    judged: tuple[str, ...] = ()
 
-    def now(self, components: Mapping[str, str]) -> Told:
-        """The same device with these components from now on."""
+    def now(self, components: Mapping[str, str], judged: tuple[str, ...]) -> Told:
+        """The same device with these components, and judged so, from now on."""
         gone = {id: platform for id, platform in (self.gone | self.components).items() if id not in components}
         newest = list(gone.items())[-MOST_GONE:]
-        return msgspec.structs.replace(self, components=dict(components), gone=dict(newest))
+        return msgspec.structs.replace(self, components=dict(components), gone=dict(newest), judged=judged)
 
 
 Ledger = dict[Place, Told]

@@ -78,6 +78,11 @@ class Peer:
             headers.append(("Authorization", f"Bearer {plan.token.reveal()}"))
         self._client = make_client(plan.url, plan.ca, headers, plan.concurrency)
 
+    @property
+    def rest(self) -> str:
+        """What is said of rows that come while it rests."""
+        return f"it rests after failures: {self.last_error}"
+
     async def answer(self, row: Row) -> Answer:
         """Raises Unanswered, Limited."""
         pauses = Backoff(FIRST_S, LONGEST_S, 0.1)
@@ -128,7 +133,7 @@ class Peer:
         circuit is open, Limited."""
         counts, name = self._counts, self.plan.name
         if not self.breaker.allows(self._now()):
-            raise Unanswered(f"model {name}: it rests after failures: {self.last_error}")
+            raise Unanswered(f"model {name}: {self.rest}")
         if row is not None and not self.caps.take(self._now()):
             raise Limited(f"model {name}: limit: at most {caps_said(self.plan.limits)}")
         counts.asked += 1

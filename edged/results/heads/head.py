@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
@@ -163,6 +163,8 @@ class Asked:
     boxes: str | None
     is_sent_raw: bool
     wrong: Wrong
+    largest: Mapping[str, bool | None] = field(default_factory=dict)
+    """Of each output whether it names the class whose score is the largest; None where the graph does not show it."""
     classes: tuple[str, ...] = ()
     """What the graph itself calls its classes, by index, where it does."""
     characters: tuple[str, ...] = ()
@@ -170,6 +172,8 @@ class Asked:
     task: str = ""
     keypoints: tuple[int, int] | None = None
     """Ultralytics' words for what a model finds: boxes alone, masks, key points (how many, of how many numbers), angles."""
+    decoder: str = ""
+    """How RT-DETR's decoder says it (`model/metadata.py`); empty for other models."""
 
     @property
     def numbers(self) -> list[Tensor]:
