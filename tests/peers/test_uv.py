@@ -23,7 +23,9 @@ def test_the_first_hour_of_a_tool_that_uv_installed(built: Built, tmp_path: Path
     environ = {**os.environ, "HOME": str(home), "UV_PYTHON_DOWNLOADS": "never"}
     for name in ("VIRTUAL_ENV", "XDG_DATA_HOME", "XDG_BIN_HOME", "XDG_RUNTIME_DIR", "STATE_DIRECTORY"):
         environ.pop(name, None)
-    done = subprocess.run([str(uv), "tool", "install", str(built.wheel)], env=environ, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [str(uv), "tool", "install", str(built.wheel)], env=environ, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     program = home / ".local" / "bin" / "edged"
 
