@@ -116,6 +116,14 @@ class Person:
         self._process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environ, cwd=cwd)
         os.close(end)
 
+    def __enter__(self) -> Person:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._terminal)
+
     def types(self, answer: str, at: str) -> None:
         """Once a question is shown that was not before."""
         deadline = time.monotonic() + DEADLINE_S
@@ -129,7 +137,6 @@ class Person:
         deadline = time.monotonic() + DEADLINE_S
         while self._sees(deadline):
             pass
-        os.close(self._terminal)
         return self._process.wait(DEADLINE_S)
 
     def _sees(self, deadline: float) -> bool:
@@ -148,9 +155,9 @@ def test_typed_at_a_terminal(broker: Broker, tmp_path: Path) -> None:
     identity(tmp_path / "same.onnx", 1, width=1)
     (tmp_path / "place").mkdir()
     url = f"mqtt://127.0.0.1:{broker.port}"
-    with Client(broker.port) as client:
+    at_the_desk = Person("--seconds", "1", home=tmp_path, cwd=tmp_path / "place")
+    with Client(broker.port) as client, at_the_desk as person:
         client.publish("plant/oven", '{"temp": 200.5}', retain=True)
-        person = Person("--seconds", "1", home=tmp_path, cwd=tmp_path / "place")
         person.types("9\n", at="Where do samples come from? [1] ")
         person.types("1\n", at="Where do samples come from? [1] ")
         person.types("localhost:1883\n", at="Which broker? [mqtt://localhost] ")
@@ -172,8 +179,8 @@ def test_typed_at_a_terminal(broker: Broker, tmp_path: Path) -> None:
 
 def test_who_ends_the_input_leaves_and_nothing_is_written(tmp_path: Path) -> None:
     for key, code in (("\x04", 64), ("\x03", 70)):  # Ctrl-D, Ctrl-C
-        person = Person(home=tmp_path, cwd=tmp_path)
-        person.types(key, at="Where do samples come from? [1] ")
-        assert person.leaves() == code, person.shown
+        with Person(home=tmp_path, cwd=tmp_path) as person:
+            person.types(key, at="Where do samples come from? [1] ")
+            assert person.leaves() == code, person.shown
         assert "Traceback" not in person.shown
     assert not (tmp_path / "edged.toml").exists()
