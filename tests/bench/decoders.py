@@ -138,7 +138,7 @@ def kinds() -> Iterator[tuple[str, Kind]]:
 
 
 def main() -> None:
-    jobs = []
+    jobs: list[Any] = []
     for name, (planned, sends) in kinds():
         count = 2000 if len(sends(1)) < 60 else 200
         data = b"".join(map(sends, range(count)))
