@@ -93,7 +93,7 @@ def test_open_axes_go_into_a_chain_and_a_function_as_they_come_out(tmp_path: Pat
     """y = x twice, behind each other, of which the file says only that it has some columns."""
     models.twice(tmp_path / "m.onnx")
     models.linear(tmp_path / "next.onnx", width=6)
-    (tmp_path / "steps.py").write_text('def last(outputs):\n    return {"last": outputs["y"][:, 3:]}\n')
+    (tmp_path / "steps.py").write_text('def last(outputs):\n    return {"last": outputs["y"][3:]}\n')
     path = configuration(tmp_path)
     more = """
 [model.next]
