@@ -11,8 +11,9 @@ or made for every row. A test holds modules to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -62,12 +63,20 @@ class Reject(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Cap:
+    """Never more than `count` in any `period` (ns)."""
+
+    count: int
+    period: int
+
+
+@dataclass(frozen=True, slots=True)
 class RejectsPlan:
-    """Where what a source refuses goes: at most one message in `apart_ns`, of `max_bytes` of the payload."""
+    """Where what a source refuses goes: at most so many messages, of `max_bytes` of the payload."""
 
     broker: str
     topic: str
-    apart_ns: int
+    limits: tuple[Cap, ...]
     max_bytes: int
 
 
@@ -128,6 +137,9 @@ class Receipt:
         self.owed = 1
         self.is_again = is_again
         self.is_kept = False
+
+    given: Mapping[str, Any] = MappingProxyType({})
+    """What a question has beside numbers, by the names of its fields."""
 
     def hold(self) -> None:
         self.owed += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edged.config.values import Function
-from edged.records import Field
+from edged.records import Cap, Field
 from edged.topics import Template, TopicFilter
 
 INSTANCE = 10 * 1024
@@ -49,7 +49,7 @@ class BehaviourPlan:
     publish: tuple[TopicFilter, ...]
     broker: str
     write: tuple[str, ...]
-    limits: tuple[float, ...]
+    limits: tuple[Cap, ...]
     inbox: int
     overflow: str
     on_end: tuple[OnEnd, ...]

@@ -38,8 +38,14 @@ def plan_output(
 
     `is_answered`: results answer requests, and answers are JSON."""
     if manifest is None:
-        shown = frozenset(f.name for f in row.fields if f.is_text)
-        return RawPlan(tuple(f.name for f in row.fields), max_keys=max_keys, texts=shown), {f.name: f.shape for f in row.fields}
+        readings = (
+            tuple((f.name, f.unit) for f in row.fields if not f.shape and not f.is_text)
+            if pipeline.window is None and not pipeline.preprocess
+            else ()
+        )
+        names = tuple(f.name for f in row.fields)
+        texts = frozenset(f.name for f in row.fields if f.is_text)
+        return RawPlan(names, max_keys=max_keys, readings=readings, texts=texts), {f.name: f.shape for f in row.fields}
     tensors = _tensors(at, pipeline, manifest, inputs)
     if tensors is None:
         return None

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from edged.config.schema import Config, Input, Model, Pipeline, Step
+from edged.config.schema import AskSource, Config, Input, Model, Pipeline, Step
 from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
 from edged.model.known import lacks_context
 from edged.model.manifest import Manifest, contradiction, with_outputs
 from edged.model.records import ModelPlan
+from edged.model.remote.records import AskPlan
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import SAMPLES
 from edged.pipeline.preprocess import Preprocess
@@ -25,7 +26,7 @@ from edged.plan.models import plan_model
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
-from edged.plan.remotes import local_model, plan_ask, remote_of, stand_in
+from edged.plan.remotes import local_model, pictured, plan_ask, remote_of, stand_in, unshaped
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess, with_rate
@@ -108,23 +109,28 @@ def plan_pipeline(
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
     said = manifest if manifest is not None or remote is None else stand_in(settings.model or "", remote, settings)
     said_labels = labels or (said.labels or None if said else None)
-    tried_before = len(at.problems)
-    planned = plan_output(at, settings, said, said_labels, row, inputs, keys.most, view, is_answered)
+    shown = inputs or pictured(view)
+    asked_at = len(at.problems)
+    planned = plan_output(at, settings, said, said_labels, row, shown, keys.most, view, is_answered)
     rows_seen: Mapping[str, tuple[int, ...]] = {}
     if manifest is not None and _needs_shapes(config, name, manifest, planned):
         rows_seen = _seen(config.model[settings.model or ""], manifest, inputs, seen_by)
     if manifest is not None and rows_seen:
-        del at.problems[tried_before:]
+        del at.problems[asked_at:]
         said = with_outputs(manifest, rows_seen)
-        planned = plan_output(at, settings, said, said_labels, row, inputs, keys.most, view, is_answered)
+        planned = plan_output(at, settings, said, said_labels, row, shown, keys.most, view, is_answered)
     if planned is None:
+        if remote is not None and (text := unshaped(settings.model or "", remote, settings)):
+            del at.problems[asked_at:]
+            at.wrong("output", text)
         return None
     output, shapes = planned
     ask = None
     if remote is not None:
+        is_asked = all(isinstance(config.source.get(s.name), AskSource) for s in streams)
         wanted = tuple((tensor, shapes.get(tensor)) for tensor in output.wanted)
         made_shape = picture if picture and math.prod(picture) == math.prod(made.output_shape) else made.output_shape
-        ask = plan_ask(at, settings, remote, row, shape, made_shape, steps, view, keys.names, others or {}, wanted)
+        ask = plan_ask(at, settings, remote, row, shape, made_shape, steps, view, keys.names, others or {}, wanted, is_asked)
         if ask is None:
             return None
         output = with_by(output, remote.schema is not None)
@@ -157,8 +163,7 @@ def plan_pipeline(
         inputs=inputs,
         output=output,
         publishes=publishes,
-        slots=settings.slots
-        or _slots(_batch(config, settings, manifest, inputs, output), (*inputs, *(ask.inputs if ask else ())), keys),
+        slots=settings.slots or _slots(_batch(config, settings, manifest, inputs, output), inputs, ask, keys),
         overflow=_overflow(at, settings, streams, remote is not None),
         results=chained_fields(output, shapes),
         deadline_ns=settings.deadline,
@@ -339,9 +344,11 @@ def _batch(config: Config, settings: Pipeline, manifest: Manifest | None, inputs
     return fitted.batch_max if fitted is not None else 1
 
 
-def _slots(batch: int, inputs: Sequence[InputPlan], keys: Keys) -> int:
+def _slots(batch: int, inputs: Sequence[InputPlan], ask: AskPlan | None, keys: Keys) -> int:
     """One batch that waits while another runs, one slot a key; beyond that what little memory allows."""
-    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in inputs if i.is_row)
+    every = (*inputs, *ask.inputs) if ask is not None else inputs
+    slot_bytes = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in every if i.is_row)
+    slot_bytes += ask.given_bytes if ask is not None else 0
     return max(2 * batch, keys.most if keys.names else 0, min(MAX_SLOTS, SLOT_BYTES // max(1, slot_bytes)))
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edged.config.words import listed
 from edged.records import Carried
+from edged.results.entities import MOST_OPTIONS, Entity
 from edged.results.fields import ResultField
 from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, OutputPlan, Outputs, Tensor, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
@@ -45,6 +46,12 @@ class ClassifyPlan(OutputPlan):
             ResultField("scores", ("scores",), "object"),
             *(ResultField(f"scores.{name}", ("scores", name), "number") for name in self.names),
         )
+
+    def entities(self) -> tuple[Entity, ...]:
+        options = self.names if self.tensors or self.labels else ()  # else the model may say any text
+        is_listed = 0 < len(options) <= MOST_OPTIONS
+        label = self.result_fields()[0]
+        return (Entity(label, device_class="enum", options=options) if is_listed else Entity(label),)
 
     def lasting_fields(self) -> tuple[ResultField, ...]:
         fields = self.result_fields()

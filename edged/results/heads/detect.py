@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edged.config.words import did_you_mean, listed
 from edged.decode.resize import Size, View, size_sent
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.boxes import Placing, best, is_inside, only_of, placing
 from edged.results.heads.detectors import detr
@@ -68,6 +69,9 @@ class DetectPlan(OutputPlan):
             ResultField("count", ("count",), "number"),
             ResultField("score", ("score",), "number"),
         )
+
+    def entities(self) -> tuple[Entity, ...]:
+        return tuple(measured(field, decimals=0) for field in self.result_fields() if field.name == "count")
 
     def default_of(self) -> tuple[str | None, str | None]:
         return "count", "score"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edged.decode.resize import Size, View
 from edged.records import Carried
+from edged.results.entities import Entity
 from edged.results.fields import ResultField
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class OutputPlan:
     def lasting_fields(self) -> tuple[ResultField, ...]:
         """The fields that every result has; the others only some have."""
         return self.result_fields()
+
+    def entities(self) -> tuple[Entity, ...]:
+        """What Home Assistant shows of a result, what the output is about first; nothing where no field is fit for that."""
+        return ()
 
     def summary(self) -> str:
         """The line of `edged check`."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edged.config.words import listed
 from edged.decode.letters import texts
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
@@ -20,11 +21,13 @@ from edged.results.heads.rows import all_finite
 
 @dataclass(frozen=True, slots=True)
 class RawPlan(OutputPlan):
-    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays."""
+    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays. `readings`: where
+    nothing but samples is sent, the tensors that are one number, each with its unit."""
 
     type: ClassVar[str] = "raw"
     dtypes: tuple[str, ...] = ()
     keeps_arrays: bool = False
+    readings: tuple[tuple[str, str | None], ...] = ()
     texts: frozenset[str] = frozenset()
     """Those of `tensors` whose numbers are characters."""
 
@@ -41,6 +44,10 @@ class RawPlan(OutputPlan):
         return ResultField(
             f"outputs.{name}", ("outputs", name), "text" if is_text else "tensor", None, None if is_text else dtype
         )
+
+    def entities(self) -> tuple[Entity, ...]:
+        numbers = [ResultField(f"outputs.{name}", ("outputs", name), "number", unit) for name, unit in self.readings]
+        return tuple(measured(number, number.path[-1] if len(numbers) > 1 else "") for number in numbers)
 
     def summary(self) -> str:
         return f"raw: {listed(self.tensors)}"
