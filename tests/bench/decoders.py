@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from statistics import median
 from time import process_time_ns
+from typing import Any
 
 from edged.config.schema import Checksum, Element, Frame
 from edged.decode import DecodePlan, make_stream_decoder
