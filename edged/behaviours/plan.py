@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from edged.config.values import Function
 from edged.records import Cap, Field
 from edged.topics import Template, TopicFilter
 
+Work = Callable[[Any], Awaitable[None]]
 INSTANCE = 10 * 1024
 """Bytes of an instance that waits: its task, its coroutine, what it keeps."""
 
@@ -54,6 +56,8 @@ class BehaviourPlan:
     overflow: str
     on_end: tuple[OnEnd, ...]
     instances: int
+    work: Work | None = field(default=None, compare=False, repr=False)
+    """The function itself, as it was loaded where that may take its time."""
 
     @property
     def waiting_bytes(self) -> int:
