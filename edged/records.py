@@ -40,6 +40,8 @@ class Field(NamedTuple):
     stop: int
     shape: tuple[int, ...] = ()
     unit: str | None = None
+    is_text: bool = False
+    """Its numbers are the characters of a text (`decode/letters.py`)."""
 
 
 EXCERPT = 4096

@@ -23,7 +23,7 @@ from edged.plan.records import PipelinePlan, Plan
 from edged.records import Block, Receipt, Reject, Result
 from edged.results.publish import Publish
 from edged.sources.dead_letters import DeadLetters
-from edged.sources.mqtt import Acks, Filter, MqttSource, SourceWiring
+from edged.sources.mqtt import Filter, MqttSource, SourceWiring, Told
 from edged.sources.replies import Replies
 
 
@@ -37,7 +37,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         link.connect(partial(_supersede, new.mqtt_sources, (*new.pipelines.values(), *new.leaving), new.replies))
     for name, router in new.routers.items():
         sources = [s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name]
-        router.route_to([*sources, *_acks(new, name)])
+        router.route_to([*sources, *_told(new, name)])
     _wire_streams(new)
     readers = _readers(plan)
     for name, source in new.sources.items():
@@ -78,11 +78,14 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         one.say_last(going_on)
 
 
-def _acks(new: Assembly, broker: str) -> Iterator[Acks]:
-    """Who takes messages of a broker that acknowledge alarms."""
+def _told(new: Assembly, broker: str) -> Iterator[Told]:
+    """Who takes messages of a broker that are for edged itself."""
     for name, p in new.plan.pipelines.items():
         if p.acks and any(x.broker == broker for x in p.publishes):
-            yield Acks(name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
+            yield Told("pipeline", name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
+    shown = new.plan.homeassistant
+    if shown is not None and shown.broker == broker:
+        yield Told("homeassistant", "births", [Filter(*one) for one in shown.births], new.births.take)
 
 
 def _dead_letters(new: Assembly, name: str) -> Callable[[Sequence[Reject]], object] | None:

@@ -23,6 +23,7 @@ from edged.health.configured import Configured, Fallback
 from edged.health.details import details
 from edged.health.good import GOOD
 from edged.health.graph import graph
+from edged.health.homeassistant.announcer import Announcer
 from edged.health.http.metrics import Seen
 from edged.health.loop_times import LoopTimes
 from edged.health.news import News
@@ -54,8 +55,8 @@ class Due:
 class Health:
     """`tick` is called a few times a second; it looks at states once a second and publishes at the configured interval.
 
-    `memory` looks after this process's memory. `is_busy`: much comes in, so that a closer look at the loop costs little.
-    `building` says for how long engines have been built for models, in seconds.
+    `memory` looks after this process's memory. Where it `is_busy` a closer look at the loop costs little. `building`
+    says for how long engines have been built for models, in seconds.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class Health:
     ) -> None:
         """`ended_in`: the stages in which the run before ended, if it had no time to say so."""
         self.loop = LoopTimes()
-        self.is_busy = False
         self.building: Callable[[], Mapping[str, float]] = dict
-        self._rows_seen = 0
+        self._rows_read = (0, 0)
+        """At the tick before, and at the last one."""
         self._running = running
         self._memory = memory
         self._clock = clock
@@ -83,6 +84,7 @@ class Health:
         self._topics = Topics(running, clock)
         self._news = News(running, self._topics.event, self._started)
         self._availability = Availability(running)
+        self.homeassistant = Announcer(running)
 
     def adopt(self, running: Running, config_hash: str) -> None:
         """Speaks of other parts from now on. Retained topics of what is gone are removed."""
@@ -96,6 +98,7 @@ class Health:
         for kind, name in self._news.adopt(running):
             self._rates.forget(kind, name)
         self._availability.adopt(running)
+        self.homeassistant.adopt(running)
 
     # What others report
 
@@ -145,11 +148,16 @@ class Health:
 
     # The schedule
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether much comes in."""
+        before, now = self._rows_read
+        return now - before > BUSY_ROWS
+
     def tick(self) -> None:
         now, due = self._clock.now(), self._due
         rows = sum(source.counts.read for source in self._running.sources.values())
-        self.is_busy = rows - self._rows_seen > BUSY_ROWS
-        self._rows_seen = rows
+        self._rows_read = (self._rows_read[1], rows)
         look = Look(self._running, now)
         self._availability.look(look)
         if now >= due.look:
@@ -169,6 +177,7 @@ class Health:
         self._news.look(list(look.states), now)
         if self._news.has_connected():
             self._due.health = 0
+        self.homeassistant.look()
         if (level := self._memory.look(now / 1e9)) is not None:
             self._topics.event("memory", **level)
 
@@ -272,4 +281,5 @@ class Health:
             **self.loop.facts(),
             "cpu_s": round(time.process_time(), 2),
             **parts(self._running, now, found, self._rates),
+            **self.homeassistant.facts(),
         }

@@ -27,7 +27,7 @@ from edged.model.records import ModelPlan, Tried
 from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.records import HomeAssistantPlan, HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
 from edged.plan.results import about_bytes, largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -86,6 +86,10 @@ WAITING_ROW = 600
 """Bytes of a sample that waits to be put in order beside its numbers: objects, its place in two queues."""
 GATE, GATE_APART = 1 * KIB, 8 * KIB
 """Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
+SHOWN_DEVICE, SHOWN_ENTITY = 1 * KIB, 1 * KIB
+"""Of a device that Home Assistant is told of, to know what it was told; of an entity, while it is said."""
+SAID_AT_ONCE = 2
+"""Devices of which what is said is in memory, beside the outbox: as values and as JSON."""
 UNKNOWN_OUTPUT = 4 * KIB
 """Assumed for one row of an output whose shape the file leaves open."""
 
@@ -105,6 +109,7 @@ def memory_table(
     remotes: Mapping[str, RemotePlan] | None = None,
     workers: int = 1,
     has_fleet: bool = False,
+    shown: HomeAssistantPlan | None = None,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -148,6 +153,8 @@ def memory_table(
         lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
     if has_fleet:
         lines.append(MemoryLine("fleet", FLEET, "a connection, signatures, TLS, a file on its way to disk"))
+    if shown is not None:
+        lines.append(_homeassistant(shown))
     if http is not None:
         lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
@@ -169,6 +176,7 @@ def with_tried(plan: Plan, machine: Machine, found: Mapping[str, Tried]) -> Plan
         plan.remotes,
         plan.workers,
         plan.fleet is not None,
+        plan.homeassistant,
     )
     return replace(plan, models=models, memory=memory)
 
@@ -237,6 +245,14 @@ def check_cgroup(lines: Sequence[MemoryLine], budget: int, limit: int | None) ->
 
 def _mib(n: int) -> str:
     return f"{n / MIB:.0f} MiB"
+
+
+def _homeassistant(shown: HomeAssistantPlan) -> MemoryLine:
+    entities = [entity for one in shown.shown.values() for entity in one.entities]
+    said = sum(SHOWN_ENTITY + sum(map(len, entity.options)) for entity in entities)
+    size = (1 + shown.most_devices) * SHOWN_DEVICE + SAID_AT_ONCE * said
+    how = f"what {1 + shown.most_devices} devices were told of, {len(entities)} entities being announced"
+    return MemoryLine("Home Assistant", size, how, "homeassistant.discovery")
 
 
 def _remote(remote: RemotePlan, users: Sequence[PipelinePlan]) -> MemoryLine:
