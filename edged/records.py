@@ -11,7 +11,8 @@ dataclass with slots where a field has no part in that, and for what is counted 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -40,6 +41,8 @@ class Field(NamedTuple):
     stop: int
     shape: tuple[int, ...] = ()
     unit: str | None = None
+    is_text: bool = False
+    """Its numbers are the characters of a text (`decode/letters.py`)."""
 
 
 EXCERPT = 4096
@@ -60,12 +63,19 @@ class Reject(NamedTuple):
     times: int = 1
 
 
+class Cap(msgspec.Struct, frozen=True):
+    """Never more than `count` in any `period` (ns)."""
+
+    count: int
+    period: int
+
+
 class RejectsPlan(msgspec.Struct, frozen=True):
-    """Where what a source refuses goes: at most one message in `apart_ns`, of `max_bytes` of the payload."""
+    """Where what a source refuses goes: at most so many messages, of `max_bytes` of the payload."""
 
     broker: str
     topic: str
-    apart_ns: int
+    limits: tuple[Cap, ...]
     max_bytes: int
 
 
@@ -125,6 +135,9 @@ class Receipt:
         self.owed = 1
         self.is_again = is_again
         self.is_kept = False
+
+    given: Mapping[str, Any] = MappingProxyType({})
+    """What a question has beside numbers, by the names of its fields."""
 
     def hold(self) -> None:
         self.owed += 1

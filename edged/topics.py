@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 
 import msgspec
 
@@ -161,7 +162,7 @@ def unshared(filter: str) -> str:
 
 def overlaps(a: TopicFilter, b: TopicFilter) -> bool:
     """Whether some topic would match both filters, as a broker sees them."""
-    return any(_meet(x, y) for x in _filter_patterns(a) for y in _filter_patterns(b) if not _is_hidden(x, y))
+    return any(_meet(x, y) for x in _filter_patterns(a.mqtt) for y in _filter_patterns(b.mqtt) if not _is_hidden(x, y))
 
 
 def covers(wide: str, narrow: str) -> bool:
@@ -186,7 +187,7 @@ def matches(a: TopicFilter, template: Template, deep: Collection[str] = ("key", 
     for name, literal in zip(template.names, template.literals[1:], strict=True):
         pattern.append((_ANY if name in deep else _IN_LEVEL,))
         pattern.extend(literal)
-    return any(_meet(x, pattern) for x in _filter_patterns(a) if not _is_hidden(x, pattern))
+    return any(_meet(x, pattern) for x in _filter_patterns(a.mqtt) if not _is_hidden(x, pattern))
 
 
 def _check_text(text: str) -> None:
@@ -229,17 +230,18 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 Pattern = Sequence["str | tuple[str]"]
 
 
-def _filter_patterns(a: TopicFilter) -> list[Pattern]:
+@lru_cache(maxsize=1024)
+def _filter_patterns(mqtt: str) -> tuple[Pattern, ...]:
     """A filter as characters and runs of characters; `a/#` also matches `a`, so it has two."""
     pattern: list[str | tuple[str]] = []
-    levels = a.mqtt.split("/")
+    levels = mqtt.split("/")
     for i, level in enumerate(levels):
         if level == "#":
-            return [[*pattern, "/", (_ANY,)], pattern] if i else [[(_ANY,)]]
+            return ([*pattern, "/", (_ANY,)], pattern) if i else ([(_ANY,)],)
         if i:
             pattern.append("/")
         pattern.extend([(_IN_LEVEL,)] if level == "+" else level)
-    return [pattern]
+    return (pattern,)
 
 
 def _is_hidden(x: Pattern, y: Pattern) -> bool:

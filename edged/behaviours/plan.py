@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from edged.config.values import Function
-from edged.records import Field
+from edged.records import Cap, Field
 from edged.topics import Template, TopicFilter
 
 INSTANCE = 10 * 1024
@@ -47,7 +47,7 @@ class BehaviourPlan(msgspec.Struct, frozen=True):
     publish: tuple[TopicFilter, ...]
     broker: str
     write: tuple[str, ...]
-    limits: tuple[float, ...]
+    limits: tuple[Cap, ...]
     inbox: int
     overflow: str
     on_end: tuple[OnEnd, ...]

@@ -121,6 +121,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     upkeep.restore()
     relief = Relief(assembly)
     health = Health(assembly, relief, clock, prepared.draft.digest, ended_in, fallback)
+    health.homeassistant.restore()
     stages.on_slow = health.see_slow
     assembly.suspects.tell = health.say_poison
     bound_memory(prepared.plan)

@@ -47,6 +47,9 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
     problems += _fallbacks(_tables(file, "model"), names)
     for name, behaviour in _tables(file, "behaviour").items():
         problems += _behaviour_references(name, behaviour, names, file)
+    shown = file.get("homeassistant")
+    if isinstance(shown, dict) and shown.get("discovery") is True:
+        problems += _broker("homeassistant.broker", shown, names)
     health = file.get("health")
     if isinstance(health, dict):
         asked = _several("health.broker", health.get("broker", []))

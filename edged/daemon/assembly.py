@@ -10,6 +10,7 @@ from edged.behaviours.actor import Actor
 from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
+from edged.health.homeassistant.births import Births
 from edged.model.records import LoadReport
 from edged.model.remote.compose import Composer
 from edged.model.remote.runner import RemoteModel
@@ -70,6 +71,7 @@ class Assembly(msgspec.Struct, frozen=True, eq=False):
     behaviours: Mapping[str, Actor] = msgspec.field(default_factory=dict)
     kept: Kept = msgspec.field(default_factory=Kept)
     """What of them outlives a restart."""
+    births: Births = msgspec.field(default_factory=Births)
 
     @property
     def reports(self) -> dict[str, LoadReport]:

@@ -188,6 +188,7 @@ def assemble(
         stampers=stampers,
         behaviours=make_actors(plan, clock, old),
         kept=old.kept,
+        births=old.births,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 

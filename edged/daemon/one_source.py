@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft
-from edged.config.schema import DecodedSource, Frame, Health, MqttSource, Pipeline, ReplaySource, Spool
+from edged.config.schema import DecodedSource, Frame, Health, HomeAssistant, MqttSource, Pipeline, ReplaySource, Spool
 from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
@@ -58,7 +58,13 @@ def alone(draft: Draft, source: str, pipelines: Mapping[str, Pipeline], recordin
     models |= {m.fallback: config.model[m.fallback] for m in models.values() if m.fallback is not None}
     silent = Health(broker=())
     only = msgspec.structs.replace(
-        config, source={source: settings}, pipeline=dict(pipelines), model=models, spool=Spool(mode="off"), health=silent
+        config,
+        source={source: settings},
+        pipeline=dict(pipelines),
+        model=models,
+        spool=Spool(mode="off"),
+        health=silent,
+        homeassistant=HomeAssistant(),
     )
     return replace(draft, config=only, problems=(), copy=draft.copy)
 

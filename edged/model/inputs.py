@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from edged.decode.letters import texts
+
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 Axes = Sequence[int | str | None]
@@ -152,6 +154,8 @@ class InputPlan(msgspec.Struct, frozen=True):
     is_row: bool = True
     picture: Shape = ()
     """Height, width and channels of each of the window's pictures, where `layout` is one of pictures."""
+    texts: tuple[tuple[int, int], ...] = ()
+    """Of an input of strings the columns of each; `dtype` is then numpy's, with as many characters as the longest may have."""
     is_rounded: bool = False
     """Whether fractions go to the nearest whole number: of what steps made, as quantised models expect it; else towards zero."""
 
@@ -258,11 +262,30 @@ class PictureFiller:
             self.fill(out[row], picture)
 
 
-AnyFiller = Filler | PictureFiller
+class TextFiller:
+    """The same for strings: those of a sample, or of the newest of a window."""
+
+    def __init__(self, plan: InputPlan) -> None:
+        self._texts = [slice(start, stop) for start, stop in plan.texts]
+
+    def fill(self, out: Array, window: Array) -> None:
+        sample = window if window.ndim == 1 else window[-1]
+        flat = out.reshape(-1)
+        for i, columns in enumerate(self._texts):
+            flat[i] = texts(sample[columns])
+        out[...] = flat.reshape(out.shape)
+
+    def fill_many(self, out: Array, rows: Sequence[int], values: Array) -> None:
+        flat = out.reshape(len(out), -1)
+        for i, columns in enumerate(self._texts):
+            flat[np.array(rows, np.intp), i] = texts(values[:, columns])
+
+
+AnyFiller = Filler | PictureFiller | TextFiller
 
 
 def make_filler(plan: InputPlan) -> AnyFiller:
-    return PictureFiller(plan) if plan.picture else Filler(plan)
+    return TextFiller(plan) if plan.texts else PictureFiller(plan) if plan.picture else Filler(plan)
 
 
 def _columns(columns: tuple[int, ...] | None) -> slice | Array | None:

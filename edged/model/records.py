@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.clock.spent import HasSpent
@@ -46,7 +47,8 @@ class ModelPlan(msgspec.Struct, frozen=True, eq=False):
     `batch_max` None: as the file fixes it, else 16. `run`: "auto", "inline" or "worker".
     `providers`: "auto", or names of `providers.RUNGS`, best first; `provider_options` by them. `gpu_bytes`: what a session on a
     GPU may take of its memory, 0 without a limit. `delay_ns`: how long a run may wait for more rows than there are.
-    `tried`: what is known of it here; None: it is new.
+    `tried`: what is known of it here; None: it is new. `texts`: numpy's type of the inputs that take strings, which says how long
+    they may be.
     """
 
     manifest: Manifest
@@ -61,12 +63,14 @@ class ModelPlan(msgspec.Struct, frozen=True, eq=False):
     gpu_bytes: int = 0
     delay_ns: int = 0
     tried: Tried | None = None
+    texts: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
         """The inputs of the file that are filled: all without a value of their own, and those whose value is overridden."""
         onnx = self.manifest.onnx
-        return (*onnx.inputs, *(i for i in onnx.defaults if i.name in self.rows or i.name in self.constants))
+        found = (*onnx.inputs, *(i for i in onnx.defaults if i.name in self.rows or i.name in self.constants))
+        return tuple(replace(i, dtype=self.texts[i.name]) if i.name in self.texts else i for i in found)
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -74,7 +78,7 @@ class ModelPlan(msgspec.Struct, frozen=True, eq=False):
         m = self.manifest
         return (
             (m.path, m.sha256, m.version, m.labels, m.batch_axis, m.states, tuple(m.outputs.items())),
-            tuple(self.rows.items()),
+            (tuple(self.rows.items()), tuple(self.texts.items())),
             tuple((name, x.dtype.str, x.shape, x.tobytes()) for name, x in self.constants.items()),
             (self.outputs, self.providers, self.threads, self.batch_max, self.run, self.gpu_bytes),
             tuple((name, tuple(options.items())) for name, options in self.provider_options.items()),

@@ -526,7 +526,7 @@ class Connection:
         return kind("lost", f"the broker ended the connection: {text}")
 
     def _show_unsayable(self) -> None:
-        """What edged says of itself is too large for this broker: whoever watches it there sees old news, or none."""
+        """What edged says of itself is too large for this broker, or refused: whoever watches it there sees old news, or none."""
         said, self.sender.unsayable = self.sender.unsayable, {}
         for topic, why in said.items():
             self.faults.setdefault(topic, f"the broker does not take what edged says of itself on {why}")

@@ -375,6 +375,9 @@ class Sender:
             why = REFUSED_FOR_GOOD.get(code, f"refused {TRIES} times")
             topic = message.topic.decode(errors="replace")
             account.drops.add("refused", code=f"0x{code:02x}", why=why, topic=topic, body=message.body[:256])
+        elif message.record is None:
+            topic, said = message.topic[:256].decode(errors="replace"), REFUSED_FOR_GOOD.get(code, f"code 0x{code:02x}")
+            self.unsayable[topic] = f"{topic} ({said}): check its access rules and quotas"
         _settle(message, None if code < 0x80 else "refused")
         return False
 

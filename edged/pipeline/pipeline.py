@@ -11,7 +11,7 @@ front of the rings. A receipt is held by a parked block, a slot and a message. `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -238,7 +238,7 @@ class Pipeline(View):
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were."""
         return self._admission.abandon()
 
-    def say_last(self, but: Sequence[Publish] = ()) -> None:
+    def say_last(self, but: Collection[Publish] = ()) -> None:
         """Publishes what `min_interval` holds back, at a stop or where a reload ends an entry. Those of `but` go on elsewhere."""
         now = self._parts.clock.now()
         for publish in self.publishes:

@@ -43,16 +43,17 @@ class Stft(msgspec.Struct, frozen=True):
 
 
 class Mel(msgspec.Struct, frozen=True):
-    """The parameters of `librosa.filters.mel` and `librosa.power_to_db`."""
+    """The parameters of `librosa.filters.mel` and `librosa.power_to_db`; with `log_offset` the natural logarithm instead."""
 
     n_mels: int = 128
     fmin: float = 0.0
     fmax: float | None = None
     htk: bool = False
     norm: str = "slaney"
-    ref: float = 1.0
+    ref: float | str = 1.0
     amin: float = 1e-10
     top_db: float = 80.0
+    log_offset: float | None = None
 
 
 def spectrogram(stft: Stft, name: str = "spectrogram") -> MakeStep:
@@ -73,10 +74,14 @@ def log_mel(stft: Stft, mel: Mel, sr: float | None) -> MakeStep:
         assert sr is not None
         frames = _Frames(stft, size, "log_mel")
         basis = mel_basis(sr, stft.n_fft, mel)
-        floor = 10 * np.log10(max(mel.amin, mel.ref))
+        fixed = None if isinstance(mel.ref, str) else mel.ref
 
         def run(signal: Double) -> Double:
-            decibels = 10 * np.log10(np.maximum(mel.amin, basis @ frames.powers(signal))) - floor
+            powers: Double = basis @ frames.powers(signal)
+            if mel.log_offset is not None:
+                return np.asarray(np.log(powers + mel.log_offset))
+            floor = 10 * np.log10(max(mel.amin, float(powers.max()) if fixed is None else fixed))
+            decibels = 10 * np.log10(np.maximum(mel.amin, powers)) - floor
             loud: Double = np.maximum(decibels, decibels.max() - mel.top_db)
             return loud
 

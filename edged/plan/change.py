@@ -189,6 +189,7 @@ def _singles(old: Plan, new: Plan) -> list[str]:
         "health.interval": (old.health_interval_ns, new.health_interval_ns),
         "health.broker": (old.health_brokers, new.health_brokers),
         "spool": (old.spool, new.spool),
+        "homeassistant": (old.homeassistant, new.homeassistant),
         **{f"source.{n}.keys": (old.key_tables.get(n), table) for n, table in new.key_tables.items()},
     }
     return [key for key, (a, b) in keys.items() if a != b]

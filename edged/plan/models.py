@@ -20,7 +20,7 @@ from edged.plan.records import PipelinePlan
 from edged.plan.scope import Scope
 from edged.results.heads.table import with_labels
 
-EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
+EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32", "string")
 """Element types that float32 carries without loss; sources of others are decoded as float64."""
 
 
@@ -77,6 +77,7 @@ def plan_model(settings: Model, manifest: Manifest, inputs: Sequence[InputPlan],
     return ModelPlan(
         manifest=manifest,
         rows={i.name: i.shape for i in inputs if i.is_row} | {s.input: s.shape for s in states},
+        texts={i.name: i.dtype for i in inputs if i.texts},
         constants={i.name: make_constant(i.value, i.shape, i.dtype) for i in inputs if not i.is_row},
         outputs=outputs,
         providers=settings.providers or "auto",

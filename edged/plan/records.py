@@ -25,6 +25,7 @@ from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
 from edged.records import Field, RejectsPlan
+from edged.results.entities import Entity
 from edged.results.fields import About
 from edged.results.heads.head import OutputPlan
 from edged.results.when import WhenPlan
@@ -142,6 +143,8 @@ class Stream(msgspec.Struct, frozen=True):
     is_lossless: bool
     unheld: str
     line: tuple[str, ...] = ()
+    delay_ns: int = 0
+    """So long its samples may wait to be put in order, before anybody has them."""
 
     @property
     def width(self) -> int:
@@ -282,6 +285,38 @@ class FleetPlan(msgspec.Struct, frozen=True):
     max_bytes: int
 
 
+class ShownPlan(msgspec.Struct, frozen=True):
+    """What Home Assistant shows of a pipeline: `entities` of the messages of one entry. `source` is the keyed source whose keys
+    are devices, empty where there are none; `roots` are those whose silence makes it unavailable, and so do `expire_after_s`
+    seconds without a message."""
+
+    publish: PublishPlan
+    keys: tuple[str, ...]
+    key_group: str
+    source: str
+    roots: tuple[str, ...]
+    entities: tuple[Entity, ...]
+    name: str
+    icon: str | None
+    expire_after_s: int | None
+    about: tuple[tuple[str, About], ...]
+
+    def called(self, entity: Entity) -> str:
+        """The name of an entity."""
+        return " ".join(filter(None, (self.name, entity.name)))
+
+
+class HomeAssistantPlan(msgspec.Struct, frozen=True):
+    """What is announced, below `prefix`: by pipeline what is shown of it. `births` say when Home Assistant starts;
+    `most_devices` of keys are announced."""
+
+    broker: str
+    prefix: str
+    births: tuple[tuple[int, TopicFilter], ...]
+    shown: Mapping[str, ShownPlan]
+    most_devices: int
+
+
 class Plan(msgspec.Struct, frozen=True, eq=False):
     """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything.
     `workers` threads run models on the CPU, of which there are `cores`."""
@@ -307,6 +342,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     remotes: Mapping[str, RemotePlan] = msgspec.field(default_factory=dict)
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     fleet: FleetPlan | None = None
+    homeassistant: HomeAssistantPlan | None = None
     behaviours: Mapping[str, BehaviourPlan] = msgspec.field(default_factory=dict)
     workers: int = 1
     cores: int = 1

@@ -41,7 +41,7 @@ def plan_row(streams: Sequence[Stream]) -> Row:
     for stream in streams:
         for f in stream.fields:
             name = f.name if names.count(f.name) == 1 else f"{stream.name}.{f.name}"
-            fields.append(Field(name, start + f.start, start + f.stop, f.shape, f.unit))
+            fields.append(f._replace(name=name, start=start + f.start, stop=start + f.stop))
             owners.append(stream.name)
         start += stream.width
     dtypes = {s.dtype for s in streams}

@@ -197,16 +197,17 @@ class Inbox(Protocol):
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
 
 
-class Acks:
-    """Messages that acknowledge alarms: `take` gets each payload. What was kept by the broker acknowledges nothing."""
+class Told:
+    """Messages for edged itself, which acknowledge an alarm or say that somebody starts: `take` gets each payload, but not of
+    those that the broker had kept."""
 
     replies = remembers = None
     is_pace = False
     way = Way(None, is_told=False, is_plain=True)
 
-    def __init__(self, name: str, filters: Sequence[Filter], take: Callable[[bytes], object]) -> None:
+    def __init__(self, kind: str, name: str, filters: Sequence[Filter], take: Callable[[bytes], object]) -> None:
         self.wanted = Wanted(filters)
-        self.counts = SourceCounts(name, kind="pipeline")
+        self.counts = SourceCounts(name, kind=kind)
         self._take = take
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:

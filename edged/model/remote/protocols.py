@@ -17,6 +17,12 @@ from edged.model.remote.records import Answer, RemotePlan, Reply, Request, Wante
 class Speaks(Protocol):
     """Pure: rows to requests, replies to answers, which raise NoAnswer."""
 
+    def question(self) -> Request | None:
+        """What is to be asked of the peer before the first row, if anything is to be known of it."""
+
+    def learn(self, reply: Reply) -> None:
+        """The answer to that."""
+
     def request(self, wanted: Wanted) -> Request: ...
 
     def read(self, reply: Reply) -> Answer: ...

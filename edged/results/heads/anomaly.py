@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Check, Input, Kind, Names, OutputPlan, Outputs, Problems, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 if TYPE_CHECKING:
     from edged.config import schema
+
+SCORE_PLACES = 3
+"""Of a score that is shown to people."""
 
 
 class Limits(NamedTuple):
@@ -51,6 +55,12 @@ class AnomalyPlan(OutputPlan, frozen=True):
     def result_fields(self) -> tuple[ResultField, ...]:
         score = ResultField("score", ("score",), "number")
         return (score, ResultField("anomaly", ("anomaly",), "bool")) if self.has_threshold else (score,)
+
+    def entities(self) -> tuple[Entity, ...]:
+        score, *anomaly = self.result_fields()
+        if not anomaly:
+            return (measured(score, decimals=SCORE_PLACES),)
+        return (Entity(anomaly[0], "binary_sensor", device_class="problem"), measured(score, "score", SCORE_PLACES))
 
     def default_of(self) -> tuple[str | None, str | None]:
         return ("anomaly" if self.has_threshold else "score"), "score"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edged.records import Carried
+from edged.results.entities import Entity
 from edged.results.fields import ResultField
 from edged.results.heads.head import Body, Head, OutputPlan, Outputs
 
@@ -40,6 +41,9 @@ class ByPlan(OutputPlan, frozen=True):
     def _more(self) -> tuple[ResultField, ...]:
         by = ResultField(BY, (BY,), "text")
         return (ResultField("answer", ("answer",), "object"), by) if self.has_answer else (by,)
+
+    def entities(self) -> tuple[Entity, ...]:
+        return self.of.entities()
 
     def default_of(self) -> tuple[str | None, str | None]:
         return self.of.default_of()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edged.decode.resize import Size, View
 from edged.records import Carried
+from edged.results.entities import Entity
 from edged.results.fields import ResultField
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class OutputPlan(msgspec.Struct, frozen=True):
     def lasting_fields(self) -> tuple[ResultField, ...]:
         """The fields that every result has; the others only some have."""
         return self.result_fields()
+
+    def entities(self) -> tuple[Entity, ...]:
+        """What Home Assistant shows of a result, what the output is about first; nothing where no field is fit for that."""
+        return ()
 
     def summary(self) -> str:
         """The line of `edged check`."""
@@ -156,6 +161,8 @@ class Asked(msgspec.Struct, frozen=True):
     boxes: str | None
     is_sent_raw: bool
     wrong: Wrong
+    largest: Mapping[str, bool | None] = msgspec.field(default_factory=dict)
+    """Of each output whether it names the class whose score is the largest; None where the graph does not show it."""
     classes: tuple[str, ...] = ()
     """What the graph itself calls its classes, by index, where it does."""
     characters: tuple[str, ...] = ()
@@ -163,6 +170,8 @@ class Asked(msgspec.Struct, frozen=True):
     task: str = ""
     keypoints: tuple[int, int] | None = None
     """Ultralytics' words for what a model finds: boxes alone, masks, key points (how many, of how many numbers), angles."""
+    decoder: str = ""
+    """How RT-DETR's decoder says it (`model/metadata.py`); empty for other models."""
 
     @property
     def numbers(self) -> list[Tensor]:

@@ -10,18 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.config.words import listed
+from edged.decode.letters import texts
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
 
 
 class RawPlan(OutputPlan, frozen=True):
-    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays."""
+    """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays. `readings`: where
+    nothing but samples is sent, the tensors that are one number, each with its unit."""
 
     type: ClassVar[str] = "raw"
     dtypes: tuple[str, ...] = ()
     keeps_arrays: bool = False
+    readings: tuple[tuple[str, str | None], ...] = ()
+    texts: frozenset[str] = frozenset()
+    """Those of `tensors` whose numbers are characters."""
 
     def make_head(self) -> Raw:
         return Raw(self)
@@ -29,7 +35,17 @@ class RawPlan(OutputPlan, frozen=True):
     def result_fields(self) -> tuple[ResultField, ...]:
         whole = ResultField("outputs", ("outputs",), "object")
         each = zip(self.tensors, self.dtypes or (None,) * len(self.tensors), strict=True)
-        return (whole, *(ResultField(f"outputs.{name}", ("outputs", name), "tensor", None, dtype) for name, dtype in each))
+        return (whole, *(self._field(name, dtype) for name, dtype in each))
+
+    def _field(self, name: str, dtype: str | None) -> ResultField:
+        is_text = name in self.texts
+        return ResultField(
+            f"outputs.{name}", ("outputs", name), "text" if is_text else "tensor", None, None if is_text else dtype
+        )
+
+    def entities(self) -> tuple[Entity, ...]:
+        numbers = [ResultField(f"outputs.{name}", ("outputs", name), "number", unit) for name, unit in self.readings]
+        return tuple(measured(number, number.path[-1] if len(numbers) > 1 else "") for number in numbers)
 
     def summary(self) -> str:
         return f"raw: {listed(self.tensors)}"
@@ -53,16 +69,20 @@ class Raw:
     def __init__(self, plan: RawPlan) -> None:
         self._names = plan.tensors
         self._keeps_arrays = plan.keeps_arrays
+        self._texts = plan.texts
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         if len(self._names) == 1:
             [name] = self._names
-            return [{"outputs": {name: row}} for row in self._rows(outputs[name])]
-        columns = [self._rows(outputs[name]) for name in self._names]
+            return [{"outputs": {name: row}} for row in self._column(name, outputs)]
+        columns = [self._column(name, outputs) for name in self._names]
         return [{"outputs": dict(zip(self._names, row, strict=True))} for row in zip(*columns, strict=True)]
 
     def reset(self, key: int) -> None:
         pass
+
+    def _column(self, name: str, outputs: Outputs) -> Sequence[Any]:
+        return texts(outputs[name]).tolist() if name in self._texts else self._rows(outputs[name])
 
     def _rows(self, tensor: NDArray[Any]) -> Sequence[Any]:
         if self._keeps_arrays:

@@ -9,6 +9,7 @@ import numpy as np
 
 from edged.config.words import listed
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
@@ -40,6 +41,10 @@ class RegressPlan(OutputPlan, frozen=True):
     def result_fields(self) -> tuple[ResultField, ...]:
         each = (ResultField(f"values.{f.name}", ("values", f.name), "number", f.unit) for f in self.values)
         return (ResultField("values", ("values",), "object"), *each)
+
+    def entities(self) -> tuple[Entity, ...]:
+        _, *values = self.result_fields()
+        return tuple(measured(value, value.path[-1] if len(values) > 1 else "") for value in values)
 
     def default_of(self) -> tuple[str | None, str | None]:
         first = f"values.{self.values[0].name}"

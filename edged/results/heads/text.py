@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Carried
+from edged.results.entities import Entity
 from edged.results.fields import ResultField
 from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, OutputPlan, Outputs, Tensor, row_shape
 from edged.results.heads.rows import all_finite
@@ -31,6 +32,9 @@ class TextPlan(OutputPlan, frozen=True):
     def result_fields(self) -> tuple[ResultField, ...]:
         text = ResultField("text", ("text",), "text")
         return (text, ResultField("score", ("score",), "number")) if self.characters else (text,)
+
+    def entities(self) -> tuple[Entity, ...]:
+        return (Entity(self.result_fields()[0]),)
 
     def default_of(self) -> tuple[str | None, str | None]:
         return "text", "score" if self.characters else None

@@ -47,6 +47,8 @@ class Seen(msgspec.Struct, frozen=True):
     picture: Size
     task: str = ""
     keypoints: tuple[int, int] | None = None
+    decoder: str = ""
+    """How RT-DETR's decoder says it: "queries" or "scores"."""
     whole: frozenset[str] = msgspec.field(default_factory=frozenset)
     """Outputs of whole numbers."""
     is_told: bool = False
