@@ -325,7 +325,9 @@ def _add_learn(learn: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
-    evaluate.add_argument("recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record)")
+    evaluate.add_argument(
+        "recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record), or a folder of samples"
+    )
     evaluate.add_argument(
         "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
     )

@@ -83,7 +83,7 @@ from edged.config.parsers.numbers import (
 )
 from edged.config.parsers.paths import Custom, DevicePath, FilePath, KeyTableFile, SmallFile, StepName
 from edged.config.units import KIB, H, S
-from edged.config.values import NEVER, BrokerUrl, Function, Secret, Span
+from edged.config.values import NEVER, BrokerUrl, Cap, Function, Secret, Span
 from edged.decode import formats
 from edged.results.heads import table as heads
 from edged.results.heads.detect import DETECTOR_NAMES
@@ -1531,6 +1531,53 @@ class Gate(Table, frozen=True, kw_only=True):
     hold: Annotated[Duration, Key("stays open so long after they last held", default='`"0s"`')] = 0
 
 
+class Unsure(Table, frozen=True, kw_only=True):
+    """Which results say that the model was unsure, or that their input is worth a look. All conditions must hold."""
+
+    of: Annotated[
+        FieldName | None,
+        Key(
+            "which field of the result; alone: the field is true",
+            default="classify: `score`; anomaly: `score`; detect: `score`; regress: the first value",
+        ),
+    ] = None
+    above: Annotated[Number | None, Key("the field is greater")] = None
+    below: Annotated[Number | None, Key("the field is less")] = None
+    label: Annotated[Annotated[tuple[Text, ...], Several(1)] | None, Key("the field is one of these")] = None
+
+
+class HardSamples(Table, frozen=True, kw_only=True):
+    """Inputs that are worth a look, as recordings: kept on disk (`max_bytes`) or published (`topic`)."""
+
+    when: Annotated[Unsure | None, Key("those whose results say so", default="none")] = None
+    limit: Annotated[
+        Annotated[tuple[CapOf, ...], Several(1)],
+        Key('never more of those than this, such as `["6/h", "50/d"]`; others are counted', default='`"6/h"`'),
+    ] = (Cap(6, H),)
+    audit: Annotated[
+        CapOf | None, Key("so many besides, on average, at random moments, whatever their results say", default="none")
+    ] = None
+    topic: Annotated[
+        Topic | None,
+        Key(
+            "publish them there, at QoS 1, each message a recording; they are not kept while the broker is away. May hold "
+            "`{device}`, `{base_topic}`, `{tags.NAME}` and `{pipeline}`"
+        ),
+    ] = None
+    broker: Annotated[Name | None, Key("where `topic` and `labels` are", default="the only one")] = None
+    max_bytes: Annotated[
+        Size | None,
+        Key("keep them in `device.state_dir/samples/PIPELINE`, at most so many bytes: the oldest go, those with a label last"),
+    ] = None
+    labels: Annotated[
+        Filter | None,
+        Key(
+            "messages there say what the result of a kept sample should have been: "
+            '`{"run": "...", "seq": 17, "label": "..."}`, with `run` and `seq` of the result'
+        ),
+    ] = None
+
+
 class Publish(Table, frozen=True, kw_only=True):
     """Where results go, and which."""
 
@@ -1619,6 +1666,10 @@ class Pipeline(Table, frozen=True, kw_only=True):
             "newest that is not after it; closed while nothing is known, and while that stream is stale",
             default="none",
         ),
+    ] = None
+    samples: Annotated[
+        HardSamples | None,
+        Key("inputs that the model was unsure of, and a random share, kept or published to be labelled", default="none"),
     ] = None
     window: Annotated[Window | None, Key("samples of one run", default="none: each sample by itself")] = None
     align: Annotated[Align | None, Key("how several streams become one", default="to the first source")] = None

@@ -9,6 +9,7 @@ from edged.behaviours.actor import Actor
 from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
+from edged.daemon.hard_samples import HardSamples
 from edged.model.records import LoadReport
 from edged.model.remote.compose import Composer
 from edged.model.remote.runner import RemoteModel
@@ -67,6 +68,8 @@ class Assembly:
     stampers: Mapping[str, Stamper] = field(default_factory=dict)
     leaving: list[Pipeline] = field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
+    samples: Mapping[str, HardSamples] = field(default_factory=dict)
+    """By pipeline: who keeps inputs that are worth a look."""
     behaviours: Mapping[str, Actor] = field(default_factory=dict)
     kept: Kept = field(default_factory=Kept)
     """What of them outlives a restart."""
