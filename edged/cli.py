@@ -531,16 +531,18 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
     watch = add("watch", "every report of a group as it comes")
     watch.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
     for name, said in (
-        ("push", "announce a model to a group"),
+        ("push", "announce a model, or a configuration, to a group"),
         ("sign", "print an announcement, to be published by other means"),
     ):
         one = add(name, said, has_broker=name == "push", has_target=True)
-        one.add_argument("file", type=Path, metavar="MODEL", help="the .onnx, or a .tar of model.onnx and model.toml")
+        one.add_argument("file", type=Path, metavar="FILE", help="the .onnx, or a .tar of model.onnx and model.toml; or a .toml")
         one.add_argument("--url", required=True, help="where it lies on the server: its address, or that of its folder with a /")
         one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; else the name of the file")
+        one.add_argument("--configuration", action="store_true", help="the file is a configuration, for the whole device")
         one.add_argument("--as", dest="version", default="", metavar="VERSION", help="else the start of its SHA-256")
     back = add("rollback", "tell a group to go back to the version before", has_target=True)
-    back.add_argument("name", metavar="MODEL")
+    back.add_argument("name", metavar="MODEL", nargs="?", help="or --configuration")
+    back.add_argument("--configuration", action="store_true", help="the configuration before, or the device's own")
     back.add_argument("--from", dest="version", default="", metavar="VERSION", help="which to leave; else what most run")
 
 
@@ -558,8 +560,10 @@ def _fleet(arguments: argparse.Namespace) -> int:
     tags = tuple((name, value) for name, _, value in (tag.partition("=") for tag in a.tag))
     target = fleet.Target(a.percent, tuple(a.device), tags, a.days)
     if a.fleet == "rollback":
-        return fleet.rollback(where, a.name, a.version, a.key, target, a.wait, a.timeout, a.json)
-    one = fleet.announce(a.file, a.name or a.file.stem, a.version, a.url, a.to, target)
+        if (a.name is None) != a.configuration:
+            raise Fatal("expected the name of a model, or --configuration", EX_USAGE)
+        return fleet.rollback(where, a.name or "", a.version, a.key, target, a.wait, a.timeout, a.json)
+    one = fleet.announce(a.file, "" if a.configuration else a.name or a.file.stem, a.version, a.url, a.to, target)
     if a.fleet == "sign":
         process.say(fleet.signed(one, a.key).decode())
         return EX_OK

@@ -44,7 +44,11 @@ class Draft:
     files: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
     """What the small files hold that it names: labels, certificates, secrets, steps."""
     copy: Path | None = None
-    """Where that lies which was read in the place of the file: an earlier state of it."""
+    """Where that lies which was read in the place of the file: an earlier state of it, or what the fleet announced."""
+    is_last_good: bool = False
+    """It is an earlier state of the file, to be run with the models that ran with it."""
+    beside: bytes = field(default=b"", repr=False)
+    """What the file itself holds, where something else was read in its place."""
 
     @property
     def digest(self) -> str:

@@ -213,14 +213,14 @@ class Device(Table, frozen=True, kw_only=True):
 
 
 class Fleet(Table, frozen=True, kw_only=True):
-    """Models that come over MQTT: announcements that are signed, and files that are fetched beside the work. Off unless there is
-    this table; needs the extra `edged[fleet]`."""
+    """Models, and configurations, that come over MQTT: announcements that are signed, and files that are fetched beside the work.
+    Off unless there is this table; needs the extra `edged[fleet]`."""
 
     topic: Annotated[
         Topic,
         Key(
-            "the group: announcements are retained on `TOPIC/model/NAME`, and this device reports on `TOPIC/report/DEVICE`; "
-            "`{device}` and `{tags.NAME}` are filled in"
+            "the group: announcements are retained on `TOPIC/model/NAME` and `TOPIC/configuration`, and this device reports on "
+            "`TOPIC/report/DEVICE`; `{device}` and `{tags.NAME}` are filled in"
         ),
     ]
     broker: Annotated[Name | None, Key("where", default="the only one")] = None
@@ -230,6 +230,17 @@ class Fleet(Table, frozen=True, kw_only=True):
         Key("`https://` addresses below which files may be fetched; a redirect is followed nowhere"),
     ]
     ca: Annotated[SmallFile | None, Key("certificates that may sign those servers'", default="the system's")] = None
+    configuration: Annotated[
+        Flag,
+        Key(
+            "accept configurations too, which run in the place of this file. They have no `[device]`, `[fleet]`, `[http]` and "
+            "`[spool]`, which stay as they are here, and name no Python file, secret, port or other file but those of this one"
+        ),
+    ] = False
+    guard: Annotated[
+        Period,
+        Key("a configuration that was applied is left again if health has fallen after so long, or if edged ends before"),
+    ] = 60 * S
     bandwidth: Annotated[Size, Key("most bytes a second while a file is fetched")] = 1 << 20
     max_bytes: Annotated[
         Size | None, Key("disk for files that were fetched", default="a tenth of the free disk, at most 1GiB")

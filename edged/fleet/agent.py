@@ -16,16 +16,17 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from edged import __version__
 from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
-from edged.fleet.announcement import Announcement, Refused, is_for, read
+from edged.fleet.announcement import CONFIGURATION, Announcement, Refused, is_for, read
 from edged.fleet.fetch import Cancelled, Failed, Limits, fetch
-from edged.fleet.ledger import LOCAL, Entry, File, Ledger, unpack
+from edged.fleet.ledger import LOCAL, UNSETTLED, Entry, File, Ledger, unpack
 from edged.fleet.signatures import BadKey, public_keys
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
@@ -37,12 +38,28 @@ from edged.system.one_shot import in_one_shot_thread
 FINAL = ("refused", "not_for_us", "failed", "running", "went_back")
 RETRY_S = (2.0, 300.0)
 
-Swap = Callable[[str, str], Awaitable[str]]
+LOOK_S = 0.25
+LAST_PART = 0.75
+"""What is not well all the time from there on to the end of the guard is no matter of starting."""
+MAX_REASON = 1000
+
+
+class Running(NamedTuple):
+    """What the agent may do with what runs. `swap(model, why)` and `apply(why)` make a model, or the configuration, that the
+    ledger names run, and return why not, or an empty text; `models` names those of the configuration; `is_guarded(model)`: the
+    version that runs may still go back by itself; `copy`: what runs in the place of the local file, if anything does; `unwell`:
+    the parts that are not well, and why."""
+
+    swap: Callable[[str, str], Awaitable[str]]
+    apply: Callable[[str], Awaitable[str]]
+    models: Callable[[], Collection[str]]
+    is_guarded: Callable[[str], bool]
+    copy: Callable[[], Path | None]
+    unwell: Callable[[], Mapping[str, str]]
 
 
 class Agent:
-    """`swap(model, why)` makes what the ledger names run, and returns why not, or an empty text; `models` names those of the
-    configuration; `is_guarded(model)`: the version that runs may still go back by itself."""
+    """Takes what is announced for this device."""
 
     def __init__(
         self,
@@ -52,13 +69,13 @@ class Agent:
         state_dir: Path,
         clock: Clock,
         log: Any,
-        swap: Swap,
-        models: Callable[[], Collection[str]],
-        is_guarded: Callable[[str], bool],
+        running: Running,
     ) -> None:
         self._plan, self._device, self._tags = plan, device, tags
         self._clock, self._log = clock, log
-        self._swap, self._models, self._is_guarded = swap, models, is_guarded
+        self._running = running
+        self._watch: asyncio.Task[None] | None = None
+        """Looks after health once a configuration was applied."""
         self._ledger = Ledger(state_dir / "fleet")
         self._limits = Limits(plan.bandwidth)
         self._link = Link(plan.link, self._on_publishes, clock, log)
@@ -73,6 +90,7 @@ class Agent:
         link = asyncio.get_running_loop().create_task(self._link.run(), name="link:fleet")
         try:
             await in_one_shot_thread("edged-fleet", self._begin, lambda _: None)
+            await self._settle()
             self.report()
             while True:
                 await self._has_news.wait()
@@ -81,8 +99,10 @@ class Agent:
                     model = next(iter(self._news))
                     await self._handle(model, self._news.pop(model))
         finally:
-            link.cancel()
-            await asyncio.gather(link, return_exceptions=True)
+            tasks = [link, *([self._watch] if self._watch is not None else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self) -> None:
         self._ledger.load()
@@ -92,12 +112,26 @@ class Agent:
             self._log.error("fleet_keys", path=str(self._plan.keys), reason=str(error))
         self._context = ssl.create_default_context(cafile=str(self._plan.ca) if self._plan.ca is not None else None)
 
+    async def _settle(self) -> None:
+        """What the process before left half done of a configuration: the start has decided what runs."""
+        entry, copy = self._ledger.get(CONFIGURATION), self._running.copy()
+        runs = next((f for f in (entry.running, entry.before) if f is not None and self._ledger.path_of(f) == copy), None)
+        if _digest(runs) == _digest(entry.running) and entry.state not in UNSETTLED:
+            return
+        if _digest(runs) == _digest(entry.running):
+            why = "edged ended before it was settled"  # and that before is the same one
+        elif entry.state in UNSETTLED:
+            why = f"edged ended within {self._plan.guard_ns / 1e9:g} s of the change"
+        else:
+            why = "it cannot be run any more: the log says why"
+        await self._put(CONFIGURATION, replace(entry, running=runs, before=None, state="went_back", reason=why))
+
     def _on_publishes(self, batch: list[Inbound]) -> None:
-        start = f"{self._plan.topic}/model/".encode()
+        start, other = f"{self._plan.topic}/model/".encode(), f"{self._plan.topic}/configuration".encode()
         for topic, payload, *_, receipt, _properties in batch:
             receipt.done()
-            model = topic.removeprefix(start).decode(errors="replace")
-            if topic.startswith(start) and payload and model in self._models():
+            model = topic.removeprefix(start).decode(errors="replace") if topic != other else CONFIGURATION
+            if payload and (topic == other or (topic.startswith(start) and model in self._running.models())):
                 self._news[model] = payload
                 self._has_news.set()
 
@@ -108,23 +142,27 @@ class Agent:
         except Refused as error:
             await self._show(model, "refused", str(error))
             return
-        if offer.digest == entry.digest and entry.state in FINAL:
+        is_watched = model == CONFIGURATION and self._watch is not None
+        if offer.digest == entry.digest and (entry.state in FINAL or is_watched):
             self.report()
             return
         one = offer.announcement
-        taken = msgspec.structs.replace(entry, counter=one.counter, digest=offer.digest)
+        taken = replace(entry, counter=one.counter, digest=offer.digest)
+        if is_watched and not is_for(one, self._device, self._tags):
+            await self._put(model, taken)
+            return
         if not is_for(one, self._device, self._tags):
             state = "running" if entry.running is not None and entry.running.sha256 == one.sha256 else "not_for_us"
-            await self._put(model, msgspec.structs.replace(taken, state=state, reason=""))
+            await self._put(model, replace(taken, state=state, reason=""))
             return
         wanted = _version(_left(taken, one.version)) if one.back else one.version
-        if not await self._put(model, msgspec.structs.replace(taken, wanted=wanted, state="fetching", reason="")):
+        if not await self._put(model, replace(taken, wanted=wanted, state="fetching", reason="")):
             return
         backoff = Backoff(*RETRY_S, RETRY_S[0])
         while not self._is_stale(model):
             try:
                 file = _left(taken, one.version) if one.back else await self._fetched(model, one)
-                return await self._try(model, file)
+                return await self._try(model, file, one.back)
             except Cancelled:
                 return
             except Refused as error:
@@ -146,7 +184,8 @@ class Agent:
     async def _fetched(self, model: str, one: Announcement) -> File:
         """The file that is announced, on this disk. Raises Failed, Refused, Cancelled, OSError."""
         await self._show(model, "fetching", "")
-        file = File(one.version, one.sha256, one.size, one.url.lower().split("?")[0].endswith(".tar"))
+        is_tar = not one.configuration and one.url.lower().split("?")[0].endswith(".tar")
+        file = File(one.version, one.sha256, one.size, is_tar, one.configuration)
         assert self._context is not None
         gone = [False]
         work = partial(
@@ -160,20 +199,63 @@ class Agent:
             raise
         return file
 
-    async def _try(self, model: str, file: File | None) -> None:
+    async def _try(self, model: str, file: File | None, is_back: bool) -> None:
         before = after = self._ledger.get(model)
         if _digest(file) != _digest(before.running):
-            after = msgspec.structs.replace(before, running=file, before=before.running, state="trying", reason="")
+            # A configuration that ran before needs no guard: if edged ends now, it is what the next start runs.
+            is_sure = is_back and model == CONFIGURATION
+            after = replace(before, running=file, before=before.running, state="running" if is_sure else "trying", reason="")
             if not await self._put(model, after):
                 return
-        why = await self._swap(model, f"{model} {_version(file)} was announced")
+        if model == CONFIGURATION:
+            why = await self._apply(file, is_back)
+        else:
+            why = await self._running.swap(model, f"{model} {_version(file)} was announced")
         if why:
-            back = msgspec.structs.replace(after, running=before.running, before=before.before, state="failed", reason=why)
+            back = replace(after, running=before.running, before=before.before, state="failed", reason=why)
             await self._put(model, back)
-        elif self._is_guarded(model):
+        elif self._watch is not None if model == CONFIGURATION else self._running.is_guarded(model):
             await self._show(model, "guarded", "")
         else:
             await self._show(model, "running", "")
+
+    async def _apply(self, file: File | None, is_back: bool) -> str:
+        """Runs the configuration that the ledger names. Returns why not. Its health is watched from then on, unless
+        it had run before."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        before = self._running.unwell()
+        why = await self._running.apply(f"configuration {_version(file)} was announced")
+        if why:
+            at = f"{self._ledger.path_of(file)}:" if file is not None else ""
+            return why.replace(at, "")[:MAX_REASON]
+        if not is_back:
+            self._watch = asyncio.get_running_loop().create_task(self._look(before), name="guard:configuration")
+        return ""
+
+    async def _look(self, before: Mapping[str, str]) -> None:
+        """Leaves the configuration again if parts are not well at the end of the guard that were before, or were not there."""
+        start, length = self._clock.now(), self._plan.guard_ns
+        fallen: Mapping[str, str] | None = None
+        while (passed := self._clock.now() - start) < length or fallen is None:
+            await asyncio.sleep(LOOK_S)
+            if passed >= LAST_PART * length:
+                now = {part: why for part, why in self._running.unwell().items() if part not in before}
+                fallen = now if fallen is None else {part: why for part, why in now.items() if part in fallen}
+        self._watch = None
+        entry = self._ledger.get(CONFIGURATION)
+        if not fallen:
+            await self._show(CONFIGURATION, "running", "")
+            return
+        why = f"health fell within {length / 1e9:g} s: " + "; ".join(f"{part} is {said}" for part, said in fallen.items())
+        await self._put(
+            CONFIGURATION, replace(entry, running=entry.before, before=None, state="went_back", reason=why[:MAX_REASON])
+        )
+        errors = await self._running.apply(f"back from configuration {_version(entry.running)}")
+        if errors:
+            self._log.error("fleet", model=CONFIGURATION, state="cannot_go_back", reason=errors)
+        self.report()
 
     async def guard_ended(self, model: str, why: str) -> None:
         """The guard of a model has judged: `why` it goes back, or nothing is wrong."""
@@ -181,12 +263,12 @@ class Agent:
         if entry.state != "guarded":
             return
         if why:
-            entry = msgspec.structs.replace(entry, running=entry.before, before=None)
+            entry = replace(entry, running=entry.before, before=None)
         state = "went_back" if why else "running"
-        await self._put(model, msgspec.structs.replace(entry, state=state, reason=why))
+        await self._put(model, replace(entry, state=state, reason=why))
 
     async def _show(self, model: str, state: str, reason: str) -> None:
-        await self._put(model, msgspec.structs.replace(self._ledger.get(model), state=state, reason=reason))
+        await self._put(model, replace(self._ledger.get(model), state=state, reason=reason))
 
     async def _put(self, model: str, entry: Entry) -> bool:
         """Keeps it on disk, then reports it. Whether it is kept: without that nothing is begun."""
@@ -194,7 +276,7 @@ class Agent:
             await in_one_shot_thread("edged-fleet", partial(self._ledger.put, model, entry), lambda _: None)
         except OSError as error:
             reason = f"{self._ledger.root}: {error.strerror}"
-            self._ledger.entries[model] = msgspec.structs.replace(self._ledger.get(model), state="waiting", reason=reason)
+            self._ledger.entries[model] = replace(self._ledger.get(model), state="waiting", reason=reason)
             self._log.error("fleet", model=model, state="waiting", reason=reason)
             self.report()
             return False
@@ -205,13 +287,14 @@ class Agent:
 
     def report(self) -> None:
         """What this device runs and wants, retained."""
-        models = {name: facts(self._ledger.get(name)) for name in sorted(self._models())}
+        models = {name: facts(self._ledger.get(name)) for name in sorted(self._running.models())}
         said = {
             "device": self._device,
             "time": rfc3339(self._clock.utc()),
             "version": __version__,
             "tags": dict(self._tags),
             "models": models,
+            **({"configuration": facts(self._ledger.get(CONFIGURATION))} if self._plan.configuration else {}),
         }
         topic = f"{self._plan.topic}/report/{self._device}"
         self._link.send(Message(topic.encode(), msgspec.json.encode(said), qos=1, retain=True))

@@ -52,6 +52,12 @@ class State(NamedTuple):
     reason: str
 
 
+def unwell(a: Running, now: int) -> dict[str, str]:
+    """The parts that are not well, and why; one that is only about to give its first result is."""
+    parts = (s for s in states(a, now) if s.state not in GOOD and s.state != "filling")
+    return {f"{s.kind}.{s.name}": f"{s.state}{f': {s.reason}' if s.reason else ''}" for s in parts}
+
+
 def states(a: Running, now: int) -> Iterator[State]:
     """The state of every source, model, pipeline and broker at `now` (monotonic ns)."""
     for name in a.sources:

@@ -317,7 +317,7 @@ class HttpPlan:
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
     """How models come over MQTT: a connection of their own to the broker, the group's `topic`, and what may be fetched from
-    where."""
+    where. `configuration`: whether configurations come too, whose health is watched for `guard_ns`."""
 
     link: LinkSettings
     topic: str
@@ -326,6 +326,8 @@ class FleetPlan:
     ca: Path | None
     bandwidth: int
     max_bytes: int
+    configuration: bool = False
+    guard_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
