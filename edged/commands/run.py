@@ -32,6 +32,8 @@ from edged.daemon.signals import Deadman, Early
 from edged.daemon.taps import Taps
 from edged.daemon.upkeep import Upkeep
 from edged.errors import ConfigError
+from edged.fleet.announcement import CONFIGURATION
+from edged.fleet.ledger import Ledger
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
 from edged.health.status import unwell
@@ -70,6 +72,7 @@ def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
                 "memory_limit_not_enforced", by="the kernel: it has no memory controller", instead="edged watches itself"
             )
         promote(prepared, logger)
+        _settle(prepared, logger)
         for name, one in loaded.items():
             for said in (*one.report.reasons, one.report.batching):
                 if said:
@@ -108,6 +111,20 @@ def _led(path: Path, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
         return _ready(draft, claims)
     except ConfigError as error:
         return _ready(not_led(read(path), error), claims)
+
+
+def _settle(prepared: Prepared, logger: Any) -> None:
+    """A configuration of the fleet's that the process before left half done is left for good, before anything reads it again."""
+    fleet = prepared.plan.fleet
+    if fleet is None or not fleet.configuration:
+        return
+    ledger = Ledger(prepared.machine.state_dir / "fleet").load()
+    try:
+        why = ledger.settle(prepared.draft.copy, fleet.guard_ns / 1e9)
+    except OSError as error:
+        why = f"{ledger.root}: {error.strerror}"
+    if why:
+        logger.warning("fleet", model=CONFIGURATION, state="went_back", reason=why)
 
 
 def _ready(draft: Draft, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
@@ -200,7 +217,6 @@ async def _fleet(prepared: Prepared, reloader: Reloader, lifecycle: Lifecycle, c
             reloader.apply,
             lambda: reloader.models,
             lambda model: model in reloader.guards,
-            lambda: reloader.copy,
             lambda: unwell(lifecycle.assembly, clock.now()),
         ),
     )

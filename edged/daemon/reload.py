@@ -302,11 +302,6 @@ class Reloader:
         """Makes what the fleet put in the place of the file run. Returns why not, or an empty text."""
         return "; ".join((await self.reload(why)).errors)
 
-    @property
-    def copy(self) -> Path | None:
-        """What runs in the place of the file, if anything does."""
-        return self._running.draft.copy
-
     async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> tuple[Prepared, dict[str, Loaded]]:
         """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
         first unless that was done here before; the plan with what was found."""

@@ -26,7 +26,7 @@ from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
 from edged.fleet.announcement import CONFIGURATION, Announcement, Refused, is_for, read
 from edged.fleet.fetch import Cancelled, Failed, Limits, fetch
-from edged.fleet.ledger import LOCAL, UNSETTLED, Entry, File, Ledger, unpack
+from edged.fleet.ledger import LOCAL, Entry, File, Ledger, unpack
 from edged.fleet.signatures import BadKey, public_keys
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
@@ -47,14 +47,12 @@ MAX_REASON = 1000
 class Running(NamedTuple):
     """What the agent may do with what runs. `swap(model, why)` and `apply(why)` make a model, or the configuration, that the
     ledger names run, and return why not, or an empty text; `models` names those of the configuration; `is_guarded(model)`: the
-    version that runs may still go back by itself; `copy`: what runs in the place of the local file, if anything does; `unwell`:
-    the parts that are not well, and why."""
+    version that runs may still go back by itself; `unwell`: the parts that are not well, and why."""
 
     swap: Callable[[str, str], Awaitable[str]]
     apply: Callable[[str], Awaitable[str]]
     models: Callable[[], Collection[str]]
     is_guarded: Callable[[str], bool]
-    copy: Callable[[], Path | None]
     unwell: Callable[[], Mapping[str, str]]
 
 
@@ -90,7 +88,6 @@ class Agent:
         link = asyncio.get_running_loop().create_task(self._link.run(), name="link:fleet")
         try:
             await in_one_shot_thread("edged-fleet", self._begin, lambda _: None)
-            await self._settle()
             self.report()
             while True:
                 await self._has_news.wait()
@@ -111,20 +108,6 @@ class Agent:
         except (OSError, BadKey) as error:
             self._log.error("fleet_keys", path=str(self._plan.keys), reason=str(error))
         self._context = ssl.create_default_context(cafile=str(self._plan.ca) if self._plan.ca is not None else None)
-
-    async def _settle(self) -> None:
-        """What the process before left half done of a configuration: the start has decided what runs."""
-        entry, copy = self._ledger.get(CONFIGURATION), self._running.copy()
-        runs = next((f for f in (entry.running, entry.before) if f is not None and self._ledger.path_of(f) == copy), None)
-        if _digest(runs) == _digest(entry.running) and entry.state not in UNSETTLED:
-            return
-        if _digest(runs) == _digest(entry.running):
-            why = "edged ended before it was settled"  # and that before is the same one
-        elif entry.state in UNSETTLED:
-            why = f"edged ended within {self._plan.guard_ns / 1e9:g} s of the change"
-        else:
-            why = "it cannot be run any more: the log says why"
-        await self._put(CONFIGURATION, replace(entry, running=runs, before=None, state="went_back", reason=why))
 
     def _on_publishes(self, batch: list[Inbound]) -> None:
         start, other = f"{self._plan.topic}/model/".encode(), f"{self._plan.topic}/configuration".encode()

@@ -33,9 +33,10 @@ def lead(local: Draft, content: bytes, copy: Path, environ: Mapping[str, str] = 
     found = [*_tables(values), *_external(values, ours), *_secrets(draft.config, local.config), *_others(draft, local)]
     found += _led_by(draft.config, local.config)
     kept = {name: getattr(local.config, name) for name in OURS}
-    problems = tuple(Problem(path, text) for path, text in found)
+    # What else is wrong may tell what is in a file that is not theirs.
+    problems = tuple(Problem(path, text) for path, text in found) or draft.problems
     config = msgspec.structs.replace(draft.config, **kept)
-    return replace(draft, config=config, problems=(*draft.problems, *problems), beside=local.content)
+    return replace(draft, config=config, problems=problems, beside=local.content)
 
 
 def _tables(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -94,6 +94,19 @@ class Ledger:
         path = self.path_of(entry.running)
         return path if path.exists() else None
 
+    def settle(self, copy: Path | None, guard_s: float) -> str:
+        """At a start, which has decided what runs in the place of the local file: a configuration that was left half done, or
+        cannot be run, is left for good. Returns why one was. Raises OSError."""
+        entry = self.get(CONFIGURATION)
+        runs = next((file for file in (entry.running, entry.before) if file is not None and self.path_of(file) == copy), None)
+        if runs == entry.running and entry.state not in UNSETTLED:
+            return ""
+        why = "it cannot be run any more: the log says why"
+        if entry.state in UNSETTLED:
+            why = f"edged ended within {guard_s:g} s of the change"
+        self.put(CONFIGURATION, msgspec.structs.replace(entry, running=runs, before=None, state="went_back", reason=why))
+        return why
+
     def make_room(self, size: int, max_bytes: int) -> None:
         """Removes files that nobody names. Raises Refused if a file of this size would be too much all the same."""
         named = {file.sha256 for entry in self.entries.values() for file in (entry.running, entry.before) if file is not None}
