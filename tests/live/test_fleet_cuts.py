@@ -127,7 +127,9 @@ def test_a_full_disk(tmp_path: Path, server: Server, signer: Signer, broker: Bro
     (tmp_path / "normal.onnx").write_bytes(times(2))
     (tmp_path / "fleet.pub").write_bytes(signer.public)
     text = CONFIG.format(port=broker.port, url=server.url, ca=server.ca, guard="")
-    text = text.replace("[fleet]\n", '[fleet]\nmax_bytes = "64MiB"\nbandwidth = "64MiB"\n').replace("[health]\n", '[spool]\nmode = "off"\n[health]\n')
+    text = text.replace("[fleet]\n", '[fleet]\nmax_bytes = "64MiB"\nbandwidth = "64MiB"\n').replace(
+        "[health]\n", '[spool]\nmode = "off"\n[health]\n'
+    )
     large = times(5) + b"\0" * 100  # what follows the graph makes it no model, but as large as it takes
     topics = ("edged/#", "out/#", "fleet/#")
     with tmpfs(tmp_path / "state", "12m") as state, Client(broker.port, *topics) as client, Daemon(tmp_path, text):
