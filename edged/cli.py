@@ -530,6 +530,11 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
     add("status", "every device of a group: what runs, what is wanted, and why not")
     watch = add("watch", "every report of a group as it comes")
     watch.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
+    collect = add("collect", "keep the hard samples that devices publish, as recordings, in a folder")
+    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    collect.add_argument("--labels", default="", metavar="TOPIC", help="where messages say what a result should have been")
+    collect.add_argument("--max-bytes", type=int, default=1 << 30, metavar="N", help="the oldest go beyond that (%(default)s)")
+    collect.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
     for name, said in (
         ("push", "announce a model, or a configuration, to a group"),
         ("sign", "print an announcement, to be published by other means"),
@@ -557,6 +562,10 @@ def _fleet(arguments: argparse.Namespace) -> int:
         return fleet.status(where, a.json)
     if a.fleet == "watch":
         return fleet.watch(where, a.json, a.seconds)
+    if a.fleet == "collect":
+        from edged.commands.collect import collect
+
+        return collect(where, a.labels, a.output, a.max_bytes, a.seconds, a.json)
     tags = tuple((name, value) for name, _, value in (tag.partition("=") for tag in a.tag))
     target = fleet.Target(a.percent, tuple(a.device), tags, a.days)
     if a.fleet == "rollback":

