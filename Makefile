@@ -7,7 +7,7 @@ SECONDS ?=
 JOBS ?= 2
 FAST = $(addprefix tests/,clock config decode pipeline plan results stamp test_mirror.py test_pauses.py test_records.py test_topics.py)
 # What the tests need beside Python: nothing, if all that are asked for are of the pure rooms.
-NEEDS = mosquitto libfaketime floors filesystems
+NEEDS = mosquitto libfaketime floors filesystems shells systemd
 LIVE = $(if $(TESTS),$(if $(filter-out $(FAST) $(addsuffix /%,$(FAST)),$(TESTS)),$(NEEDS)),$(NEEDS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # sbin is not on everybody's path, and Debian's mosquitto lives there.
@@ -15,8 +15,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models reference requirements package bundle clean broker mosquitto libfaketime floors filesystems \
-	debootstrap qemu container ssh deploy rollback status logs undeploy
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models pictures reference requirements package bundle clean broker mosquitto libfaketime floors filesystems chromium shells systemd \
+	debootstrap qemu container peers ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | sort | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -33,7 +33,7 @@ test-fast: $(VENV)/.dev  ## the tests of the pure rooms: no broker, no daemon, n
 test-devices: $(VENV)/.dev mosquitto debootstrap qemu container ssh  ## bundles on systems like those of the devices (root; minutes, more the first time)
 	EDGED_DEVICES=1 $(BIN)/python -m pytest -n $(JOBS) --dist=loadfile --durations=10 $(or $(TESTS),tests/devices)
 
-test-peers: $(VENV)/.dev mosquitto  ## other people's programs as they are: aedes, RabbitMQ (apt-get), Chromium, promtool (they install themselves into build/peers; minutes the first time)
+test-peers: $(VENV)/.dev mosquitto debootstrap qemu peers  ## other people's programs as they are: brokers, browsers, servers of models, a container (they install themselves; minutes the first time)
 	EDGED_PEERS=1 $(BIN)/python -m pytest --capture=no $(or $(TESTS),tests/peers)
 
 soak: $(VENV)/.dev mosquitto libfaketime  ## the long forms of the tests
@@ -88,6 +88,9 @@ undeploy: $(VENV)/.run ssh  ## take edged off a device; configuration and state 
 
 models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
 	$(BIN)/python models/build.py
+
+pictures: $(VENV)/.dev mosquitto chromium  ## the pictures of the README, of real runs (half a minute; ONLY=terminal)
+	$(BIN)/python -m tests.support.screenshots $(ONLY)
 
 reference: $(VENV)/.dev  ## write edged/config/REFERENCE.md from the schema
 	$(BIN)/python -m edged.config.reference > edged/config/REFERENCE.md.new && mv edged/config/REFERENCE.md.new edged/config/REFERENCE.md
@@ -144,17 +147,31 @@ mosquitto:
 libfaketime:
 	$(call debian,ls /usr/lib/*/faketime/libfaketime.so.1,libfaketime,with which the tests set the clock of a process)
 
+chromium:
+	$(call debian,command -v chromedriver,chromium-driver,which shows the page)
+
 floors:
 	$(call debian,ls /usr/include/mosquitto.h "$$(command -v cc)",gcc libc6-dev libmosquitto-dev,with which the floors of the bench are built)
 
 filesystems:
 	$(call debian,command -v mkfs.ext4,e2fsprogs,which makes the small disks of the tests)
 
+shells:
+	$(call debian,ls "$$(command -v zsh)" "$$(command -v fish)",zsh fish,whose completions the tests read)
+
+systemd:
+	$(call debian,command -v systemd-analyze,systemd,which verifies the unit)
+
 debootstrap:
 	$(call debian,command -v debootstrap,debootstrap,which makes the Debians of the tests)
 
 container:
 	$(call debian,command -v systemd-nspawn,systemd-container,which boots the device of the tests)
+
+PEERS = rabbitmq-server chromium chromium-driver prometheus buildah
+peers:
+	$(call debian,command -v npm,nodejs npm,with which aedes comes)
+	$(call debian,dpkg -s $(PEERS),$(PEERS),which are the peers that Debian has)
 
 ssh:
 	$(call debian,command -v ssh-keygen,openssh-client,the way to a device)

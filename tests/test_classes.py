@@ -10,7 +10,7 @@ import edged
 
 ROOT = Path(edged.__file__).parent
 MAX_ATTRIBUTES, MAX_ARGUMENTS = 15, 10
-LARGE = {"RemoteModel"}
+LARGE: set[str] = set()
 """Those that are to be cut; each goes from here with the cut, and none comes in."""
 RECORDS = {"counts", "_counts", "lag", "slot", "block", "rows", "spread", "module"}
 """The names of ledgers and records, which whoever works on them fills."""

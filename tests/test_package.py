@@ -19,6 +19,7 @@ import pytest
 
 import edged
 from tests.support.broker import find_mosquitto
+from tests.support.lacking import lacking
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("edged", "models", "systemd", "tests", "cross", "requirements")
@@ -41,7 +42,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Built:
     """Built and installed by whichever worker comes first."""
     for tool in ("setuptools", "twine"):
         if importlib.util.find_spec(tool) is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{tool} is not installed: make test installs it")
+            lacking(tool, "make test installs it")
     shared = tmp_path_factory.getbasetemp()
     folder = (shared if worker_id == "master" else shared.parent) / "package"
     python = folder / "fresh" / "bin" / "python"
@@ -133,7 +134,7 @@ def test_the_commands_of_the_first_minutes(built: Built, elsewhere: Path) -> Non
 
 def test_the_demo(built: Built, elsewhere: Path) -> None:
     if find_mosquitto() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
+        lacking("mosquitto")
     command = [str(built.python.with_name("edged")), "demo"]
     environ = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin", "HOME": str(elsewhere)}
     demo = subprocess.Popen(command, cwd=elsewhere, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -12,24 +12,25 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from edged.behaviours import code
-from edged.behaviours.asking import Asked
+from edged.behaviours.asking import Target
 from edged.behaviours.face import Failed, Row
 from edged.behaviours.inbox import Inbox
 from edged.behaviours.kept import MOST_ENDS, PREFIX, Kept
-from edged.behaviours.limit import Limit
 from edged.behaviours.me import WRITE_S, Me, body_of
 from edged.behaviours.plan import BehaviourPlan, Heard, OnEnd
 from edged.behaviours.steps import OWNER, driven, install
+from edged.clock.caps import Caps
 from edged.clock.clock import Clock
+from edged.config.words import caps_said
 from edged.errors import Retryable
-from edged.records import Block, Field, Message, Result
+from edged.records import Block, Cap, Message, Result
 from edged.system.hang_recorder import SLOW_NS, Stages
 from edged.telemetry import Drops, PublishCounts
 
@@ -43,7 +44,8 @@ CLEAN_UP_S = 1.0
 """At a stop, for what a behaviour does in `finally`; as long again for `on_end`."""
 PORT_S = 5.0
 """So long `on_end` waits for a port that is not there."""
-LINES_A_SECOND = 10.0
+LINES = Cap(10, 10**9)
+"""Of the log, for one behaviour."""
 
 log: Any = structlog.get_logger("edged")
 
@@ -55,24 +57,13 @@ class Writer(Protocol):
         """Raises Retryable where it is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A pipeline that may be asked, and what goes into it. `key_of` gives the number of a key; None: it has no such key."""
-
-    pipeline: Asked
-    fields: Sequence[Field]
-    dtype: str
-    key_of: Callable[[str, int], int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """What a behaviour may touch, by name. `names` gives the parts of a key of a stream, None where it has none."""
 
     send: Callable[[Message], None]
-    ports: Mapping[str, Writer] = field(default_factory=dict)
-    pipelines: Mapping[str, Target] = field(default_factory=dict)
-    names: Mapping[str, Callable[[int], tuple[str, ...]] | None] = field(default_factory=dict)
+    ports: Mapping[str, Writer] = msgspec.field(default_factory=dict)
+    pipelines: Mapping[str, Target] = msgspec.field(default_factory=dict)
+    names: Mapping[str, Callable[[int], tuple[str, ...]] | None] = msgspec.field(default_factory=dict)
 
 
 class Counts:
@@ -92,7 +83,7 @@ class Counts:
 class Instance:
     """One run of the user's coroutine after the other."""
 
-    __slots__ = ("actor", "children", "failures", "inboxes", "is_over", "key", "limit", "state", "status", "task")
+    __slots__ = ("actor", "caps", "children", "failures", "inboxes", "is_over", "key", "state", "status", "task")
 
     def __init__(self, actor: Actor, key: str) -> None:
         plan = actor.plan
@@ -102,7 +93,7 @@ class Instance:
         self.status = "running"
         self.failures = 0
         self.children: set[asyncio.Task[Any]] | None = None
-        self.limit = Limit(plan.limits) if plan.limits else None
+        self.caps = actor.caps_of(key)
         self.state = actor.states.setdefault(key, {})
         is_latest = plan.overflow == "latest_only"
         self.inboxes = {heard.stream: Inbox(plan.inbox, is_latest, actor.miss) for heard in plan.hears}
@@ -200,9 +191,10 @@ class Actor:
         self.instances: dict[str, Instance] = {}
         self.step: Callable[[Callable[[Any], Any], Any], Any] = stages.wrap(PREFIX + plan.name, self._step)
         self._heard = {heard.stream: heard for heard in plan.hears}
+        self._caps: dict[str, Caps] = {}
         self._keys: dict[tuple[str, int], tuple[tuple[str, ...], Instance | None]] = {}
         self._spins: deque[int] = deque(maxlen=MOST_SPINS)
-        self._lines = Limit([LINES_A_SECOND])
+        self._lines = Caps((LINES,))
         self._over = (
             f"the process ended in it {MOST_ENDS} times; it starts again when {plan.function.path.name} changes"
             if kept.is_barred(plan.name, plan.digest)
@@ -217,6 +209,18 @@ class Actor:
         """From here on this is what it may touch."""
         self.reach = reach
         self._keys.clear()
+
+    def take_over(self, old: Actor) -> None:
+        """After a reload: what each instance of the same behaviour has published counts on."""
+        self._caps = old._caps
+
+    def caps_of(self, key: str) -> Caps:
+        """Of one instance."""
+        caps = Caps(self.plan.limits)
+        if key in self._caps:
+            caps.take_over(self._caps[key])
+        self._caps[key] = caps
+        return caps
 
     def start(self) -> None:
         install(asyncio.get_running_loop())
@@ -304,6 +308,7 @@ class Actor:
         instance.task.cancel()
         self.instances.pop(instance.key, None)
         self.states.pop(instance.key, None)
+        self._caps.pop(instance.key, None)
 
     # ---- what goes out ----
 
@@ -347,8 +352,8 @@ class Actor:
             pause *= 2
 
     def say(self, level: str, text: str, key: str, facts: Mapping[str, Any]) -> None:
-        if not self._lines.allows(self.clock.now()):
-            return self.counts.drops.add("log", detail=f"more than {LINES_A_SECOND:g} lines a second")
+        if not self._lines.take(self.clock.now()):
+            return self.counts.drops.add("log", detail=f"more than {caps_said([LINES])}")
         own = {"behaviour": self.name, **({"key": key} if key else {})}
         getattr(log, level)(
             "said", **own, text=text[:1000], **{f"{k}": v for k, v in facts.items() if k not in (*own, "text", "event")}

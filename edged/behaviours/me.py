@@ -70,7 +70,7 @@ class Me:
             known = f'"{name}" is no key of it, and it takes no more' if name else "it has keys: say key = ... of whom"
             raise Failed("no_key", f"pipeline.{pipeline}: {known}")
         actor.counts.asked += 1
-        return await ask(target.pipeline, target.fields, target.dtype, given, number, name, timeout, actor.clock)
+        return await ask(target, given, number, name, timeout, actor.clock)
 
     async def publish(self, topic: str, value: Any, *, qos: int = 1, retain: bool = False) -> bool:
         instance, actor = self._instance, self._instance.actor
@@ -81,7 +81,7 @@ class Me:
         if not actor.may_publish(topic, self.key):
             raise Refused(self._refusal("publish", topic, [f.text for f in actor.plan.publish]))
         body = body_of(value)
-        is_sent = instance.limit is None or instance.limit.allows(actor.clock.now())
+        is_sent = instance.caps.take(actor.clock.now())
         if is_sent:
             actor.send(topic, body, qos, retain)
         else:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import io
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.commands.fleet import Where
 from edged.commands.listen import hear_broker, observer

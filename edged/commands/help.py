@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,15 @@ from edged.system.process import complain, say
 from edged.system.terminal import BOLD, DIM, Look
 
 MANUAL = Path(__file__).parents[1] / "manual"
+ORDER = (
+    *("start", "concepts", "recipes", "devices", "sensors", "pipelines", "models", "results", "behaviours", "remote"),
+    *("homeassistant", "testing", "operate", "fleet", "topics", "commands", "reference", "troubleshooting"),
+    *("guarantees", "security", "compatibility", "figures", "code"),
+)
+TROUBLES = "troubleshooting"
+"""The page with a section for every state and every reason of a drop."""
+LINK = re.compile(r"\[([^\]\n]+)\]\(([^)\s]+)\)")
+HEADING = re.compile(r"(#+) +(.+)")
 MANY = 20
 """Entries that are printed whole; of more only their names."""
 
@@ -33,9 +43,30 @@ class Entry(NamedTuple):
 
 
 def topics() -> dict[str, Path]:
-    """The pages that are readable here, by name."""
-    pages = sorted(MANUAL.rglob("*.md"))
-    return {**{page.relative_to(MANUAL).with_suffix("").as_posix(): page for page in pages}, "reference": reference.PAGE}
+    """The pages that are readable here, by name, in the order in which one would read them."""
+    pages = {page.relative_to(MANUAL).with_suffix("").as_posix(): page for page in sorted(MANUAL.rglob("*.md"))}
+    pages["reference"] = reference.PAGE
+    return {name: pages[name] for name in sorted(pages, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))}
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    """The sections of a page by what a link calls them: the words of a heading in small letters, with hyphens between.
+
+    A section ends where one of its level or of a higher one begins."""
+    found: dict[str, list[str]] = {}
+    levels: dict[str, int] = {}
+    is_code = False
+    for line in text.splitlines():
+        is_code ^= line.lstrip().startswith("```")
+        heading = None if is_code else HEADING.fullmatch(line)
+        if heading:
+            level = len(heading[1])
+            levels = {name: other for name, other in levels.items() if other < level}
+            name = re.sub(r"[^\w -]", "", heading[2].lower()).replace(" ", "-")
+            levels[name], found[name] = level, []
+        for name in levels:
+            found[name].append(line)
+    return found
 
 
 def show(asked: str | None, look: Look) -> int:
@@ -43,16 +74,20 @@ def show(asked: str | None, look: Look) -> int:
     if asked is None:
         say("\n".join(overview()))
         return EX_OK
-    if asked in topics():
-        say(topics()[asked].read_text("utf-8").rstrip())
-        return EX_OK
+    page, _, anchor = asked.removesuffix(".md").replace(".md#", "#").partition("#")
+    if page in topics():
+        text = topics()[page].read_text("utf-8")
+        if not anchor or anchor in (of := sections(text)):
+            say(shown("\n".join(of[anchor]) if anchor else text, look))
+            return EX_OK
     path = tuple(str(part) for part in parse_path(asked.strip("[]").removeprefix("edged.toml.")) if isinstance(part, str))
     of_keys = keys(path, look)
-    found = [*(tables(path, look, is_of_file=not of_keys)), *of_keys]
+    found = [*word(asked, look), *(tables(path, look, is_of_file=not of_keys)), *of_keys]
     if found:
         say("\n\n".join(found))
         return EX_OK
-    known = sorted({*topics(), *(one.attribute.name for one in entries())})
+    words = [line.strip("#` ") for line in topics()[TROUBLES].read_text("utf-8").splitlines() if line.startswith("### ")]
+    known = sorted({*topics(), *words, *(one.attribute.name for one in entries())})
     meant = nearest(path[-1] if path else asked, known)
     cure = f'did you mean "{meant}"?' if meant else f"the pages are {listed(topics())}; edged help reference lists all keys"
     complain(f'edged help: no key, table or page is called "{asked}"; {cure}')
@@ -65,11 +100,20 @@ def overview() -> list[str]:
     return [
         "edged help KEY     what a key means: edged help baudrate, edged help pipeline.window.size",
         "edged help TABLE   what a table holds: edged help broker",
-        "edged help PAGE    a page of the manual",
+        "edged help WORD    what a state or the reason of a drop means: edged help silent, edged help too_large",
+        "edged help PAGE    a page of the manual; edged help PAGE#SECTION a part of it",
+        "",
+        *(f"  {name:15}  {gist_of(path)}" for name, path in topics().items() if "/" not in name),
+        f"  {'devices/NAME':15}  One device or publisher; the page devices lists them.",
         "",
         *textwrap.wrap(f"tables: {' '.join(dict.fromkeys(tops))}", 100, break_on_hyphens=False, subsequent_indent="        "),
-        *textwrap.wrap(f"pages:  {' '.join(topics())}", 100, break_on_hyphens=False, subsequent_indent="        "),
     ]
+
+
+def gist_of(page: Path) -> str:
+    """What a page is about: its first sentence."""
+    text = LINK.sub(r"\1", page.read_text("utf-8")).split("\n\n")[1]
+    return re.split(r"(?<=[.]) ", " ".join(text.split()))[0].replace("`", "")
 
 
 @cache
@@ -81,6 +125,32 @@ def entries() -> tuple[Entry, ...]:
             entry = Entry(where, attribute)
             seen.setdefault((entry.name, hash((str(attribute.type), attribute.key))), entry)
     return tuple(seen.values())
+
+
+def word(asked: str, look: Look) -> list[str]:
+    """What the manual says of a state, or of the reason of a drop."""
+    of = sections(topics()[TROUBLES].read_text("utf-8"))
+    section = of.get(asked.replace(" ", "-"), [])
+    return [shown("\n".join(section), look)] if section and section[0] == f"### `{asked}`" else []
+
+
+def shown(text: str, look: Look) -> str:
+    """A page for a terminal: links as their words, headings in bold. What is in a fence stays as it is."""
+    lines = []
+    is_code = False
+    for line in text.rstrip().splitlines():
+        is_fence = line.lstrip().startswith("```")
+        is_code ^= is_fence
+        if not is_code and not is_fence:
+            line = LINK.sub(_words_of_link, line)
+            line = look.paint(line, BOLD) if HEADING.fullmatch(line) and look.width else line
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _words_of_link(link: re.Match[str]) -> str:
+    words, page = link[1].strip("*"), link[2].partition("#")[0].removesuffix(".md")
+    return f"{words} (edged help {page})" if page in topics() and page != words else words
 
 
 def keys(path: tuple[str, ...], look: Look) -> list[str]:

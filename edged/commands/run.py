@@ -79,6 +79,7 @@ def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
                     logger.info("model", model=name, note=said)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.enable()
         return on_loop(_serve(prepared, loaded, logger, early, fallback))
 
 
@@ -149,6 +150,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     upkeep.restore()
     relief = Relief(assembly)
     health = Health(assembly, relief, clock, prepared.draft.digest, ended_in, fallback)
+    health.homeassistant.restore()
     stages.on_slow = health.see_slow
     assembly.suspects.tell = health.say_poison
     bound_memory(prepared.plan)

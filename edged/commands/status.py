@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,18 @@ def lines(answer: Mapping[str, Any], with_rejects: bool = False, look: Look | No
     if "config_last_good" in facts:
         yield f"runs the last good configuration, of {facts['config_last_good']}, until the file is right"
     yield from (look.paint(f"configuration refused: {readable(line)}", RED) for line in facts.get("config_errors", ()))
+    if word := _odd_word(part for _, _, part in rows):
+        yield look.paint(f"edged help WORD says what a state or a reason means: edged help {word}", DIM)
+
+
+def _odd_word(parts: Iterable[Mapping[str, Any]]) -> str:
+    """A state that is not well, else a reason under which something was dropped; empty if there is neither."""
+    states: list[str] = []
+    reasons: list[str] = []
+    for part in parts:
+        states += [part["state"]] if part["state"] not in GOOD else []
+        reasons += part.get("dropped", ())
+    return next(iter(states + reasons), "")
 
 
 def _parts(facts: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
@@ -106,7 +118,7 @@ def _said(kind: str, part: Mapping[str, Any], cpu_s: float) -> Iterator[str]:
         if part["restarts"]:
             yield f"restarted {part['restarts']} times"
     if part.get("rate"):
-        yield f"{part['rate']:.3g}/s"
+        yield a_second(part["rate"])
     if "keys_online" in part:
         yield f"{part['keys_online']} of {part['keys']} keys online"
     if part.get("reason"):
@@ -177,6 +189,11 @@ def _bar(share: float, look: Look) -> str:
     full = min(BAR_CHARS, round(share * BAR_CHARS))
     colour = GREEN if share < 0.8 else YELLOW if share < 1 else RED
     return look.paint("#" * full, colour) + look.paint("-" * (BAR_CHARS - full), DIM) + " "
+
+
+def a_second(rate: float) -> str:
+    """A rate, for a person."""
+    return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
 
 
 def age(seconds: float) -> str:

@@ -20,7 +20,7 @@ from edged.clock.clock import Clock
 from edged.commands.ask import ask_daemon
 from edged.commands.listen import observer
 from edged.commands.run import on_loop
-from edged.commands.status import KINDS, WAITING, age, result_text
+from edged.commands.status import KINDS, WAITING, a_second, age, result_text
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
 from edged.mqtt.frames import Inbound
@@ -107,7 +107,7 @@ def _of_daemon(rich: _Rich, answer: Mapping[str, Any]) -> Any:
         parts.add_row(
             f"{kind} {name}",
             rich.Text(part["state"], _colour(part["state"])),
-            f"{part['rate']:.3g}/s" if part.get("rate") else "",
+            a_second(part["rate"]) if part.get("rate") else "",
             *("" if times.get(q) is None else f"{times[q]:.3g}" for q in ("p50_ms", "p99_ms")),
             str(_lost(part) or ""),
             f"{100 * spent / facts['cpu_s']:.0f} %" if facts["cpu_s"] else "",
@@ -225,7 +225,7 @@ def _of_fleet(rich: _Rich, link: Link, devices: Mapping[str, tuple[float, Any]])
             readable(str(facts.get("version", ""))),
             age(float(facts.get("uptime_s", 0))),
             f"{facts['memory']['resident_mib']}/{facts['memory']['budget_mib']} MiB",
-            f"{rate:.3g}/s",
+            a_second(rate),
             str(sum(_lost(p) for _, _, p in _parts(facts)) or ""),
             rich.Text(readable("; ".join(_hurt(*one) for one in bad)), overflow="ellipsis", no_wrap=True),
         )

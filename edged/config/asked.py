@@ -1,13 +1,26 @@
-"""`source = "ask"` of a pipeline: short for a source of questions of its own, whose fields are those that its inputs name."""
+"""`source = "ask"` of a pipeline: short for a source of questions. Its fields are those that inputs and templates name."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
 import msgspec
 
-from edged.config.schema import AskSource, Config
+from edged.config.schema import AskSource, Config, Input
 from edged.errors import Problem
 
 ASK = "ask"
+
+
+PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
+"""A name in a template; one with a dot is of the results of another pipeline."""
+
+
+def _named(one: Input) -> Iterator[str]:
+    """The fields that an input names."""
+    yield from one.fields or ()
+    yield from (name for name in PLACEHOLDER.findall(one.template or "") if "." not in name)
 
 
 def with_questions(config: Config) -> tuple[Config, list[Problem]]:
@@ -17,9 +30,10 @@ def with_questions(config: Config) -> tuple[Config, list[Problem]]:
     for name, pipeline in config.pipeline.items():
         if pipeline.source != (ASK,) or ASK in config.source:
             continue
-        fields = tuple(dict.fromkeys(field for one in pipeline.inputs.values() for field in one.fields or ()))
+        fields = tuple(dict.fromkeys(field for one in pipeline.inputs.values() for field in _named(one)))
         if not fields:
-            text = 'source = "ask" needs the fields that are given: inputs.NAME.fields = ["a", "b"], or a [source.NAME] of '
+            text = 'source = "ask" needs the fields that are given: inputs.NAME.fields = ["a", "b"], names in a template as in '
+            text += '"What is {label}?", or a [source.NAME] of '
             problems.append(Problem(f"pipeline.{name}.source", text + 'type = "ask" with fields'))
             del pipelines[name]
             continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -132,7 +132,34 @@ def json_schema(raw: object, around: Surroundings) -> str:
         raise ValueError(f"{around.folder / raw} is no JSON: {error}") from None
     if not isinstance(found, dict) or found.get("type") != "object":
         raise ValueError(f'expected {{"type": "object", ...}} in {around.folder / raw}')
+    if wrong := _unusable(found, ""):
+        raise ValueError(f"{around.folder / raw} is no JSON schema: {wrong}")
     return msgspec.json.encode(found, order="sorted").decode()
+
+
+SCHEMA: dict[str, tuple[type, ...]] = {
+    "type": (str, list),
+    "properties": (dict,),
+    "required": (list,),
+    "enum": (list,),
+    "items": (dict, bool),
+    "minimum": (int, float),
+    "maximum": (int, float),
+}
+"""The keywords that answers are judged by, and what may stand there."""
+
+
+def _unusable(schema: Any, at: str) -> str:
+    """What in a schema cannot be judged by; empty if all can."""
+    if not isinstance(schema, dict):
+        return "" if isinstance(schema, bool) else f"{at}: expected an object, found {shown(schema)}"
+    for key, kinds in SCHEMA.items():
+        if key in schema and not isinstance(schema[key], kinds):
+            return f"{f'{at}.' if at else ''}{key}: found {shown(schema[key])}"
+    inner = {f"properties.{name}": one for name, one in schema.get("properties", {}).items()} | {
+        "items": schema.get("items", True)
+    }
+    return next(filter(None, (_unusable(one, f"{f'{at}.' if at else ''}{key}") for key, one in inner.items())), "")
 
 
 def _url_cure(address: str, scheme: str, authority: str) -> str:

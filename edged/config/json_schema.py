@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from edged.config.convert import Attribute, attributes, is_table, types_of, unwrap, variants
-from edged.config.parsers.choices import BYTE_ORDERS, DTYPES, Providers
+from edged.config.parsers.choices import BYTE_ORDERS, DTYPES, PACKED_TYPE, Providers
 from edged.config.parsers.names import NAME
 from edged.config.parsers.numbers import MAX_WORKERS
 from edged.config.parsers.paths import STEP_NAME, STEPS
@@ -66,6 +66,7 @@ FORMS: Mapping[str, Json] = {
     "number, text, true or false": _SCALAR,
     "value": _SCALAR,
     "any": {},
+    "number or `max`": _any({"const": "max"}, _NUMBER),
     "`true` or number": _any(_BOOL, _NUMBER),
     "`1` `1.5` `2`": {"enum": [1, 1.5, 2]},
     "range": _list_of(_NUMBER, 2, 2),
@@ -74,7 +75,6 @@ FORMS: Mapping[str, Json] = {
     "duration or `never`": _any(_DURATION, {"const": "never"}),
     "samples or duration": _any(_DURATION, {"type": "integer", "minimum": 1}),
     "size": _with_unit(SIZE_UNITS),
-    "so many in a time": {"type": "string", "pattern": rf"^\s*\d+\s*/\s*({'|'.join(RATE_UNITS)})\s*$"},
     "rate": _any({"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": rf"/\s*({'|'.join(RATE_UNITS)})\s*$"}),
     "text": {"type": "string"},
     "pattern": _TEXT,
@@ -86,7 +86,7 @@ FORMS: Mapping[str, Json] = {
     "text list or path": _any(_TEXT, _list_of(_TEXT, 1)),
     "bytes": _any({"type": "string"}, _list_of(_any({"type": "integer", "minimum": 0, "maximum": 255}, {"type": "string"}))),
     "type": {"enum": list(DTYPES)},
-    "type, `int24` `uint24` `text`": {"enum": [*DTYPES, "int24", "uint24", "text"]},
+    "type, `int24` `uint24` `uint11` `text`": _any({"enum": [*DTYPES, "text"]}, {"pattern": f"^{PACKED_TYPE}$"}),
     "`big` `little` `cdab` `badc`": {"enum": list(BYTE_ORDERS)},
     "`drop` `hold` or number": _any({"enum": ["drop", "hold"]}, _NUMBER),
     "`local` `utc` or `+hh:mm`": {"type": "string", "pattern": r"^(local|utc|[+-]\d{1,2}:?\d{2})$"},

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edged.config.asked import ASK
 from edged.config.parsers.paths import is_port_name
@@ -46,6 +47,9 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
     problems += _fallbacks(_tables(file, "model"), names)
     for name, behaviour in _tables(file, "behaviour").items():
         problems += _behaviour_references(name, behaviour, names, file)
+    shown = file.get("homeassistant")
+    if isinstance(shown, dict) and shown.get("discovery") is True:
+        problems += _broker("homeassistant.broker", shown, names)
     health = file.get("health")
     if isinstance(health, dict):
         asked = _several("health.broker", health.get("broker", []))
@@ -97,8 +101,7 @@ def _written_by(behaviour: Raw) -> Iterator[str]:
     yield from (str(one.get("write")) for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, dict))
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
+class _Names(msgspec.Struct, frozen=True):
     """The names of each kind of table; None where what was meant cannot be told."""
 
     brokers: tuple[str, ...] | None

@@ -28,13 +28,6 @@ class Secret(str):
         return format("(secret)", spec)
 
 
-class Cap(msgspec.Struct, frozen=True):
-    """Never more than `count` in any `period` (ns)."""
-
-    count: int
-    period: int
-
-
 class HttpUrl(msgspec.Struct, frozen=True):
     """Where a remote model answers. `path` has its query, which no message shows."""
 

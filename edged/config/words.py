@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from edged.config.units import MIN, MS, NS, US, D, H, S
+from edged.config.units import MIN, MS, NS, RATE_UNITS, US, D, H, S
+from edged.records import Cap
 
 MAX_NAMES = 12
 
@@ -82,6 +83,14 @@ def counted(n: int) -> str:
 def rate_said(rate: float) -> str:
     """`400 a second`, `one in 10 s`."""
     return f"{rate:g} a second" if rate >= 1 else f"one in {1 / rate:g} s"
+
+
+def caps_said(caps: Iterable[Cap]) -> str:
+    """As a person writes them: `6/min and 200/d`, `1 in 40s`."""
+    units = {int(seconds * S): unit for unit, seconds in RATE_UNITS.items()}
+    return " and ".join(
+        f"{c.count}/{units[c.period]}" if c.period in units else f"{c.count} in {duration(c.period)}" for c in caps
+    )
 
 
 def duration(ns: int) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from edged.behaviours.actor import Actor, Counts, Reach, Target, Writer
+from edged.behaviours.actor import Actor, Counts, Reach, Writer
+from edged.behaviours.asking import Target
 from edged.behaviours.code import load
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
+from edged.model.remote.records import MAX_GIVEN, MAX_PHOTO
 from edged.plan.records import Plan
 from edged.records import Block, Message, Result
 from edged.stamp import UNFIT, KeyTable
@@ -28,6 +30,8 @@ def make_actors(plan: Plan, clock: Clock, old: Assembly) -> dict[str, Actor]:
             continue
         counts = was.counts if was is not None else Counts(f"behaviour.{name}", clock.now_s)
         found[name] = Actor(p, load(p.function), counts, clock, old.stages, old.kept)
+        if was is not None:
+            found[name].take_over(was)
     return found
 
 
@@ -75,7 +79,11 @@ def _target(new: Assembly, name: str) -> Target:
         number = table.id(tuple(key.split("/")), now) if key else None
         return None if number == UNFIT else number
 
-    return Target(new.pipelines[name], p.fields, p.dtype, key_of)
+    if p.ask is None:
+        return Target(new.pipelines[name], p.fields, p.dtype, key_of)
+    why = f"; model.{p.model} answers for model.{p.ask.remote}, and takes numbers" if p.model is not None else ""
+    free, photo = frozenset(p.ask.free), p.ask.photo
+    return Target(new.pipelines[name], p.fields, p.dtype, key_of, free, photo, MAX_GIVEN, MAX_PHOTO, why)
 
 
 def _table(new: Assembly, stream: str) -> KeyTable | None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.behaviours.kept import Kept
@@ -190,6 +190,7 @@ def assemble(
         samples=_samples(plan, tables, clock, old),
         behaviours=make_actors(plan, clock, old),
         kept=old.kept,
+        births=old.births,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
 

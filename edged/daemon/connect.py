@@ -14,17 +14,17 @@ from edged.daemon.alarms import acknowledge_by_message
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
 from edged.model.gpu.providers import THREADS
-from edged.model.remote.runner import Taker
+from edged.model.remote.row import Taker
 from edged.model.worker import CPU
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
-from edged.plan.records import Plan
+from edged.plan.records import PipelinePlan, Plan
 from edged.records import Block, Receipt, Reject, Result
 from edged.results.encode import make_encoder
 from edged.results.publish import Publish
 from edged.sources.dead_letters import DeadLetters
-from edged.sources.mqtt import Filter, MqttSource, Notes, SourceWiring
+from edged.sources.mqtt import Filter, MqttSource, SourceWiring, Told
 from edged.sources.replies import Replies
 
 
@@ -38,9 +38,10 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         link.connect(partial(_supersede, new.mqtt_sources, (*new.pipelines.values(), *new.leaving), new.replies))
     for name, router in new.routers.items():
         sources = [s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name]
-        router.route_to([*sources, *_notes(new, name)])
+        router.route_to([*sources, *_told(new, name)])
     _wire_streams(new)
     _wire_samples(new, old)
+    readers = _readers(plan)
     for name, source in new.sources.items():
         source.counts.watch.publish_by(_dead_letters(new, name))
         if isinstance(source, MqttSource):
@@ -48,7 +49,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
                 send = new.links[plan.sources[name].broker or ""].send
                 expire = partial(_expire, (*new.mqtt_sources, *new.pipelines.values(), *new.leaving))
                 source.replies.configure(plan.sources[name].replies, send, expire)
-            source.connect(_source_wiring(new, name))
+            source.connect(_source_wiring(new, name, readers[name]))
     if old is not None:
         _pass_on_undecoded(new, old)
         for name, stamper in old.stampers.items():
@@ -74,17 +75,21 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         new.envelopes[name].show_keys(dict(p.about))
     for pipeline in (*new.pipelines.values(), *new.leaving):
         pipeline.judge()
+    going_on = _publishes(new)
     for one in old.pipelines.values() if old is not None else ():
-        one.say_last(_publishes(new))
+        one.say_last(going_on)
 
 
-def _notes(new: Assembly, broker: str) -> Iterator[Notes]:
-    """Who takes messages of a broker that acknowledge alarms, or attach labels."""
+def _told(new: Assembly, broker: str) -> Iterator[Told]:
+    """Who takes messages of a broker that are for edged itself."""
     for name, p in new.plan.pipelines.items():
         if p.acks and any(x.broker == broker for x in p.publishes):
-            yield Notes(name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
+            yield Told("pipeline", name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
         if p.samples is not None and p.samples.labels is not None and p.samples.broker == broker:
-            yield Notes(name, [Filter(*p.samples.labels)], new.samples[name].hear)
+            yield Told("pipeline", name, [Filter(*p.samples.labels)], new.samples[name].hear)
+    shown = new.plan.homeassistant
+    if shown is not None and shown.broker == broker:
+        yield Told("homeassistant", "births", [Filter(*one) for one in shown.births], new.births.take)
 
 
 def _wire_samples(new: Assembly, old: Assembly | None) -> None:
@@ -106,8 +111,16 @@ def _dead_letters(new: Assembly, name: str) -> Callable[[Sequence[Reject]], obje
     return DeadLetters(rejects, new.plan.device, name, new.links[rejects.broker].send, new.clock).take
 
 
-def _source_wiring(new: Assembly, name: str) -> SourceWiring:
-    readers = [p for p in new.plan.pipelines.values() if name in p.sources]
+def _readers(plan: Plan) -> dict[str, list[PipelinePlan]]:
+    """By stream, in the order of the file."""
+    found: dict[str, list[PipelinePlan]] = {name: [] for name in (*plan.sources, *plan.pipelines)}
+    for p in plan.pipelines.values():
+        for stream in dict.fromkeys(p.sources):
+            found[stream].append(p)
+    return found
+
+
+def _source_wiring(new: Assembly, name: str, readers: Sequence[PipelinePlan]) -> SourceWiring:
     deadlines = [p.deadline_ns or 0 for p in readers]
     return SourceWiring(
         consumers=new.consumers[name],
@@ -116,17 +129,18 @@ def _source_wiring(new: Assembly, name: str) -> SourceWiring:
     )
 
 
-def _publishes(new: Assembly) -> list[Publish]:
+def _publishes(new: Assembly) -> frozenset[Publish]:
     """Every entry of the plan."""
-    return [publish for pipeline in new.pipelines.values() for publish in pipeline.publishes]
+    return frozenset(publish for pipeline in new.pipelines.values() for publish in pipeline.publishes)
 
 
 def _pass_on_undecoded(new: Assembly, old: Assembly) -> None:
     """What a source that is gone has not decoded yet goes to the one in its place, if that tells its sensors apart in the same
     way."""
+    there = {source.name: source for source in new.mqtt_sources}
     for source in old.mqtt_sources:
         name = source.name
-        after = next((s for s in new.mqtt_sources if s.name == name), None)
+        after = there.get(name)
         if after is not source:
             is_alike = after is not None and new.plan.sources[name].key_parts == old.plan.sources[name].key_parts
             source.leave_to(after if is_alike else None)
@@ -138,8 +152,9 @@ def release(new: Assembly) -> None:
     if done:
         new.leaving[:] = [p for p in new.leaving if p not in done]
         _feed(new)
+    going_on = _publishes(new) if done else frozenset()
     for pipeline in done:
-        pipeline.say_last(_publishes(new))
+        pipeline.say_last(going_on)
         pipeline.close()
 
 
@@ -224,11 +239,15 @@ def _wire_streams(new: Assembly) -> None:
     told = wire_gates(plan, new.pipelines, new.leaving, takers, new.envelopes)
     nexts = {id(one): one.after for one in new.leaving} | {id(new.pipelines[name]): found for name, found in after.items()}
     followers = {id(new.pipelines[name]): takers[name] for name in plan.pipelines}
+    before: dict[int, list[Pipeline]] = {}
+    for one in everybody:
+        for other in dict.fromkeys(nexts[id(one)]):
+            before.setdefault(id(other), []).append(one)
     for one in everybody:
         wiring = Wiring(
             followers=tuple(followers.get(id(one), one.wiring.followers)),
             after=tuple(nexts[id(one)]),
-            before=tuple(other for other in everybody if one in nexts[id(other)]),
+            before=tuple(before.get(id(one), ())),
             tellers=(*prompts.get(one.name, ()), *told.tellers.get(id(one), ()), *_lookers(new, one)),
             judges=tuple(told.judges.get(id(one), ())),
             hearers=tuple(hearers.get(one.name, ())),

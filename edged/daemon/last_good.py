@@ -13,12 +13,12 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft, understand

@@ -7,16 +7,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft
-from edged.config.schema import DecodedSource, Frame, Health, MqttSource, Pipeline, ReplaySource, Spool
+from edged.config.schema import DecodedSource, Frame, Health, HomeAssistant, MqttSource, Pipeline, ReplaySource, Spool
 from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
@@ -60,7 +60,13 @@ def alone(draft: Draft, source: str, pipelines: Mapping[str, Pipeline], recordin
     own = {name: msgspec.structs.replace(p, samples=None) for name, p in pipelines.items()}
     silent = Health(broker=())
     only = msgspec.structs.replace(
-        config, source={source: settings}, pipeline=own, model=models, spool=Spool(mode="off"), health=silent
+        config,
+        source={source: settings},
+        pipeline=own,
+        model=models,
+        spool=Spool(mode="off"),
+        health=silent,
+        homeassistant=HomeAssistant(),
     )
     return replace(draft, config=only, problems=(), copy=draft.copy)
 
@@ -134,7 +140,7 @@ class OneSource:
         self._is_mqtt = self._header is not None and self._header.kind == "mqtt"
         self._clock = _RecordedClock(self._header) if self._header is not None and self._is_mqtt else Clock()
         plan = prepared.plan
-        suffix = {n: replace(x.apart, client_id=f"{x.client_id}-beside", **DISTURBS_NOBODY) for n, x in plan.links.items()}  # type: ignore[arg-type]
+        suffix = {n: replace(x.apart, client_id=f"{x.client_id}-beside", **DISTURBS_NOBODY) for n, x in plan.links.items()}
         plan = replace(plan, links=suffix, state_dir=scratch())
         self.assembly: Assembly = assemble(plan, loaded, self._clock, structlog.get_logger("edged"), run="00000000")
         connect(self.assembly)

@@ -195,40 +195,54 @@ def size_of(settings: schema.Checksum) -> int:
 
 
 class Checksum:
-    """The checksum of frames: `size` bytes at the end, over all bytes from `start` up to them."""
+    """The checksum of frames: `size` bytes at the end, over all bytes from `start` up to `stop` bytes before them."""
 
     def __init__(
-        self, name: str, start: int = 0, endian: str | None = None, is_hex: bool = False, kind: Kind | None = None
+        self,
+        name: str,
+        start: int = 0,
+        endian: str | None = None,
+        encoding: str | None = None,
+        kind: Kind | None = None,
+        stop: int = 0,
     ) -> None:
-        """`kind` is that of a CRC with parameters of its own; else the one of this name."""
+        """`encoding` is None, hex, or all-hex: the covered bytes are written in digits too. `kind` is that of a CRC with
+        parameters of its own; else the one of this name."""
         kind = KINDS[name] if kind is None else kind
         self.name = name
         self.start = start
-        self.size = kind.size * (2 if is_hex else 1)
+        self.size = kind.size * (1 if encoding is None else 2)
+        self._stop = stop
         self._kind = kind
-        self._endian: Any = endian or ("big" if is_hex else kind.endian)
-        self._is_hex = is_hex
+        self._endian: Any = endian or (kind.endian if encoding is None else "big")
+        self._encoding = encoding
 
     @classmethod
     def of(cls, settings: schema.Checksum | None) -> Checksum | None:
         """None where frames carry none."""
         if settings is None or settings.type in ("none", *LINES):
             return None
-        return cls(settings.type, settings.start, settings.endian, settings.encoding == "hex", kind_of(settings))
+        return cls(settings.type, settings.start, settings.endian, settings.encoding, kind_of(settings), settings.stop)
 
-    def value(self, covered: bytes) -> int:
-        """The checksum that a frame with these bytes must carry."""
+    def value(self, frame: bytes) -> int:
+        """The checksum of a frame without it; -2 where what it covers is no hex digits, as it must be."""
+        covered = frame[self.start : len(frame) - self._stop]
+        if self._encoding == "all-hex":
+            try:
+                covered = binascii.unhexlify(covered)
+            except ValueError:
+                return -2
         return self._kind.one(covered)
 
     def encode(self, frame: bytes) -> bytes:
         """What to append to `frame`."""
-        tail = self._kind.one(frame[self.start :]).to_bytes(self._kind.size, self._endian)
-        return tail.hex().upper().encode() if self._is_hex else tail
+        tail = self.value(frame).to_bytes(self._kind.size, self._endian)
+        return tail if self._encoding is None else tail.hex().upper().encode()
 
     def carried(self, frame: bytes) -> int:
         """What `frame` says its checksum is; -1 where it says none."""
         tail = frame[len(frame) - self.size :]
-        if self._is_hex:
+        if self._encoding is not None:
             try:
                 tail = binascii.unhexlify(tail)
             except ValueError:
@@ -238,7 +252,7 @@ class Checksum:
     def is_right(self, frame: bytes) -> bool:
         if len(frame) < self.size:
             return False
-        return self._kind.one(frame[self.start : len(frame) - self.size]) == self.carried(frame)
+        return self.value(frame[: len(frame) - self.size]) == self.carried(frame)
 
     def first_bad(self, frames: Sequence[bytes]) -> int:
         """Index of the first frame that fails, or how many there are."""
@@ -262,20 +276,22 @@ class Checksum:
     def right_rows(self, rows: Bytes) -> NDArray[np.bool_]:
         """The same of frames of one length, one a row."""
         covered = rows.shape[1] - self.size
-        if covered <= self.start or self._is_hex:
+        if covered - self._stop <= self.start or self._encoding is not None:
             return np.array([self.is_right(row.tobytes()) for row in rows], np.bool_)
         carried = np.zeros(len(rows), np.uint32)
         for i in range(self.size):
             shift = np.uint32(8 * (i if self._endian == "little" else self.size - 1 - i))
             carried |= rows[:, covered + i].astype(np.uint32) << shift
-        return np.asarray(self._kind.many(rows[:, self.start : covered]) == carried)
+        return np.asarray(self._kind.many(rows[:, self.start : covered - self._stop]) == carried)
 
     def wrong(self, frame: bytes) -> str:
         """What is wrong with `frame`, said for a person."""
         if len(frame) < self.size:
             return f"{self.name}: a frame of {len(frame)} bytes has no room for it"
         digits, carried = 2 * self._kind.size, self.carried(frame)
-        wanted = self.value(frame[self.start : len(frame) - self.size])
+        wanted = self.value(frame[: len(frame) - self.size])
+        if wanted < 0:
+            return f"{self.name}: what it covers is no pairs of hex digits"
         said = f"0x{carried:0{digits}x}" if carried >= 0 else f"{frame[len(frame) - self.size :]!r}, no hex digits"
         return f"{self.name} is 0x{wanted:0{digits}x}, the frame says {said}"
 
@@ -285,7 +301,7 @@ class Checksum:
             return ""
         for start in starts:
             for endian in ("little", "big"):
-                if Checksum(self.name, start, endian, self._is_hex, self._kind).is_right(frame):
+                if Checksum(self.name, start, endian, self._encoding, self._kind, self._stop).is_right(frame):
                     swapped = f', endian = "{endian}"' if endian != self._endian else ""
                     return f"; it passes with start = {start}{swapped}"
         return ""
@@ -322,10 +338,10 @@ def values_of(kind: Kind, pieces: Sequence[bytes]) -> list[int]:
 
 
 def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
-    """What lies between the `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
+    """What lies between the last `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
     exclusive-or."""
     parts = [line.rpartition(b"*") for line in lines]
-    bodies = [body[1:] if body[:1] in (b"$", b"!") else body for body, _, _ in parts]
+    bodies = [body[max(body.rfind(b"$"), body.rfind(b"!")) + 1 :] for body, _, _ in parts]
     return [
         body if star and len(digits) == 2 and b"%02X" % value == digits.upper() else None
         for body, (_, star, digits), value in zip(bodies, parts, values_of(KINDS["xor8"], bodies), strict=True)
@@ -346,15 +362,17 @@ def teleinfo_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
 
 class LineProof(NamedTuple):
     """What a line of text must end with, said for a person, and what it leaves of each line, None where that is wrong. A line
-    of nothing but `silent` is none."""
+    of nothing but `silent` is none. `around`: so many characters stand around what it leaves; before more of them are those of
+    another line, or of none."""
 
     wanted: str
     bodies: Callable[[Sequence[bytes]], list[bytes | None]]
     silent: bytes = b""
+    around: int | None = None
 
 
 LINES = {
-    "nmea": LineProof("* and two hex digits, the exclusive-or of what is before", nmea_bodies),
+    "nmea": LineProof("* and two hex digits, the exclusive-or of what is before", nmea_bodies, around=4),
     "teleinfo": LineProof(
         "a blank or tab and the check character, (sum & 0x3f) + 0x20 of what is before", teleinfo_bodies, b"\x02\x03\x04"
     ),

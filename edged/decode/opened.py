@@ -14,14 +14,18 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from edged.decode.looks import looks
 from edged.decode.values import BadPayload
 
 ENCODINGS = ("base64", "hex")
 COMPRESSIONS = ("gzip", "zlib", "zstd")
-_BLANKS = b" \t\r\n"
+_BLANKS = b" \t\r\n\0"
+"""Of digits: also the NUL that a C program puts behind its text."""
+_BOM = b"\xef\xbb\xbf"
 _DATA_URL = re.compile(rb"data:[^,]{0,256};base64,")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-_HEX = re.compile(rb"(?:0[xX])?((?:[0-9a-fA-F]{2})*)")
+_HEX = re.compile(rb"(?:0?[xX])?((?:[0-9a-fA-F]{2})*)")
+_BETWEEN_HEX = re.compile(rb"[\s:,;-]+|\\(?=[xX])")
 _PIECE = 64
 """Bytes of zstd at a time: they hold at most 21 blocks of 128 KiB."""
 _WINDOW = 8 << 20
@@ -55,7 +59,7 @@ def _is_there(module: str) -> bool:
 
 
 def _base64(data: bytes) -> bytes:
-    text = data.translate(None, _BLANKS)
+    text = data.removeprefix(_BOM).translate(None, _BLANKS)
     if text[:5] == b"data:" and (url := _DATA_URL.match(text)):
         text = text[url.end() :]
     text = text.translate(_URL_SAFE).rstrip(b"=")
@@ -66,10 +70,13 @@ def _base64(data: bytes) -> bytes:
 
 
 def _hex(data: bytes) -> bytes:
-    found = _HEX.fullmatch(data.translate(None, _BLANKS))
-    if found is None:
+    text = data.removeprefix(_BOM)
+    found = [_HEX.fullmatch(text.translate(None, _BLANKS))]
+    if found == [None]:  # pairs as people write them: 01:ff, 01-FF, 0x01, 0xff, \x01\xff
+        found = [_HEX.fullmatch(part) for part in _BETWEEN_HEX.split(text.strip(_BLANKS))]
+    if None in found:
         raise BadPayload("malformed", f"expected hex digits in pairs, found {_shown(data)}")
-    return bytes.fromhex(found[1].decode())
+    return bytes.fromhex(b"".join([one[1] for one in found if one]).decode())
 
 
 def _shown(data: bytes) -> str:
@@ -91,7 +98,7 @@ def _inflated(data: bytes, limit: int, bits: int, name: str) -> bytes:
         try:
             part = stream.decompress(data, limit + 1 - size)
         except zlib.error as error:
-            raise BadPayload("malformed", f"expected {name}: {error}") from None
+            raise _not_packed(name, data, error) from None
         parts.append(part)
         size += len(part)
         if size > limit:
@@ -109,7 +116,7 @@ def _zstd(data: bytes, limit: int) -> bytes:
         try:
             found: bytes = reader.decompress(data, limit + 1)
         except zstd.ZstdError as error:
-            raise BadPayload("malformed", f"expected zstd: {error}") from None
+            raise _not_packed("zstd", data, error) from None
         is_whole = reader.eof
     else:
         zstd = importlib.import_module("zstandard")
@@ -117,12 +124,19 @@ def _zstd(data: bytes, limit: int) -> bytes:
             stream = zstd.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
             found, is_whole = _in_pieces(stream, data, limit)
         except zstd.ZstdError as error:
-            raise BadPayload("malformed", f"expected zstd: {error}") from None
+            raise _not_packed("zstd", data, error) from None
     if len(found) > limit:
         raise _too_large(limit)
     if not is_whole:
         raise BadPayload("short", "the zstd data end too early")
     return found
+
+
+def _not_packed(name: str, data: bytes, error: Exception) -> BadPayload:
+    found = looks(data)
+    if found.startswith(name):
+        return BadPayload("malformed", f"{name} data that are damaged: {error}")
+    return BadPayload("malformed", f"expected {name} data, found {found}")
 
 
 def _in_pieces(stream: Any, data: bytes, limit: int) -> tuple[bytes, bool]:

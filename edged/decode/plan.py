@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from edged.config.field_paths import Path
 from edged.decode.resize import View
 from edged.decode.where import Condition
-from edged.decode.wire import Wire
+from edged.decode.wire import Packed, Wire
 
 if TYPE_CHECKING:
     from edged.config import schema
 
 
-@dataclass(frozen=True, slots=True)
-class FieldPlan:
+class FieldPlan(msgspec.Struct, frozen=True):
     """One field on the wire. Columns `start:stop` of a row are its values; both are -1 for a time, a key, what `where` names and
     `_`."""
 
@@ -33,13 +32,15 @@ class FieldPlan:
     shape: tuple[int, ...] = ()
     start: int = -1
     stop: int = -1
-    wire: Wire | None = None
+    wire: Wire | Packed | None = None
     """How it is read where numpy has no type for it; `dtype` is then so many raw bytes."""
     after: str = ""
     base: int = 10
     absent: float | str | None = None
     """What stands for it where a message does not have it: "drop", "hold", or a number; None: `on_bad` decides."""
     unit: str | None = None
+    is_text: bool = False
+    """Its numbers are the characters of a text."""
     group: str = ""
     repeat: int = 1
     is_split: bool = False
@@ -51,10 +52,15 @@ class FieldPlan:
         return math.prod(self.shape)
 
     @property
+    def wire_shape(self) -> tuple[int, ...]:
+        """That of its pieces of `dtype` in a record."""
+        return () if isinstance(self.wire, Packed) else self.shape
+
+    @property
     def wire_bytes(self) -> int:
         """Bytes of it in a record, all repetitions together."""
         times = self.repeat if self.is_split else 1
-        return 0 if self.dtype is None else self.dtype.itemsize * self.count * times
+        return 0 if self.dtype is None else self.dtype.itemsize * math.prod(self.wire_shape) * times
 
     @property
     def is_value(self) -> bool:
@@ -72,8 +78,7 @@ class Correction(NamedTuple):
     number: float
 
 
-@dataclass(frozen=True, slots=True)
-class Corrections:
+class Corrections(msgspec.Struct, frozen=True):
     """Of a source whose sensors differ. `parts` say where each part of a key comes from, as those of its source do."""
 
     keys: tuple[str, ...]
@@ -81,8 +86,7 @@ class Corrections:
     parts: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DecodePlan:
+class DecodePlan(msgspec.Struct, frozen=True):
     """All that a decoder needs. `fields` are in wire order, `_` included; `width` numbers make a row of `dtype`."""
 
     format: str

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.config.markers import BLOCKS
@@ -27,8 +27,11 @@ _CELL = b"\x1f"
 _MARKS = [bytes([byte]) for byte in range(1, 32) if byte not in b"\t\n\r\x1f"]
 """What stands for the literals of a form: as many numbers may be in its lines."""
 _HEX = rb"[+-]?(?:0[xX])?[0-9a-fA-F]+(?!\w)"
+_NOISE = rb"[\x00-\x08\x0e-\x1f\x7f-\xaf\xb1\xb4\xb6-\xb9\xbb-\xc1\xc3-\xcd\xcf-\xde\xe0\xe1\xe3-\xf7\xf9-\xff]"
+"""Bytes with which no unit begins, so that the number before them is damaged: all above ASCII, but for those of degrees, micro,
+powers and ohm in Latin-1, UTF-8 and the sets of displays."""
 _OF_NUMBERS = b"0123456789+-."
-_DECIMAL = rb"[+-]?[ \t]*(?:[0-9]+(?:%(point)b[0-9]*)?|%(point)b[0-9]+)(?:[eE][+-]?[0-9]+)?(?!%(point)b?[0-9])"
+_DECIMAL = rb"[+-]?[ \t]*(?:[0-9]+(?:%(point)b[0-9]*)?|%(point)b[0-9]+)(?:[eE][+-]?[0-9]+)?(?!%(point)b?(?:[0-9]|%(noise)b))"
 _RUN = re.compile(rb"(?<![\w.,+-])[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?![0-9.])")
 
 Rows = list["tuple[bytes, ...] | None"]
@@ -205,11 +208,13 @@ def _after(plan: DecodePlan, field: FieldPlan) -> bytes:
     begin = (rb"(?<!\w)" if label[:1].isalnum() or not label else b"") + re.escape(label)
     if not field.is_value:
         return begin + (rb"[ \t]*[:= \t][ \t]*" if label else b"") + rb"([^\s,;]+)"
-    number = _HEX if field.base == 16 else _DECIMAL % {b"point": re.escape(plan.decimal.encode())}
+    number = _HEX if field.base == 16 else _DECIMAL % {b"point": re.escape(plan.decimal.encode()), b"noise": _NOISE}
     texts = sorted((re.escape(text.encode()) + rb"(?!\w)" for text in field.values or ()), key=len, reverse=True)
     if not label:
-        return rb"(?<![\w.,])(" + b"|".join([number, *texts]) + b")"
-    between = [rb"[ \t:=]%b(?=%b)" % (b"+" if field.base == 16 else b"*", number), rb"[ \t]*[:=][ \t]*"]
+        return rb"(?<![\w.,])(?<!%b)(" % _NOISE + b"|".join([number, *texts]) + b")"
+    between = [rb"[ \t:=]+(?=%b)" % number, rb"[ \t]*[:=][ \t]*"]
+    if field.base == 10:  # "T21.5"; in "CO2: 412" the 2 belongs to the label
+        between.insert(0, rb"(?=%b(?![ \t]*[:=]))" % number)
     if texts:
         between.append(rb"[ \t:=]+(?=%b)" % b"|".join(texts))
     return begin + rb"(?:%b)(%b|[^\s,;]*)" % (b"|".join(between), b"|".join([number, *texts]))

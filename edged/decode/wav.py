@@ -1,7 +1,8 @@
 """Sound with a header (WAV) to rows: one a frame of samples, a column a channel, full scale is 1 whatever the depth.
 
-Integers of 8 (unsigned), 16, 24 and 32 bits and floats of 32 and 64, also behind the long header (`WAVE_FORMAT_EXTENSIBLE`). The
-length that a header says may be 0 or all ones, as programs write it that do not know it yet: then all that follows is sound.
+Integers of 8 (unsigned), 16, 24 and 32 bits and floats of 32 and 64, also behind the long header (`WAVE_FORMAT_EXTENSIBLE`) and
+in the long form (RF64). The length that a header says may be one that nobody means, as programs write it that do not know it yet:
+then all that follows is sound.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.looks import looks
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.values import BadPayload, Table
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from edged.config import schema
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
-UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)
+FORMS = (b"RIFF", b"RF64", b"BW64")
+MAX_LENGTH = 1 << 28
+"""More than a message can hold: ffmpeg writes all ones into a pipe, sox and arecord nearly 2 GiB, GStreamer 0."""
 MAX_CHUNKS = 64
 """Parts of a file before its sound: a list of names, a cue, a peak."""
 _NUMBERS = {(PCM, 8): "u1", (PCM, 16): "<i2", (PCM, 24): "V3", (PCM, 32): "<i4", (FLOAT, 32): "<f4", (FLOAT, 64): "<f8"}
@@ -38,7 +42,7 @@ class Sound(NamedTuple):
 
 
 def is_wav(payload: bytes) -> bool:
-    return payload[:4] == b"RIFF" and payload[8:12] == b"WAVE"
+    return payload[:4] in FORMS and payload[8:12] == b"WAVE"
 
 
 class Wav:
@@ -92,10 +96,9 @@ class Wav:
 def read(payload: bytes) -> Sound:
     """The header of a file and its sound. Raises BadPayload."""
     if not is_wav(payload):
-        found = f"a payload that begins with {payload[:8].hex(' ')}" if payload else "nothing"
-        raise BadPayload("malformed", f"expected a WAV file, found {found}")
+        raise BadPayload("malformed", f"expected a WAV file, found {looks(payload)}")
     form: bytes | None = None
-    at = 12
+    at, whole = 12, 0
     for _ in range(MAX_CHUNKS):
         kind, length = payload[at : at + 4], int.from_bytes(payload[at + 4 : at + 8], "little")
         if len(kind) < 4:
@@ -105,12 +108,16 @@ def read(payload: bytes) -> Sound:
             if form is None:
                 break
             left = len(payload) - start
-            if length > left and length not in UNKNOWN_LENGTHS:
+            length = whole or length
+            if not 0 < length <= MAX_LENGTH:
+                length = left
+            if length > left:
                 raise BadPayload("short", f"its header says {length} bytes of sound, and {left} follow")
-            stop = len(payload) if length in UNKNOWN_LENGTHS else start + length
-            return _sound(form, memoryview(payload)[start:stop])
+            return _sound(form, memoryview(payload)[start : start + length])
         if kind == b"fmt ":
             form = payload[start : start + length]
+        elif kind == b"ds64":  # of the long form: the lengths of all, and of the sound
+            whole = int.from_bytes(payload[start + 8 : start + 16], "little")
         at = start + length + length % 2
     raise BadPayload("malformed", "a WAV file without its format or its sound")
 

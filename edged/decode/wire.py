@@ -1,4 +1,5 @@
-"""How a number lies on the wire where numpy has no type for it: 24 bits, swapped words, some bits of a number.
+"""How a number lies on the wire where numpy has no type for it: 24 bits, swapped words, some bits of a number, numbers of
+any width side by side.
 
 Knows nothing of fields or frames: a column of raw bytes becomes a column of numbers.
 """
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edged.config.parsers.choices import width_of
 
 ODD = {"int24": ("i4", 3), "uint24": ("u4", 3)}
 """Types that numpy does not have: what holds them, and their bytes."""
@@ -45,6 +48,31 @@ class Wire(NamedTuple):
             low, count = self.bits
             found = (found.astype(np.uint64) >> np.uint64(low)) & np.uint64((1 << count) - 1)
         return np.asarray(found)
+
+
+class Packed(NamedTuple):
+    """`many` numbers of `bits` bits each, side by side in `size` bytes: the lowest bit first, or if `is_big` the highest."""
+
+    many: int
+    bits: int
+    size: int
+    is_big: bool
+    is_signed: bool
+
+    def numbers(self, column: NDArray[Any]) -> NDArray[Any]:
+        """The numbers of a column of raw bytes: `[rows, many]`."""
+        raw = np.ascontiguousarray(column).view(np.uint8).reshape(-1, self.size)
+        bits = np.unpackbits(raw, axis=1, bitorder="big" if self.is_big else "little").reshape(-1, self.many, self.bits)
+        places = np.arange(self.bits)
+        weights = 2.0 ** (places[::-1] if self.is_big else places)
+        if self.is_signed:
+            weights[0 if self.is_big else -1] *= -1
+        return np.asarray(bits @ weights)
+
+
+def packed(dtype: str, order: str, count: int) -> Packed:
+    bits = width_of(dtype)
+    return Packed(count, bits, bits * count // 8, order == "big", dtype.startswith("int"))
 
 
 def size_of(dtype: str) -> int:

@@ -33,6 +33,8 @@ from edged.system.process import complain, give_up
 
 CONFIG = Path(__file__).with_name("demo.toml").resolve()
 """In the repository a link to models/demo.toml."""
+START_S = 60.0
+"""A small device that starts it for the first time may take so long."""
 STOP_S = 12.0
 """The daemon allows itself 10 s."""
 LAST_WORD_S = 1.0
@@ -103,8 +105,10 @@ def _demonstrate(screen: Screen, events: Events, broker_name: str | None, second
 def _watch(screen: Screen, events: Events, config: Path, log: Path, port: int, device: str, seconds: float | None) -> str:
     root = f"edged/{device}"
     with _listener(events, port, root), _daemon(events, config, log) as daemon:
-        deadline = None if seconds is None else time.monotonic() + seconds
-        what = _show(screen, events, deadline, until={"signal", "ended"})
+        what = _show(screen, events, time.monotonic() + START_S, until={"signal", "ended", "online"})
+        if what == "online":  # from here on its user counts
+            deadline = None if seconds is None else time.monotonic() + seconds
+            what = _show(screen, events, deadline, until={"signal", "ended"})
         if what == "signal":
             screen.interrupted()
         code = daemon.wait() if what == "ended" else _stop(screen, events, daemon)
@@ -172,7 +176,7 @@ def _daemon(events: Events, config: Path, log: Path) -> Iterator[subprocess.Pope
 
 @contextlib.contextmanager
 def _listener(events: Events, port: int, root: str) -> Iterator[None]:
-    """Puts what arrives at the broker into the queue: results, health, and that the daemon said goodbye."""
+    """Puts what arrives at the broker into the queue: results, health, that the daemon is there, and its goodbye."""
 
     def on_message(_client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         what = message.topic.removeprefix(f"{root}/")
@@ -180,6 +184,8 @@ def _listener(events: Events, port: int, root: str) -> Iterator[None]:
             events.put(("health" if what == "health" else "result", message.payload))
         elif message.payload == b"stopped":
             events.put(("goodbye", None))
+        elif message.payload == b"online":
+            events.put(("online", None))
 
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_connect = lambda c, *_: c.subscribe([(f"{root}/{topic}", 0) for topic in ("vibration", "health", "status")])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from edged.behaviours.actor import Actor
+from edged.health.homeassistant.births import Births
 from edged.model.records import LoadReport
 from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Model
@@ -80,6 +81,8 @@ class Running(Protocol):
     def samples(self) -> Mapping[str, Sampling]: ...
     @property
     def behaviours(self) -> Mapping[str, Actor]: ...
+    @property
+    def births(self) -> Births: ...
     @property
     def spool(self) -> Spool | None: ...
     def waiting(self, name: str) -> int:

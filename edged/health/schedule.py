@@ -23,12 +23,13 @@ from edged.health.configured import Configured, Fallback
 from edged.health.details import details
 from edged.health.good import GOOD
 from edged.health.graph import graph
+from edged.health.homeassistant.announcer import Announcer
 from edged.health.http.metrics import Seen
 from edged.health.loop_times import LoopTimes
 from edged.health.news import News
 from edged.health.running import Memory, Running
 from edged.health.snapshot import Rates, gpu, models, parts
-from edged.health.status import states
+from edged.health.status import Look, states
 from edged.health.topics import Topics
 from edged.model.gpu.gpu import used_bytes
 from edged.plan.change import Change
@@ -54,8 +55,8 @@ class Due:
 class Health:
     """`tick` is called a few times a second; it looks at states once a second and publishes at the configured interval.
 
-    `memory` looks after this process's memory. `is_busy`: much comes in, so that a closer look at the loop costs little.
-    `building` says for how long engines have been built for models, in seconds.
+    `memory` looks after this process's memory. Where it `is_busy` a closer look at the loop costs little. `building`
+    says for how long engines have been built for models, in seconds.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class Health:
     ) -> None:
         """`ended_in`: the stages in which the run before ended, if it had no time to say so."""
         self.loop = LoopTimes()
-        self.is_busy = False
         self.building: Callable[[], Mapping[str, float]] = dict
-        self._rows_seen = 0
+        self._rows_read = (0, 0)
+        """At the tick before, and at the last one."""
         self._running = running
         self._memory = memory
         self._clock = clock
@@ -83,6 +84,7 @@ class Health:
         self._topics = Topics(running, clock)
         self._news = News(running, self._topics.event, self._started)
         self._availability = Availability(running)
+        self.homeassistant = Announcer(running)
 
     def adopt(self, running: Running, config_hash: str) -> None:
         """Speaks of other parts from now on. Retained topics of what is gone are removed."""
@@ -96,6 +98,7 @@ class Health:
         for kind, name in self._news.adopt(running):
             self._rates.forget(kind, name)
         self._availability.adopt(running)
+        self.homeassistant.adopt(running)
 
     # What others report
 
@@ -145,34 +148,42 @@ class Health:
 
     # The schedule
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether much comes in."""
+        before, now = self._rows_read
+        return now - before > BUSY_ROWS
+
     def tick(self) -> None:
         now, due = self._clock.now(), self._due
         rows = sum(source.counts.read for source in self._running.sources.values())
-        self.is_busy = rows - self._rows_seen > BUSY_ROWS
-        self._rows_seen = rows
-        self._availability.look(now)
+        self._rows_read = (self._rows_read[1], rows)
+        look = Look(self._running, now)
+        self._availability.look(look)
         if now >= due.look:
             due.look = now + 10**9
-            self._look(now)
+            self._look(look)
             is_synced = self._clock.is_synced()
             for envelope in self._running.envelopes.values():
                 envelope.clock_unsynced = not is_synced
         if now >= due.health:
             due.health = now + self._running.plan.health_interval_ns
-            self.publish()
+            self.publish(look)
         if (due.engine and now >= due.engine) or (not due.engine and self.building()):
             self._say_models()
 
-    def _look(self, now: int) -> None:
-        self._news.look(list(states(self._running, now)), now)
+    def _look(self, look: Look) -> None:
+        now = look.now
+        self._news.look(list(look.states), now)
         if self._news.has_connected():
             self._due.health = 0
+        self.homeassistant.look()
         if (level := self._memory.look(now / 1e9)) is not None:
             self._topics.event("memory", **level)
 
-    def publish(self) -> None:
+    def publish(self, look: Look | None = None) -> None:
         """Publishes health now, retained; and each model's topic, which changes seldom, along with it."""
-        facts = self.snapshot()
+        facts = self.snapshot(look)
         if self._configured.errors:
             facts["config_errors"] = self._configured.places
         self._topics.keep("health", facts)
@@ -251,10 +262,10 @@ class Health:
         """Who takes what from whom, for a drawing."""
         return graph(self._running.plan)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, look: Look | None = None) -> dict[str, Any]:
         """What `edged status` says; the health topic has the errors of the file without their words."""
-        now, plan = self._clock.now(), self._running.plan
-        found = list(states(self._running, now))
+        look = look or Look(self._running, self._clock.now())
+        now, plan, found = look.now, self._running.plan, list(look.states)
         is_well = all(s.state in GOOD for s in found) and not self._configured.last_good
         return {
             "device": plan.device,
@@ -270,4 +281,5 @@ class Health:
             **self.loop.facts(),
             "cpu_s": round(time.process_time(), 2),
             **parts(self._running, now, found, self._rates),
+            **self.homeassistant.facts(),
         }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edged.config.values import Cap
-from edged.model.remote.breaker import Caps
-from edged.records import Result
+from edged.clock.caps import Caps
+from edged.records import Cap, Result
 from edged.results.when import Condition
 
 UNSURE, AUDIT = "unsure", "audit"

@@ -4,8 +4,9 @@ that what is wrong with it is known before anything starts."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from edged.behaviours.actor import KEY_PART
 from edged.behaviours.code import digest, load
@@ -67,6 +68,12 @@ def _plan(
         mine = sources[stream].key_names if stream in sources else pipelines[stream].keys
         if settings.per == "key" and not mine:
             at.wrong(f"source[{i}]", f'{stream} has no keys, and per = "key" makes an instance of each; remove per')
+        if stream in sources and not sources[stream].fields:
+            cure = 'preprocess = { step = "resize", size = [640, 480] }'
+            at.wrong(
+                f"source[{i}]",
+                f"no pipeline reads the pictures of {stream}, so nothing says how large they are; add one with {cure}",
+            )
         keys, most = mine, max(most, (sources[stream] if stream in sources else pipelines[stream]).max_keys)
     for i, asked in enumerate(settings.ask):
         if why := _why_not_asked(pipelines[asked]):
@@ -101,6 +108,8 @@ def _why_not_asked(p: PipelinePlan) -> str:
 def _heard(stream: str, sources: Mapping[str, SourcePlan], pipelines: Mapping[str, PipelinePlan]) -> Heard:
     if stream in sources:
         fields = sources[stream].fields
+        if len({f.name for f in fields}) < len(fields):  # a picture as several pipelines see it
+            fields = (max(fields, key=lambda f: f.stop - f.start),)
         numbers = sum(NUMBER if not f.shape else (f.stop - f.start) * 8 for f in fields)
         return Heard(stream, True, fields, ROW + numbers)
     return Heard(stream, False, (), ROW + making_bytes(pipelines[stream], 1))

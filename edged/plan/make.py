@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.schema import Config, Http
 from edged.config.units import MIB
@@ -15,6 +16,7 @@ from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults
 from edged.plan.fleet import plan_fleet
 from edged.plan.gpu import plan_gpu
+from edged.plan.homeassistant import plan_homeassistant
 from edged.plan.keys import plan_key_tables
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
@@ -68,6 +70,7 @@ def make_plan(
     )
     pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, fixed, problems)
     pipelines, links = plan_samples(config, machine, pipelines, links, sources, fixed, problems)
+    shown, links = plan_homeassistant(config, pipelines, sources, links, fixed, problems)
     models = plan_models(config, manifests, pipelines, problems)
     models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
     gpu, models = plan_gpu(config, machine.gpu, machine.memory, budget, models, problems)
@@ -78,7 +81,7 @@ def make_plan(
     fleet = plan_fleet(config, fixed, links, machine, problems)
     workers = config.device.workers or machine.cores
     memory = memory_table(
-        machine, links, sources, models, pipelines, spool, http, behaviours, remotes, workers, fleet is not None
+        machine, links, sources, models, pipelines, spool, http, behaviours, remotes, workers, fleet is not None, shown
     )
     if budget > machine.memory:
         text = f"{budget // MIB} MiB, and this machine has {machine.memory // MIB} MiB: the kernel would end the process first"
@@ -108,6 +111,7 @@ def make_plan(
         remotes=remotes,
         tags=tags,
         fleet=fleet,
+        homeassistant=shown,
         behaviours=behaviours,
         workers=workers,
         cores=machine.cores,

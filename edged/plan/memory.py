@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from edged.behaviours.plan import INSTANCE, BehaviourPlan
+from edged.clock.caps import REMEMBERED, most
 from edged.config.schema import MqttSource, Step
 from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
@@ -26,7 +27,17 @@ from edged.model.records import ModelPlan, Tried
 from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SamplesPlan, SourcePlan
+from edged.plan.records import (
+    HomeAssistantPlan,
+    HttpPlan,
+    Machine,
+    MemoryLine,
+    PipelinePlan,
+    Plan,
+    PublishPlan,
+    SamplesPlan,
+    SourcePlan,
+)
 from edged.plan.results import about_bytes, largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -85,6 +96,10 @@ WAITING_ROW = 600
 """Bytes of a sample that waits to be put in order beside its numbers: objects, its place in two queues."""
 GATE, GATE_APART = 1 * KIB, 8 * KIB
 """Bytes of what a gate knows of a key; where the gate starts from another source also of what it said before."""
+SHOWN_DEVICE, SHOWN_ENTITY = 1 * KIB, 1 * KIB
+"""Of a device that Home Assistant is told of, to know what it was told; of an entity, while it is said."""
+SAID_AT_ONCE = 2
+"""Devices of which what is said is in memory, beside the outbox: as values and as JSON."""
 UNKNOWN_OUTPUT = 4 * KIB
 """Assumed for one row of an output whose shape the file leaves open."""
 
@@ -104,6 +119,7 @@ def memory_table(
     remotes: Mapping[str, RemotePlan] | None = None,
     workers: int = 1,
     has_fleet: bool = False,
+    shown: HomeAssistantPlan | None = None,
 ) -> tuple[MemoryLine, ...]:
     """Every consumer, in the order in which a person would ask for them."""
     lines = [MemoryLine("interpreter and libraries", machine.base, "this process before it loads anything")]
@@ -136,7 +152,7 @@ def memory_table(
     for name, behaviour in behaviours.items():
         waits = f" + {behaviour.inbox} rows that wait" if behaviour.hears else ""
         how = f"{behaviour.instances} x {INSTANCE // KIB} KiB{waits}"
-        size = behaviour.instances * (INSTANCE + behaviour.waiting_bytes)
+        size = behaviour.instances * (INSTANCE + behaviour.waiting_bytes + most(behaviour.limits) * REMEMBERED)
         lines.append(MemoryLine(f"behaviour.{name}", size, how, f"behaviour.{name}.inbox" if behaviour.hears else ""))
     for name, link in links.items():
         lines += _link(name, link, sources, pipelines)
@@ -147,6 +163,8 @@ def memory_table(
         lines.append(MemoryLine("spool", MEMORY_BYTES + size, how, "spool.mode"))
     if has_fleet:
         lines.append(MemoryLine("fleet", FLEET, "a connection, signatures, TLS, a file on its way to disk"))
+    if shown is not None:
+        lines.append(_homeassistant(shown))
     if http is not None:
         lines.append(MemoryLine("http", HTTP, "h11, and answers to those that look"))
     lines.append(MemoryLine("slack", SLACK, "fragmentation, logs, the interpreter's free lists"))
@@ -168,6 +186,7 @@ def with_tried(plan: Plan, machine: Machine, found: Mapping[str, Tried]) -> Plan
         plan.remotes,
         plan.workers,
         plan.fleet is not None,
+        plan.homeassistant,
     )
     return replace(plan, models=models, memory=memory)
 
@@ -238,16 +257,29 @@ def _mib(n: int) -> str:
     return f"{n / MIB:.0f} MiB"
 
 
+def _homeassistant(shown: HomeAssistantPlan) -> MemoryLine:
+    entities = [entity for one in shown.shown.values() for entity in one.entities]
+    said = sum(SHOWN_ENTITY + sum(map(len, entity.options)) for entity in entities)
+    size = (1 + shown.most_devices) * SHOWN_DEVICE + SAID_AT_ONCE * said
+    how = f"what {1 + shown.most_devices} devices were told of, {len(entities)} entities being announced"
+    return MemoryLine("Home Assistant", size, how, "homeassistant.discovery")
+
+
 def _remote(remote: RemotePlan, users: Sequence[PipelinePlan]) -> MemoryLine:
     """Requests under way: the row, what is made of it, and an answer as it comes, as text and as numbers; when it was asked."""
-    row = max((sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.slot_inputs) for p in users), default=0)
+    row = max((sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in p.slot_inputs) + _given(p) for p in users), default=0)
     each = ROW_COPIES * row + 3 * remote.max_bytes + CONNECTION
-    asked = max((cap.count for cap in remote.limits), default=0) * 40
+    asked = most(remote.limits) * REMEMBERED
     keys = sum(p.max_keys * len(p.ask.others) for p in users if p.ask is not None) * KEY
     how = f"{remote.concurrency} x (a row of {row // KIB} KiB, an answer of up to {remote.max_bytes // KIB} KiB)"
     name = f"model.{remote.name}"
     size = REMOTE + remote.concurrency * each + asked + keys
     return MemoryLine(f"{name}: requests", size, how, f"{name}.concurrency, or max_bytes")
+
+
+def _given(p: PipelinePlan) -> int:
+    """What a question has beside its numbers."""
+    return p.ask.given_bytes if p.ask is not None else 0
 
 
 def model_lines(name: str, model: ModelPlan) -> Iterator[MemoryLine]:
@@ -378,7 +410,9 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         how = f"{p.slots} x {shapes}" + (", one a key" if is_by_key else "")
         key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
         carried = CARRIED if any(sources[s].settings.carry for s in p.roots) else 0
-        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT + carried), how, key)
+        if given := _given(p):
+            how += f", texts and pictures of questions, up to {given // KIB} KiB each"
+        yield MemoryLine(f"{name}: slots", p.slots * (one + SLOT + carried + given), how, key)
     if p.gate is not None:
         most, each = (p.max_keys if p.gate.is_keyed else 1), GATE if p.gate.fork is not None else GATE_APART
         how = f"{keys if p.gate.is_keyed else ''}what {p.gate.source} said"
@@ -409,7 +443,7 @@ def _making(p: PipelinePlan, model: ModelPlan | None, links: Mapping[str, LinkSe
 
 def samples_bytes(p: SamplesPlan) -> int:
     """What is at hand, as much again that waits to be written, and that as a recording; when the last ones were kept."""
-    return 3 * p.recent_bytes + 40 * max((cap.count for cap in p.limits), default=0)
+    return 3 * p.recent_bytes + REMEMBERED * most(p.limits)
 
 
 def state_bytes(p: PipelinePlan) -> int:

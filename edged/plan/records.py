@@ -6,12 +6,13 @@ Frozen values, so that two plans can be compared part by part: a unit whose plan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from edged.behaviours.plan import BehaviourPlan
 from edged.config.schema import AnySource, Port, Publish, Step
-from edged.config.values import Cap, Function, Secret
+from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
 from edged.decode.where import Condition as Where
@@ -23,7 +24,8 @@ from edged.model.remote.records import AskPlan, RemotePlan
 from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
-from edged.records import Field, RejectsPlan
+from edged.records import Cap, Field, RejectsPlan
+from edged.results.entities import Entity
 from edged.results.fields import About
 from edged.results.heads.head import OutputPlan
 from edged.results.when import Condition, WhenPlan
@@ -31,8 +33,7 @@ from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
     for what must outlive a restart, and the bytes that are free where the spool is to be; the limit of its control group, None
     where the kernel enforces none; its GPU, None where there is none or nobody asked; its processors."""
@@ -47,8 +48,7 @@ class Machine:
     cores: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
+class SourcePlan(msgspec.Struct, frozen=True):
     """One source. `filters` are its subscriptions with their identifiers, `replies` where answers to requests may go; `key_parts`
     says where each part of a key comes from (a capture of the topic or a key field of the payload, by index).
 
@@ -102,16 +102,14 @@ class SourcePlan:
         return self.every_ns is not None and not self.lateness_ns and is_of_topic and is_whole
 
 
-@dataclass(frozen=True, slots=True)
-class KeyTablePlan:
+class KeyTablePlan(msgspec.Struct, frozen=True):
     """The table of sensors of a source: the name of its file, and the keys that have a row."""
 
     name: str
     keys: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class PortPlan:
+class PortPlan(msgspec.Struct, frozen=True):
     """A port that several sources share."""
 
     name: str
@@ -119,8 +117,7 @@ class PortPlan:
     members: tuple[SourcePlan, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """What a pipeline reads: the samples of a source, or the results of a pipeline before it.
 
     `roots` are the sources behind it. `rate` samples a second of one key, said by the key `rate_key` of the file.
@@ -146,21 +143,21 @@ class Stream:
     is_lossless: bool
     unheld: str
     line: tuple[str, ...] = ()
+    delay_ns: int = 0
+    """So long its samples may wait to be put in order, before anybody has them."""
 
     @property
     def width(self) -> int:
         return self.fields[-1].stop if self.fields else 0
 
 
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
+class WindowPlan(msgspec.Struct, frozen=True):
     size: int
     hop: int
     gap_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PublishPlan:
+class PublishPlan(msgspec.Struct, frozen=True):
     """One `publish` entry, its topic parsed and its broker named; `settings` holds the rest as configured."""
 
     broker: str
@@ -169,8 +166,7 @@ class PublishPlan:
     settings: Publish
 
 
-@dataclass(frozen=True, slots=True)
-class RootPlan:
+class RootPlan(msgspec.Struct, frozen=True):
     """A source whose inputs are kept for a while: its name and that of its port, if that is shared; the kind of recordings of it;
     how many of its samples a result is made of; `max_bytes` of what came lately. `key_at`: which captures of a topic name the
     sensor, each with the part of the key that it is; None where only the data do."""
@@ -183,8 +179,7 @@ class RootPlan:
     key_at: tuple[tuple[int, int], ...] | None = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SamplesPlan:
+class SamplesPlan(msgspec.Struct, frozen=True):
     """Which inputs are worth a look, and where they go: published to `topic` (not empty), or kept in `folder`, of at most
     `max_bytes`. `labels` is what people say of those that are kept: a filter, with the identifier of the subscription."""
 
@@ -203,8 +198,7 @@ class SamplesPlan:
         return sum(root.max_bytes for root in self.roots)
 
 
-@dataclass(frozen=True, slots=True)
-class PipelinePlan:
+class PipelinePlan(msgspec.Struct, frozen=True):
     """One pipeline. `sources` are the streams that it reads, `roots` the sources behind them. `fields` and `width` describe a
     row after `align`; `steps` are what runs before the model, `inputs` how their result fills it. `keys` names the parts of a
     key, `max_keys` is 1 without one. `rate` results a second of one key are to be expected (None: nobody knows).
@@ -280,8 +274,7 @@ class PipelinePlan:
         return (self.window.size, self.width) if self.window else (self.width,)
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryLine:
+class MemoryLine(msgspec.Struct, frozen=True):
     """One consumer of memory: `what`, its bytes, and how they were reckoned. `key` is the setting that changes it;
     `is_of_models` marks what is there once all models are loaded."""
 
@@ -292,8 +285,7 @@ class MemoryLine:
     is_of_models: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GpuPlan:
+class GpuPlan(msgspec.Struct, frozen=True):
     """What the models may take of a GPU's memory. `is_shared`: it is the machine's own."""
 
     name: str
@@ -306,16 +298,14 @@ class GpuPlan:
         return sum(line.bytes for line in self.lines)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpPlan:
+class HttpPlan(msgspec.Struct, frozen=True):
     """Where to listen (host, port), and what a request must bring."""
 
     address: tuple[str, int]
     token: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FleetPlan:
+class FleetPlan(msgspec.Struct, frozen=True):
     """How models come over MQTT: a connection of their own to the broker, the group's `topic`, and what may be fetched from
     where. `configuration`: whether configurations come too, whose health is watched for `guard_ns`."""
 
@@ -330,8 +320,39 @@ class FleetPlan:
     guard_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class ShownPlan(msgspec.Struct, frozen=True):
+    """What Home Assistant shows of a pipeline: `entities` of the messages of one entry. `source` is the keyed source whose keys
+    are devices, empty where there are none; `roots` are those whose silence makes it unavailable, and so do `expire_after_s`
+    seconds without a message."""
+
+    publish: PublishPlan
+    keys: tuple[str, ...]
+    key_group: str
+    source: str
+    roots: tuple[str, ...]
+    entities: tuple[Entity, ...]
+    name: str
+    icon: str | None
+    expire_after_s: int | None
+    about: tuple[tuple[str, About], ...]
+
+    def called(self, entity: Entity) -> str:
+        """The name of an entity."""
+        return " ".join(filter(None, (self.name, entity.name)))
+
+
+class HomeAssistantPlan(msgspec.Struct, frozen=True):
+    """What is announced, below `prefix`: by pipeline what is shown of it. `births` say when Home Assistant starts;
+    `most_devices` of keys are announced."""
+
+    broker: str
+    prefix: str
+    births: tuple[tuple[int, TopicFilter], ...]
+    shown: Mapping[str, ShownPlan]
+    most_devices: int
+
+
+class Plan(msgspec.Struct, frozen=True, eq=False):
     """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything.
     `workers` threads run models on the CPU, of which there are `cores`."""
 
@@ -349,14 +370,15 @@ class Plan:
     cgroup: int | None = None
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
-    ports: Mapping[str, PortPlan] = field(default_factory=dict)
-    key_tables: Mapping[str, KeyTablePlan] = field(default_factory=dict)
+    ports: Mapping[str, PortPlan] = msgspec.field(default_factory=dict)
+    key_tables: Mapping[str, KeyTablePlan] = msgspec.field(default_factory=dict)
     """By source."""
     http: HttpPlan | None = None
-    remotes: Mapping[str, RemotePlan] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    remotes: Mapping[str, RemotePlan] = msgspec.field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     fleet: FleetPlan | None = None
-    behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)
+    homeassistant: HomeAssistantPlan | None = None
+    behaviours: Mapping[str, BehaviourPlan] = msgspec.field(default_factory=dict)
     workers: int = 1
     cores: int = 1
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.schema import Config, DecodedSource
 from edged.config.units import KIB
@@ -41,4 +42,4 @@ def _plan(
             at.wrong("topic", f"{topic.text} is read by source.{other.name}: what was refused would come back as inputs")
     if broker is None:
         return None
-    return RejectsPlan(broker, topic.fill({}), int(1e9 / settings.limit), settings.max_bytes)
+    return RejectsPlan(broker, topic.fill({}), settings.limit, settings.max_bytes)

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edged.config.asked import PLACEHOLDER
 from edged.config.schema import Config, Model, Pipeline, Step
 from edged.config.words import did_you_mean, listed
 from edged.decode.resize import View
@@ -13,7 +14,7 @@ from edged.errors import Problem
 from edged.model.inputs import HWC, InputPlan
 from edged.model.manifest import Manifest
 from edged.model.onnx_file import OnnxFile, TensorInfo
-from edged.model.remote.compose import PLACEHOLDER, PREFIX
+from edged.model.remote.compose import PREFIX
 from edged.model.remote.protocols import PROTOCOLS
 from edged.model.remote.records import FIELDS, PICTURE, AskPlan, RemotePlan
 from edged.plan.inputs import chosen_fields
@@ -56,7 +57,7 @@ def _plan(name: str, m: Model) -> RemotePlan:
         headers=tuple((m.headers or {}).items()),
         ca=m.ca,
         body=m.body,
-        outputs=tuple((m.outputs or {}).items()),
+        outputs=tuple((n, o.path or (n,)) for n, o in (m.outputs or {}).items()),
         schema=m.schema or "",
         stream=m.stream,
         concurrency=m.concurrency,
@@ -73,9 +74,33 @@ def stand_in(name: str, m: Model, pipeline: Pipeline) -> Manifest:
     """What is known of the outputs of a model that runs elsewhere, where no local one answers for it."""
     dtype = "string" if pipeline.output.type == "text" else "float64" if m.protocol == "http" else "float32"
     names = ("text",) if m.protocol == "openai" else tuple(m.outputs or {}) or pipeline.output.tensor or ("output",)
-    shape = (None, len(m.labels)) if m.labels else (None,) if dtype == "string" else None
-    outputs = tuple(TensorInfo(n, "string" if m.protocol == "openai" else dtype, shape) for n in names)
+    shape = (None, len(m.labels)) if m.labels and pipeline.output.type == "classify" else (None,) if dtype == "string" else None
+    outputs = tuple(TensorInfo(n, "string" if m.protocol == "openai" else dtype, _shape(m, n) or shape) for n in names)
     return Manifest(name, Path(str(m.url)), "", OnnxFile(0, {}, (), outputs, 0, {}, {}), labels=m.labels or ())
+
+
+def pictured(view: View | None) -> tuple[InputPlan, ...]:
+    """How large the pictures are that go to a model elsewhere, for heads that find something in them."""
+    return (InputPlan(PREFIX + DEFAULT, view.shape, "uint8", layout=HWC, picture=view.shape),) if view is not None else ()
+
+
+def _shape(m: Model, output: str) -> tuple[int | str | None, ...] | None:
+    """Of all rows, where somebody says that of one."""
+    said = (m.outputs or {}).get(output)
+    if said is None or said.shape is None:
+        return None
+    return (None, *(n if n > 0 else f"any{i or ''}" for i, n in enumerate(said.shape)))
+
+
+def unshaped(name: str, m: Model, pipeline: Pipeline) -> str:
+    """What could be done where results cannot be planned: the shapes of its outputs are known to nobody. Empty if they are."""
+    if m.protocol == "openai" or m.fallback is not None:
+        return ""
+    tensors = [o.name for o in stand_in(name, m, pipeline).onnx.outputs if o.shape is None]
+    if not tensors:
+        return ""
+    cure = f"[model.{name}.outputs.{tensors[0]}] shape = [...], of one row"
+    return f"model.{name} runs elsewhere, and nobody says what its output {tensors[0]} looks like: {cure}; or name a fallback"
 
 
 def plan_ask(
@@ -90,9 +115,10 @@ def plan_ask(
     keys: Sequence[str],
     others: Mapping[str, PipelinePlan],
     outputs: tuple[tuple[str, tuple[int, ...] | None], ...],
+    is_asked: bool,
 ) -> AskPlan | None:
     """What a pipeline sends of a row, or None after saying what is wrong. `shape` is that of a window or sample, `made` what
-    steps make of it; `others` are the pipelines that were planned before."""
+    steps make of it; `others` are the pipelines that were planned before. `is_asked`: its rows are questions of behaviours."""
     before = len(at.problems)
     name, protocol = settings.model or "", remote.protocol or ""
     if settings.postprocess:
@@ -102,9 +128,14 @@ def plan_ask(
             at.wrong("output.tensor", f'an output may not be called "{BY}": that says who answered')
     if protocol == "openai" and settings.output.type not in ("text", "raw"):
         at.wrong("output", f'model.{name} writes text: write output = "text", found "{settings.output.type}"')
+    photo = _photo(at, settings, remote) if is_asked else ""
+    if protocol == "openai":
+        _check_inputs(at, settings, name, is_asked)
     sends_picture = view is not None and (protocol == "openai" or remote.body == "image")
-    if remote.body == "image" and view is None:
-        at.wrong("source", f'model.{name} has body = "image", and no source of this pipeline has pictures (format = "image")')
+    if remote.body == "image" and view is None and not photo:
+        cure = 'and the question has none: inputs.image.fields = ["photo"]'
+        cure = cure if is_asked else 'and no source of this pipeline has pictures (format = "image")'
+        at.wrong("source", f'model.{name} has body = "image", {cure}')
     if sends_picture and importlib.util.find_spec("PIL") is None:
         at.wrong("model", 'pictures go out as JPEG, for which Pillow is needed; pip install "edged[image]"')
     inputs: list[InputPlan] = []
@@ -128,7 +159,40 @@ def plan_ask(
     if any(not p.is_warning for p in at.problems[before:]):
         return None
     is_bgr = view is not None and view.color == "bgr"
-    return AskPlan(name, tuple(inputs), fields, prompt, names, told, colours, is_bgr, outputs)
+    free = _free(remote, names, fields, photo) if is_asked and not steps else ()
+    return AskPlan(name, tuple(inputs), fields, prompt, names, told, colours, is_bgr, outputs, free, photo)
+
+
+def _check_inputs(at: Scope, settings: Pipeline, model: str, is_asked: bool) -> None:
+    """What a prompt has no place for."""
+    for name, one in settings.inputs.items():
+        if name == PICTURE and not is_asked:
+            text = "has no effect: only the picture of a question has a name; that of a source goes out by itself"
+            at.wrong(f"inputs.{name}", text, "key")
+        elif name not in ("prompt", PICTURE) and one.template is None:
+            at.wrong(f"inputs.{name}", f"has no effect: model.{model} takes a prompt and an {PICTURE}", "key")
+
+
+def _free(
+    remote: Model, names: Sequence[str], fields: Sequence[tuple[str, int, int, tuple[int, ...]]], photo: str
+) -> tuple[str, ...]:
+    """The fields of a question that leave by their own names, so that they need be no numbers: in a prompt or as JSON. A model
+    that runs here and answers for it takes numbers."""
+    if remote.fallback is not None or remote.body != "json":
+        return ()
+    return tuple(name for name, *_ in fields if name != photo and (remote.protocol == "http" or name in names))
+
+
+def _photo(at: Scope, settings: Pipeline, remote: Model) -> str:
+    """The field of a question that is a picture; empty if none is."""
+    given = settings.inputs.get(PICTURE)
+    if given is None or given.fields is None or not (remote.protocol == "openai" or remote.body == "image"):
+        return ""
+    if len(given.fields) != 1:
+        at.wrong(f"inputs.{PICTURE}.fields", f"expected one field, which is the picture, found {len(given.fields)}")
+    if remote.fallback is not None:
+        at.wrong(f"inputs.{PICTURE}", f"model.{remote.fallback} answers for it, and cannot take the picture of a question", "key")
+    return given.fields[0]
 
 
 def _named(
@@ -232,4 +296,12 @@ def picture_warnings(pipelines: Mapping[str, PipelinePlan], remotes: Mapping[str
         )
         for p in pipelines.values()
         if p.ask is not None and p.view is not None
+    ] + [
+        Problem(
+            f"pipeline.{p.name}.model",
+            f"pictures that behaviours give (`{p.ask.photo}`) leave this device, for {remotes[p.ask.remote].url}",
+            is_warning=True,
+        )
+        for p in pipelines.values()
+        if p.ask is not None and p.ask.photo
     ]

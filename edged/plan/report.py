@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edged.config import schema
 from edged.config.schema import When
 from edged.config.units import MIB
-from edged.config.values import Cap
-from edged.config.words import duration, listed, rate_said
+from edged.config.words import caps_said, duration, listed, rate_said
 from edged.model.gpu.providers import THREADS
 from edged.model.records import LoadReport
 from edged.model.remote.compose import PREFIX
@@ -17,8 +16,20 @@ from edged.model.remote.records import AskPlan, RemotePlan
 from edged.model.worker import CPU
 from edged.plan.graph import condition_said, gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
-from edged.plan.records import GpuPlan, KeyTablePlan, MemoryLine, PipelinePlan, Plan, PublishPlan, SamplesPlan, SourcePlan
+from edged.plan.records import (
+    GpuPlan,
+    HomeAssistantPlan,
+    KeyTablePlan,
+    MemoryLine,
+    PipelinePlan,
+    Plan,
+    PublishPlan,
+    SamplesPlan,
+    ShownPlan,
+    SourcePlan,
+)
 from edged.plan.spool import RECORD, results_a_second
+from edged.results.entities import Entity
 from edged.sources.asking import said as send_said
 from edged.sources.asking import written
 from edged.sources.kinds import kind_of
@@ -45,6 +56,7 @@ def plan_text(plan: Plan) -> str:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
     lines += _sends(plan)
     lines += _behaviours(plan)
+    lines += _homeassistant(plan)
     lines += _silences(plan.sources)
     lines += _memory(plan.memory, plan.planned_bytes, plan.budget)
     if plan.gpu is not None:
@@ -89,6 +101,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             }
             for n, b in plan.behaviours.items()
         },
+        "homeassistant": _homeassistant_json(plan.homeassistant) if plan.homeassistant is not None else None,
         "graph": graph_json(plan),
         "spool": {"path": str(plan.spool.path), "max_bytes": plan.spool.max_bytes} if plan.spool is not None else None,
         "memory": {
@@ -134,10 +147,11 @@ def threads_text(plan: Plan, reports: Mapping[str, LoadReport]) -> list[str]:
     if count > 1 and len(set(ranks.values())) > 1:
         above = [f"model.{n}" for n, rank in ranks.items() if rank > min(ranks.values())]
         lines.append(f"  one of them stays free for {', '.join(above)}, of higher priority")
+    if plan.cores > 1:
+        lines.append("  edged bench MODEL says whether threads inside a model or models beside each other pay here")
     inside = [n for n, model in shared.items() if model.threads > 1]
     if inside and count > 1 and count - 1 + max(shared[n].threads for n in inside) > plan.cores:
         lines += [f"  model.{n}: threads = {shared[n].threads} pays where it runs alone; beside others set 1" for n in inside]
-        lines[-1] += " (edged bench MODEL tells both)"
     return lines
 
 
@@ -164,8 +178,8 @@ def _samples_json(s: SamplesPlan) -> dict[str, Any]:
     return {
         "sources": [root.source for root in s.roots],
         "while": condition_said(s.when) if s.when is not None else None,
-        "limit": [f"{cap.count} in {duration(cap.period)}" for cap in s.limits],
-        "audit": _caps([s.audit]) if s.audit is not None else None,
+        "limit": [caps_said([cap]) for cap in s.limits],
+        "audit": caps_said([s.audit]) if s.audit is not None else None,
         "leaves": {"broker": s.broker, "topic": s.topic} if s.topic else None,
         "kept": {"path": str(s.folder), "max_bytes": s.max_bytes} if s.max_bytes else None,
         "labels": {"broker": s.broker, "topic": s.labels[1].text} if s.labels is not None else None,
@@ -223,7 +237,7 @@ def _behaviours(plan: Plan) -> list[str]:
         if b.ask:
             lines.append(f"  asks {listed(f'pipeline.{one}' for one in b.ask)}")
         if b.publish:
-            most = " and ".join(rate_said(rate) for rate in b.limits)
+            most = caps_said(b.limits)
             topics = listed(one.text for one in b.publish)
             lines.append(f"  may publish to {b.broker}: {topics}, at most {most}")
         if b.write:
@@ -232,6 +246,49 @@ def _behaviours(plan: Plan) -> list[str]:
             last = f"{one.topic.text} gets {one.value!r}" if one.topic is not None else f"{one.write} gets {written(one.data)}"
             lines.append(f"  when it ends {last}")
     return [*lines, ""] if lines else []
+
+
+def _homeassistant(plan: Plan) -> list[str]:
+    """What appears there, and what does not."""
+    shown = plan.homeassistant
+    if shown is None:
+        return []
+    lines = [
+        f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with what it says of itself, and"
+    ]
+    for name, one in shown.shown.items():
+        source = plan.sources.get(one.source)
+        by = f", on a device for each of up to {source.max_keys} keys of source.{one.source}" if source is not None else ""
+        old = f"; unavailable after {one.expire_after_s} s without a result" if one.expire_after_s is not None else ""
+        lines.append(f"  pipeline.{name}: {listed(_entity(one, entity) for entity in one.entities)}{by}{old}")
+    if left := [f"pipeline.{name}" for name in plan.pipelines if name not in shown.shown]:
+        lines.append(f"  nothing of {', '.join(left)}")
+    return [*lines, ""]
+
+
+def _entity(one: ShownPlan, entity: Entity) -> str:
+    what = ", ".join(filter(None, (entity.device_class, entity.field.unit)))
+    return f'{entity.component} "{one.called(entity)}"{f" ({what})" if what else ""}'
+
+
+def _homeassistant_json(shown: HomeAssistantPlan) -> dict[str, Any]:
+    return {
+        "broker": shown.broker,
+        "prefix": shown.prefix,
+        "entities": [
+            {
+                "pipeline": name,
+                "field": entity.field.name,
+                "component": entity.component,
+                "name": one.called(entity),
+                "device_class": entity.device_class,
+                "unit": entity.field.unit,
+                "per_key": bool(one.source),
+            }
+            for name, one in shown.shown.items()
+            for entity in one.entities
+        ],
+    }
 
 
 def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
@@ -274,7 +331,7 @@ def _asked(p: PipelinePlan, ask: AskPlan, remote: RemotePlan) -> Iterator[str]:
     yield f"{p.slots} places to wait for a model elsewhere, by which a sample is settled: a crash loses what waits there"
     picture = f", the picture of source.{p.sources[0]}" if p.view is not None else ""
     what = "a prompt" if ask.prompt else "; ".join(f"{i.name.removeprefix(PREFIX)} {list(i.shape)}" for i in ask.inputs)
-    caps = "".join(f", at most {cap.count} in {duration(cap.period)}" for cap in remote.limits)
+    caps = f", at most {caps_said(remote.limits)}" if remote.limits else ""
     yield f"model.{remote.name}: {remote.url} by {remote.protocol} gets {what}{picture}; {remote.concurrency} at a time{caps}"
     yield f"what it does not answer goes to {f'model.{p.model}' if p.model else 'nobody, and is dropped'}"
 
@@ -325,8 +382,8 @@ def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:
 def _samples(s: SamplesPlan) -> Iterator[str]:
     """What leaves this device of its inputs, or stays on its disk."""
     what = [
-        *([f"inputs of results {condition_said(s.when)}, at most {_caps(s.limits)}"] if s.when is not None else []),
-        *([f"{_caps([s.audit])} at random"] if s.audit is not None else []),
+        *([f"inputs of results {condition_said(s.when)}, at most {caps_said(s.limits)}"] if s.when is not None else []),
+        *([f"{caps_said([s.audit])} at random"] if s.audit is not None else []),
     ]
     of = listed(f"source.{root.source}" for root in s.roots)
     where = (
@@ -335,10 +392,6 @@ def _samples(s: SamplesPlan) -> Iterator[str]:
     yield f"{' and '.join(what)}: recordings of {of}, with what came in around them, {where}"
     if s.labels is not None:
         yield f"labels of those come from {s.broker}: {s.labels[1].text}"
-
-
-def _caps(caps: Iterable[Cap]) -> str:
-    return " and ".join(f"{cap.count} in {duration(cap.period)}" for cap in caps)
 
 
 def _when(w: When) -> str:

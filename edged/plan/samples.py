@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import ceil
+
+from msgspec.structs import replace
 
 from edged.config.schema import Config, HardSamples, MqttSource
 from edged.config.units import KIB, MIB

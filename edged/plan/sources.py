@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from msgspec import structs
+from msgspec.structs import replace
 
 from edged.config.field_paths import Step
 from edged.config.ports import sample_fields, settled, shared_port
@@ -181,7 +181,7 @@ def _plan_source(
         if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
-        fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
+        fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name), f.is_text) for f in decode.value_fields)
     if isinstance(source, SerialSource):
         _check_baudrate(at, source)
     if isinstance(source, ModbusSource):
@@ -311,7 +311,7 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     """Frames of one size, whose payload is cut into records: none would ever be good if it is no whole number of them."""
     size, checksum = source.frame.size, size_of(source.checksum)
     longest = size or source.max_bytes
-    if checksum and source.checksum.start >= longest - checksum:
+    if checksum and source.checksum.start >= longest - checksum - source.checksum.stop:
         text = f"expected a byte before the checksum of a frame of at most {longest} bytes, found {source.checksum.start}"
         at.wrong("checksum.start", text)
     if source.frame.type != "fixed" or size is None:
@@ -322,6 +322,8 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     record = sum(field.wire_bytes for field in decode.fields)
     if size <= around:
         at.wrong("frame.size", f"{size} bytes, {beside}leaves nothing to decode")
+    elif decode.encoding is not None or decode.compress is not None:
+        return  # the record is another number of bytes
     elif decode.rest == "skip" and size - around < record:
         at.wrong("frame.size", f"a frame of {size} bytes, {beside}holds {size - around}, and the fields take {record}")
     elif decode.rest == "refuse" and FORMATS[decode.format].is_records:

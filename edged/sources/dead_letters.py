@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from edged.clock.caps import Caps
 from edged.clock.clock import Clock
 from edged.records import Message, Reject, RejectsPlan
 from edged.results.encode import rfc3339
@@ -24,18 +25,16 @@ class DeadLetters:
         self._topic = plan.topic.encode()
         self._send = send
         self._clock = clock
-        self._next = 0
+        self._caps = Caps(plan.limits)
         self._left_out = 0
 
     def take(self, rejects: Sequence[Reject]) -> None:
         for one in rejects:
             if one.reason in QUIET:
                 continue
-            now = self._clock.now()
-            if now < self._next:
+            if not self._caps.take(self._clock.now()):
                 self._left_out += one.times
                 continue
-            self._next = now + self._plan.apart_ns
             left_out, self._left_out = self._left_out, 0
             self._send(Message(self._topic, msgspec.json.encode(self._body(one, left_out))))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from edged.clock.clock import Clock
@@ -49,8 +49,7 @@ class Filter(NamedTuple):
     topic: TopicFilter
 
 
-@dataclass(frozen=True, slots=True)
-class SourceWiring:
+class SourceWiring(msgspec.Struct, frozen=True):
     """`consumers` take its blocks. `is_pace`: other streams are joined to it; of one read it comes after them, whose samples
     it may need. `deadline_ns`: the longest of those who want its pictures, 0 if one of them has none."""
 
@@ -198,17 +197,17 @@ class Inbox(Protocol):
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
 
 
-class Notes:
-    """Messages to a pipeline itself, which acknowledge alarms or say what a result should have been: `take` gets each payload.
-    What the broker kept says nothing."""
+class Told:
+    """Messages for edged itself, which acknowledge an alarm, attach a label or say that somebody starts: `take` gets each
+    payload, but not of those that the broker had kept."""
 
     replies = remembers = None
     is_pace = False
     way = Way(None, is_told=False, is_plain=True)
 
-    def __init__(self, name: str, filters: Sequence[Filter], take: Callable[[bytes], object]) -> None:
+    def __init__(self, kind: str, name: str, filters: Sequence[Filter], take: Callable[[bytes], object]) -> None:
         self.wanted = Wanted(filters)
-        self.counts = SourceCounts(name, kind="pipeline")
+        self.counts = SourceCounts(name, kind=kind)
         self._take = take
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:

@@ -18,9 +18,10 @@ from edged.behaviours.face import Behaviour, Failed, Refused
 from edged.behaviours.kept import Kept
 from edged.behaviours.plan import INSTANCE, BehaviourPlan, Heard, OnEnd
 from edged.clock.clock import Clock
+from edged.config.units import S
 from edged.config.values import Function
 from edged.errors import Retryable
-from edged.records import Block, Field, Message, Result
+from edged.records import Block, Cap, Field, Message, Result
 from edged.system.hang_recorder import Stages
 from edged.testing.virtual import VirtualClock, VirtualLoop, in_virtual_time
 from edged.topics import parse_filter, parse_template
@@ -57,7 +58,7 @@ class World:
             "publish": (parse_filter("out/+"), parse_filter("of/{k_0}/x")),
             "broker": "main",
             "write": ("relay",),
-            "limits": (10.0,),
+            "limits": (Cap(10, S),),
             "inbox": 4,
             "overflow": "drop_oldest",
             "on_end": (),
@@ -272,7 +273,7 @@ def test_a_limit_drops_what_is_too_much_and_on_end_is_never_held_back() -> None:
         await me.publish("out/x", sent)
 
     async def run(clock: Clock) -> None:
-        world = World(work, clock, limits=(2.0, 100.0), on_end=(OnEnd(parse_template("bye", {}, ()), b"!"),))
+        world = World(work, clock, limits=(Cap(2, S), Cap(100, S)), on_end=(OnEnd(parse_template("bye", {}, ()), b"!"),))
         await asyncio.sleep(2)
         assert world.out == [("out/x", b"0"), ("out/x", b"1"), ("out/x", b"[true,true,false,false,false]"), ("bye", b"!")]
         assert world.drops == {"limit": 4}

@@ -6,11 +6,13 @@ import asyncio
 import gc
 import re
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from edged.behaviours.asking import Question, ask, row_of
+from edged.behaviours.asking import Question, Target, ask, row_of
 from edged.behaviours.face import Failed
 from edged.clock.clock import Clock
 from edged.records import Block, Field, Receipt
@@ -41,8 +43,12 @@ class Asked:
         return receipt
 
 
+def target(asked: Asked, free: str = "", photo: str = "") -> Target:
+    return Target(asked, FIELDS, "float32", lambda key, now: 0, frozenset(free), photo, 100, 64)
+
+
 def asking(asked: Asked, timeout_s: float = 10.0) -> asyncio.Task[Any]:
-    work = ask(asked, FIELDS, "float32", {"v": [2, 3], "a": 1}, 4, "k", timeout_s, Clock())
+    work = ask(target(asked), {"v": [2, 3], "a": 1}, 4, "k", timeout_s, Clock())
     return asyncio.get_running_loop().create_task(work)
 
 
@@ -101,4 +107,57 @@ async def test_who_is_cancelled_as_the_answer_comes_leaves_nothing_behind() -> N
 )
 def test_what_does_not_fit_is_said(given: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ValueError, match=re.escape(wanted)):
-        row_of(FIELDS, "float32", given)
+        row_of(target(Asked()), given)
+
+
+async def test_texts_go_beside_the_numbers() -> None:
+    asked = Asked()
+    given = {"a": "worn", "v": [2, np.float32(0.5)]}
+    task = asyncio.ensure_future(ask(target(asked, free="a"), given, 0, "", 10.0, Clock()))
+    await asyncio.sleep(0)
+    assert asked.question.given == {"a": "worn"}
+    assert np.isnan(asked.blocks[0].values[0, 0])
+    assert asked.blocks[0].values[0, 1:].tolist() == [2, 0.5]
+    asked.question.answer(b'{"text":"replace it"', True, 0)
+    asked.question.done()
+    assert (await task).text == "replace it"
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("x" * 100, "has at most 100 bytes, found"), (object(), "a: expected a text, a number, or what JSON knows, found a object")],
+)
+def test_a_text_is_bounded_and_plain(value: object, wanted: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        row_of(target(Asked(), free="a"), {"a": value, "v": [1, 2]})
+
+
+def test_values_that_json_knows_are_kept_as_they_are() -> None:
+    values = ["x", 0.1, True, None, {"n": [1, 2]}, np.float64(0.5), np.array([[1, 2]])]
+    found = [row_of(target(Asked(), free="a"), {"a": one, "v": [1, 2]})[1]["a"] for one in values]
+    assert found == ["x", 0.1, True, None, {"n": [1, 2]}, 0.5, [[1, 2]]]
+
+
+async def test_a_picture_is_taken_as_it_is_or_compressed() -> None:
+    pixels = np.full((8, 8, 3), 128, np.uint8)
+    for picture in (b"\xff\xd8jpeg", b"\x89PNG...", pixels):
+        asked = Asked()
+        work = ask(replace(target(asked, photo="a"), most_photo=4096), {"a": picture, "v": [1, 2]}, 0, "", 0.2, Clock())
+        with pytest.raises(Failed, match="timeout"):
+            await work
+        sent = asked.question.given["a"]
+        assert sent == picture if isinstance(picture, bytes) else sent.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize(
+    ("picture", "wanted"),
+    [
+        ("text", "a: expected a picture (a JPEG or PNG as bytes, or an array of uint8, height x width x 3), found a str"),
+        (b"GIF89a", "a: expected a picture (a JPEG or PNG"),
+        (np.zeros((2, 2)), "a: expected a picture (a JPEG or PNG"),
+        (b"\xff\xd8" + b"x" * 63, "a: expected at most 64 bytes, found 65; make it smaller"),
+    ],
+)
+async def test_what_is_no_picture(picture: object, wanted: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        await ask(target(Asked(), photo="a"), {"a": picture, "v": [1, 2]}, 0, "", 1.0, Clock())

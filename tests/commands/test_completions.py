@@ -8,6 +8,7 @@ import pytest
 
 from edged.cli import make_parser
 from edged.commands.completions import SHELLS, commands_of
+from tests.support.lacking import lacking
 
 COMMANDS = list(commands_of(make_parser()))
 
@@ -47,7 +48,7 @@ def test_every_command_is_in_each() -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish", "bash"])
 def test_the_shell_itself_can_read_it(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+        lacking(shell)
     file = tmp_path / "edged"
     file.write_text(SHELLS[shell](COMMANDS))
     done = subprocess.run([shell, "-n", str(file)], capture_output=True, text=True, timeout=60, check=False)

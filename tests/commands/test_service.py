@@ -10,6 +10,7 @@ import pytest
 from edged.commands.service import FIRST, UNIT, closed_to_others, install, program_here, unit_text
 from edged.config.load import read
 from edged.errors import EX_OK
+from tests.support.lacking import lacking
 
 
 def test_the_unit_is_the_one_that_ships_with_this_program_in_it() -> None:
@@ -26,7 +27,7 @@ def test_a_program_in_a_home_can_be_seen_by_the_service() -> None:
 
 def test_systemd_takes_it(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd is not installed")
+        lacking("systemd")
     unit = tmp_path / "edged.service"
     unit.write_text(unit_text(["/bin/true"]))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60, check=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from edged.config.json_schema import FORMS, json_schema
 from edged.config.lines import values_in
 from edged.config.load import read
 from edged.errors import ConfigError
+from tests.support.lacking import lacking
 
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"
@@ -42,7 +42,7 @@ def taplo() -> Path:
     beside = [Path(folder).parents[2] / "bin" / "taplo" for folder in sys.path if folder.endswith("site-packages")]
     found = next((path for path in (TAPLO, *beside) if path.exists()), None)
     if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("taplo is not installed: pip install taplo")
+        lacking("taplo", "pip install taplo")
     return found
 
 

@@ -8,7 +8,7 @@ from edged.config.convert import attributes, tables_in, types_of
 from edged.config.schema import Config, Decode, Table
 from edged.sources.kinds import KINDS
 
-LATER = {"homeassistant", "match"}
+LATER = {"match"}
 
 
 def tables(table: type[Table] = Config) -> Iterator[type[Table]]:

@@ -84,7 +84,7 @@ def test_fletcher_is_sent_with_the_plain_sum_first() -> None:
 
 
 def test_hex_digits() -> None:
-    checksum = Checksum("crc16-arc", is_hex=True)
+    checksum = Checksum("crc16-arc", encoding="hex")
     assert checksum.encode(CHECK) == b"BB3D"
     assert checksum.is_right(CHECK + b"BB3D")
     assert checksum.is_right(CHECK + b"bb3d")

@@ -43,6 +43,11 @@ def zstd(data: bytes, **keys: Any) -> bytes:
     [
         ("hex", b"01 0aFF\n", b"\x01\x0a\xff"),
         ("hex", b"0x0102", b"\x01\x02"),
+        ("hex", b"01:0a-FF", b"\x01\x0a\xff"),
+        ("hex", b"0x01, 0x0A", b"\x01\x0a"),
+        ("hex", b"\\x01\\x0A", b"\x01\x0a"),
+        ("hex", b"\xef\xbb\xbf0102\0", b"\x01\x02"),
+        ("base64", b"\xef\xbb\xbfAQID\0", b"\x01\x02\x03"),
         ("base64", b"AQID", b"\x01\x02\x03"),
         ("base64", b" AQ\r\nI= ", b"\x01\x02"),
         ("base64", b"_-8", b"\xff\xef"),
@@ -55,7 +60,8 @@ def test_digits(encoding: str, text: bytes, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "text"), [("hex", b"012"), ("hex", b"0g"), ("base64", b"A"), ("base64", b"A*ID"), ("base64", b"\xff")]
+    ("encoding", "text"),
+    [("hex", b"012"), ("hex", b"0g"), ("hex", b"0x1,0x2"), ("base64", b"A"), ("base64", b"A*ID"), ("base64", b"\xff")],
 )
 def test_what_is_no_digit(encoding: str, text: bytes) -> None:
     assert refusal(encoding, None, text) == "malformed"
@@ -85,6 +91,21 @@ def test_a_bomb_costs_no_memory(compress: str, pack: Any) -> None:
         assert tracemalloc.get_traced_memory()[1] < 6 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("compress", "data", "words"),
+    [
+        ("zlib", gzip.compress(b"{}", mtime=0), 'expected zlib data, found gzip data: write compress = "gzip"'),
+        ("gzip", zlib.compress(b"{}"), 'found zlib data: write compress = "zlib"'),
+        ("gzip", b'{"t":1}', "expected gzip data, found JSON"),
+        ("zlib", b"\x78\x9c\xff\xff", "zlib data that are damaged"),
+    ],
+)
+def test_what_is_packed_in_another_way_says_so(compress: str, data: bytes, words: str) -> None:
+    with pytest.raises(BadPayload) as bad:
+        opener(None, compress, LIMIT)(data)
+    assert words in bad.value.detail
 
 
 def test_gzip_of_several_members() -> None:

@@ -119,6 +119,11 @@ def test_the_pixels_are_those_of_the_whole_file(mode: str) -> None:
         assert Image.open(io.BytesIO(data)).tobytes() == Image.open(io.BytesIO(payload)).tobytes()
 
 
+def test_line_ends_before_a_picture_are_nothing() -> None:
+    for data in (jpeg(pixels(8, 8)), png(pixels(8, 8))):
+        assert picture_file(b"\r\n" + data) == picture_file(data)
+
+
 def test_bytes_between_segments_are_nothing() -> None:
     good = jpeg(pixels(16, 16, (0, 0, 16, 16, RED)))
     assert picture_file(good[:2] + b"junk" + b"\xff" * 100 + good[2:]).data == good

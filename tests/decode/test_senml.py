@@ -31,6 +31,11 @@ def test_records_are_resolved() -> None:
     ]
 
 
+def test_a_mark_before_the_pack_and_a_nul_behind_it_are_nothing() -> None:
+    pack = json.dumps(MULTIPLE).encode()
+    assert records(b"\xef\xbb\xbf" + pack + b"\0") == records(b"\n" + pack) == records(pack)
+
+
 def test_base_values_hold_until_they_change() -> None:
     pack = [{"bn": "a/", "bv": 10, "n": "x", "v": 1}, {"n": "x"}, {"bn": "b/", "bv": 0, "n": "y", "v": 2}, {"n": "z", "vb": True}]
     assert [(one["bn"], one["v"]) for one in records(json.dumps(pack).encode())] == [

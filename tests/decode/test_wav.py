@@ -68,11 +68,21 @@ def test_two_channels_are_two_columns() -> None:
 SOUND = struct.pack("<2h", 16384, 8192)
 
 
+def long_form(name: bytes, size: int = len(SOUND)) -> bytes:
+    lengths = b"ds64" + struct.pack("<IQQQI", 28, 100, size, 2, 0)
+    file = wav(SOUND, size=0xFFFFFFFF)
+    return name + b"\xff\xff\xff\xffWAVE" + lengths + file[12:]
+
+
 @pytest.mark.parametrize(
     "payload",
     [
         wav(SOUND, size=0),
         wav(SOUND, size=0xFFFFFFFF),
+        wav(SOUND, size=0x7FFFF000),  # sox into a pipe
+        wav(SOUND, size=0x7FFFFFFF - 36),  # arecord into a pipe
+        long_form(b"RF64") + b"LIST\x02\x00\x00\x00ab",
+        long_form(b"BW64"),
         wav(SOUND, more=b"LIST\x03\x00\x00\x00abc\x00"),  # of odd length, with its fill byte
         wav(SOUND) + b"LIST\x02\x00\x00\x00ab",
     ],
@@ -88,6 +98,7 @@ def test_headers_as_programs_write_them(payload: bytes) -> None:
         (b'{"v": 1}', "malformed", "expected a WAV file"),
         (wav(SOUND)[:30], "malformed", "without its format or its sound"),
         (wav(SOUND)[:-1], "short", "its header says 4 bytes of sound, and 3 follow"),
+        (long_form(b"RF64", 6), "short", "its header says 6 bytes of sound, and 4 follow"),
         (wav(SOUND + b"\0", size=0), "short", "5 bytes of sound are no whole number of frames of 2 bytes"),
         (wav(b""), "short", "0 bytes of sound"),
         (wav(SOUND, rate=44100), "unsupported", "44100 samples per second, and rate is 16000: write rate = 44100"),

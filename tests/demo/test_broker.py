@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from edged.demo.broker import NoBroker, Program, broker, find
 from edged.demo.place import port
 from tests.support.broker import find_mosquitto, free_port
+from tests.support.lacking import lacking
 
 HERE = Path(sys.executable).parent
 
@@ -66,7 +66,7 @@ def test_a_broker_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mosquitto", "amqtt"])
 def test_it_takes_connections_and_is_gone_afterwards(name: str, tmp_path: Path) -> None:
     if name == "mosquitto" and find_mosquitto() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
+        lacking("mosquitto")
     number = free_port()
     with broker(find(name, "/usr/bin", HERE), tmp_path, number):
         socket.create_connection(("127.0.0.1", number), 5).close()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from tests.support import models, pictures
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced, until
 from tests.support.devices import Device
+from tests.support.http_peer import HttpPeer, completes
 
 CONFIG = """
 [device]
@@ -145,3 +149,111 @@ def test_one_that_never_awaits_ends_with_the_process_and_is_not_started_a_third_
         assert "the process ended in it 2 times" in health["behaviours"]["count"]["reason"]
         assert health["state"] == "degraded"
         daemon.stop()
+
+
+ASKING = """
+[device]
+id = "t"
+[health]
+interval = "100ms"
+[broker.main]
+url = "mqtt://127.0.0.1:{port}"
+[port.relay]
+port = "{folder}/relay"
+[source.vib]
+type = "mqtt"
+topic = "plant/{{pump}}/vib"
+decode = {{ format = "json", fields = ["a", "b"] }}
+[source.gate]
+type = "mqtt"
+topic = "cam/gate"
+decode = {{ format = "image" }}
+[pipeline.seen]
+source = "gate"
+preprocess = {{ step = "resize", size = [16, 8] }}
+model = "large"
+inputs.prompt.template = "What is that?"
+publish = []
+[model.vibration]
+path = "{folder}/vibration.onnx"
+labels = ["normal", "bearing"]
+[pipeline.vibration]
+source = "vib"
+model = "vibration"
+output = {{ type = "classify", softmax = true }}
+publish = []
+[model.large]
+url = "{url}/v1"
+protocol = "openai"
+name = "qwen"
+[pipeline.describe]
+source = "ask"
+model = "large"
+inputs.prompt.template = "The model says {{label}}: what should be done?"
+publish = []
+[pipeline.look]
+source = "ask"
+model = "large"
+inputs.prompt.template = "Is that {{what}}?"
+inputs.image.fields = ["photo"]
+publish = []
+[behaviour.guard]
+run = "behaviours.py:guard"
+per = "key"
+source = "vibration"
+publish = ["plant/alarm", "plant/report"]
+write = "relay"
+ask = "describe"
+[behaviour.watch]
+run = "behaviours.py:watch"
+source = "gate"
+publish = "plant/seen"
+ask = "look"
+"""
+
+OF_THE_ISSUE = """
+async def guard(me):
+    async for result in me.results("vibration"):
+        if result.label == "bearing" and result.score > 0.9:
+            await me.publish("plant/alarm", {"pump": me.key, "score": result.score})
+            await me.write("relay", b"STOP\\n")
+            report = await me.ask("describe", {"label": result.label}, timeout=20)
+            await me.publish("plant/report", report)
+            await me.sleep(60)
+
+
+async def watch(me):
+    async for sample in me.samples("gate"):
+        seen = await me.ask("look", {"what": "a person", "photo": sample.image}, timeout=20)
+        await me.publish("plant/seen", seen.text)
+"""
+
+
+def test_one_asks_a_model_elsewhere_with_texts_and_with_pictures(broker: Broker, tmp_path: Path) -> None:
+    models.linear(tmp_path / "vibration.onnx", width=2)
+    (tmp_path / "behaviours.py").write_text(OF_THE_ISSUE)
+    topics = ("edged/t/health", "plant/alarm", "plant/report", "plant/seen")
+    with (
+        HttpPeer(completes("Stop the pump, and replace it.")) as peer,
+        Client(broker.port, *topics) as client,
+        Device(tmp_path / "relay", silent) as relay,
+        Daemon(tmp_path, ASKING.format(port=broker.port, folder=tmp_path, url=peer.url)),
+    ):
+        client.health(lambda h: h["ports"]["relay"]["state"] == "running")
+        client.publish("plant/p7/vib", '{"a": 0, "b": 0}')
+        client.publish("plant/p7/vib", '{"a": 9, "b": 9}')
+        [report] = client.wait("plant/report")
+        assert (report.json["text"], report.json["by"]) == ("Stop the pump, and replace it.", "large")
+        [alarm] = client.of("plant/alarm")
+        assert (alarm.json["pump"], round(alarm.json["score"], 3)) == ("p7", 1.0)
+        assert relay.heard == b"STOP\n"
+        assert peer.asked[0].json["messages"] == [{"role": "user", "content": "The model says bearing: what should be done?"}]
+
+        client.publish("cam/gate", pictures.jpeg(np.full((8, 16, 3), 200, np.uint8)))
+        client.wait("plant/seen")
+        contents = [one.json["messages"][0]["content"] for one in peer.asked[1:]]
+        [picture] = [picture for said, picture in contents if said["text"] == "Is that a person?"]
+        assert picture["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
+        health = client.health(lambda h: h["models"]["large"]["answered"] == 3)
+        assert balanced(health)
+        assert health["models"]["large"]["failures"] == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,19 @@ def wheel(name: str, version: str) -> Path:
     return folder
 
 
-def environment(name: str, version: str, *requirements: str) -> Path:
+def python_of(version: str) -> str:
+    """A Python of that version: on the path, or pyenv's. Fails the test without one."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for one in (f"python{version}", *sorted(map(str, kept.glob(f"{version}.*/bin/python")))):
+        found = shutil.which(one)
+        if found is not None and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+            return found
+    pytest.fail(
+        f"there is no Python {version}, which this peer needs: apt-get install python{version}, or pyenv install {version}"
+    )
+
+
+def environment(name: str, version: str, *requirements: str, by: str = sys.executable) -> Path:
     """The Python of an environment of its own with these packages and all that they need: hundreds of megabytes."""
     folder = PEERS / f"{name}-{version}"
     mark = folder / ".made"
@@ -57,7 +70,7 @@ def environment(name: str, version: str, *requirements: str) -> Path:
     if mark.exists():
         return python
     print(f"installing {' '.join(requirements)} (pip) into {folder.relative_to(ROOT)}: minutes", flush=True)
-    for command in ([sys.executable, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *requirements]):
+    for command in ([by, "-m", "venv", str(folder)], [str(python), "-m", "pip", "install", "--quiet", *requirements]):
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, f"{name} cannot be installed:\n{done.stdout}{done.stderr}"
     mark.touch()

@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from tests.peers.install import npm
 from tests.support.broker import free_port
-from tests.support.daemon import Daemon, balanced, until
+from tests.support.daemon import Daemon, balanced, leave, until
 
 VERSION = "1.2.0"
 NAME = "edged-under-test"
@@ -95,8 +95,7 @@ class Witness:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
 
     def publish(self, values: range) -> None:
         """Returns when the broker has them."""

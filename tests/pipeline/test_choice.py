@@ -5,9 +5,8 @@ from collections import Counter
 
 import pytest
 
-from edged.config.values import Cap
 from edged.pipeline.choice import Choice
-from edged.records import Result
+from edged.records import Cap, Result
 from edged.results.when import Condition
 
 S = 10**9

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from edged.cli import main
+from edged.clock.caps import REMEMBERED
 from edged.config.load import read
+from edged.config.units import H, S
 from edged.plan.change import compare
 from edged.plan.make import make_plan
 from edged.plan.records import Machine, Plan
 from edged.plan.report import plan_json, plan_text
+from edged.records import Cap
 
 CONFIG = """
 [broker.main]
@@ -73,11 +76,13 @@ on_end = [{ write = "relay", data = "OFF" }, { topic = "x/{key}", value = { a = 
 """
     plan = planned(tmp_path, more)
     b = plan.behaviours["guard"]
-    assert (b.per_key, b.instances, b.inbox, b.overflow, b.limits) == (True, 1000, 8, "drop_oldest", (10.0, 1 / 60))
+    assert (b.per_key, b.instances, b.inbox, b.overflow, b.limits) == (True, 1000, 8, "drop_oldest", (Cap(10, S), Cap(60, H)))
     assert [(h.stream, h.is_source) for h in b.hears] == [("score", False), ("vib", True)]
     assert b.publish[0].match("plant/p1/bearing/alarm") == ("p1", "bearing")
     assert b.publish[1].match("R/any/x") == ()
-    assert [line.bytes for line in plan.memory if line.what == "behaviour.guard"] == [1000 * (10 * 1024 + b.waiting_bytes)]
+    assert [line.bytes for line in plan.memory if line.what == "behaviour.guard"] == [
+        1000 * (10 * 1024 + b.waiting_bytes + 60 * REMEMBERED)
+    ]
     assert plan.spool is not None  # it may publish at QoS 1, and nobody else does
     assert set(plan.ports) == {"relay"}  # which nobody reads
     text = plan_text(plan)
@@ -85,7 +90,7 @@ on_end = [{ write = "relay", data = "OFF" }, { topic = "x/{key}", value = { a = 
         "behaviour.guard: b.py:guard, one for each of up to 1000 keys",
         "  reads score, vib; 8 wait, then the oldest is dropped, and a crash loses what waits",
         "  asks pipeline.score",
-        "  may publish to main: plant/{key}/alarm, R/+/x, at most 10 a second and one in 60 s",
+        "  may publish to main: plant/{key}/alarm, R/+/x, at most 10/s and 60/h",
         "  may write to relay, line",
         "  when it ends relay gets 'OFF'",
     ):

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from edged.clock.clock import Clock
-from edged.records import Message, Reject, RejectsPlan
+from edged.records import Cap, Message, Reject, RejectsPlan
 from edged.sources.dead_letters import DeadLetters
 
 
@@ -21,7 +21,7 @@ class Stopped(Clock):
 def test_so_many_of_such_a_size_and_the_others_are_counted() -> None:
     sent: list[Message] = []
     clock = Stopped()
-    letters = DeadLetters(RejectsPlan("main", "bad/a", 10**9, 6), "d", "a", sent.append, clock)
+    letters = DeadLetters(RejectsPlan("main", "bad/a", (Cap(1, 10**9),), 6), "d", "a", sent.append, clock)
     letters.take(
         [Reject("short", "2 columns", b"1,2,3,4,5"), Reject("other", "another kind", b"x"), Reject("short", "", b"", times=3)]
     )

@@ -18,7 +18,7 @@ from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.freshness import Freshness
 from edged.sources.kept import KeptMessages
-from edged.sources.mqtt import ROUTES, Filter, MqttSource, Notes, Router, SourceWiring, Wanted
+from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring, Told, Wanted
 from edged.sources.replies import Replies
 from edged.stamp import KeyTable, Stamper, Thinning
 from edged.telemetry import Drops
@@ -419,7 +419,7 @@ def test_a_message_that_came_alone_is_known_when_the_broker_hands_it_out_again()
 
 def test_messages_that_acknowledge_are_no_samples() -> None:
     a, taken = source("a", ["in/a"]), list[bytes]()
-    acks = Notes("alarms", [Filter(9, parse_filter("in/ack"))], taken.append)
+    acks = Told("pipeline", "alarms", [Filter(9, parse_filter("in/ack"))], taken.append)
     r, blocks = router(a)
     r.route_to([a, acks])
     receipt = Receipt(1)

@@ -18,6 +18,8 @@ from types import TracebackType
 
 import pytest
 
+from tests.support.lacking import lacking
+
 START_TIMEOUT_S = 10.0
 
 
@@ -82,7 +84,7 @@ class Broker:
         """Starts it and returns when it takes connections. Skips the test without mosquitto; under CI fails it."""
         program = find_mosquitto()
         if program is None:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)("mosquitto is not installed: apt-get install mosquitto")
+            lacking("mosquitto")
         conf = self.folder / f"mosquitto-{self.port}.conf"
         lines = [self.listener.format(port=self.port, dir=self.folder), "log_type all", *self.options]
         if not any(o.startswith("allow_anonymous") for o in self.options):

@@ -9,6 +9,7 @@ import msgspec
 
 from edged.config.checks.decode import fill_fields
 from edged.config.convert import Finish, Raw, Rule, Wrong
+from edged.config.parsers.choices import is_packed
 from edged.config.ports import is_contradicted
 from edged.config.schema import Decode, FieldSpec, ModbusDecode, ModbusSource, Table
 from edged.config.words import duration, shown
@@ -44,7 +45,7 @@ def registers(table: Decode, raw: Raw) -> Wrong:
         if is_bit and dtype not in (None, "bool"):
             key = f"{at}.dtype" if spec.dtype is not None else "dtype"
             yield key, f'a {spec.table or table.table} is one bit, so its type is "bool", found {shown(dtype)}'
-        elif not is_bit and dtype in ("bool", "int8", "uint8", "int24", "uint24"):
+        elif not is_bit and (dtype in ("bool", "int8", "uint8", "int24", "uint24") or is_packed(dtype or "")):
             key = f"{at}.dtype" if spec.dtype is not None else "dtype"
             yield key, f'a register has 16 bits: expected such as "uint16" or "float32", found {shown(dtype)}; one bit: bits'
         elif not is_bit and words_of(dtype, spec.shape) > MAX_REGISTERS:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
 from edged.config.convert import Raw, Rule, Wrong
 from edged.config.schema import (
     Gate,
+    HomeAssistant,
     Output,
     Publish,
+    ShownEntity,
     Table,
     When,
 )
@@ -66,6 +69,16 @@ def published_fields(table: Publish, raw: Raw) -> Wrong:
             yield "fields", f'"{name}" stands {count} times'
 
 
+def announced(table: HomeAssistant, raw: Raw) -> Wrong:
+    if "discovery" not in raw:
+        yield "discovery", "required: true, or false", "table"
+
+
+def icons(table: ShownEntity, raw: Raw) -> Wrong:
+    if table.icon is not None and not re.fullmatch(r"[a-z0-9-]+:[a-z0-9-]+", table.icon):
+        yield "icon", f'expected an icon such as "mdi:pump", found {shown(table.icon)}'
+
+
 RULES: dict[type[Table], tuple[Rule, ...]] = {
     Output: (
         Rule(("type", "tensor", "fields"), output_names),
@@ -76,5 +89,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("above", "below", "label", "of"), conditions),
         Rule(("of", "above", "below", "label", "change"), gate_conditions),
     ),
+    HomeAssistant: (Rule(("discovery",), announced),),
+    ShownEntity: (Rule(("icon",), icons),),
     Publish: (Rule(("format", "fields"), published_fields),),
 }

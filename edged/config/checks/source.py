@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
-from edged.config.markers import BLOCKS
+from edged.config.markers import BLOCKS, OpenMarker
 from edged.config.parsers.names import STAND_INS
 from edged.config.patterns import groups_of
 from edged.config.ports import is_contradicted, rate_of, shared_port
@@ -32,7 +32,8 @@ from edged.topics import FIELD, parse_filter
 
 def frame(table: Frame, raw: Raw) -> Wrong:
     around = len(table.sync or b"") + len(table.tail or b"")
-    if table.type == "fixed" and around and table.size is not None and table.size <= around:
+    least = around + (not any(isinstance(one, OpenMarker) for one in (table.sync, table.tail)))  # open bits are data
+    if table.type == "fixed" and around and table.size is not None and table.size < least:
         which = "sync and tail" if table.tail else "sync"
         yield "size", f"expected more than the {around} {which} bytes, found {table.size}; it is the whole frame"
     if table.type == "length" and table.offset is not None and table.offset < len(table.sync or b""):
@@ -137,6 +138,8 @@ def asked_at_a_pace(table: SerialSource, raw: Raw) -> Wrong:
 def sending(table: Send, raw: Raw) -> Wrong:
     if table.checksum.type in ("nmea", "teleinfo"):
         yield "checksum", f'"{table.checksum.type}" is a checksum of lines that come in; write it into data'
+    if table.checksum.encoding == "all-hex":
+        yield "checksum.encoding", '"all-hex" is for what comes in; write the checksum into data'
     if table.every is None and "timeout" in raw and table.answer is None:
         yield "timeout", "has no effect: nothing is waited for when the port opens without answer", "key"
     if table.every is not None and table.timeout is not None and table.timeout > table.every:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any
 
 from edged.config.parsers.value import Surroundings, Value
@@ -106,9 +107,24 @@ def dtype(raw: object, _: Surroundings) -> str:
     raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
 
 
+PACKED_TYPE = r"(?:int[2-9]|uint[1-9]|u?int1[0-9]|u?int2[0-9]|u?int3[01])"
+"""Whole numbers of any width. Those of no whole bytes lie side by side."""
+
+
+def width_of(dtype: str) -> int:
+    """Bits of a whole number."""
+    return int(dtype.lstrip("uint"))
+
+
+def is_packed(dtype: str) -> bool:
+    """Whether numbers of this type lie side by side without regard to bytes."""
+    return re.fullmatch(PACKED_TYPE, dtype) is not None and width_of(dtype) % 8 != 0
+
+
 def wire_type(raw: object, around: Surroundings) -> str:
     """An element type on the wire, which may be one that numpy does not have."""
-    return raw if raw in ("int24", "uint24", "text") and isinstance(raw, str) else dtype(raw, around)
+    is_odd = isinstance(raw, str) and (raw == "text" or re.fullmatch(PACKED_TYPE, raw))
+    return str(raw) if is_odd else dtype(raw, around)
 
 
 BYTE_ORDERS = ("big", "little", "cdab", "badc")
@@ -170,7 +186,7 @@ Absent = Annotated[float | str, Value("`drop` `hold` or number", absent)]
 Flag = Annotated[bool, Value("bool", boolean)]
 DType = Annotated[str, Value("type", dtype)]
 ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
-WireType = Annotated[str, Value("type, `int24` `uint24` `text`", wire_type)]
+WireType = Annotated[str, Value("type, `int24` `uint24` `uint11` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value(f"`auto` or list of {' '.join(f'`{one}`' for one in PROVIDERS)}", providers)]
 Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]

@@ -11,8 +11,9 @@ from typing import Annotated
 from edged.config.parsers.numbers import not_too_many
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
-from edged.config.values import NEVER, Cap, Span
+from edged.config.values import NEVER, Span
 from edged.config.words import shown
+from edged.records import Cap
 
 LONGEST = 36500 * D
 """Times of hundreds of years are slips, and do not fit into 64 bits of ns."""
@@ -152,6 +153,22 @@ def packet(raw: object, around: Surroundings) -> int:
 
 def rate(raw: object, _: Surroundings) -> float:
     """Per second."""
+    amount, seconds = _rate(raw)
+    return amount / seconds
+
+
+def cap(raw: object, around: Surroundings) -> Cap:
+    """A rate that is never exceeded: so many in a time. What is no whole number is one in the time that one takes."""
+    amount, seconds = _rate(raw)
+    if amount > MAX_CAP:
+        raise ValueError(f"expected at most {MAX_CAP} in a time, each of which is remembered, found {shown(raw)}")
+    if amount.is_integer():
+        return Cap(int(amount), int(seconds * S))
+    return Cap(1, round(seconds * S / amount))
+
+
+def _rate(raw: object) -> tuple[float, float]:
+    """So many in so many seconds."""
     wanted = 'a rate: a number a second, or such as "6/min", "4/h"'
     if isinstance(raw, str):
         amount, slash, unit = raw.replace(" ", "").partition("/")
@@ -159,28 +176,16 @@ def rate(raw: object, _: Surroundings) -> float:
             hertz = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)hz", raw.replace(" ", "").lower())
             cure = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else _rate_cure(raw)
             raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
-        value = float(amount) / RATE_UNITS[unit]
+        many, seconds = float(amount), RATE_UNITS[unit]
     elif isinstance(raw, int | float) and not isinstance(raw, bool):
-        value = float(raw)
+        many, seconds = float(raw), 1.0
     else:
         raise ValueError(f"expected {wanted}, found {shown(raw)}")
-    if not (value > 0 and math.isfinite(value)):
+    if not (many > 0 and math.isfinite(many)):
         raise ValueError(f"expected {wanted}, more than 0, found {shown(raw)}")
-    if not RATES[0] <= value <= RATES[1]:
+    if not RATES[0] <= many / seconds <= RATES[1]:
         raise ValueError(f"expected {wanted}, from one in three years to {RATES[1]:.0f} a second, found {shown(raw)}")
-    return value
-
-
-def cap(raw: object, _: Surroundings) -> Cap:
-    """So many in a time."""
-    wanted = 'so many in a time, such as "6/min" or "200/d"'
-    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\w+)\s*", raw) if isinstance(raw, str) else None
-    if found is None or found[2] not in RATE_UNITS:
-        raise ValueError(f"expected {wanted}, found {shown(raw)}")
-    count = int(found[1])
-    if not 1 <= count <= MAX_CAP:
-        raise ValueError(f"expected {wanted}, from 1 to {MAX_CAP}, found {shown(raw)}")
-    return Cap(count, int(RATE_UNITS[found[2]] * S))
+    return many, seconds
 
 
 def _rate_cure(raw: str) -> str:
@@ -212,4 +217,4 @@ Samples = Annotated[Span, Value("samples or duration", span)]
 Size = Annotated[int, Value("size", size)]
 Packet = Annotated[int, Value("size", packet)]
 Rate = Annotated[float, Value("rate", rate)]
-CapOf = Annotated[Cap, Value("so many in a time", cap)]
+CapOf = Annotated[Cap, Value("rate", cap)]

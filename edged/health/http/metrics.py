@@ -172,6 +172,34 @@ def _models(value: str) -> Callable[[Seen], Found]:
     return samples
 
 
+def _remotes(value: str) -> Callable[[Seen], Found]:
+    def samples(seen: Seen) -> Found:
+        for name, remote in seen.running.remotes.items():
+            yield {"model": name}, getattr(remote.counts, value)
+
+    return samples
+
+
+def _remote_rows(seen: Seen) -> Found:
+    for name, remote in seen.running.remotes.items():
+        for outcome in ("answered", "unanswered", "limited", "fell_back"):
+            yield {"model": name, "outcome": outcome}, getattr(remote.counts, outcome)
+
+
+def _remote_failures(seen: Seen) -> Found:
+    for name, remote in seen.running.remotes.items():
+        for reason, times in remote.counts.failures.items():
+            yield {"model": name, "reason": reason}, times
+
+
+def _remote_now(value: str) -> Callable[[Seen], Found]:
+    def samples(seen: Seen) -> Found:
+        for name, remote in seen.running.remotes.items():
+            yield {"model": name}, int(getattr(remote, value))
+
+    return samples
+
+
 def _brokers(value: str) -> Callable[[Seen], Found]:
     def samples(seen: Seen) -> Found:
         for name, link in seen.running.links.items():
@@ -257,6 +285,16 @@ FAMILIES = (
     Family("model_rows", "counter", "Rows in them.", _models("rows")),
     Family("model_failed", "counter", "Rows that could not be run.", _models("failed")),
     Family("model_run_seconds", "histogram", "How long a run takes.", _models("time")),
+    Family("remote_requests", "counter", "Requests to a model that runs elsewhere.", _remotes("asked")),
+    Family("remote_retries", "counter", "Requests after the first for a row.", _remotes("retried")),
+    Family("remote_failures", "counter", "Requests without an answer to use, by reason.", _remote_failures),
+    Family("remote_rows", "counter", "Rows for such a model by what became of them.", _remote_rows),
+    Family("remote_in_flight", "gauge", "Requests under way.", _remote_now("under_way")),
+    Family("remote_resting", "gauge", "1 while nothing is asked after failures: the circuit is open.", _remote_now("is_resting")),
+    Family("remote_rests", "counter", "How often the circuit opened.", _remotes("rests")),
+    Family("remote_sent_bytes", "counter", "Bytes of requests.", _remotes("bytes_out")),
+    Family("remote_received_bytes", "counter", "Bytes of answers.", _remotes("bytes_in")),
+    Family("remote_answer_seconds", "histogram", "From a row's turn to its answer, retries included.", _remotes("time")),
     Family("behaviour_heard", "counter", "Results and samples that a behaviour was given.", _behaviours("heard")),
     Family("behaviour_restarts", "counter", "Instances that failed and were run again.", _behaviours("restarts")),
     Family("behaviour_spins", "counter", "Steps that held the event loop for too long.", _behaviours("spins")),

@@ -1,11 +1,6 @@
-"""Whether a peer may be asked now: after failures in a row it is left alone for a while, and never asked more than `limit`."""
+"""Whether a peer may be asked now: after failures in a row it is left alone for a while."""
 
 from __future__ import annotations
-
-from collections import deque
-from collections.abc import Sequence
-
-from edged.config.values import Cap
 
 FAILURES = 5
 
@@ -15,7 +10,6 @@ class Breaker:
 
     def __init__(self, cooldown_ns: int) -> None:
         self.cooldown_ns = cooldown_ns
-        self.opened = 0
         self._in_a_row = 0
         self._until = 0
         self._is_trying = False
@@ -35,33 +29,14 @@ class Breaker:
     def succeed(self) -> None:
         self._in_a_row, self._until, self._is_trying = 0, 0, False
 
-    def fail(self, now: int) -> None:
+    def fail(self, now: int) -> bool:
+        """Whether it opens now."""
         self._in_a_row += 1
-        if self._is_trying or (self._in_a_row >= FAILURES and not self._until):
-            self.opened += 1
+        opens = self._is_trying or (self._in_a_row >= FAILURES and not self._until)
+        if opens:
             self._until, self._is_trying = now + self.cooldown_ns, False
+        return opens
 
     def give_up(self) -> None:
         """The one that tried says nothing of the peer."""
         self._is_trying = False
-
-
-class Caps:
-    """Never more than `count` in any `period`: the times of the last ones are kept."""
-
-    def __init__(self, limits: Sequence[Cap]) -> None:
-        self.limits = tuple(limits)
-        self._times: deque[int] = deque(maxlen=max((cap.count for cap in limits), default=0))
-
-    def take(self, now: int) -> bool:
-        """Whether one more is allowed; then it is counted."""
-        times = self._times
-        for cap in self.limits:
-            if len(times) >= cap.count and now - times[-cap.count] < cap.period:
-                return False
-        times.append(now)
-        return True
-
-    def take_over(self, old: Caps) -> None:
-        """After a reload: what was asked before counts on."""
-        self._times.extend(old._times)

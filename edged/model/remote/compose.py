@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from edged.model.remote.records import FIELDS, PICTURE, Array, AskPlan, Wanted
+from edged.config.asked import PLACEHOLDER
+from edged.model.remote.records import FIELDS, MAX_GIVEN, PICTURE, Array, AskPlan, Wanted
 from edged.records import Result
 
 PREFIX = "remote: "
 """Before the names of remote inputs among the rows of a pipeline, whose other names are those of its fallback."""
-PLACEHOLDER = re.compile(r"\{([A-Za-z_][\w.-]*)\}")
 MAX_TEXT = 1024
 """Characters that a value of another pipeline may add to a prompt."""
 
@@ -42,42 +42,48 @@ class Composer:
         for other in self.plan.others:
             self._said.pop((other, key), None)
 
-    def prompt(self, rows: Mapping[str, Array], key: int) -> str:
-        """The text for one row; nothing has blocked or is large."""
+    def prompt(self, rows: Mapping[str, Array], key: int, given: Mapping[str, Any]) -> str:
+        """The text for one row; nothing in it blocks or is large. `given`: what the question has beside numbers."""
         if not self.plan.prompt:
             return ""
         parts = self._names(key) if self._names is not None else ()
         known: dict[str, Any] = dict(zip(self._keys, parts, strict=False)) | {"key": "/".join(parts)}
         known |= self._fields(rows)
+        told = self._told(given)
 
         def value(match: re.Match[str]) -> str:
             name = match[1]
             if name not in self.plan.names:
                 return match[0]
+            if name in told:
+                return shown(told[name], MAX_GIVEN)
             return shown(known[name] if name in known else self._other(name, key))
 
         return PLACEHOLDER.sub(value, self.plan.prompt)
 
-    def wanted(self, rows: Mapping[str, Array], prompt: str) -> Wanted:
+    def wanted(self, rows: Mapping[str, Array], prompt: str, given: Mapping[str, Any]) -> Wanted:
         """What is sent of one row; a picture takes milliseconds, so not on the loop."""
         inputs = {name.removeprefix(PREFIX): x for name, x in rows.items() if name.startswith(PREFIX)}
-        picture = b""
+        picture = given.get(self.plan.photo, b"")
         if PICTURE in inputs and self._to_jpeg is not None:
             picture = self._to_jpeg(_colours(inputs.pop(PICTURE), self.plan.colours))
         if FIELDS in inputs:
             del inputs[FIELDS]
-            inputs |= self._fields(rows)
+            inputs |= self._fields(rows) | {name: _whole(x) for name, x in self._told(given).items()}
         return Wanted(inputs, prompt, picture)
 
     @property
     def has_picture(self) -> bool:
-        return self._to_jpeg is not None
+        return self._to_jpeg is not None or self.plan.photo != ""
 
     def _fields(self, rows: Mapping[str, Array]) -> dict[str, Array]:
         row = rows.get(PREFIX + FIELDS)
         if row is None:
             return {}
         return {name: row[..., start:stop].reshape((*row.shape[:-1], *shape)) for name, start, stop, shape in self.plan.fields}
+
+    def _told(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name != self.plan.photo}
 
     def _other(self, name: str, key: int) -> Any:
         pipeline, _, path = name.partition(".")
@@ -87,17 +93,24 @@ class Composer:
         return found
 
 
-def shown(value: Any) -> str:
+def _whole(value: Any) -> Array:
+    """An array that has one value, whatever that is."""
+    array = np.empty((), object)
+    array[()] = value
+    return array
+
+
+def shown(value: Any, most: int = MAX_TEXT) -> str:
     """A value as a prompt has it: a number, a list of numbers, a text."""
     if isinstance(value, str):
-        return value[:MAX_TEXT]
+        return value[:most]
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, float):
         return f"{value:.7g}"
     if value is None:
         return "unknown"
-    return json.dumps(value)[:MAX_TEXT]
+    return json.dumps(value)[:most]
 
 
 def _colours(picture: Array, colours: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Array:

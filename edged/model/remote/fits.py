@@ -18,11 +18,13 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 MAX_DEPTH = 32
 
 
-def misfit(value: Any, schema: Mapping[str, Any], at: str = "", depth: int = 0) -> str:
+def misfit(value: Any, schema: Mapping[str, Any] | bool, at: str = "", depth: int = 0) -> str:
     """What is wrong with the value, and where; empty if it fits."""
     if depth > MAX_DEPTH:
         return f"{at or 'the answer'} is nested too deeply"
     here = at or "the answer"
+    if isinstance(schema, bool):
+        return "" if schema else f"{here}: the schema allows nothing there"
     kinds = schema.get("type")
     wanted = [kinds] if isinstance(kinds, str) else kinds or []
     if wanted and not any(_is_of(value, kind) for kind in wanted):
@@ -31,7 +33,7 @@ def misfit(value: Any, schema: Mapping[str, Any], at: str = "", depth: int = 0) 
         return f"{here}: expected one of {schema['enum']}"
     if isinstance(value, dict):
         return _object(value, schema, at, depth)
-    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+    if isinstance(value, list) and isinstance(schema.get("items"), dict | bool):
         found = (misfit(one, schema["items"], f"{at}[{i}]", depth + 1) for i, one in enumerate(value))
         return next(filter(None, found), "")
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import h11
 
@@ -25,20 +26,90 @@ EVENTS = 8
 """Parts of an answer between two pauses: a peer may send each byte as a part of its own, which costs 30 us here."""
 SHORT_S, LONG_S, MANY = 0.001, 0.01, 1024
 """The pauses: short ones up to so many parts, long ones from there on."""
+CUT_OFF = "the peer hung up before its answer was whole"
 
 OnPart = Callable[[bytes], None]
 
 
-class _Line:
-    """One connection."""
+class _Line(asyncio.Protocol):
+    """One connection. What comes while nobody reads ends it: it belongs to no request."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
+    def __init__(self) -> None:
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER)
+        self.is_used = True
+        self._transport: asyncio.Transport
+        self._came = bytearray()
+        self._end: Exception | None = None
+        self._is_full = False  # the other side takes nothing now
+        self._news: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of that
+
+    def data_received(self, data: bytes) -> None:
+        if not self.is_used:
+            return self.abort()
+        self._came += data
+        if len(self._came) > READ:
+            self._transport.pause_reading()
+        self._tell()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end = self._end or error or EOFError(CUT_OFF)
+        self._tell()
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    async def _wait(self) -> None:
+        self._news = asyncio.get_running_loop().create_future()
+        try:
+            await self._news
+        finally:
+            self._news = None
+
+    async def send(self, data: bytes) -> None:
+        """Until most of it is out, or the other side says something: it may refuse what it has not read."""
+        self._transport.write(data)
+        while self._is_full and not self._came and self._end is None:
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """What comes next; b"" at the end. Raises OSError."""
+        while not self._came and self._end is None:
+            await self._wait()
+        if not self._came:
+            if isinstance(self._end, OSError):
+                raise self._end
+            return b""
+        data = bytes(self._came)
+        self._came.clear()
+        self._transport.resume_reading()
+        return data
+
+    def lay_by(self) -> bool:
+        """After an answer: whether another request may go this way."""
+        http, is_left = self.http, bool(self._came) or self._is_full or self._end is not None
+        if is_left or http.our_state is not h11.DONE or http.their_state is not h11.DONE or http.trailing_data[0]:
+            return False
+        http.start_next_cycle()
+        self.is_used = False
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        return self._end is not None or self._transport.is_closing()
 
     def abort(self) -> None:
-        self.writer.transport.abort()
+        self._transport.abort()
 
 
 class Client:
@@ -58,20 +129,20 @@ class Client:
         try:
             return await asyncio.wait_for(self._ask(request, max_bytes, on_part), timeout_s)
         except asyncio.TimeoutError:
-            raise NoAnswer(f"no answer within {timeout_s:g} s") from None
+            raise NoAnswer(f"no answer within {timeout_s:g} s", "timeout") from None
         except ssl.SSLCertVerificationError as error:
-            raise NoAnswer(f"its certificate is refused: {error.verify_message}") from None
+            raise NoAnswer(f"its certificate is refused: {error.verify_message}", "certificate") from None
         except (OSError, EOFError) as error:
-            raise NoAnswer(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
+            raise NoAnswer(getattr(error, "strerror", None) or str(error) or type(error).__name__, "connection") from None
         except h11.ProtocolError as error:
-            raise NoAnswer(f"what came is no HTTP: {error}") from None
+            raise NoAnswer(f"what came is no HTTP: {error}", "no_http") from None
 
     async def _ask(self, request: Request, max_bytes: int, on_part: OnPart | None) -> Reply:
         while self._idle:
             line = self._idle.pop()
-            if line.reader.at_eof():
-                line.abort()
+            if line.is_over:
                 continue
+            line.is_used = True
             with suppress(_Stale):  # the peer had hung up meanwhile: that is no failure
                 return await self._converse(line, request, max_bytes, on_part, True)
         return await self._converse(await self._connect(), request, max_bytes, on_part, False)
@@ -79,8 +150,9 @@ class Client:
     async def _connect(self) -> _Line:
         if self._url.is_tls and self._context is None:
             self._context = await in_one_shot_thread("edged-ca", self._make_context, lambda _: None)
-        reader, writer = await asyncio.open_connection(self._url.host, self._url.port, limit=READ, ssl=self._context)
-        return _Line(reader, writer)
+        loop = asyncio.get_running_loop()
+        _, line = await loop.create_connection(_Line, self._url.host, self._url.port, ssl=self._context)
+        return line
 
     def _make_context(self) -> ssl.SSLContext:
         """Reads files: blocks."""
@@ -92,11 +164,9 @@ class Client:
     async def _converse(self, line: _Line, request: Request, max_bytes: int, on_part: OnPart | None, is_reused: bool) -> Reply:
         is_kept = False
         try:
-            await self._send(line, request, is_reused)
+            await line.send(self._framed(line, request))
             reply = await self._read(line, max_bytes, on_part, is_reused)
-            if line.http.our_state is h11.DONE and line.http.their_state is h11.DONE and not self._is_closed:
-                line.http.start_next_cycle()
-                is_kept = len(self._idle) < self._most_idle
+            is_kept = not self._is_closed and len(self._idle) < self._most_idle and line.lay_by()
             return reply
         finally:
             if is_kept:
@@ -104,53 +174,49 @@ class Client:
             else:
                 line.abort()
 
-    async def _send(self, line: _Line, request: Request, is_reused: bool) -> None:
+    def _framed(self, line: _Line, request: Request) -> bytes:
         headers = [*self._headers, *request.headers]
         if request.body:
             headers.append(("Content-Length", str(len(request.body))))
         head = h11.Request(method=request.method, target=request.target, headers=headers)
-        for event in (head, *([h11.Data(request.body)] if request.body else []), h11.EndOfMessage()):
-            data = line.http.send(event)
-            if data:
-                line.writer.write(data)
-        try:
-            await line.writer.drain()
-        except ConnectionError:
-            if is_reused:
-                raise _Stale from None
-            raise
+        events = (head, *([h11.Data(request.body)] if request.body else []), h11.EndOfMessage())
+        return b"".join(filter(None, map(line.http.send, events)))
 
     async def _read(self, line: _Line, max_bytes: int, on_part: OnPart | None, is_reused: bool) -> Reply:
-        status, answered, body, seen, has_begun = 0, dict[str, str](), bytearray(), 0, False
+        status, answered, body, seen, has_begun, has_ended = 0, dict[str, str](), bytearray(), 0, False, False
         while True:
-            event = line.http.next_event()
+            try:
+                event = line.http.next_event()
+            except h11.RemoteProtocolError:
+                if has_ended:
+                    raise EOFError(CUT_OFF) from None
+                raise
             seen += 1
             if seen % EVENTS == 0:
                 await asyncio.sleep(SHORT_S if seen < MANY else LONG_S)
             if event is h11.NEED_DATA:
-                line.http.receive_data(await self._bytes(line, is_reused and not has_begun))
-                has_begun = True
+                data = await self._more(line, is_reused and not has_begun)
+                line.http.receive_data(data)
+                has_begun, has_ended = True, not data
             elif isinstance(event, h11.Response):
                 status = event.status_code
                 answered = {name.decode(): value.decode("latin-1") for name, value in event.headers}
-                with suppress(ValueError):
-                    if int(answered.get("content-length", "0")) > max_bytes:
-                        raise NoAnswer(_too_large(max_bytes), is_final=True)
+                _check(answered, max_bytes)
             elif isinstance(event, h11.Data):
                 if len(body) + len(event.data) > max_bytes:
-                    raise NoAnswer(_too_large(max_bytes), is_final=True)
+                    raise NoAnswer(_too_large(max_bytes), "too_large", is_final=True)
                 body += event.data
                 if on_part is not None and status == 200:
                     on_part(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):
                 return Reply(status, answered, bytes(body))
             elif event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
-                raise EOFError("the peer hung up before its answer was whole")
+                raise EOFError(CUT_OFF)
 
-    async def _bytes(self, line: _Line, may_be_stale: bool) -> bytes:
+    async def _more(self, line: _Line, may_be_stale: bool) -> bytes:
         """What comes next; b"" at the end."""
         try:
-            data = await line.reader.read(READ)
+            data = await line.read()
         except ConnectionError:
             if may_be_stale:
                 raise _Stale from None
@@ -167,6 +233,14 @@ class Client:
 
 class _Stale(Exception):
     """A connection that was kept is no more."""
+
+
+def _check(headers: Mapping[str, str], max_bytes: int) -> None:
+    """Raises NoAnswer for an answer that will not be read. (Of lengths h11 has made sure.)"""
+    if int(headers.get("content-length", "0")) > max_bytes:
+        raise NoAnswer(_too_large(max_bytes), "too_large", is_final=True)
+    if (coding := headers.get("content-encoding", "identity").lower()) != "identity":
+        raise NoAnswer(f"the answer is compressed ({coding:.40}), although none was asked for that is", "encoding", is_final=True)
 
 
 def _too_large(max_bytes: int) -> str:

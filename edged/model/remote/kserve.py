@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edged.model.remote.answers import decoded
 from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted
 
 TYPES = {
@@ -55,17 +56,14 @@ class KServe:
         return Request("GET", self._path, (), b"") if self._inputs is None else None
 
     def learn(self, reply: Reply) -> None:
-        try:
-            self._inputs = msgspec.json.decode(reply.body, type=_Metadata).inputs
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise NoAnswer(f"what {self._path} gives is no metadata of a model: {error}") from None
+        self._inputs = decoded(reply.body, _Metadata, f"what {self._path} gives is no metadata of a model").inputs
 
     def request(self, wanted: Wanted) -> Request:
         assert self._inputs is not None
         described, blobs = [], []
         for info, array in self._filled(wanted.inputs):
             if info.datatype not in TYPES:
-                raise NoAnswer(f"its input {info.name} is {info.datatype}, which numbers cannot fill", is_final=True)
+                raise NoAnswer(f"its input {info.name} is {info.datatype}, which numbers cannot fill", "misfit", is_final=True)
             filled = np.ascontiguousarray(_fitted(info, array), np.dtype(TYPES[info.datatype]).newbyteorder("<"))
             tensor: dict[str, Any] = {"name": info.name, "shape": list(filled.shape), "datatype": info.datatype}
             if self._is_binary:
@@ -88,7 +86,7 @@ class KServe:
         names = {info.name: info for info in self._inputs}
         if names.keys() != given.keys():
             text = f"its inputs are {', '.join(names)}, and inputs of the pipeline fills {', '.join(given)}"
-            raise NoAnswer(text, is_final=True)
+            raise NoAnswer(text, "misfit", is_final=True)
         return [(names[name], array) for name, array in given.items()]
 
     def refused(self, request: Request) -> bool:
@@ -101,19 +99,19 @@ class KServe:
         headers = {name.lower(): value for name, value in reply.headers.items()}
         try:
             size = int(headers.get(HEADER, len(reply.body)))
-            found = msgspec.json.decode(memoryview(reply.body)[:size], type=_Outputs)
+            found = decoded(reply.body[:size], _Outputs, "the answer is none of the V2 protocol")
             arrays, at = {}, size
             for tensor in found.outputs:
                 array, at = _tensor(tensor, reply.body, at)
                 arrays[tensor.name] = array
-        except (ValueError, KeyError, TypeError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
             raise NoAnswer(f"the answer is none of the V2 protocol: {error}") from None
         self._is_settled = True
         if not self._names:
             return Answer(arrays)
         missing = [peers for _, peers in self._names if peers not in arrays]
         if missing:
-            raise NoAnswer(f"the answer has no {missing[0]} (outputs); it has {', '.join(arrays)}", is_final=True)
+            raise NoAnswer(f"the answer has no {missing[0]} (outputs); it has {', '.join(arrays)}", "misfit", is_final=True)
         return Answer({own: arrays[peers] for own, peers in self._names})
 
 
@@ -143,4 +141,4 @@ def _fitted(info: Tensor, row: Array) -> Array:
         for shape in ((1, *turned.shape), turned.shape, (1, turned.size)):
             if len(shape) == len(axes) and all(a in (-1, n) for a, n in zip(axes, shape, strict=True)):
                 return turned.reshape(shape)
-    raise NoAnswer(f"its input {info.name} is {axes}, a row of the pipeline {list(row.shape)}", is_final=True)
+    raise NoAnswer(f"its input {info.name} is {axes}, a row of the pipeline {list(row.shape)}", "misfit", is_final=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from edged.model.remote.answers import decoded
 from edged.model.remote.fits import misfit
-from edged.model.remote.records import Answer, NoAnswer, RemotePlan, Reply, Request, Wanted
+from edged.model.remote.records import Answer, NoAnswer, RemotePlan, Reply, Request, Wanted, kind_of
 
 MAX_TEXT = 4096
 """Characters of a result, as for every `output = "text"`."""
@@ -22,7 +23,7 @@ class OpenAi:
     def request(self, wanted: Wanted) -> Request:
         content: Any = wanted.prompt
         if wanted.picture:
-            url = f"data:image/jpeg;base64,{base64.b64encode(wanted.picture).decode()}"
+            url = f"data:{kind_of(wanted.picture)};base64,{base64.b64encode(wanted.picture).decode()}"
             content = [{"type": "text", "text": wanted.prompt}, {"type": "image_url", "image_url": {"url": url}}]
         body: dict[str, Any] = {"model": self._plan.peer_name, "messages": [{"role": "user", "content": content}]}
         if self._schema is not None:
@@ -34,6 +35,12 @@ class OpenAi:
         target = f"{path}/chat/completions" + (f"?{query}" if query else "")
         return Request("POST", target, (("Content-Type", "application/json"),), msgspec.json.encode(body))
 
+    def question(self) -> None:
+        return None
+
+    def learn(self, reply: Reply) -> None:
+        pass
+
     def refused(self, request: Request) -> bool:
         return False
 
@@ -42,12 +49,9 @@ class OpenAi:
             events = Events()
             events.feed(reply.body)
             if not events.is_whole:
-                raise NoAnswer("the stream ended before its [DONE]")
+                raise NoAnswer("the stream ended before its [DONE]", "connection")
             return self._answer(events.text)
-        try:
-            found = msgspec.json.decode(reply.body, type=_Completion)
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise NoAnswer(f"the answer is no chat completion: {error}") from None
+        found = decoded(reply.body, _Completion, "the answer is no chat completion")
         if not found.choices or found.choices[0].message.content is None:
             raise NoAnswer("the answer has no text")
         return self._answer(found.choices[0].message.content)
@@ -55,12 +59,10 @@ class OpenAi:
     def _answer(self, text: str) -> Answer:
         if self._schema is None:
             return Answer(text=text[:MAX_TEXT])
-        try:
-            found = msgspec.json.decode(text.strip().removeprefix("```json").removesuffix("```"))
-        except msgspec.DecodeError:
-            raise NoAnswer("the answer is no JSON, although a schema was given") from None
+        plain = text.strip().removeprefix("```json").removesuffix("```")
+        found = decoded(plain.encode(errors="replace"), object, "the answer is no JSON, although a schema was given")
         if wrong := misfit(found, self._schema):
-            raise NoAnswer(f"the answer does not fit the schema: {wrong}")
+            raise NoAnswer(f"the answer does not fit the schema: {wrong}", "misfit")
         return Answer(text=text[:MAX_TEXT], answer=found)
 
 
@@ -84,10 +86,9 @@ class Events:
             if said == b"[DONE]":
                 self.is_whole = True
                 break
-            try:
-                found = msgspec.json.decode(said, type=_Chunk)
-            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-                raise NoAnswer(f"the answer is no stream of a chat completion: {error}") from None
+            found = decoded(said, _Chunk, "the answer is no stream of a chat completion")
+            if found.error is not None:
+                raise NoAnswer(f"the peer broke off: {msgspec.json.encode(found.error)[:200].decode(errors='replace')}")
             parts += [choice.delta.content or "" for choice in found.choices[:1]]
         if parts and len(self.text) < MAX_TEXT:
             self.text = (self.text + "".join(parts))[:MAX_TEXT]
@@ -111,3 +112,4 @@ class _Part(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_Part] = []
+    error: Any = None

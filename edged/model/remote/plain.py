@@ -9,9 +9,10 @@ import numpy as np
 
 from edged.config.field_paths import Path
 from edged.decode.paths import ABSENT, find, members
-from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted
+from edged.model.remote.answers import decoded
+from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted, kind_of
 
-TYPES = {"json": "application/json", "raw": "application/octet-stream", "image": "image/jpeg"}
+TYPES = {"json": "application/json", "raw": "application/octet-stream"}
 
 
 class Plain:
@@ -21,21 +22,24 @@ class Plain:
 
     def request(self, wanted: Wanted) -> Request:
         if self._plan.body == "image":
-            body = wanted.picture
-        elif self._plan.body == "raw":
+            return Request("POST", self._plan.url.path, (("Content-Type", kind_of(wanted.picture)),), wanted.picture)
+        if self._plan.body == "raw":
             body = b"".join(np.ascontiguousarray(x, x.dtype.newbyteorder("<")).tobytes() for x in wanted.inputs.values())
         else:
             body = msgspec.json.encode({name: x.tolist() for name, x in wanted.inputs.items()})
         return Request("POST", self._plan.url.path, (("Content-Type", TYPES[self._plan.body]),), body)
 
+    def question(self) -> None:
+        return None
+
+    def learn(self, reply: Reply) -> None:
+        pass
+
     def refused(self, request: Request) -> bool:
         return False
 
     def read(self, reply: Reply) -> Answer:
-        try:
-            whole = msgspec.json.decode(reply.body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise NoAnswer(f"the answer is no JSON: {error}") from None
+        whole = decoded(reply.body, object, "the answer is no JSON")
         if not self._paths:
             return Answer({"output": _values(whole, "the answer")})
         return Answer({name: _values(_at(whole, path, name), name) for name, path in self._paths})
@@ -44,7 +48,7 @@ class Plain:
 def _at(whole: Any, path: Path, name: str) -> Any:
     found = find(whole, path)
     if found is ABSENT:
-        raise NoAnswer(f"the answer has nothing at {name}; it has {members(whole)}")
+        raise NoAnswer(f"the answer has nothing at {name}; {members(whole)}")
     return found
 
 
@@ -53,5 +57,5 @@ def _values(value: Any, name: str) -> Array:
         return np.array([value], object)
     try:
         return np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise NoAnswer(f"expected numbers or a text at {name}, found {type(value).__name__}") from None

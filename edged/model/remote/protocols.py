@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edged.config.units import KIB, MIB
 from edged.model.remote.kserve import KServe
@@ -16,6 +17,12 @@ from edged.model.remote.records import Answer, RemotePlan, Reply, Request, Wante
 class Speaks(Protocol):
     """Pure: rows to requests, replies to answers, which raise NoAnswer."""
 
+    def question(self) -> Request | None:
+        """What is to be asked of the peer before the first row, if anything is to be known of it."""
+
+    def learn(self, reply: Reply) -> None:
+        """The answer to that."""
+
     def request(self, wanted: Wanted) -> Request: ...
 
     def read(self, reply: Reply) -> Answer: ...
@@ -24,8 +31,7 @@ class Speaks(Protocol):
         """The peer did not take a request. Whether the same row may be taken in the next form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     make: Callable[[RemotePlan], Speaks]
     max_bytes: int
     gives_text: bool = False

@@ -7,13 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from numpy.typing import NDArray
 
 from edged.config.field_paths import Path as FieldPath
-from edged.config.values import Cap, HttpUrl, Secret
+from edged.config.values import HttpUrl, Secret
 from edged.model.inputs import InputPlan
+from edged.records import Cap
 
 Array = NDArray[Any]
+MAX_GIVEN = 16 * 1024
+"""Bytes of what one question has beside its numbers, as JSON."""
+MAX_PHOTO = 1024 * 1024
+"""Bytes of its picture."""
 PICTURE, FIELDS = "image", "fields"
 """Remote inputs by names of ours: the picture, and the fields that are sent by their own names."""
 
@@ -44,8 +50,7 @@ class RemotePlan:
     most_bytes: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class AskPlan:
+class AskPlan(msgspec.Struct, frozen=True):
     """What one pipeline sends of a row. `inputs` are rows of its slots. `fields` name the columns where those go out by name.
     `prompt` is the template's text, `names` the placeholders in it. `colours`: of a picture that steps have scaled, what each
     number is to be multiplied with, and what is added then. `outputs`: the tensors that results are made of, with the shape of a
@@ -61,6 +66,15 @@ class AskPlan:
     colours: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     is_bgr: bool = False
     outputs: tuple[tuple[str, tuple[int, ...] | None], ...] = ()
+    free: tuple[str, ...] = ()
+    """The fields of a question that may be texts, lists and so on."""
+    photo: str = ""
+    """The field of a question that is a picture."""
+
+    @property
+    def given_bytes(self) -> int:
+        """What a question may have beside its numbers."""
+        return (MAX_GIVEN if self.free else 0) + (MAX_PHOTO if self.photo else 0)
 
 
 class Wanted(NamedTuple):
@@ -69,6 +83,11 @@ class Wanted(NamedTuple):
     inputs: Mapping[str, Array]
     prompt: str = ""
     picture: bytes = b""
+
+
+def kind_of(picture: bytes) -> str:
+    """Its media type."""
+    return "image/png" if picture.startswith(b"\x89PNG") else "image/jpeg"
 
 
 class Request(NamedTuple):
@@ -95,13 +114,20 @@ class Answer(NamedTuple):
 
 
 class NoAnswer(Exception):
-    """There is no answer to use. `is_final`: the same request will not do better. `blames_peer`: it says something of the peer,
-    not of this row. `is_refusal`: the peer answered that it will not, or cannot."""
+    """There is no answer to use. `reason` is a counter's name. `is_final`: the same request will not do better. `blames_peer`: it
+    says something of the peer, not of this row. `is_refusal`: the peer answered that it will not, or cannot."""
 
     def __init__(
-        self, text: str, is_final: bool = False, blames_peer: bool = True, wait_s: float = 0.0, is_refusal: bool = False
+        self,
+        text: str,
+        reason: str = "malformed",
+        is_final: bool = False,
+        blames_peer: bool = True,
+        wait_s: float = 0.0,
+        is_refusal: bool = False,
     ) -> None:
         super().__init__(text)
+        self.reason = reason
         self.is_refusal = is_refusal
         self.is_final = is_final
         self.blames_peer = blames_peer

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Check, Input, Kind, Names, OutputPlan, Outputs, Problems, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 if TYPE_CHECKING:
     from edged.config import schema
+
+SCORE_PLACES = 3
+"""Of a score that is shown to people."""
 
 
 class Limits(NamedTuple):
@@ -27,8 +30,7 @@ class Limits(NamedTuple):
     release: float
 
 
-@dataclass(frozen=True, slots=True)
-class AnomalyPlan(OutputPlan):
+class AnomalyPlan(OutputPlan, frozen=True):
     """`input`: for `error`, the model input that the tensor reconstructs."""
 
     type: ClassVar[str] = "anomaly"
@@ -53,6 +55,12 @@ class AnomalyPlan(OutputPlan):
     def result_fields(self) -> tuple[ResultField, ...]:
         score = ResultField("score", ("score",), "number")
         return (score, ResultField("anomaly", ("anomaly",), "bool")) if self.has_threshold else (score,)
+
+    def entities(self) -> tuple[Entity, ...]:
+        score, *anomaly = self.result_fields()
+        if not anomaly:
+            return (measured(score, decimals=SCORE_PLACES),)
+        return (Entity(anomaly[0], "binary_sensor", device_class="problem"), measured(score, "score", SCORE_PLACES))
 
     def default_of(self) -> tuple[str | None, str | None]:
         return ("anomaly" if self.has_threshold else "score"), "score"

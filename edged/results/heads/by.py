@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from edged.records import Carried
+from edged.results.entities import Entity
 from edged.results.fields import ResultField
 from edged.results.heads.head import Body, Head, OutputPlan, Outputs
 
@@ -19,8 +19,7 @@ BODIES = " bodies"
 NOTHING = OutputPlan(())
 
 
-@dataclass(frozen=True, slots=True)
-class ByPlan(OutputPlan):
+class ByPlan(OutputPlan, frozen=True):
     """`of` with `by`; `has_answer`: also an object, by a schema."""
 
     of: OutputPlan = NOTHING
@@ -42,6 +41,9 @@ class ByPlan(OutputPlan):
     def _more(self) -> tuple[ResultField, ...]:
         by = ResultField(BY, (BY,), "text")
         return (ResultField("answer", ("answer",), "object"), by) if self.has_answer else (by,)
+
+    def entities(self) -> tuple[Entity, ...]:
+        return self.of.entities()
 
     def default_of(self) -> tuple[str | None, str | None]:
         return self.of.default_of()

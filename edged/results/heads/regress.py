@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from edged.config.words import listed
 from edged.records import Carried
+from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
@@ -24,8 +24,7 @@ class ValueField(NamedTuple):
     unit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RegressPlan(OutputPlan):
+class RegressPlan(OutputPlan, frozen=True):
     """`fields`: what the numbers are called, where that was configured."""
 
     type: ClassVar[str] = "regress"
@@ -42,6 +41,10 @@ class RegressPlan(OutputPlan):
     def result_fields(self) -> tuple[ResultField, ...]:
         each = (ResultField(f"values.{f.name}", ("values", f.name), "number", f.unit) for f in self.values)
         return (ResultField("values", ("values",), "object"), *each)
+
+    def entities(self) -> tuple[Entity, ...]:
+        _, *values = self.result_fields()
+        return tuple(measured(value, value.path[-1] if len(values) > 1 else "") for value in values)
 
     def default_of(self) -> tuple[str | None, str | None]:
         first = f"values.{self.values[0].name}"

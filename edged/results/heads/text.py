@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edged.records import Carried
+from edged.results.entities import Entity
 from edged.results.fields import ResultField
 from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, OutputPlan, Outputs, Tensor, row_shape
 from edged.results.heads.rows import all_finite
@@ -19,8 +19,7 @@ MAX_CHARACTERS = 4096
 SPACE = " "
 
 
-@dataclass(frozen=True, slots=True)
-class TextPlan(OutputPlan):
+class TextPlan(OutputPlan, frozen=True):
     """`characters` are what each class of a CTC head writes, by index, the `blank` among them; none: the tensor holds strings."""
 
     type: ClassVar[str] = "text"
@@ -33,6 +32,9 @@ class TextPlan(OutputPlan):
     def result_fields(self) -> tuple[ResultField, ...]:
         text = ResultField("text", ("text",), "text")
         return (text, ResultField("score", ("score",), "number")) if self.characters else (text,)
+
+    def entities(self) -> tuple[Entity, ...]:
+        return (Entity(self.result_fields()[0]),)
 
     def default_of(self) -> tuple[str | None, str | None]:
         return "text", "score" if self.characters else None

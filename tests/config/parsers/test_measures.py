@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.config.parsers.measures import duration, rate, silence, size, span
+from edged.config.parsers.measures import cap, duration, rate, silence, size, span
 from edged.config.units import DURATION_UNITS
 from edged.config.values import NEVER, Span
+from edged.records import Cap
 from tests.config.parsers.refusal import AROUND, refusal
 
 
@@ -78,3 +79,24 @@ def test_windows_in_samples_and_in_time() -> None:
     assert span("60s", AROUND) == Span(duration=60 * 10**9)
     for raw in (0, True, 1.5, "0s", "1024"):
         refusal(span, raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "count", "period_s"),
+    [
+        ("6/min", 6, 60),
+        ("200/d", 200, 86400),
+        (1000, 1000, 1),
+        ("10 / s", 10, 1),
+        (0.5, 1, 2),
+        ("2.5/s", 1, 0.4),
+        ("1.5/min", 1, 40),
+    ],
+)
+def test_a_limit_is_a_rate_that_is_never_exceeded(raw: Any, count: int, period_s: float) -> None:
+    assert cap(raw, AROUND) == Cap(count, round(period_s * 10**9))
+
+
+@pytest.mark.parametrize("raw", ["6", "10Hz", 0, -1, True, "6/week", "200000/d", [], "0/min"])
+def test_what_is_no_limit(raw: Any) -> None:
+    refusal(cap, raw)
