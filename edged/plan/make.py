@@ -29,6 +29,7 @@ from edged.plan.rejects import plan_rejects
 from edged.plan.remotes import local_model, picture_warnings, plan_remotes, remote_of
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
+from edged.plan.samples import plan_samples
 from edged.plan.scope import Scope
 from edged.plan.shares import check_shares
 from edged.plan.sources import plan_sources
@@ -69,6 +70,7 @@ def make_plan(
         config, pipelines, {name: source.max_keys if source.key_names else 0 for name, source in sources.items()}, problems
     )
     pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, fixed, problems)
+    pipelines, links = plan_samples(config, machine, pipelines, links, sources, fixed, problems)
     shown, links = plan_homeassistant(config, pipelines, sources, links, fixed, problems)
     models = plan_models(config, manifests, pipelines, problems)
     models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
