@@ -29,6 +29,8 @@ ELSEWHERE = {
     "testing/cases.py": "tests/commands/test_test.py",
     "testing/judge.py": "tests/commands/test_test.py",
     "testing/play.py": "tests/commands/test_test.py",
+    "pipeline/into.py": "tests/pipeline/test_pipeline.py",
+    "pipeline/view.py": "tests/pipeline/test_pipeline.py",
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
     "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",

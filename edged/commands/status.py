@@ -113,6 +113,10 @@ def _said(kind: str, part: Mapping[str, Any], cpu_s: float) -> Iterator[str]:
         yield f"{part['rows']} rows"
     elif kind == "pipeline":
         yield f"{part['published']} results"
+    elif kind == "model" and "asked" in part:
+        yield f"{part['asked']} requests, {part['answered']} answers"
+        yield from (f"{part[what]} {what}" for what in ("unanswered", "limited") if part[what])
+        yield from (f"{times} x {reason}" for reason, times in part["no_answer"].items())
     elif kind == "behaviour":
         yield f"{part['heard']} heard, {part['published']} published"
         if part["restarts"]:

@@ -134,7 +134,8 @@ def plan_draft(
     models = _found(draft.config, store, may_fall_back, before, draft.is_last_good, fetched)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
-    plan, more = make_plan(draft.config, manifests, machine, partial(_tried, trials_here(machine.state_dir)))
+    trials = trials_here(machine.state_dir)
+    plan, more = make_plan(draft.config, manifests, machine, partial(_tried, trials), partial(_seen, trials))
     problems += [*more, *look_outside(draft.config), *look_at_rights(draft.path, draft.config, os.geteuid())]
     if plan is not None:
         problems += shared_topics(plan.pipelines, draft.config.broker, partial(line_of, draft.positions))
@@ -210,6 +211,19 @@ def _copied_elsewhere(name: str, path: Path, mark: tuple[str, Mark], problems: l
 def _tried(trials: Trials, plan: ModelPlan) -> Tried | None:
     known = trials.find(on_cpu(plan))
     return known.report.tried if known is not None else None
+
+
+def _seen(trials: Trials, plan: ModelPlan) -> dict[str, tuple[int, ...]]:
+    """What came out of the model, by output, where its file leaves that open; nothing of one that is refused."""
+    alone = on_cpu(plan)
+    try:
+        trial = trials.once(alone, limits(alone), attempt_now)
+    except ModelRefused:
+        return {}
+    shapes = {
+        o.name: o.seen if o.shape is None else o.shape for o in trial.report.outputs
+    }  # onnxruntime may know more than the file
+    return {name: shape for name, shape in shapes.items() if shape is not None}
 
 
 def on_cpu(plan: ModelPlan) -> ModelPlan:

@@ -13,7 +13,6 @@ Whatever goes wrong before the switch leaves what runs as it is, and says so in 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -42,10 +41,11 @@ from edged.model.records import ModelPlan, ModelRefused, Tried
 from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits
 from edged.model.trial.notes import trials_here
-from edged.plan.change import Change, compare
+from edged.plan.change import Change, compare, with_kept
 from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
 from edged.system import log
+from edged.system.garbage import Garbage
 from edged.system.one_shot import in_one_shot_thread
 from edged.system.process import trim
 
@@ -130,6 +130,7 @@ class Reloader:
         self._asking: asyncio.Task[Answer] | None = None
         self._is_asked_again = False
         self._going_back: set[str] = set()
+        self._garbage = Garbage()
         self.on_guard_ended: Ended = _nobody
         """Is told, besides the log, what became of a version that was guarded."""
         self.guards = Guards(lambda: daemon.assembly, clock, self._guard_ended)
@@ -138,6 +139,7 @@ class Reloader:
     async def run(self) -> None:
         """Applies the file whenever it was saved, and models whenever their files changed, for ever. Builds the engines that
         models wait for."""
+        self._garbage.set_aside()
         try:
             self._follow_builds()
             self._on_running(self._running.draft)
@@ -254,7 +256,8 @@ class Reloader:
             assembly = assemble(after.plan, loaded, self._clock, self._log, self._daemon.assembly)
             await self._daemon.switch(assembly, after.draft.digest)
             del assembly, loaded
-            gc.collect()
+            await asyncio.sleep(0)  # the inputs that came meanwhile first
+            self._garbage.collect(is_large=_has_models(change))
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
@@ -366,7 +369,7 @@ class Reloader:
                 name, ok=report.provider == "tensorrt", what=f"runs on {report.provider}", p50_us=report.p50_us
             )
             del loaded
-            gc.collect()
+            self._garbage.collect(is_large=True)
             await in_one_shot_thread("edged-trim", partial(_tidy, self._running, self._log), lambda _: None)
 
     def _fail(self, name: str, plan: ModelPlan, reason: str) -> None:
@@ -430,7 +433,12 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     too_much = check_budget(after.plan.memory, after.plan.budget, draft.config.memory.budget is not None)
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))
-    return after, at_start
+    return replace(after, plan=with_kept(before.plan, after.plan)), at_start
+
+
+def _has_models(change: Change) -> bool:
+    """Whether models went, which are large."""
+    return any(name.startswith("model.") for name in (*change.changed, *change.removed))
 
 
 def _check_held(picked: Mapping[str, Picked], running: Mapping[str, Loaded]) -> None:

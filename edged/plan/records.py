@@ -239,6 +239,8 @@ class PipelinePlan(msgspec.Struct, frozen=True):
     priority: int = 0
     ask: AskPlan | None = None
     """What goes to a remote model; `model` is then the local one that answers for it, or none."""
+    seen: Mapping[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    """Rows of outputs that the file of its model leaves open, as a trial saw them."""
     acks: tuple[tuple[int, TopicFilter], ...] = ()
     """Where alarms are acknowledged, with the identifiers of the subscriptions."""
     about: tuple[tuple[str, About], ...] = ()
