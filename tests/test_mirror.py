@@ -10,9 +10,11 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "commands/collect.py": "tests/live/test_hard_samples.py",
     "commands/fleet.py": "tests/live/test_fleet.py",
     "config/checks/fleet.py": "tests/plan/test_fleet.py",
     "daemon/guards.py": "tests/live/test_fleet.py",
+    "daemon/hard_samples.py": "tests/live/test_hard_samples.py",
     "fleet/agent.py": "tests/live/test_fleet.py",
     "behaviours/face.py": "tests/behaviours/test_actor.py",
     "behaviours/inbox.py": "tests/behaviours/test_actor.py",

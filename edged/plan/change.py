@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.behaviours.plan import BehaviourPlan
 from edged.model.records import ModelPlan
@@ -40,6 +41,13 @@ class Change(msgspec.Struct, frozen=True):
     @property
     def is_empty(self) -> bool:
         return not (self.added or self.changed or self.removed)
+
+
+def with_kept(old: Plan, new: Plan) -> Plan:
+    """The new plan with those of the old one's plans that are equal, so that whoever compares them later is done at once."""
+    sources = {n: old.sources[n] if n in old.sources and old.sources[n] == p else p for n, p in new.sources.items()}
+    pipelines = {n: old.pipelines[n] if n in old.pipelines and old.pipelines[n] == p else p for n, p in new.pipelines.items()}
+    return replace(new, sources=sources, pipelines=pipelines)
 
 
 def is_same_window(a: PipelinePlan, b: PipelinePlan) -> bool:
@@ -171,6 +179,7 @@ def _alone(a: PipelinePlan, b: PipelinePlan) -> dict[str, tuple[Any, Any]]:
         "names of keys": (a.about, b.about),
         "priority": (a.priority, b.priority),
         "deadline": (a.deadline_ns, b.deadline_ns),
+        "samples": (a.samples, b.samples),
     }
 
 
