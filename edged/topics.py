@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
+
+import msgspec
 
 MAX_BYTES = 65535
 SHARE = "$share/"
@@ -37,8 +39,7 @@ class TopicError(ValueError):
     """A topic that cannot be used; the text says what is wrong with it and what to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class TopicFilter:
+class TopicFilter(msgspec.Struct, frozen=True):
     """What a source subscribes to. `mqtt` is what the broker gets; `captures` names the captured levels in order."""
 
     text: str
@@ -46,7 +47,7 @@ class TopicFilter:
     captures: tuple[str, ...]
     has_wildcards: bool
     """Holds a `+` or `#` of its own, besides its captures."""
-    _pattern: re.Pattern[str] = field(repr=False, compare=False)
+    _pattern: re.Pattern[str]
 
     def match(self, topic: str) -> tuple[str, ...] | None:
         """The captured texts, one a capture; None when the topic is not for this filter."""
@@ -54,8 +55,7 @@ class TopicFilter:
         return found.groups() if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """Where results go: literal text between placeholders. `literals` has one more part than `names`.
 
     `text` is the whole, with what was known at once filled in.
@@ -162,7 +162,7 @@ def unshared(filter: str) -> str:
 
 def overlaps(a: TopicFilter, b: TopicFilter) -> bool:
     """Whether some topic would match both filters, as a broker sees them."""
-    return any(_meet(x, y) for x in _filter_patterns(a) for y in _filter_patterns(b) if not _is_hidden(x, y))
+    return any(_meet(x, y) for x in _filter_patterns(a.mqtt) for y in _filter_patterns(b.mqtt) if not _is_hidden(x, y))
 
 
 def covers(wide: str, narrow: str) -> bool:
@@ -187,7 +187,7 @@ def matches(a: TopicFilter, template: Template, deep: Collection[str] = ("key", 
     for name, literal in zip(template.names, template.literals[1:], strict=True):
         pattern.append((_ANY if name in deep else _IN_LEVEL,))
         pattern.extend(literal)
-    return any(_meet(x, pattern) for x in _filter_patterns(a) if not _is_hidden(x, pattern))
+    return any(_meet(x, pattern) for x in _filter_patterns(a.mqtt) if not _is_hidden(x, pattern))
 
 
 def _check_text(text: str) -> None:
@@ -230,17 +230,18 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 Pattern = Sequence["str | tuple[str]"]
 
 
-def _filter_patterns(a: TopicFilter) -> list[Pattern]:
+@lru_cache(maxsize=1024)
+def _filter_patterns(mqtt: str) -> tuple[Pattern, ...]:
     """A filter as characters and runs of characters; `a/#` also matches `a`, so it has two."""
     pattern: list[str | tuple[str]] = []
-    levels = a.mqtt.split("/")
+    levels = mqtt.split("/")
     for i, level in enumerate(levels):
         if level == "#":
-            return [[*pattern, "/", (_ANY,)], pattern] if i else [[(_ANY,)]]
+            return ([*pattern, "/", (_ANY,)], pattern) if i else ([(_ANY,)],)
         if i:
             pattern.append("/")
         pattern.extend([(_IN_LEVEL,)] if level == "+" else level)
-    return [pattern]
+    return (pattern,)
 
 
 def _is_hidden(x: Pattern, y: Pattern) -> bool:

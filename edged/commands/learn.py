@@ -10,12 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from edged import __version__
@@ -24,15 +24,17 @@ from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline, Window
 from edged.config.values import Span
-from edged.config.words import duration
+from edged.config.words import duration, listed
 from edged.daemon.one_source import OneSource, alone, sources_of
 from edged.daemon.prepare import Prepared, prepare_draft
+from edged.decode.formats import FORMATS
 from edged.errors import EX_OK, ConfigError, Fatal
 from edged.learn.expected import Expected
 from edged.learn.features import INPUT
 from edged.learn.normal import OUTPUT, QUANTILE, REFERENCE, REFERENCE_OUT, as_windows
 from edged.learn.rounds import Heard, Learned, fit
 from edged.model.load import load_session
+from edged.model.manifest import MAX_MANIFEST
 from edged.model.store import Store, scratch
 from edged.pipeline.window import WindowStage
 from edged.plan.records import PipelinePlan, SourcePlan
@@ -71,6 +73,7 @@ def learn(
     draft = read(config)
     if wrong := [p for p in draft.problems if not p.is_warning]:
         raise ConfigError(report(draft, wrong))
+    _need_numbers(draft, source)
     if output.exists() and (not output.is_dir() or any(p.name not in OWN for p in output.iterdir())):
         raise Fatal(f"{output}: is there already and holds other files than a model of edged learn; give another -o")
     collectors = [
@@ -95,6 +98,17 @@ def learn(
     facts = _facts(output, source, heard, learned, reads)
     say(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts, draft, output, heard, learned, reads, plan)))
     return EX_OK
+
+
+def _need_numbers(draft: Draft, source: str) -> None:
+    """Raises Fatal."""
+    decode = getattr(draft.config.source.get(source), "decode", None)
+    if decode is None or FORMATS[decode.format].needs_dtype:
+        return
+    if texts := [f.name for f in decode.fields if f.dtype == "text"]:
+        raise Fatal(
+            f"source.{source}: {listed(texts)} is a text, and what is normal is learned of numbers; leave it out of fields"
+        )
 
 
 OWN = ("model.onnx", "model.toml", "golden.npz")
@@ -248,13 +262,26 @@ def write(output: Path, source: str, heard: Heard, learned: Learned, plan: Sourc
     """The folder. Raises Fatal."""
     inputs = as_windows(heard.windows, learned.normal.size)
     at = np.linspace(len(inputs) - learned.kept, len(inputs) - 1, GOLDEN).astype(int)
+    manifest = "\n".join(_manifest(output, source, heard, learned, plan, recordings)).encode()
+    if too_many := beyond_manifest(len(manifest), len(learned.by_key)):
+        raise Fatal(f"source.{source}: {too_many}")
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / "model.onnx").write_bytes(learned.file)
         np.savez(output / "golden.npz", **_golden(inputs, at, learned))
-        (output / "model.toml").write_text("\n".join(_manifest(output, source, heard, learned, plan, recordings)), "utf-8")
+        (output / "model.toml").write_bytes(manifest)
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
+
+
+def beyond_manifest(size: int, keys: int) -> str:
+    """What to say where what is normal for each key is too much for a model.toml, which is read whole; empty if it is not."""
+    if size <= MAX_MANIFEST:
+        return ""
+    room = MAX_MANIFEST * keys // size
+    cure = "learn without --by-key, which judges all alike, or of fewer keys at once"
+    said = f"what is normal for {keys} keys takes {size >> 10} KiB, and model.toml has room for {room} ({MAX_MANIFEST >> 10} KiB)"
+    return f"{said}; {cure}"
 
 
 def _golden(inputs: NDArray[np.float32], at: NDArray[Any], learned: Learned) -> dict[str, Any]:

@@ -66,6 +66,7 @@ FORMS: Mapping[str, Json] = {
     "number, text, true or false": _SCALAR,
     "value": _SCALAR,
     "any": {},
+    "number or `max`": _any({"const": "max"}, _NUMBER),
     "`true` or number": _any(_BOOL, _NUMBER),
     "`1` `1.5` `2`": {"enum": [1, 1.5, 2]},
     "range": _list_of(_NUMBER, 2, 2),

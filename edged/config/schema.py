@@ -7,7 +7,6 @@ says of a key and where it has an effect; the loader and the page both read it f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
@@ -73,6 +72,7 @@ from edged.config.parsers.numbers import (
     PlainBytes,
     Positive,
     Range,
+    Reference,
     Register,
     Share,
     Speed,
@@ -153,8 +153,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """What is said of one key. `default` is its default in words where that is not one value.
 
     Within a table that has a type, `only` names the types for which the key has an effect, `required` those that need it.
@@ -166,8 +165,7 @@ class Key:
     required: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Several:
+class Several(msgspec.Struct, frozen=True):
     """Marks `T+`: a single value stands for a list of one. `at_least` is the shortest list accepted."""
 
     at_least: int = 0
@@ -193,27 +191,32 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 class Device(Table, frozen=True, kw_only=True):
     """Who this device is."""
 
-    id: Annotated[DeviceId | None, Key("the device in topics, client ids and results", default="host name")] = None
+    id: Annotated[DeviceId | None, Key("the name of this device in topics, client ids and results", default="host name")] = None
     base_topic: Annotated[
         BaseTopic,
-        Key("root of all that edged says by itself (status, health, model) and of default result topics"),
+        Key("root of the topics that edged publishes about itself (status, health, model), and of the default topics of results"),
     ] = "edged/{device}"
     tags: Annotated[
         dict[str, Tag] | None,
-        Key("what it is in the fleet: added to health and results, and filled in as `{tags.NAME}` in topics", default="none"),
+        Key(
+            ("labels of this device: edged adds them to health and results, and fills them in as `{tags.NAME}` in topics"),
+            default="none",
+        ),
     ] = None
     state_dir: Annotated[
         FilePath | None,
         Key(
-            "what must outlive a restart: windows, model copies, the spool",
+            "the folder for what must outlive a restart: windows, model copies, the spool",
             default="systemd's `$STATE_DIRECTORY`, else `~/.local/state/edged`",
         ),
     ] = None
     workers: Annotated[
         Workers,
         Key(
-            "threads that run models too slow for the loop, any model on any of them; where priorities of pipelines differ, one "
-            "stays free for those above the lowest. auto: one for each core",
+            (
+                "threads for models that are too slow for the loop; any of them runs any model. Where priorities of "
+                "pipelines differ, one thread stays free for those above the lowest. auto: one for each core"
+            ),
             default='`"auto"`',
         ),
     ] = None
@@ -231,15 +234,19 @@ class Fleet(Table, frozen=True, kw_only=True):
         ),
     ]
     broker: Annotated[Name | None, Key("where", default="the only one")] = None
-    signed_by: Annotated[SmallFile, Key("public Ed25519 keys (PEM, one after another); what none of them has signed is refused")]
+    signed_by: Annotated[
+        SmallFile, Key("public Ed25519 keys (PEM, one after another); edged refuses what none of them has signed")
+    ]
     from_: Annotated[
         Annotated[tuple[HttpsFolder, ...], Several(1)],
-        Key("`https://` addresses below which files may be fetched; a redirect is followed nowhere"),
+        Key("the `https://` addresses below which edged may fetch files; it follows no redirect"),
     ]
-    ca: Annotated[SmallFile | None, Key("certificates that may sign those servers'", default="the system's")] = None
-    bandwidth: Annotated[Size, Key("most bytes a second while a file is fetched")] = 1 << 20
+    ca: Annotated[
+        SmallFile | None, Key("the authorities that may sign the certificates of these servers", default="the system's")
+    ] = None
+    bandwidth: Annotated[Size, Key("the most bytes per second while edged fetches a file")] = 1 << 20
     max_bytes: Annotated[
-        Size | None, Key("disk for files that were fetched", default="a tenth of the free disk, at most 1GiB")
+        Size | None, Key("the most disk that fetched files take", default="a tenth of the free disk, at most 1GiB")
     ] = None
 
 
@@ -248,18 +255,21 @@ class Memory(Table, frozen=True, kw_only=True):
 
     budget: Annotated[
         Size | None,
-        Key("resident memory never exceeded; the plan must fit", default="a quarter of the machine's, at most 512MiB"),
+        Key(
+            "the resident memory that edged never exceeds; a plan that does not fit does not start",
+            default="a quarter of the machine's, at most 512MiB",
+        ),
     ] = None
     gpu_budget: Annotated[
         Size | None,
-        Key("the same for a GPU's memory, shared out among the models that may use it", default="half of what is free"),
+        Key("the same for a GPU's memory; the models that may use the GPU share it", default="half of what is free"),
     ] = None
 
 
 class Log(Table, frozen=True, kw_only=True):
-    """What is written, and how."""
+    """What edged writes to its log, and how."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Key("least severe line written")] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Key("the least severe line that edged writes")] = "info"
     format: Annotated[
         Literal["auto", "console", "logfmt", "json"],
         Key("auto: console on a terminal, logfmt in the journal"),
@@ -269,10 +279,10 @@ class Log(Table, frozen=True, kw_only=True):
 class Http(Table, frozen=True, kw_only=True):
     """What edged shows over HTTP: `/metrics` for Prometheus, `/healthz` and `/readyz`, and a page at `/`. It changes nothing."""
 
-    listen: Annotated[Listen | None, Key("where; needs the extra `edged[http]`", default="off")] = None
+    listen: Annotated[Listen | None, Key("the address to listen on; needs the extra `edged[http]`", default="off")] = None
     token: Annotated[
         SecretText | None,
-        Key("what a request must bring; required when `listen` is not loopback", default="none"),
+        Key("the secret that a request must bring; required when `listen` is not loopback", default="none"),
     ] = None
 
 
@@ -293,35 +303,46 @@ class Spool(Table, frozen=True, kw_only=True):
     TYPE = "mode"
     mode: Annotated[
         Literal["offline", "always", "off"],
-        Key("when results at QoS 1 go to disk (QoS 0 never does); offline: only while their broker is away"),
+        Key("when results at QoS 1 go to disk (results at QoS 0 never do); offline: only while their broker is away"),
     ] = "offline"
-    path: Annotated[FilePath | None, Key("folder", default="`spool` in `device.state_dir`", only=SPOOLING)] = None
+    path: Annotated[FilePath | None, Key("the folder of the spool", default="`spool` in `device.state_dir`", only=SPOOLING)] = (
+        None
+    )
     max_bytes: Annotated[
         Size | None,
         Key(
-            "hard cap; `edged check` says how long an outage it covers",
+            "the most that the spool takes of the disk; `edged check` prints how long an outage that covers",
             default="a tenth of the free disk, at most 256MiB",
             only=SPOOLING,
         ),
     ] = None
-    overflow: Annotated[Literal["drop_oldest", "drop_newest"], Key("when it is full; counted", only=SPOOLING)] = "drop_oldest"
+    overflow: Annotated[
+        Literal["drop_oldest", "drop_newest"], Key("what gives way when the spool is full; edged counts it", only=SPOOLING)
+    ] = "drop_oldest"
     order: Annotated[
         Literal["live_first", "strict"],
-        Key("after an outage: live results before the kept ones, or strictly in order", only=SPOOLING),
+        Key("what goes first after an outage: live results before the kept ones, or all strictly in order", only=SPOOLING),
     ] = "live_first"
     replay_rate: Annotated[
         Rate | None,
-        Key("results a second and broker after an outage", default="what live results leave free", only=SPOOLING),
+        Key(
+            "kept results per second that go to each broker after an outage",
+            default="what live results leave free",
+            only=SPOOLING,
+        ),
     ] = None
 
 
 class Health(Table, frozen=True, kw_only=True):
     """What edged says about itself."""
 
-    interval: Annotated[Period, Key("how often health is published")] = 10 * S
+    interval: Annotated[Period, Key("how often edged publishes health")] = 10 * S
     broker: Annotated[
         Annotated[tuple[Name, ...], Several()] | None,
-        Key("where health and model topics go; status goes to every broker, since each holds a will", default="every broker"),
+        Key(
+            "the brokers that get health and model topics; status goes to every broker, since each holds a will",
+            default="every broker",
+        ),
     ] = None
 
 
@@ -340,40 +361,43 @@ class Broker(Table, frozen=True, kw_only=True):
     ]
     client_id: Annotated[
         ClientId | None,
-        Key("must be unique at the broker", default='`"edged-{device}"`, with two or more brokers also `-NAME`'),
+        Key(
+            "the client id, which must be unique at the broker",
+            default='`"edged-{device}"`, with two or more brokers also `-NAME`',
+        ),
     ] = None
     username: Annotated[Ext | None, Key("the user's name at the broker")] = None
     password: Annotated[SecretText | None, Key("the user's password")] = None
-    ca: Annotated[SmallFile | None, Key("certificates that may sign the broker's", default="the system's")] = None
-    cert: Annotated[SmallFile | None, Key("client certificate (mutual TLS); needs `key`")] = None
-    key: Annotated[PrivateKey | None, Key("the client certificate's key, in PEM form; needs `cert`")] = None
-    key_password: Annotated[SecretText | None, Key("pass phrase of `key`")] = None
+    ca: Annotated[SmallFile | None, Key("the authorities that may sign the broker's certificate", default="the system's")] = None
+    cert: Annotated[SmallFile | None, Key("the client's certificate (mutual TLS); needs `key`")] = None
+    key: Annotated[PrivateKey | None, Key("the key of the client's certificate, in PEM form; needs `cert`")] = None
+    key_password: Annotated[SecretText | None, Key("the pass phrase of `key`")] = None
     alpn: Annotated[
-        Text | None, Key("name of the protocol in TLS, for brokers that share port 443: `x-amzn-mqtt-ca`", default="none")
+        Text | None, Key("the name of the protocol in TLS, for brokers that share port 443: `x-amzn-mqtt-ca`", default="none")
     ] = None
     version: Annotated[
-        Literal["auto", "5", "3.1.1"], Key("MQTT version; auto: 5, then 3.1.1, and what the broker took is remembered")
+        Literal["auto", "5", "3.1.1"], Key("the MQTT version; auto: 5, then 3.1.1, and edged remembers what the broker accepted")
     ] = "auto"
     retain: Annotated[
         Flag,
         Key(
-            "whether this broker has retained messages; false: will, status and results are sent unretained. A broker that says "
-            "so itself needs nothing"
+            "whether this broker has retained messages; false: edged sends will, status and results unretained. A "
+            "broker that says so itself needs no key"
         ),
     ] = True
-    keepalive: Annotated[Keepalive, Key("a dead link is noticed within twice this")] = 30 * S
+    keepalive: Annotated[Keepalive, Key("edged notices a dead connection within twice this time")] = 30 * S
     session_expiry: Annotated[
         Expiry,
-        Key('how long the broker keeps our subscriptions and queue while we are away; `"0s"`: a clean session'),
+        Key('how long the broker keeps the subscriptions and the queue of this daemon while it is away; `"0s"`: a clean session'),
     ] = 1 * H
     receive_maximum: Annotated[
         Annotated[int, integer(1, 65535)],
-        Key("most QoS 1 inputs unacknowledged at once: this daemon's share of the work"),
+        Key("the most QoS 1 inputs that are unacknowledged at once: how much work this daemon takes in hand"),
     ] = 64
     max_packet: Annotated[
         Packet | None,
         Key(
-            "MQTT 5 Maximum Packet Size; larger ones are refused from their length field under 3.1.1",
+            "the MQTT 5 Maximum Packet Size; under 3.1.1 edged refuses a larger packet by its length field",
             default="1MiB, or the largest `max_bytes` of its sources",
         ),
     ] = None
@@ -383,7 +407,7 @@ class Broker(Table, frozen=True, kw_only=True):
 
 
 class UsbPort(Table, frozen=True, kw_only=True):
-    """A USB serial adapter, by what it says of itself."""
+    """A USB serial adapter, by its descriptors."""
 
     vid: Annotated[UsbId, Key("vendor id, `0x0403`")]
     pid: Annotated[UsbId, Key("product id, `0x6001`")]
@@ -411,7 +435,10 @@ class Frame(Table, frozen=True, kw_only=True):
     end: Annotated[
         LineStart | None,
         Key(
-            'terminator of a line, a CR before it is dropped; of a block the first line that begins so, `""`: an empty one',
+            (
+                "line: the terminator; edged drops a CR before it. block: the block ends with the first line that "
+                'begins so; `""`: with an empty line'
+            ),
             default='`"\\n"`, block: none',
             only=("line", "block"),
         ),
@@ -421,9 +448,13 @@ class Frame(Table, frozen=True, kw_only=True):
     ] = None
     gap: Annotated[
         Period | None,
-        Key("a silence of this length ends a block; at least one of `end`, `start` and `gap`", default="none", only=("block",)),
+        Key(
+            "a silence of this length ends a block; a block needs at least one of `end`, `start` and `gap`",
+            default="none",
+            only=("block",),
+        ),
     ] = None
-    size: Annotated[Count | None, Key("bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
+    size: Annotated[Count | None, Key("the bytes of a whole frame", only=("fixed",), required=("fixed",))] = None
     sync: Annotated[
         Marker | None,
         Key(
@@ -442,13 +473,13 @@ class Frame(Table, frozen=True, kw_only=True):
     counts: Annotated[
         Literal["payload", "rest", "frame"],
         Key(
-            "what it counts: the bytes between it and the checksum; all bytes after it; the whole frame",
+            ("what the length field counts: the bytes between it and the checksum; all bytes after it; or the whole frame"),
             only=("length",),
         ),
     ] = "payload"
     extra: Annotated[
         Annotated[int, integer(-65535, 65535)],
-        Key("bytes that it does not count though `counts` says so (negative: that it counts too much)", only=("length",)),
+        Key("bytes that the length field leaves out of what `counts` says (negative: that it counts too many)", only=("length",)),
     ] = 0
     endian: Annotated[Literal["little", "big"], Key("byte order of the length field", only=("length",))] = "little"
     crc_extra: Annotated[
@@ -515,10 +546,10 @@ class Checksum(Table, frozen=True, kw_only=True):
             "CRCs by their names in the catalogue"
         ),
     ] = "none"
-    start: Annotated[Index, Key("first byte covered; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
+    start: Annotated[Index, Key("the first byte that the checksum covers; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0
     endian: Annotated[
         Literal["little", "big"] | None,
-        Key("its byte order", default="sums and hex digits: big; CRCs: the standard's", only=MANY_BYTES),
+        Key("the byte order of the checksum", default="sums and hex digits: big; CRCs: the standard's", only=MANY_BYTES),
     ] = None
     stop: Annotated[
         Index, Key("so many bytes right before it are not covered: 1 for an ETX that stands there", only=BINARY_CHECKSUMS)
@@ -541,9 +572,11 @@ class Checksum(Table, frozen=True, kw_only=True):
             required=("crc16",),
         ),
     ] = None
-    init: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("what it starts with", only=("crc8", "crc16"))] = 0
-    xor: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("exclusive-ored to the result", only=("crc8", "crc16"))] = 0
-    reflect: Annotated[Flag, Key("lowest bit first", only=("crc8", "crc16"))] = False
+    init: Annotated[Annotated[int, integer(0, 0xFFFF)], Key("the initial value", only=("crc8", "crc16"))] = 0
+    xor: Annotated[
+        Annotated[int, integer(0, 0xFFFF)], Key("the value that is exclusive-ored to the result", only=("crc8", "crc16"))
+    ] = 0
+    reflect: Annotated[Flag, Key("whether the lowest bit comes first", only=("crc8", "crc16"))] = False
 
 
 class Element(Table, frozen=True, kw_only=True):
@@ -559,19 +592,32 @@ class Element(Table, frozen=True, kw_only=True):
         WireType | None,
         Key(
             "element type: struct, raw, modbus; `text`: ASCII of `size` bytes, a number where one is wanted; `uint11` with "
-            "`shape = 16`: numbers of so many bits side by side, the lowest first if little",
+            "`shape = 16`: numbers of so many bits side by side, the lowest first if little; json, msgpack, cbor: `text`, for "
+            "inputs of a model that take strings",
             default="struct: required, raw: float32, modbus: uint16, of a bit bool",
         ),
     ] = None
-    size: Annotated[Count | None, Key("bytes of a field of dtype text: struct", default="required for dtype text")] = None
+    size: Annotated[
+        Count | None,
+        Key(
+            "of a field of dtype text the bytes: struct; or the most characters: json, msgpack, cbor",
+            default="struct: required for dtype text, else 64",
+        ),
+    ] = None
     endian: Annotated[ByteOrder | None, Key("byte order of this field: struct, modbus", default="that of `decode`")] = None
     bits: Annotated[Bits | None, Key("these bits of the number, the lowest is 0: struct, modbus", default="all")] = None
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
     unit: Annotated[
-        Text | None, Key("said in health; compared with the manifest's, and with that of a dsmr telegram, never converted")
+        Text | None,
+        Key(
+            "the unit, for people: health shows it. edged compares it with the manifest's and with that of a dsmr "
+            "telegram, and never converts"
+        ),
     ] = None
-    valid: Annotated[Range | None, Key("after scaling; outside is bad (`on_bad`)", default="any finite")] = None
+    valid: Annotated[
+        Range | None, Key("the possible range, after scaling; a value outside is bad (`on_bad`)", default="any finite")
+    ] = None
     values: Annotated[
         dict[str, Number] | None,
         Key(
@@ -590,12 +636,12 @@ class Element(Table, frozen=True, kw_only=True):
     ] = None
     shape: Annotated[
         Annotated[tuple[Count, ...], Several()],
-        Key("of a field that is a tensor: `[64]`", default="scalar"),
+        Key("the shape of a field that is a tensor: `[64]`", default="scalar"),
     ] = ()
 
 
 class FieldSpec(Element, frozen=True, kw_only=True):
-    """One value of a sample. What it does not say itself it has from `decode`."""
+    """One value of a sample. What it does not set itself, `decode` sets for it."""
 
     path: Annotated[
         FieldPath,
@@ -614,7 +660,9 @@ class FieldSpec(Element, frozen=True, kw_only=True):
             default="`name`",
         ),
     ] = None
-    register: Annotated[Register | None, Key("address on the wire, from 0: modbus", default="required for modbus")] = None
+    register: Annotated[
+        Register | None, Key("the register's address on the wire, from 0: modbus", default="required for modbus")
+    ] = None
     table: Annotated[RegisterTable | None, Key("which registers: modbus", default="that of `decode`")] = None
     repeat: Annotated[
         Count | None, Key("`fields` of it so many times over, each a tensor of that many: struct", default="once")
@@ -634,15 +682,32 @@ class Time(Table, frozen=True, kw_only=True):
     ] = None
     format: Annotated[
         Literal[
-            "rfc3339", "iso8601", "unix_s", "unix_ms", "unix_us", "unix_ns", "elapsed_s", "elapsed_ms", "elapsed_us", "arrival"
+            "rfc3339",
+            "iso8601",
+            "unix_s",
+            "unix_ms",
+            "unix_us",
+            "unix_ns",
+            "elapsed_s",
+            "elapsed_ms",
+            "elapsed_us",
+            "dsmr",
+            "arrival",
         ],
         Key(
             "how it is written; iso8601: with or without a zone, a `T` or a blank, `+0100`, a comma fraction, `2026/01/31`; "
-            "elapsed: since the sensor started (`millis()`), anchored at the first sample; arrival: when it came, whatever the "
-            "payload says"
+            "elapsed: since the sensor started (`millis()`), anchored at the first sample; dsmr: `YYMMDDhhmmss` with W or S for "
+            "winter and summer, of a telegram that of `0-0:1.0.0` or of the code that `field` says (a gas meter's); arrival: "
+            "when it came, whatever the payload says"
         ),
     ]
-    zone: Annotated[Zone, Key("of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601")] = "local"
+    zone: Annotated[
+        Zone | None,
+        Key(
+            "of times that do not say theirs: `local` `utc` or such as `+02:00`: iso8601; of dsmr that of winter",
+            default='iso8601: `"local"`, dsmr: `"+01:00"`',
+        ),
+    ] = None
 
 
 class Decode(Table, frozen=True, kw_only=True):
@@ -683,7 +748,7 @@ class Decode(Table, frozen=True, kw_only=True):
     encoding: Annotated[
         Literal["base64", "hex"] | None,
         Key(
-            "bytes written as text; blanks are ignored, base64 also as a data URL",
+            "how bytes are written as text; edged ignores blanks, and reads base64 also from a data URL",
             default="as they are",
             only=formats.with_key("encoding"),
         ),
@@ -691,7 +756,9 @@ class Decode(Table, frozen=True, kw_only=True):
     compress: Annotated[
         Literal["gzip", "zlib", "zstd"] | None,
         Key(
-            "what is taken off last, before the format; bounded by `max_bytes`", default="none", only=formats.with_key("compress")
+            "how the payload is compressed; what it opens to must fit into `max_bytes`",
+            default="none",
+            only=formats.with_key("compress"),
         ),
     ] = None
     rows: Annotated[
@@ -713,7 +780,9 @@ class Decode(Table, frozen=True, kw_only=True):
             only=formats.with_key("named_by"),
         ),
     ] = None
-    absent: Annotated[Absent | None, Key("of every field that does not say its own", only=formats.with_key("absent"))] = None
+    absent: Annotated[Absent | None, Key("the default for fields that do not set their own", only=formats.with_key("absent"))] = (
+        None
+    )
     time: Annotated[
         Time | None,
         Key(
@@ -722,13 +791,13 @@ class Decode(Table, frozen=True, kw_only=True):
             only=formats.with_key("time"),
         ),
     ] = None
-    header: Annotated[Flag, Key("the first line names the columns, `fields` picks by name", only=formats.with_key("header"))] = (
-        False
-    )
+    header: Annotated[
+        Flag, Key("the first line names the columns, and `fields` picks them by name", only=formats.with_key("header"))
+    ] = False
     separator: Annotated[
         Text,
         Key(
-            'between two columns; `" "`: a run of blanks or tabs. A cell may stand in double quotes',
+            ('what stands between two columns; `" "`: any number of blanks or tabs. A cell may stand in double quotes'),
             only=formats.with_key("separator"),
         ),
     ] = ","
@@ -741,12 +810,10 @@ class Decode(Table, frozen=True, kw_only=True):
             only=formats.with_key("pattern"),
         ),
     ] = None
-    decimal: Annotated[
-        Literal[".", ","], Key("what stands before the decimals of a number", only=formats.with_key("decimal"))
-    ] = "."
+    decimal: Annotated[Literal[".", ","], Key("the decimal point of numbers", only=formats.with_key("decimal"))] = "."
     base: Annotated[
         Literal[10, 16] | None,
-        Key("of every field that does not say its own", only=formats.with_key("base")),
+        Key("the default for fields that do not set their own", only=formats.with_key("base")),
     ] = None
     endian: Annotated[
         ByteOrder,
@@ -758,9 +825,11 @@ class Decode(Table, frozen=True, kw_only=True):
     ] = "little"
     table: Annotated[
         RegisterTable | None,
-        Key("of every field that does not say its own", default='`"holding"`', only=formats.with_key("table")),
+        Key("the default for fields that do not set their own", default='`"holding"`', only=formats.with_key("table")),
     ] = None
-    rest: Annotated[Literal["refuse", "skip"], Key("bytes behind the last field", only=formats.with_key("rest"))] = "refuse"
+    rest: Annotated[
+        Literal["refuse", "skip"], Key("what to do with bytes behind the last field", only=formats.with_key("rest"))
+    ] = "refuse"
     max_pixels: Annotated[
         Count,
         Key(
@@ -772,19 +841,25 @@ class Decode(Table, frozen=True, kw_only=True):
     color: Annotated[
         Literal["rgb", "bgr", "gray"] | None,
         Key(
-            "order of the colours",
+            "the order of the colors",
             default='the model\'s, where `model.toml` says it, else `"rgb"`',
             only=formats.with_key("color"),
         ),
     ] = None
-    dtype: Annotated[WireType | None, Key("of every field that does not say its own", only=formats.with_key("dtype"))] = None
-    scale: Annotated[Factor | None, Key("of every field that does not say its own", only=formats.with_key("scale"))] = None
-    offset: Annotated[Number | None, Key("of every field that does not say its own", only=formats.with_key("offset"))] = None
-    unit: Annotated[Text | None, Key("of every field that does not say its own", only=formats.with_key("unit"))] = None
-    valid: Annotated[Range | None, Key("of every field that does not say its own", only=formats.with_key("valid"))] = None
+    dtype: Annotated[WireType | None, Key("the default for fields that do not set their own", only=formats.with_key("dtype"))] = (
+        None
+    )
+    scale: Annotated[Factor | None, Key("the default for fields that do not set their own", only=formats.with_key("scale"))] = (
+        None
+    )
+    offset: Annotated[Number | None, Key("the default for fields that do not set their own", only=formats.with_key("offset"))] = (
+        None
+    )
+    unit: Annotated[Text | None, Key("the default for fields that do not set their own", only=formats.with_key("unit"))] = None
+    valid: Annotated[Range | None, Key("the default for fields that do not set their own", only=formats.with_key("valid"))] = None
     shape: Annotated[
         Annotated[tuple[Count, ...], Several()] | None,
-        Key("of every field that does not say its own", only=formats.with_key("shape")),
+        Key("the default for fields that do not set their own", only=formats.with_key("shape")),
     ] = None
 
 
@@ -793,19 +868,22 @@ class Source(Table, frozen=True, kw_only=True):
 
     rate: Annotated[
         Rate | None,
-        Key("expected samples a second of one key; windows in seconds, spreading of times, health"),
+        Key(
+            "the expected samples per second of one key: for windows in seconds, for the times of samples, and to notice silence"
+        ),
     ] = None
     on_bad: Annotated[
         Literal["drop", "hold", "pass"],
         Key(
-            "a value that is absent, null, not finite, out of `valid`, or too old in a join. drop: the sample; hold: the "
-            "last good value; pass: as it is (absent: NaN). After hold and pass the result is marked `degraded`"
+            "what becomes of a value that is absent, null, not finite, outside `valid`, or too old in a join. "
+            "drop: drop the sample; hold: use the last good value; pass: use it as it is (absent: NaN). After "
+            "hold and pass edged marks the result `degraded`"
         ),
     ] = "drop"
 
 
 class Rejects(Table, frozen=True, kw_only=True):
-    """Where what a source refuses is published: a dead-letter topic."""
+    """Where edged publishes what a source refuses: a dead-letter topic."""
 
     FIRST = "topic"
     topic: Annotated[
@@ -815,8 +893,8 @@ class Rejects(Table, frozen=True, kw_only=True):
             "none; at QoS 0. May hold `{device}`, `{base_topic}` and `{source}`"
         ),
     ]
-    broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
-    limit: Annotated[Limit, Key("never more than this; `left_out` says how many others there were", default='`"1/s"`')] = (
+    broker: Annotated[Name | None, Key("the broker to publish at", default="the only one")] = None
+    limit: Annotated[Limit, Key("the most messages; `left_out` in them says how many others there were", default='`"1/s"`')] = (
         Cap(1, S),
     )
     max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
@@ -825,10 +903,13 @@ class Rejects(Table, frozen=True, kw_only=True):
 KeysOf = Annotated[
     KeyTableFile | None,
     Key(
-        "a CSV with a row for each key and the columns in which they differ: `key` (as results write it), `FIELD.scale`, "
-        "`FIELD.offset`, `FIELD.valid.low`, `FIELD.valid.high`, `PIPELINE.above`, `PIPELINE.below`, `PIPELINE.release`; "
-        "`label` and `tags.NAME` go into results as `key_label` and `key_tags`. An empty cell, or a key without a row, has what "
-        "the configuration says. Saved, it is reloaded",
+        (
+            "a CSV with a row for each key and the columns in which they differ: `key` (as results write it), "
+            "`FIELD.scale`, `FIELD.offset`, `FIELD.valid.low`, `FIELD.valid.high`, `PIPELINE.above`, "
+            "`PIPELINE.below`, `PIPELINE.release`; `label` and `tags.NAME` go into results as `key_label` and "
+            "`key_tags`. For an empty cell, or a key without a row, the configuration applies. edged reloads the "
+            "table when you save it"
+        ),
         default="none",
     ),
 ]
@@ -841,36 +922,47 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     key: Annotated[
         Annotated[tuple[FieldName, ...], Several()] | None,
         Key(
-            "what separates the sensors of this stream: captures, or fields of the payload. Each key has its own windows, "
-            "state and filters",
+            (
+                "what tells the sensors of this stream apart: captures of the topic, or fields of the payload. Each "
+                "key has its own windows, state and filters"
+            ),
             default="all captures of `topic`, else none",
         ),
     ] = None
     where: Annotated[
         dict[str, Annotated[tuple[OneOf, ...], Several(1)]] | None,
         Key(
-            'only messages whose field, column, member or capture equals this, or one of these: `{ kind = ["GPGGA", "GNGGA"] }`. '
-            "Texts, numbers, true and false; judged before columns and values. All others count as `other` and are not logged. "
-            "What it names is no input of the model",
+            (
+                "take only messages whose field, column, member or capture equals this, or one of these: `{ kind = "
+                '["GPGGA", "GNGGA"] }`. Texts, numbers, true and false; edged judges it before columns and values. '
+                "All other messages count as `other`, without a line in the log. What it names is no input of the "
+                "model"
+            ),
             default="all messages",
         ),
     ] = None
     every: Annotated[
         Period | None,
         Key(
-            "one sample (of a key) in this time: the first of each such interval; the rest is settled, counts as `thinned`, "
-            "and is not decoded where `topic` tells the key. Windows, `gap` and `align` count at it",
+            (
+                "take one sample (of each key) in this time: the first of each interval. The rest is acknowledged, "
+                "counts as `thinned`, and is not decoded where `topic` tells the key. Windows, `gap` and `align` "
+                "count what is left"
+            ),
             default="all samples",
         ),
     ] = None
     rejects: Annotated[
-        Rejects | None, Key("what was refused is published: a dead-letter topic. Not what is `other`, `partial` or `thinned`")
+        Rejects | None, Key("publish what was refused: a dead-letter topic. Not what is `other`, `partial` or `thinned`")
     ] = None
     lateness: Annotated[
         Duration,
         Key(
-            "samples with `decode.time` wait so long to be put in order by it, for windows and joins of what comes out of order. "
-            "They are acknowledged while they wait; what comes later still is `late`",
+            (
+                "how long samples with `decode.time` wait to be put in order by their time, for windows and joins of "
+                "what arrives out of order. edged acknowledges them while they wait; what arrives later still is "
+                "`late`"
+            ),
             default='`"0s"`',
         ),
     ] = 0
@@ -878,23 +970,31 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     max_keys: Annotated[
         Count | None,
         Key(
-            "bound. When full, the key silent longest gives way if stale, else the new one is refused and counted",
+            (
+                "the most keys. When all places are taken, the key that has been silent longest gives way if it is "
+                "stale; otherwise edged refuses the new key and counts it"
+            ),
             default="256 if keyed",
         ),
     ] = None
     carry: Annotated[
         Annotated[tuple[FieldName, ...], Several()],
         Key(
-            "fields of the payload (json, msgpack, cbor, around `payload`) copied into the result's `carried`: an input's id. "
-            "Texts, numbers, true, false, null, at most 256 bytes in all; of a window, those of its newest sample",
+            (
+                "fields of the payload (json, msgpack, cbor, around `payload`) that edged copies into `carried` of "
+                "the result, such as the id of an input. Texts, numbers, true, false, null, at most 256 bytes "
+                "together; for a window, those of its newest sample"
+            ),
             default="none",
         ),
     ] = ()
     stale_after: Annotated[
         Silence | None,
         Key(
-            "no good sample (of a key) for longer: `silent`, and its availability topic says `offline`. A join takes no older "
-            "value; a full table of keys gives the place away",
+            (
+                "a sensor without a good sample (of a key) for longer is `silent`, and its availability topic says "
+                "`offline`. A join takes no older value, and a full table of keys gives its place to another key"
+            ),
             default="3 periods of `rate`, at least 2s; without `rate` `silent` after 10 gaps, at least 30s, once 50 gaps (of a "
             "key) were regular; joins and tables of keys do not follow that",
         ),
@@ -902,39 +1002,49 @@ class DecodedSource(Source, frozen=True, kw_only=True):
     frozen_after: Annotated[
         Period | None,
         Key(
-            "samples (of a key) with the same values for longer, by their time: `frozen`, `offline`, and results of them are "
-            "marked `degraded`, until a value changes",
+            (
+                "a sensor with the same values (of a key) for longer, by their time, is `frozen` and `offline`, and "
+                "edged marks its results `degraded`, until a value changes"
+            ),
             default="never",
         ),
     ] = None
 
 
 class Send(Table, frozen=True, kw_only=True):
-    """What edged says on the port. `edged check` prints it, since it may start a device."""
+    """What edged writes to the port. `edged check` prints it, since it may start a device."""
 
     FIRST = "data"
-    data: Annotated[PlainBytes, Key("what is sent")]
+    data: Annotated[PlainBytes, Key("the bytes to send")]
     every: Annotated[
         Period | None,
         Key(
-            "asked at this pace, several entries in turn: the next when the answer came or `timeout` is over. One that is not "
-            "answered is asked less and less often, where there are others",
+            (
+                "the pace of sending; several entries take turns, the next when the answer arrived or `timeout` is "
+                "over. Where there are others, edged sends an entry that is not answered less and less often"
+            ),
             default="once, when the port opens",
         ),
     ] = None
-    checksum: Annotated[Checksum, Key("added at its end", default='`"none"`')] = Checksum()
+    checksum: Annotated[Checksum, Key("the checksum that edged adds to the end", default='`"none"`')] = Checksum()
     answer: Annotated[
         PlainBytes | None,
-        Key("must come before data does: what comes up to its end is skipped; without it `data` is sent again", default="none"),
+        Key(
+            (
+                "what must arrive before data does: edged skips everything up to its end, and sends `data` again if "
+                "it does not arrive"
+            ),
+            default="none",
+        ),
     ] = None
-    timeout: Annotated[Period | None, Key("longest wait for an answer", default="the shorter of `every` and 1s")] = None
-    delay: Annotated[Duration, Key("pause before it", default='`"0s"`')] = 0
-    break_: Annotated[Period | None, Key("line break before it (SDI-12)", default="none")] = None
+    timeout: Annotated[Period | None, Key("the longest wait for an answer", default="the shorter of `every` and 1s")] = None
+    delay: Annotated[Duration, Key("a pause before sending", default='`"0s"`')] = 0
+    break_: Annotated[Period | None, Key("a line break before sending (SDI-12)", default="none")] = None
 
 
 # What a table says of a serial line: a port that several sources share, a serial source, a Modbus source.
 PortPath = Annotated[
-    DevicePath | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or `{ vid, pid, serial }`")
+    DevicePath | UsbPort, Key("the port: `/dev/serial/by-id/...` survives replugging; or a USB adapter: `{ vid, pid, serial }`")
 ]
 PortOrName = Annotated[
     DevicePath | UsbPort,
@@ -944,23 +1054,23 @@ PortOrName = Annotated[
     ),
 ]
 Baudrate = Annotated[Annotated[int, integer(50, 20_000_000)], Key("ignored by USB-native boards")]
-ByteSize = Annotated[Literal[5, 6, 7, 8], Key("bits of a byte")]
+ByteSize = Annotated[Literal[5, 6, 7, 8], Key("data bits")]
 Parity = Annotated[
-    Literal["none", "even", "odd"], Key("parity bit. A frame with a byte that is wrong on the line is refused as `parity`")
+    Literal["none", "even", "odd"], Key("the parity bit. edged refuses a frame with a byte whose parity is wrong, as `parity`")
 ]
 Stops = Annotated[StopBits, Key("stop bits")]
 FlowControl = Annotated[Literal["none", "rtscts", "xonxoff"], Key("flow control")]
-Dtr = Annotated[Flag, Key("line state at open; some ESP32 boards reset or stay in reset otherwise")]
-Rts = Annotated[Flag, Key("line state at open")]
+Dtr = Annotated[Flag, Key("the state of the DTR line when the port opens; with `true`, some ESP32 boards reset or stay in reset")]
+Rts = Annotated[Flag, Key("the state of the RTS line when the port opens")]
 Rs485 = Annotated[
-    Flag, Key("the driver switches an RS-485 transmitter; most USB adapters do so by themselves, and need nothing here")
+    Flag, Key("the kernel's driver switches an RS-485 transmitter; most USB adapters do that by themselves and need no key")
 ]
 FrameKey = Annotated[Frame, Key("how bytes become frames", default='`"line"`')]
-ChecksumKey = Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')]
-LargestFrame = Annotated[Packet, Key("largest frame", default="4KiB, image: 4MiB")]
+ChecksumKey = Annotated[Checksum, Key("the checksum at the end of a frame", default='`"none"`')]
+LargestFrame = Annotated[Packet, Key("the largest frame", default="4KiB, image: 4MiB")]
 Sends = Annotated[
     Annotated[tuple[Send, ...], Several()],
-    Key("what edged says on the port: when it opens, and at a pace; then `rate` follows from `every`", default="none"),
+    Key("what edged writes to the port when it opens it, and at a pace; `rate` then follows from `every`", default="none"),
 ]
 
 
@@ -1005,11 +1115,11 @@ class SerialSource(DecodedSource, frozen=True, kw_only=True):
 class ModbusDecode(Decode, frozen=True, kw_only=True):
     """Registers to named values. It has no `format`: Modbus says how a register is written."""
 
-    format: Annotated[Literal["modbus"], Key("known by itself: leave it out")] = "modbus"
+    format: Annotated[Literal["modbus"], Key("Modbus says it: leave it out")] = "modbus"
 
 
 class ModbusSource(Source, frozen=True, kw_only=True):
-    """Units on a Modbus RTU bus: asked at a pace, one sample of a unit a round."""
+    """Units on a Modbus RTU bus, which edged asks at a pace: one sample of each unit in each round."""
 
     carry: ClassVar[tuple[str, ...]] = ()
     where: ClassVar[None] = None
@@ -1033,7 +1143,7 @@ class ModbusSource(Source, frozen=True, kw_only=True):
     every: Annotated[Period, Key("each unit is asked once in this time; `rate` follows from it")]
     timeout: Annotated[
         Period,
-        Key("longest wait for an answer; a unit that fails is asked less and less often, and the others are not delayed"),
+        Key("the longest wait for an answer; edged asks a unit that fails less and less often, and does not delay the others"),
     ] = 500_000_000
     decode: Annotated[ModbusDecode, Key("registers to named values")]
     keys: KeysOf = None
@@ -1053,20 +1163,22 @@ class MqttSource(DecodedSource, frozen=True, kw_only=True):
     """Topics of a broker."""
 
     type: Annotated[Literal["mqtt"], Key("what kind of source this is")] = "mqtt"
-    broker: Annotated[Name | None, Key("where to subscribe", default="the only one")] = None
-    topic: Annotated[Annotated[tuple[Filter, ...], Several(1)], Key("filters, with captures")]
-    qos: Annotated[Literal[0, 1], Key("QoS 2 publishers are received at 1")] = 1
+    broker: Annotated[Name | None, Key("the broker to subscribe at", default="the only one")] = None
+    topic: Annotated[Annotated[tuple[Filter, ...], Several(1)], Key("the topics to subscribe to: filters, with captures")]
+    qos: Annotated[Literal[0, 1], Key("the QoS of the subscription; edged receives QoS 2 publishers at 1")] = 1
     share: Annotated[
         Name | None,
         Key(
-            "the group that shares the work: the broker deals the messages out to all daemons that name it (MQTT 5, "
-            "`$share/NAME/...`). Refused with what needs all samples of a key in one place",
+            (
+                "the group that shares the work: the broker deals the messages to all daemons that name it (MQTT 5, "
+                "`$share/NAME/...`). Not together with what needs all samples of a key in one place"
+            ),
             default="none: every daemon gets all messages",
         ),
     ] = None
     retained: Annotated[
         Flag,
-        Key("use the message the broker kept from before; off, since it is old but looks new"),
+        Key("whether to take the message that the broker kept from before; off, since it is old but looks new"),
     ] = False
     reply: Annotated[
         Annotated[tuple[Filter, ...], Several()],
@@ -1078,7 +1190,7 @@ class MqttSource(DecodedSource, frozen=True, kw_only=True):
     ] = ()
     max_bytes: Annotated[
         Packet,
-        Key("largest payload; the MQTT 5 Maximum Packet Size follows from it", default="64KiB, image: 4MiB"),
+        Key("the largest payload; the MQTT 5 Maximum Packet Size follows from it", default="64KiB, image: 4MiB"),
     ] = 64 * KIB
 
 
@@ -1089,11 +1201,11 @@ class ReplaySource(DecodedSource, frozen=True, kw_only=True):
     path: Annotated[FilePath, Key("a recording (`edged record`) or any file of frames")]
     speed: Annotated[
         Speed,
-        Key("1: as recorded; 0: as fast as it goes, on the recording's clock, same results every time"),
+        Key("1: as recorded; 0: as fast as possible, by the clock of the recording, with the same results every time"),
     ] = 1.0
     frame: Annotated[Frame, Key("how bytes become frames", default='`"line"`')] = Frame()
-    checksum: Annotated[Checksum, Key("what the end of a frame proves", default='`"none"`')] = Checksum()
-    max_bytes: Annotated[Packet, Key("largest frame or payload", default="64KiB, image: 4MiB")] = 64 * KIB
+    checksum: Annotated[Checksum, Key("the checksum at the end of a frame", default='`"none"`')] = Checksum()
+    max_bytes: Annotated[Packet, Key("the largest frame or payload", default="64KiB, image: 4MiB")] = 64 * KIB
 
 
 class MadeSource(Source, frozen=True, kw_only=True):
@@ -1112,12 +1224,12 @@ class MadeSource(Source, frozen=True, kw_only=True):
 
 
 class SimulateSource(MadeSource, frozen=True, kw_only=True):
-    """A signal made up from a seed: fields `ax`, `ay`, `az`."""
+    """A signal that edged makes from a seed: fields `ax`, `ay`, `az`."""
 
     type: Annotated[Literal["simulate"], Key("what kind of source this is")] = "simulate"
-    rate: Annotated[Rate, Key("samples a second")]
+    rate: Annotated[Rate, Key("samples per second")]
     signal: Annotated[Literal["vibration", "sine", "noise"], Key("fields `ax`, `ay`, `az`")]
-    seed: Annotated[Index, Key("same seed, same signal")] = 0
+    seed: Annotated[Index, Key("the same seed gives the same signal")] = 0
 
 
 class AskSource(MadeSource, frozen=True, kw_only=True):
@@ -1143,12 +1255,15 @@ class Batch(Table, frozen=True, kw_only=True):
 
     max: Annotated[
         Count | None,
-        Key("windows in one run", default="as the model fixes it, else 16, or 1 where the load shows that more gain nothing"),
+        Key(
+            "the most windows in one run",
+            default="as the model fixes it, else 16, or 1 where the load shows that more gain nothing",
+        ),
     ] = None
     delay: Annotated[
         Delay,
         Key(
-            "how long to wait for more windows than there are, at most 10s; what comes while the model runs is a batch anyway",
+            ("how long a run waits for more windows, at most 10s; what arrives while the model runs is a batch anyway"),
             default='`"0s"`',
         ),
     ] = 0
@@ -1177,15 +1292,32 @@ REMOTE = "with `url`: "
 
 
 class Guard(Table, frozen=True, kw_only=True):
-    """What a version must keep to after a swap. One that does worse is left by itself, for the version before."""
+    """What a new version must keep to after a swap. If it does worse, edged goes back to the version before by itself."""
 
-    for_: Annotated[Period, Key("how long it is watched after the swap")]
-    not_finite: Annotated[Share | None, Key("largest share of results that are not finite", default="not judged")] = None
+    for_: Annotated[Period, Key("how long edged watches it after the swap")]
+    not_finite: Annotated[Share | None, Key("the largest share of results that are not finite", default="not judged")] = None
     slower: Annotated[
         Positive | None,
-        Key("largest mean time of a row, in times that of the version before", default="not judged"),
+        Key("the largest mean time of a row, as a multiple of that of the version before", default="not judged"),
     ] = None
-    failing: Annotated[Flag, Key("whether it goes back when runs fail")] = True
+    failing: Annotated[Flag, Key("whether edged goes back when runs fail")] = True
+
+
+class RemoteOutput(Table, frozen=True, kw_only=True):
+    """One output of a model that runs elsewhere."""
+
+    FIRST = "path"
+    path: Annotated[
+        FieldPath | None,
+        Key("http: where it stands in the JSON of the answer; kserve: what the peer calls it", default="its own name"),
+    ] = None
+    shape: Annotated[
+        Annotated[tuple[Annotated[int, integer(-1, 1 << 24)], ...], Several(1)] | None,
+        Key(
+            "of one row, such as `[84, 8400]`; -1: of any length. `detect` needs it, and so do pipelines that read the results",
+            default="as it comes",
+        ),
+    ] = None
 
 
 class Model(Table, frozen=True, kw_only=True):
@@ -1219,8 +1351,8 @@ class Model(Table, frozen=True, kw_only=True):
         Key("http: what is posted: the fields by name, the numbers as they lie in memory, or the picture as JPEG"),
     ] = "json"
     outputs: Annotated[
-        dict[str, FieldPath] | None,
-        Key("http: where outputs stand in the JSON of the answer; kserve: what the peer calls them", default="the whole"),
+        dict[str, RemoteOutput] | None,
+        Key('http, kserve: its outputs, `{ score = "result.0.p" }` or `{ boxes = { shape = [300, 6] } }`', default="the whole"),
     ] = None
     schema: Annotated[JsonSchema | None, Key("openai: a file with a JSON schema; the answer must fit, and is `answer` too")] = (
         None
@@ -1255,29 +1387,36 @@ class Model(Table, frozen=True, kw_only=True):
     state: Annotated[
         dict[str, Text] | None,
         Key(
-            'what it remembers of each key: outputs that are the next run\'s inputs, `{ h_out = "h" }`; zero at start, after a '
-            "gap and for another file",
+            (
+                'what the model remembers of each key: outputs that are inputs of the next run, `{ h_out = "h" }`; '
+                "zeros at the start, after a gap, and for another file"
+            ),
             default="the manifest's",
         ),
     ] = None
     providers: Annotated[
         Providers,
         Key(
-            "who may run it, best first; a list without `cpu` fails when none of it ran. auto: whichever of `cuda`, `tensorrt` "
-            "and `cpu` is fastest here; the others run, where the installed onnxruntime has them, for who names them",
+            (
+                "the providers that may run the model, best first; a list without `cpu` fails when none of it ran. "
+                "auto: whichever of `cuda`, `tensorrt` and `cpu` is fastest here. edged runs the others only if the "
+                "list names them and the installed onnxruntime has them"
+            ),
             default='`"auto"`',
         ),
     ] = None
-    provider_options: Annotated[ProviderOptions | None, Key("passed through to ONNX Runtime", default="see there")] = None
-    threads: Annotated[Annotated[int, integer(1, 256)], Key("intra-op threads; they never spin")] = 1
-    batch: Annotated[Batch, Key("windows in one run", default="as the model fixes it")] = Batch()
-    watch: Annotated[Flag, Key("swap when the file changes")] = True
+    provider_options: Annotated[ProviderOptions | None, Key("options that edged passes to ONNX Runtime", default="see there")] = (
+        None
+    )
+    threads: Annotated[Annotated[int, integer(1, 256)], Key("threads inside one run; they never spin")] = 1
+    batch: Annotated[Batch, Key("the most windows in one run", default="as the model fixes it")] = Batch()
+    watch: Annotated[Flag, Key("whether edged swaps the model when the file changes")] = True
     guard: Annotated[
-        Guard | None, Key("goes back by itself to the version before, where the new one does worse", default="none")
+        Guard | None, Key("when edged goes back to the version before by itself, because the new one does worse", default="none")
     ] = None
     run: Annotated[
         Literal["auto", "inline", "worker"],
-        Key("on the loop or on a thread of `device.workers`; auto: by measured time"),
+        Key("where runs happen: on the loop, or on a thread of `device.workers`; auto: by the measured time"),
     ] = "auto"
 
 
@@ -1308,12 +1447,12 @@ class Align(Table, frozen=True, kw_only=True):
     ] = None
     method: Annotated[
         Literal["previous", "nearest", "linear"],
-        Key("value taken from the other streams; nearest and linear wait for their next sample, at most `tolerance`"),
+        Key("which value the other streams give; nearest and linear wait for their next sample, at most `tolerance`"),
     ] = "previous"
     tolerance: Annotated[
         Period | None,
         Key(
-            "an older value is bad (`on_bad` of its source)",
+            "the largest distance in time; an older value is bad (`on_bad` of its source)",
             default="`stale_after` of the joined source; required if that is `never`, or neither set nor told by `rate`",
         ),
     ] = None
@@ -1326,11 +1465,11 @@ class Input(Table, frozen=True, kw_only=True):
         Annotated[tuple[FieldName, ...], Several(1)] | None,
         Key("the fields, in the order the model gets them", default="all, in order"),
     ] = None
-    size: Annotated[Count | None, Key("the newest so many rows; 1: the latest values", default="the window's")] = None
+    size: Annotated[Count | None, Key("how many of the newest rows; 1: the latest values", default="the window's")] = None
     layout: Annotated[
         Literal["time,field", "field,time", "hwc", "chw"] | None,
         Key(
-            "which axis is time; of pictures: height, width, colour, or colour, height, width",
+            "which axis is time; for pictures: height, width, color, or color, height, width",
             default="the one that fits; required if both do",
         ),
     ] = None
@@ -1363,8 +1502,10 @@ class Step(Table, frozen=True, kw_only=True):
     fit: Annotated[
         Literal["letterbox", "stretch", "crop"],
         Key(
-            "letterbox: in proportion, with grey around it; crop: in proportion, what is too much cut off; stretch: out of "
-            "proportion",
+            (
+                "letterbox: in proportion, with gray around it; crop: in proportion, the excess cut off; stretch: out "
+                "of proportion"
+            ),
             only=("resize",),
         ),
     ] = "letterbox"
@@ -1374,7 +1515,7 @@ class Step(Table, frozen=True, kw_only=True):
     ] = None
     win_length: Annotated[Count | None, Key("librosa's: samples that the window leaves", default="`n_fft`", only=STFT)] = None
     center: Annotated[
-        Flag, Key("librosa's: frames are centred, with zeros before and after the samples; false: whole ones alone", only=STFT)
+        Flag, Key("librosa's: frames are centered, with zeros before and after the samples; false: whole ones alone", only=STFT)
     ] = True
     power: Annotated[Positive, Key("librosa's: 2 is power, 1 is amplitude", only=STFT)] = 2.0
     window: Annotated[
@@ -1388,9 +1529,15 @@ class Step(Table, frozen=True, kw_only=True):
     norm: Annotated[
         Literal["slaney", "none"], Key("librosa's: slaney: each band has the area 1; none: the height 1", only=("log_mel",))
     ] = "slaney"
-    ref: Annotated[Positive, Key("librosa's: the power that is 0 dB", only=("log_mel",))] = 1.0
+    ref: Annotated[
+        Reference, Key("librosa's: the power that is 0 dB; `max`: the largest of each window, as `ref=np.max`", only=("log_mel",))
+    ] = 1.0
     amin: Annotated[Positive, Key("librosa's: the least power", only=("log_mel",))] = 1e-10
     top_db: Annotated[Positive, Key("librosa's: nothing is further below the loudest of a window, dB", only=("log_mel",))] = 80.0
+    log_offset: Annotated[
+        Positive | None,
+        Key("ln(mel + log_offset) in the place of decibels, as of VGGish (0.01) and YAMNet (0.001)", only=("log_mel",)),
+    ] = None
     edges: Annotated[
         Edges | None,
         Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
@@ -1411,7 +1558,7 @@ class OutputField(Table, frozen=True, kw_only=True):
     name: Annotated[FieldName, Key("what the value is called in the result")]
     scale: Annotated[Factor, Key("value = raw x scale + offset")] = 1.0
     offset: Annotated[Number, Key("value = raw x scale + offset")] = 0.0
-    unit: Annotated[Text | None, Key("said in health")] = None
+    unit: Annotated[Text | None, Key("the unit, for people: health shows it")] = None
 
 
 class Output(Table, frozen=True, kw_only=True):
@@ -1428,9 +1575,13 @@ class Output(Table, frozen=True, kw_only=True):
     ] = None
     softmax: Annotated[
         Flag | None,
-        Key("make probabilities of the values", default="if the values are not probabilities", only=heads.with_key("softmax")),
+        Key(
+            "whether to make probabilities of the values",
+            default="if the values are not probabilities",
+            only=heads.with_key("softmax"),
+        ),
     ] = None
-    top: Annotated[Count, Key("labels in `scores`", only=heads.with_key("top"))] = 5
+    top: Annotated[Count, Key("how many labels `scores` has: the best", only=heads.with_key("top"))] = 5
     fields: Annotated[
         Annotated[tuple[OutputField, ...], Several(1)] | None,
         Key("names for the values, in order", default="by number", only=heads.with_key("fields")),
@@ -1442,13 +1593,15 @@ class Output(Table, frozen=True, kw_only=True):
     above: Annotated[
         Number | None,
         Key(
-            "anomaly: threshold, a higher score is abnormal; detect: least score",
+            "anomaly: the threshold, a higher score is abnormal; detect: the least score",
             default="detect: 0.25",
             only=heads.with_key("above"),
         ),
     ] = None
-    below: Annotated[Number | None, Key("threshold: a lower score is abnormal", only=heads.with_key("below"))] = None
-    release: Annotated[Number | None, Key("back to normal", default="the threshold", only=heads.with_key("release"))] = None
+    below: Annotated[Number | None, Key("the threshold: a lower score is abnormal", only=heads.with_key("below"))] = None
+    release: Annotated[
+        Number | None, Key("the score at which it is normal again", default="the threshold", only=heads.with_key("release"))
+    ] = None
     latch: Annotated[
         Latch,
         Key(
@@ -1465,7 +1618,7 @@ class Output(Table, frozen=True, kw_only=True):
             only=heads.with_key("iou"),
         ),
     ] = 0.45
-    max: Annotated[Count, Key("most detections in a result: the best", only=heads.with_key("max"))] = 100
+    max: Annotated[Count, Key("the most detections in a result: the best", only=heads.with_key("max"))] = 100
     head: Annotated[
         DetectorName,
         Key("how boxes lie in the outputs; auto: as metadata and shapes tell", only=heads.with_key("head")),
@@ -1492,7 +1645,7 @@ class Output(Table, frozen=True, kw_only=True):
     blank: Annotated[Annotated[int, integer(0, 1 << 20)], Key("the class that writes nothing", only=heads.with_key("blank"))] = 0
     smooth: Annotated[
         Count,
-        Key("mean of the last n results of the key", only=heads.with_key("smooth")),
+        Key("the result is the mean of the last n results of the key", only=heads.with_key("smooth")),
     ] = 1
 
 
@@ -1501,12 +1654,12 @@ UNSAID = Output()
 
 
 class When(Table, frozen=True, kw_only=True):
-    """Which results are sent. What is held back is counted as `filtered`. All conditions given must hold."""
+    """Which results edged sends. It counts what it holds back as `filtered`. All conditions given must hold."""
 
     change: Annotated[
         DeadBand,
         Key(
-            "differs from what this entry last published for the key; a number is a dead band",
+            "it differs from what this entry last published for the key; a number is a dead band",
             default="off",
         ),
     ] = None
@@ -1524,18 +1677,20 @@ class When(Table, frozen=True, kw_only=True):
     min_interval: Annotated[
         Period | None,
         Key(
-            "at most one in this time. The newest held back is kept (one a key) and sent when it may be, if the conditions "
-            "still hold, and at a stop; at QoS 1 in the spool, so that a crash does not lose it"
+            "at most one result in this time. edged keeps the newest one that it held back (one for each key) and "
+            "sends it when the time is over, if the conditions still hold, and at a stop; at QoS 1 it keeps it "
+            "in the spool, so that a crash does not lose it"
         ),
     ] = None
     max_interval: Annotated[
         Period | None,
-        Key("at least one in this time while results come: the newest, whether or not the conditions hold"),
+        Key("at least one result in this time while results come: the newest, whether or not the conditions hold"),
     ] = None
 
 
 class Gate(Table, frozen=True, kw_only=True):
-    """Runs only while another stream says so, key by key. What is not run is counted as `gated`. All conditions must hold."""
+    """The pipeline runs only while another stream says so, key by key. edged counts what it does not run as `gated`. All
+    conditions must hold."""
 
     source: Annotated[
         Name,
@@ -1555,13 +1710,13 @@ class Gate(Table, frozen=True, kw_only=True):
         DeadBand,
         Key("the field differs from the result of the key before; a number is a dead band; of a pipeline", default="off"),
     ] = None
-    hold: Annotated[Duration, Key("stays open so long after they last held", default='`"0s"`')] = 0
+    hold: Annotated[Duration, Key("how long the gate stays open after the conditions last held", default='`"0s"`')] = 0
 
 
 class ShownEntity(Table, frozen=True, kw_only=True):
     """How Home Assistant shows the results of this entry."""
 
-    name: Annotated[Text | None, Key("what people call it", default="the pipeline's")] = None
+    name: Annotated[Text | None, Key("the name that people see", default="the pipeline's")] = None
     device_class: Annotated[
         Text | None,
         Key(
@@ -1584,16 +1739,16 @@ class Publish(Table, frozen=True, kw_only=True):
             default='`"{base_topic}/{pipeline}"`, keyed: `"/{key}"` added',
         ),
     ] = None
-    broker: Annotated[Name | None, Key("where to publish", default="the only one")] = None
-    qos: Annotated[Literal[0, 1], Key("1: delivered at least once")] = 1
-    retain: Annotated[Flag, Key("the broker keeps the last one for those who come later")] = False
+    broker: Annotated[Name | None, Key("the broker to publish at", default="the only one")] = None
+    qos: Annotated[Literal[0, 1], Key("1: the broker gets it at least once")] = 1
+    retain: Annotated[Flag, Key("whether the broker keeps the last one for those who subscribe later")] = False
     format: Annotated[
         Literal["json", "msgpack", "cbor", "raw", "text"],
         Key("raw: the numbers of one field, little-endian, in the model's type, else float32; text: the bare value of one field"),
     ] = "json"
     fields: Annotated[
         Annotated[tuple[FieldName, ...], Several(1)] | None,
-        Key("fields of the result to send", default="all"),
+        Key("the fields of the result to send", default="all"),
     ] = None
     when: Annotated[When, Key("which results are sent", default="all")] = When()
     homeassistant: Annotated[
@@ -1606,15 +1761,15 @@ class Publish(Table, frozen=True, kw_only=True):
 
 
 class Pipeline(Table, frozen=True, kw_only=True):
-    """Streams to a model to topics."""
+    """The path from streams through a model to topics."""
 
     source: Annotated[
         Annotated[tuple[Name, ...], Several(1)],
-        Key("one stream, or several joined by `align`; the first sets the pace"),
+        Key("one stream, or several that `align` joins; the first sets the pace"),
     ]
     model: Annotated[
         Name | None,
-        Key("without one the samples or windows themselves are the result (`outputs`)"),
+        Key("the model; without one the samples or windows themselves are the result (`outputs`)"),
     ] = None
     output: Annotated[
         Output, Key("what the model's numbers mean", default="as the model's metadata say (Ultralytics' `task`), else `\"raw\"`")
@@ -1627,7 +1782,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Annotated[tuple[Step, ...], Several()] | None,
         Key(
             "steps before the model, in order",
-            default="the manifest's normalisation; of pictures also `resize` to what the metadata say (Ultralytics' `imgsz`)",
+            default="the manifest's normalization; of pictures also `resize` to what the metadata say (Ultralytics' `imgsz`)",
         ),
     ] = None
     postprocess: Annotated[
@@ -1637,23 +1792,26 @@ class Pipeline(Table, frozen=True, kw_only=True):
     slots: Annotated[
         Count | None,
         Key(
-            "windows that may wait for the model: the bound of the queue",
+            "how many windows may wait for the model: the limit of the queue",
             default="the most of: 2 x `batch.max`; `max_keys` if keyed; what fits in 1 MiB, up to 256",
         ),
     ] = None
     overflow: Annotated[
         Literal["drop_oldest", "drop_newest", "latest_only", "block"] | None,
         Key(
-            "when all slots are taken; latest_only: the newest of each key; block: withhold acknowledgements, so that the "
-            "broker keeps the rest (MQTT at QoS 1), or stop reading the port; refused for MQTT at QoS 0",
+            (
+                "what gives way when all slots are taken; latest_only: only the newest of each key waits; block: "
+                "withhold acknowledgments, so that the broker keeps the rest (MQTT at QoS 1), or stop reading the "
+                "port; not for MQTT at QoS 0"
+            ),
             default='`"block"` if all sources are MQTT at QoS 1 or replay at speed 0, else `"drop_oldest"`',
         ),
     ] = None
     deadline: Annotated[
         Period | None,
         Key(
-            "a result that is older when it is made (counted from the arrival of its newest sample) is dropped as `expired`; "
-            "what would be is not run"
+            "edged drops a result that is older when it is made (counted from the arrival of its newest sample), "
+            "as `expired`, and does not run what would be"
         ),
     ] = None
     priority: Annotated[
@@ -1663,8 +1821,11 @@ class Pipeline(Table, frozen=True, kw_only=True):
     gate: Annotated[
         Gate | None,
         Key(
-            "run only while another stream says so, key by key: of the same sample where both start from one source, else of the "
-            "newest that is not after it; closed while nothing is known, and while that stream is stale",
+            (
+                "run only while another stream says so, key by key: by the same sample where both start from one "
+                "source, otherwise by the newest that is not after it; closed while nothing is known, and while that "
+                "stream is stale"
+            ),
             default="none",
         ),
     ] = None
@@ -1677,20 +1838,20 @@ class Pipeline(Table, frozen=True, kw_only=True):
 
 
 class OnEnd(Table, frozen=True, kw_only=True):
-    """What is done when a behaviour ends or fails: a message, or bytes on a port."""
+    """What edged does when a behaviour ends or fails: a message, or bytes on a port."""
 
-    topic: Annotated[Topic | None, Key("gets `value`; may hold `{key}`")] = None
-    value: Annotated[Anything, Key("text goes as it is, all else as JSON", default="none")] = None
-    retain: Annotated[Flag, Key("the broker keeps it")] = False
+    topic: Annotated[Topic | None, Key("the topic that gets `value`; it may hold `{key}`")] = None
+    value: Annotated[Anything, Key("the message: text as it is, all else as JSON", default="none")] = None
+    retain: Annotated[Flag, Key("whether the broker keeps it")] = False
     write: Annotated[Name | None, Key("the port that gets `data`")] = None
-    data: Annotated[PlainBytes | None, Key("what is written", default="none")] = None
+    data: Annotated[PlainBytes | None, Key("the bytes to write", default="none")] = None
 
 
 class Behaviour(Table, frozen=True, kw_only=True):
     """A coroutine of your own, `async def guard(me)`, on the loop of the daemon. What it may touch stands here."""
 
     run: Annotated[Custom, Key("the coroutine")]
-    per: Annotated[Literal["key"] | None, Key("one instance a key", default="one instance")] = None
+    per: Annotated[Literal["key"] | None, Key("one instance for each key", default="one instance")] = None
     source: Annotated[
         Annotated[tuple[Name, ...], Several()],
         Key("sources and pipelines for `me.samples`, `me.results` and `me.latest`", default="none"),
@@ -1706,17 +1867,21 @@ class Behaviour(Table, frozen=True, kw_only=True):
     limit: Annotated[
         Limit,
         Key(
-            'most messages of an instance, such as `["10/s", "500/d"]`; more are dropped and counted. Writes and `on_end` are '
-            "never held back",
+            (
+                'the most messages of an instance, such as `["10/s", "500/d"]`; edged drops and counts the rest. It '
+                "never holds back writes and `on_end`"
+            ),
             default='`"10/s"`',
         ),
     ] = (Cap(10, S),)
-    inbox: Annotated[Annotated[int, integer(1, 65536)], Key("results or samples of a stream that wait for an instance")] = 64
+    inbox: Annotated[Annotated[int, integer(1, 65536)], Key("how many results or samples of a stream wait for an instance")] = 64
     overflow: Annotated[
-        Literal["drop_oldest", "latest_only"], Key("when so many wait; latest_only: of each key only the newest waits")
+        Literal["drop_oldest", "latest_only"],
+        Key("what gives way when so many wait; latest_only: only the newest of each key waits"),
     ] = "drop_oldest"
     on_end: Annotated[
-        Annotated[tuple[OnEnd, ...], Several()], Key("when an instance ends or fails, and when edged stops", default="nothing")
+        Annotated[tuple[OnEnd, ...], Several()],
+        Key("what to do when an instance ends or fails, and when edged stops", default="nothing"),
     ] = ()
 
 

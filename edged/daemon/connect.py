@@ -19,7 +19,7 @@ from edged.model.worker import CPU
 from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
-from edged.plan.records import Plan
+from edged.plan.records import PipelinePlan, Plan
 from edged.records import Block, Receipt, Reject, Result
 from edged.results.publish import Publish
 from edged.sources.dead_letters import DeadLetters
@@ -39,6 +39,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         sources = [s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name]
         router.route_to([*sources, *_told(new, name)])
     _wire_streams(new)
+    readers = _readers(plan)
     for name, source in new.sources.items():
         source.counts.watch.publish_by(_dead_letters(new, name))
         if isinstance(source, MqttSource):
@@ -46,7 +47,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
                 send = new.links[plan.sources[name].broker or ""].send
                 expire = partial(_expire, (*new.mqtt_sources, *new.pipelines.values(), *new.leaving))
                 source.replies.configure(plan.sources[name].replies, send, expire)
-            source.connect(_source_wiring(new, name))
+            source.connect(_source_wiring(new, name, readers[name]))
     if old is not None:
         _pass_on_undecoded(new, old)
         for name, stamper in old.stampers.items():
@@ -72,8 +73,9 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         new.envelopes[name].show_keys(dict(p.about))
     for pipeline in (*new.pipelines.values(), *new.leaving):
         pipeline.judge()
+    going_on = _publishes(new)
     for one in old.pipelines.values() if old is not None else ():
-        one.say_last(_publishes(new))
+        one.say_last(going_on)
 
 
 def _told(new: Assembly, broker: str) -> Iterator[Told]:
@@ -93,8 +95,16 @@ def _dead_letters(new: Assembly, name: str) -> Callable[[Sequence[Reject]], obje
     return DeadLetters(rejects, new.plan.device, name, new.links[rejects.broker].send, new.clock).take
 
 
-def _source_wiring(new: Assembly, name: str) -> SourceWiring:
-    readers = [p for p in new.plan.pipelines.values() if name in p.sources]
+def _readers(plan: Plan) -> dict[str, list[PipelinePlan]]:
+    """By stream, in the order of the file."""
+    found: dict[str, list[PipelinePlan]] = {name: [] for name in (*plan.sources, *plan.pipelines)}
+    for p in plan.pipelines.values():
+        for stream in dict.fromkeys(p.sources):
+            found[stream].append(p)
+    return found
+
+
+def _source_wiring(new: Assembly, name: str, readers: Sequence[PipelinePlan]) -> SourceWiring:
     deadlines = [p.deadline_ns or 0 for p in readers]
     return SourceWiring(
         consumers=new.consumers[name],
@@ -103,17 +113,18 @@ def _source_wiring(new: Assembly, name: str) -> SourceWiring:
     )
 
 
-def _publishes(new: Assembly) -> list[Publish]:
+def _publishes(new: Assembly) -> frozenset[Publish]:
     """Every entry of the plan."""
-    return [publish for pipeline in new.pipelines.values() for publish in pipeline.publishes]
+    return frozenset(publish for pipeline in new.pipelines.values() for publish in pipeline.publishes)
 
 
 def _pass_on_undecoded(new: Assembly, old: Assembly) -> None:
     """What a source that is gone has not decoded yet goes to the one in its place, if that tells its sensors apart in the same
     way."""
+    there = {source.name: source for source in new.mqtt_sources}
     for source in old.mqtt_sources:
         name = source.name
-        after = next((s for s in new.mqtt_sources if s.name == name), None)
+        after = there.get(name)
         if after is not source:
             is_alike = after is not None and new.plan.sources[name].key_parts == old.plan.sources[name].key_parts
             source.leave_to(after if is_alike else None)
@@ -125,8 +136,9 @@ def release(new: Assembly) -> None:
     if done:
         new.leaving[:] = [p for p in new.leaving if p not in done]
         _feed(new)
+    going_on = _publishes(new) if done else frozenset()
     for pipeline in done:
-        pipeline.say_last(_publishes(new))
+        pipeline.say_last(going_on)
         pipeline.close()
 
 
@@ -211,11 +223,15 @@ def _wire_streams(new: Assembly) -> None:
     told = wire_gates(plan, new.pipelines, new.leaving, takers, new.envelopes)
     nexts = {id(one): one.after for one in new.leaving} | {id(new.pipelines[name]): found for name, found in after.items()}
     followers = {id(new.pipelines[name]): takers[name] for name in plan.pipelines}
+    before: dict[int, list[Pipeline]] = {}
+    for one in everybody:
+        for other in dict.fromkeys(nexts[id(one)]):
+            before.setdefault(id(other), []).append(one)
     for one in everybody:
         wiring = Wiring(
             followers=tuple(followers.get(id(one), one.wiring.followers)),
             after=tuple(nexts[id(one)]),
-            before=tuple(other for other in everybody if one in nexts[id(other)]),
+            before=tuple(before.get(id(one), ())),
             tellers=(*prompts.get(one.name, ()), *told.tellers.get(id(one), ())),
             judges=tuple(told.judges.get(id(one), ())),
             hearers=tuple(hearers.get(one.name, ())),

@@ -26,14 +26,19 @@ class Verdict(NamedTuple):
 Proof = Callable[[bytes], Verdict]
 
 _DSMR_END = re.compile(rb"\n!([0-9A-Fa-f]{4})\s*\Z")
+_STX, _ETX = b"\x02", b"\x03"
+_IEC_END = re.compile(rb"\x02(.*\x03)(.)\Z", re.DOTALL)
 
 
 def dsmr_crc(block: bytes) -> Verdict:
-    """DSMR P1 from version 4 on: the CRC16-ARC of all from `/` to `!`, in hex digits behind it. Earlier ones have none, as has
-    IEC 62056-21 in mode D."""
+    """DSMR P1 from version 4 on: the CRC16-ARC of all from `/` to `!`, in hex digits behind it. IEC 62056-21 in mode C: the
+    exclusive-or from behind STX to ETX, in a byte behind that. Earlier ones and mode D have none."""
     found = _DSMR_END.search(block)
     if found is None:
-        return Verdict(False)
+        if (iec := _IEC_END.search(block)) is None:
+            return Verdict(False)
+        wanted, said = KINDS["xor8"].one(iec[1]) & 0x7F, iec[2][0] & 0x7F
+        return Verdict(True, "" if wanted == said else f"the block check is 0x{wanted:02X}, the telegram says 0x{said:02X}")
     wanted, said = KINDS["crc16-arc"].one(block[: found.start() + 2]), int(found[1], 16)
     return Verdict(True, "" if wanted == said else f"crc16-arc is 0x{wanted:04X}, the telegram says 0x{said:04X}")
 
@@ -49,6 +54,7 @@ class Blocks:
         self._held: list[bytes] = []
         self._size = 0
         self._place = 0  # of the first line held
+        self._is_due = False  # it has ended, but for the check that comes behind it without a line end
         self._is_open = start is None
         self._is_lost = False
         self._is_always_proved = False  # one was, so those that are not are damaged
@@ -74,6 +80,8 @@ class Blocks:
         frames, refusals = Frames([], []), Refusals(is_one=True)
         for part in parts:
             self._part(part, frames, refusals)
+        if self._is_due and (check := self._lines.take(_ETX, 2)):
+            self._check(check, frames, refusals)
         return frames, sorted([*rejects, *refusals.records], key=lambda reject: reject.offset)
 
     @property
@@ -99,7 +107,15 @@ class Blocks:
             place += len(whole)
 
     def _line(self, line: bytes, place: int, frames: Frames, refusals: Refusals) -> None:
+        if self._is_due:
+            line, place = self._behind_check(line, place, frames, refusals)
         text = line.strip(b"\r\n\x02\x03")
+        if self._proof is not None and not self._is_open and (at := line.find(self._start or b"")) > 0:
+            # what proves the block says that it begins here
+            if line[:at].strip(b"\r\n\x02\x03"):
+                refusals.add(Reject("no_frame", f"bytes before the start of a block{self._wanted()}", line[:at][:64], place))
+            line, place = line[at:], place + at
+            text = line.strip(b"\r\n\x02\x03")
         if self._start is not None and text.startswith(self._start):
             self._finish(frames, refusals, is_whole=self._end is None)
             self._is_open, self._is_lost = True, False
@@ -123,8 +139,24 @@ class Blocks:
             self._drop()
             self._is_open, self._is_lost = False, True
         elif self._ends(text):
+            if self._proof is not None and any(_STX in one for one in self._held):
+                self._is_due = True
+                return
             self._finish(frames, refusals)
             self._is_open = self._start is None
+
+    def _behind_check(self, line: bytes, place: int, frames: Frames, refusals: Refusals) -> tuple[bytes, int]:
+        """What stands behind the check of the block that has ended."""
+        check = line[:2] if line.startswith(_ETX) else b""
+        self._check(check, frames, refusals)
+        return line[len(check) :], place + len(check)
+
+    def _check(self, check: bytes, frames: Frames, refusals: Refusals) -> None:
+        """Ends the block that has ended but for its check."""
+        if check:
+            self._held.append(check)
+        self._finish(frames, refusals)
+        self._is_open = self._start is None
 
     def _ends(self, text: bytes) -> bool:
         return self._end is not None and (text.startswith(self._end) if self._end else not text)
@@ -153,3 +185,4 @@ class Blocks:
     def _drop(self) -> None:
         self._held.clear()
         self._size = 0
+        self._is_due = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +11,7 @@ from fractions import Fraction
 from itertools import count
 from typing import Any
 
+from edged.decode.looks import is_written, looks
 from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.tree import Walk
@@ -23,14 +25,17 @@ class Decoder:
     """As msgspec's: what reads a payload. The type that is wanted of it has no effect."""
 
     def __init__(self, type: Any = Any) -> None:
-        self._loads = importlib.import_module("cbor2").loads
+        self._load = importlib.import_module("cbor2").load
 
     def decode(self, payload: bytes) -> Any:
         """The tree of a payload, as JSON would have it. Raises ValueError."""
+        file = io.BytesIO(payload)
         try:
-            tree = self._loads(payload)
+            tree = self._load(file)
         except Exception as error:  # whatever a library says of bytes that are none
             raise ValueError(str(error) or type(error).__name__) from error
+        if file.tell() < len(payload):
+            raise ValueError(f"{len(payload) - file.tell()} bytes behind the value")
         try:
             return _plain(tree, 0, count(len(payload), -1))
         except (ArithmeticError, RecursionError) as error:  # a number that no float holds
@@ -48,8 +53,7 @@ class Cbor(Walk):
         try:
             return (self._decoder.decode(payload),)
         except ValueError as error:
-            reason = "too_deep" if "depth" in str(error) else "malformed"
-            raise BadPayload(reason, str(error)) from None
+            raise _no_cbor(payload, str(error)) from None
 
 
 def documents(payload: bytes) -> Sequence[Any]:
@@ -57,7 +61,14 @@ def documents(payload: bytes) -> Sequence[Any]:
     try:
         return (Decoder().decode(payload),)
     except ValueError as error:
-        raise BadPayload("malformed", str(error)) from None
+        raise _no_cbor(payload, str(error)) from None
+
+
+def _no_cbor(payload: bytes, said: str) -> BadPayload:
+    if is_written(payload):
+        return BadPayload("malformed", f"expected CBOR, found {looks(payload)}")
+    said = "CBOR that ends too early" if "premature end" in said else said
+    return BadPayload("too_deep" if "depth" in said else "malformed", said)
 
 
 def _plain(tree: Any, depth: int, left: Iterator[int]) -> Any:

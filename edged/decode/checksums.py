@@ -338,10 +338,10 @@ def values_of(kind: Kind, pieces: Sequence[bytes]) -> list[int]:
 
 
 def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
-    """What lies between the `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
+    """What lies between the last `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
     exclusive-or."""
     parts = [line.rpartition(b"*") for line in lines]
-    bodies = [body[1:] if body[:1] in (b"$", b"!") else body for body, _, _ in parts]
+    bodies = [body[max(body.rfind(b"$"), body.rfind(b"!")) + 1 :] for body, _, _ in parts]
     return [
         body if star and len(digits) == 2 and b"%02X" % value == digits.upper() else None
         for body, (_, star, digits), value in zip(bodies, parts, values_of(KINDS["xor8"], bodies), strict=True)
@@ -362,15 +362,17 @@ def teleinfo_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
 
 class LineProof(NamedTuple):
     """What a line of text must end with, said for a person, and what it leaves of each line, None where that is wrong. A line
-    of nothing but `silent` is none."""
+    of nothing but `silent` is none. `around`: so many characters stand around what it leaves; before more of them are those of
+    another line, or of none."""
 
     wanted: str
     bodies: Callable[[Sequence[bytes]], list[bytes | None]]
     silent: bytes = b""
+    around: int | None = None
 
 
 LINES = {
-    "nmea": LineProof("* and two hex digits, the exclusive-or of what is before", nmea_bodies),
+    "nmea": LineProof("* and two hex digits, the exclusive-or of what is before", nmea_bodies, around=4),
     "teleinfo": LineProof(
         "a blank or tab and the check character, (sum & 0x3f) + 0x20 of what is before", teleinfo_bodies, b"\x02\x03\x04"
     ),

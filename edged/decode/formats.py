@@ -8,7 +8,6 @@ of payloads and streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -58,8 +57,7 @@ def _none(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterable[Proble
     return ()
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(msgspec.Struct, frozen=True):
     """One row.
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
@@ -74,7 +72,8 @@ class Format:
 
     Of records: `is_flat`: the path of a member is its name as it is written, dots and all; `names`, where all names are known;
     one that ends with a dot stands for any that begin so. `own_time` is how the time is written that each record has, `absent`
-    what stands for a field that a record does not have. `package` must be installed, by the extra of the format's name.
+    what stands for a field that a record does not have; `times` are the only ways in which a time may be asked for, besides that
+    of arrival, and `time_field` is the field that then holds it. `package` must be installed, by the extra of the format's name.
     """
 
     keys: tuple[str, ...]
@@ -96,6 +95,8 @@ class Format:
     named: Documents | None = None
     is_flat: bool = False
     own_time: str = ""
+    times: tuple[str, ...] | None = None
+    time_field: str = ""
     absent: str | None = None
     package: str = ""
     misfits: Misfits = _none
@@ -117,6 +118,7 @@ _OF_TREES = (*_OF_NUMBERS, "rows", "named_by", "decimal")
 _OF_BYTES = tuple(key for key in _OF_NUMBERS if key != "absent")
 _OF_SCALARS = ("absent", "scale", "offset", "unit", "valid")
 _OF_MEMBERS = ("path", "values", "absent")
+_OF_LEAVES = (*_OF_MEMBERS, "dtype", "size")
 
 FORMATS: dict[str, Format] = {
     "csv": Format(
@@ -140,7 +142,7 @@ FORMATS: dict[str, Format] = {
     "json": Format(
         keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=_OF_MEMBERS,
+        field_keys=_OF_LEAVES,
         tree=msgspec.json.Decoder,
         named=json.json_documents,
         sample_bytes=json.message_bytes,
@@ -148,7 +150,7 @@ FORMATS: dict[str, Format] = {
     "msgpack": Format(
         keys=_OF_TREES,
         numbers=json.Tree,
-        field_keys=_OF_MEMBERS,
+        field_keys=_OF_LEAVES,
         is_binary=True,
         tree=msgspec.msgpack.Decoder,
         named=json.msgpack_documents,
@@ -156,7 +158,7 @@ FORMATS: dict[str, Format] = {
     "cbor": Format(
         keys=_OF_TREES,
         numbers=cbor.Cbor,
-        field_keys=_OF_MEMBERS,
+        field_keys=_OF_LEAVES,
         is_binary=True,
         tree=cbor.Decoder,
         named=cbor.documents,
@@ -168,6 +170,7 @@ FORMATS: dict[str, Format] = {
         field_keys=_OF_MEMBERS,
         is_flat=True,
         own_time="unix_s",
+        times=(),
         absent="hold",
     ),
     "influx": Format(
@@ -178,9 +181,9 @@ FORMATS: dict[str, Format] = {
         own_time="unix_ns",
     ),
     "struct": Format(
-        keys=(*_OF_BYTES, "endian", "dtype", "rows", "rest", "base"),
+        keys=(*_OF_NUMBERS, "endian", "dtype", "rows", "rest", "base"),
         numbers=struct.Records,
-        field_keys=("dtype", "size", "endian", "bits", "base", "values", "repeat", "fields"),
+        field_keys=("dtype", "size", "endian", "bits", "base", "values", "repeat", "fields", "absent"),
         needs_dtype=True,
         is_binary=True,
         is_records=True,
@@ -214,6 +217,7 @@ FORMATS: dict[str, Format] = {
         is_flat=True,
         names=(*nmea.NAMES, "xdr."),
         own_time="unix_ns",
+        times=(),
     ),
     "ubx": Format(
         keys=("time", *_OF_SCALARS),
@@ -224,13 +228,16 @@ FORMATS: dict[str, Format] = {
         is_flat=True,
         names=ubx.NAMES,
         own_time="unix_ns",
+        times=(),
     ),
     "dsmr": Format(
-        keys=_OF_SCALARS,
+        keys=("time", *_OF_SCALARS),
         numbers=partial(labels.Labels, notation=labels.OBIS),
         field_keys=_OF_MEMBERS,
         frame="dsmr",
         is_flat=True,
+        times=("dsmr",),
+        time_field="0-0:1.0.0",
     ),
     "vedirect": Format(
         keys=_OF_SCALARS,

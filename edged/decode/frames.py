@@ -23,6 +23,8 @@ from edged.decode.refusals import Refusals
 from edged.decode.shapes import Shape
 from edged.records import Reject
 
+_MOST_INSIDE = 64
+"""Places inside a frame under way that are looked at when nothing more comes."""
 _LONGEST_RUN = 1024
 """Frames that are cut out before their checksums are looked at together."""
 
@@ -77,6 +79,15 @@ class LineFramer:
         self._tail.clear()
         self._position = 0
         self._is_skipping = self._is_midway = is_midway
+
+    def take(self, start: bytes, size: int) -> bytes:
+        """The first `size` bytes of the line under way, taken out of it; none where fewer have come, or it does not begin so."""
+        if self._is_skipping or len(self._tail) < size or not self._tail.startswith(start):
+            return b""
+        taken = bytes(self._tail[:size])
+        del self._tail[:size]
+        self._position += size
+        return taken
 
     def spoil(self) -> None:
         """A byte of the line under way came damaged: the line is skipped up to its terminator, without a word."""
@@ -174,6 +185,29 @@ class FrameScanner:
         self._skip = max(0, size - held - 1)
         self._position += held
         self._buffer = b""
+
+    @property
+    def ends_in_silence(self) -> bool:
+        """Whether a good frame can be told from what looks like one."""
+        return self._shape.is_proving
+
+    def quiet(self) -> tuple[Frames, list[Reject]]:
+        """What looks like the beginning of a frame is none if a whole one lies in it: garbage that holds a marker would else hide
+        as many bytes as its length field says."""
+        buffer, shape = self._buffer, self._shape
+        at = shape.find(buffer, 1)
+        for _ in range(_MOST_INSIDE):
+            if at >= len(buffer):
+                break
+            size = shape.size_at(buffer, at)
+            if 0 < size <= len(buffer) - at and shape.first_bad(buffer, (at, at + size)):
+                refusals = Refusals(is_one=True)
+                self._bad(0, buffer[:at], refusals)
+                self._buffer, self._position = buffer[at:], self._position + at
+                frames, rejects = self.feed(b"")
+                return frames, [*refusals.records, *rejects]
+            at = shape.find(buffer, at + 1)
+        return Frames([], []), []
 
     def feed(self, data: bytes) -> tuple[Frames, list[Reject]]:
         """The frames that `data` completes, and a Reject for each bad one and each stretch without one. After an error only one

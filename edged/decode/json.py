@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edged.config.field_paths import Path
+from edged.decode.looks import is_written, looks
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_text
@@ -43,6 +44,9 @@ _NOT_FINITE = re.compile(rb"[nN]a[nN]|[iI]nf")
 _TOKEN = re.compile(
     rb'("[^"\\]*(?:\\.[^"\\]*)*")|(?<![\w.+-])[+-]?(?:NaN|nan|NAN|Infinity|infinity|Inf|inf)(?![\w.+-])', re.DOTALL
 )
+_CUT = "truncated"
+_AT = re.compile(r"\(byte ([0-9]+)\)")
+"""How msgspec says that data end too early, and where they are wrong."""
 _NOT_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 
@@ -82,7 +86,7 @@ def json_documents(payload: bytes) -> Sequence[Any]:
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         found = _patiently(payload)
         if found is None:
-            raise BadPayload("malformed", str(error)) from None
+            raise BadPayload("malformed", _why(payload, str(error))) from None
         return found
 
 
@@ -95,7 +99,23 @@ def msgpack_documents(payload: bytes) -> Sequence[Any]:
     except msgspec.ValidationError as error:
         raise BadPayload("not_finite", str(error)) from None
     except (msgspec.DecodeError, ValueError, TypeError) as error:
-        raise BadPayload("malformed", str(error)) from None
+        if is_written(payload):
+            raise BadPayload("malformed", f"expected MessagePack, found {looks(payload)}") from None
+        raise BadPayload("malformed", "MessagePack that ends too early" if _CUT in str(error) else str(error)) from None
+
+
+def _why(payload: bytes, said: str) -> str:
+    """What is wrong with a payload that is no JSON, and where."""
+    text = payload.removeprefix(_BOM)
+    if not text.strip(b" \t\r\n\0"):
+        return f"expected JSON, found {looks(text)}"
+    if _CUT in said:
+        return f"JSON that ends too early, after {len(payload)} bytes"
+    found = _AT.search(said)
+    at = 0 if found is None else int(found[1])
+    if not payload[:at].strip() and payload[at : at + 1] not in b"{[":
+        return f"expected JSON, found {looks(payload)}"
+    return f"{said}: {payload[max(0, at - 12) : at + 12].decode('utf-8', 'replace')!r}"
 
 
 def _patiently(payload: bytes) -> list[Any] | None:
@@ -243,7 +263,7 @@ class Tree(Walk):
 
 def _leaf(field: FieldPlan) -> Any:
     """The type of a field in the usual message; None where only the walk will do."""
-    if len(field.shape) > 1:
+    if len(field.shape) > 1 or field.is_text:
         return None
     if field.shape:
         return list[float] if field.values is None else None

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from edged.config.field_paths import flat
 from edged.decode.plan import DecodePlan
 from edged.decode.tree import Walk
 from edged.decode.values import BadPayload
 
+_TIME = "\0time"
+"""Where the time stands in a tree: no label is so."""
 _HEX = re.compile(r"0[xX][0-9a-fA-F]{1,13}")
 
 
@@ -45,8 +48,13 @@ class Labels(Walk):
 
     def __init__(self, plan: DecodePlan, notation: Notation) -> None:
         self._notation = notation
-        fields = [replace(field, path=(self._label(flat(field.path)),)) for field in plan.fields]
+        labels = {field.name: self._label(flat(field.path)) for field in plan.fields}
+        fields = [replace(field, path=(_TIME if field.name == plan.time_field else labels[field.name],)) for field in plan.fields]
         super().__init__(replace(plan, rows=None, fields=tuple(fields)), self._read)
+        self._stamp: re.Pattern[str] | None = None
+        if plan.time_field is not None:
+            label, end = re.escape(labels[plan.time_field]), re.escape(notation.default)
+            self._stamp = re.compile(rf"^{label}(?:{end})?\(([0-9]{{10,12}}[A-Za-z]?)\)", re.MULTILINE)
 
     def _label(self, written: str) -> str:
         return written.removesuffix(self._notation.default)
@@ -63,6 +71,9 @@ class Labels(Walk):
             text = text.replace(many, one)
         lines = self._notation.line.findall(text)
         found: dict[str, Any] = {self._label(label): value for label, value, _ in lines}
+        if self._stamp is not None:
+            stamp = self._stamp.search(text)  # of a gas meter it stands before the value
+            found[_TIME] = None if stamp is None else stamp[1]
         units = {self._label(label): unit for label, _, unit in lines if unit}
         for field in self._values:
             (label,) = field.path

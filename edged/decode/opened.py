@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+from edged.decode.looks import looks
 from edged.decode.values import BadPayload
 
 ENCODINGS = ("base64", "hex")
@@ -25,11 +26,6 @@ _DATA_URL = re.compile(rb"data:[^,]{0,256};base64,")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _HEX = re.compile(rb"(?:0?[xX])?((?:[0-9a-fA-F]{2})*)")
 _BETWEEN_HEX = re.compile(rb"[\s:,;-]+|\\(?=[xX])")
-_BEGINS = {
-    "gzip": re.compile(rb"\x1f\x8b"),
-    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
-    "zlib": re.compile(rb"\x78[\x01\x5e\x9c\xda]"),
-}
 _PIECE = 64
 """Bytes of zstd at a time: they hold at most 21 blocks of 128 KiB."""
 _WINDOW = 8 << 20
@@ -137,14 +133,10 @@ def _zstd(data: bytes, limit: int) -> bytes:
 
 
 def _not_packed(name: str, data: bytes, error: Exception) -> BadPayload:
-    """Why data are not what they should be: what they are instead, where their first bytes say that."""
-    found = next((kind for kind, begins in _BEGINS.items() if begins.match(data)), None)
-    if found == name:
+    found = looks(data)
+    if found.startswith(name):
         return BadPayload("malformed", f"{name} data that are damaged: {error}")
-    cure = (
-        f'it begins as {found} does: write compress = "{found}"' if found else f"it begins with {data[:8].hex(' ') or 'nothing'}"
-    )
-    return BadPayload("malformed", f"expected {name} data, but {cure}")
+    return BadPayload("malformed", f"expected {name} data, found {found}")
 
 
 def _in_pieces(stream: Any, data: bytes, limit: int) -> tuple[bytes, bool]:

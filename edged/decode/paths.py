@@ -51,8 +51,8 @@ def kind_of(leaf: Any) -> str:
 
 
 def members(tree: Any, shown: int = 6) -> str:
-    """What a message has, in few words: its members, or what it is."""
+    """What a message is, in few words: that it has these members, or what else it is."""
     if not isinstance(tree, dict):
-        return kind_of(tree)
+        return f"it is {kind_of(tree)}"
     names = [str(name)[:40] for name in list(tree)[:shown]]
-    return ", ".join(names) + (", ..." if len(tree) > shown else "") if names else "no member"
+    return f"it has {', '.join(names)}{', ...' if len(tree) > shown else ''}" if names else "it has no member"

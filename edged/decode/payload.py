@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edged.config.field_paths import flat
 from edged.decode.carry import MAX_BYTES, make_carry
@@ -63,7 +63,7 @@ class _Numbers:
         carry, limit = self._carry, self._plan.max_bytes
         if self._one is not None and len(payloads) == 1 and len(payloads[0]) <= limit:
             raw = self._one(payloads[0])
-            values = None if raw is None else self._screen.good(raw)
+            values = None if raw is None else self._screen.good(raw, sensors)
             if values is not None:
                 return Rows(values)
         # What is too large is not even looked at: reading it could take far more memory than its size.

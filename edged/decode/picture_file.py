@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from edged.decode.looks import looks
 from edged.decode.values import BadPayload
 
 UPRIGHT = 1
@@ -32,6 +33,7 @@ MAX_TABLES = 64 * 1024
 """Bytes of tables before the pixels of a JPEG, which need 2 KiB: a library goes over them by hand."""
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+_TAKEN = ("a JPEG picture", "a PNG picture", "a WebP picture")
 WEBP = re.compile(rb"RIFF....WEBP", re.DOTALL)
 EOI = b"\xff\xd9"
 NO_END = (bytes(16) + EOI, b"\xaa\x55" * 8 + EOI)
@@ -71,7 +73,8 @@ def picture_file(payload: bytes) -> PictureFile:
         return _png(payload)
     if WEBP.match(payload):
         return _webp(payload)
-    found = f"a payload that begins with {payload[:8].hex(' ')}" if payload else "nothing"
+    found = looks(payload)
+    found = f"only the begin of {found}" if found in _TAKEN else found
     raise BadPayload("malformed", f"expected a whole JPEG, PNG or WebP, found {found}")
 
 
@@ -173,9 +176,11 @@ def _webp(payload: bytes) -> PictureFile:
         elif kind == b"XMP ":
             xmp = xmp or body[:MAX_SAID]
         at += 8 + length + length % 2
+    if size is None:
+        raise BadPayload("malformed", "expected a whole WebP, found only the begin of one")
     data = b"WEBP" + b"".join(kept)
     whole = b"RIFF" + len(data).to_bytes(4, "little") + data
-    return PictureFile(whole, _orientation(exif, xmp), max(1, frames), size=size or (0, 0))
+    return PictureFile(whole, _orientation(exif, xmp), max(1, frames), size=size)
 
 
 _WEBP_PIXELS = (b"VP8 ", b"VP8L")

@@ -9,19 +9,20 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edged.config.field_paths import Path, Step, flat, path_of_name
 from edged.config.parsers.choices import is_packed
 from edged.decode.formats import FORMATS
+from edged.decode.letters import CHARACTERS
 from edged.decode.opened import missing_package
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.resize import View
-from edged.decode.times import ISO8601
+from edged.decode.times import ZONED
 from edged.decode.where import Condition
 from edged.decode.wire import Packed, Wire, packed, wire_of
 from edged.errors import Problem
@@ -198,9 +199,15 @@ def _is_outer(spec: schema.FieldSpec, is_by_path: bool) -> bool:
 def _around(decode: schema.Decode, fields: Sequence[schema.FieldSpec], time: schema.Time | None) -> schema.Decode:
     """What is read from around a payload: JSON, or the groups of a pattern as its members."""
     pattern = None if FORMATS[decode.format].is_by_pattern else decode.pattern
-    specs = tuple(msgspec.structs.replace(spec, dtype=None, endian=None, bits=None) for spec in fields)
+    specs = tuple(
+        msgspec.structs.replace(spec, dtype="text" if _is_text(decode, spec) else None, endian=None, bits=None) for spec in fields
+    )
     plain = msgspec.structs.replace(decode, payload=None, encoding=None, compress=None, rows=None, pattern=pattern)
     return msgspec.structs.replace(plain, format="json", fields=specs, time=time)
+
+
+def _is_text(decode: schema.Decode, spec: schema.Element) -> bool:
+    return spec.dtype == "text" and not FORMATS[decode.format].needs_dtype
 
 
 def _time(decode: schema.Decode) -> tuple[str | None, str | None]:
@@ -211,8 +218,8 @@ def _time(decode: schema.Decode) -> tuple[str | None, str | None]:
         return None, own or None
     if time.format == "arrival":
         return None, None
-    written = f"{time.format} {time.zone}" if time.format == ISO8601 else time.format
-    return time.field or None, written
+    written = f"{time.format} {time.zone or ZONED[time.format]}" if time.format in ZONED else time.format
+    return time.field or FORMATS[decode.format].time_field or None, written
 
 
 def _path(decode: schema.Decode, name: str) -> Path:
@@ -280,7 +287,10 @@ def _wire_fields(decode: schema.Decode, is_named: bool) -> Iterator[FieldPlan]:
 def _plan_field(decode: schema.Decode, spec: schema.Element, absent: str | None) -> FieldPlan:
     dtype: np.dtype[Any] | None = None
     wire: Wire | Packed | None = None
-    if spec.dtype == "text":
+    is_text = _is_text(decode, spec)
+    if is_text:
+        pass
+    elif spec.dtype == "text":
         dtype = np.dtype(f"S{spec.size}")
     elif spec.dtype is not None:
         order = spec.endian or decode.endian
@@ -295,8 +305,9 @@ def _plan_field(decode: schema.Decode, spec: schema.Element, absent: str | None)
         offset=spec.offset,
         valid=spec.valid,
         values=spec.values,
-        shape=spec.shape,
+        shape=(spec.size or CHARACTERS,) if is_text else spec.shape,
         wire=wire,
+        is_text=is_text,
         base=spec.base,
         absent=spec.absent if spec.absent is not None else absent,
         unit=spec.unit,

@@ -12,12 +12,14 @@ from typing import Any
 
 from edged.decode import cbor
 from edged.decode.json import json_documents
+from edged.decode.looks import is_written
 from edged.decode.named import Named
 from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.times import ns_of_text
 from edged.decode.tree import Walk
 from edged.decode.values import BadPayload
+from edged.records import ON_ARRIVAL
 
 RECORD_NAME = "n"
 _LABELS: dict[int, str] = {-1: "bver", -2: "bn", -3: "bt", -4: "bu", -5: "bv", -6: "bs"} | dict(
@@ -39,6 +41,10 @@ class _Times(Walk):
         seconds = element["t"]
         if abs(seconds) >= _ABSOLUTE:
             return [ns_of_text(repr(seconds), "unix_s")]
+        if self._utc == ON_ARRIVAL and seconds:
+            raise BadPayload(
+                "missing", f"a time {seconds:g} s from now, and nobody says when this was sent; a port needs absolute ones"
+            )
         return [self._utc + round(seconds * _SECOND)]
 
 
@@ -69,7 +75,7 @@ def records(payload: bytes) -> Sequence[Any]:
     Raises:
         BadPayload: when it is none.
     """
-    (pack, *more) = json_documents(payload) if _IS_JSON.match(payload) else cbor.documents(payload)
+    (pack, *more) = json_documents(payload) if _IS_JSON.match(payload) or is_written(payload) else cbor.documents(payload)
     if more or not isinstance(pack, list):
         raise BadPayload("malformed", f"expected a SenML pack, an array of records, found {kind_of(pack)}")
     base: dict[str, Any] = {}

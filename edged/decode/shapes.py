@@ -24,8 +24,10 @@ _LENGTH_SIZES = {"uint8": 1, "uint16": 2, "uint32": 4}
 
 
 class Shape(Protocol):
-    """Frames of one kind. `cuts` are the places where frames that follow each other are cut: one more than there are frames,
-    a range where they are of one size."""
+    """Frames of one kind. `is_proving`: what is none hardly passes for one. `cuts` are the places where frames that follow each
+    other are cut: one more than there are frames, a range where they are of one size."""
+
+    is_proving: bool
 
     def find(self, buffer: bytes, at: int) -> int:
         """The next place, from `at` on, where a frame may begin."""
@@ -126,6 +128,7 @@ class Sized:
         self._sync = Pattern(frame.sync)
         self._tail = Pattern(frame.tail)
         self._checksum = checksum
+        self.is_proving = checksum is not None or self._tail.size > 0
         self._max_bytes = max_bytes
         field = self._sync.size if frame.offset is None or not width else frame.offset
         behind = self._tail.size + (checksum.size if checksum is not None else 0)

@@ -14,7 +14,7 @@ from edged.decode.checksums import LineProof, line_proof
 from edged.decode.formats import FORMATS
 from edged.decode.formats import Lines as Decoder
 from edged.decode.framers import make_framer
-from edged.decode.frames import Frames, LineFramer, Lines
+from edged.decode.frames import Frames, FrameScanner, LineFramer, Lines
 from edged.decode.payload import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
@@ -35,7 +35,12 @@ class StreamDecoder(Protocol):
         in the stream since the last reset; `payload` says nothing, nor does that of the rows (None)."""
 
     def quiet(self) -> Rows | None:
-        """Nothing came for `gap`, or will ever come: a block that has no end of its own ends."""
+        """Nothing came for `gap`, or will ever come: a block that has no end of its own ends, and a frame that was begun may be
+        none."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a silence would tell more of what is held."""
 
     def reset(self, is_midway: bool = False) -> None:
         """The port was opened again: what was held is forgotten, and a header may come. `is_midway`: bytes came as it was opened,
@@ -78,6 +83,10 @@ class _Lines(ABC):
     def quiet(self) -> Rows | None:
         return None
 
+    @property
+    def is_waiting(self) -> bool:
+        return False
+
     def reset(self, is_midway: bool = False) -> None:
         self._framer.reset(is_midway)
 
@@ -105,17 +114,23 @@ class _WholeReads(_Lines):
         super().__init__(plan)
         self._decoder = decoder
         self._screen = Screen(plan)
+        # a line feed stands in no cell; what is ended by CR has no line feed at all
+        self._breaks = self._end != b"\n" and (plan.format != "text" or b"\r" in self._end)
 
     def reset(self, is_midway: bool = False) -> None:
         super().reset(is_midway)
         self._decoder.reset()
 
     def _decode(self, lines: Lines) -> Rows:
-        blob = _normal(lines.blob, self._end)
-        kept: list[int] | None = None
+        blob = lines.blob
         rejects: list[Reject] = []
+        if self._breaks and blob.count(b"\n") != blob.count(self._end) * self._end.count(b"\n"):
+            blob, rejects = _last_lines(blob, self._end)
+        blob = _normal(blob, self._end)
+        kept: list[int] | None = None
         if self._is_judged:
-            good, kept, rejects = self._judged(blob[:-1].split(b"\n"))
+            good, kept, judged = self._judged(blob[:-1].split(b"\n"))
+            rejects = [*rejects, *judged]
             blob = b"".join([line + b"\n" for line in good])
         refusals = Refusals(is_one=True)
         rows = self._screen.rows(self._decoder.decode_lines(blob, refusals), refusals)
@@ -155,7 +170,8 @@ class _Frames:
 
     def __init__(self, plan: DecodePlan, payloads: PayloadDecoder | None = None) -> None:
         self._plan = plan
-        self._framer = make_framer(plan)
+        framer = self._framer = make_framer(plan)
+        self._listens = framer if isinstance(framer, Blocks | FrameScanner) and framer.ends_in_silence else None
         self._decoder = payloads or make_payload_decoder(plan, is_one=True)
 
     @property
@@ -166,8 +182,11 @@ class _Frames:
         return self._decode(*self._framer.feed(data))
 
     def quiet(self) -> Rows | None:
-        framer = self._framer
-        return self._decode(*framer.quiet()) if isinstance(framer, Blocks) and framer.ends_in_silence else None
+        return self._decode(*self._listens.quiet()) if self._listens is not None else None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._listens is not None and (self._listens.pending > 0 or isinstance(self._listens, Blocks))
 
     def _decode(self, frames: Frames, rejects: list[Reject]) -> Rows | None:
         rows = self._decoder.decode(frames.payloads)
@@ -190,6 +209,17 @@ def _normal(blob: bytes, end: bytes) -> bytes:
         else:
             blob = b"\n".join(line.replace(b"\n", b"\0") for line in blob.split(end))
     return blob.replace(b"\r\n", b"\n").replace(b"\n\r", b"\n").removeprefix(b"\r") if b"\r" in blob else blob
+
+
+def _last_lines(blob: bytes, end: bytes) -> tuple[bytes, list[Reject]]:
+    """The same lines without what stands before a line feed within them: garbage, or a line that was ended in another way."""
+    lines, refusals = [], Refusals(is_one=True)
+    for index, piece in enumerate(blob.split(end)[:-1]):
+        before, feed, line = piece.strip(b"\r\n").rpartition(b"\n")
+        if feed and before.strip():
+            refusals.add(Reject("no_frame", "bytes before a line feed within the line", payload=index))
+        lines.append(line)
+    return end.join([*lines, b""]), refusals.records
 
 
 def _from_marker(lines: Sequence[bytes], sync: Pattern, refusals: Refusals) -> tuple[list[bytes], list[int]]:
@@ -218,6 +248,8 @@ def _proved(lines: Sequence[bytes], which: Sequence[int], proof: LineProof, refu
         if body is not None:
             bodies.append(body)
             kept.append(index)
+            if proof.around is not None and (before := len(line) - len(body) - proof.around) > 0:
+                refusals.add(Reject("no_frame", "bytes before the start of a sentence", line[:before][:64], payload=index))
         elif not proof.silent or line.strip(proof.silent):
             refusals.add(Reject("checksum", f"expected {proof.wanted}", payload=index))
     return bodies, kept

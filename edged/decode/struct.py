@@ -19,7 +19,7 @@ from edged.config.parsers.choices import is_packed, width_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
-from edged.decode.values import BadPayload, Table, key_text, number_of_text
+from edged.decode.values import ABSENT, BadPayload, Table, key_text, number_of_text
 from edged.decode.wav import is_wav
 from edged.decode.where import Condition, refuse_others
 from edged.decode.wire import size_of
@@ -53,6 +53,7 @@ class Records:
         self._is_many = plan.format == "raw" or plan.rows == (Step.SELF,)
         self._is_cut = plan.frame is not None and plan.frame.type == "mavlink"  # zeros at its end are not sent
         self._is_native = self._uniform in (np.float32, np.float64)
+        self._cuts = _cuts(plan.fields)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
         """Each payload must be a record, or a whole number of them; a rest may be skipped."""
@@ -61,6 +62,27 @@ class Records:
             payloads = [payload.ljust(size, b"\0") for payload in payloads]
         if self._plan.rest == "skip":
             payloads = [payload[: max(len(payload) // size, 1) * size if self._is_many else size] for payload in payloads]
+        if self._cuts and not set(map(len, payloads)) <= {size}:
+            return self._of_cut(payloads, refusals)
+        return self._whole(payloads, refusals)
+
+    def _of_cut(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
+        """Of payloads some of which lack fields at their end."""
+        cuts = [self._cuts.get(len(payload)) for payload in payloads]
+        size = self._wire.itemsize
+        padded = [payload if cut is None else payload.ljust(size, b"\0") for payload, cut in zip(payloads, cuts, strict=True)]
+        table = self._whole(padded, refusals)
+        gaps = np.zeros(table.raw.shape, np.uint8)
+        for row, payload in enumerate(range(len(payloads)) if table.origin is None else table.origin.tolist()):
+            columns = cuts[payload]
+            if columns:
+                gaps[row, columns] = ABSENT
+        table.raw = np.where(gaps, np.nan, table.raw)
+        table.gaps = gaps
+        return table
+
+    def _whole(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
+        size = self._wire.itemsize
         has_wav = self._plan.format == "raw" and any(map(is_wav, payloads))
         if set(map(len, payloads)) == {size} and not has_wav:
             return self._table(b"".join(payloads), None, refusals)
@@ -247,6 +269,21 @@ def _wire_dtype(fields: Sequence[FieldPlan]) -> np.dtype[Any]:
 def _wire(field: FieldPlan) -> np.dtype[Any]:
     assert field.dtype is not None
     return np.dtype(np.uint8) if field.dtype.kind == "b" else field.dtype
+
+
+def _cuts(fields: Sequence[FieldPlan]) -> dict[int, list[int]]:
+    """How long a record may be that lacks fields at its end, which all say what stands for them, and which columns those are."""
+    sizes = [field.wire_bytes for field in fields]
+    cuts: dict[int, list[int]] = {}
+    columns: list[int] = []
+    for at in range(len(fields) - 1, 0, -1):
+        field = fields[at]
+        if field.group or (field.name != "_" and (not field.is_value or field.absent is None)):
+            break
+        columns = [*range(field.start, field.stop), *columns] if field.is_value else columns
+        if columns:
+            cuts[sum(sizes[:at])] = columns
+    return cuts
 
 
 def _float_bytes(field: FieldPlan) -> int:

@@ -41,8 +41,11 @@ _ISO = re.compile(
     r" ?(?:([Zz]|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?)?",
     re.ASCII,
 )
-ISO8601 = "iso8601"
-"""The format of a plan is this, a blank, and the zone of times that do not say theirs: `iso8601 local`."""
+_DSMR = re.compile(r"([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})?([WSws])?", re.ASCII)
+ISO8601, DSMR = "iso8601", "dsmr"
+ZONED = {ISO8601: "local", DSMR: "+01:00"}
+"""Formats whose times may not say their zone, and what it then is. The format of a plan is one of these, a blank, and the zone:
+`iso8601 local`. Of dsmr it is that of winter."""
 
 
 def is_text(format: str) -> bool:
@@ -69,6 +72,8 @@ def ns_of_text(text: str, format: str) -> int:
         return _rfc3339_ns(text)
     if format.startswith(ISO8601):
         return _iso8601_ns(text, format.removeprefix(ISO8601).strip())
+    if format.startswith(DSMR):
+        return _dsmr_ns(text, format.removeprefix(DSMR).strip())
     digits = DIGITS[format]
     if len(text) < 20 and text.isascii() and text.isdigit():
         return _bounded(int(text) * 10**digits, text, format)
@@ -157,6 +162,22 @@ def _iso8601_ns(text: str, zone: str) -> int:
         away = _east_seconds(zone, int(year), int(month), int(day), h, m)
     ns = start + ((h * 60 + m) * 60 + s - away) * _SECOND + int((fraction or "0")[:9].ljust(9, "0"))
     return _bounded(ns, text, ISO8601)
+
+
+def _dsmr_ns(text: str, zone: str) -> int:
+    found = _DSMR.fullmatch(text.strip())
+    if found is None:
+        raise BadTime("malformed", f"time: expected YYMMDDhhmmss with W or S, such as 260131120000W, found {text[:40]!r}")
+    year, month, day, hour, minute, second, season = found.groups()
+    start = _day_ns(f"20{year}-{month}-{day}")
+    h, m, s = int(hour), int(minute), int(second or 0)
+    if start is None or h > 23 or m > 59 or s > 60:
+        raise BadTime("malformed", f"time: no such date or time of day: {text[:40]!r}")
+    is_fixed = zone not in ("utc", "local")
+    away = _east_seconds(zone, 2000 + int(year), int(month), int(day), h, m)
+    if is_fixed and season in ("S", "s"):
+        away += 3600
+    return _bounded(start + ((h * 60 + m) * 60 + s - away) * _SECOND, text, DSMR)
 
 
 @lru_cache(maxsize=64)

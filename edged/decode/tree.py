@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from edged.config.field_paths import Step
+from edged.decode.letters import letters
 from edged.decode.paths import ABSENT as NOWHERE
 from edged.decode.paths import find, kind_of, members
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, is_text, ns_of_number, ns_of_text
 from edged.decode.values import ABSENT, EMPTY, MAX_WORDS, OF_TEXT, Arrived, BadPayload, Table, key_text, no_number, number_of_text
-from edged.records import Reject
+from edged.records import ON_ARRIVAL, Reject
 
 Documents = Callable[[bytes], Sequence[Any]]
 """The trees of a payload. Raises BadPayload."""
+_WHOLE = (Step.SELF,)
 SCALAR = (str, int, float, bool, type(None))
 
 
@@ -159,9 +162,10 @@ class Walk:
         self._key_paths = [plan.field(name).path for name in plan.key_fields]
         self._time = plan.field(plan.time_field) if plan.time_field is not None else None
         self._conditions = [(condition, plan.field(condition.name).path) for condition in plan.where]
+        self._has_texts = any(field.is_text for field in self._values)
         self._are_omitted = all(isinstance(field.absent, float) for field in self._values)
         self._pack = struct.Struct(f"{plan.width}d").pack
-        self._utc = 0
+        self._utc = ON_ARRIVAL
 
     def tell(self, arrived: Arrived) -> None:
         """What is known of the next payloads."""
@@ -209,7 +213,9 @@ class Walk:
             if part is not NOWHERE:
                 found += [(element, document) for element in (part if isinstance(part, list) else [part])]
         if not found:
-            raise BadPayload("other", "no sample in it" if self.plan.rows is None else "nothing where decode.rows leads")
+            raise BadPayload(
+                "other", "no sample in it" if self.plan.rows in (None, _WHOLE) else "nothing where decode.rows leads"
+            )
         if len(found) > MAX_ROWS:
             raise BadPayload("too_many_rows", f"an array of {len(found)}: {TOO_MANY_ROWS}")
         return found
@@ -225,14 +231,16 @@ class Walk:
     def keys_of(self, element: Any, root: Any) -> tuple[str, ...]:
         """Raises BadPayload."""
         found = [find(element, path, root) for path in self._key_paths]
-        return tuple([key_text(None if leaf is NOWHERE else leaf) for leaf in found])
+        return tuple(map(key_text, found))
 
     def _sample(self, rows: Rows, index: int, element: Any, root: Any, payload: bytes) -> None:
         self.judge(element, root)
         is_bare = len(self._values) == 1 and not isinstance(element, dict | list)
         leaves = [element if is_bare else find(element, field.path, root) for field in self._values]
+        if self._has_texts:
+            leaves = [letters(field, leaf) if field.is_text else leaf for field, leaf in zip(self._values, leaves, strict=True)]
         if leaves and all(leaf is NOWHERE for leaf in leaves) and not self._is_of_zeros(element, root):
-            raise BadPayload("other", f"none of {self.wanted()} in it: it has {members(element)}")
+            raise BadPayload("other", f"none of {self.wanted()} in it: {members(element)}")
         numbers = self._plain(leaves)
         if numbers is not None:
             keys, times = self.keys_of(element, root), self.times(element, root, 1, payload)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edged.decode.by_key import ByKey
+from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
-from edged.records import Flags, Reject, Rows, Times
+from edged.records import ON_ARRIVAL, Flags, Reject, Rows, Times
 from edged.topics import unfit
 
 KEY_CHARACTERS = 64
@@ -44,18 +45,17 @@ _FLOAT64_MAX = float(np.finfo(np.float64).max)
 
 class Arrived(NamedTuple):
     """What is known of payloads beside their bytes: the fields that their topics name, where topics do; when they came, on the
-    monotonic clock and in UTC (ns)."""
+    monotonic clock and in UTC (ns), which nobody says of what comes on a stream: whoever stamps it knows."""
 
     names: Sequence[str] = ()
     now: int = 0
-    utc: int = 0
+    utc: int = ON_ARRIVAL
 
 
 UNTOLD = Arrived()
 
 
-@dataclass(slots=True)
-class Table:
+class Table(msgspec.Struct):
     """Raw numbers `[k, width]` of some payloads (or lines), before scale and range.
 
     `raw` is float32 or float64. `origin[i]` is the index of the payload of row i (None: row i came from payload i).
@@ -95,7 +95,7 @@ def key_text(value: Any) -> str:
     elif isinstance(value, float):
         value = repr(value)
     if not isinstance(value, str):
-        raise BadPayload("bad_key", f"key: expected text or a number, found {type(value).__name__}")
+        raise BadPayload("bad_key", f"key: expected text or a number, found {kind_of(value)}")
     if not 0 < len(value) <= KEY_CHARACTERS or not _FORBIDDEN.isdisjoint(value):
         raise BadPayload("bad_key", f"key: expected 1 to {KEY_CHARACTERS} characters without / + and #, found {value[:40]!r}")
     if found := unfit(value):
@@ -209,10 +209,13 @@ class Screen:
         with np.errstate(over="ignore", invalid="ignore"):  # what passes as it is may not fit
             return self._treat(table, np.array(values, np.float64), bad, refusals, sensors, now)
 
-    def good(self, raw: NDArray[Any]) -> NDArray[Any] | None:
-        """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
-        if self._holds or self._by_key is not None:
+    def good(self, raw: NDArray[Any], sensors: Sequence[Hashable] | None = None) -> NDArray[Any] | None:
+        """The values of one row that are all good and leave nothing to remember; None where it takes `rows` to tell."""
+        if self._holds:
             return None
+        if self._by_key is not None:
+            own = self._by_key.one(raw, sensors)
+            return None if own is None else own.astype(self._dtype, copy=False)
         values = raw if self._is_as_sent else self._scaled(raw)
         allowed = self._ranges[values.dtype.itemsize]
         return values.astype(self._dtype, copy=False) if allowed.holds_all(values) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edged.decode.looks import looks
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.values import BadPayload, Table
@@ -95,8 +96,7 @@ class Wav:
 def read(payload: bytes) -> Sound:
     """The header of a file and its sound. Raises BadPayload."""
     if not is_wav(payload):
-        found = f"a payload that begins with {payload[:8].hex(' ')}" if payload else "nothing"
-        raise BadPayload("malformed", f"expected a WAV file, found {found}")
+        raise BadPayload("malformed", f"expected a WAV file, found {looks(payload)}")
     form: bytes | None = None
     at, whole = 12, 0
     for _ in range(MAX_CHUNKS):

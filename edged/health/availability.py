@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edged.health.good import GOOD
 from edged.health.running import Running
-from edged.health.status import UP, source_state
+from edged.health.status import UP, Look
 from edged.mqtt.link import Link
 from edged.records import Message
 from edged.stamp import KeyTable
@@ -29,6 +29,8 @@ ONLINE, OFFLINE = 1, 2
 WORDS = {ONLINE: b"online", OFFLINE: b"offline"}
 
 Codes = NDArray[np.int8]
+OF_SOURCE = (np.full(1, OFFLINE, np.int8), np.full(1, ONLINE, np.int8))
+"""By whether it is well; never changed."""
 
 
 class _Listener:
@@ -80,15 +82,14 @@ class Availability:
                     listener.send(self._topic(name, ()), b"")
         self._take(running)
 
-    def look(self, now: int) -> None:
-        """Says what differs from what was said. `now` is monotonic ns."""
+    def look(self, look: Look) -> None:
+        """Says what differs from what was said."""
         listeners = [x for x in self._listeners if x.link.state in UP]
         for listener in listeners:
             listener.forget_if_lost()
         if not listeners or not self._remove_renewed():
             return
-        a = self._running
-        wanted = {name: self._codes(name, source_state(a, name, now)[0] in GOOD, now) for name in a.sources}
+        wanted = {name: self._codes(name, look.source(name)[0] in GOOD, look.now) for name in self._running.sources}
         for listener in listeners:
             self._say(listener, wanted, AT_ONCE)
 
@@ -100,7 +101,7 @@ class Availability:
                 self._say(listener, wanted, None)
 
     def _codes(self, name: str, is_well: bool, now: int) -> Codes:
-        codes = np.full(1, ONLINE if is_well else OFFLINE, np.int8)
+        codes = OF_SOURCE[is_well]
         if name not in self._keyed:
             return codes
         fresh = self._running.freshness[name]
@@ -111,6 +112,8 @@ class Availability:
     def _say(self, listener: _Listener, wanted: Mapping[str, Codes], limit: int | None) -> None:
         for name, codes in wanted.items():
             said = listener.said[name]
+            if said.tobytes() == codes.tobytes():
+                continue
             for i in np.flatnonzero((codes == 0) & (said > 0)).tolist():  # its pace turned out to be none
                 self._remove(name, i - 1)
             due = np.flatnonzero((codes != said) & (codes > 0)).tolist()[:limit]

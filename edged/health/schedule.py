@@ -29,7 +29,7 @@ from edged.health.loop_times import LoopTimes
 from edged.health.news import News
 from edged.health.running import Memory, Running
 from edged.health.snapshot import Rates, gpu, models, parts
-from edged.health.status import states
+from edged.health.status import Look, states
 from edged.health.topics import Topics
 from edged.model.gpu.gpu import used_bytes
 from edged.plan.change import Change
@@ -158,30 +158,32 @@ class Health:
         now, due = self._clock.now(), self._due
         rows = sum(source.counts.read for source in self._running.sources.values())
         self._rows_read = (self._rows_read[1], rows)
-        self._availability.look(now)
+        look = Look(self._running, now)
+        self._availability.look(look)
         if now >= due.look:
             due.look = now + 10**9
-            self._look(now)
+            self._look(look)
             is_synced = self._clock.is_synced()
             for envelope in self._running.envelopes.values():
                 envelope.clock_unsynced = not is_synced
         if now >= due.health:
             due.health = now + self._running.plan.health_interval_ns
-            self.publish()
+            self.publish(look)
         if (due.engine and now >= due.engine) or (not due.engine and self.building()):
             self._say_models()
 
-    def _look(self, now: int) -> None:
-        self._news.look(list(states(self._running, now)), now)
+    def _look(self, look: Look) -> None:
+        now = look.now
+        self._news.look(list(look.states), now)
         if self._news.has_connected():
             self._due.health = 0
         self.homeassistant.look()
         if (level := self._memory.look(now / 1e9)) is not None:
             self._topics.event("memory", **level)
 
-    def publish(self) -> None:
+    def publish(self, look: Look | None = None) -> None:
         """Publishes health now, retained; and each model's topic, which changes seldom, along with it."""
-        facts = self.snapshot()
+        facts = self.snapshot(look)
         if self._configured.errors:
             facts["config_errors"] = self._configured.places
         self._topics.keep("health", facts)
@@ -260,10 +262,10 @@ class Health:
         """Who takes what from whom, for a drawing."""
         return graph(self._running.plan)
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self, look: Look | None = None) -> dict[str, Any]:
         """What `edged status` says; the health topic has the errors of the file without their words."""
-        now, plan = self._clock.now(), self._running.plan
-        found = list(states(self._running, now))
+        look = look or Look(self._running, self._clock.now())
+        now, plan, found = look.now, self._running.plan, list(look.states)
         is_well = all(s.state in GOOD for s in found) and not self._configured.last_good
         return {
             "device": plan.device,

@@ -18,6 +18,7 @@ spool     idle, storing, replaying, failing: the disk takes nothing
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from edged.config.schema import AskSource
@@ -52,10 +53,51 @@ class State(NamedTuple):
     reason: str
 
 
-def states(a: Running, now: int) -> Iterator[State]:
-    """The state of every source, model, pipeline and broker at `now` (monotonic ns)."""
+class Look:
+    """The running parts at one time (`now`, monotonic ns). What several ask of a part is found once: there may be hundreds, and
+    what one is depends on others."""
+
+    def __init__(self, running: Running, now: int) -> None:
+        self.running = running
+        self.now = now
+        self._sources: dict[str, tuple[str, str]] = {}
+        self._pipelines: dict[str, tuple[str, str]] = {}
+
+    def source(self, name: str) -> tuple[str, str]:
+        """State and reason."""
+        found = self._sources.get(name)
+        if found is None:
+            found = self._sources[name] = _source_state(self, name)
+        return found
+
+    def pipeline(self, name: str) -> tuple[str, str]:
+        """State and reason."""
+        found = self._pipelines.get(name)
+        if found is None:
+            found = self._pipelines[name] = _pipeline_state(self, name)
+        return found
+
+    @cached_property
+    def held_back(self) -> frozenset[str]:
+        """The sources that a pipeline that is full keeps from speaking: that is no silence of their own."""
+        a = self.running
+        return frozenset(s for n, pipeline in a.pipelines.items() if pipeline.parked for s in a.plan.pipelines[n].roots)
+
+    @cached_property
+    def states(self) -> tuple[State, ...]:
+        """Of every source, port, model, pipeline, broker and behaviour, and of the spool."""
+        return tuple(_states(self))
+
+
+def states(a: Running, now: int) -> tuple[State, ...]:
+    """The state of every part at `now` (monotonic ns)."""
+    return Look(a, now).states
+
+
+def _states(look: Look) -> Iterator[State]:
+    a, now = look.running, look.now
     for name in a.sources:
-        yield State("source", name, *source_state(a, name, now))
+        yield State("source", name, *look.source(name))
     for name, port in a.ports.items():
         yield State("port", name, *_port_state(port))
     for name, model in a.models.items():
@@ -63,7 +105,7 @@ def states(a: Running, now: int) -> Iterator[State]:
     for name, remote in a.remotes.items():
         yield State("model", name, *remote.state)
     for name in a.pipelines:
-        yield State("pipeline", name, *_pipeline_state(a, name, now))
+        yield State("pipeline", name, *look.pipeline(name))
     for name, link in a.links.items():
         yield State("broker", name, link.state, link.reason)
     for name, actor in a.behaviours.items():
@@ -92,12 +134,13 @@ def _hang(model: Model, now: int) -> str:
     return f"a run began {taken_s:.0f} s ago, the longest one before took {longest_s:.2g} s"
 
 
-def source_state(a: Running, name: str, now: int) -> tuple[str, str]:
+def _source_state(look: Look, name: str) -> tuple[str, str]:
+    a, now = look.running, look.now
     source = a.sources[name]
-    state, reason = _mqtt_state(a, source, now) if isinstance(source, MqttSource) else (source.state, source.reason)
+    state, reason = _mqtt_state(look, source) if isinstance(source, MqttSource) else (source.state, source.reason)
     if state == "running" and (other := source.counts.others.complaint(a.plan.sources[name].settings.where or {})):
         return "no_match", other
-    if state != "running" or name not in a.freshness or _is_held_back(a, name):
+    if state != "running" or name not in a.freshness or name in look.held_back:
         return state, reason
     return a.freshness[name].state(now, source.counts.last_arrival, source.counts.opened)
 
@@ -108,7 +151,8 @@ def _port_state(port: Reader) -> tuple[str, str]:
     return port.state, port.reason
 
 
-def _mqtt_state(a: Running, source: MqttSource, now: int) -> tuple[str, str]:
+def _mqtt_state(look: Look, source: MqttSource) -> tuple[str, str]:
+    a, now = look.running, look.now
     plan, counts = a.plan.sources[source.name], source.counts
     link = a.links[plan.broker or ""]
     if link.state not in UP:
@@ -124,14 +168,9 @@ def _mqtt_state(a: Running, source: MqttSource, now: int) -> tuple[str, str]:
     if plan.stale_ns is None and (lost := _lost(counts.drops, now)):
         return "bad values", lost
     quiet = now - counts.last_arrival
-    if plan.stale_ns is not None and quiet > plan.stale_ns and not _is_held_back(a, source.name):
+    if plan.stale_ns is not None and quiet > plan.stale_ns and source.name not in look.held_back:
         return "silent", f"nothing has come in for {quiet / 1e9:.0f} s"
     return "running", ""
-
-
-def _is_held_back(a: Running, name: str) -> bool:
-    """Whether a pipeline that is full keeps the source from speaking: that is no silence of its own."""
-    return any(a.pipelines[p].parked for p, plan in a.plan.pipelines.items() if name in plan.roots)
 
 
 def _slower(p: PipelinePlan) -> str:
@@ -144,11 +183,11 @@ def _lost(drops: Drops, now: int) -> str:
     return losses.verdict(now / 1e9) if losses is not None else ""
 
 
-def _withheld(a: Running, stream: str, now: int) -> str:
+def _withheld(look: Look, stream: str) -> str:
     """Why a pipeline whose results are samples here gives none; empty if it does, or is none."""
-    if stream not in a.pipelines:
+    if stream not in look.running.pipelines:
         return ""
-    state, reason = _pipeline_state(a, stream, now)
+    state, reason = look.pipeline(stream)
     return f"pipeline {stream} is {state}: {reason}" if state in SILENCING else ""
 
 
@@ -167,7 +206,8 @@ def _outlet_state(a: Running, p: PipelinePlan, now: int) -> tuple[str, str]:
     return "running", ""
 
 
-def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
+def _pipeline_state(look: Look, name: str) -> tuple[str, str]:
+    a, now = look.running, look.now
     p, pipeline = a.plan.pipelines[name], a.pipelines[name]
     if pipeline.paused:
         return "paused", f"{pipeline.paused}; {pipeline.counts.left_out} samples were left out so far"
@@ -181,13 +221,13 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
         full = next((f"pipeline {follower.name} takes no more" for follower in pipeline.after if follower.is_full), "")
         return "blocked", f"{pipeline.parked} blocks wait for a free slot: {full or f'{_slower(p)} is slower than its sources'}"
     for s in p.roots:
-        state, reason = source_state(a, s, now)
+        state, reason = look.source(s)
         if state not in GOOD:
             return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
     for s in p.sources:
         if s in a.pipelines and a.pipelines[s].paused:
             return "paused", f"pipeline {s}, which it reads, is"
-        if why := _withheld(a, s, now):
+        if why := _withheld(look, s):
             return "waiting", why
     outlet = _outlet_state(a, p, now)
     if outlet[0] not in GOOD:
@@ -202,7 +242,7 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
         return outlet
     last_result, last_gated = pipeline.counts.last_result, pipeline.counts.last_gated
     if pipeline.gate is not None and last_gated > last_result and (not last_result or now - last_result > CLOSED_NS):
-        if why := _withheld(a, pipeline.gate.plan.source, now):
+        if why := _withheld(look, pipeline.gate.plan.source):
             return "waiting", f"its gate is closed: {why}"
         return "closed", f"gate {pipeline.gate.plan.source}: {pipeline.gate.why}"
     if not last_result and all(isinstance(a.plan.sources[s].settings, AskSource) for s in p.roots):
@@ -214,7 +254,7 @@ def _pipeline_state(a: Running, name: str, now: int) -> tuple[str, str]:
         return "filling", f"no result yet{filled}"
     quiet_s = (now - max(last_result, last_gated)) / 1e9
     expected_s = 1 / p.rate if p.rate else None
-    is_ended = any(a.sources[s].counts.opens and source_state(a, s, now)[0] == "finished" for s in p.roots)
+    is_ended = any(a.sources[s].counts.opens and look.source(s)[0] == "finished" for s in p.roots)
     if expected_s and not is_ended and quiet_s > max(MIN_SILENCE_S, PERIODS * expected_s):
         return "stalled", f"no result for {quiet_s:.0f} s, one is due every {expected_s:.2g} s"
     return "running", ""

@@ -19,6 +19,9 @@ from edged.model.trial.arithmetic import Timing, agree, batching
 INLINE_NS = 2_000_000
 RANGES = (1, 32, 1 / 32, 8)
 """Factors of rows: what is measured over a whole batch shows in those of small numbers."""
+IN_TRAINING = "if that is not meant, export it again in inference mode (PyTorch: model.eval())"
+DRAWN = 4
+"""Runs of one row that must be alike, of a model that has operators which may draw lots."""
 TIMED_RUNS = 25
 TIMED_NS = 100_000_000
 
@@ -31,10 +34,13 @@ def settle_batch(opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSes
             text = f"an output has no row for each of the {fitted.fixed} rows that go in"
             raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
         why = "the number of rows that come out is not the number that went in"
-        return _bind(opened, plan, fitted, 1), ((f"one row a run: {why}",) if fitted.batch_max > 1 else ())
+        reasons = (f"one row a run: {why}" if fitted.batch_max > 1 else "", _trained(plan))
+        return _bind(opened, plan, fitted, 1), tuple(filter(None, reasons))
     if opened.alone:
         return _bind(opened, plan, fitted, 1), (f"one row a run: {opened.alone}",)
     bound = _bind(opened, plan, fitted, fitted.batch_max)
+    if said := _in_training(bound, plan):
+        return (_bind(opened, plan, fitted, 1) if bound.buckets[-1] > 1 and not fitted.fixed else bound), (said,)
     is_said = plan.manifest.batch_axis is not None and plan.manifest.batch_axis >= 0
     if bound.buckets[-1] == 1 or is_said:
         return bound, ()
@@ -42,6 +48,26 @@ def settle_batch(opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSes
     if why and fitted.fixed:
         raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", _of_fixed_rows(plan, fitted, why))])
     return (_bind(opened, plan, fitted, 1), (f"one row a run: {why}",)) if why else (bound, ())
+
+
+def _trained(plan: ModelPlan) -> str:
+    """What to say of a model that works as it does while it is trained."""
+    trained = sorted(plan.manifest.onnx.sketch.trained)
+    said = f"its {' and '.join(trained)} takes mean and deviation from the rows of each run, not from training"
+    return f"{said}; {IN_TRAINING}" if trained else ""
+
+
+def _in_training(bound: BoundSession, plan: ModelPlan) -> str:
+    """The same, also of one that answers the same row otherwise each time."""
+    sketch = plan.manifest.onnx.sketch
+    if sketch.trained or not sketch.draws or plan.manifest.states:
+        return _trained(plan)
+    first = {n: y.copy() for n, y in bound.run(1).items()}
+    for _ in range(DRAWN):
+        again = bound.run(1)
+        if not all(agree(again[n][0], first[n][0]) for n in first):
+            return f"it answers the same row otherwise each time, by {' and '.join(sketch.draws)}; {IN_TRAINING}"
+    return ""
 
 
 def _dependence(bound: BoundSession, batches: list[Arrays], plan: ModelPlan) -> str:

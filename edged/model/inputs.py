@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from edged.decode.letters import texts
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -25,8 +27,7 @@ HWC, CHW = "hwc", "chw"
 ANY = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(msgspec.Struct, frozen=True):
     """One way to see a window as a row of a tensor.
 
     `layout` is the order of its numbers, `shape` the row's shape without the batch axis, open axes resolved.
@@ -135,8 +136,7 @@ def _match(row: OpenShape, dims: Shape, may_be_one: bool) -> Shape | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class InputPlan:
+class InputPlan(msgspec.Struct, frozen=True):
     """What goes into one input of a model.
 
     `shape` and `dtype` are those of a row, without the batch axis. `columns` of the window (None: all, in order), its newest
@@ -154,6 +154,8 @@ class InputPlan:
     is_row: bool = True
     picture: Shape = ()
     """Height, width and channels of each of the window's pictures, where `layout` is one of pictures."""
+    texts: tuple[tuple[int, int], ...] = ()
+    """Of an input of strings the columns of each; `dtype` is then numpy's, with as many characters as the longest may have."""
     is_rounded: bool = False
     """Whether fractions go to the nearest whole number: of what steps made, as quantised models expect it; else towards zero."""
 
@@ -260,11 +262,30 @@ class PictureFiller:
             self.fill(out[row], picture)
 
 
-AnyFiller = Filler | PictureFiller
+class TextFiller:
+    """The same for strings: those of a sample, or of the newest of a window."""
+
+    def __init__(self, plan: InputPlan) -> None:
+        self._texts = [slice(start, stop) for start, stop in plan.texts]
+
+    def fill(self, out: Array, window: Array) -> None:
+        sample = window if window.ndim == 1 else window[-1]
+        flat = out.reshape(-1)
+        for i, columns in enumerate(self._texts):
+            flat[i] = texts(sample[columns])
+        out[...] = flat.reshape(out.shape)
+
+    def fill_many(self, out: Array, rows: Sequence[int], values: Array) -> None:
+        flat = out.reshape(len(out), -1)
+        for i, columns in enumerate(self._texts):
+            flat[np.array(rows, np.intp), i] = texts(values[:, columns])
+
+
+AnyFiller = Filler | PictureFiller | TextFiller
 
 
 def make_filler(plan: InputPlan) -> AnyFiller:
-    return PictureFiller(plan) if plan.picture else Filler(plan)
+    return TextFiller(plan) if plan.texts else PictureFiller(plan) if plan.picture else Filler(plan)
 
 
 def _columns(columns: tuple[int, ...] | None) -> slice | Array | None:

@@ -42,6 +42,15 @@ def task(metadata: Metadata) -> str:
     return metadata.get("task", "") if is_ultralytics(metadata) else ""
 
 
+def decoder(metadata: Metadata) -> str:
+    """How RT-DETR's decoder says its boxes, which look like those of other models: "queries" where a class is chosen for each,
+    "scores" where there are those of all classes; else empty."""
+    if metadata.get("head") == "RTDETRDecoder":
+        return "queries"
+    said = metadata.get("description", "").lower().replace("-", "")
+    return "scores" if is_ultralytics(metadata) and "rtdetr" in said else ""
+
+
 def keypoints(metadata: Metadata) -> tuple[int, int] | None:
     """How many key points each thing has, and of how many numbers each is."""
     try:

@@ -305,7 +305,8 @@ class BoundSession:
         self.arrays: Arrays = {}
         self._calls: list[_Call] = []
         self._other_way: tuple[_Call, Arrays] | None = None
-        if all(o.shape is not None and o.is_promised and o.dtype != "string" for o in outputs):
+        has_texts = any(t.kind == "U" for t in types.values())
+        if not has_texts and all(o.shape is not None and o.is_promised and o.dtype != "string" for o in outputs):
             lead = rows if batched else 1
             self.arrays = {o.name: self._zeros((lead, *(o.shape or ())), o.dtype) for o in outputs}
             self._bind()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edged.model.fit import Fit
 from edged.model.onnx import ORT_TYPES, Arrays, plain, run_unbound
@@ -25,8 +26,7 @@ ONLY_NAN = (
 )
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(msgspec.Struct):
     """A session that has run on `rung`, what its outputs look like, and batches that it is known to run, the likeliest first."""
 
     rung: str
@@ -124,15 +124,17 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
         else _output_row(n, *declared[n], {s for _, s in shapes[n]}, is_batched, sizes)
         for n in names
     )
+    # What goes out as it came in is in no array of ours: onnxruntime leaves one that is bound for it as it is.
+    passed = {i.name for i in (*plan.inputs, *plan.manifest.onnx.defaults)}
+    outputs = tuple(replace(o, is_promised=o.is_promised and o.name not in passed) for o in outputs)
     return Opened(rung, session, outputs, is_batched, seen.kept, fitted, alone)
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(msgspec.Struct):
     """What came of running a session: the samples that it ran on, the shapes that came out by number of rows."""
 
     shapes: dict[str, set[tuple[int, tuple[int, ...]]]]
-    kept: list[Arrays] = field(default_factory=list)
+    kept: list[Arrays] = msgspec.field(default_factory=list)
     failure: Exception | None = None
     is_only_nan: bool = True
 
@@ -180,7 +182,10 @@ def _gives_numbers(session: Any, plan: ModelPlan, fitted: Fit, count: int) -> bo
     types = {i.name: str(i.dtype) for i in plan.inputs}
     shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
     for scale in LARGE:
-        rows = {n: np.abs(x) if x.dtype.kind == "f" else x for n, x in probe_rows(shapes, types, count, scale).items()}
+        rows = {
+            n: np.abs(x) if x.dtype.kind == "f" else x
+            for n, x in probe_rows(shapes, types, count, scale, plan.manifest.onnx.sketch.vocabularies).items()
+        }
         with contextlib.suppress(Exception):
             found = run_unbound(session, list(fitted.outputs), cut(rows, fitted, count) | constants(plan))
             if not all(map(_is_only_nan, found)):

@@ -17,7 +17,7 @@ def rows_to_try(plan: ModelPlan, fitted: Fit, golden: Arrays, count: int) -> lis
     """Rows to try the model on, the likeliest to run first: its golden samples, random numbers, zeros."""
     types = {i.name: str(i.dtype) for i in plan.inputs}
     shapes = {n: s for n, s in fitted.shapes.items() if n not in plan.constants}
-    tries = [probe_rows(shapes, types, count, scale) for scale in (1, 0)]
+    tries = [probe_rows(shapes, types, count, scale, plan.manifest.onnx.sketch.vocabularies) for scale in (1, 0)]
     known = golden_rows(plan, golden, shapes)
     if known is not None:
         tiled = {n: np.resize(x, (count, *x.shape[1:])) if shapes[n][:1] == (-1,) else x[:1] for n, x in known.items()}

@@ -8,9 +8,9 @@ operators are kept, so that a hostile file costs no more than a good one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,8 +28,17 @@ PASSING = frozenset(
 """Operators that leave the scale of their first input as it is."""
 SCALING = frozenset({"Mul", "Div", "Add", "Sub", "BatchNormalization", "QuantizeLinear"})
 SELECTING = frozenset({"ArrayFeatureExtractor", "Gather"})
+RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
+)
+"""Operators that draw lots: Dropout, where it is in training mode."""
+CHOOSING = {"ArgMax": True, "TopK": True, "ArgMin": False}
+"""Operators that pick a class by its score, and whether the largest is it."""
 DYNAMIC = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 """Operators that measure the range of all that goes in together."""
+MAX_WORDS = 64
+"""Words of a vocabulary that are kept, the first."""
+VOCABULARIES = ("cats_strings", "keys_strings", "keys_tensor", "vocabulary", "pool_strings")
 LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 WHOLE = 255.0
 """The largest colour of a model that takes pixels as they are."""
@@ -38,8 +47,7 @@ Array = NDArray[Any]
 Classes = tuple[str, ...] | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """One node of the main graph; `classes` are the names that it has for what it tells apart."""
 
     op: str
@@ -47,23 +55,31 @@ class Node:
     outputs: tuple[str, ...]
     classes: Classes = ()
     value: Array | None = None
+    is_training: bool = False
+    words: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Sketch:
+class Sketch(msgspec.Struct):
     """`ops` are all operators, those of subgraphs and functions among them. `constants` are the small ones by name: numbers, or
-    texts as an array of objects."""
+    texts as an array of objects. `trained`: operators that work as they do while a model is trained."""
 
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    ops: set[str] = field(default_factory=set)
+    nodes: list[Node] = msgspec.field(default_factory=list)
+    constants: dict[str, Array] = msgspec.field(default_factory=dict)
+    ops: set[str] = msgspec.field(default_factory=set)
+    trained: set[str] = msgspec.field(default_factory=set)
+    vocabularies: list[tuple[str, ...]] = msgspec.field(default_factory=list)
+    """The first texts that each operator knows which takes texts, in the order of the file."""
 
     def keep(self, node: Node) -> None:
         """Notes a node of the main graph, in the order of the file."""
+        if node.is_training and node.op == "BatchNormalization":
+            self.trained.add(node.op)
+        if node.words and len(self.vocabularies) < MAX_NODES:
+            self.vocabularies.append(node.words)
         if node.op == "Constant":
             if node.value is not None and node.outputs and len(self.constants) < MAX_CONSTANTS:
                 self.constants[node.outputs[0]] = node.value
-        elif len(self.nodes) < MAX_NODES and (node.op in PASSING | SCALING | SELECTING or node.classes):
+        elif len(self.nodes) < MAX_NODES and (node.op in PASSING | SCALING | SELECTING or node.op in CHOOSING or node.classes):
             self.nodes.append(node)
 
     def keep_constant(self, name: str, value: Array) -> None:
@@ -74,6 +90,23 @@ class Sketch:
     def quantises_by_batch(self) -> bool:
         """Whether a row is rounded otherwise when others are in its batch."""
         return bool(self.ops & DYNAMIC)
+
+    @property
+    def draws(self) -> list[str]:
+        """Operators that may draw lots."""
+        return sorted(self.ops & RANDOM)
+
+    def is_of_largest(self, output: str) -> bool | None:
+        """Whether an output that names a class is the one whose score is the largest; None where the graph does not show it."""
+        made = {name: node for node in self.nodes for name in node.outputs}
+        name = output
+        while (node := made.pop(name, None)) is not None:
+            if node.op in CHOOSING:
+                return CHOOSING[node.op]
+            if node.op not in PASSING or not node.inputs:
+                return None
+            name = node.inputs[0]
+        return None
 
     def class_names(self, outputs: Sequence[str]) -> Classes:
         """What a classifier in the graph calls its classes, by index; empty where it has none, or where several disagree.
@@ -153,6 +186,8 @@ def read_node(wire: Wire, start: int, end: int) -> Node:
     op, inputs, outputs = "", list[str](), list[str]()
     classes: Classes = ()
     value: Array | None = None
+    is_training = False
+    words: tuple[str, ...] = ()
     for number, kind, a, b in wire.fields(start, end):
         match number, kind:
             case 1, 2:
@@ -162,18 +197,23 @@ def read_node(wire: Wire, start: int, end: int) -> Node:
             case 4, 2:
                 op = wire.text(a, b)
             case 5, 2:
-                name, found, constant = _attribute(wire, a, b)
+                name, found, constant, flag, found_words = _attribute(wire, a, b)
+                is_training = is_training or (name == "training_mode" and flag != 0)
                 classes = found if name in LABELS and found else classes
                 value = constant if name.startswith("value") else value
-    return Node(op, tuple(inputs), tuple(outputs), classes, value)
+                words = found_words or words
+    return Node(op, tuple(inputs), tuple(outputs), classes, value, is_training, words)
 
 
-def _attribute(wire: Wire, start: int, end: int) -> tuple[str, Classes, Array | None]:
-    name, texts, numbers, value = "", list[str](), list[int](), None
+def _attribute(wire: Wire, start: int, end: int) -> tuple[str, Classes, Array | None, int, tuple[str, ...]]:
+    name, texts, numbers, value, flag = "", list[str](), list[int](), None, 0
+    words = list[str]()
     for number, kind, a, b in wire.fields(start, end):
         match number, kind:
             case 1, 2:
                 name = wire.text(a, b)
+            case 3, 0:
+                flag = a
             case 2, 5:
                 value = np.frombuffer(wire.read(a, b), "<f4")
             case 7, _ if kind in (BYTES, FIXED32) and b - a <= 4 * MAX_NUMBERS:
@@ -184,7 +224,11 @@ def _attribute(wire: Wire, start: int, end: int) -> tuple[str, Classes, Array | 
                 numbers += _varints(wire, kind, a, b)
             case 9, 2 if name in LABELS and len(texts) < MAX_CLASSES:
                 texts.append(wire.text(a, b))
-    return name, tuple(texts) or tuple(numbers), value
+            case 9, 2 if name in VOCABULARIES and len(words) < MAX_WORDS:
+                words.append(wire.text(a, b))
+    if name in VOCABULARIES and value is not None and value.dtype == object:
+        words = [str(v) for v in value.ravel()[:MAX_WORDS]]
+    return name, tuple(texts) or tuple(numbers), value, flag, tuple(words)
 
 
 FLAT = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"}

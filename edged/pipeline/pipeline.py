@@ -11,11 +11,11 @@ front of the rings. A receipt is held by a parked block, a slot and a message. `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,8 +49,7 @@ RETIRED = 1 << 30
 """Above every priority that can be configured: what is older goes first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What a pipeline is composed of; `make` says how. `outlets`: where a run asks for room first (None: results may push others
     out of an outbox). `wake` tells the model that rows wait."""
 
@@ -365,7 +364,7 @@ class Pipeline:
         """At a stop: what still waits is given up and counted; returns how many rows and windows that were."""
         return self._admission.abandon()
 
-    def say_last(self, but: Sequence[Publish] = ()) -> None:
+    def say_last(self, but: Collection[Publish] = ()) -> None:
         """Publishes what `min_interval` holds back, at a stop or where a reload ends an entry. Those of `but` go on elsewhere."""
         now = self._parts.clock.now()
         for publish in self.publishes:

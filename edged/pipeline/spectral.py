@@ -9,10 +9,10 @@ Memory is that of one signal at a time, and planned.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +31,7 @@ MAX_FRAMES_BYTES = 256 << 20
 """Of the frames of one signal, which overlap: a hop of 1 would make a window into gigabytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stft:
+class Stft(msgspec.Struct, frozen=True):
     """The parameters of `librosa.stft`, and the `power` of what is made of it."""
 
     n_fft: int = 2048
@@ -43,18 +42,18 @@ class Stft:
     power: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Mel:
-    """The parameters of `librosa.filters.mel` and `librosa.power_to_db`."""
+class Mel(msgspec.Struct, frozen=True):
+    """The parameters of `librosa.filters.mel` and `librosa.power_to_db`; with `log_offset` the natural logarithm instead."""
 
     n_mels: int = 128
     fmin: float = 0.0
     fmax: float | None = None
     htk: bool = False
     norm: str = "slaney"
-    ref: float = 1.0
+    ref: float | str = 1.0
     amin: float = 1e-10
     top_db: float = 80.0
+    log_offset: float | None = None
 
 
 def spectrogram(stft: Stft, name: str = "spectrogram") -> MakeStep:
@@ -75,10 +74,14 @@ def log_mel(stft: Stft, mel: Mel, sr: float | None) -> MakeStep:
         assert sr is not None
         frames = _Frames(stft, size, "log_mel")
         basis = mel_basis(sr, stft.n_fft, mel)
-        floor = 10 * np.log10(max(mel.amin, mel.ref))
+        fixed = None if isinstance(mel.ref, str) else mel.ref
 
         def run(signal: Double) -> Double:
-            decibels = 10 * np.log10(np.maximum(mel.amin, basis @ frames.powers(signal))) - floor
+            powers: Double = basis @ frames.powers(signal)
+            if mel.log_offset is not None:
+                return np.asarray(np.log(powers + mel.log_offset))
+            floor = 10 * np.log10(max(mel.amin, float(powers.max()) if fixed is None else fixed))
+            decibels = 10 * np.log10(np.maximum(mel.amin, powers)) - floor
             loud: Double = np.maximum(decibels, decibels.max() - mel.top_db)
             return loud
 

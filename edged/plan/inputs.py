@@ -116,6 +116,8 @@ class _Planner:
             return None
         if settings.value is not None:
             return self._constant(info, axes, settings)
+        if info.dtype == "string":
+            return self._of_texts(info, axes, settings, hints)
         if not self._is_sound(info, settings, hints):
             return None
         try:
@@ -140,7 +142,7 @@ class _Planner:
         other inputs have by their names, else all. Raises ValueError."""
         if settings.fields or hints.fields:
             return [chosen_fields(settings, hints, self.row)]
-        every, names = self.row.fields, set(self.filled)
+        every, names = tuple(f for f in self.row.fields if not f.is_text), set(self.filled)
         own = tuple(f for f in every if f.name == info.name)
         if not self.is_plain or not names & {f.name for f in every}:
             return [every]
@@ -179,7 +181,7 @@ class _Planner:
 
     def _axes(self, info: TensorInfo, hints: InputHints) -> Axes | None:
         """The tensor's axes, those that the file leaves open as the manifest says; None after refusing the input."""
-        if info.kind != "tensor" or info.dtype is None or info.dtype == "string" or np.dtype(info.dtype).kind == "c":
+        if info.kind != "tensor" or info.dtype is None or (info.dtype != "string" and np.dtype(info.dtype).kind == "c"):
             self.at.wrong("model", f"{self._name} takes {info.name}: {info}, which no sensor can fill")
             return None
         if info.shape is None:
@@ -312,6 +314,37 @@ class _Planner:
             picture=self.picture,
             is_rounded=self.is_made and np.dtype(info.dtype).kind in "iu",
         )
+
+    def _of_texts(self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints) -> InputPlan | None:
+        """Texts, one a field: those that are named, else the one of the input's name, else all that no other input has."""
+        wanted = settings.fields or hints.fields
+        here = f"inputs.{info.name}" if info.name in self.settings else "model"
+        try:
+            chosen = [self.row.find(name) for name in wanted or ()]
+        except ValueError as error:
+            self.at.wrong(f"{here}.fields" if settings.fields else "model", f"{self._name} takes {info.name}: {info}: {error}")
+            return None
+        every = [f for f in self.row.fields if f.is_text]
+        chosen = chosen or [f for f in every if f.name == info.name] or [f for f in every if f.name not in self.filled] or every
+        cure = f'such as decode = {{ format = "json", fields = [{{ name = "{info.name}", dtype = "text" }}] }}'
+        if numbers := [f.name for f in chosen if not f.is_text]:
+            self.at.wrong(here, f"{info.name}: {info} takes texts, and {listed(numbers)} is a number; make it a text, {cure}")
+            return None
+        if not chosen:
+            self.at.wrong(here, f"{self._name} takes {info.name}: {info}, and the source has no field of texts, {cure}")
+            return None
+        if settings.layout is not None or settings.size is not None:
+            key = "layout" if settings.layout is not None else "size"
+            self.at.wrong(f"inputs.{info.name}.{key}", "has no effect on texts: those of the newest sample go in", "key")
+            return None
+        fits = fit((None, len(chosen)), axes, (), None, self._has_batch(axes))
+        if not fits:
+            text = f"{self._name} takes {info.name}: {info}; a sample gives {len(chosen)} texts: {listed(f.name for f in chosen)}"
+            self.at.wrong(here, f"{text}; name those it takes: inputs = {{ {info.name} = {{ fields = [...] }} }}")
+            return None
+        longest = max(f.stop - f.start for f in chosen)
+        places = tuple((f.start, f.stop) for f in chosen)
+        return InputPlan(info.name, fits[0].shape, f"<U{longest}", texts=places)
 
     def _has_batch(self, axes: Axes) -> bool | None:
         return has_batch(self.manifest, axes)

@@ -16,6 +16,8 @@ KEPT_S = 1.0
 """So much of a joined stream is kept: a row of the pace stream may come so late and still find the value of its time."""
 HISTORY = (64, 4096)
 """Samples of a joined stream kept for each key, at least and at most."""
+UNKNOWN = 1024
+"""As many where rows come later and nobody says how many samples come meanwhile."""
 WAITING = (1024, 65536)
 """Rows that may wait for the next samples of the others, at least and at most."""
 
@@ -68,6 +70,7 @@ def plan_align(at: Scope, streams: Sequence[Stream], align: Align | None, keys: 
         return None
     pace = pace_of(streams, align)
     method = align.method if align is not None else "previous"
+    delay = 0 if pace is None else streams[pace].delay_ns
     joined = []
     for i, stream in enumerate(streams):
         tolerance = None
@@ -81,7 +84,9 @@ def plan_align(at: Scope, streams: Sequence[Stream], align: Align | None, keys: 
             if method == "previous" and stream.rate is not None and tolerance < 1e9 / stream.rate:
                 text = f'"{duration(tolerance)}" is shorter than the time between two samples of {stream.name}, which come '
                 at.warn("align.tolerance", f"{text}{rate_said(stream.rate)}: most rows would find no value")
-        joined.append(AlignSource(stream.name, stream.width, tolerance, stream.on_bad, bool(stream.key_names), _history(stream)))
+            _check_delay(at, streams, pace, stream, delay + (0 if method == "previous" else tolerance))
+        history = _history(at, stream, max(0, delay - stream.delay_ns) / 1e9)
+        joined.append(AlignSource(stream.name, stream.width, tolerance, stream.on_bad, bool(stream.key_names), history))
     rate = None if pace is None else streams[pace].rate
     plan = AlignPlan(
         sources=tuple(joined),
@@ -97,9 +102,26 @@ def plan_align(at: Scope, streams: Sequence[Stream], align: Align | None, keys: 
     return _with_room(at, plan, rate, wait_s)
 
 
-def _history(stream: Stream) -> int:
+def _check_delay(at: Scope, streams: Sequence[Stream], pace: int | None, stream: Stream, waits: int) -> None:
+    """Says where rows are made before the samples that they need are in order."""
+    if stream.delay_ns <= waits:
+        return
+    whose = "the points of the grid wait" if pace is None else f"rows of {streams[pace].name} wait"
+    cure = "" if pace is None else f'; set source.{streams[pace].name}.lateness = "{duration(stream.delay_ns)}" too'
+    text = f"samples of {stream.name} may wait {duration(stream.delay_ns)} to be put in order (lateness), and {whose} "
+    at.warn("source", f"{text}{duration(waits) if waits else 'for nothing'}: they are joined with older values{cure}")
+
+
+def _history(at: Scope, stream: Stream, delay_s: float) -> int:
+    """How many samples must be kept for rows that come so much later than the stream."""
     least, most = HISTORY
-    return min(most, max(least, math.ceil((stream.rate or 0) * KEPT_S)))
+    if stream.rate is None:
+        return UNKNOWN if delay_s else least
+    wanted = math.ceil(stream.rate * (KEPT_S + delay_s))
+    if delay_s and wanted > most:
+        kept = f"{most} samples of {stream.name} are kept, {most / stream.rate:.3g} s of them"
+        at.warn("source", f"rows come up to {delay_s:g} s late (lateness), and {kept}: later rows find no value")
+    return min(most, max(least, wanted))
 
 
 def _with_room(at: Scope, plan: AlignPlan, rate: float, wait_s: float) -> AlignPlan:

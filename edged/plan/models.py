@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.provider_options import KNOWN
 from edged.config.schema import Config, Model, Pipeline, ProviderOptions
@@ -18,7 +20,7 @@ from edged.plan.records import PipelinePlan
 from edged.plan.scope import Scope
 from edged.results.heads.table import with_labels
 
-EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32")
+EXACT_IN_FLOAT32 = ("bool", "int8", "uint8", "int16", "uint16", "float16", "float32", "string")
 """Element types that float32 carries without loss; sources of others are decoded as float64."""
 
 
@@ -40,7 +42,9 @@ def with_states(config: Config, manifests: Mapping[str, Manifest], problems: lis
             filed = [
                 tuple(as_filed(x) if x.name in ends else x for x in xs) for xs in (manifest.onnx.inputs, manifest.onnx.outputs)
             ]
-            found[name] = replace(manifest, states=states, onnx=replace(manifest.onnx, inputs=filed[0], outputs=filed[1]))
+            found[name] = replace(
+                manifest, states=states, onnx=dataclasses.replace(manifest.onnx, inputs=filed[0], outputs=filed[1])
+            )
     return found
 
 
@@ -73,6 +77,7 @@ def plan_model(settings: Model, manifest: Manifest, inputs: Sequence[InputPlan],
     return ModelPlan(
         manifest=manifest,
         rows={i.name: i.shape for i in inputs if i.is_row} | {s.input: s.shape for s in states},
+        texts={i.name: i.dtype for i in inputs if i.texts},
         constants={i.name: make_constant(i.value, i.shape, i.dtype) for i in inputs if not i.is_row},
         outputs=outputs,
         providers=settings.providers or "auto",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.schema import Pipeline
 from edged.config.words import did_you_mean
@@ -12,7 +13,7 @@ from edged.decode.resize import View
 from edged.model.fit import cannot_bind
 from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
-from edged.model.metadata import characters, keypoints, task
+from edged.model.metadata import characters, decoder, keypoints, task
 from edged.model.onnx_file import TensorInfo
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
@@ -39,12 +40,13 @@ def plan_output(
     `is_answered`: results answer requests, and answers are JSON."""
     if manifest is None:
         readings = (
-            tuple((f.name, f.unit) for f in row.fields if not f.shape)
+            tuple((f.name, f.unit) for f in row.fields if not f.shape and not f.is_text)
             if pipeline.window is None and not pipeline.preprocess
             else ()
         )
         names = tuple(f.name for f in row.fields)
-        return RawPlan(names, max_keys=max_keys, readings=readings), {f.name: f.shape for f in row.fields}
+        texts = frozenset(f.name for f in row.fields if f.is_text)
+        return RawPlan(names, max_keys=max_keys, readings=readings, texts=texts), {f.name: f.shape for f in row.fields}
     tensors = _tensors(at, pipeline, manifest, inputs)
     if tensors is None:
         return None
@@ -71,10 +73,12 @@ def plan_output(
         manifest.boxes,
         is_sent_raw and not is_answered,
         wrong,
+        {t.name: manifest.onnx.sketch.is_of_largest(t.name) for t in tensors},
         tuple(map(str, manifest.onnx.classes)),
         characters(manifest.onnx.metadata),
         task(manifest.onnx.metadata),
         keypoints(manifest.onnx.metadata),
+        decoder(manifest.onnx.metadata),
     )
     plan = HEADS[pipeline.output.type].plan(asked)
     return None if plan is None else (plan, shapes)

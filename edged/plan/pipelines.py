@@ -25,7 +25,7 @@ from edged.plan.models import plan_model
 from edged.plan.outputs import chained_fields, plan_output
 from edged.plan.publishes import plan_publishes
 from edged.plan.records import PipelinePlan, SourcePlan, Stream
-from edged.plan.remotes import local_model, plan_ask, remote_of, stand_in
+from edged.plan.remotes import local_model, pictured, plan_ask, remote_of, stand_in, unshaped
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_preprocess, with_rate
@@ -66,6 +66,8 @@ def plan_pipeline(
     if not _are_numbers(at, streams):
         return None
     row = plan_row(streams)
+    if not _keeps_texts(at, settings, row):
+        return None
     keys = plan_keys(at, streams)
     align = plan_align(at, streams, settings.align, keys, row.dtype)
     window = plan_window(at.below("window"), streams, settings.align, settings.window)
@@ -101,10 +103,22 @@ def plan_pipeline(
     labels = _labels(at, config, settings, manifest)
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
     said = manifest if manifest is not None or remote is None else stand_in(settings.model or "", remote, settings)
+    asked_at = len(at.problems)
     planned = plan_output(
-        at, settings, said, labels or (said.labels or None if said else None), row, inputs, keys.most, view, is_answered
+        at,
+        settings,
+        said,
+        labels or (said.labels or None if said else None),
+        row,
+        inputs or pictured(view),
+        keys.most,
+        view,
+        is_answered,
     )
     if planned is None:
+        if remote is not None and (text := unshaped(settings.model or "", remote, settings)):
+            del at.problems[asked_at:]
+            at.wrong("output", text)
         return None
     output, shapes = planned
     ask = None
@@ -215,6 +229,18 @@ def _are_numbers(at: Scope, streams: Sequence[Stream]) -> bool:
     return not empty
 
 
+def _keeps_texts(at: Scope, settings: Pipeline, row: Row) -> bool:
+    """Whether nothing calculates with the characters of texts."""
+    texts = [f.name for f in row.fields if f.is_text]
+    if texts and settings.preprocess:
+        at.wrong("preprocess", f"works on numbers, and {listed(texts)} is a text; give such a model its steps in the graph")
+    elif texts and settings.align is not None and settings.align.method == "linear":
+        at.wrong("align.method", f'"linear" lies between two values, and {listed(texts)} is a text; write "previous"')
+    else:
+        return True
+    return False
+
+
 def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -> tuple[Step, ...] | None:
     """The steps before the model: as configured, else the manifest's normalisation, number by number for the fields that the
     model's one input takes."""
@@ -224,7 +250,7 @@ def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -
             step = f'{{ step = "normalize", mean = {_toml(normalize.subtract)}, std = {_toml(normalize.divide)} }}'
             at.warn("preprocess", f"wins over the normalisation of model.toml, which is left out; to keep it, add {step}")
         return settings.preprocess or ()
-    if len(normalize.subtract) == 1:
+    if len(normalize.subtract) == 1 and not any(f.is_text for f in row.fields):
         return (Step(step="normalize", mean=normalize.subtract, std=normalize.divide),)
     others = {n for n, one in settings.inputs.items() if one.value is not None} | {s.input for s in manifest.states}
     filled = [i.name for i in manifest.onnx.inputs if i.name not in others]
@@ -236,13 +262,16 @@ def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -
         chosen = chosen_fields(settings.inputs.get(filled[0]), manifest.inputs.get(filled[0]), row)
     except ValueError:
         return ()  # said where the inputs are planned
-    columns = [c for f in chosen for c in range(f.start, f.stop)]
-    if len(columns) != len(normalize.subtract):
+    columns = [c for f in chosen if not f.is_text for c in range(f.start, f.stop)]
+    subtract, divide = normalize.subtract, normalize.divide
+    if len(subtract) == 1:
+        subtract, divide = subtract * len(columns), divide * len(columns)
+    if len(columns) != len(subtract):
         text = f"model.toml normalises {len(normalize.subtract)} fields, {filled[0]} takes {len(columns)}: "
         at.wrong("model", text + listed(f.name for f in chosen))
         return None
     mean, std = [0.0] * row.width, [1.0] * row.width
-    for column, a, b in zip(columns, normalize.subtract, normalize.divide, strict=True):
+    for column, a, b in zip(columns, subtract, divide, strict=True):
         mean[column], std[column] = a, b
     return (Step(step="normalize", mean=tuple(mean), std=tuple(std)),)
 

@@ -57,7 +57,7 @@ def _plan(name: str, m: Model) -> RemotePlan:
         headers=tuple((m.headers or {}).items()),
         ca=m.ca,
         body=m.body,
-        outputs=tuple((m.outputs or {}).items()),
+        outputs=tuple((n, o.path or (n,)) for n, o in (m.outputs or {}).items()),
         schema=m.schema or "",
         stream=m.stream,
         concurrency=m.concurrency,
@@ -74,9 +74,33 @@ def stand_in(name: str, m: Model, pipeline: Pipeline) -> Manifest:
     """What is known of the outputs of a model that runs elsewhere, where no local one answers for it."""
     dtype = "string" if pipeline.output.type == "text" else "float64" if m.protocol == "http" else "float32"
     names = ("text",) if m.protocol == "openai" else tuple(m.outputs or {}) or pipeline.output.tensor or ("output",)
-    shape = (None, len(m.labels)) if m.labels else (None,) if dtype == "string" else None
-    outputs = tuple(TensorInfo(n, "string" if m.protocol == "openai" else dtype, shape) for n in names)
+    shape = (None, len(m.labels)) if m.labels and pipeline.output.type == "classify" else (None,) if dtype == "string" else None
+    outputs = tuple(TensorInfo(n, "string" if m.protocol == "openai" else dtype, _shape(m, n) or shape) for n in names)
     return Manifest(name, Path(str(m.url)), "", OnnxFile(0, {}, (), outputs, 0, {}, {}), labels=m.labels or ())
+
+
+def pictured(view: View | None) -> tuple[InputPlan, ...]:
+    """How large the pictures are that go to a model elsewhere, for heads that find something in them."""
+    return (InputPlan(PREFIX + DEFAULT, view.shape, "uint8", layout=HWC, picture=view.shape),) if view is not None else ()
+
+
+def _shape(m: Model, output: str) -> tuple[int | str | None, ...] | None:
+    """Of all rows, where somebody says that of one."""
+    said = (m.outputs or {}).get(output)
+    if said is None or said.shape is None:
+        return None
+    return (None, *(n if n > 0 else f"any{i or ''}" for i, n in enumerate(said.shape)))
+
+
+def unshaped(name: str, m: Model, pipeline: Pipeline) -> str:
+    """What could be done where results cannot be planned: the shapes of its outputs are known to nobody. Empty if they are."""
+    if m.protocol == "openai" or m.fallback is not None:
+        return ""
+    tensors = [o.name for o in stand_in(name, m, pipeline).onnx.outputs if o.shape is None]
+    if not tensors:
+        return ""
+    cure = f"[model.{name}.outputs.{tensors[0]}] shape = [...], of one row"
+    return f"model.{name} runs elsewhere, and nobody says what its output {tensors[0]} looks like: {cure}; or name a fallback"
 
 
 def plan_ask(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edged.config.words import did_you_mean, listed
 from edged.plan.records import Stream
 from edged.records import Field
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """`fields` are those of the first stream, then those of the next. A name that occurs twice has its stream in front."""
 
     fields: tuple[Field, ...]
@@ -41,7 +41,7 @@ def plan_row(streams: Sequence[Stream]) -> Row:
     for stream in streams:
         for f in stream.fields:
             name = f.name if names.count(f.name) == 1 else f"{stream.name}.{f.name}"
-            fields.append(Field(name, start + f.start, start + f.stop, f.shape, f.unit))
+            fields.append(f._replace(name=name, start=start + f.start, stop=start + f.stop))
             owners.append(stream.name)
         start += stream.width
     dtypes = {s.dtype for s in streams}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from msgspec import structs
+from msgspec.structs import replace
 
 from edged.config.field_paths import Step
 from edged.config.ports import sample_fields, settled, shared_port
@@ -181,7 +181,7 @@ def _plan_source(
         if kind.frames is not None and not isinstance(source, ModbusSource):
             _check_frames(at, source, decode)
         units = {f.name: f.unit for f in source.decode.fields}
-        fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name)) for f in decode.value_fields)
+        fields = tuple(Field(f.name, f.start, f.stop, f.shape, units.get(f.name), f.is_text) for f in decode.value_fields)
     if isinstance(source, SerialSource):
         _check_baudrate(at, source)
     if isinstance(source, ModbusSource):

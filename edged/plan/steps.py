@@ -76,7 +76,7 @@ def _maker(step: Step) -> MakeStep:
         case "spectrogram":
             return spectrogram(_stft(step))
         case "log_mel":
-            mel = Mel(step.n_mels, step.fmin, step.fmax, step.htk, step.norm, step.ref, step.amin, step.top_db)
+            mel = Mel(step.n_mels, step.fmin, step.fmax, step.htk, step.norm, step.ref, step.amin, step.top_db, step.log_offset)
             return log_mel(_stft(step), mel, step.sr)
         case "bands":
             return bands(step.edges or (), step.fs, step.nperseg, step.noverlap, step.window)

@@ -32,6 +32,7 @@ def source_stream(source: SourcePlan) -> Stream:
         is_lossless=kind.is_lossless(settings),
         unheld=f"source.{source.name}, {unheld}" if unheld else "",
         line=(source.name,),
+        delay_ns=source.lateness_ns,
     )
 
 
@@ -70,6 +71,7 @@ def pipeline_stream(plan: PipelinePlan, sources: Mapping[str, Stream]) -> Stream
         is_lossless=all(s.is_lossless for s in mine) and not unheld,
         unheld=unheld,
         line=_line(plan, sources, pace),
+        delay_ns=0 if pace is None else mine[pace].delay_ns,
     )
 
 

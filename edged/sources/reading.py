@@ -145,14 +145,15 @@ class Reading(ABC):
             counts.lose(error, data)
             self._decoder.reset()
         self._judge(block, rejects, data, arrival, push, talk)
-        gap, loop = self._settings.frame.gap, asyncio.get_running_loop()
-        if gap is not None:
-            if self._silence is not None:
-                self._silence.cancel()
-            self._silence = loop.call_later(gap / 1e9, self._on_silence, push, talk)
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        if self._decoder.is_waiting:
+            gap = self._settings.frame.gap or _patience_ns(self._settings.baudrate)
+            self._silence = asyncio.get_running_loop().call_later(gap / 1e9, self._on_silence, push, talk)
 
     def _on_silence(self, push: Any, talk: Conversation | None) -> None:
-        """A block that only a silence ends has ended, if the port is still open."""
+        """A block that only a silence ends has ended, and a frame that was begun may be none, if the port is still open."""
         if self._state not in OPEN:
             return
         try:
@@ -231,6 +232,11 @@ class Reading(ABC):
 
     def _turn(self, state: str, reason: str) -> None:
         self._state, self._reason = state, reason
+
+
+def _patience_ns(baudrate: int) -> float:
+    """A silence that no device makes within a frame."""
+    return max(100e6, 50 * 11e9 / baudrate)
 
 
 def damaged(reason: str, settings: LineSettings) -> Reject:

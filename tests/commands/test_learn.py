@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edged.cli import main
-from edged.commands.learn import default_size
+from edged.commands.learn import beyond_manifest, default_size
 from edged.config.load import read
 from edged.model.manifest import read_manifest
 from tests.support.recordings import pump, record, vibration
@@ -157,3 +157,17 @@ def test_a_field_that_never_changed_is_named(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "plain.csv").write_text(lines)
     out = learn(capsys, "accel", tmp_path / "plain.csv", "-c", config, "-o", tmp_path / "m")
     assert "ay  mean 5, deviation 0; it never changed: any change will be abnormal" in out
+
+
+def test_more_keys_than_a_manifest_holds_are_refused_before_anything_is_written() -> None:
+    assert beyond_manifest(1 << 20, 5000) == ""
+    assert beyond_manifest(2 << 20, 5000).startswith(
+        "what is normal for 5000 keys takes 2048 KiB, and model.toml has room for 2500 (1024 KiB); learn without --by-key"
+    )
+
+
+def test_texts_are_not_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "edged.toml"
+    config.write_text(PUMPS.replace('"rpm"', '{ name = "mode", dtype = "text" }'))
+    assert main(["learn", "pumps", "-c", str(config), "-o", str(tmp_path / "m")]) != 0
+    assert "source.pumps: mode is a text, and what is normal is learned of numbers" in capsys.readouterr().err

@@ -96,9 +96,9 @@ def test_a_bomb_costs_no_memory(compress: str, pack: Any) -> None:
 @pytest.mark.parametrize(
     ("compress", "data", "words"),
     [
-        ("zlib", gzip.compress(b"{}"), 'expected zlib data, but it begins as gzip does: write compress = "gzip"'),
-        ("gzip", zlib.compress(b"{}"), 'it begins as zlib does: write compress = "zlib"'),
-        ("gzip", b'{"t":1}', "expected gzip data, but it begins with 7b 22 74 22 3a 31 7d"),
+        ("zlib", gzip.compress(b"{}", mtime=0), 'expected zlib data, found gzip data: write compress = "gzip"'),
+        ("gzip", zlib.compress(b"{}"), 'found zlib data: write compress = "zlib"'),
+        ("gzip", b'{"t":1}', "expected gzip data, found JSON"),
         ("zlib", b"\x78\x9c\xff\xff", "zlib data that are damaged"),
     ],
 )

@@ -41,7 +41,7 @@ def test_the_root_and_the_element_itself() -> None:
 
 
 def test_what_a_message_has() -> None:
-    assert members({"a": 1, "b": 2}) == "a, b"
-    assert members({}) == "no member"
-    assert members([1]) == "an array"
+    assert members({"a": 1, "b": 2}) == "it has a, b"
+    assert members({}) == "it has no member"
+    assert members([1]) == "it is an array"
     assert members(dict.fromkeys("abcdefgh")).endswith("f, ...")

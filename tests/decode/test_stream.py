@@ -92,9 +92,11 @@ def test_whole_chopped_and_byte_at_a_time_are_the_same(
         assert whole.tolist() == [list(row) for row in rows]
         assert not rejects
     for chunks in (chopped(data, cuts), [data[i : i + 1] for i in range(len(data))]):
-        values, refused = fed(make_stream_decoder(PLANS[kind]), chunks)
+        values, found = fed(make_stream_decoder(PLANS[kind]), chunks)
         assert values.tobytes() == whole.tobytes()
-        assert [(r.reason, r.offset, r.detail) for r in refused] == [(r.reason, r.offset, r.detail) for r in rejects]
+        assert refused(found) == refused(rejects)
+        if sum(refused(rejects).values()) <= MAX_RECORDS:  # of more in one read, the others are one record
+            assert [(r.reason, r.offset, r.detail) for r in found] == [(r.reason, r.offset, r.detail) for r in rejects]
 
 
 @pytest.mark.parametrize("kind", PLANS)

@@ -5,7 +5,7 @@ from typing import Any
 
 from edged.daemon.assembly import Assembly
 from edged.health.availability import AT_ONCE, Availability
-from edged.health.status import states
+from edged.health.status import Look, states
 from edged.records import NONE
 from edged.sources.pace import GAPS
 
@@ -43,7 +43,7 @@ class Rig:
     def look(self, after_s: float = 0) -> dict[str, str]:
         """What is said next, by topic."""
         self.clock.pass_s(after_s)
-        self.availability.look(self.clock.now())
+        self.availability.look(Look(self.a, self.clock.now()))
         return self.said()
 
     def said(self) -> dict[str, str]:
@@ -158,7 +158,7 @@ async def test_many_keys_are_said_a_few_at_a_time(make: Callable[[str], Assembly
 
 async def test_what_an_outbox_dropped_is_said_again(make: Callable[[str], Assembly], clock: Any) -> None:
     rig = Rig(make, clock)
-    rig.availability.look(clock.now())
+    rig.availability.look(Look(rig.a, clock.now()))
     rig.link.outbox.drop_oldest("overflow")
     assert set(rig.said()) == {"pump"}
     assert rig.look() == {"door": "offline", "pump": "offline"}

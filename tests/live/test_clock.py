@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.broker import Broker, free_port
 from tests.support.daemon import Client, Daemon, Sensor, balanced, until
-from tests.support.lacking import lacking
+from tests.support.fake_time import FakeTime
 from tests.support.mqtt_peer import make_certificates
 
 TEXT = """
@@ -92,32 +92,9 @@ keyfile {dir}/server.key"""
 JUMPS = ("+1d", "-1d", "@1970-01-02 00:00:00", "+0")
 
 
-class FakeTime:
-    """The clock of the processes started with `environ`; `set` moves it."""
-
-    def __init__(self, folder: Path, library: Path) -> None:
-        self._file = folder / "clock"
-        self.set("+0")
-        self.environ = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_RESET": "1",
-        }
-
-    def set(self, clock: str) -> None:
-        new = self._file.with_suffix(".new")
-        new.write_text(clock)
-        new.replace(self._file)
-
-
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeTime:
-    found = sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
-    if not found:
-        lacking("libfaketime")
-    return FakeTime(tmp_path, found[0])
+    return FakeTime(tmp_path)
 
 
 def test_the_clock_jumps(tmp_path: Path, fake: FakeTime) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
@@ -366,3 +366,35 @@ def test_what_a_trial_found_is_not_looked_for_again(tmp_path: Path) -> None:
     bound, report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, tried=known)
     assert (bound.batch_max, report.tried) == (4, known)
     assert report.reasons == ("one reason",)
+
+
+@pytest.mark.parametrize(
+    ("op", "said"),
+    [
+        ("Dropout", "it answers the same row otherwise each time, by Dropout"),
+        ("BatchNormalization", "its BatchNormalization takes mean and deviation from the rows of each run, not from training"),
+    ],
+)
+def test_a_model_that_was_exported_in_training_is_said_to_be(tmp_path: Path, op: str, said: str) -> None:
+    bound, report = load(models.in_training(tmp_path / "m.onnx", op), {"x": (3,)})
+    cure = "if that is not meant, export it again in inference mode (PyTorch: model.eval())"
+    assert (bound.batch_max, report.reasons[-1]) == (1, f"{said}; {cure}")
+
+
+def test_an_input_that_is_an_output_too(tmp_path: Path) -> None:
+    """onnxruntime leaves an array alone that is bound for it."""
+    bound, _ = load(models.passed_on(tmp_path / "m.onnx"), {"x": (3,)}, batch_max=2)
+    bound.inputs["x"][:2] = [[1, -2, 3], [-4, 5, -6]]
+    found = bound.run(2)
+    assert found["x"].tolist() == [[1, -2, 3], [-4, 5, -6]]
+    assert found["y"].tolist() == [[1, 0, 3], [0, 5, 0]]
+
+
+def test_strings_go_in_as_they_are(tmp_path: Path) -> None:
+    """With words that the graph knows: an encoder refuses others."""
+    encoder = h.make_node("OneHotEncoder", ["city"], ["y"], domain="ai.onnx.ml", cats_strings=["Kyiv", "Lviv"], zeros=0)
+    inputs, outputs = [models.value("city", T.STRING, ["N", 1])], [models.value("y", T.FLOAT, ["N", 1, 2])]
+    path = models.save(tmp_path / "m.onnx", [encoder], inputs, outputs, opsets=(("", 17), ("ai.onnx.ml", 3)))
+    bound, report = load(path, {"city": (1,)}, texts={"city": "<U4"}, batch_max=3)
+    bound.inputs["city"][:3, 0] = ["Lviv", "Kyiv", "Lviv"]
+    assert (report.batch_max, bound.run(3)["y"].tolist()) == (3, [[[0, 1]], [[1, 0]], [[0, 1]]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.model.metadata import characters, metadata_labels, output_type, picture_size, stride
+from edged.model.metadata import characters, decoder, metadata_labels, output_type, picture_size, stride
 
 YOLO = {"author": "Ultralytics", "task": "pose", "imgsz": "[480, 640]", "stride": "32", "names": "{0: 'person'}"}
 
@@ -38,3 +38,10 @@ def test_labels_of_others(metadata: dict[str, str]) -> None:
 
 def test_characters() -> None:
     assert characters({"character": "'\nä\n \n"}) == ("'", "ä", " ")
+
+
+def test_decoders_that_look_like_others() -> None:
+    newer = {"author": "Ultralytics", "head": "RTDETRDecoder", "description": "Ultralytics rtdetr-l model"}
+    assert decoder(newer) == "queries"
+    assert decoder({"author": "Ultralytics", "description": "Ultralytics RT-DETR-l model trained on coco.yaml"}) == "scores"
+    assert decoder({"author": "Ultralytics", "description": "Ultralytics YOLO26n model", "head": "Detect"}) == ""

@@ -112,3 +112,18 @@ def test_inputs_with_a_value_of_their_own(tmp_path: Path) -> None:
     model.ir_version = 3  # when all weights were listed as inputs
     path.write_bytes(model.SerializeToString())
     assert read_onnx(path).defaults == ()
+
+
+@pytest.mark.parametrize(("op", "largest"), [("ArgMax", True), ("ArgMin", False), (None, None)])
+def test_whether_a_label_is_that_of_the_largest_score(tmp_path: Path, op: str | None, largest: bool | None) -> None:
+    """Clusters have distances: that of the smallest is the label."""
+    node = h.make_node("Sign", ["x"], ["i"]) if op is None else h.make_node(op, ["x"], ["i"], axis=1, keepdims=0)
+    nodes = [node, h.make_node("Cast", ["i"], ["label"], to=T.INT64)]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", T.FLOAT, ["N", 3])], [value("label", T.INT64, ["N"])])
+    assert read_onnx(path).sketch.is_of_largest("label") is largest
+
+
+def test_what_works_as_in_training(tmp_path: Path) -> None:
+    path = models.in_training(tmp_path / "m.onnx", "BatchNormalization")
+    assert read_onnx(path).sketch.trained == {"BatchNormalization"}
+    assert read_onnx(models.in_training(tmp_path / "n.onnx", "Dropout")).sketch.draws == ["Dropout"]

@@ -7,10 +7,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto as T
+from onnx import helper as h
 
-from edged.model.inputs import Filler, InputPlan
+from edged.model.inputs import Filler, InputPlan, make_filler
 from tests.support.deployments import folder_model, net
-from tests.support.models import Axes, linear, value
+from tests.support.models import Axes, linear, save, value
 from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
@@ -174,3 +175,51 @@ def test_what_steps_make_is_rounded(tmp_path: Path) -> None:
     Filler(one).fill_many(out, [0], np.array([[-0.6, 2.9, 500]], np.float32))
     assert out.tolist() == [[-1, 3, 127]]
     assert not only(plan(tmp_path)).is_rounded
+
+
+def texts_model(folder: Path, axes: Axes) -> None:
+    nodes = [h.make_node("Identity", ["city"], ["y"]), h.make_node("Mul", ["t", "t"], ["u"])]
+    inputs = [value("city", T.STRING, axes), value("t", T.FLOAT, ["N", 2])]
+    save(folder / "m.onnx", nodes, inputs, [value("y", T.STRING, axes), value("u", T.FLOAT, ["N", 2])])
+
+
+TEXTS = """
+[source.s]
+type = "mqtt"
+topic = "s"
+decode = { format = "json", fields = ["a", { name = "city", dtype = "text", size = 5 }, "b", { name = "mode", dtype = "text" }] }
+[model.m]
+path = "m.onnx"
+[pipeline.p]
+source = "s"
+model = "m"
+"""
+
+
+def test_an_input_of_strings_takes_fields_of_texts_and_others_do_not(tmp_path: Path) -> None:
+    texts_model(tmp_path, ["N", 1])
+    city, t = planned(tmp_path, MAIN + TEXTS).whole.pipelines["p"].inputs
+    assert (city.dtype, city.shape, city.texts) == ("<U5", (1,), ((1, 6),))
+    assert (t.dtype, t.columns) == ("float32", (0, 6))
+    out = np.zeros((2, 1), "<U5")
+    row = np.array([[0.5, *map(ord, "Kyiv"), 0, 2, *[0] * 64], [1, *map(ord, "Lviv!"), 3, *[0] * 64]])
+    make_filler(city).fill(out[0], row[0])
+    make_filler(city).fill_many(out, [1], row[1:])
+    assert out.tolist() == [["Kyiv"], ["Lviv!"]]
+    texts_model(tmp_path, ["N", 2])
+    assert planned(tmp_path, MAIN + TEXTS + 'inputs = { city = { fields = ["mode", "city"] } }').whole.pipelines["p"].inputs[
+        0
+    ] == InputPlan("city", (2,), "<U64", texts=((7, 71), (1, 6)))
+
+
+def test_what_an_input_of_strings_does_not_take(tmp_path: Path) -> None:
+    texts_model(tmp_path, ["N", 1])
+    found = planned(tmp_path, MAIN + TEXTS + 'inputs = { city = { fields = "a" } }')
+    assert [p.text for p in found.problems] == [
+        "city: string[N,1] takes texts, and a is a number; make it a text, "
+        'such as decode = { format = "json", fields = [{ name = "city", dtype = "text" }] }'
+    ]
+    found = planned(tmp_path, MAIN + TEXTS + 'preprocess = "detrend"')
+    assert [p.text for p in found.problems] == [
+        "works on numbers, and city, mode is a text; give such a model its steps in the graph"
+    ]

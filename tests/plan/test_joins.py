@@ -60,6 +60,48 @@ def test_a_second_of_a_fast_stream_is_kept(tmp_path: Path) -> None:
     assert [s.history for s in plan.sources] == [64, 1000]
 
 
+LATE = """
+[source.{name}]
+type = "mqtt"
+topic = "{name}/+"
+key = "id"
+rate = {rate}
+stale_after = "1h"
+{lateness}
+decode = {{ format = "json", time = {{ field = "t", format = "unix_s" }}, fields = ["{name}", "id"] }}
+"""
+
+
+def late(folder: Path, *sources: tuple[str, float, str], more: str = "") -> tuple[AlignPlan, list[str]]:
+    text = "".join(LATE.format(name=n, rate=r, lateness=f'lateness = "{late}"' if late else "") for n, r, late in sources)
+    names = ", ".join(f'"{name}"' for name, *_ in sources)
+    found = planned(folder, MAIN + text + f'[pipeline.p]\nsource = [{names}]\n{more}\npublish = "out/{{key}}"\n')
+    plan = found.whole.pipelines["p"].align
+    assert plan is not None
+    return plan, found.lines
+
+
+def test_rows_that_come_late_find_what_was_true_at_their_time(tmp_path: Path) -> None:
+    plan, lines = late(tmp_path, ("v", 1, "30s"), ("w", 10, ""))
+    assert [s.history for s in plan.sources] == [64, 310]
+    assert not lines
+    plan, lines = late(tmp_path, ("v", 1, "30s"), ("w", 10, "10s"))
+    assert ([s.history for s in plan.sources], lines) == ([64, 210], [])
+    plan, lines = late(tmp_path, ("v", 1, "30s"), ("w", 1000, ""))
+    assert plan.sources[1].history == 4096
+    assert "rows come up to 30 s late (lateness), and 4096 samples of w are kept, 4.1 s of them" in lines[0]
+
+
+def test_rows_that_come_before_what_they_need_are_told(tmp_path: Path) -> None:
+    _, lines = late(tmp_path, ("v", 1, ""), ("w", 10, "30s"))
+    assert "samples of w may wait 30s to be put in order (lateness), and rows of v wait for nothing" in lines[0]
+    assert 'set source.v.lateness = "30s" too' in lines[0]
+    _, lines = late(tmp_path, ("v", 1, ""), ("w", 10, "30s"), more='align = { method = "nearest", tolerance = "1min" }')
+    assert not lines
+    _, lines = late(tmp_path, ("v", 1, "30s"), ("w", 1, "30s"), more='align = { rate = 1, tolerance = "1min" }')
+    assert "the points of the grid wait for nothing" in lines[0]
+
+
 def test_there_is_room_for_rows_that_wait(tmp_path: Path) -> None:
     short = joined(tmp_path, 'source = ["accel", "room"]\nalign = { method = "linear", tolerance = "200ms" }')
     assert short.max_waiting == 1024

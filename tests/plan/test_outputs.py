@@ -16,7 +16,7 @@ from edged.results.heads.head import OutputPlan
 from edged.results.heads.raw import RawPlan
 from edged.results.heads.regress import ValueField
 from tests.support.deployments import autoencoder, folder_model, net
-from tests.support.models import Axes, named, save, value, zip_map
+from tests.support.models import Axes, clusters, named, save, value, zip_map
 from tests.support.planning import ACCEL, MAIN, Planned, planned
 
 
@@ -156,3 +156,21 @@ def test_the_manifest_says_the_shape_that_the_file_leaves_open(tmp_path: Path) -
     assert [(f.name, f.shape) for f, _ in found.whole.pipelines["p"].results] == [("outputs.y", (2, 5))]
     folder_model(tmp_path / "m.onnx", "[outputs.y]\nshape = [2]\n", net, {"x": (T.FLOAT, ["N", 3])}, {"y": ["N", "a", "b"]})
     assert "outputs.y.shape: [2] is no row of float32[N,a,b]" in plan(tmp_path, '"raw"').lines[0]
+
+
+def test_a_label_that_its_scores_need_not_agree_with(tmp_path: Path) -> None:
+    """Of clusters the nearest is the class, and its distance the smallest."""
+    clusters(tmp_path / "m.onnx")
+    text = MAIN + ACCEL + '[model.m]\npath = "m.onnx"\n[pipeline.p]\nsource = "accel"\nmodel = "m"\n'
+    fields = 'inputs = { x = { fields = ["ax", "ay"] } }\n'
+    found: Any = output(planned(tmp_path, text + fields + 'output = "classify"\n'))
+    assert (found.tensors, found.label_tensor) == ((), "label")
+    named: Any = output(planned(tmp_path, text + fields + 'output = { type = "classify", tensor = "scores" }\n'))
+    assert named.tensors == ("scores",)
+
+
+def test_several_classes_themselves_are_no_scores(tmp_path: Path) -> None:
+    nodes = [h.make_node("Cast", ["x"], ["label"], to=T.INT64)]
+    save(tmp_path / "m.onnx", nodes, [value("x", T.FLOAT, ["N", 3])], [value("label", T.INT64, ["N", 3])])
+    [problem] = plan(tmp_path, '"classify"').problems
+    assert problem.text.startswith("label is int64[N,3]: several classes themselves and no scores")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edged.plan.report import plan_text
@@ -222,3 +223,50 @@ def test_a_schema_that_cannot_be_judged_by_is_refused(tmp_path: Path, schema: st
     (tmp_path / "s.json").write_text(schema)
     found = planned(tmp_path, SOURCE + OPENAI.replace("name =", 'schema = "s.json"\nname =') + WORDS)
     assert any(f"s.json is no JSON schema: {said}" in line for line in found.lines), found.lines
+
+
+FAR = """
+[model.far]
+url = "http://box:8000/v2/models/m"
+protocol = "kserve"
+"""
+LOOK = """
+[pipeline.look]
+source = "gate"
+preprocess = { step = "resize", size = [64, 64] }
+model = "far"
+output = "detect"
+"""
+
+
+@pytest.mark.parametrize(("shape", "known"), [([300, 6], (300, 6)), ([-1, 6], None)])
+def test_a_shape_is_enough_for_what_finds_things_in_pictures(
+    tmp_path: Path, shape: list[int], known: tuple[int, ...] | None
+) -> None:
+    text = CAMERA + FAR + f"[model.far.outputs.boxes]\nshape = {shape}\n" + LOOK
+    plan = planned(tmp_path, text.replace('"detect"', '{ type = "detect", head = "end-to-end" }')).whole
+    look = plan.pipelines["look"]
+    assert look.ask is not None
+    assert look.ask.outputs == (("boxes", known),)
+    assert plan.remotes["far"].outputs == (("boxes", ("boxes",)),)
+    found = np.zeros((1, 2 if known is None else 300, 6), np.float32)
+    found[0, 0] = (8, 16, 24, 48, 0.75, 3)
+    [body] = look.output.make_head().results({"boxes": found, "by": np.array(["far"], object)}, {}, [0])
+    assert body is not None
+    assert (body["count"], body["by"], body["detections"][0]["score"]) == (1, "far", 0.75)
+
+
+def test_without_a_shape_it_is_said_what_to_do(tmp_path: Path) -> None:
+    for more in ("", 'labels = ["a", "b"]\n'):
+        found = planned(tmp_path, CAMERA + FAR + more + LOOK)
+        said = "pipeline.look.output: model.far runs elsewhere, and nobody says what its output output looks like: "
+        said += "[model.far.outputs.output] shape = [...], of one row; or name a fallback"
+        assert any(said in line for line in found.lines), found.lines
+
+
+def test_outputs_are_found_where_their_path_says_and_may_be_read_by_others(tmp_path: Path) -> None:
+    text = SOURCE + FAR.replace("kserve", "http") + '[model.far.outputs]\nscore = { path = "result.0.p", shape = [2] }\n'
+    text += '[pipeline.first]\nsource = "pumps"\nmodel = "far"\n[pipeline.second]\nsource = "first"\n'
+    plan = planned(tmp_path, text).whole
+    assert plan.remotes["far"].outputs == (("score", ("result", 0, "p")),)
+    assert [f.shape for f in plan.pipelines["second"].fields] == [(2,)]

@@ -277,7 +277,7 @@ async def test_an_empty_file_is_finished_at_once(tmp_path: Path) -> None:
 async def test_a_fault_in_a_decoder_costs_its_piece(tmp_path: Path) -> None:
     class Faulty:
         def __init__(self, inner: Any) -> None:
-            self.inner, self.reset, self.pending = inner, inner.reset, 0
+            self.inner, self.reset, self.pending, self.is_waiting = inner, inner.reset, 0, False
             self.spoil, self.quiet = inner.spoil, inner.quiet
             self.pieces = 0
 

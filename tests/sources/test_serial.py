@@ -295,6 +295,10 @@ class Faulty:
             raise ZeroDivisionError("13")
         return self.inner.feed(data)
 
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.inner.is_waiting)
+
 
 def test_a_fault_in_a_decoder_costs_its_read(run: Callable[..., None]) -> None:
     async def main() -> None:

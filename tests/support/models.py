@@ -382,3 +382,35 @@ def lstm(path: Path, *, frames: int = 9, size: int = 64, hidden: int = 8, classe
             nh.from_array(np.array([0], np.int64), "first"),
         ],
     )
+
+
+def in_training(path: Path, op: str) -> Path:
+    """A layer as it is while a model is trained: what a PyTorch module exports that is not in `eval()`."""
+    ones = [nh.from_array(np.ones(3, np.float32), name) for name in ("scale", "shift", "mean", "var")]
+    flags = [nh.from_array(np.array(0.5, np.float32), "ratio"), nh.from_array(np.array(True), "training")]
+    if op == "BatchNormalization":
+        node, weights = h.make_node(op, ["x", "scale", "shift", "mean", "var"], ["y", "m", "v"], training_mode=1), ones
+    else:
+        node, weights = h.make_node(op, ["x", "ratio", "training"], ["y"]), flags
+    axes: Axes = ["N", 3]
+    return save(path, [node], [value("x", T.FLOAT, axes)], [value("y", T.FLOAT, axes)], weights)
+
+
+def passed_on(path: Path) -> Path:
+    """y = relu(x), and x itself, which the file lists as an output too."""
+    axes: Axes = ["N", 3]
+    outputs = [value("y", T.FLOAT, axes), value("x", T.FLOAT, axes)]
+    return save(path, [h.make_node("Relu", ["x"], ["y"])], [value("x", T.FLOAT, axes)], outputs)
+
+
+def clusters(path: Path) -> Path:
+    """scores[N, 2] = distances of x[N, 2] from (0, 0) and (9, 9); label[N] = the nearer one, as scikit-learn's KMeans."""
+    centres = nh.from_array(np.array([[[0, 0], [9, 9]]], np.float32), "centres")
+    nodes = [
+        h.make_node("Unsqueeze", ["x", "one"], ["wide"]),
+        h.make_node("Sub", ["wide", "centres"], ["away"]),
+        h.make_node("ReduceL2", ["away"], ["scores"], axes=[2], keepdims=0),
+        h.make_node("ArgMin", ["scores"], ["label"], axis=1, keepdims=0),
+    ]
+    outputs = [value("label", T.INT64, ["N"]), value("scores", T.FLOAT, ["N", 2])]
+    return save(path, nodes, [value("x", T.FLOAT, ["N", 2])], outputs, [centres, nh.from_array(np.array([1], np.int64), "one")])

@@ -96,6 +96,25 @@ def groups(table: Decode, raw: Raw) -> Wrong:
         yield "rows", f'expected "." (record after record) or the name of a field with repeat, {cure}'
 
 
+def texts_in_messages(table: Decode, raw: Raw) -> Wrong:
+    """Where values have no types of their own, only texts are said to be such."""
+    if FORMATS[table.format].is_records or "dtype" not in FORMATS[table.format].field_keys:
+        return
+    for i, spec in enumerate(table.fields):
+        fields = raw.get("fields", [])
+        at, one = (f"fields[{i}]", fields[i]) if isinstance(fields, list) else ("fields", fields)
+        if spec.dtype not in (None, "text"):
+            yield (
+                f"{at}.dtype",
+                f'expected "text", found "{spec.dtype}": {table.format} says itself what is a number; leave it out',
+            )
+        elif spec.dtype is None and spec.size is not None:
+            yield f"{at}.size", 'has no effect: only a text, dtype = "text", has a size', "key"
+        for key in ("scale", "offset", "unit", "valid", "values", "shape"):
+            if spec.dtype == "text" and isinstance(one, dict) and key in one:
+                yield f"{at}.{key}", 'has no effect on a text, dtype = "text"', "key"
+
+
 def texts_on_the_wire(table: Decode, raw: Raw) -> Wrong:
     if not FORMATS[table.format].needs_dtype:
         return
@@ -111,6 +130,25 @@ def texts_on_the_wire(table: Decode, raw: Raw) -> Wrong:
             yield f"{at}.base", 'has no effect: it is for texts, dtype = "text"', "key"
         if is_text and spec.endian is not None:
             yield f"{at}.endian", "has no effect: a text has no byte order", "key"
+
+
+def cut_off(table: Decode, raw: Raw) -> Wrong:
+    """What stands for fields that a record does not have: those at its end."""
+    if table.format != "struct":
+        return
+    is_end = True
+    for i, spec in reversed([*enumerate(table.fields)]):
+        for j, one in enumerate(spec.fields):
+            if one.absent is not None:
+                yield (
+                    f"fields[{i}].fields[{j}].absent",
+                    "has no effect in a group: only fields at the end of a record lack",
+                    "key",
+                )
+        is_end &= spec.name == "_" or (not spec.fields and (spec.absent or table.absent) is not None)
+        if spec.absent is not None and not is_end:
+            text = "has no effect: bytes lack at the end of a record, so every field behind this one needs absent too"
+            yield f"fields[{i}].absent", text, "key"
 
 
 def overridden(table: Decode, raw: Raw) -> Wrong:
@@ -231,12 +269,19 @@ def times(table: Decode, raw: Raw) -> Wrong:
     if time.format == "arrival":
         if time.field is not None:
             yield "time.field", 'has no effect with format = "arrival": no time is read', "key"
-    elif time.field is None and not kind.own_time:
+    elif kind.times is not None and time.format not in kind.times:
+        others = "".join(f', or "{one}" for its own' for one in kind.times)
+        own = "" if kind.times else ", whose own times are taken without it"
+        key = "time.format" if given else "time"
+        yield key, f'has no effect with format = "{table.format}"{own}; write "arrival" for that of arrival{others}'
+    elif time.field is not None and kind.times == ():
+        yield "time.field", f'has no effect with format = "{table.format}"', "key"
+    elif time.field is None and not kind.own_time and not kind.time_field:
         at = "time" if not isinstance(raw["time"], dict) else "time.field"
         yield at, 'required: the field that holds the time, such as { field = "ts", format = "unix_s" }', "table"
-    if "zone" in given and time.format != "iso8601":
+    if "zone" in given and time.format not in ("iso8601", "dsmr"):
         yield "time.zone", f'has no effect with format = "{time.format}", which has one; it belongs to "iso8601"', "key"
-    if kind.is_records and time.format in ("rfc3339", "iso8601") and table.payload is None:
+    if kind.is_records and time.format in ("rfc3339", "iso8601", "dsmr") and table.payload is None:
         yield "time.format", f'"{time.format}" is a text, and records of format = "{table.format}" hold numbers'
 
 
@@ -323,6 +368,8 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("fields", "dtype", "endian"), numbers_on_the_wire),
         Rule(("format", "fields", "rows"), groups),
         Rule(("format", "fields", "dtype"), texts_on_the_wire),
+        Rule(("format", "fields", "absent"), cut_off),
+        Rule(("format", "fields"), texts_in_messages),
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
         Rule(("format", "decimal", "separator"), decimals),

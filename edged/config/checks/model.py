@@ -121,6 +121,12 @@ def normalize(table: Step, raw: Raw) -> Wrong:
         yield "max", "expected numbers greater than those of min"
 
 
+def logarithm(table: Step, raw: Raw) -> Wrong:
+    for key in ("ref", "amin", "top_db"):
+        if table.log_offset is not None and key in raw:
+            yield key, "has no effect beside log_offset, which takes the natural logarithm and no decibels", "key"
+
+
 def _spread(values: tuple[float, ...], count: int) -> tuple[float, ...]:
     return values * count if len(values) == 1 else values
 
@@ -145,7 +151,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("providers", "provider_options"), options_of_others),
         Rule(("path", "url", "protocol", "name", "token", "headers", "ca", "stream", "schema"), here_or_elsewhere),
     ),
-    Step: (Rule(("step", "mean", "std", "min", "max"), normalize),),
+    Step: (Rule(("step", "mean", "std", "min", "max"), normalize), Rule(("step", "log_offset"), logarithm)),
     Input: (Rule(("fields", "value", "template"), constant_or_fields),),
     Batch: (Rule(("max", "delay"), batch_delay),),
 }

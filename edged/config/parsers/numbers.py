@@ -90,6 +90,18 @@ def positive(raw: object, around: Surroundings) -> float:
     return value
 
 
+LOUDEST = "max"
+"""A power of reference that is the largest of each window."""
+
+
+def power_of_reference(raw: object, around: Surroundings) -> float | str:
+    if isinstance(raw, str):
+        if raw != LOUDEST:
+            raise ValueError(f'expected a number above 0, or "{LOUDEST}", found {shown(raw)}')
+        return raw
+    return positive(raw, around)
+
+
 def share(raw: object, around: Surroundings) -> float:
     """From 0 to 1."""
     value = _number(0)(raw, around)
@@ -201,6 +213,7 @@ Number = Annotated[float, number()]
 Factor = Annotated[float, Value("number", factor)]
 Positive = Annotated[float, Value("number", positive)]
 NotNegative = Annotated[float, number(0)]
+Reference = Annotated[float | str, Value(f"number or `{LOUDEST}`", power_of_reference)]
 Share = Annotated[float, Value("number", share)]
 Speed = Annotated[float, Value("number", speed)]
 StopBits = Annotated[float, Value("`1` `1.5` `2`", stop_bits)]

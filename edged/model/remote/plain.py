@@ -48,7 +48,7 @@ class Plain:
 def _at(whole: Any, path: Path, name: str) -> Any:
     found = find(whole, path)
     if found is ABSENT:
-        raise NoAnswer(f"the answer has nothing at {name}; it has {members(whole)}")
+        raise NoAnswer(f"the answer has nothing at {name}; {members(whole)}")
     return found
 
 

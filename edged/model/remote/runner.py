@@ -19,6 +19,9 @@ from edged.model.remote.records import Answer, Limited, RemotePlan, Unanswered
 from edged.model.remote.row import Row, Taker
 from edged.model.remote.spill import Spill
 
+AT_ONCE = 16
+"""Rows in one turn of the loop, while a peer rests and nobody is asked: those that wait may be hundreds."""
+
 
 class RemoteModel:
     """`now` is the monotonic clock in ns. `wake` tells it that a feeder has rows."""
@@ -83,14 +86,25 @@ class RemoteModel:
 
     def _turn(self) -> None:
         self._is_scheduled = False
-        while len(self._order) < self.plan.concurrency and not self._is_closed:  # also what waits for an earlier row of its key
+        for _ in range(AT_ONCE):
+            if len(self._order) >= self.plan.concurrency or self._is_closed:  # also what waits for an earlier row of its key
+                return
             row = self._take()
             if row is None:
                 return
             self._order.append(row)
+            if refusal := self._refusal():
+                row.outcome = Unanswered(f"model {self.name}: {refusal}")
+                self._hand_out(row)
+                continue
             task = asyncio.get_running_loop().create_task(self._serve(row), name=f"model.{self.name}: a request")
             self._tasks.add(task)
             task.add_done_callback(self._on_served)
+        self.wake()
+
+    def _refusal(self) -> str:
+        """Why nothing is asked now; empty if it is."""
+        return self._asks_nobody or (self._peer.rest if self.is_resting else "")
 
     def _take(self) -> Row | None:
         """The next row: of the highest priority, pipelines of equal ones in turn. None if none waits."""
@@ -118,8 +132,6 @@ class RemoteModel:
 
     async def _serve(self, row: Row) -> None:
         try:
-            if self._asks_nobody:
-                raise Unanswered(f"model {self.name}: {self._asks_nobody}")
             row.outcome = await self._peer.answer(row)
         except (Unanswered, Limited) as error:
             row.outcome = error

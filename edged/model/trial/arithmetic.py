@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,14 +46,17 @@ def batching(alone: Timing, together: Timing, rows: int, alone_rows: int = 1) ->
 
 
 def probe_rows(
-    shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str], count: int, scale: int
+    shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, str], count: int, scale: int, words: Sequence[Sequence[str]] = ()
 ) -> dict[str, NDArray[Any]]:
     """`count` rows for each input, spread evenly and always the same; whole numbers are 0 or 1 (they may be indices).
-    Scale 0: zeros."""
-    rows = {}
+    Scale 0: zeros. Texts are `words`, those of the n-th vocabulary in the n-th of all columns of texts."""
+    rows, column = {}, 0
     for name, shape in shapes.items():
         dtype = np.dtype(types[name])
         size = (count, *shape[1:]) if shape[:1] == (-1,) else (1, *shape)
+        if dtype.kind == "U":
+            rows[name], column = _texts(size, dtype, scale, words, column)
+            continue
         values = np.arange(1.0, math.prod(size) + 1)  # Weyl's sequence; numpy's random numbers cost 6 MiB to import
         values *= GOLDEN
         values %= 1
@@ -66,6 +69,17 @@ def probe_rows(
             values *= scale
         rows[name] = values.reshape(size).astype(dtype)
     return rows
+
+
+def _texts(
+    size: tuple[int, ...], dtype: np.dtype[Any], scale: int, words: Sequence[Sequence[str]], column: int
+) -> tuple[NDArray[Any], int]:
+    """So many texts, and the number of the next column."""
+    rows = np.empty((size[0], math.prod(size[1:])), dtype)
+    for i in range(rows.shape[1]):
+        known = words[(column + i) % len(words)] if words else ("",)
+        rows[:, i] = [known[row * scale % len(known)] for row in range(len(rows))]
+    return rows.reshape(size), column + rows.shape[1]
 
 
 def agree(a: NDArray[Any], b: NDArray[Any], rtol: float | None = None, atol: float | None = None) -> bool:

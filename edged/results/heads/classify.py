@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +16,7 @@ from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, Ou
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifyPlan(OutputPlan):
+class ClassifyPlan(OutputPlan, frozen=True):
     """`label_tensor`: an output that names the class by itself, as scikit-learn's do; used where `tensors` is empty. `classes`:
     what it says for each class, where that is known."""
 
@@ -80,8 +78,17 @@ def plan_classify(asked: Asked) -> ClassifyPlan | None:
     tensors, s = asked.tensors, asked.settings
     if not asked.numbers and len(tensors) == 1 and row_size(tensors[0]) == 1:
         return _plan_label(asked, tensors[0])
+    if (said := _said_otherwise(asked)) is not None:
+        return _plan_label(asked, said)
     tensor = asked.one()
     if tensor is None:
+        return None
+    if tensor.dtype == "int64" and row_size(tensor) != 1:
+        text = f"{tensor.name} is {tensor}: several classes themselves and no scores"
+        others = (
+            "name the scores of one as output.tensor" if len(tensors) > 1 else "export the scores of each as an output of its own"
+        )
+        asked.wrong("output", f'{text}; {others}, or write output = "raw"')
         return None
     labels = asked.labels
     size = row_size(tensor) or (len(labels) if labels else 0)
@@ -95,6 +102,17 @@ def plan_classify(asked: Asked) -> ClassifyPlan | None:
         asked.wrong("labels", text)
         return None
     return ClassifyPlan((tensor.name,), size, asked.max_keys, labels, s.smooth, softmax=s.softmax, top=s.top)
+
+
+def _said_otherwise(asked: Asked) -> Tensor | None:
+    """The output that names the class by itself where its scores need not agree with it: the distances of clusters, or what tells
+    outliers. Where the graph names its classes, or picks that of the largest score, they do."""
+    if asked.settings.tensor is not None or asked.classes:
+        return None
+    whole = [t for t in asked.tensors if t.dtype in ("int64", "int32") and row_size(t) == 1]
+    if len(whole) != 1 or len(asked.numbers) != 1 or len(asked.tensors) != 2:
+        return None
+    return None if asked.largest.get(whole[0].name) else whole[0]
 
 
 def _plan_label(asked: Asked, tensor: Tensor) -> ClassifyPlan:

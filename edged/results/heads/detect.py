@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.config.words import did_you_mean, listed
@@ -16,6 +16,7 @@ from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.boxes import Placing, best, is_inside, only_of, placing
+from edged.results.heads.detectors import detr
 from edged.results.heads.detectors.reading import Array, Found, Reading, Seen
 from edged.results.heads.detectors.table import AUTO, HEADS, readings
 from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Check, Kind, OutputPlan, Outputs, Problems, Tensor, row_size
@@ -36,8 +37,7 @@ POINT_BYTES = 16
 RUN_BYTES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class DetectPlan(OutputPlan):
+class DetectPlan(OutputPlan, frozen=True):
     """`reading` is how the tensors hold boxes; `picture` the size of what the model sees, `view` how it came from the picture
     that was sent (None: it is that picture); `classes` are those wanted (None: all), `most` detections, `masks` their form."""
 
@@ -109,7 +109,7 @@ def plan_detect(asked: Asked) -> DetectPlan | None:
     if not found and head != AUTO:
         found = readings(replace(seen, classes=None), head)
     if len(found) != 1:
-        _report(asked, tensors, [r.name for r in found], head)
+        _report(asked, tensors, [r.name for r in found], head, detr.doubt(seen))
         return None
     [reading] = found
     labels, classes = asked.labels, reading.classes
@@ -147,15 +147,18 @@ def _seen(asked: Asked, tensors: Sequence[Tensor], picture: Size, is_told: bool)
     shapes = {t.name: tuple(a if isinstance(a, int) else None for a in (t.shape or ())[1:]) for t in tensors}
     whole = frozenset(t.name for t in tensors if (t.dtype or "").startswith(("int", "uint")))
     classes = len(asked.labels) if asked.labels else None
-    return Seen(shapes, classes, picture, asked.task, asked.keypoints, whole, is_told)
+    return Seen(shapes, classes, picture, asked.task, asked.keypoints, asked.decoder, whole, is_told)
 
 
-def _report(asked: Asked, tensors: Sequence[Tensor], names: Sequence[str], head: str) -> None:
+def _report(asked: Asked, tensors: Sequence[Tensor], names: Sequence[str], head: str, doubt: str) -> None:
     n = len(asked.labels) if asked.labels else 0
     said = ", ".join(f"{t.name} is {t}" for t in tensors)
     if names:
         cure = f'output = {{ type = "detect", head = "{names[0]}" }}'
         asked.wrong("output", f"{said}, which may be {' or '.join(names)}; say which: {cure}")
+        return
+    if doubt and head in (AUTO, "detr"):
+        asked.wrong("output", f"{doubt}: model.{asked.model}.labels = [...]")
         return
     v8, v5 = (n + 4, n + 5) if n else ("4 + classes", "5 + classes")
     known = f" of {n} labels" if n else ""

@@ -44,12 +44,31 @@ def main() -> None:
         },
         {"n_fft": 1024, "hop_length": 512, "n_mels": 64, "power": 1.0, "center": False, "ref": 2.0, "amin": 1e-6},
         {"n_fft": 256, "hop_length": 64, "n_mels": 80},
+        # as DNSMOS
+        {"n_fft": 321, "hop_length": 160, "n_mels": 120, "ref": "max"},
+        # as YAMNet: amplitudes of whole frames, the natural logarithm
+        {
+            "n_fft": 512,
+            "hop_length": 80,
+            "win_length": 200,
+            "n_mels": 64,
+            "fmin": 125.0,
+            "fmax": 3900.0,
+            "htk": True,
+            "norm": "none",
+            "power": 1.0,
+            "center": False,
+            "log_offset": 0.001,
+        },
     ):
-        given = {k: v for k, v in parameters.items() if k not in ("ref", "amin", "top_db", "norm")}
+        given = {k: v for k, v in parameters.items() if k not in ("ref", "amin", "top_db", "norm", "log_offset")}
         norm = None if parameters.get("norm") == "none" else "slaney"
         mel = librosa.feature.melspectrogram(y=exact, sr=RATE, norm=norm, **given)
         db = {k: v for k, v in parameters.items() if k in ("ref", "amin", "top_db")}
-        found[f"log_mel__{json.dumps(parameters)}"] = librosa.power_to_db(mel, **db)
+        db = {k: np.max if v == "max" else v for k, v in db.items()}
+        is_natural = "log_offset" in parameters
+        log = np.log(mel + parameters["log_offset"]) if is_natural else librosa.power_to_db(mel, **db)
+        found[f"log_mel__{json.dumps(parameters)}"] = log
     for parameters in (
         {"edges": [0, 100, 500, 1000, 4000]},
         {"edges": [50, 600, 2500], "nperseg": 1000, "noverlap": 250, "window": "hamming"},

@@ -6,21 +6,21 @@ Rotated boxes have centre, width and height instead, and their angle behind the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from edged.results.heads.detectors.reading import PLAIN, STRIDES, Array, Found, Members, Reading, Seen, enclosing
+from edged.decode.resize import Size
+from edged.results.heads.detectors.reading import PLAIN, STRIDES, Array, Found, Members, Reading, Seen, enclosing, in_pixels
 from edged.results.heads.detectors.yolov8 import prototypes
 
 COLUMNS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class EndToEnd(Reading):
+class EndToEnd(Reading, frozen=True):
     name: ClassVar[str] = "end-to-end"
     is_final: ClassVar[bool] = True
+    picture: Size = (0, 0)
 
     def candidates(self, row: Mapping[str, Array], above: float) -> Found:
         tensor = row[self.tensors[0]]
@@ -29,19 +29,19 @@ class EndToEnd(Reading):
         if self.members.is_rotated:
             turned = np.concatenate((kept[:, :4], more[:, :1]), axis=1)
             return Found(enclosing(turned), scores, classes, turned)
-        return Found(kept[:, :4], scores, classes, more if more.shape[1] else None)
+        return Found(in_pixels(kept[:, :4], self.picture), scores, classes, more if more.shape[1] else None)
 
 
 def read(seen: Seen) -> Reading | None:
     name, shape = seen.single or ("", ())
-    if len(shape) != 2:
+    if len(shape) != 2 or seen.decoder:
         return None
     a, b = shape
     members = None if b is None else _members(seen, b - COLUMNS)
     is_grid = a is not None and a in (seen.cells(), 3 * seen.cells(), 3 * seen.cells(STRIDES))
     if members is None or (is_grid and not seen.is_told):
         return None
-    return EndToEnd((name,) if members.masks is None else (name, members.masks), None, members)
+    return EndToEnd((name,) if members.masks is None else (name, members.masks), None, members, seen.picture)
 
 
 def _members(seen: Seen, more: int) -> Members | None:
