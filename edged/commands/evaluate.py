@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
@@ -268,7 +268,7 @@ def _against(answers: Sequence[Answer], labels: Labels, normal: str) -> dict[str
     false = onsets(answers, lambda a: labels.at(a.key, a.time) == normal)
     share = next((r.count for r in found if r.label == normal), 0) / max(1, len(answers))
     return {
-        "rates": [asdict(r) for r in found],
+        "rates": [msgspec.to_builtins(r) for r in found],
         "false_alarms": false,
         "false_alarms_per_day": false / max(1e-9, seconds(answers) * share) * DAY_S,
     }

@@ -14,8 +14,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged import __version__
@@ -346,7 +347,7 @@ def _facts(output: Path, source: str, heard: Heard, learned: Learned, pipeline: 
         "median_score": {"first_third": _median(learned.scores[:third]), "last_third": _median(learned.scores[-third:])},
         "drift": [{"feature": name, "deviations": round(went, 3)} for name, went in learned.drift],
         "output": {"above": learned.expected.above, "smooth": learned.expected.smooth},
-        "expected": asdict(learned.expected),
+        "expected": msgspec.to_builtins(learned.expected),
         "differs": [{"key": name, "median_score": round(score, 3)} for name, score in learned.differs],
     }
 

@@ -543,7 +543,7 @@ class Checksum(Table, frozen=True, kw_only=True):
         ],
         Key(
             "which checksum a frame carries. neg8, neg16: what makes the sum 0; inv8, inv16: all bits of the sum turned over; "
-            "CRCs by their names in the catalogue"
+            "CRCs by their names in the catalog"
         ),
     ] = "none"
     start: Annotated[Index, Key("the first byte that the checksum covers; 0: the sync bytes too", only=BINARY_CHECKSUMS)] = 0

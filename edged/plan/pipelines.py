@@ -242,20 +242,20 @@ def _keeps_texts(at: Scope, settings: Pipeline, row: Row) -> bool:
 
 
 def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -> tuple[Step, ...] | None:
-    """The steps before the model: as configured, else the manifest's normalisation, number by number for the fields that the
+    """The steps before the model: as configured, else the manifest's normalization, number by number for the fields that the
     model's one input takes."""
     normalize = manifest.normalize if manifest is not None else None
     if settings.preprocess is not None or manifest is None or normalize is None:
         if normalize is not None and not any(s.step == "normalize" for s in settings.preprocess or ()):
             step = f'{{ step = "normalize", mean = {_toml(normalize.subtract)}, std = {_toml(normalize.divide)} }}'
-            at.warn("preprocess", f"wins over the normalisation of model.toml, which is left out; to keep it, add {step}")
+            at.warn("preprocess", f"wins over the normalization of model.toml, which is left out; to keep it, add {step}")
         return settings.preprocess or ()
     if len(normalize.subtract) == 1 and not any(f.is_text for f in row.fields):
         return (Step(step="normalize", mean=normalize.subtract, std=normalize.divide),)
     others = {n for n, one in settings.inputs.items() if one.value is not None} | {s.input for s in manifest.states}
     filled = [i.name for i in manifest.onnx.inputs if i.name not in others]
     if len(filled) != 1:
-        text = "model.toml normalises by field, and the model has several inputs: say it in preprocess"
+        text = "model.toml normalizes by field, and the model has several inputs: say it in preprocess"
         at.wrong("model", text)
         return None
     try:
@@ -267,7 +267,7 @@ def _steps(at: Scope, settings: Pipeline, manifest: Manifest | None, row: Row) -
     if len(subtract) == 1:
         subtract, divide = subtract * len(columns), divide * len(columns)
     if len(columns) != len(subtract):
-        text = f"model.toml normalises {len(normalize.subtract)} fields, {filled[0]} takes {len(columns)}: "
+        text = f"model.toml normalizes {len(normalize.subtract)} fields, {filled[0]} takes {len(columns)}: "
         at.wrong("model", text + listed(f.name for f in chosen))
         return None
     mean, std = [0.0] * row.width, [1.0] * row.width

@@ -327,7 +327,7 @@ def _stages(p: PipelinePlan, remotes: Mapping[str, RemotePlan]) -> Iterator[str]
         old = max(s.tolerance_ns or 0 for s in p.align.sources)
         yield f"one row every {pace}, {p.align.method} values of the others, at most {duration(old)} old"
     if p.view is not None:
-        how = {"letterbox": "with grey around it", "crop": "cut off", "stretch": "stretched"}
+        how = {"letterbox": "with gray around it", "crop": "cut off", "stretch": "stretched"}
         yield f"each picture as {p.view.size[0]} x {p.view.size[1]} pixels, {how[p.view.fit]}, {p.view.color}"
     if p.window is not None:
         gap = f", starting over after a silence of {duration(p.window.gap_ns)}" if p.window.gap_ns else ""

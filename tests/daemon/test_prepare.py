@@ -78,7 +78,7 @@ def test_a_model_that_loops_for_ever_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(attempt, "FIRST_RUN_S", 0.5)
     (tmp_path / "m").mkdir()
     hostile.build("endless loop", tmp_path / "m")
-    with pytest.raises(ConfigError, match=r"its first run did not end within 0.5 s: it loops for ever"):
+    with pytest.raises(ConfigError, match=r"its first run did not end within 0.5 s: it loops forever"):
         load(prepare(configuration(tmp_path, "m")))
 
 

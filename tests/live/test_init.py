@@ -23,7 +23,7 @@ from tests.support.pause import pause
 
 @contextmanager
 def sending(sensor: Sensor, lines: list[str]) -> Iterator[None]:
-    """A board that sends lines for ever, some of them together, whether anybody listens or not."""
+    """A board that sends lines forever, some of them together, whether anybody listens or not."""
     is_over = threading.Event()
     master = sensor.master
 

@@ -176,7 +176,7 @@ class Wire:
             await asyncio.sleep(0)
 
     async def read(self, read: Read) -> tuple[list[bytes], list[bytes]]:
-        """What one wake-up brings; what was published then, and the acknowledgements, each in their order."""
+        """What one wake-up brings; what was published then, and the acknowledgments, each in their order."""
         self.way.clock.pass_s(1)
         packets = b""
         for key, payload, qos in read:
