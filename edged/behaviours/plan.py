@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edged.config.values import Function
 from edged.records import Cap, Field
@@ -13,8 +14,7 @@ INSTANCE = 10 * 1024
 """Bytes of an instance that waits: its task, its coroutine, what it keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """A stream that it reads. `fields` are those of a source; empty for a pipeline, whose results have their own.
     `row_bytes` is what one row takes while it waits."""
 
@@ -24,8 +24,7 @@ class Heard:
     row_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class OnEnd:
+class OnEnd(msgspec.Struct, frozen=True):
     """What is done when an instance ends: `topic` gets `value`, or `write` gets `data`."""
 
     topic: Template | None = None
@@ -35,8 +34,7 @@ class OnEnd:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class BehaviourPlan:
+class BehaviourPlan(msgspec.Struct, frozen=True):
     """One `[behaviour.NAME]`. `digest` is that of the code that it uses. `publish` are the topics that it may publish to;
     captures named `k0`, `k1` and so on stand for the parts of its key. At most `instances` at a time, one without `per_key`."""
 
