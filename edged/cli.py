@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -416,6 +417,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from edged.daemon.signals import Early
 
     early = Early().take()  # before seconds of imports
+    gc.disable()  # what a start makes stays, and would be looked at again and again; `run` enables it
     from edged.commands.run import run
 
     return run(arguments.config, early, arguments.on_invalid)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 EX_OK, EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_CONFIG = 0, 64, 69, 70, 78  # sysexits.h; systemd prints their names
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing wrong in a configuration.
 
     `path` is the key's path (`pipeline.motor.publish[1].deadline`). `text` says what was expected and what was
@@ -27,8 +27,7 @@ class Problem:
     is_warning: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """A problem as people and editors are told of it: in which file, and where.
 
     `line` and `column` are counted from 1; 0 where the whole file is meant. `source` is that line of the file, empty where it

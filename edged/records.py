@@ -3,20 +3,21 @@
 What flows is a block, not a sample: everything that one wake-up brought in is handled at once. Nothing here knows
 an event loop, a socket or a clock.
 
-Records, here and everywhere: a dataclass with slots, frozen unless one owner counts or fills it in place. `eq=False` where two of
-them are never the same. `msgspec.Struct` for what crosses the disk or the wire, where its bytes are checked as they are read:
-the tables and values of the configuration, and files of edged's own. `NamedTuple` for a few values that are taken apart at once,
-or made for every row. A test holds modules to it.
+Records, here and everywhere: a `msgspec.Struct`, frozen unless one owner counts or fills it in place. It is made in C, and its
+class costs a start nothing, where a dataclass costs it half a millisecond. `eq=False` where two of them are never the same. A
+dataclass with slots where a field has no part in that. `NamedTuple` for a few values that are taken apart at once, or made for
+every row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 Values = NDArray[Any]
@@ -62,16 +63,14 @@ class Reject(NamedTuple):
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Cap:
+class Cap(msgspec.Struct, frozen=True):
     """Never more than `count` in any `period` (ns)."""
 
     count: int
     period: int
 
 
-@dataclass(frozen=True, slots=True)
-class RejectsPlan:
+class RejectsPlan(msgspec.Struct, frozen=True):
     """Where what a source refuses goes: at most so many messages, of `max_bytes` of the payload."""
 
     broker: str
@@ -80,8 +79,7 @@ class RejectsPlan:
     max_bytes: int
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(msgspec.Struct):
     """What a decoder made of some bytes: k rows of numbers, and what it refused.
 
     `time` is UTC in ns for each row (elapsed formats: ns since the sensor started), None when the format carries none.
@@ -171,8 +169,7 @@ NONE: Receipt = _NoReceipt(0)
 """Stands for "nothing is owed": QoS 0, serial, replay. One path for all."""
 
 
-@dataclass(slots=True)
-class Block:
+class Block(msgspec.Struct):
     """k samples of one stream, in order.
 
     `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
@@ -274,8 +271,7 @@ class Slot:
         self.is_open = True
 
 
-@dataclass(slots=True)
-class Result:
+class Result(msgspec.Struct):
     """What the model said about one window or sample. `body` holds the output's own fields (`label`, `score`, ...)."""
 
     body: dict[str, Any]
@@ -320,8 +316,7 @@ class Kept(Protocol):
     def release(self) -> None: ...
 
 
-@dataclass(slots=True)
-class Message:
+class Message(msgspec.Struct):
     """An encoded result, or something edged says about itself, on its way to a topic.
 
     With `arrival` set and `is_json`, `body` lacks its last brace: `age_ms` and the brace are added when it is sent, so
@@ -339,8 +334,8 @@ class Message:
     arrival: int = 0
     receipt: Receipt = NONE
     account: Account | None = None
-    mid: int = field(default=0, compare=False)
-    ends: int = field(default=0, compare=False)
+    mid: int = 0
+    ends: int = 0
     record: Kept | None = None
     replayed: bool = False
     is_reply: bool = False

@@ -6,9 +6,9 @@ nothing here grows with time.
 
 from __future__ import annotations
 
-import bisect
 import time
 import traceback
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -48,7 +48,7 @@ class Histogram:
         self.total = 0
 
     def add(self, value_ns: int, times: int = 1) -> None:
-        self.counts[bisect.bisect_left(self.BOUNDS, value_ns)] += times
+        self.counts[bisect_left(self.BOUNDS, value_ns)] += times
         self.total += times
         self.sum += value_ns * times
         if value_ns > self.maximum:

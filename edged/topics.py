@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
+
+import msgspec
 
 MAX_BYTES = 65535
 SHARE = "$share/"
@@ -38,8 +39,7 @@ class TopicError(ValueError):
     """A topic that cannot be used; the text says what is wrong with it and what to write."""
 
 
-@dataclass(frozen=True, slots=True)
-class TopicFilter:
+class TopicFilter(msgspec.Struct, frozen=True):
     """What a source subscribes to. `mqtt` is what the broker gets; `captures` names the captured levels in order."""
 
     text: str
@@ -47,7 +47,7 @@ class TopicFilter:
     captures: tuple[str, ...]
     has_wildcards: bool
     """Holds a `+` or `#` of its own, besides its captures."""
-    _pattern: re.Pattern[str] = field(repr=False, compare=False)
+    _pattern: re.Pattern[str]
 
     def match(self, topic: str) -> tuple[str, ...] | None:
         """The captured texts, one a capture; None when the topic is not for this filter."""
@@ -55,8 +55,7 @@ class TopicFilter:
         return found.groups() if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(msgspec.Struct, frozen=True):
     """Where results go: literal text between placeholders. `literals` has one more part than `names`.
 
     `text` is the whole, with what was known at once filled in.

@@ -13,9 +13,9 @@ import asyncio
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from edged.behaviours import code
@@ -57,14 +57,13 @@ class Writer(Protocol):
         """Raises Retryable where it is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(msgspec.Struct, frozen=True):
     """What a behaviour may touch, by name. `names` gives the parts of a key of a stream, None where it has none."""
 
     send: Callable[[Message], None]
-    ports: Mapping[str, Writer] = field(default_factory=dict)
-    pipelines: Mapping[str, Target] = field(default_factory=dict)
-    names: Mapping[str, Callable[[int], tuple[str, ...]] | None] = field(default_factory=dict)
+    ports: Mapping[str, Writer] = msgspec.field(default_factory=dict)
+    pipelines: Mapping[str, Target] = msgspec.field(default_factory=dict)
+    names: Mapping[str, Callable[[int], tuple[str, ...]] | None] = msgspec.field(default_factory=dict)
 
 
 class Counts:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -36,8 +35,7 @@ class Asked(Protocol):
     def expire(self, receipts: AbstractSet[Receipt]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """A pipeline that may be asked, and what goes into it. `key_of` gives the number of a key; None: it has no such key.
 
     The fields `free` may be whatever JSON knows, of at most `most` bytes together; `photo` is a picture of at most `most_photo`.

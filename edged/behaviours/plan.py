@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from edged.config.values import Function
 from edged.records import Cap, Field
 from edged.topics import Template, TopicFilter
@@ -15,8 +17,7 @@ INSTANCE = 10 * 1024
 """Bytes of an instance that waits: its task, its coroutine, what it keeps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """A stream that it reads. `fields` are those of a source; empty for a pipeline, whose results have their own.
     `row_bytes` is what one row takes while it waits."""
 
@@ -26,8 +27,7 @@ class Heard:
     row_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class OnEnd:
+class OnEnd(msgspec.Struct, frozen=True):
     """What is done when an instance ends: `topic` gets `value`, or `write` gets `data`."""
 
     topic: Template | None = None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(msgspec.Struct):
     """Full jitter (random between 0 and a limit that doubles from `first_s` to `cap_s`); `floor_s` is the least wait.
 
     `next_s()` gives the next wait in seconds; `reset()` starts over after good service.
@@ -16,7 +16,7 @@ class Backoff:
     first_s: float
     cap_s: float
     floor_s: float = 0.0
-    rng: random.Random = field(default_factory=random.Random)
+    rng: random.Random = msgspec.field(default_factory=random.Random)
     attempts: int = 0
 
     def next_s(self) -> float:

@@ -8,9 +8,11 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from edged.commands.inspect import NAME, plan_alone
 from edged.config.units import MIB
@@ -33,8 +35,7 @@ MIN_S = 0.5  # for one way
 CADENCES = (10, 100, 1000, BACK_TO_BACK)
 
 
-@dataclass(frozen=True, slots=True)
-class Benched:
+class Benched(msgspec.Struct, frozen=True):
     """A model in all the ways in which it was run: first as asked for, then others; `failed` says why one did not run."""
 
     name: str

@@ -7,12 +7,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import asdict, replace
 
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
@@ -48,8 +48,7 @@ MAX_ANSWERS = 5_000_000
 WORST = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluated:
+class Evaluated(msgspec.Struct, frozen=True):
     """One model: what it answered, and what came in."""
 
     name: str

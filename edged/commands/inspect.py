@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from edged.config.units import KIB, MIB
 from edged.errors import EX_CONFIG, EX_OK
@@ -27,8 +29,7 @@ MAX_METADATA = 60
 """Characters of one entry on a line for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(msgspec.Struct, frozen=True):
     """A model, what is wrong with it, and what came of its trial: figures, or why there are none."""
 
     manifest: Manifest

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.external import broker_url
@@ -25,8 +26,7 @@ from edged.serialport.port import SerialPort
 CONNECT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """A serial line of which only the speed is known. DTR and RTS stay low where the driver can: on many boards they reset it."""
 
     port: str

@@ -75,6 +75,7 @@ def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
                     logger.info("model", model=name, note=said)
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
+        gc.enable()
         return on_loop(_serve(prepared, loaded, logger, early, fallback))
 
 

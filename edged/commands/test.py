@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+import msgspec
 
 from edged.daemon.prepare import load, prepare
 from edged.errors import EX_OK, ConfigError, Fatal
@@ -23,14 +24,13 @@ from edged.testing.play import Misfit, Outcome, play
 EX_FAILED = 1
 
 
-@dataclass(slots=True)
-class Played:
+class Played(msgspec.Struct):
     """One test that was played: what differs, none if it passed."""
 
     index: int
     name: str
     line: int
-    differs: list[str] = field(default_factory=list)
+    differs: list[str] = msgspec.field(default_factory=list)
     took_s: float = 0.0
 
 

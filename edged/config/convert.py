@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.config.parsers.choices import choice
 from edged.config.parsers.names import NAME
@@ -39,8 +39,7 @@ _WRONG: Any = object()
 """Stands for a value that could not be converted; its problem is recorded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """What must hold between the keys `reads` of a table; it is not asked when one of them is wrong by itself.
 
     `check` gets the converted table and the plain one, and yields (key, text) or (key, text, where to point).
@@ -50,8 +49,7 @@ class Rule:
     check: Check
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(msgspec.Struct, frozen=True):
     """One key of a table: its type and what the schema says of it."""
 
     name: str
@@ -71,13 +69,12 @@ def attributes(table: type[Table]) -> dict[str, Attribute]:
     """The keys of a table in the order of the schema, those of the table itself after those it has from its base."""
     hints = get_type_hints(table, include_extras=True)
     found = {}
-    for info in msgspec.structs.fields(table):
-        key = next(note for note in unwrap(hints[info.name])[1] if isinstance(note, Key))
-        default = info.default
-        if info.default_factory is not msgspec.NODEFAULT:
-            default = info.default_factory()
-        name = info.name.removesuffix("_")
-        found[name] = Attribute(name, hints[info.name], key, default, info.name)
+    required = len(table.__struct_fields__) - len(table.__struct_defaults__)
+    defaults = (msgspec.NODEFAULT,) * required + table.__struct_defaults__
+    for field, default in zip(table.__struct_fields__, defaults, strict=True):  # structs.fields would read all hints once more
+        key = next(note for note in unwrap(hints[field])[1] if isinstance(note, Key))
+        name, factory = field.removesuffix("_"), getattr(default, "factory", None)
+        found[name] = Attribute(name, hints[field], key, default if factory is None else factory(), field)
     return found
 
 
@@ -108,8 +105,7 @@ def types_of(table: type[Table]) -> tuple[str, ...]:
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 
-@dataclass(slots=True)
-class Conversion:
+class Conversion(msgspec.Struct):
     """One pass over the values of a file.
 
     `rules` has, by table, what must hold between its keys; `finish` what is filled in once it is converted. `meant` has the
@@ -120,8 +116,8 @@ class Conversion:
     positions: Positions
     rules: Mapping[type[Table], tuple[Rule, ...]]
     finish: Mapping[type[Table], Finish]
-    problems: list[Problem] = field(default_factory=list)
-    meant: set[str] = field(default_factory=set)
+    problems: list[Problem] = msgspec.field(default_factory=list)
+    meant: set[str] = msgspec.field(default_factory=set)
 
     def wrong(self, path: KeyPath, text: str, at: str = "value") -> None:
         self.problems.append(Problem(written(path), text, at))

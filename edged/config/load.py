@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +31,21 @@ from edged.errors import ConfigError, Finding, Problem
 from edged.system.plain_file import UnfitFile, read_plain
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """A file that was read: the tables that can be used, and what is wrong with the others."""
 
     path: Path
     config: Config
     positions: Positions
     problems: tuple[Problem, ...]
-    content: bytes = field(default=b"", repr=False)
-    files: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+    content: bytes = b""
+    files: Mapping[Path, bytes] = {}
     """What the small files hold that it names: labels, certificates, secrets, steps."""
     copy: Path | None = None
     """Where that lies which was read in the place of the file: an earlier state of it."""
+
+    def __repr__(self) -> str:
+        return f"Draft({self.path})"  # what files hold is for nobody's log
 
     @property
     def digest(self) -> str:

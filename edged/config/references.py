@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edged.config.asked import ASK
 from edged.config.parsers.paths import is_port_name
@@ -100,8 +101,7 @@ def _written_by(behaviour: Raw) -> Iterator[str]:
     yield from (str(one.get("write")) for one in (ends if isinstance(ends, list) else [ends]) if isinstance(one, dict))
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
+class _Names(msgspec.Struct, frozen=True):
     """The names of each kind of table; None where what was meant cannot be told."""
 
     brokers: tuple[str, ...] | None

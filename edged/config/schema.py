@@ -7,7 +7,6 @@ says of a key and where it has an effect; the loader and the page both read it f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
@@ -154,8 +153,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """What is said of one key. `default` is its default in words where that is not one value.
 
     Within a table that has a type, `only` names the types for which the key has an effect, `required` those that need it.
@@ -167,8 +165,7 @@ class Key:
     required: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Several:
+class Several(msgspec.Struct, frozen=True):
     """Marks `T+`: a single value stands for a list of one. `at_least` is the shortest list accepted."""
 
     at_least: int = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edged.behaviours.actor import Actor
 from edged.behaviours.kept import Kept
@@ -37,8 +38,7 @@ Consumers = list[Callable[[Block], None]]
 """Who takes the blocks of a source. The list stays as long as the source; a reload changes what is in it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Assembly:
+class Assembly(msgspec.Struct, frozen=True, eq=False):
     """The running parts, by name. `freshness` has the sources of which it can be told that they are stale or frozen."""
 
     plan: Plan
@@ -60,18 +60,18 @@ class Assembly:
     suspects: Suspects
     tail: Tail
     spool: Spool | None
-    ports: Mapping[str, PortReader] = field(default_factory=dict)
-    remotes: Mapping[str, RemoteModel] = field(default_factory=dict)
-    composers: Mapping[str, Composer] = field(default_factory=dict)
+    ports: Mapping[str, PortReader] = msgspec.field(default_factory=dict)
+    remotes: Mapping[str, RemoteModel] = msgspec.field(default_factory=dict)
+    composers: Mapping[str, Composer] = msgspec.field(default_factory=dict)
     """By pipeline: what makes requests of its rows."""
-    clock: Clock = field(default_factory=Clock)
-    stampers: Mapping[str, Stamper] = field(default_factory=dict)
-    leaving: list[Pipeline] = field(default_factory=list)
+    clock: Clock = msgspec.field(default_factory=Clock)
+    stampers: Mapping[str, Stamper] = msgspec.field(default_factory=dict)
+    leaving: list[Pipeline] = msgspec.field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
-    behaviours: Mapping[str, Actor] = field(default_factory=dict)
-    kept: Kept = field(default_factory=Kept)
+    behaviours: Mapping[str, Actor] = msgspec.field(default_factory=dict)
+    kept: Kept = msgspec.field(default_factory=Kept)
     """What of them outlives a restart."""
-    births: Births = field(default_factory=Births)
+    births: Births = msgspec.field(default_factory=Births)
 
     @property
     def reports(self) -> dict[str, LoadReport]:

@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edged.system.inotify import Inotify
 
@@ -29,8 +30,7 @@ Mark = tuple[tuple[str, int, int, int], ...]
 """Of each file: its name, inode, size and time of modification. Empty: there is none."""
 
 
-@dataclass(slots=True)
-class _Change:
+class _Change(msgspec.Struct):
     mark: Mark
     since: float
     quiet_s: float

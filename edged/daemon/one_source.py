@@ -7,12 +7,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft
@@ -129,7 +129,7 @@ class OneSource:
         self._is_mqtt = self._header is not None and self._header.kind == "mqtt"
         self._clock = _RecordedClock(self._header) if self._header is not None and self._is_mqtt else Clock()
         plan = prepared.plan
-        suffix = {n: replace(x.apart, client_id=f"{x.client_id}-beside", **DISTURBS_NOBODY) for n, x in plan.links.items()}  # type: ignore[arg-type]
+        suffix = {n: replace(x.apart, client_id=f"{x.client_id}-beside", **DISTURBS_NOBODY) for n, x in plan.links.items()}
         plan = replace(plan, links=suffix, state_dir=scratch())
         self.assembly: Assembly = assemble(plan, loaded, self._clock, structlog.get_logger("edged"), run="00000000")
         connect(self.assembly)

@@ -6,10 +6,12 @@ import gc
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.config.load import Draft, line_of, read, report
 from edged.config.schema import Config
@@ -37,8 +39,7 @@ from edged.system.process_memory import cgroup_limit, machine_bytes, resident_by
 from edged.system.processors import cores
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Found(msgspec.Struct, frozen=True, eq=False):
     """A model as its files were at `mark`: what they say, what is wrong with them, and the private copy it is loaded from."""
 
     mark: tuple[str, Mark]
@@ -47,15 +48,14 @@ class Found:
     copy: Copy | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, eq=False):
     """A configuration that can be run: its plan for this machine, and what is to be warned of."""
 
     draft: Draft
     plan: Plan
     machine: Machine
     remarks: tuple[Finding, ...]
-    models: Mapping[str, Found] = field(default_factory=dict)
+    models: Mapping[str, Found] = msgspec.field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -76,6 +76,7 @@ def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
     if any(m.path is not None for m in draft.config.model.values()):
         available()  # onnxruntime itself belongs to the base that the plan starts from
     gc.collect()
+    gc.freeze()  # what is imported stays: the next look is at what comes now
     state = state_dir(draft.config)
     free = free_bytes(draft.config.spool.path or state)
     gpu = found_here(state / "engines").gpu if _may_use_gpu(draft.config) else None

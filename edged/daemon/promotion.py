@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 from edged.clock.clock import Clock
 from edged.model.records import ModelPlan, ModelRefused
@@ -20,8 +21,7 @@ from edged.model.records import ModelPlan, ModelRefused
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
-class Build:
+class Build(msgspec.Struct, eq=False):
     """One that is wanted. `since`: when it began, by the monotonic clock; None while others come first."""
 
     plan: ModelPlan

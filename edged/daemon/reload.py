@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft, read, report
@@ -62,8 +62,7 @@ KEYS = "keys of source."
 CODE = "behaviours: "
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What became of a request: `errors` (nothing was changed), or what was."""
 
     errors: tuple[str, ...] = ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from edged.config.field_paths import Path
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from edged.config import schema
 
 
-@dataclass(frozen=True, slots=True)
-class FieldPlan:
+class FieldPlan(msgspec.Struct, frozen=True):
     """One field on the wire. Columns `start:stop` of a row are its values; both are -1 for a time, a key, what `where` names and
     `_`."""
 
@@ -79,8 +78,7 @@ class Correction(NamedTuple):
     number: float
 
 
-@dataclass(frozen=True, slots=True)
-class Corrections:
+class Corrections(msgspec.Struct, frozen=True):
     """Of a source whose sensors differ. `parts` say where each part of a key comes from, as those of its source do."""
 
     keys: tuple[str, ...]
@@ -88,8 +86,7 @@ class Corrections:
     parts: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DecodePlan:
+class DecodePlan(msgspec.Struct, frozen=True):
     """All that a decoder needs. `fields` are in wire order, `_` included; `width` numbers make a row of `dtype`."""
 
     format: str

@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edged.config.field_paths import Path, Step, flat, path_of_name
 from edged.config.parsers.choices import is_packed

@@ -7,7 +7,8 @@ Pure arithmetic: who has pixels asks here where they go. Numbers are `(width, he
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+
+import msgspec
 
 PADDING = 114
 """The grey around a letterboxed picture: what YOLO-like models were trained with."""
@@ -15,8 +16,7 @@ PADDING = 114
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """`size` is what a picture is brought to. `fit`: "letterbox" keeps its proportions and pads, "crop" keeps them and cuts
     off what is too much, equally on both sides, "stretch" does not keep them. `color`: "rgb", "bgr" or "gray"."""
 
@@ -34,8 +34,7 @@ class View:
         return height * width * channels
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True):
     """Where the whole of a picture lies in a view, in the view's pixels; of a crop it reaches beyond the view."""
 
     left: float

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,8 +55,7 @@ class Arrived(NamedTuple):
 UNTOLD = Arrived()
 
 
-@dataclass(slots=True)
-class Table:
+class Table(msgspec.Struct):
     """Raw numbers `[k, width]` of some payloads (or lines), before scale and range.
 
     `raw` is float32 or float64. `origin[i]` is the index of the payload of row i (None: row i came from payload i).

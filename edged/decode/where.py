@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edged.decode.refusals import Refusals
 from edged.records import Reject
@@ -18,8 +19,7 @@ Value = str | float | bool
 SHOWN_CHARACTERS = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """What is found under `name` must be one of `accepted`."""
 
     name: str

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edged.demo.child import child, stop
 
@@ -37,8 +38,7 @@ class NoBroker(Exception):
     """No broker can be started; the text says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """A broker that is installed: its configuration, with `{port}`, and how it is called with one."""
 
     name: str

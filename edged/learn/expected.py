@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +17,7 @@ TAIL, LEAST_BEYOND = 0.02, 20
 """The share of scores that the tail is made of, and how many it takes at least."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """`above`, for the mean of `smooth` scores, is past in `false_per_day` windows of normal operation a day; without both, 1.0
     in `raw_per_day`. `seen`: how many of the windows that were kept back were past `above`."""
 
@@ -39,8 +38,7 @@ def expect(scores: NDArray[Any], keys: Sequence[int], per_day: float) -> Expecte
     return Expected(above, SMOOTH, false, raw, int(np.count_nonzero(smoothed > above)))
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(msgspec.Struct, frozen=True):
     """What is to be expected beyond the scores that were seen: above `start`, which `beyond` of them are, they fall off
     exponentially, by `mean` on average (peaks over a threshold). Of tails like a normal one that says too much rather than too
     little."""

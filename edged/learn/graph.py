@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -19,13 +19,12 @@ OPSET, IR = 17, 9
 End = tuple[str, tuple[int, ...]]
 
 
-@dataclass(slots=True)
-class Graph:
+class Graph(msgspec.Struct):
     """Nodes and weights of one float32 graph with one input and one output, rows independent along the first axis."""
 
     name: str
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    weights: list[onnx.TensorProto] = field(default_factory=list)
+    nodes: list[onnx.NodeProto] = msgspec.field(default_factory=list)
+    weights: list[onnx.TensorProto] = msgspec.field(default_factory=list)
 
     def weight(self, name: str, value: Any) -> str:
         """Adds a constant (float32; int64 if it holds integers) and returns its name."""

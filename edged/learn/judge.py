@@ -7,10 +7,10 @@ import io
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,8 +37,7 @@ class Span(NamedTuple):
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
+class Labels(msgspec.Struct, frozen=True):
     """By key, in the order of time; of the key "" what holds for all that have none of their own."""
 
     spans: Mapping[str, Sequence[Span]]
@@ -101,8 +100,7 @@ def _time(text: str, started: int) -> int:
     return round(number * 1e9) + (started if abs(number) < MOST_SECONDS else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(msgspec.Struct, frozen=True):
     """Of one label: of so many answers `flagged` are abnormal; of so many spans in which there was an answer, `found` had an
     abnormal one. `auc`: how well the score alone tells it from normal, 0.5 by chance, 1 always."""
 

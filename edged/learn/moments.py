@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 Double = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
+class Moments(msgspec.Struct, frozen=True):
     """How many rows there were, their mean `[width]`, and `scatter`, the sum of the products of their deviations from it,
     `[width, width]`. (Kept about the mean, since sums of squares of large values would lose the digits that count.)"""
 

@@ -13,9 +13,9 @@ mean square of what is left over. Without the cut, whatever only moves further a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,8 +43,7 @@ Run = Callable[..., NDArray[Any]]
 """`run(file, windows, references)`: what a model file answers, `[n, ...]`; `references` where it has that input."""
 
 
-@dataclass(frozen=True, slots=True)
-class Normal:
+class Normal(msgspec.Struct, frozen=True):
     """What was learned. `components` is `[features, k]`, `limits` where each is cut off; `scale` the score that becomes 1.0."""
 
     size: int

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.learn.expected import Expected, drift, expect
@@ -16,8 +17,7 @@ from edged.learn.normal import Normal, Run, as_windows, feature_file, reduce, re
 from edged.learn.scores import Scores
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """Windows of a source in the order in which they ended: `[n, size, width]`, their keys and times (ns)."""
 
     windows: NDArray[np.float32]
@@ -31,8 +31,7 @@ class Heard:
         return max((self.times[-1] - self.times[0]) / 1e9, 1e-9)
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True):
     normal: Normal
     file: bytes
     scores: NDArray[np.float64]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +14,7 @@ EDGES = 10 ** (np.arange((DECADES[1] - DECADES[0]) * BINS_PER_DECADE + 1) / BINS
 """1.2 % apart. What lies beside the grid counts in its first or last bin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True):
     counts: NDArray[np.int64]
 
     @staticmethod

@@ -5,9 +5,11 @@ Everywhere else rows come first. `rows_first` says so once, when a file has been
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.model.onnx_file import OnnxFile, TensorInfo
 
@@ -26,7 +28,7 @@ def rows_first(onnx: OnnxFile, said: int | None, apart: Collection[str] = ()) ->
     if all(i.row_axis == 0 for i in inputs):
         return onnx
     outputs = [_output(o, said, names) if o.name not in apart else o for o in onnx.outputs]
-    return replace(onnx, inputs=tuple(inputs), outputs=tuple(outputs))
+    return dataclasses.replace(onnx, inputs=tuple(inputs), outputs=tuple(outputs))
 
 
 def as_filed(info: TensorInfo) -> TensorInfo:

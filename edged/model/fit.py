@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import msgspec
+from msgspec.structs import replace
 
 from edged.errors import Problem
 from edged.model.onnx_file import TensorInfo
@@ -13,8 +14,7 @@ NO_AXIS = -1
 DEFAULT_BATCH = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(msgspec.Struct, frozen=True):
     """`batch_max` rows are taken at once, always padded to `fixed` where the file fixes the number (else 0).
 
     `shapes` has each input's array shape with -1 for the batch axis; inputs without one have none. `outputs` are the names
@@ -27,7 +27,7 @@ class Fit:
     shapes: dict[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     reasons: tuple[str, ...]
-    axes: dict[str, int | None] = field(default_factory=dict)
+    axes: dict[str, int | None] = msgspec.field(default_factory=dict)
 
 
 def batch_of(info: TensorInfo, row: tuple[int, ...], has_axis: bool | None = None) -> int | None:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -27,8 +27,7 @@ HWC, CHW = "hwc", "chw"
 ANY = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(msgspec.Struct, frozen=True):
     """One way to see a window as a row of a tensor.
 
     `layout` is the order of its numbers, `shape` the row's shape without the batch axis, open axes resolved.
@@ -137,8 +136,7 @@ def _match(row: OpenShape, dims: Shape, may_be_one: bool) -> Shape | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class InputPlan:
+class InputPlan(msgspec.Struct, frozen=True):
     """What goes into one input of a model.
 
     `shape` and `dtype` are those of a row, without the batch axis. `columns` of the window (None: all, in order), its newest

@@ -51,13 +51,16 @@ Without labels of its own the graph is asked, whose classifiers may name their c
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.config.toml.document import SyntaxProblem, parse
 from edged.errors import Problem
@@ -83,18 +86,16 @@ KEYS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Normalize:
+class Normalize(msgspec.Struct, frozen=True):
     """`(x - subtract) / divide`, each one number for all fields or one a field."""
 
     subtract: tuple[float, ...]
     divide: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InputHints:
+class InputHints(msgspec.Struct, frozen=True):
     fields: tuple[str, ...] | None = None
-    units: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = msgspec.field(default_factory=dict)
     layout: str | None = None
     shape: tuple[int, ...] | None = None
     color: str | None = None
@@ -102,8 +103,7 @@ class InputHints:
     """Mean and deviation of each field where it was trained."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """`name` is the configuration's. `path` is the .onnx file, `sha256` the hash of it and of its weights' files
     (64 hex digits). `batch_axis` is its place, None
     when the file itself must tell, or -1 when there is none; in `onnx` it comes first already.
@@ -120,12 +120,12 @@ class Manifest:
     labels: tuple[str, ...] = ()
     batch_axis: int | None = None
     normalize: Normalize | None = None
-    inputs: dict[str, InputHints] = field(default_factory=dict)
+    inputs: dict[str, InputHints] = msgspec.field(default_factory=dict)
     golden: Golden | None = None
     boxes: str | None = None
-    state: dict[str, str] = field(default_factory=dict)
+    state: dict[str, str] = msgspec.field(default_factory=dict)
     states: tuple[StatePlan, ...] = ()
-    outputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
     origin: Path | None = None
 
 
@@ -147,7 +147,7 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     onnx = rows_first(onnx, axis, [*state, *state.values()])
     outputs = toml.outputs(table, onnx)
     known = (replace(o, shape=(None, *outputs[o.name])) if o.name in outputs else o for o in onnx.outputs)
-    onnx = replace(onnx, outputs=tuple(known))
+    onnx = dataclasses.replace(onnx, outputs=tuple(known))
     manifest = Manifest(
         name=name,
         path=file,
@@ -208,8 +208,7 @@ def hash_file(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-@dataclass(slots=True)
-class _Toml:
+class _Toml(msgspec.Struct):
     """Reads `model.toml` strictly and collects what is wrong. `file` is None for a bare .onnx.
 
     `is_elsewhere`: it is a link to a file outside the model's folder. Whoever put it there may not be allowed to read that one,
@@ -218,7 +217,7 @@ class _Toml:
 
     path: str
     file: Path | None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = msgspec.field(default_factory=list)
     is_elsewhere: bool = False
 
     def wrong(self, key: str, text: str) -> None:

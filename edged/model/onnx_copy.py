@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from edged.model.protobuf import BYTES, FIXED32, FIXED64, VARINT, Wire, tag, varint
 
@@ -92,11 +93,10 @@ class Weights(NamedTuple):
     size: int
 
 
-@dataclass(slots=True)
-class _Parts:
+class _Parts(msgspec.Struct):
     """What is to be written: bytes as they will be, or the place of some in the original. `size`: all of it."""
 
-    parts: list[bytearray | tuple[int, int]] = field(default_factory=list)
+    parts: list[bytearray | tuple[int, int]] = msgspec.field(default_factory=list)
     size: int = 0
 
     def add(self, data: bytes | bytearray) -> None:
@@ -140,8 +140,7 @@ def _blocks(fd: int, whole: _Parts) -> Iterator[bytes]:
             at += len(block)
 
 
-@dataclass(slots=True)
-class _Writer:
+class _Writer(msgspec.Struct):
     wire: Wire
     weights: Mapping[str, Weights]
     messages: int = 0

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+import msgspec
+
 from edged.model.foreign import HEAD, foreign
 from edged.model.protobuf import Wire
 from edged.model.sketch import Sketch, read_constant, read_node
@@ -46,8 +48,7 @@ BITS = {
 Shape = tuple[int | str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(msgspec.Struct, frozen=True):
     """One input or output. `dtype` is numpy's name, "string", or None for what numpy cannot hold (`element` names it).
 
     `shape` has an int for a fixed axis, a name for a symbolic one, None for an unknown one; it is None itself when even the
@@ -192,24 +193,23 @@ def _call_depth(functions: dict[str, set[str]]) -> int:
     return max(depth.values(), default=0)
 
 
-@dataclass(slots=True)
-class _Scan:
+class _Scan(msgspec.Struct):
     """Walks ModelProto and collects; numbers are the field numbers of onnx.proto."""
 
     wire: Wire
     ir_version: int = 0
-    opsets: dict[str, int] = field(default_factory=dict)
-    inputs: list[TensorInfo] = field(default_factory=list)
-    outputs: list[TensorInfo] = field(default_factory=list)
-    initializers: set[str] = field(default_factory=set)
+    opsets: dict[str, int] = msgspec.field(default_factory=dict)
+    inputs: list[TensorInfo] = msgspec.field(default_factory=list)
+    outputs: list[TensorInfo] = msgspec.field(default_factory=list)
+    initializers: set[str] = msgspec.field(default_factory=set)
     weight_bits: int = 0
-    external: set[str] = field(default_factory=set)
-    metadata: dict[str, str] = field(default_factory=dict)
-    functions: dict[str, set[str]] = field(default_factory=dict)
+    external: set[str] = msgspec.field(default_factory=set)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    functions: dict[str, set[str]] = msgspec.field(default_factory=dict)
     graphs: int = 0
     messages: int = 0
     is_compiled: bool = False
-    sketch: Sketch = field(default_factory=Sketch)
+    sketch: Sketch = msgspec.field(default_factory=Sketch)
 
     def model(self, start: int, end: int) -> None:
         for number, wire, a, b in self.wire.fields(start, end):

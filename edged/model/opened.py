@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edged.model.fit import Fit
 from edged.model.onnx import ORT_TYPES, Arrays, plain, run_unbound
@@ -25,8 +26,7 @@ ONLY_NAN = (
 )
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(msgspec.Struct):
     """A session that has run on `rung`, what its outputs look like, and batches that it is known to run, the likeliest first."""
 
     rung: str
@@ -130,12 +130,11 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
     return Opened(rung, session, outputs, is_batched, seen.kept, fitted, alone)
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(msgspec.Struct):
     """What came of running a session: the samples that it ran on, the shapes that came out by number of rows."""
 
     shapes: dict[str, set[tuple[int, tuple[int, ...]]]]
-    kept: list[Arrays] = field(default_factory=list)
+    kept: list[Arrays] = msgspec.field(default_factory=list)
     failure: Exception | None = None
     is_only_nan: bool = True
 

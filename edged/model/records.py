@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import msgspec
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.clock.spent import HasSpent
@@ -30,8 +31,7 @@ class RunFailed(Exception):
     """The model could not run these rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """What a trial of the same model on this machine found: how many rows go together, and why."""
 
     batch_max: int
@@ -39,8 +39,7 @@ class Tried:
     batching: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ModelPlan:
+class ModelPlan(msgspec.Struct, frozen=True, eq=False):
     """How one model is to be loaded.
 
     `rows` gives the shape of one row for every input that pipelines fill, in the model's own layout and without its batch
@@ -54,17 +53,17 @@ class ModelPlan:
 
     manifest: Manifest
     rows: Mapping[str, tuple[int, ...]]
-    constants: Tensors = field(default_factory=dict)
+    constants: Tensors = msgspec.field(default_factory=dict)
     outputs: tuple[str, ...] | None = None
     providers: str | tuple[str, ...] = "auto"
     threads: int = 1
     batch_max: int | None = None
     run: str = "auto"
-    provider_options: Options = field(default_factory=dict)
+    provider_options: Options = msgspec.field(default_factory=dict)
     gpu_bytes: int = 0
     delay_ns: int = 0
     tried: Tried | None = None
-    texts: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -86,8 +85,7 @@ class ModelPlan:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRow:
+class OutputRow(msgspec.Struct, frozen=True):
     """One output as pipelines see it: rows of `shape` (None: differs from run to run), numpy type `dtype` ("string": text).
     `is_promised`: the file says the same; onnxruntime takes no array of another shape for it."""
 
@@ -97,8 +95,7 @@ class OutputRow:
     is_promised: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class LoadReport:
+class LoadReport(msgspec.Struct, frozen=True):
     """What was decided at load, and why.
 
     `provider` ran the warm-up. `reasons` are sentences: rungs not taken, a batch or a thread that was not to be.
@@ -124,7 +121,7 @@ class LoadReport:
     array_bytes: int
     resident_bytes: int
     load_s: float
-    nodes: Mapping[str, int] = field(default_factory=dict)
+    nodes: Mapping[str, int] = msgspec.field(default_factory=dict)
     cpu_us: float = 0.0
     builds: bool = False
     is_held: bool = False

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +21,7 @@ from edged.model.onnx_file import OnnxFile, Shape, TensorInfo
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StatePlan:
+class StatePlan(msgspec.Struct, frozen=True):
     """`output` of a run is `input` of the next one of the same key; both are `dtype`.
 
     `shape` is that of a row. `axis` counts rows in both tensors and takes `batch` of them at once (0: any number); None where

@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,24 +60,22 @@ class Outcome(NamedTuple):
     """Processor time of the thread that ran it, where that is not the loop's."""
 
 
-@dataclass(slots=True, eq=False)
-class Share:
+class Share(msgspec.Struct, eq=False):
     """A feeder, and what it is owed from full batches: in rows, times the number of feeders they were dealt among."""
 
     feeder: Feeder
     credit: int = 0
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """`rows` went through in `runs`; `failed` of them could not be run even alone, after `repeats` batches were taken apart."""
 
     runs: int = 0
     rows: int = 0
     failed: int = 0
     repeats: int = 0
-    time: Histogram = field(default_factory=Histogram)
-    spent: Spent = field(default_factory=lambda: {"batch": 0, "run": 0})
+    time: Histogram = msgspec.field(default_factory=Histogram)
+    spent: Spent = msgspec.field(default_factory=lambda: {"batch": 0, "run": 0})
     shared: int = 0
     """Of `spent["run"]`, what feeders have been given."""
 
@@ -135,41 +133,20 @@ class Patience:
         self._ring()
 
 
-class Claim:
+class Lone:
     """A row that may run alone, at the end of the wake-up that brought it, as long as rows come one at a time."""
 
+    __slots__ = ("give_up", "idle_since", "inputs", "last_rows", "row")
+
     def __init__(self) -> None:
-        self._give_up: Callable[[], object] | None = None
-        self._last_rows = 1
-        self._idle_since = 0
-        self._row: tuple[Arrays, Arrays] = {}, {}
-
-    def __bool__(self) -> bool:
-        return self._give_up is not None
-
-    def comes_alone(self, arrival: int) -> bool:
-        return self._last_rows == 1 and arrival - self._idle_since >= GAP_NS
-
-    def make(self, give_up: Callable[[], object]) -> None:
-        self._give_up = give_up
-
-    def give_up(self) -> None:
-        """Another one came: it waits with the others."""
-        give_up, self._give_up = self._give_up, None
-        if give_up is not None:
-            give_up()
-
-    def begin(self) -> None:
-        self._give_up = None
-
-    def first_row(self, inputs: Arrays) -> Arrays:
-        """Where it goes, of a session's inputs."""
-        if self._row[0] is not inputs:
-            self._row = inputs, {name: x[:1] for name, x in inputs.items()}
-        return self._row[1]
-
-    def ran(self, rows: int, until: int) -> None:
-        self._last_rows, self._idle_since = rows, until
+        self.give_up: Callable[[], object] | None = None
+        """Who claimed a run for one, until it begins."""
+        self.last_rows = 1
+        """Of the run before, which ended at `idle_since`."""
+        self.idle_since = 0
+        self.inputs: Arrays = {}
+        self.row: Arrays = {}
+        """Where it goes, of a session's `inputs`."""
 
 
 class Model:
@@ -200,7 +177,7 @@ class Model:
             lambda: stages.on_worker(f"model.{name}: a run"),
         )
         self._patience = Patience(self._loop, self._wake_again)
-        self._claim = Claim()
+        self._lone = Lone()
         self._shares: list[Share] = []
         self._next: tuple[Loaded, Callable[[], None]] | None = None
         self._is_scheduled = False
@@ -240,7 +217,7 @@ class Model:
 
     def wake(self) -> None:
         """A feeder has rows. They are taken in a later turn, so that all that comes in this one goes together."""
-        if self._claim:
+        if self._lone.give_up is not None:
             self.unclaim()  # what came alone, as it seemed, goes with this
         self._patience.begin()
         if not self._is_scheduled and self.running is None and not self._is_closed:
@@ -250,44 +227,52 @@ class Model:
     def claim(self, give_up: Callable[[], object], arrival: int) -> bool:
         """Whether a row that came at `arrival` may run alone, by `run_one`, at the end of this wake-up: while nothing waits, and
         as long as rows come one at a time. `give_up` is called if it may not, since another one came; then both wait."""
-        if self._claim:
+        lone, report = self._lone, self.loaded.report
+        if lone.give_up is not None:
             self.unclaim()
             return False
-        report = self.loaded.report
         if (
             self._is_scheduled
             or self.running is not None
-            or not self._claim.comes_alone(arrival)
+            or lone.last_rows != 1
+            or arrival - lone.idle_since < GAP_NS
             or report.run != "inline"
             or report.is_held
             or self._patience.delay_ns
             or self._is_closed
         ):
             return False
-        self._claim.make(give_up)
+        lone.give_up = give_up
         return True
 
     def unclaim(self) -> None:
-        self._claim.give_up()
+        """Another one came: the row waits with the others."""
+        give_up, self._lone.give_up = self._lone.give_up, None
+        if give_up is not None:
+            give_up()
 
     def first_row(self) -> Arrays:
         """Where a row goes that runs alone."""
-        return self._claim.first_row(self.loaded.session.inputs)
+        lone, inputs = self._lone, self.loaded.session.inputs
+        if lone.inputs is not inputs:
+            lone.inputs, lone.row = inputs, {name: x[:1] for name, x in inputs.items()}
+        return lone.row
 
     @spends("run")
     def run_one(self) -> Arrays | None:
         """Runs the row that was claimed; None if that fails, of which nothing is counted: it is to be run with the others."""
-        self._claim.begin()
-        started = self._loop.now()
+        lone, now = self._lone, self._loop.now
+        lone.give_up = None
+        started = now()
         try:
             outputs = self.loaded.session.run(1)
         except Exception:
             return None
-        counts, now = self.counts, self._loop.now()
+        counts, ended = self.counts, now()
         counts.runs += 1
         counts.rows += 1
-        counts.time.add(now - started)
-        self._claim.ran(1, now)
+        counts.time.add(ended - started)
+        lone.last_rows, lone.idle_since = 1, ended
         self.last_error = ""
         return outputs
 
@@ -404,7 +389,7 @@ class Model:
             self._hand_out(parts, outcome)
         finally:  # whatever became of the results, the next run may begin
             self.running = None
-            self._claim.ran(parts[-1].stop, self.running_since + outcome.took_ns)
+            self._lone.last_rows, self._lone.idle_since = parts[-1].stop, self.running_since + outcome.took_ns
             if self._next is not None:
                 (self.loaded, then), self._next = self._next, None
                 then()

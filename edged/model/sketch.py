@@ -8,9 +8,9 @@ operators are kept, so that a hostile file costs no more than a good one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,8 +47,7 @@ Array = NDArray[Any]
 Classes = tuple[str, ...] | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """One node of the main graph; `classes` are the names that it has for what it tells apart."""
 
     op: str
@@ -60,16 +59,15 @@ class Node:
     words: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Sketch:
+class Sketch(msgspec.Struct):
     """`ops` are all operators, those of subgraphs and functions among them. `constants` are the small ones by name: numbers, or
     texts as an array of objects. `trained`: operators that work as they do while a model is trained."""
 
-    nodes: list[Node] = field(default_factory=list)
-    constants: dict[str, Array] = field(default_factory=dict)
-    ops: set[str] = field(default_factory=set)
-    trained: set[str] = field(default_factory=set)
-    vocabularies: list[tuple[str, ...]] = field(default_factory=list)
+    nodes: list[Node] = msgspec.field(default_factory=list)
+    constants: dict[str, Array] = msgspec.field(default_factory=dict)
+    ops: set[str] = msgspec.field(default_factory=set)
+    trained: set[str] = msgspec.field(default_factory=set)
+    vocabularies: list[tuple[str, ...]] = msgspec.field(default_factory=list)
     """The first texts that each operator knows which takes texts, in the order of the file."""
 
     def keep(self, node: Node) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -24,11 +25,12 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.config.units import KIB, MIB, in_mib
 from edged.errors import Problem
@@ -62,8 +64,7 @@ class Copy:
     warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(msgspec.Struct, frozen=True):
     """One file to copy. `within`: the folder in which it must lie itself, by no link; None: links are followed."""
 
     path: Path
@@ -106,7 +107,7 @@ class Store:
             if copy is None:
                 copy = Copy(id, self.root / id)
                 self._copy(source, files, copy)
-            copy = replace(copy, warnings=tuple(warnings))
+            copy = dataclasses.replace(copy, warnings=tuple(warnings))
             manifest = self.manifest(name, copy)
         except UnfitFile as error:
             raise _refused(name, f"{path} cannot be copied to {self.root}: {error}") from None

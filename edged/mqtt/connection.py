@@ -125,7 +125,7 @@ class Connection:
         self.timers: dict[str, asyncio.TimerHandle] = {}
         self.unasked = 0
         """Answers to nothing since the last tick."""
-        self._turn = Turn()
+        self.turn = Turn()
 
     @property
     def sender(self) -> Sender:
@@ -221,7 +221,8 @@ class Connection:
         """A wake-up. What is answered in it leaves at its end, and not in a turn of its own."""
         if self.is_leaving or self.ended.done():
             return
-        turn, sender = self._turn, self.sender
+        owner, turn = self.owner, self.turn
+        sender = owner.sender
         turn.has_answered, unacked = False, len(sender.in_flight)
         try:
             for publishes, acks, control in self.parser.feed(data):
@@ -245,7 +246,6 @@ class Connection:
         self.channel.hold(self.parser.is_behind)
         if self.parser.is_behind:
             self.loop.call_soon(self._on_bytes, b"")  # goes on with what was read
-        owner = self.owner
         is_owed = owner.receiver.ledger.unacked or owner.receiver.rest
         has_more = is_owed or self.channel.out or sender.outbox.qos1 or sender.can_fill
         if turn.has_answered or (has_more and len(sender.in_flight) == unacked - 1):  # one result, or the end of one
@@ -279,13 +279,13 @@ class Connection:
         self._show_faults()
 
     def _take_publishes(self, publishes: list[Inbound]) -> None:
-        if not self.is_connected:
+        if not self.connected_at:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        self._turn.is_awake = True
+        self.turn.is_awake = True
         try:
-            self.receiver.take(publishes)
+            self.owner.receiver.take(publishes)
         finally:
-            self._turn.is_awake = False
+            self.turn.is_awake = False
 
     def _go_on(self) -> None:
         if not self.is_connected or self.ended.done():
@@ -296,26 +296,22 @@ class Connection:
             return self._break_off(error)
         self.flush_soon()
 
-    @property
-    def is_answering(self) -> bool:
-        """Inputs are being handled: what is sent meanwhile leaves at the end of this wake-up."""
-        return self._turn.is_awake
-
     def frame_now(self, message: Message) -> bool:
         """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the
         outbox. Acknowledgements that are due leave before it."""
-        unacked = self.receiver.ledger.unacked
+        owner = self.owner
+        unacked = owner.receiver.ledger.unacked
         if self.is_flush_due or (unacked and (unacked[0].owed <= 0 or not message.qos)):
             return False
-        if not self.sender.frame_now(self.channel.out, BUFFER_BYTES, message, self.owner.clock.now()):
+        if not owner.sender.frame_now(self.channel.out, BUFFER_BYTES, message, owner.clock.now()):
             return False
-        self._turn.has_answered = True
+        self.turn.has_answered = True
         return True
 
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
-        if self._turn.is_awake:
-            self._turn.has_answered = True
+        if self.turn.is_awake:
+            self.turn.has_answered = True
         elif not self.is_flush_due:
             self.is_flush_due = True
             self.loop.call_soon(self._flush)
@@ -323,19 +319,21 @@ class Connection:
     @spends("send")
     def _flush(self) -> None:
         """The end of a turn: due acknowledgements, then messages, in one send."""
-        if not self.is_connected or self.ended.done():
+        if not self.connected_at or self.ended.done():
             return
-        channel, sender, ledger = self.channel, self.sender, self.receiver.ledger
+        owner, channel = self.owner, self.channel
+        sender, receiver = owner.sender, owner.receiver
+        unacked = receiver.ledger.unacked
         if len(channel.out) < BUFFER_BYTES:
-            if ledger.unacked and ledger.unacked[0].owed <= 0:
-                FrameWriter.pubacks(channel.out, ledger.take_settled())
-                if self.receiver.is_behind:
+            if unacked and unacked[0].owed <= 0:
+                FrameWriter.pubacks(channel.out, receiver.ledger.take_settled())
+                if receiver.is_behind:
                     self.loop.call_soon(self._go_on)
             if sender.has_waiting:
                 try:
-                    sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
+                    sender.fill(channel.out, BUFFER_BYTES, owner.clock.now())
                 except Exception as error:
-                    return self.end(self.owner.fault(error))
+                    return self.end(owner.fault(error))
             if pings := sender.suspicion.take_pings():
                 self._ping(pings)
             if sender.unsayable:
@@ -345,14 +343,13 @@ class Connection:
         if channel.is_stuck or self.ended.done():
             return  # still due: `_on_writable` goes on
         self.is_flush_due = False
-        owner = self.owner
         if owner.waiters:
             owner.tell_waiters()
-        if sender.can_fill:
+        if sender.has_waiting and sender.can_fill:
             self.flush_soon()
         elif owner.is_closing and sender.is_empty:
             owner.drained()
-        if (ledger.unacked or self.receiver.rest) and "settle" not in self.timers:
+        if (unacked or receiver.rest) and "settle" not in self.timers:
             self._settle_later()
 
     def _settle_later(self) -> None:

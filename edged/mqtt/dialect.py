@@ -9,7 +9,7 @@ Pure: the caller has the connection and says what became of it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from edged.mqtt.retry import NoRetain, OtherVersion
 from edged.mqtt.settings import LinkSettings

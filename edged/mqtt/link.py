@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.errors import Retryable
@@ -171,7 +172,7 @@ class Link:
         """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
         has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and lets go."""
         connection = self._connection
-        if connection is not None and connection.is_answering and connection.frame_now(message):
+        if connection is not None and connection.turn.is_awake and connection.frame_now(message):
             return
         self.sender.put(message)
         if connection is None:

@@ -283,26 +283,26 @@ class Sender:
                 self._frame(out, message, now)
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
-        if self.suspicion.is_barred(message.topic, now):
+        topic, body, properties = message.topic, message.body, message.properties
+        if self.suspicion.is_barred(topic, now):
             return self._refuse(message, f"{ENDS_CONNECTION}; its topic is tried again later")
-        body, properties = message.body, message.properties
         if message.replayed:
             body, properties = _replayed(message, now)
         elif message.is_json and message.arrival:
             body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
-        account = message.account
-        size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
-        if size > self._granted.maximum_packet and message.is_reply:  # whoever asked waits for something
-            why = f"the result has {len(body)} bytes, and this broker takes packets of {self._granted.maximum_packet}"
+        account, granted = message.account, self._granted
+        size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
+        if size > granted.maximum_packet and message.is_reply:  # whoever asked waits for something
+            why = f"the result has {len(body)} bytes, and this broker takes packets of {granted.maximum_packet}"
             body = encode_error("too_large", why)
-            size = len(message.topic) + len(body) + len(properties) + MAX_OVERHEAD
-        if size > self._granted.maximum_packet or len(message.topic) > MAX_TOPIC:
+            size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
+        if size > granted.maximum_packet or len(topic) > MAX_TOPIC:
             self._drop_too_large(message, size)
             return
         self.sent += 1
-        retain = message.retain and self._granted.may_retain
-        if not message.qos or not self._granted.maximum_qos:
-            self._writer.publish(out, message.topic, body, 0, retain, properties=properties)
+        retain = message.retain and granted.may_retain
+        if not message.qos or not granted.maximum_qos:
+            self._writer.publish(out, topic, body, 0, retain, properties=properties)
             if not self.suspicion.sent(message):
                 if account is not None:
                     account.in_flight += 1
@@ -312,14 +312,14 @@ class Sender:
                 account.refusal = ""
             _settle(message, None)
             return
-        is_again = message.mid != 0 and self._granted.is_session_present
+        is_again = message.mid != 0 and granted.is_session_present
         mid = message.mid if is_again else self._next_mid()
         message.mid = mid
         self.in_flight[mid] = message
-        self.outbox.bytes_flying += len(message.topic) + len(message.body) + MESSAGE_OVERHEAD
+        self.outbox.bytes_flying += len(topic) + len(message.body) + MESSAGE_OVERHEAD
         if account is not None:
             account.in_flight += 1
-        self._writer.publish(out, message.topic, body, 1, retain, mid, is_again, properties)
+        self._writer.publish(out, topic, body, 1, retain, mid, is_again, properties)
 
     def _drop_too_large(self, message: Message, size: int) -> None:
         """Neither this broker nor the protocol takes it: counted, its input settled, and said where it can be seen."""

@@ -7,9 +7,9 @@ a PUBLISH or a PUBACK. One session for each connection: nothing is carried over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -29,8 +29,7 @@ SHOWN_CHARACTERS = 200
 """Of what a broker says in words of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(msgspec.Struct, frozen=True):
     """The broker took us. What it allows: 65,535 unacknowledged and any size where it does not say."""
 
     is_session_present: bool
@@ -44,16 +43,14 @@ class Connected:
     """How long the broker keeps our session, where it says that that is not as long as we asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The broker answered CONNECT with an error."""
 
     code: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(msgspec.Struct, frozen=True):
     """The answer to one SUBSCRIBE: the granted QoS, or 0x80 and above for a refusal."""
 
     subscription: Subscription
@@ -61,40 +58,34 @@ class Subscribed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribed:
+class Unsubscribed(msgspec.Struct, frozen=True):
     """The answer to one UNSUBSCRIBE: the broker has no such subscription now."""
 
     filter: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pinged:
+class Pinged(msgspec.Struct, frozen=True):
     """All pings are answered: the broker has handled what was sent before the last of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unasked:
+class Unasked(msgspec.Struct, frozen=True):
     """The answer to something that was not asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The broker's DISCONNECT, with its reason."""
 
     code: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Malformed:
+class Malformed(msgspec.Struct, frozen=True):
     """The broker sent a packet that paho could not make sense of."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
+class Silent(msgspec.Struct, frozen=True):
     """A ping was not answered for a keepalive."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.clock.spent import Spent
 from edged.config.values import BrokerUrl, Secret
@@ -17,8 +19,7 @@ WAITING = 16
 With 64 that is all that mosquitto queues for a client, unless told otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(msgspec.Struct, frozen=True):
     """One topic filter. `identifier` (1 to 268,435,455; 0: none) comes back with each message under MQTT 5."""
 
     filter: str
@@ -34,8 +35,7 @@ class Subscription:
         return self.filter.startswith(SHARE)
 
 
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
+class LinkSettings(msgspec.Struct, frozen=True):
     """One connection: broker keys of the configuration, resolved; what to subscribe; bounds of the outgoing side.
 
     `key` is the text of a PEM file. `status_topic` empty: no will and no status. `may_retain`: whether the broker has retained
@@ -91,8 +91,7 @@ class LinkSettings:
         return self.session_expiry_s == 0
 
 
-@dataclass(slots=True)
-class LinkCounts:
+class LinkCounts(msgspec.Struct):
     """What one link did since the start. `connects` counts CONNACKs, `failures` exceptions of `on_publishes`, `excess`
     messages so far beyond the receive maximum that they were left with the broker (at QoS 0: lost)."""
 
@@ -104,4 +103,4 @@ class LinkCounts:
     pings: int = 0
     failures: int = 0
     protocol_errors: int = 0
-    spent: Spent = field(default_factory=lambda: {"receive": 0, "send": 0})
+    spent: Spent = msgspec.field(default_factory=lambda: {"receive": 0, "send": 0})

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +35,7 @@ UNKNOWN, STALE, REFUSED = "it has said nothing of this yet", "it is silent", "it
 """Why a gate is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class GatePlan:
+class GatePlan(msgspec.Struct, frozen=True):
     """`source` is the stream that is judged; of a sensor the number in `column`, of a pipeline its results, by `condition`.
 
     `fork` is the last stream that the gate and the gated pipeline have in common (None: there is none). `leads` are the

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
@@ -34,8 +35,7 @@ from edged.results.heads.head import Head
 from edged.results.publish import Publish
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What a pipeline is to do, and with what.
 
     `wake` tells the model that rows wait (None: there is no model, and windows are results at once; with a gate, what that lets
@@ -57,7 +57,7 @@ class Order:
     window: WindowStage | None = None
     preprocess: Preprocess | None = None
     postprocess: Postprocess | None = None
-    fillers: Mapping[str, AnyFiller] = field(default_factory=dict)
+    fillers: Mapping[str, AnyFiller] = msgspec.field(default_factory=dict)
     fields: Sequence[Field] = ()
     publishes: Sequence[Publish] = ()
     hold_sources: Callable[[bool], None] = lambda is_held: None

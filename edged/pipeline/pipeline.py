@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,8 +49,7 @@ RETIRED = 1 << 30
 """Above every priority that can be configured: what is older goes first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What a pipeline is composed of; `make` says how. `outlets`: where a run asks for room first (None: results may push others
     out of an outbox). `wake` tells the model that rows wait."""
 

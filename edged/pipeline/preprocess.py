@@ -12,11 +12,11 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -41,8 +41,7 @@ class StepError(Exception):
         self.row = row
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One step, made for one input shape. `shape` is what it gives for a row; `nbytes` its constants."""
 
     run: Callable[[Array], Array]
@@ -57,8 +56,7 @@ MakeStep = Callable[[Shape, np.dtype[Any]], Step]
 """Makes a step for the shape of a row and the dtype of the stream. Raises ValueError where it does not fit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocess:
+class Preprocess(msgspec.Struct, frozen=True):
     """Steps in order: `[n, *input_shape]`, which may come flat, to `[n, *output_shape]`. `nbytes` counts constants, and one row
     between two steps."""
 
@@ -203,8 +201,7 @@ def custom(name: str, folder: Path) -> MakeStep:
     return make
 
 
-@dataclass(frozen=True, slots=True)
-class Postprocess:
+class Postprocess(msgspec.Struct, frozen=True):
     """Users' functions on model outputs, in order. `outputs` are the shapes and dtypes that come out, without the batch axis."""
 
     functions: tuple[tuple[str, Callable[[Outputs], Any]], ...]

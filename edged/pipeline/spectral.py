@@ -9,10 +9,10 @@ Memory is that of one signal at a time, and planned.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,8 +31,7 @@ MAX_FRAMES_BYTES = 256 << 20
 """Of the frames of one signal, which overlap: a hop of 1 would make a window into gigabytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stft:
+class Stft(msgspec.Struct, frozen=True):
     """The parameters of `librosa.stft`, and the `power` of what is made of it."""
 
     n_fft: int = 2048
@@ -43,8 +42,7 @@ class Stft:
     power: float = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Mel:
+class Mel(msgspec.Struct, frozen=True):
     """The parameters of `librosa.filters.mel` and `librosa.power_to_db`; with `log_offset` the natural logarithm instead."""
 
     n_mels: int = 128

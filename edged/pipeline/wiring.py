@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from numpy.typing import NDArray
 
 from edged.pipeline.counts import Guard
@@ -32,8 +32,7 @@ class Previous(Protocol):
     def resume(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(msgspec.Struct, frozen=True):
     """`followers` take its results as blocks; `after` are the pipelines among them, and `before` those that it reads.
 
     `tellers` are gates that judge by its results; `hearers` are behaviours that read them, but for

@@ -4,8 +4,9 @@ that what is wrong with it is known before anything starts."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from edged.behaviours.actor import KEY_PART
 from edged.behaviours.code import digest, load

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.behaviours.plan import BehaviourPlan
 from edged.model.records import ModelPlan
@@ -24,8 +26,7 @@ WINDOW, ROWS, HEAD = "window", "rows", "output"
 """The units of a pipeline, besides its publishes: what gathers samples, what waits for the model, what becomes of outputs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """Names as in the file (`pipeline.q`); `changed` says of each what of it (`pipeline.q: output, publish[0]`).
 
     `at_start` are keys that cannot change while the daemon runs: they apply at its next start.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.schema import Config, Publish, ShownEntity
 from edged.config.words import did_you_mean

@@ -7,8 +7,10 @@ the envelope of results. So an edit of the table changes only those parts; a new
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import count
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.config.key_file import Cell, KeyFile, KeyRow
 from edged.config.schema import Config, Pipeline
@@ -29,8 +31,7 @@ MAX_TAGS = 8
 MAX_PROBLEMS = 10
 
 
-@dataclass(slots=True)
-class _Complaints:
+class _Complaints(msgspec.Struct):
     """Of the table of one source, each with its place in it; of many only the first."""
 
     source: str

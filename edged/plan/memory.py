@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from edged.behaviours.plan import INSTANCE, BehaviourPlan
 from edged.clock.caps import REMEMBERED, most

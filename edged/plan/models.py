@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.provider_options import KNOWN
 from edged.config.schema import Config, Model, Pipeline, ProviderOptions
@@ -40,7 +42,9 @@ def with_states(config: Config, manifests: Mapping[str, Manifest], problems: lis
             filed = [
                 tuple(as_filed(x) if x.name in ends else x for x in xs) for xs in (manifest.onnx.inputs, manifest.onnx.outputs)
             ]
-            found[name] = replace(manifest, states=states, onnx=replace(manifest.onnx, inputs=filed[0], outputs=filed[1]))
+            found[name] = replace(
+                manifest, states=states, onnx=dataclasses.replace(manifest.onnx, inputs=filed[0], outputs=filed[1])
+            )
     return found
 
 

@@ -6,8 +6,9 @@ Frozen values, so that two plans can be compared part by part: a unit whose plan
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from edged.behaviours.plan import BehaviourPlan
 from edged.config.schema import AnySource, Port, Publish, Step
@@ -32,8 +33,7 @@ from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """What the plan must know of the machine: its name, its memory, and what this process already uses (bytes); the folder
     for what must outlive a restart, and the bytes that are free where the spool is to be; the limit of its control group, None
     where the kernel enforces none; its GPU, None where there is none or nobody asked; its processors."""
@@ -48,8 +48,7 @@ class Machine:
     cores: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SourcePlan:
+class SourcePlan(msgspec.Struct, frozen=True):
     """One source. `filters` are its subscriptions with their identifiers, `replies` where answers to requests may go; `key_parts`
     says where each part of a key comes from (a capture of the topic or a key field of the payload, by index).
 
@@ -103,16 +102,14 @@ class SourcePlan:
         return self.every_ns is not None and not self.lateness_ns and is_of_topic and is_whole
 
 
-@dataclass(frozen=True, slots=True)
-class KeyTablePlan:
+class KeyTablePlan(msgspec.Struct, frozen=True):
     """The table of sensors of a source: the name of its file, and the keys that have a row."""
 
     name: str
     keys: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class PortPlan:
+class PortPlan(msgspec.Struct, frozen=True):
     """A port that several sources share."""
 
     name: str
@@ -120,8 +117,7 @@ class PortPlan:
     members: tuple[SourcePlan, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """What a pipeline reads: the samples of a source, or the results of a pipeline before it.
 
     `roots` are the sources behind it. `rate` samples a second of one key, said by the key `rate_key` of the file.
@@ -155,15 +151,13 @@ class Stream:
         return self.fields[-1].stop if self.fields else 0
 
 
-@dataclass(frozen=True, slots=True)
-class WindowPlan:
+class WindowPlan(msgspec.Struct, frozen=True):
     size: int
     hop: int
     gap_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PublishPlan:
+class PublishPlan(msgspec.Struct, frozen=True):
     """One `publish` entry, its topic parsed and its broker named; `settings` holds the rest as configured."""
 
     broker: str
@@ -172,8 +166,7 @@ class PublishPlan:
     settings: Publish
 
 
-@dataclass(frozen=True, slots=True)
-class PipelinePlan:
+class PipelinePlan(msgspec.Struct, frozen=True):
     """One pipeline. `sources` are the streams that it reads, `roots` the sources behind them. `fields` and `width` describe a
     row after `align`; `steps` are what runs before the model, `inputs` how their result fills it. `keys` names the parts of a
     key, `max_keys` is 1 without one. `rate` results a second of one key are to be expected (None: nobody knows).
@@ -248,8 +241,7 @@ class PipelinePlan:
         return (self.window.size, self.width) if self.window else (self.width,)
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryLine:
+class MemoryLine(msgspec.Struct, frozen=True):
     """One consumer of memory: `what`, its bytes, and how they were reckoned. `key` is the setting that changes it;
     `is_of_models` marks what is there once all models are loaded."""
 
@@ -260,8 +252,7 @@ class MemoryLine:
     is_of_models: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GpuPlan:
+class GpuPlan(msgspec.Struct, frozen=True):
     """What the models may take of a GPU's memory. `is_shared`: it is the machine's own."""
 
     name: str
@@ -274,16 +265,14 @@ class GpuPlan:
         return sum(line.bytes for line in self.lines)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpPlan:
+class HttpPlan(msgspec.Struct, frozen=True):
     """Where to listen (host, port), and what a request must bring."""
 
     address: tuple[str, int]
     token: Secret | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FleetPlan:
+class FleetPlan(msgspec.Struct, frozen=True):
     """How models come over MQTT: a connection of their own to the broker, the group's `topic`, and what may be fetched from
     where."""
 
@@ -296,8 +285,7 @@ class FleetPlan:
     max_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShownPlan:
+class ShownPlan(msgspec.Struct, frozen=True):
     """What Home Assistant shows of a pipeline: `entities` of the messages of one entry. `source` is the keyed source whose keys
     are devices, empty where there are none; `roots` are those whose silence makes it unavailable, and so do `expire_after_s`
     seconds without a message."""
@@ -318,8 +306,7 @@ class ShownPlan:
         return " ".join(filter(None, (self.name, entity.name)))
 
 
-@dataclass(frozen=True, slots=True)
-class HomeAssistantPlan:
+class HomeAssistantPlan(msgspec.Struct, frozen=True):
     """What is announced, below `prefix`: by pipeline what is shown of it. `births` say when Home Assistant starts;
     `most_devices` of keys are announced."""
 
@@ -330,8 +317,7 @@ class HomeAssistantPlan:
     most_devices: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, eq=False):
     """The whole. `memory` lists every consumer of at most `budget` bytes; `cgroup` is what the kernel enforces, if anything.
     `workers` threads run models on the CPU, of which there are `cores`."""
 
@@ -349,15 +335,15 @@ class Plan:
     cgroup: int | None = None
     state_dir: Path = Path("/var/lib/edged")
     gpu: GpuPlan | None = None
-    ports: Mapping[str, PortPlan] = field(default_factory=dict)
-    key_tables: Mapping[str, KeyTablePlan] = field(default_factory=dict)
+    ports: Mapping[str, PortPlan] = msgspec.field(default_factory=dict)
+    key_tables: Mapping[str, KeyTablePlan] = msgspec.field(default_factory=dict)
     """By source."""
     http: HttpPlan | None = None
-    remotes: Mapping[str, RemotePlan] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    remotes: Mapping[str, RemotePlan] = msgspec.field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     fleet: FleetPlan | None = None
     homeassistant: HomeAssistantPlan | None = None
-    behaviours: Mapping[str, BehaviourPlan] = field(default_factory=dict)
+    behaviours: Mapping[str, BehaviourPlan] = msgspec.field(default_factory=dict)
     workers: int = 1
     cores: int = 1
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from edged.config.words import did_you_mean, listed
 from edged.plan.records import Stream
 from edged.records import Field
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """`fields` are those of the first stream, then those of the next. A name that occurs twice has its stream in front."""
 
     fields: tuple[Field, ...]

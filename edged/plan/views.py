@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.config.schema import AnySource, Config, Pipeline, Step
 from edged.decode.formats import FORMATS

@@ -188,7 +188,7 @@ class Publish:
 
     def _message(self, result: Result, receipt: Receipt, now: int) -> Message:
         """The message, with the receipt held."""
-        topic = self._topic_of(result.key)
+        topic = self._topics.get(result.key) or self._topic_of(result.key)
         body, is_open = self._encoder(result, now)
         receipt = receipt if self._qos else NONE
         message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)

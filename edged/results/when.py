@@ -7,8 +7,9 @@ newest that `min_interval` holds back, or that `max_interval` may still want.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from edged.config.words import did_you_mean, listed
 from edged.records import Result
@@ -17,8 +18,7 @@ from edged.results.fields import ENVELOPE, ResultField, value_at
 Path = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """All that are given must hold: `above` and `below` for the number at `of`, `labels` for the text at `label_of`,
     and the field at `is_true`. A field that is not there, or is null, holds nothing."""
 
@@ -48,8 +48,7 @@ class Condition:
         return self.is_true is None or bool(value_at(body, self.is_true))
 
 
-@dataclass(frozen=True, slots=True)
-class WhenPlan:
+class WhenPlan(msgspec.Struct, frozen=True):
     """`change_of`: the field that must differ from what was last published, by more than `dead_band` if it is a number.
     Intervals in ns."""
 

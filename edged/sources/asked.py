@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(msgspec.Struct):
     """What was sent, and what came of it. `skipped` bytes stood before an answer or were it."""
 
     messages: int = 0

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from edged.clock.clock import Clock
 from edged.clock.news import News
@@ -38,8 +39,7 @@ LOOK_S = 1.0
 """How often a device that is asked nothing is looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """One entry of `send`. `every_ns` None: when the port opens."""
 
     data: bytes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from edged.clock.clock import Clock
 from edged.config.schema import Checksum, Frame, Source, UsbPort
@@ -76,8 +77,7 @@ class PortReader(Protocol):
         """Pushes what comes in to the sources by name, for ever. Raises Retryable when it cannot go on, and is then run again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True):
     """What a source is built with, beside its plan."""
 
     stamper: Stamper
@@ -114,8 +114,7 @@ def _no_look(at: Report, settings: Any, ports: Callable[[], Sequence[str]]) -> N
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One row.
 
     `settings` is the table of the file, `build` makes the source of a plan, and `describe` tells `edged check` where its samples

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
+
+import msgspec
 
 from edged.clock.clock import Clock
 from edged.clock.news import News
@@ -121,8 +122,7 @@ class ModbusSource:
         return stamped(rows, self._stamper, self.counts, arrival, self._clock.offset(), self._clock.is_synced())
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True):
     """One address that one source asks."""
 
     source: Asker

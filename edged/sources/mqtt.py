@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from edged.clock.clock import Clock
@@ -49,8 +49,7 @@ class Filter(NamedTuple):
     topic: TopicFilter
 
 
-@dataclass(frozen=True, slots=True)
-class SourceWiring:
+class SourceWiring(msgspec.Struct, frozen=True):
     """`consumers` take its blocks. `is_pace`: other streams are joined to it; of one read it comes after them, whose samples
     it may need. `deadline_ns`: the longest of those who want its pictures, 0 if one of them has none."""
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+import msgspec
+
 from edged.config.units import KIB
 from edged.records import MESSAGE_OVERHEAD, NONE, Message
 from edged.spool.runs import Runs
@@ -66,8 +68,7 @@ class Entry:
         return Record(self.seq, m.topic, m.body, m.is_json, m.arrival, self.arrival_utc, retain, self.not_before)
 
 
-@dataclass(slots=True)
-class Segment:
+class Segment(msgspec.Struct):
     """One file. Its records are `first <= seq < end` and lie within the first `filled` of its `size` bytes."""
 
     name: str
@@ -82,8 +83,7 @@ class Segment:
         return self.head.first
 
 
-@dataclass(slots=True)
-class Write:
+class Write(msgspec.Struct):
     """`data` is to be written at `offset` and synced, the file grown to `size`. `error` and `is_unsure` (the sync failed,
     so that nobody knows what is on disk) come back."""
 
@@ -96,8 +96,7 @@ class Write:
     is_unsure: bool = False
 
 
-@dataclass(slots=True)
-class Read:
+class Read(msgspec.Struct):
     """The bytes `offset <= n < stop` of a segment are wanted, which hold records below `end`. `data` comes back, or None."""
 
     segment: Segment
@@ -109,8 +108,7 @@ class Read:
     """Somebody removed the file."""
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct):
     """Bytes of a segment, being replayed."""
 
     read: Read

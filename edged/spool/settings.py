@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edged.config.units import MIB
 
@@ -12,8 +13,7 @@ MEMORY_BYTES = 3 * MIB
 LARGEST_DEFAULT = 256 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolSettings:
+class SpoolSettings(msgspec.Struct, frozen=True):
     """`[spool]`, resolved. `replay_rate`: results a second and broker, None for what live results leave free.
     `receive_maximum`: the smallest of the links', since inputs wait for their results to be on disk."""
 

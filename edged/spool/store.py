@@ -12,10 +12,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Protocol
 from zlib import crc32
+
+import msgspec
 
 from edged.config.units import MIB
 from edged.records import NONE, Message
@@ -72,16 +73,15 @@ class Disk(Protocol):
         """Nothing will be asked for any more."""
 
 
-@dataclass(slots=True)
-class Job:
+class Job(msgspec.Struct):
     """What the disk is to do, in this order. `errors` come back; each write and each read has its own."""
 
-    notes: dict[str, bytes] = field(default_factory=dict)
-    removes: list[str] = field(default_factory=list)
-    renames: list[tuple[str, str]] = field(default_factory=list)
-    writes: list[tuple[Log, Write]] = field(default_factory=list)
-    reads: list[tuple[Log, Read]] = field(default_factory=list)
-    errors: list[OSError] = field(default_factory=list)
+    notes: dict[str, bytes] = msgspec.field(default_factory=dict)
+    removes: list[str] = msgspec.field(default_factory=list)
+    renames: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    writes: list[tuple[Log, Write]] = msgspec.field(default_factory=list)
+    reads: list[tuple[Log, Read]] = msgspec.field(default_factory=list)
+    errors: list[OSError] = msgspec.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.notes or self.removes or self.renames or self.writes or self.reads)
@@ -114,23 +114,22 @@ class Job:
             self.errors.append(error)
 
 
-@dataclass(slots=True, eq=False)
-class Store:
+class Store(msgspec.Struct, eq=False):
     """`max_bytes` bounds the files of all logs and what was set aside. `fault`: why the disk took nothing last time."""
 
     max_bytes: int
     drops_newest: bool
     boot: bytes
-    logs: dict[str, Log] = field(default_factory=dict)
-    aside: dict[str, int] = field(default_factory=dict)
+    logs: dict[str, Log] = msgspec.field(default_factory=dict)
+    aside: dict[str, int] = msgspec.field(default_factory=dict)
     fault: str = ""
-    refused: Drops = field(default_factory=lambda: Drops("spool"))
-    gone: dict[str, int] = field(default_factory=dict)
+    refused: Drops = msgspec.field(default_factory=lambda: Drops("spool"))
+    gone: dict[str, int] = msgspec.field(default_factory=dict)
     """Files that somebody removed, and how many records went with each; for whoever says so, and clears it."""
-    _removes: list[str] = field(default_factory=list)
-    _failed_removes: list[str] = field(default_factory=list)
-    _renames: list[tuple[str, str]] = field(default_factory=list)
-    _noted: dict[str, bytes] = field(default_factory=dict)
+    _removes: list[str] = msgspec.field(default_factory=list)
+    _failed_removes: list[str] = msgspec.field(default_factory=list)
+    _renames: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    _noted: dict[str, bytes] = msgspec.field(default_factory=dict)
     _may_write: bool = True
     _is_tick_due: bool = False
     _is_quiet: bool = False

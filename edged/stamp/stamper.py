@@ -25,6 +25,7 @@ FUTURE_NS = 60 * 10**9
 
 TICKS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 SECONDS_PER_YEAR = 31_556_952
+_TIME = np.dtype(np.int64)
 
 
 class Stamper:
@@ -188,8 +189,9 @@ class Stamper:
         if key is None or key < 0 or self._arrival is None or self._arrival.restarts or rows.payload is not None:
             return None
         self._arrival.came(key, arrival)
-        time = np.array([arrival], np.int64)
-        return Block(rows.values, time, utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried)
+        return Block(
+            rows.values, np.array((arrival,), _TIME), utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried
+        )
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int

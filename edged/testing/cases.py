@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+
+import msgspec
 
 from edged.config.convert import Conversion, Rule, Wrong
 from edged.config.load import content_of, parsed, report_of
@@ -134,8 +135,7 @@ def _no_topic_with_recording(found: Input, raw: Mapping[str, Any]) -> Wrong:
 RULES: dict[type[Table], tuple[Rule, ...]] = {Input: (Rule((), _one_of_three), Rule((), _no_topic_with_recording))}
 
 
-@dataclass(frozen=True, slots=True)
-class Tests:
+class Tests(msgspec.Struct, frozen=True):
     """A file of tests that was read. `line(i)` is where test `i` begins."""
 
     path: Path

@@ -4,11 +4,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from edged.daemon.assembly import Assembly
 from edged.daemon.watchdog import STUCK_S, Progress

@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.daemon.build import assemble

@@ -8,10 +8,10 @@ import socket
 import ssl
 import struct
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from edged.mqtt import connection

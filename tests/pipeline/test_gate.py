@@ -25,7 +25,7 @@ class Lead:
 
 def made(**settings: Any) -> Gate:
     plan = GatePlan("g", settings.pop("condition", ABOVE), None, 0, None, True)
-    return Gate(GatePlan(*(settings.get(name, getattr(plan, name)) for name in plan.__slots__)))
+    return Gate(GatePlan(*(settings.get(name, getattr(plan, name)) for name in plan.__struct_fields__)))
 
 
 def tell(gate: Gate, key: int, arrival: int, score: float, time: int | None = None) -> None:

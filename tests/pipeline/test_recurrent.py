@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import structlog
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from onnx import TensorProto as T
 from onnx import helper as h

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace
 from onnx import TensorProto as T
 
 from edged.model.gpu.gpu import Gpu

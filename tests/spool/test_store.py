@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from edged.records import Message
 from edged.spool.log import EXTENT, Entry

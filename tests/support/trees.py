@@ -6,8 +6,9 @@ Whoever runs the tests owns the files, so the user of these machines is somebody
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from edged.commands.doctor.facts import Broker, Daemon, Facts, Onnx, Process
 from edged.commands.doctor.gather import Live, gather
@@ -113,7 +114,7 @@ def live(**other: object) -> Live:
         disk=lambda _: (32 * GIB, 10 * GIB, 22 * GIB),
         find=lambda _: None,
     )
-    return replace(usual, **other)  # type: ignore[arg-type]
+    return replace(usual, **other)
 
 
 def jetson(**other: object) -> Live:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who runs edged: the service's user where its unit is installed, else whoever asks. `listed` are the groups that
     /etc/group gives; a login that is older than its entry there does not have it yet."""
 
@@ -18,16 +18,14 @@ class User:
     is_service: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """A program that has a port open, or has locked it."""
 
     pid: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(msgspec.Struct, frozen=True):
     """A serial port. `group`: members of it may open it; `source`: who wants it, empty for one that is merely here."""
 
     path: str
@@ -40,8 +38,7 @@ class Port:
     """Why it is the kernel's console; empty if it is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broker:
+class Broker(msgspec.Struct, frozen=True):
     """What came of connecting to it: why not (`state` in one word), or when its certificate ends (seconds of UTC). `where`: its
     port or socket; `is_mosquitto`: it is the mosquitto of this machine, as far as that one's files say."""
 
@@ -56,8 +53,7 @@ class Broker:
     is_mosquitto: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(msgspec.Struct, frozen=True):
     """Inputs at QoS 1 of one broker: messages a second as far as `rate` tells, and what it keeps for us (None: nobody knows)."""
 
     broker: str
@@ -65,8 +61,7 @@ class Queue:
     kept: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(msgspec.Struct, frozen=True):
     """Where something is to be kept, and the disk below it."""
 
     what: str
@@ -77,8 +72,7 @@ class Folder:
     total_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Flash:
+class Flash(msgspec.Struct, frozen=True):
     """A card or a chip. `used_tenths`: of its life, by its own word (0: it does not say); `end`: 1 well, 2 near it, 3 there."""
 
     name: str
@@ -87,8 +81,7 @@ class Flash:
     end: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Zone:
+class Zone(msgspec.Struct, frozen=True):
     """A place where the board measures its heat. `limit_c`: where it begins to slow down, if it says so."""
 
     name: str
@@ -96,15 +89,13 @@ class Zone:
     limit_c: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Swap:
+class Swap(msgspec.Struct, frozen=True):
     name: str
     total_bytes: int
     used_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cgroup:
+class Cgroup(msgspec.Struct, frozen=True):
     """`version` 0: none is mounted. `limit_bytes`: of the service, where there is one."""
 
     version: int
@@ -113,20 +104,18 @@ class Cgroup:
     limit_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Onnx:
+class Onnx(msgspec.Struct, frozen=True):
     """onnxruntime: the packages that bring it, and what it said when it was imported, or why it could not be. `broken`: providers
     whose library does not load here."""
 
-    packages: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = msgspec.field(default_factory=dict)
     version: str = ""
     providers: tuple[str, ...] = ()
-    broken: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = msgspec.field(default_factory=dict)
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(msgspec.Struct, frozen=True):
     """What edged sets of its own process."""
 
     is_malloc_set: bool
@@ -134,8 +123,7 @@ class Process:
     is_telemetry_off: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(msgspec.Struct, frozen=True):
     """A file, and the lines that say what is wrong with it. `is_asked_for`: it was named on the command line. `unseen`: what
     it takes from credentials that only the service has."""
 
@@ -146,16 +134,14 @@ class Configuration:
     unseen: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(msgspec.Struct, frozen=True):
     """The edged that runs with the configuration; `is_closed`: one runs, and this user may not speak to it."""
 
     pid: int | None = None
     is_closed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """All of it. `l4t`: NVIDIA's release, `36.4.3`, empty elsewhere; `throttled`: the Pi's flags, None elsewhere."""
 
     system: str

@@ -14,10 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 import edged
 from edged.clock.clock import Clock
@@ -41,8 +41,7 @@ OWN_MACHINE = ("localhost", "127.0.0.1", "::1")
 PEER = struct.Struct("3i")
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(msgspec.Struct, frozen=True):
     """What no file tells."""
 
     login: Login

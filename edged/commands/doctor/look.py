@@ -7,9 +7,10 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+import msgspec
 
 from edged.commands.doctor.facts import Cgroup, Flash, Folder, Holder, Port, Swap, User, Zone
 from edged.config.units import KIB
@@ -32,8 +33,7 @@ THROTTLED = (
 Disk = Callable[[Path], tuple[int, int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
+class Login(msgspec.Struct, frozen=True):
     """Who asks: as the kernel knows it, which may be older than what /etc/group says by now."""
 
     name: str
@@ -41,8 +41,7 @@ class Login:
     gids: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, frozen=True):
     """The service, as its file and drop-ins say; `user` is empty where it is not installed."""
 
     user: str = ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edged.commands.doctor.facts import Configuration
 from edged.commands.doctor.look import STATE
@@ -22,8 +23,7 @@ CREDENTIALS = Path("/run/credentials/edged.service")
 NO_CREDENTIALS = "CREDENTIALS_DIRECTORY is not set"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """`ports` by who opens them, `folders` by what is kept there; `rates`: messages a second at QoS 1 by broker, None unknown."""
 
     configuration: Configuration

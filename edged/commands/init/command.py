@@ -11,9 +11,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.commands.ask import listen_to_daemon
 from edged.commands.check import check
@@ -33,8 +35,7 @@ RUN_S = 10.0
 START_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What the flags say; None: to be asked. `ports` are agreed to be opened."""
 
     output: Path

@@ -10,11 +10,12 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from edged.commands.inspect import plan_alone
 from edged.config.load import Draft, understand
@@ -34,8 +35,7 @@ MOST_TRIES = 32
 BROKER = "mqtt://localhost"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A source: `keys` say where it is, `reading` what it sends; `samples` are some of those heard, `remarks` become comments."""
 
     name: str
@@ -45,8 +45,7 @@ class Found:
     remarks: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(msgspec.Struct, frozen=True):
     """How a model is run on a source."""
 
     source: Found

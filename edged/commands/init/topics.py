@@ -6,8 +6,9 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from edged.decode.propose import Reading, json_fields, readings
 
@@ -16,13 +17,12 @@ MOST_TOPICS = 2000
 MAX_PAYLOAD = 64 * 1024
 
 
-@dataclass(slots=True)
-class Heard:
+class Heard(msgspec.Struct):
     """What came on one topic: how many messages, and the newest of them. `kept`: those that the broker had kept from before."""
 
     count: int = 0
     kept: int = 0
-    payloads: list[bytes] = field(default_factory=list)
+    payloads: list[bytes] = msgspec.field(default_factory=list)
 
     def take(self, payload: bytes, is_kept: bool) -> None:
         self.kept += is_kept
@@ -30,8 +30,7 @@ class Heard:
         self.payloads = [*self.payloads[1 - KEPT_PAYLOADS :], payload[:MAX_PAYLOAD]]
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """`topic` as it stands in a configuration. `rate` is that of one key, 0 where nothing came but what was kept."""
 
     topic: str

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from edged.config.files import read_small
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """What a value may refer to outside the file. `warnings` collects remarks on the value being parsed, `files` what the small
     files hold that values name. `copies`: files to be read in the place of others, by these."""
 
     folder: Path
     environ: Mapping[str, str]
-    warnings: list[str] = field(default_factory=list)
-    files: dict[Path, bytes] = field(default_factory=dict, repr=False)
-    copies: Mapping[Path, Path] = field(default_factory=dict)
+    warnings: list[str] = []
+    files: dict[Path, bytes] = {}
+    copies: Mapping[Path, Path] = {}
+
+    def __repr__(self) -> str:
+        return f"Surroundings({self.folder})"  # what files hold is for nobody's log
 
     def place(self, name: str) -> Path:
         """Where a path of the configuration leads. Raises ValueError for what only a shell would understand."""
@@ -42,8 +45,7 @@ class Surroundings:
         return where
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """How a value is written: the name of its type in the reference page, and what makes it of the TOML value."""
 
     name: str

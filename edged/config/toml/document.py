@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import tomli
 
 from edged.config.toml.positions import KeyPath, Positions, Scanner, scan, written
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """The values of a file as tomli gives them, and where they stand."""
 
     values: dict[str, Any]
@@ -48,8 +47,7 @@ def parse(text: str) -> Document:
     return Document(values, scan(text))
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(msgspec.Struct, frozen=True):
     """What tomli said, where, and what was found up to there."""
 
     text: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+
+import msgspec
 
 KeyPath = tuple["str | int", ...]
 
@@ -28,16 +29,14 @@ _STRINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Offsets of one key: of its name (for an element of a list: of the element) and of its value (a table: its `[` or `{`)."""
 
     key: int
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class Positions:
+class Positions(msgspec.Struct, frozen=True):
     """The places of all keys of one text."""
 
     text: str
@@ -69,17 +68,16 @@ class _Stopped(Exception):
     """The text goes on in a way that is no TOML."""
 
 
-@dataclass(slots=True)
-class Scanner:
+class Scanner(msgspec.Struct):
     """One pass over a text. `run` fills `places`; `duplicates` has (path, first offset, second offset) of keys given twice."""
 
     text: str
     at: int = 0
-    places: dict[KeyPath, Place] = field(default_factory=dict)
-    implied: set[KeyPath] = field(default_factory=set)
-    lengths: dict[KeyPath, int] = field(default_factory=dict)
-    open_brackets: list[int] = field(default_factory=list)
-    duplicates: list[tuple[KeyPath, int, int]] = field(default_factory=list)
+    places: dict[KeyPath, Place] = msgspec.field(default_factory=dict)
+    implied: set[KeyPath] = msgspec.field(default_factory=set)
+    lengths: dict[KeyPath, int] = msgspec.field(default_factory=dict)
+    open_brackets: list[int] = msgspec.field(default_factory=list)
+    duplicates: list[tuple[KeyPath, int, int]] = msgspec.field(default_factory=list)
 
     def run(self) -> None:
         """Scan to the end, or as far as the text is TOML."""

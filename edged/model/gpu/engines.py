@@ -13,8 +13,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edged.config.units import MIB, in_mib
 from edged.model.gpu.gpu import Gpu
@@ -42,8 +43,7 @@ def engine_id(plan: ModelPlan, shapes: dict[str, tuple[int, ...]], buckets: Sequ
     return f"{plan.manifest.sha256[:MODEL_DIGITS]}-{hashlib.sha256(whole.encode()).hexdigest()[:REST_DIGITS]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Engines:
+class Engines(msgspec.Struct, frozen=True):
     """`root`: the folder `engines` of the state directory."""
 
     root: Path

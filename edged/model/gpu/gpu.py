@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.model.gpu.providers import missing
 from edged.model.trial.child import PASSED_ON
@@ -32,8 +32,7 @@ RELEASE = Path("/etc/nv_tegra_release")
 """What a Jetson has in place of a driver's version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(msgspec.Struct, frozen=True):
     """`is_shared`: its memory is the machine's, as on a Jetson; `free_bytes` when it was asked for. `tensorrt` is a version,
     empty where there is none."""
 
@@ -51,13 +50,12 @@ class Memory(ctypes.Structure):
     _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """The first GPU that CUDA knows, None where there is none or its driver does not answer; `errors` says by rung why
     onnxruntime cannot load what it has for it."""
 
     gpu: Gpu | None = None
-    errors: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def find(rungs: Sequence[str]) -> Found:

@@ -7,9 +7,11 @@ climb (pure)  --which rung?-->  probe: is it built in, do its libraries load, do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from edged.model.fit import fit
 from edged.model.gpu import providers
@@ -43,15 +45,14 @@ def found_here(root: Path) -> Found:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Ladder:
+class Ladder(msgspec.Struct, frozen=True):
     """`found`: the GPU of this machine, and what does not load. `engines`: those that were built before."""
 
     found: Found
     engines: Engines
     built_in: tuple[str, ...]
     try_out: Try
-    trials: Trials = field(default_factory=lambda: Trials(()))
+    trials: Trials = msgspec.field(default_factory=lambda: Trials(()))
 
     def choose(self, plan: ModelPlan) -> Choice:
         """Who is to run it. Takes seconds for each rung of a GPU, nothing for the CPU, which is tried where it is loaded."""
@@ -130,8 +131,7 @@ def ladder_here(engines: Engines) -> Ladder:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(msgspec.Struct, frozen=True):
     """Who is to run a model, the folder of its engine, and what is noted of the one that comes first."""
 
     choice: Choice

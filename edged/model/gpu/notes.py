@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -34,8 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     found: Found
 
 
-@dataclass(frozen=True, slots=True)
-class Note(Generic[T]):
+class Note(msgspec.Struct, Generic[T], frozen=True):
     """One that is there, or will be, at `path`: a record of `kind`."""
 
     path: Path
@@ -57,8 +55,7 @@ class Note(Generic[T]):
             os.replace(self.path.with_suffix(DOUBT), self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class Notes:
+class Notes(msgspec.Struct, frozen=True):
     """`root`: the folder `engines` of the state directory."""
 
     root: Path

@@ -7,7 +7,8 @@ wants tried it asks for, and somebody else tries it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 RUNGS = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -75,8 +76,7 @@ Options = Mapping[str, Mapping[str, bool | int | float | str]]
 """By provider, as they stand in the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """What came of trying a provider elsewhere: `reason` why it cannot be taken, else nothing. `needs_engine`: it will run once
     TensorRT has built one. `run_ns`: the median time of a run of the largest batch of `rows`, `cpu_ns` of the same on the CPU (0:
     the CPU cannot run it)."""
@@ -92,8 +92,7 @@ class Probe:
         return self.run_ns / self.rows
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """`rungs`: who is to run the model, best first; all but the first only if it fails after all. `reasons` say why those before
     are not taken. `builds`: TensorRT's engine is to be built meanwhile. `is_held`: the first may not give results, it only
     keeps the place for that engine."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from edged.clock.backoff import Backoff
 from edged.clock.caps import Caps
@@ -43,8 +44,7 @@ LARGE = 16 * 1024
 """Bytes of a row from which on its request is made in a thread."""
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """`asked` requests for rows; of those rows `answered`, `unanswered`, `limited`; `fell_back` of the last two went to the
     fallback. `retried`: requests after the first of a row. `failures`: requests without an answer, by reason; `rests`: how often
     the peer was left alone after some in a row."""
@@ -58,8 +58,8 @@ class Counts:
     rests: int = 0
     bytes_out: int = 0
     bytes_in: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    time: Histogram = field(default_factory=Histogram)
+    failures: Counter[str] = msgspec.field(default_factory=Counter)
+    time: Histogram = msgspec.field(default_factory=Histogram)
 
 
 class Peer:

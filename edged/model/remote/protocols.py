@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from edged.config.units import KIB, MIB
 from edged.model.remote.kserve import KServe
@@ -30,8 +31,7 @@ class Speaks(Protocol):
         """The peer did not take a request. Whether the same row may be taken in the next form."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     make: Callable[[RemotePlan], Speaks]
     max_bytes: int
     gives_text: bool = False

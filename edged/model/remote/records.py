@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from numpy.typing import NDArray
 
 from edged.config.field_paths import Path as FieldPath
@@ -49,8 +50,7 @@ class RemotePlan:
     most_bytes: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class AskPlan:
+class AskPlan(msgspec.Struct, frozen=True):
     """What one pipeline sends of a row. `inputs` are rows of its slots. `fields` name the columns where those go out by name.
     `prompt` is the template's text, `names` the placeholders in it. `colours`: of a picture that steps have scaled, what each
     number is to be multiplied with, and what is added then. `outputs`: the tensors that results are made of, with the shape of a

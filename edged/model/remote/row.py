@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from numpy.typing import NDArray
 
 from edged.model.records import Feeder
@@ -28,16 +28,14 @@ class Asks(Feeder, Protocol):
         """The text so far."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Taker:
+class Taker(msgspec.Struct, frozen=True, eq=False):
     """A pipeline with what makes requests of its rows."""
 
     feeder: Asks
     composer: Composer
 
 
-@dataclass(slots=True, eq=False)
-class Row:
+class Row(msgspec.Struct, eq=False):
     """A row under way. `outcome`: what its answer is, or why there is none; None while it is asked for. `is_spilt`: the fallback
     has it now."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from edged.model.gpu.providers import TITLES
 from edged.model.records import LoadReport, ModelPlan
@@ -22,8 +23,7 @@ FASTER = 0.8
 NO_FASTER = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True):
     """Runs of one row, `hz` a second (0: back to back). `core`: what the process used meanwhile, as a part of one core."""
 
     hz: int
@@ -33,8 +33,7 @@ class Pace:
     core: float
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Runs of so many rows at once, back to back."""
 
     rows: int
@@ -45,8 +44,7 @@ class Batch:
         return self.p50_us / self.rows
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """A model as it ran in a process of its own. `worker_us` is the round trip to the worker thread and back at the cadence
     `worker_hz`. `private_bytes`: what the process grew by and shares with no other. `beside`: how many runs two such models do
     side by side while one alone does one; 0: not measured."""
@@ -59,8 +57,7 @@ class Measured:
     beside: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """One way to run a model: as `report` says, with so many threads; `peak_bytes` while it was loaded."""
 
     threads: int

@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 import edged
 from edged.config.units import MIB, in_mib
@@ -53,8 +53,7 @@ MAX_SAID = 1 << 20
 MAX_STDERR = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """What a trial may take: `memory_bytes` of address space beyond that of the libraries; seconds for opening the file and for
     its first run; for all the rest as long as so many first `runs` took, and `rest_s`. `room_bytes`: what it may have taken in
     the end (None: as much as it likes), with the pages that onnxruntime's first session takes. `bench_s`: how long to measure it
@@ -75,8 +74,7 @@ class Limits:
         return int(self.load_s + self.run_s * (1 + self.runs) + self.rest_s + 2 * self.bench_s) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """A model that has run: `peak_bytes` is the most that the process grew by while it was loaded and tried."""
 
     report: LoadReport

@@ -11,7 +11,8 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from edged.model.load import load_session
 from edged.model.onnx import BoundSession

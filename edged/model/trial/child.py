@@ -15,9 +15,9 @@ import pickle
 import resource
 import signal
 import sys
-from dataclasses import dataclass, replace
 
 import msgspec
+from msgspec.structs import replace
 
 from edged.model.records import LoadReport, ModelPlan, ModelRefused
 from edged.model.trial.advice import Measured
@@ -33,8 +33,7 @@ PASSED_ON = ("LD_", "CUDA_", "NVIDIA_", "ORT_", "OMP_", "OPENBLAS_", "MALLOC_", 
 WORDS_OF_MEMORY = ("bad_alloc", "Failed to allocate", "Available memory of", "Cannot allocate memory", "Unable to allocate")
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """What to try, and what it may take: address space beyond that of the libraries, and seconds of processor time.
     `bench_s`: how long to measure it then. `engine`: the folder of TensorRT's. `compares`: its answers with those of the CPU.
     `nice`: how far it stands back."""

@@ -13,7 +13,6 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -43,8 +42,7 @@ class Noted(msgspec.Struct, frozen=True):
     peak_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trials:
+class Trials(msgspec.Struct, frozen=True):
     """`folders`: where notes are read; they are written to those that are there, else to the last."""
 
     folders: tuple[Path, ...]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -14,8 +14,7 @@ FAR = 2**62
 """As a time: longer ago than anything. As a distance: out of reach."""
 
 
-@dataclass(frozen=True, slots=True)
-class AlignSource:
+class AlignSource(msgspec.Struct, frozen=True):
     """One stream of the join. `on_bad` is "drop", "hold" or "pass", for a value older than `tolerance_ns`.
 
     `tolerance_ns` is None for the pace stream only. `history` samples of each key are kept at least: as many as come
@@ -30,8 +29,7 @@ class AlignSource:
     history: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class AlignPlan:
+class AlignPlan(msgspec.Struct, frozen=True):
     """What is joined and how. `to` is the index of the pace stream, or None with `period_ns` for a grid.
 
     `method` is "previous", "nearest" or "linear". Key ids mean the same key in every keyed stream. Columns of a

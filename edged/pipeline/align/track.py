@@ -5,10 +5,10 @@ All times are UTC ns. Knows nothing of rows that wait, nor of the other streams.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -18,8 +18,7 @@ from edged.records import Flags, Times, Values
 Index = NDArray[np.int64]
 
 
-@dataclass(slots=True)
-class Lag:
+class Lag(msgspec.Struct):
     """How one joined stream kept up, since it was last asked for.
 
     `samples` came; `fresh` rows found a value, `stale` ones none that was near enough. Of these the least and the most
@@ -33,8 +32,7 @@ class Lag:
     most_ns: int = -FAR
 
 
-@dataclass(slots=True)
-class Found:
+class Found(msgspec.Struct):
     """What a track said about k rows: masks, None where none is set."""
 
     is_missing: Flags | None = None

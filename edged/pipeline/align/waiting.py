@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -12,8 +12,7 @@ from edged.pipeline.align.plan import FAR, Keys
 from edged.records import Flags, Times, Values
 
 
-@dataclass(slots=True)
-class Rows:
+class Rows(msgspec.Struct):
     """Rows on their way: of the pace stream or the grid before the join (`values` None for a grid), whole after it."""
 
     values: Values | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -31,8 +30,7 @@ class Limits(NamedTuple):
     release: float
 
 
-@dataclass(frozen=True, slots=True)
-class AnomalyPlan(OutputPlan):
+class AnomalyPlan(OutputPlan, frozen=True):
     """`input`: for `error`, the model input that the tensor reconstructs."""
 
     type: ClassVar[str] = "anomaly"

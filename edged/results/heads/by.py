@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from edged.records import Carried
@@ -20,8 +19,7 @@ BODIES = " bodies"
 NOTHING = OutputPlan(())
 
 
-@dataclass(frozen=True, slots=True)
-class ByPlan(OutputPlan):
+class ByPlan(OutputPlan, frozen=True):
     """`of` with `by`; `has_answer`: also an object, by a schema."""
 
     of: OutputPlan = NOTHING

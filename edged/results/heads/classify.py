@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +16,7 @@ from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, Ou
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifyPlan(OutputPlan):
+class ClassifyPlan(OutputPlan, frozen=True):
     """`label_tensor`: an output that names the class by itself, as scikit-learn's do; used where `tensors` is empty. `classes`:
     what it says for each class, where that is known."""
 

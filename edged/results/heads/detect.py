@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.config.words import did_you_mean, listed
@@ -37,8 +37,7 @@ POINT_BYTES = 16
 RUN_BYTES = 6
 
 
-@dataclass(frozen=True, slots=True)
-class DetectPlan(OutputPlan):
+class DetectPlan(OutputPlan, frozen=True):
     """`reading` is how the tensors hold boxes; `picture` the size of what the model sees, `view` how it came from the picture
     that was sent (None: it is that picture); `classes` are those wanted (None: all), `most` detections, `masks` their form."""
 

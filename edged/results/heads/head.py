@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import msgspec
 from numpy.typing import NDArray
 
 from edged.decode.resize import Size, View
@@ -44,8 +44,7 @@ class Head(Protocol):
         """Forgets what is remembered of a key."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPlan:
+class OutputPlan(msgspec.Struct, frozen=True):
     """What to make of the outputs of one model.
 
     `tensors`: the outputs used (raw: any number, else one). `size`: numbers in a row of it. `smooth`: results of a key averaged.
@@ -144,8 +143,7 @@ class Wrong(Protocol):
     def __call__(self, key: str, text: str, at: str = "value") -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """All that a kind may plan with.
 
     `tensors` are the outputs that it may use, `boxes` how the manifest says that boxes lie in one, `view` how pictures come to
@@ -163,7 +161,7 @@ class Asked:
     boxes: str | None
     is_sent_raw: bool
     wrong: Wrong
-    largest: Mapping[str, bool | None] = field(default_factory=dict)
+    largest: Mapping[str, bool | None] = msgspec.field(default_factory=dict)
     """Of each output whether it names the class whose score is the largest; None where the graph does not show it."""
     classes: tuple[str, ...] = ()
     """What the graph itself calls its classes, by index, where it does."""
@@ -197,8 +195,7 @@ class Asked:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """What must hold between the keys `reads` of the settings; it is not asked when one of them is wrong by itself. `find` gets
     the settings and the plain table."""
 
@@ -206,8 +203,7 @@ class Check:
     find: Callable[[schema.Output, Mapping[str, Any]], Problems]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """A row of the table. `holds` says what a result has; `keys` are the settings that have an effect, besides `type` and
     `tensor`."""
 

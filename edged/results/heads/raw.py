@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,8 +18,7 @@ from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
 
 
-@dataclass(frozen=True, slots=True)
-class RawPlan(OutputPlan):
+class RawPlan(OutputPlan, frozen=True):
     """`dtypes`: the element type of each of `tensors`, where it is known. `keeps_arrays`: values stay arrays. `readings`: where
     nothing but samples is sent, the tensors that are one number, each with its unit."""
 
@@ -74,21 +72,24 @@ class Raw:
         self._texts = plan.texts
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
-        columns = [texts(outputs[name]).tolist() if name in self._texts else self._rows(outputs[name]) for name in self._names]
-        if len(columns) == 1:
+        if len(self._names) == 1:
             [name] = self._names
-            return [{"outputs": {name: row}} for row in columns[0]]
+            return [{"outputs": {name: row}} for row in self._column(name, outputs)]
+        columns = [self._column(name, outputs) for name in self._names]
         return [{"outputs": dict(zip(self._names, row, strict=True))} for row in zip(*columns, strict=True)]
 
     def reset(self, key: int) -> None:
         pass
+
+    def _column(self, name: str, outputs: Outputs) -> Sequence[Any]:
+        return texts(outputs[name]).tolist() if name in self._texts else self._rows(outputs[name])
 
     def _rows(self, tensor: NDArray[Any]) -> Sequence[Any]:
         if self._keeps_arrays:
             return list(tensor.copy())  # the model's own array is written again by the next run
         if tensor.ndim == 2 and tensor.size <= FEW and tensor.dtype.kind == "f":
             rows: list[Any] = tensor.tolist()
-            if all(math.isfinite(sum(row)) for row in rows):  # a sum is finite only if every number is
+            if math.isfinite(sum(map(sum, rows))):  # a sum is finite only if every number is
                 return rows
         if tensor.dtype.kind == "f" and not all_finite(tensor):
             bad = ~np.isfinite(tensor)
@@ -108,7 +109,7 @@ def is_hollow(body: Body) -> bool:
 
 def _says_something(value: Any) -> bool:
     if isinstance(value, list):
-        return not value or any(map(_says_something, value))
+        return not value or isinstance(value[0], float) or any(map(_says_something, value))
     if isinstance(value, np.ndarray):
         return value.dtype.kind != "f" or not value.size or all_finite(value) or bool(np.isfinite(value).any())
     return value is not None

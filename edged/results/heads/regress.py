@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -25,8 +24,7 @@ class ValueField(NamedTuple):
     unit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RegressPlan(OutputPlan):
+class RegressPlan(OutputPlan, frozen=True):
     """`fields`: what the numbers are called, where that was configured."""
 
     type: ClassVar[str] = "regress"

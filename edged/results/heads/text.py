@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +19,7 @@ MAX_CHARACTERS = 4096
 SPACE = " "
 
 
-@dataclass(frozen=True, slots=True)
-class TextPlan(OutputPlan):
+class TextPlan(OutputPlan, frozen=True):
     """`characters` are what each class of a CTC head writes, by index, the `blank` among them; none: the tensor holds strings."""
 
     type: ClassVar[str] = "text"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edged.commands.doctor import look
 from edged.commands.doctor.facts import Broker, Daemon, Onnx, Process
@@ -328,7 +329,7 @@ def test_s14_one_finding_with_its_cure(name: str, tmp_path: Path) -> None:
     fault = FAULTS[name]
     lay_out(tmp_path, JETSON if fault.on == "jetson" else PI)
     fault.spoil(tmp_path)
-    seen = replace(jetson() if fault.on == "jetson" else live(), **fault.seen)  # type: ignore[arg-type]
+    seen = replace(jetson() if fault.on == "jetson" else live(), **fault.seen)
     found = [f for f in diagnose(examine(tmp_path, seen, fault.config)) if f.level != "ok"]
     assert [(f.level, f.topic) for f in found] == [(fault.level, fault.topic)], found
     assert fault.words in found[0].text

@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edged.model.gpu.build import build_engine
 from edged.model.gpu.engines import Engines

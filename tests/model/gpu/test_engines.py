@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edged.model.gpu.engines import MODEL_DIGITS, Engines, NoRoom, engine_id
 from edged.model.gpu.gpu import Gpu

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from edged.model.gpu.gpu import Found, Gpu
 from edged.model.gpu.notes import Notes

@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto as T
 
 from edged.model.manifest import read_manifest
@@ -200,13 +200,13 @@ async def test_whoever_waits_no_more_ends_it(tmp_path: Path) -> None:
 
 
 PARENT = """
-import sys, dataclasses, pathlib
+import sys, msgspec, pathlib
 from edged.system import process
 process.set_up()
 from edged.model.trial.attempt import attempt_now, limits
 from tests.model.trial.test_attempt import plan_for
 plan = plan_for(pathlib.Path(sys.argv[1]))
-attempt_now(plan, dataclasses.replace(limits(plan), run_s=60))
+attempt_now(plan, msgspec.structs.replace(limits(plan), run_s=60))
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from edged.records import Carried
@@ -12,8 +11,7 @@ from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs, row
 from edged.results.heads.rows import rows_of
 
 
-@dataclass(frozen=True)
-class SpreadPlan(OutputPlan):
+class SpreadPlan(OutputPlan, frozen=True):
     type: ClassVar[str] = "spread"
     above: float = 0.0
 

@@ -8,7 +8,6 @@ scores are one choice of all; those of RT-DETR and its kin are each by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -23,8 +22,7 @@ COCO_COLUMNS = (80, 91)
 MAX_QUERIES = 3000
 
 
-@dataclass(frozen=True, slots=True)
-class Detr(Reading):
+class Detr(Reading, frozen=True):
     """`has_nothing`: the last column is no class. `picture`: what boxes are shares of. `is_chosen`: a score and its class stand
     behind the box."""
 

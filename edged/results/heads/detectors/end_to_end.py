@@ -6,7 +6,6 @@ Rotated boxes have centre, width and height instead, and their angle behind the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,8 +17,7 @@ from edged.results.heads.detectors.yolov8 import prototypes
 COLUMNS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class EndToEnd(Reading):
+class EndToEnd(Reading, frozen=True):
     name: ClassVar[str] = "end-to-end"
     is_final: ClassVar[bool] = True
     picture: Size = (0, 0)

@@ -7,9 +7,9 @@ its own. Boxes leave a reading in pixels of what the model saw: left, top, right
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +35,7 @@ class Found(NamedTuple):
         return Found(self.boxes[rows], self.scores[rows], self.classes[rows], more)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """The outputs of a model: by name the shape of a row of each (None: open), those of numbers only.
 
     `classes`: how many labels there are, if that is known. `picture`: the size of what the model sees. `task` and `keypoints`
@@ -50,7 +49,7 @@ class Seen:
     keypoints: tuple[int, int] | None = None
     decoder: str = ""
     """How RT-DETR's decoder says it: "queries" or "scores"."""
-    whole: frozenset[str] = field(default_factory=frozenset)
+    whole: frozenset[str] = msgspec.field(default_factory=frozenset)
     """Outputs of whole numbers."""
     is_told: bool = False
     """Whether somebody said which kind it is: then shapes need not tell."""
@@ -80,8 +79,7 @@ class Members(NamedTuple):
 PLAIN = Members()
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """`tensors` are the outputs that it reads, `classes` how many it tells apart (None: it does not say)."""
 
     name: ClassVar[str]

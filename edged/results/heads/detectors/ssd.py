@@ -9,7 +9,6 @@ Boxes are pixels, or shares of the picture; TensorFlow's begin with the top, and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -21,8 +20,7 @@ CLASSES = ("class", "label")
 COUNTS = ("num", "count", "valid")
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen(Reading):
+class Chosen(Reading, frozen=True):
     """Boxes that are chosen already: `tensors` are boxes, scores, classes, and how many if that is said. `begins_with_top`: as
     TensorFlow has it. `first`: the number of the first class."""
 
@@ -42,8 +40,7 @@ class Chosen(Reading):
         return Found(in_pixels(boxes, self.picture), scores[kept], classes[kept].astype(np.intp) - self.first)
 
 
-@dataclass(frozen=True, slots=True)
-class Ssd(Reading):
+class Ssd(Reading, frozen=True):
     """All candidates. `has_background`: the first column is no class."""
 
     name: ClassVar[str] = "ssd"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from edged.results.heads.detectors.reading import Array, Found, Reading, Seen, best_class
 
 
-@dataclass(frozen=True, slots=True)
-class YoloNas(Reading):
+class YoloNas(Reading, frozen=True):
     name: ClassVar[str] = "yolo-nas"
 
     def candidates(self, row: Mapping[str, Array], above: float) -> Found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 from edged.results.heads.detectors.reading import STRIDES, Array, Found, Reading, Seen, best_class, edges
@@ -13,8 +12,7 @@ ANCHORS = 3
 """Boxes for each cell of its grids, one of which has cells of each of the strides (the last only at times)."""
 
 
-@dataclass(frozen=True, slots=True)
-class YoloV5(Reading):
+class YoloV5(Reading, frozen=True):
     """`picture`: where the file leaves the number of boxes open, a box for each cell is a YOLOX's."""
 
     name: ClassVar[str] = "yolov5"

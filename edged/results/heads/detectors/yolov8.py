@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -29,8 +28,7 @@ PERSON = (17, 3)
 """COCO's key points of a person, and the numbers of each."""
 
 
-@dataclass(frozen=True, slots=True)
-class YoloV8(Reading):
+class YoloV8(Reading, frozen=True):
     """`is_on_side`: a box is a row. `more`: numbers behind the scores."""
 
     name: ClassVar[str] = "yolov8"

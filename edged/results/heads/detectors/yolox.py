@@ -7,7 +7,6 @@ with the decoding in the graph, and YOLOv6, give pixels; the positions of all ce
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
@@ -20,8 +19,7 @@ OFFSETS = 16
 """No offset from a cell is so large; the last cells of a picture lie further away than that."""
 
 
-@dataclass(frozen=True, slots=True)
-class YoloX(Reading):
+class YoloX(Reading, frozen=True):
     name: ClassVar[str] = "yolox"
     picture: Size = (0, 0)
 
