@@ -111,7 +111,7 @@ def warnings(facts: Mapping[str, str], target: str, now: float) -> list[str]:
     if WRONG_CLOCK_S >= (off := abs(int(facts["clock"]) - now)) > 60:
         found.append(f"its clock is {off:.0f} s from this machine's: timedatectl")
     elif facts["synced"] == "no":
-        found.append('its clock is not synchronised; results will say clock: "unsynced": timedatectl')
+        found.append('its clock is not synchronized; results will say clock: "unsynced": timedatectl')
     if not facts["memory_cgroup"]:
         cure = "; cgroup_enable=memory in /boot/firmware/cmdline.txt turns it on" if "Raspberry" in facts["board"] else ""
         found.append(f"its kernel enforces no memory limits (MemoryMax); edged watches itself{cure}")

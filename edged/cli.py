@@ -132,11 +132,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edged {__version__}")
     commands = _Commands(parser)
     demo = commands.add("demo", "show the daemon at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
-    demo.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
-    demo.add_argument("--broker", choices=BROKERS, help="which broker; else mosquitto where it is installed")
+    demo.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    demo.add_argument("--broker", choices=BROKERS, help="which broker; without it, mosquitto where it is installed")
     demo.set_defaults(command=_demo)
     init = commands.add(
-        "init", "make a first configuration of what is plugged in or published, and a model", "edged init --model model.onnx"
+        "init", "write a first configuration from what is plugged in or published, with a model", "edged init --model model.onnx"
     )
     _add_init(init)
     check = commands.add(
@@ -152,22 +152,24 @@ def make_parser() -> argparse.ArgumentParser:
         help="with a file that has errors: run the configuration that ran last for a minute, or exit (exit)",
     )
     run.set_defaults(command=_run)
-    status = commands.add("status", "what the daemon that runs with a configuration says of its parts", "edged status")
+    status = commands.add("status", "show the state of each part of the daemon that runs with a configuration", "edged status")
     status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
-    status.add_argument("--rejects", action="store_true", help="with the newest inputs of each source that were refused, and why")
+    status.add_argument("--rejects", action="store_true", help="with the newest inputs that each source refused, and why")
     status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
     status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
     status.set_defaults(command=_status)
-    top = commands.add("top", "a live screen of a daemon, or of a fleet: what hurts first", "edged top --broker mqtt://plant")
+    top = commands.add(
+        "top", "show a live screen of a daemon, or of a fleet: what hurts first", "edged top --broker mqtt://plant"
+    )
     top.add_argument(
         "--broker", metavar="URL|NAME", help="all devices of this broker (an address, or a name of the configuration)"
     )
     top.add_argument("--topic", default="edged/+/health", help="where they publish their health (%(default)s)")
-    top.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
-    top.add_argument("--once", action="store_true", help="one picture, and end")
+    top.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    top.add_argument("--once", action="store_true", help="print one picture, and end")
     top.set_defaults(command=_top)
     tap = commands.add(
-        "tap", "samples, windows or results as they pass, or what comes on a port or a topic", "edged tap accel -n 20"
+        "tap", "show samples, windows or results as they pass, or what arrives on a port or a topic", "edged tap accel -n 20"
     )
     _add_tap(tap)
     fleet = commands.add(
@@ -182,16 +184,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     reload.add_argument("--json", action="store_true", help="the answer as JSON")
     reload.set_defaults(command=_reload)
-    pause = commands.add("pause", "let a pipeline take no samples for a while: maintenance", "edged pause motor --for 1h")
+    pause = commands.add("pause", "stop a pipeline from taking samples for a while: maintenance", "edged pause motor --for 1h")
     pause.add_argument("name", metavar="PIPELINE", help="of the configuration")
     pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='when it goes on by itself ("1h")')
     pause.set_defaults(command=_pause)
-    resume = commands.add("resume", "let a pipeline go on that was paused", "edged resume motor")
+    resume = commands.add("resume", "let a paused pipeline go on", "edged resume motor")
     resume.add_argument("name", metavar="PIPELINE", help="of the configuration")
     resume.set_defaults(command=_resume)
     ack = commands.add("ack", "acknowledge alarms that stay until somebody does (output.latch)", "edged ack motor --key pump7")
     ack.add_argument("name", metavar="PIPELINE", help="of the configuration")
-    ack.add_argument("--key", metavar="KEY", help="only this sensor; else all")
+    ack.add_argument("--key", metavar="KEY", help="only this sensor; without it, all")
     ack.set_defaults(command=_acknowledge)
     learn = commands.add(
         "learn",
@@ -201,7 +203,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_learn(learn)
     evaluate = commands.add(
         "evaluate",
-        "what a model would have said of a recording, beside what was so or another model",
+        "show what a model would have said of a recording, beside the truth or another model",
         "edged evaluate models/normal accel.rec labels.csv",
     )
     _add_evaluate(evaluate)
@@ -218,13 +220,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     record.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, or of a port that several share")
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
-    record.add_argument("--seconds", type=float, metavar="N", help="stop after so long; else on Ctrl-C")
+    record.add_argument("--seconds", type=float, metavar="N", help="stop after so many seconds; without it, on Ctrl-C")
     record.set_defaults(command=_record)
-    doctor = commands.add("doctor", "look at this machine, and say what is wrong with it and how to mend it", "edged doctor")
+    doctor = commands.add("doctor", "look at this machine, and say what is wrong with it and how to fix it", "edged doctor")
     doctor.add_argument("--json", action="store_true", help="the findings, and the facts behind them, as JSON")
     doctor.set_defaults(command=_doctor)
     bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle")
-    bundle.add_argument("-o", "--output", type=Path, metavar="FILE", help="the .tar.gz to write; else named by device and time")
+    bundle.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the .tar.gz to write; without it, its name has device and time"
+    )
     bundle.set_defaults(command=_bundle)
     bench = commands.add("bench", "measure a model on this machine, and say what to configure", "edged bench model.onnx")
     bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
@@ -236,14 +240,18 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add("model", "look at a model, build its engine, or go back to the one before", "edged model inspect model.onnx")
     )
     _add_service(commands.add("service", "run edged under systemd from this installation", "sudo edged service install"))
-    about = commands.add("help", "what a key or a table means, or a page of the manual", "edged help window.size")
-    about.add_argument("topic", nargs="?", metavar="KEY|PAGE", help="such as baudrate, pipeline.window, reference")
+    about = commands.add(
+        "help", "explain a key, a table, a state or a reason, or print a page of the manual", "edged help silent"
+    )
+    about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent, troubleshooting")
     about.set_defaults(command=_help)
-    schema = commands.add("schema", "the configuration's JSON Schema, for an editor", "edged schema > edged.schema.json")
+    schema = commands.add(
+        "schema", "print the JSON Schema of the configuration, for an editor", "edged schema > edged.schema.json"
+    )
     schema.set_defaults(command=_schema)
     completions = commands.add(
         "completions",
-        "what a shell needs to complete commands of edged",
+        "print what a shell needs to complete commands of edged",
         "edged completions bash > ~/.local/share/bash-completion/completions/edged",
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
@@ -274,9 +282,13 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_init(init: argparse.ArgumentParser) -> None:
     init.add_argument("-o", "--output", type=Path, default=LOCAL_CONFIG, metavar="FILE", help="the file to write (%(default)s)")
     init.add_argument(
-        "--serial", action="append", default=[], metavar="PORT", help="listen here; you agree that it is opened (may be repeated)"
+        "--serial",
+        action="append",
+        default=[],
+        metavar="PORT",
+        help="listen to this port; you agree that edged opens it (may be repeated)",
     )
-    init.add_argument("--baudrate", type=int, metavar="N", help="of the ports; else it is found")
+    init.add_argument("--baudrate", type=int, metavar="N", help="of the ports; without it, edged finds it")
     init.add_argument("--broker", metavar="URL", help="list the topics of this broker")
     init.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
     init.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to listen to a broker (10)")
@@ -285,7 +297,7 @@ def _add_init(init: argparse.ArgumentParser) -> None:
     run = init.add_mutually_exclusive_group()
     run.add_argument("--run", dest="runs", action="store_true", default=None, help="run it for ten seconds, and show results")
     run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run it")
-    init.add_argument("--yes", action="store_true", help="no questions: what no flag says is the default")
+    init.add_argument("--yes", action="store_true", help="ask nothing: take the default for what no flag says")
     init.set_defaults(command=_init)
 
 
@@ -301,7 +313,7 @@ def _add_tap(tap: argparse.ArgumentParser) -> None:
     tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="of the port (%(default)s)")
     tap.add_argument("--broker", metavar="URL|NAME", help="no daemon: messages of this broker")
     tap.add_argument("--topic", default="#", metavar="FILTER", help="which messages (all)")
-    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after so many lines; else on Ctrl-C")
+    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after so many lines; without it, on Ctrl-C")
     tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after so long")
     tap.add_argument("--json", action="store_true", help="a line of JSON each")
     tap.set_defaults(command=_tap)
@@ -326,7 +338,9 @@ def _add_learn(learn: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
-    evaluate.add_argument("recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record)")
+    evaluate.add_argument(
+        "recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record), or a folder of samples"
+    )
     evaluate.add_argument(
         "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
     )
@@ -341,7 +355,7 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> tuple[argparse.ArgumentParser, ...]:
     """The commands of `model`; returns those that want a configuration."""
     commands = _Commands(parser)
-    inspect = commands.add("inspect", "what a model is, and what it takes on this machine", "edged model inspect model.onnx")
+    inspect = commands.add("inspect", "show what a model is, and what it takes on this machine", "edged model inspect model.onnx")
     inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
     inspect.add_argument("--json", action="store_true", help="the same as JSON")
     inspect.set_defaults(command=_inspect)
@@ -516,7 +530,9 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
             )
             one.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device (again for more)")
             one.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="only devices with this tag")
-            one.add_argument("--days", type=float, default=30.0, metavar="N", help="it may be taken for so long (%(default)s)")
+            one.add_argument(
+                "--days", type=float, default=30.0, metavar="N", help="devices may take it for so many days (%(default)s)"
+            )
         if has_broker and has_target:
             one.add_argument(
                 "--wait", action="store_true", help="the canary (--percent) first, then the rest; stops when a report is bad"
@@ -527,21 +543,38 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
 
     keys = add("key", "make a pair of keys: NAME.key signs, NAME.pub goes to the devices", has_broker=False)
     keys.add_argument("path", type=Path, metavar="NAME")
-    add("status", "every device of a group: what runs, what is wanted, and why not")
-    watch = add("watch", "every report of a group as it comes")
-    watch.add_argument("--seconds", type=float, metavar="N", help="end by itself after so long; else on Ctrl-C")
+    add("status", "list every device of a group: what runs, what is wanted, and why not")
+    watch = add("watch", "show every report of a group as it arrives")
+    watch.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    collect = add("collect", "keep the hard samples that devices publish, as recordings, in a folder")
+    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    collect.add_argument("--labels", default="", metavar="TOPIC", help="where messages say what a result should have been")
+    collect.add_argument(
+        "--max-bytes", type=int, default=1 << 30, metavar="N", help="size of the folder; beyond it the oldest go (%(default)s)"
+    )
+    collect.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
     for name, said in (
-        ("push", "announce a model to a group"),
+        ("push", "announce a model, or a configuration, to a group"),
         ("sign", "print an announcement, to be published by other means"),
     ):
         one = add(name, said, has_broker=name == "push", has_target=True)
-        one.add_argument("file", type=Path, metavar="MODEL", help="the .onnx, or a .tar of model.onnx and model.toml")
-        one.add_argument("--url", required=True, help="where it lies on the server: its address, or that of its folder with a /")
-        one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; else the name of the file")
-        one.add_argument("--as", dest="version", default="", metavar="VERSION", help="else the start of its SHA-256")
+        one.add_argument("file", type=Path, metavar="FILE", help="the .onnx, or a .tar of model.onnx and model.toml; or a .toml")
+        one.add_argument("--url", required=True, help="its address on the server, or that of its folder with a /")
+        one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; without it, the name of the file")
+        one.add_argument("--configuration", action="store_true", help="the file is a configuration, for the whole device")
+        one.add_argument(
+            "--as", dest="version", default="", metavar="VERSION", help="its version; without it, the start of its SHA-256"
+        )
     back = add("rollback", "tell a group to go back to the version before", has_target=True)
-    back.add_argument("name", metavar="MODEL")
-    back.add_argument("--from", dest="version", default="", metavar="VERSION", help="which to leave; else what most run")
+    back.add_argument("name", metavar="MODEL", nargs="?", help="or --configuration")
+    back.add_argument("--configuration", action="store_true", help="the configuration before, or the device's own")
+    back.add_argument(
+        "--from",
+        dest="version",
+        default="",
+        metavar="VERSION",
+        help="the version to leave; without it, the one that most devices run",
+    )
 
 
 def _fleet(arguments: argparse.Namespace) -> int:
@@ -555,11 +588,17 @@ def _fleet(arguments: argparse.Namespace) -> int:
         return fleet.status(where, a.json)
     if a.fleet == "watch":
         return fleet.watch(where, a.json, a.seconds)
+    if a.fleet == "collect":
+        from edged.commands.collect import collect
+
+        return collect(where, a.labels, a.output, a.max_bytes, a.seconds, a.json)
     tags = tuple((name, value) for name, _, value in (tag.partition("=") for tag in a.tag))
     target = fleet.Target(a.percent, tuple(a.device), tags, a.days)
     if a.fleet == "rollback":
-        return fleet.rollback(where, a.name, a.version, a.key, target, a.wait, a.timeout, a.json)
-    one = fleet.announce(a.file, a.name or a.file.stem, a.version, a.url, a.to, target)
+        if (a.name is None) != a.configuration:
+            raise Fatal("expected the name of a model, or --configuration", EX_USAGE)
+        return fleet.rollback(where, a.name or "", a.version, a.key, target, a.wait, a.timeout, a.json)
+    one = fleet.announce(a.file, "" if a.configuration else a.name or a.file.stem, a.version, a.url, a.to, target)
     if a.fleet == "sign":
         process.say(fleet.signed(one, a.key).decode())
         return EX_OK

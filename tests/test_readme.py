@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from edged import cli
-from edged.commands.help import entries, sections
+from edged.commands.help import ORDER, entries, sections
 from edged.config.load import read, report
 from tests.support import daemon
 from tests.support.deployments import BESIDE, CASES, environ
@@ -165,6 +165,13 @@ def test_links_and_anchors_lead_somewhere() -> None:
                 stale.append(f"{page.name}: {target.name} has no #{anchor}")
     assert not stale, "\n".join(stale)
     assert seen >= 40
+
+
+def test_every_page_is_reached_from_the_readme_and_has_its_place_in_the_index() -> None:
+    linked = set(re.findall(r"\]\(edged/manual/([\w-]+)\.md", README.read_text("utf-8")))
+    pages = {page.stem for page in MANUAL.glob("*.md")}
+    assert linked == pages
+    assert pages <= set(ORDER)
 
 
 def _prose(page: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from edged.commands.inspect import NAME, plan_alone
 from edged.config.units import MIB
@@ -185,7 +185,7 @@ def _way_facts(way: Way) -> dict[str, Any]:
         "load_s": report.load_s,
         "resident_bytes": report.resident_bytes,
         "peak_bytes": way.peak_bytes,
-        **asdict(way.measured),
+        **msgspec.to_builtins(way.measured),
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from edged.config.units import KIB, MIB
 from edged.errors import EX_CONFIG, EX_OK
@@ -110,7 +110,9 @@ def facts(found: Inspected) -> dict[str, Any]:
     tried = None
     if trial is not None:
         tried = {
-            k: v for k, v in asdict(trial.report).items() if k not in ("name", "version", "sha256", "outputs", "weight_bytes")
+            k: v
+            for k, v in msgspec.to_builtins(trial.report).items()
+            if k not in ("name", "version", "sha256", "outputs", "weight_bytes")
         }
         tried["peak_bytes"] = trial.peak_bytes
     return {

@@ -144,6 +144,11 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"alarms to be acknowledged (edged ack): {named or 'one'}" + (
             f", and {left} more" if (left := more["latched"] - len(more["latched_keys"])) else ""
         )
+    if samples := more.get("samples"):
+        done = ", ".join(f"{samples[word]} {word}" for word in ("kept", "labelled", "published") if word in samples)
+        lost = "".join(f", {times} lost as {reason}" for reason, times in samples["dropped"].items())
+        beyond = f", {samples['left_out']} beyond limit" if samples["left_out"] else ""
+        yield f"samples worth a look: {done}{beyond}{lost}"
     if "waiting" in more:
         hurried = (
             f"; {more['hurried']} found no room and left earlier: set rate, or a shorter lateness" if more["hurried"] else ""

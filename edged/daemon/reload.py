@@ -23,13 +23,13 @@ import msgspec
 from msgspec.structs import replace
 
 from edged.clock.clock import Clock
-from edged.config.load import Draft, read, report
+from edged.config.load import Draft, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.file_watch import Watch
 from edged.daemon.guards import Ended, Guards, tally
-from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, room_for
+from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, read_led, room_for
 from edged.daemon.promotion import Builds
 from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.gpu.build import BuildEngine, build_engine
@@ -298,6 +298,10 @@ class Reloader:
         """Makes what the fleet put in the place of a file run. Returns why not, or an empty text."""
         return "; ".join((await self.reload(why, is_asked=True, rereads=False)).errors)
 
+    async def apply(self, why: str) -> str:
+        """Makes what the fleet put in the place of the file run. Returns why not, or an empty text."""
+        return "; ".join((await self.reload(why)).errors)
+
     async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> tuple[Prepared, dict[str, Loaded]]:
         """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
         first unless that was done here before; the plan with what was found."""
@@ -412,9 +416,10 @@ async def _nobody(name: str, why: str) -> None:
 def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tuple[Prepared | None, tuple[str, ...]]:
     """The new plan, None if the file is as it was, and what of it can apply only at the next start. `forgets`: models are read
     again though their files did not change. Raises ConfigError."""
-    draft = read(before.draft.path) if rereads else before.draft
+    draft = read_led(before.draft.path, at_start=False) if rereads else before.draft
     store = model_store(before.machine)
-    is_known = draft.digest == before.draft.digest and before.draft.copy is None and draft.files == before.draft.files
+    is_same = (draft.digest, draft.beside, draft.files) == (before.draft.digest, before.draft.beside, before.draft.files)
+    is_known = is_same and not before.draft.is_last_good
     if rereads and not is_asked and is_known:
         return None, ()
     known = before if not forgets else None

@@ -100,11 +100,31 @@ class Blocks:
         return frames, [*rejects, *refusals.records]
 
     def _part(self, part: Lines, frames: Frames, refusals: Refusals) -> None:
-        place = part.start
-        for line in part.blob.splitlines(keepends=True) if b"\r" not in part.blob else part.blob.split(b"\n")[:-1]:
-            whole = line if line.endswith(b"\n") else line + b"\n"
-            self._line(whole, place, frames, refusals)
-            place += len(whole)
+        blob, at = part.blob, 0
+        while at < len(blob):
+            if self._start and self._end and not self._held:
+                at = self._whole(blob, at, part.start, frames, refusals)
+            stop = blob.find(b"\n", at) + 1
+            if stop:
+                self._line(blob[at:stop], part.start + at, frames, refusals)
+            at = stop or len(blob)
+
+    def _whole(self, blob: bytes, at: int, place: int, frames: Frames, refusals: Refusals) -> int:
+        """Takes the whole blocks that follow each other from `at` on, and says where they end."""
+        assert self._start is not None
+        assert self._end is not None
+        end, start = b"\n" + self._end, b"\n" + self._start
+        while blob.startswith(self._start, at):
+            stop = blob.find(end, at) + 1
+            stop = blob.find(b"\n", stop) + 1 if stop else 0
+            if not stop or stop - at > self._max_bytes or blob.find(start, at, stop) >= 0 or blob.find(_STX, at, stop) >= 0:
+                break
+            self._held.append(blob[at:stop])
+            self._place = place + at
+            self._finish(frames, refusals)
+            self._is_open = self._is_lost = False
+            at = stop
+        return at
 
     def _line(self, line: bytes, place: int, frames: Frames, refusals: Refusals) -> None:
         if self._is_due:
@@ -139,7 +159,7 @@ class Blocks:
             self._drop()
             self._is_open, self._is_lost = False, True
         elif self._ends(text):
-            if self._proof is not None and any(_STX in one for one in self._held):
+            if self._proof is not None and _STX in b"".join(self._held):
                 self._is_due = True
                 return
             self._finish(frames, refusals)

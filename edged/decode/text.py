@@ -34,6 +34,12 @@ _OF_NUMBERS = b"0123456789+-."
 _DECIMAL = rb"[+-]?[ \t]*(?:[0-9]+(?:%(point)b[0-9]*)?|%(point)b[0-9]+)(?:[eE][+-]?[0-9]+)?(?!%(point)b?(?:[0-9]|%(noise)b))"
 _RUN = re.compile(rb"(?<![\w.,+-])[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?![0-9.])")
 
+_GROUP = re.compile(r"\(\?P<(\w+)>([^()|]*)\)")
+_DIGITS_AND_SIGNS = re.compile(r"(?:(?:\\d|\\\.|\[(?:[-+.0-9]|\\d|\\\.)+\]|[-0-9])(?:[+*?]|\{\d+(?:,\d*)?\})?)+")
+_LITERAL = re.compile(r"(?:[^\\.^$*+?{}\[\]|()0-9-]|\\[^\w.+-])*")
+_SOME = re.compile(rb"\[?((?:\\d|[+.]|\\\.|-(?=[\]\\+.])|(?<=\[)-|-(?=\]))+)\]?\+")
+_ESCAPED = re.compile(r"\\(.)")
+
 Rows = list["tuple[bytes, ...] | None"]
 
 
@@ -55,7 +61,7 @@ class Text(Csv):
             self._searches = [_Search(plan.pattern.encode(), columns, stays_in_line(plan.pattern), flags=flags)]
             self._why = "decode.pattern does not match"
         is_plain = all(field.is_value and field.base == 10 and field.values is None for field in plan.fields)
-        self._learns = plan.pattern is None and is_plain and plan.decimal == "."
+        self._learns = is_plain and plan.decimal == "." and (plan.pattern is None or _are_numbers(plan.pattern))
         self._form: _Form | None = None
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
@@ -114,7 +120,13 @@ class _Search:
     """One regular expression over lines; `groups` are those whose texts are wanted, in order."""
 
     def __init__(self, pattern: bytes, groups: list[int], stays_in_line: bool = True, label: bytes = b"", flags: int = 0) -> None:
-        self.label = label
+        self.is_label = label != b""
+        self.label, self.parts = label, []
+        if not self.is_label and _are_numbers(pattern.decode()):
+            texts = _GROUP.split(pattern.decode().removeprefix("^"))
+            self.label = _ESCAPED.sub(r"\1", texts[0]).encode()
+            if len(groups) * 3 + 1 == len(texts):
+                self.parts = [texts[3 * group - 1].encode() for group in groups]
         self.find = re.compile(pattern, flags).search
         self.groups = groups
         self._all: re.Pattern[bytes] | None = None
@@ -141,6 +153,21 @@ class _Search:
         return [None if (one := self.find(line)) is None else tuple([one[g] or b"" for g in groups]) for line in lines]
 
 
+class _Group:
+    """What a group of a pattern wants its numbers to be."""
+
+    def __init__(self, source: bytes) -> None:
+        some = _SOME.fullmatch(source.replace(b"0-9", rb"\d"))
+        self._all = re.compile(rb"(?:%b,)*" % source)
+        self._characters = None if some is None else some[1].replace(rb"\d", b"0123456789").replace(b"\\", b"")
+
+    def fits(self, cells: list[bytes]) -> bool:
+        """Whether all of these do."""
+        if self._characters is not None:
+            return not b"".join(cells).translate(None, self._characters)
+        return self._all.fullmatch(b",".join([*cells, b""])) is not None
+
+
 class _Form:
     """What stands around the numbers of a line, where that is the same in all lines: line `literals[0]` number `literals[1]`
     number ... `literals[-1]`. `columns[j]` is which of the numbers is value j."""
@@ -153,12 +180,18 @@ class _Form:
         self._marks = _MARKS[: self._width]
         self._between = list(zip([*literals[1:-1], self._last + self._first], self._marks, strict=False))
         self._inner = b"".join([mark for _, mark in self._between[:-1]])
+        self._groups: list[_Group] = []
         self._to_commas = bytes.maketrans(b"".join(self._marks), b"," * self._width)
 
     @classmethod
     def of(cls, line: bytes, searches: list[_Search]) -> _Form | None:
         """That of one good line; None unless each line of this form is read like this one, number for number."""
-        spans = [(0, 0) if (one := search.find(line)) is None else one.span(1) for search in searches]
+        found = [search.find(line) for search in searches]
+        if None in found:
+            return None
+        spans = [
+            one.span(group) for one, search in zip(found, searches, strict=True) for group in search.groups if one is not None
+        ]
         runs = [run.span() for run in _RUN.finditer(line)]
         if not set(spans) <= set(runs) or len(runs) > len(_MARKS) or len(set(spans)) < len(spans):
             return None
@@ -171,9 +204,15 @@ class _Form:
         text = b"\n".join(literals)
         for search in searches:
             at = text.find(search.label)
-            if not search.label.isalpha() or text.count(search.label) != 1 or (at and text[at - 1 : at] == b"\n"):
+            if text.count(search.label) != 1 or (search.is_label and not search.label.isalpha()):
                 return None
-        return cls(literals, [runs.index(span) for span in spans])
+            if not search.is_label and not search.parts:
+                return None
+            if search.is_label and at and text[at - 1 : at] == b"\n":
+                return None
+        form = cls(literals, [runs.index(span) for span in spans])
+        form._groups = [_Group(part) for search in searches for part in search.parts]
+        return form
 
     def read(self, blob: bytes, count: int) -> NDArray[np.float64] | None:
         """The values of lines that are all of this form; None when one is not."""
@@ -185,11 +224,31 @@ class _Form:
         line = self._inner + self._marks[-1]
         if body.translate(None, _OF_NUMBERS) != (line * count)[:-1]:
             return None
-        numbers = parse_numbers(body.translate(self._to_commas))
-        if numbers is None:
+        text = body.translate(self._to_commas)
+        if self._groups:
+            cells = text.split(b",")
+            for group, column in zip(self._groups, self._columns, strict=True):
+                if not group.fits(cells[column :: self._width]):
+                    return None
+        numbers = parse_numbers(text)
+        if numbers is None or len(numbers) != count * self._width:  # none at all is a list, too
             return None
         matrix = numbers.reshape(count, self._width)
         return matrix if self._is_plain else matrix[:, self._columns]
+
+
+def _are_numbers(pattern: str) -> bool:
+    """Whether a pattern is numbers with literals before and between them, in which no number stands: then a line that differs in
+    nothing but its numbers from one that it matches is matched as well, if each number is what its group says."""
+    first, *rest = _GROUP.split(pattern.removeprefix("^"))
+    literals, groups = [first, *rest[2::3]], rest[1::3]
+    return (
+        first != ""
+        and bool(groups)
+        and all(literals[1:-1])
+        and all(map(_LITERAL.fullmatch, literals))
+        and all(map(_DIGITS_AND_SIGNS.fullmatch, groups))
+    )
 
 
 def _joined(*parts: tuple[bytes, ...] | None) -> tuple[bytes, ...] | None:

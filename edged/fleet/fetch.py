@@ -24,7 +24,8 @@ CONNECT_S = 10.0
 """For a connection, an answer, and between any two bytes."""
 SYNC_BYTES = 1 << 22
 """So much may be fetched again after a power cut."""
-OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OF_DISK = (*FULL, errno.EIO, errno.EROFS)
 
 
 class Cancelled(Exception):

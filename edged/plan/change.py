@@ -179,6 +179,7 @@ def _alone(a: PipelinePlan, b: PipelinePlan) -> dict[str, tuple[Any, Any]]:
         "names of keys": (a.about, b.about),
         "priority": (a.priority, b.priority),
         "deadline": (a.deadline_ns, b.deadline_ns),
+        "samples": (a.samples, b.samples),
     }
 
 

@@ -34,7 +34,7 @@ def plan_inputs(
     """One plan for each input of the model but its states, or None after saying what does not fit.
 
     `given` is the shape of one window (or sample) of `row` after the steps before the model; `picture` is height, width and
-    colours of a sample that is a picture. `is_made`: there are such steps.
+    colors of a sample that is a picture. `is_made`: there are such steps.
     """
     own = {s.input: s.output for s in manifest.states}
     known = {i.name: i for i in manifest.onnx.inputs if i.name not in own}
@@ -295,14 +295,14 @@ class _Planner:
             return None
         fits = fit_picture(rows, self.picture, axes, layout, self._has_batch(axes))
         height, width, channels = self.picture
-        found = f"{f'{rows} pictures' if rows else 'a picture'} of {width} x {height} pixels, {channels} colours"
+        found = f"{f'{rows} pictures' if rows else 'a picture'} of {width} x {height} pixels, {channels} colors"
         if not fits:
-            cure = "; resize them as it wants" if channels in (info.shape or ()) else '; set decode.color ("gray" is one colour)'
+            cure = "; resize them as it wants" if channels in (info.shape or ()) else '; set decode.color ("gray" is one color)'
             self.at.wrong(key, f"{self._name} takes {info.name}: {info}; it gets {found}{cure}")
             return None
         if len(fits) > 1:
             cure = f'say which: inputs = {{ {info.name} = {{ layout = "{CHW}" }} }}, or layout in model.toml'
-            self.at.wrong(key, f"{info.name}: {info} can take {found}, with colours first or last; {cure}")
+            self.at.wrong(key, f"{info.name}: {info} can take {found}, with colors first or last; {cure}")
             return None
         assert info.dtype is not None
         return InputPlan(

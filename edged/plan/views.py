@@ -20,7 +20,7 @@ from edged.plan.scope import Scope
 from edged.records import Field
 
 SCALED = ("float16", "float32", "float64", "int8")
-"""Types of inputs whose numbers are not the colours themselves."""
+"""Types of inputs whose numbers are not the colors themselves."""
 EXAMPLE = 'preprocess = { step = "resize", size = [640, 640] }'
 
 
@@ -92,18 +92,18 @@ def columns_of(source: SourcePlan, view: View) -> tuple[int, int]:
 
 
 def picture_steps(at: Scope, settings: Pipeline, manifest: Manifest, view: View) -> tuple[Step, ...] | None:
-    """The steps after `resize`: as configured, else the manifest's normalisation, else what floats are most often: 0 to 1."""
+    """The steps after `resize`: as configured, else the manifest's normalization, else what floats are most often: 0 to 1."""
     rest, normalize = (settings.preprocess or ())[1:], manifest.normalize
     if rest:
         if normalize is not None and not any(step.step == "normalize" for step in rest):
             at.warn(
-                "preprocess", 'has steps of its own, so the normalisation of model.toml is left out; to keep it, add "normalize"'
+                "preprocess", 'has steps of its own, so the normalization of model.toml is left out; to keep it, add "normalize"'
             )
         return rest
     if normalize is not None:
         channels = view.shape[2]
         if len(normalize.subtract) not in (1, channels):
-            text = f"model.toml normalises {len(normalize.subtract)} fields, a picture has {channels} colours ({view.color})"
+            text = f"model.toml normalizes {len(normalize.subtract)} fields, a picture has {channels} colors ({view.color})"
             at.wrong("model", text)
             return None
         return (Step(step="normalize", mean=normalize.subtract, std=normalize.divide),)
@@ -116,7 +116,7 @@ def picture_steps(at: Scope, settings: Pipeline, manifest: Manifest, view: View)
 
 
 def check_colours(at: Scope, settings: Pipeline, manifest: Manifest) -> None:
-    """Refuses a model that fits, where nothing says what numbers it wants for colours: any guess would give answers."""
+    """Refuses a model that fits, where nothing says what numbers it wants for colors: any guess would give answers."""
     if manifest.normalize is not None or len(settings.preprocess or ()) > 1:
         return
     scaled = [i for i in _filled(settings, manifest) if i.dtype in SCALED]
@@ -137,7 +137,7 @@ def _colours_unsaid(info: TensorInfo, settings: Pipeline, manifest: Manifest) ->
     resize = next((s.size for s in settings.preprocess or () if s.step == "resize"), None)
     size = f"[{resize[0]}, {resize[1]}]" if resize else "[640, 640]"
     before = f'preprocess = [{{ step = "resize", size = {size} }}, {{ step = "normalize"'
-    text = f"nothing says how model.{manifest.name} wants colours in {info.name}: {info}; choose "
+    text = f"nothing says how model.{manifest.name} wants colors in {info.name}: {info}; choose "
     if info.dtype == "int8":
         text += f"{before}, mean = 128, std = 1 }}] for -128 to 127, or {before}, mean = 0, std = 2 }}] for 0 to 127"
     else:
@@ -158,7 +158,7 @@ def _view(pipeline: Pipeline, source: AnySource, manifest: Manifest | None) -> V
 
 
 def _color(pipeline: Pipeline, size: tuple[int, int], manifest: Manifest) -> str:
-    """The order of colours that the model wants: as its manifest says, else gray if it takes one colour only."""
+    """The order of colors that the model wants: as its manifest says, else gray if it takes one colour only."""
     said = _color_said(pipeline, manifest)
     if said is not None:
         return said

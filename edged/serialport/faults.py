@@ -26,7 +26,7 @@ SHOWN_PORTS = 8
 
 def missing(name: str, ports_here: Sequence[str]) -> Retryable:
     """`name` is not there; `ports_here` are."""
-    return Retryable("missing", f"{name} is not there (tried again for ever); {_known(ports_here)}")
+    return Retryable("missing", f"{name} is not there (tried again forever); {_known(ports_here)}")
 
 
 def is_no_port(name: str, ports_here: Callable[[], Sequence[str]]) -> str:

@@ -22,6 +22,11 @@ WRAP_SLACK_NS = 60 * 10**9
 """How much longer than by our clock a sensor's time may have run across a wrap; a reboot near the wrap exceeds it."""
 
 
+LEAP_NS = 86_400 * 10**9
+"""A stamp that is so much further ahead than time has passed may be wrong, and is not believed against the next ones."""
+NEVER = -(2**63)
+
+
 class Clock(Protocol):
     """What gives rows their times. `restarts` collects the keys that begin anew, until a block takes them along."""
 
@@ -121,7 +126,11 @@ def _of_rows(by_key: list[int], keys: NDArray[np.int32] | int, count: int) -> Ti
 
 
 class Utc:
-    """The sample's own UTC stamp. Older than the last of its key: late. Equal ones are spread by the period, if known."""
+    """The sample's own UTC stamp. Older than the last of its key: late. Equal ones are spread by the period, if known.
+
+    One stamp of 2094 would make all that follow late. So the last one may turn out to have been wrong: it leapt ahead, and the
+    next one goes on from before the leap. The key begins anew with that.
+    """
 
     def __init__(self, period: float | None, size: int) -> None:
         self.restarts: list[int] = []
@@ -130,13 +139,16 @@ class Utc:
         self.forget_all()
 
     def forget(self, key: int) -> None:
-        self._last[key] = self._out[key] = -(2**63)
+        self._last[key] = self._out[key] = NEVER
         self._equal[key] = 0
+        self._before[key] = None
 
     def forget_all(self) -> None:
-        self._last = [-(2**63)] * self._size  # stamp of the last sample, as it came
-        self._out = [-(2**63)] * self._size  # and as it went
+        self._last = [NEVER] * self._size  # stamp of the last sample, as it came
+        self._out = [NEVER] * self._size  # and as it went
         self._equal = [0] * self._size  # samples with that very stamp before it
+        self._arrival = [0] * self._size  # when it came
+        self._before: list[int | None] = [None] * self._size  # where it leapt ahead: the stamp before it
 
     def seen(self, time: Times, keys: NDArray[np.int32] | int) -> tuple[NDArray[np.bool_], Times]:
         return time <= _of_rows(self._last, keys, len(time)), time
@@ -145,13 +157,32 @@ class Utc:
         self, time: Times | None, count: int, keys: NDArray[np.int32] | int, arrival: int
     ) -> tuple[Times, NDArray[np.bool_] | None]:
         assert time is not None
-        return _by_key(time, keys, self._of_one, self._of_row)
+        return _by_key(time, keys, lambda k, t: self._of_one(k, t, arrival), lambda k, t: self._of_row(k, t, arrival))
 
-    def _of_row(self, key: int, time: int) -> int | None:
-        last = self._last[key]
+    def _take_back(self, key: int, time: int) -> int:
+        """The last stamp of a key, or none where the next one shows that it was wrong."""
+        before, last = self._before[key], self._last[key]
+        if before is not None and before <= time < last - LEAP_NS:
+            self.forget(key)
+            self.restarts.append(key)
+            return NEVER
+        return last
+
+    def _go_on(self, key: int, stamps: Times, last: int, arrival: int) -> None:
+        self._remember(key, int(stamps[-2]) if len(stamps) > 1 else last, int(stamps[-1]), arrival)
+
+    def _remember(self, key: int, last: int, time: int, arrival: int) -> None:
+        """`time` is the newest stamp of a key now, and `last` was before it."""
+        leap = time - last - (arrival - self._arrival[key])
+        self._before[key] = last if leap > LEAP_NS and last != NEVER else None
+        self._arrival[key] = arrival
+
+    def _of_row(self, key: int, time: int, arrival: int) -> int | None:
+        last = self._take_back(key, time)
         if time > last:
             self._last[key] = time
             self._equal[key] = 0
+            self._remember(key, last, time, arrival)
         elif time < last:
             return None
         elif self._period is not None:
@@ -160,11 +191,12 @@ class Utc:
         out = self._out[key] = max(time, self._out[key])
         return out
 
-    def _of_one(self, key: int, time: Times) -> tuple[Times, NDArray[np.bool_] | None]:
-        last = self._last[key]
+    def _of_one(self, key: int, time: Times, arrival: int) -> tuple[Times, NDArray[np.bool_] | None]:
+        last = self._take_back(key, int(time[0]))
         if int(time[0]) > last and (time[1:] > time[:-1]).all() and int(time[0]) >= self._out[key]:
             self._last[key] = self._out[key] = int(time[-1])
             self._equal[key] = 0
+            self._go_on(key, time, last, arrival)
             return time, None
         newest = np.maximum(np.maximum.accumulate(time), last)
         kept = time >= newest
@@ -182,6 +214,8 @@ class Utc:
             self._equal[key] = int(equal[-1])
         out = np.maximum(np.maximum.accumulate(out), self._out[key])
         self._last[key], self._out[key] = int(stamps[-1]), int(out[-1])
+        if self._last[key] > last:
+            self._go_on(key, stamps, last, arrival)
         if kept.all():
             return out, None
         spread = time.copy()

@@ -21,7 +21,7 @@ from edged.stamp.thinning import THINNED, Thinning
 T = TypeVar("T")
 
 FUTURE_NS = 60 * 10**9
-"""A time further ahead of a synchronised clock is no time."""
+"""A time further ahead of a synchronized clock is no time."""
 
 TICKS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 SECONDS_PER_YEAR = 31_556_952
@@ -302,7 +302,7 @@ def future_detail(time: int, time_format: str, now_utc: int, key: str = "") -> s
     if year > this_year:
         text = f"{whose} is in the year {year}"
     else:
-        text = f"{whose} is {(time - now_utc) // 10**9} s ahead of the clock, which is synchronised"
+        text = f"{whose} is {(time - now_utc) // 10**9} s ahead of the clock, which is synchronized"
     if not time_format.startswith("unix_"):
         return f"{text}; is the clock of that sensor right?"
     raw = time // TICKS_NS[time_format.removeprefix("unix_")]

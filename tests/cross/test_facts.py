@@ -96,7 +96,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     ("other", "text"),
     [
         ({"clock": str(int(NOW) - 300)}, "its clock is 300 s from this machine's: timedatectl"),
-        ({"synced": "no"}, 'its clock is not synchronised; results will say clock: "unsynced": timedatectl'),
+        ({"synced": "no"}, 'its clock is not synchronized; results will say clock: "unsynced": timedatectl'),
         ({"memory_cgroup": ""}, "cgroup_enable=memory in /boot/firmware/cmdline.txt turns it on"),
         ({"memory_mib": "200"}, "it has 200 MiB of memory; edged takes 80 and more"),
         ({"dialout": ""}, "there is no group dialout; it will be made"),

@@ -265,7 +265,7 @@ def test_no_kind_of_picture_takes_more_than_is_planned(kind: str, views: str, tm
 
 
 def test_nothing_is_left_of_a_picture() -> None:
-    """A library that warns keeps each text for ever; one that is never shown what is wrong has nothing to say."""
+    """A library that warns keeps each text forever; one that is never shown what is wrong has nothing to say."""
     decoder = make_payload_decoder(plan(SQUARE))
 
     def decode(start: int) -> int:

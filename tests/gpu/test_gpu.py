@@ -93,7 +93,7 @@ def test_s05_what_is_said_to_run_on_the_gpu_does(large: ModelPlan) -> None:
 
 @pytest.mark.cuda
 def test_every_run_sees_its_rows(tiny: ModelPlan) -> None:
-    """A value of the host that is bound once to an input on the GPU gives the first answer for ever."""
+    """A value of the host that is bound once to an input on the GPU gives the first answer forever."""
     bound, _ = on(tiny, "cuda")
     rows = np.arange(48, dtype=np.float32).reshape(16, 3)
     right = rows @ np.array([[1, 2], [2, 3], [3, 4]], np.float32)

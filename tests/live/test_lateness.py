@@ -54,7 +54,9 @@ def publish(client: Client) -> None:
 def test_they_leave_in_order_after_their_time_and_when_the_daemon_stops(tmp_path: Path) -> None:
     for lateness in ("2s", "30min"):
         with Broker(tmp_path) as broker, Client(broker.port) as client:
-            with Daemon(tmp_path, TEXT.format(port=broker.port, lateness=lateness)) as daemon:
+            folder = tmp_path / lateness
+            folder.mkdir()
+            with Daemon(folder, TEXT.format(port=broker.port, lateness=lateness)) as daemon:
                 client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
                 publish(client)
                 client.health(lambda h: h["sources"]["in"]["messages"] == len(ORDER))

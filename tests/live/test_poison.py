@@ -187,7 +187,7 @@ def test_an_input_on_which_a_step_crashes(broker: Broker, tmp_path: Path) -> Non
 @pytest.mark.parametrize("run", ["inline", "worker"])
 @pytest.mark.parametrize("qos", [0, 1])
 def test_a_retained_input_on_which_the_model_hangs(broker: Broker, tmp_path: Path, run: str, qos: int) -> None:
-    """It comes with every subscription, at QoS 0 owes nobody anything, and must not end each run for ever."""
+    """It comes with every subscription, at QoS 0 owes nobody anything, and must not end each run forever."""
     text = TEXT.format(port=broker.port, path=hangs(tmp_path / "m.onnx"))
     text = (
         text.replace('topic = "in/x"', f'topic = "in/{{name}}"\nretained = true\nqos = {qos}')

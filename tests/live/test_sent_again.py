@@ -1,4 +1,4 @@
-"""An acknowledgement that is lost on its way: the broker sends the input again, and no window may have it twice."""
+"""An acknowledgment that is lost on its way: the broker sends the input again, and no window may have it twice."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def samples(start: int, stop: int, since_ms: int) -> list[str]:
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-def test_an_input_whose_acknowledgement_was_lost_is_in_no_window_twice(version: str, tmp_path: Path) -> None:
+def test_an_input_whose_acknowledgment_was_lost_is_in_no_window_twice(version: str, tmp_path: Path) -> None:
     since_ms = int(time.time() * 1000) - 60_000
     with Broker(tmp_path) as broker, Cable(broker.port) as cable, Client(broker.port) as client:
         with Daemon(tmp_path, CONFIG.format(port=cable.port, version=version, decode=DECODE)):
@@ -113,7 +113,7 @@ def test_an_input_whose_acknowledgement_was_lost_is_in_no_window_twice(version: 
             cable.is_deaf = True
             for topic in ("in/ring", "in/each"):
                 client.publish_all(topic, samples(10, 16, since_ms))
-            until(lambda: cable.said.count(b"\x40\x02") >= 6 and cable.said.count(b"out/each") >= 6, what="lost acknowledgements")
+            until(lambda: cable.said.count(b"\x40\x02") >= 6 and cable.said.count(b"out/each") >= 6, what="lost acknowledgments")
             cable.is_deaf = False
             cable.cut()
             client.health(lambda h: h["brokers"]["main"]["state"] == "connected" and h["brokers"]["main"]["connects"] == 2)

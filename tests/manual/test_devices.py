@@ -10,6 +10,8 @@ import tomli
 
 import edged
 from edged.cli import main
+from tests.support.models import cells
+from tests.support.pictures import RED, jpeg, pixels
 
 FOLDER = Path(edged.__file__).parent / "manual" / "devices"
 PAGES = sorted(FOLDER.glob("*.md"))
@@ -27,6 +29,10 @@ def test_what_a_device_sends_gives_what_the_page_says(page: Path, tmp_path: Path
     config, tests = blocks(page)
     (tmp_path / "edged.toml").write_text(config, "utf-8")
     (tmp_path / "edged.test.toml").write_text(tests, "utf-8")
+    if "models/site.onnx" in config:
+        (tmp_path / "models").mkdir()
+        cells(tmp_path / "models" / "site.onnx")
+        (tmp_path / "snapshot.jpg").write_bytes(jpeg(pixels(64, 64, (8, 8, 16, 16, RED))))
     assert all("expect" in case for case in tomli.loads(tests)["test"])
     assert main(["test", "-c", str(tmp_path / "edged.toml")]) == 0, capsys.readouterr().out
 

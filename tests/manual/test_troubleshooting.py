@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import edged
@@ -37,6 +38,8 @@ TABLES = {"EXCEPTIONS", "REASONS", "_REASONS", "INTERNAL_ERROR", "THINNED"}
 """Constants that hold reasons."""
 THROUGH_A_NAME = {"finished", "framing", "hanging", "internal_error", "long", "parity", "poison", "several_rows"}
 """Words that the code keeps under a name before it says them."""
+PIECE = 6
+"""Characters of a text that are enough to tell that a message is made of it."""
 SHOWN_ELSEWHERE = {"full"}
 """The state of a file that somebody writes to, which is told as the trouble of its source."""
 
@@ -93,14 +96,24 @@ def test_every_state_and_reason_has_its_section() -> None:
     assert sorted(known() - set(SECTIONS)) == []
 
 
+@cache
+def texts() -> set[str]:
+    """Every text of the code; of one with variable parts each piece."""
+    nodes = (node for file in EDGED.rglob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8"))))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 def test_no_section_is_of_another_time() -> None:
-    texts = {
-        node.value
-        for file in EDGED.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    assert [word for word in SECTIONS if word not in texts] == []
+    known = texts()
+    assert [word for word in SECTIONS if word not in known] == []
+
+
+def test_the_messages_among_the_symptoms_are_those_of_the_code() -> None:
+    pieces = {text.strip() for text in texts() if len(text.strip()) >= PIECE}
+    symptoms = re.findall(r"^\| ([^|]*`[^|]*) \|", PAGE.split("## Symptoms")[1].split("\n## ")[0], re.MULTILINE)
+    messages = [message for symptom in symptoms for message in re.findall(r"`([^`]+)`", symptom) if " " in message.strip(", ")]
+    assert len(messages) > 15
+    assert [message for message in messages if not any(piece in message for piece in pieces)] == []
 
 
 def test_the_sections_stand_in_the_order_of_the_alphabet() -> None:

@@ -422,7 +422,7 @@ class Picky:
 @pytest.mark.parametrize(("version", "says"), [("5", b"\xe0\x01\x81"), ("5", b"\xe0\x01\x90"), ("5", b""), ("3.1.1", b"")])
 @on_uvloop
 async def test_a_message_that_ends_the_connection_is_found_among_others(version: str, says: bytes) -> None:
-    """At QoS 1 it would be sent again for ever: it alone is dropped, counted and named, and nobody else is blamed."""
+    """At QoS 1 it would be sent again forever: it alone is dropped, counted and named, and nobody else is blamed."""
     broker = Picky(version == "5", says)
     receipts = [Receipt(i) for i in range(100)]
     async with Server(broker) as server:
@@ -519,7 +519,7 @@ async def test_a_broker_that_goes_with_messages_on_their_way_costs_none() -> Non
 
 @on_uvloop
 async def test_a_broker_that_acknowledges_nothing_is_left_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers pings and takes messages: only the acknowledgements are missing. On each connection until they come."""
+    """It answers pings and takes messages: only the acknowledgments are missing. On each connection until they come."""
     monkeypatch.setattr(connection, "UNACKNOWLEDGED_S", 0.0)
     monkeypatch.setattr(connection, "TICK_S", 0.02)
     states: list[str] = []
@@ -548,7 +548,7 @@ async def test_a_broker_that_acknowledges_nothing_is_left_and_said(monkeypatch: 
 
 
 @on_uvloop
-async def test_acknowledgements_that_come_slowly_are_acknowledgements(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_acknowledgments_that_come_slowly_are_acknowledgments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "UNACKNOWLEDGED_S", 0.4)
     monkeypatch.setattr(connection, "TICK_S", 0.02)
 
@@ -806,7 +806,7 @@ async def test_a_storm_of_packets_leaves_turns_to_others(storm: bytes, monkeypat
 
 
 @on_uvloop
-async def test_many_acknowledgements_in_one_read_are_all_taken() -> None:
+async def test_many_acknowledgments_in_one_read_are_all_taken() -> None:
     """More than a turn takes, and a message behind them, in order; nothing of it waits for more to come."""
     mids: list[bytes] = []
 

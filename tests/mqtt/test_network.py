@@ -182,9 +182,9 @@ async def test_a_thin_line(broker: Broker) -> None:
 
 
 @on_uvloop
-async def test_acknowledgements_leave_in_the_order_of_arrival() -> None:
+async def test_acknowledgments_leave_in_the_order_of_arrival() -> None:
     """However unevenly the results end."""
-    count = scale("acknowledgements")
+    count = scale("acknowledgments")
     acknowledged: list[int] = []
     rng = random.Random(2)
     waiting: list[Receipt] = []

@@ -1,4 +1,4 @@
-"""The ledger: acknowledgements leave in order of arrival, once, and never across a reconnect."""
+"""The ledger: acknowledgments leave in order of arrival, once, and never across a reconnect."""
 
 from __future__ import annotations
 

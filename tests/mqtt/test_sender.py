@@ -155,7 +155,7 @@ def test_a_full_outbox_overflows_to_the_spool_and_live_goes_first() -> None:
     assert (s.account.acked, s.account.spooled, s.account.drops.total) == (6, 4, 0)
 
 
-def test_while_acknowledgements_are_slow_qos_0_still_has_room() -> None:
+def test_while_acknowledgments_are_slow_qos_0_still_has_room() -> None:
     s = Sending(items=8)
     s.put(*names(20))
     assert len(s.shelf.stored) == 14
@@ -322,7 +322,7 @@ def test_what_passed_under_suspicion_restores_the_flight_window() -> None:
 
 
 def test_a_topic_that_did_it_twice_is_not_sent_for_a_while() -> None:
-    """Else each message of it would cost three connections, for ever. The others go on, and later it is tried again."""
+    """Else each message of it would cost three connections, forever. The others go on, and later it is tried again."""
     sending, now = Sending(), 10**9
     for name in ("m0", "m1"):
         sending.put(name)

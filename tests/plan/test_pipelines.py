@@ -77,7 +77,7 @@ def test_a_chain_of_windows_is_not_held_back(tmp_path: Path) -> None:
     assert '"block" cannot hold back the windows of pipeline.first' in line
 
 
-def test_the_manifests_normalisation_goes_by_the_names_of_fields(tmp_path: Path) -> None:
+def test_the_manifests_normalization_goes_by_the_names_of_fields(tmp_path: Path) -> None:
     toml = '[inputs.x]\nfields = ["az", "ax"]\n[normalize]\nmean = [9, 1]\nstd = [2, 4]\n'
     folder_model(tmp_path / "m", toml, net, {"x": (T.FLOAT, ["N", 2])}, {"y": ["N", 1]})
     p = pipeline(plan(tmp_path, ACCEL, 'source = "accel"'))
@@ -87,7 +87,7 @@ def test_the_manifests_normalisation_goes_by_the_names_of_fields(tmp_path: Path)
     assert p.inputs[0].columns == (2, 0)
 
 
-def test_the_manifests_normalisation_by_one_number(tmp_path: Path) -> None:
+def test_the_manifests_normalization_by_one_number(tmp_path: Path) -> None:
     folder_model(tmp_path / "m", "[normalize]\nmin = 0\nmax = 10\n", net, ROW, {"y": ["N", 1]})
     [step] = pipeline(plan(tmp_path, ACCEL, 'source = "accel"')).steps
     assert (step.mean, step.std) == ((0.0,), (10.0,))
@@ -98,7 +98,7 @@ def test_several_inputs_are_normalised_by_preprocess_only(tmp_path: Path) -> Non
     inputs = {"a": (T.FLOAT, ["N", 3]), "b": (T.FLOAT, ["N", 3])}
     folder_model(tmp_path / "m", "[normalize]\nmean = [1, 2, 3]\nstd = 1\n", net, inputs, {"y": ["N", 1]})
     [line] = plan(tmp_path, ACCEL, 'source = "accel"').lines
-    assert "model.toml normalises by field, and the model has several inputs" in line
+    assert "model.toml normalizes by field, and the model has several inputs" in line
 
 
 def test_a_wait_for_a_batch_uses_up_the_deadline(tmp_path: Path) -> None:

@@ -76,13 +76,13 @@ def test_windows_of_pictures(tmp_path: Path) -> None:
     p = pipeline(tmp_path, text + "inputs = { x = { size = 2 } }\n")
     assert (p.inputs[0].shape, p.inputs[0].layout, p.inputs[0].rows) == ((2, 3, 48, 64), "chw", 2)
     [problem] = [p for p in plan(tmp_path, text).problems if not p.is_warning]
-    assert "x: float32[N,2,3,48,64]; it gets 4 pictures of 64 x 48 pixels, 3 colours" in problem.text
+    assert "x: float32[N,2,3,48,64]; it gets 4 pictures of 64 x 48 pixels, 3 colors" in problem.text
 
 
 def test_open_axes_do_not_tell_the_order(tmp_path: Path) -> None:
     model(tmp_path, ["N", "a", "b", "c"])
     [problem] = [p for p in plan(tmp_path).problems if not p.is_warning]
-    assert 'with colours first or last; say which: inputs = { x = { layout = "chw" } }' in problem.text
+    assert 'with colors first or last; say which: inputs = { x = { layout = "chw" } }' in problem.text
     assert pipeline(tmp_path, RESIZE + 'inputs = { x = { layout = "chw" } }\n').inputs[0].shape == (3, 48, 64)
     model(tmp_path, ["N", "a", "b", "c"], toml='[inputs.x]\nlayout = "hwc"\n')
     assert pipeline(tmp_path).inputs[0].shape == (48, 64, 3)
@@ -96,7 +96,7 @@ def test_bytes_go_in_as_they_are_and_floats_are_scaled(tmp_path: Path) -> None:
     model(tmp_path, ["N", 3, 48, 64], author="somebody")
     [problem] = plan(tmp_path).problems
     assert problem.text == (
-        "nothing says how model.m wants colours in x: float32[N,3,48,64]; choose "
+        "nothing says how model.m wants colors in x: float32[N,3,48,64]; choose "
         'preprocess = [{ step = "resize", size = [64, 48] }, { step = "normalize", min = 0, max = 255 }] for 0 to 1, or '
         'preprocess = [{ step = "resize", size = [64, 48] }, { step = "normalize", mean = 0, std = 1 }] for 0 to 255 '
         "(in model.toml: [normalize], with the same keys)"
@@ -166,7 +166,7 @@ def test_the_plan_counts_a_picture_and_what_waits(tmp_path: Path) -> None:
         ('preprocess = [{ step = "resize", size = [64, 48] }, { step = "resize", size = [8, 8] }]\n', "resized once"),
         (RESIZE + "align = { rate = 1 }\n", "has no effect on pictures"),
         (RESIZE + 'inputs = { x = { layout = "time,field" } }\n', 'expected "hwc" or "chw"'),
-        ('preprocess = { step = "resize", size = [32, 32] }\n', "gets a picture of 32 x 32 pixels, 3 colours; resize them"),
+        ('preprocess = { step = "resize", size = [32, 32] }\n', "gets a picture of 32 x 32 pixels, 3 colors; resize them"),
         (RESIZE + "preprocess2 = 1\n", "unknown key"),
     ],
 )

@@ -41,6 +41,42 @@ def test_a_stamp_before_the_last_one_is_late() -> None:
     assert times[1] == 11
 
 
+YEAR = 365 * 86_400 * SECOND
+
+
+@pytest.mark.parametrize("lone", [True, False])
+def test_one_wrong_stamp_makes_nothing_late_that_follows(lone: bool) -> None:
+    clock = Utc(None, 1)
+    now = [0]
+
+    def taken(*times: int) -> list[int]:
+        kept = []
+        for part in [[one] for one in times] if lone else [[*times]]:
+            now[0] += SECOND
+            out, ok = clock.times(ns(*part), len(part), 0, now[0])
+            kept += out[ok if ok is not None else slice(None)].tolist()
+        return kept
+
+    assert taken(10 * SECOND, 11 * SECOND) == [10 * SECOND, 11 * SECOND]
+    assert taken(12 * SECOND, 68 * YEAR) == [12 * SECOND, 68 * YEAR]
+    assert clock.restarts == []
+    assert taken(14 * SECOND, 15 * SECOND) == [14 * SECOND, 15 * SECOND]
+    assert clock.restarts == [0], "windows must not mix both"
+    assert taken(9 * SECOND, 16 * SECOND) == [16 * SECOND]
+    assert clock.restarts == [0]
+
+
+def test_a_leap_that_goes_on_is_the_time_and_a_day_without_samples_is_none() -> None:
+    clock = Utc(None, 1)
+    for arrival, time in ((1, 10), (2, YEAR), (3, YEAR + 1)):
+        clock.times(ns(time), 1, 0, arrival * SECOND)
+    assert clock.times(ns(11), 1, 0, 4 * SECOND)[1] is not None, "a sensor whose clock was set: what came before that is late"
+    later = Utc(None, 1)
+    later.times(ns(0), 1, 0, 0)
+    later.times(ns(YEAR), 1, 0, YEAR + SECOND)
+    assert later.times(ns(SECOND), 1, 0, YEAR + 2 * SECOND)[1] is not None, "what was kept while it was away is late"
+
+
 def test_a_counter_wraps_or_starts_over() -> None:
     ms = 10**6
     clock = Elapsed(ms, 1)

@@ -118,7 +118,7 @@ class TestUtc:
             'decode.time.format = "unix_ms"'
         )
         ahead = future_detail(NOW_UTC + 7200 * SECOND, "rfc3339", NOW_UTC)
-        assert ahead == "time is 7200 s ahead of the clock, which is synchronised; is the clock of that sensor right?"
+        assert ahead == "time is 7200 s ahead of the clock, which is synchronized; is the clock of that sensor right?"
 
     def test_a_minute_ahead_is_no_future_and_an_unset_clock_cannot_tell(self) -> None:
         assert stamp(Stamper("unix_s", None, None), rows(1, [NOW_UTC + 60 * SECOND]))[1] == []

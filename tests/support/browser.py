@@ -33,7 +33,7 @@ class Browser:
 
     def __enter__(self) -> Browser:
         until(lambda: self._is_ready(), what="chromedriver listens")
-        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,960"]
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,1000", "--hide-scrollbars"]
         options = {"goog:chromeOptions": {"args": arguments}}
         self._session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": options}})["sessionId"]
         return self

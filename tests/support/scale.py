@@ -9,12 +9,13 @@ IS_SOAK = bool(os.environ.get("EDGED_SOAK"))
 # name: (in `make test`, in `make soak`)
 COUNTS: dict[str, tuple[int, int]] = {
     "absent seconds": (4, 600),
-    "acknowledgements": (2_000, 10_000),
+    "acknowledgments": (2_000, 10_000),
     "ends of a connection": (1_000, 2_000),
     "broker restarts": (5, 100),
     "crashes at start": (4, 20),
     "deploys cut off": (10, 20),
     "edits": (300, 1_000),
+    "fleet cuts": (3, 60),
     "half-open links": (1, 10),
     "kills": (6, 100),
     "messages": (100_000, 1_000_000),

@@ -34,7 +34,7 @@ ALIKE = 3
 """Results with the same label that are shown one after the other; of more the rest is left out."""
 LIMIT_S = 60.0
 COLUMNS = 104
-COLOURS = 64
+COLORS = 128
 CTRL_C = b"\x03"
 PAUSE_S = 1.0
 """What is written later than this is shown no later: a machine may be busy."""
@@ -194,7 +194,7 @@ def of_the_page() -> None:
                     until(lambda heard=heard: time.monotonic() >= heard, what="a second is over")  # type: ignore[misc]
                 until(lambda: re.search(r"p3.*silent|silent.*p3", browser.page, re.DOTALL) is not None, what="p3 is silent")
                 picture = Image.open(io.BytesIO(browser.picture)).convert("RGB")
-    picture.quantize(COLOURS).save(PICTURES / "page.png", optimize=True)
+    picture.quantize(COLORS).save(PICTURES / "page.png", optimize=True)
 
 
 MAKE = {"terminal": of_the_demo, "page": of_the_page}

@@ -92,7 +92,7 @@ def test_a_log_that_nobody_reads_costs_lines_and_no_time() -> None:
         log.configure("info", "logfmt", stream)
         logger = structlog.get_logger("edged")
         for number in range(5000):
-            logger.info("line", number=number)  # would wait for ever
+            logger.info("line", number=number)  # would wait forever
         text = b""
         for _ in range(3):  # the pipe, what waited, and what has been said since
             while select.select([reader], [], [], 0)[0]:

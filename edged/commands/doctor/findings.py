@@ -229,7 +229,7 @@ def _day(utc: float) -> str:
 
 
 def _queues(f: Facts) -> Iterator[Finding]:
-    """What a broker keeps for us while we are away or withhold acknowledgements; beyond that it drops without a word."""
+    """What a broker keeps for us while we are away or withhold acknowledgments; beyond that it drops without a word."""
     for q in f.queues:
         kept = q.kept if q.kept is not None else 1000
         whose = "this machine's mosquitto keeps" if q.kept is not None else "mosquitto keeps, unless told otherwise,"
@@ -251,9 +251,9 @@ def _clock(f: Facts) -> Iterator[Finding]:
     if f.utc < SET_THIS_CENTURY:
         yield Finding("bad", "clock", f"it says {now}: certificates will not be believed", cure)
     elif not f.is_clock_synced:
-        yield Finding("warn", "clock", f'it says {now} and is not synchronised: results say clock = "unsynced"', cure)
+        yield Finding("warn", "clock", f'it says {now} and is not synchronized: results say clock = "unsynced"', cure)
     else:
-        yield Finding("ok", "clock", f"synchronised, {now}")
+        yield Finding("ok", "clock", f"synchronized, {now}")
 
 
 def _cgroup(f: Facts) -> Iterator[Finding]:

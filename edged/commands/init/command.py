@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -21,11 +22,14 @@ from edged.commands.ask import listen_to_daemon
 from edged.commands.check import check
 from edged.commands.init.draft import BROKER, SCHEMA, Found, Use, fitted, text
 from edged.commands.init.find import hear_one_port, hear_topics, source_of
+from edged.commands.init.topics import Stream
 from edged.commands.run import on_loop
 from edged.commands.tap import text as tap_text
+from edged.config.external import broker_url
 from edged.config.json_schema import json_schema
+from edged.config.parsers.value import Surroundings
 from edged.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError, Fatal
-from edged.model.manifest import read_manifest
+from edged.model.manifest import Manifest, read_manifest
 from edged.serialport.port import usb_ports
 from edged.system import log
 from edged.system.process import complain, say
@@ -51,8 +55,11 @@ class Asked(msgspec.Struct, frozen=True):
     """No questions: what no flag says is the default."""
 
 
+T = TypeVar("T")
+
+
 class Questions:
-    """Asks on the terminal; `answer` reads a line. Silent, every answer is the default."""
+    """Asks on the terminal, again where the answer will not do; `answer` reads a line. Silent, every answer is the default."""
 
     def __init__(self, answer: Callable[[], str] | None) -> None:
         self._answer = answer
@@ -61,25 +68,34 @@ class Questions:
     def is_silent(self) -> bool:
         return self._answer is None
 
-    def ask(self, question: str, default: str) -> str:
-        if self._answer is None:
-            return default
-        sys.stderr.write(f"{question} [{default}] ")
-        sys.stderr.flush()
-        return self._answer().strip() or default
+    def ask(self, question: str, default: str, meaning: Callable[[str], T]) -> T:
+        """What the answer means. Where `meaning` raises Fatal it is asked again; who ends the input (Ctrl-D) leaves."""
+        while self._answer is not None:
+            sys.stderr.write(f"{question} [{default}] ")
+            sys.stderr.flush()
+            if not (line := self._answer()):
+                raise Fatal("no answer: the input has ended", EX_USAGE)
+            try:
+                return meaning(line.strip() or default)
+            except Fatal as error:
+                complain(f"{error}")
+        return meaning(default)
 
     def pick(self, question: str, choices: Sequence[str], default: str = "1") -> list[int]:
-        """The numbers that were chosen, from 0. Raises Fatal where they are none."""
+        """The numbers that were chosen, from 0."""
         if self._answer is not None:
             complain("\n".join(f"  {i}  {one}" for i, one in enumerate(choices, 1)))
-        said = self.ask(question, default)
-        try:
-            chosen = [int(part) - 1 for part in said.replace(",", " ").split()]
-        except ValueError:
-            chosen = [-1]
-        if not chosen or not all(0 <= i < len(choices) for i in chosen):
-            raise Fatal(f"expected a number from 1 to {len(choices)}, or several, found {said!r}", EX_USAGE)
-        return chosen
+        return self.ask(question, default, partial(_chosen, len(choices)))
+
+
+def _chosen(most: int, said: str) -> list[int]:
+    try:
+        chosen = [int(part) - 1 for part in said.replace(",", " ").split()]
+    except ValueError:
+        chosen = []
+    if not chosen or not all(0 <= i < most for i in chosen):
+        raise Fatal(f"expected a number from 1 to {most}, or several, found {said!r}", EX_USAGE)
+    return chosen
 
 
 def init(asked: Asked) -> int:
@@ -90,23 +106,24 @@ def init(asked: Asked) -> int:
     is_silent = asked.is_silent or not sys.stdin.isatty()
     questions = Questions(None if is_silent else sys.stdin.readline)
     found, broker = _sources(asked, questions)
-    model = asked.model
-    if model is None:
-        model = questions.ask("Which model, a folder or an .onnx file (none: results are samples)?", "none")
-    default = broker or BROKER
-    results = asked.results or (default if broker else questions.ask("To which broker do results go?", default))
-    uses = _uses(found, None if model == "none" else Path(model), results, asked.output)
+    if asked.model is not None:
+        model = _model(asked.model)
+    else:
+        model = questions.ask("Which model, a folder or an .onnx file (none: results are samples)?", "none", _model)
+    results = asked.results or broker or questions.ask("To which broker do results go?", BROKER, _address)
+    uses = _uses(found, model, results, asked.output)
     _write(asked.output, text(uses, results, asked.output.parent))
     code = check(asked.output, False)
     runs = asked.runs
     if runs is None:
-        runs = questions.ask(f"Run it for {RUN_S:g} seconds?", "yes").lower()[:1] == "y" if not is_silent else False
+        runs = not is_silent and questions.ask(f"Run it for {RUN_S:g} seconds?", "yes", _is_yes)
     return run_for(asked.output, [use.name for use in uses], RUN_S) if runs and code == EX_OK else code
 
 
 def _sources(asked: Asked, questions: Questions) -> tuple[list[Found], str | None]:
     """What is read, and the broker that it comes from, if it comes from one."""
     ports, broker = asked.ports, asked.broker
+    streams: list[Stream] = []
     if not ports and broker is None:
         here = usb_ports()
         if questions.is_silent:
@@ -115,20 +132,17 @@ def _sources(asked: Asked, questions: Questions) -> tuple[list[Found], str | Non
         choices = [*(f"{port}: is opened, which can reset a board" for port in here), f"the topics of a broker, such as {BROKER}"]
         chosen = questions.pick("Where do samples come from?", choices)
         ports = tuple(here[i] for i in chosen if i < len(here))
-        broker = questions.ask("Which broker?", BROKER) if len(here) in chosen else None
+        if len(here) in chosen:
+            broker, streams = questions.ask("Which broker?", BROKER, partial(_heard, asked))
+    elif broker is not None:
+        broker, streams = _heard(asked, broker)
     found = []
     for port in ports:
         complain(f"{port}: listening")
         one = on_loop(hear_one_port(port, asked.baudrate))
         complain(f"{port}: {one.remarks[0]}")
         found.append(one)
-    if broker is not None:
-        complain(f"{broker}: listening for {asked.seconds:g} s")
-        streams = on_loop(hear_topics(broker, [asked.topic], asked.seconds))
-        if not streams:
-            raise Fatal(
-                f"{broker}: nothing with numbers came on {asked.topic} in {asked.seconds:g} s; edged tap --broker shows it all"
-            )
+    if streams:
         if questions.is_silent:
             complain("\n".join(f"  {one.about}" for one in streams))
         chosen = questions.pick("Which of them?", [one.about for one in streams])
@@ -141,13 +155,49 @@ def _sources(asked: Asked, questions: Questions) -> tuple[list[Found], str | Non
     return found, broker
 
 
-def _uses(found: Sequence[Found], model: Path | None, broker: str, output: Path) -> list[Use]:
-    """The model on the first source that it fits. Raises Fatal where it is none, ConfigError where it fits none."""
-    if model is None:
-        return [Use(one) for one in found]
+def _address(said: str) -> str:
+    """Raises Fatal where it is no broker's."""
+    try:
+        broker_url(said, Surroundings(Path(), os.environ))
+    except ValueError as error:
+        raise Fatal(str(error), EX_USAGE) from None
+    return said
+
+
+def _heard(asked: Asked, broker: str) -> tuple[str, list[Stream]]:
+    """A broker, and what comes from it. Raises Fatal where that is nothing."""
+    complain(f"{_address(broker)}: listening for {asked.seconds:g} s")
+    streams = on_loop(hear_topics(broker, [asked.topic], asked.seconds))
+    if not streams:
+        text = f"{broker}: nothing with numbers came on {asked.topic} in {asked.seconds:g} s; edged tap --broker shows it all"
+        raise Fatal(text)
+    return broker, streams
+
+
+def _model(said: str) -> Path | None:
+    """Raises Fatal where it is none. No shell has looked at what is typed here."""
+    path = None if said == "none" else Path(said).expanduser()
+    if path is not None:
+        _manifest(path)
+    return path
+
+
+def _manifest(model: Path) -> Manifest:
     manifest, problems = read_manifest("it", model)
     if manifest is None:
         raise Fatal("; ".join(p.text for p in problems), EX_CONFIG)
+    return manifest
+
+
+def _is_yes(said: str) -> bool:
+    return said.lower().startswith("y")
+
+
+def _uses(found: Sequence[Found], model: Path | None, broker: str, output: Path) -> list[Use]:
+    """The model on the first source that it fits. Raises ConfigError where it fits none."""
+    if model is None:
+        return [Use(one) for one in found]
+    manifest = _manifest(model)
     why: list[str] = []
     for i, one in enumerate(found):
         use, wrong = fitted(one, model, manifest, broker, output)

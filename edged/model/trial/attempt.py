@@ -1,6 +1,6 @@
 """Tries a model in a process of its own (`model/trial/child.py`), and says in words why it will not do.
 
-A hostile or damaged file may crash onnxruntime, run for ever or take all memory. It does so there: the daemon only waits, and
+A hostile or damaged file may crash onnxruntime, run forever or take all memory. It does so there: the daemon only waits, and
 the process is ended with all that it started when a stage takes too long or nobody waits any more.
 """
 
@@ -311,6 +311,6 @@ class _Child:
             case "open":
                 return f"onnxruntime did not finish loading it within {allowed.load_s:.0f} s"
             case "run":
-                return f"its first run did not end within {allowed.run_s:g} s: it loops for ever, or is too slow for this machine"
+                return f"its first run did not end within {allowed.run_s:g} s: it loops forever, or is too slow for this machine"
             case _:
                 return f"its trial runs did not end within {self._rest_s:.0f} s: it is too slow for this machine"

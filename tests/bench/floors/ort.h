@@ -1,6 +1,6 @@
 /* The few calls of ONNX Runtime's C API that a floor needs, so that no header of it has to be installed.
 
-   The API is one table of functions, which only grows at its end: a function keeps its place in it for ever (onnxruntime_c_api.h says
+   The API is one table of functions, which only grows at its end: a function keeps its place in it forever (onnxruntime_c_api.h says
    so, and its library checks it when it is built). So a name and a place are enough. */
 #include <stddef.h>
 #include <stdint.h>

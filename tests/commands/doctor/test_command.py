@@ -35,7 +35,7 @@ def test_without_a_configuration_the_machine_is_looked_at(capsys: pytest.Capture
 
 
 def test_a_line() -> None:
-    assert line(Finding("ok", "clock", "synchronised")) == "ok    clock          synchronised"
+    assert line(Finding("ok", "clock", "synchronized")) == "ok    clock          synchronized"
     assert line(Finding("bad", "disk", "full", "make room")) == "bad   disk           full  =>  make room"
     assert line(Finding("bad", "ports", "held by \x1b[2J\n, pid 7")) == "bad   ports          held by \\x1b[2J\\n, pid 7"
 

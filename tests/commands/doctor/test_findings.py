@@ -182,7 +182,7 @@ FAULTS = {
     "cgroup off": Fault(
         "warn", "cgroup", "booted with cgroup_disable=memory", "cgroup_enable=memory", lambda root: write(root, CGROUP_OFF)
     ),
-    "unsynced clock": Fault("warn", "clock", "is not synchronised", "timedatectl set-ntp true", seen={"is_clock_synced": False}),
+    "unsynced clock": Fault("warn", "clock", "is not synchronized", "timedatectl set-ntp true", seen={"is_clock_synced": False}),
     "a clock that was never set": Fault(
         "bad", "clock", "1970-01-01", "timedatectl", seen={"utc": 60.0, "is_clock_synced": False}
     ),

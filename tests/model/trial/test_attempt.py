@@ -99,7 +99,7 @@ def test_a_crash_is_a_reason(tmp_path: Path) -> None:
 def test_an_endless_run_is_a_reason(tmp_path: Path) -> None:
     plan = plan_for(hostile.build("endless loop", tmp_path))
     text = refused(plan, replace(limits(plan), run_s=0.5))
-    assert text == "its first run did not end within 0.5 s: it loops for ever, or is too slow for this machine"
+    assert text == "its first run did not end within 0.5 s: it loops forever, or is too slow for this machine"
 
 
 def test_slow_trials_end(tmp_path: Path) -> None:
