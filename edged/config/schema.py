@@ -1532,7 +1532,7 @@ class Step(Table, frozen=True, kw_only=True):
     window: Annotated[
         Literal["hann", "hamming", "blackman", "boxcar"], Key("scipy's: what a spectrum is weighted with", only=(*STFT, "bands"))
     ] = "hann"
-    sr: Annotated[Rate | None, Key("librosa's: samples a second", default="`rate` of the source", only=("log_mel",))] = None
+    sr: Annotated[Rate | None, Key("librosa's: samples per second", default="`rate` of the source", only=("log_mel",))] = None
     n_mels: Annotated[Annotated[int, integer(1, 4096)], Key("librosa's: mel bands", only=("log_mel",))] = 128
     fmin: Annotated[NotNegative, Key("librosa's: lowest frequency, Hz", only=("log_mel",))] = 0.0
     fmax: Annotated[Positive | None, Key("librosa's: highest frequency, Hz", default="half of `sr`", only=("log_mel",))] = None
@@ -1553,7 +1553,7 @@ class Step(Table, frozen=True, kw_only=True):
         Edges | None,
         Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
     ] = None
-    fs: Annotated[Rate | None, Key("scipy's: samples a second", default="`rate` of the source", only=("bands",))] = None
+    fs: Annotated[Rate | None, Key("scipy's: samples per second", default="`rate` of the source", only=("bands",))] = None
     nperseg: Annotated[Count | None, Key("scipy's: samples of a segment", default="256, at most the window", only=("bands",))] = (
         None
     )

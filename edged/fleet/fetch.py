@@ -162,7 +162,7 @@ def _take(response: http.client.HTTPResponse, part: _Part, limits: Limits, is_ca
         now = time.monotonic()
         if now - mark >= limits.patience_s:
             if part.have - marked < limits.min_rate * limits.patience_s:
-                raise Failed(f"the server sends less than {limits.min_rate} bytes a second")
+                raise Failed(f"the server sends less than {limits.min_rate} bytes per second")
             mark, marked = now, part.have
         ahead = (part.have - first) / limits.bandwidth - (now - began)
         while ahead > 0 and not is_cancelled():

@@ -70,9 +70,14 @@ def is_same_publish(a: PipelinePlan, b: PipelinePlan, i: int) -> bool:
     return i < len(a.publishes) and (a.publishes[i], *_head(a), a.deadline_ns) == (b.publishes[i], *_head(b), b.deadline_ns)
 
 
+LATER = (", is_text=False",)
+"""What came to records of a plan later, as it is where a configuration does not say it: no part of a mark, so that a new version
+takes what an older one saved. `tests/plan/test_change.py` holds the mark of an older version."""
+
+
 def window_mark(p: PipelinePlan) -> str:
     """A text that two plans share only if the samples in their windows are alike."""
-    return hashlib.sha256(repr(_window(p)).encode()).hexdigest()[:16]
+    return _mark(_window(p))
 
 
 def state_mark(p: PipelinePlan, models: Mapping[str, ModelPlan]) -> str:
@@ -80,7 +85,14 @@ def state_mark(p: PipelinePlan, models: Mapping[str, ModelPlan]) -> str:
     if not p.states or p.model is None:
         return ""
     own = (p.states, p.steps, p.inputs, models[p.model].manifest.sha256)
-    return hashlib.sha256(repr(own).encode()).hexdigest()[:16]
+    return _mark(own)
+
+
+def _mark(parts: tuple[Any, ...]) -> str:
+    text = repr(parts)
+    for one in LATER:
+        text = text.replace(one, "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _window(p: PipelinePlan) -> tuple[Any, ...]:

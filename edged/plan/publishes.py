@@ -61,7 +61,9 @@ def check_own_topics(config: Config, sources: Mapping[str, SourcePlan], base_top
             reader = reader_of(config.broker, sources, broker, topic, deep)
             if reader is not None:
                 where = topic.text.replace("{name}", "...")
-                text = f"matches {where}, which edged publishes itself: it would read what it says; set device.base_topic apart"
+                text = (
+                    f"matches {where}, which edged publishes itself: it would read what it says; choose another device.base_topic"
+                )
                 Scope(f"source.{reader}", problems).wrong("topic", text)
                 return
 
