@@ -44,8 +44,7 @@ from edged.model.trial.notes import trials_here
 from edged.plan.change import Change, compare, with_kept
 from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
-from edged.system import log
-from edged.system.garbage import Garbage
+from edged.system import garbage, log
 from edged.system.one_shot import in_one_shot_thread
 from edged.system.process import trim
 
@@ -130,7 +129,6 @@ class Reloader:
         self._asking: asyncio.Task[Answer] | None = None
         self._is_asked_again = False
         self._going_back: set[str] = set()
-        self._garbage = Garbage()
         self.on_guard_ended: Ended = _nobody
         """Is told, besides the log, what became of a version that was guarded."""
         self.guards = Guards(lambda: daemon.assembly, clock, self._guard_ended)
@@ -139,7 +137,7 @@ class Reloader:
     async def run(self) -> None:
         """Applies the file whenever it was saved, and models whenever their files changed, for ever. Builds the engines that
         models wait for."""
-        self._garbage.set_aside()
+        garbage.set_aside()
         try:
             self._follow_builds()
             self._on_running(self._running.draft)
@@ -257,7 +255,7 @@ class Reloader:
             await self._daemon.switch(assembly, after.draft.digest)
             del assembly, loaded
             await asyncio.sleep(0)  # the inputs that came meanwhile first
-            self._garbage.collect(is_large=_has_models(change))
+            garbage.collect(is_large=_has_models(change))
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
@@ -369,7 +367,7 @@ class Reloader:
                 name, ok=report.provider == "tensorrt", what=f"runs on {report.provider}", p50_us=report.p50_us
             )
             del loaded
-            self._garbage.collect(is_large=True)
+            garbage.collect(is_large=True)
             await in_one_shot_thread("edged-trim", partial(_tidy, self._running, self._log), lambda _: None)
 
     def _fail(self, name: str, plan: ModelPlan, reason: str) -> None:

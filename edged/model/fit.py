@@ -129,7 +129,9 @@ def cannot_bind(output: TensorInfo) -> str:
     """Why an output cannot be had as an array; empty if it can."""
     if output.kind != "tensor":
         is_map = "map" in output.kind
-        cure = 'export with options={"zipmap": False}' if is_map else "name the outputs you want as output.tensor"
+        cure = (
+            'export with options={"zipmap": False}' if is_map else "name others as output.tensor, or export its parts as tensors"
+        )
         return f"output {output.name} is a {output.kind}, which cannot be bound; {cure}"
     if output.dtype in (None, "complex64", "complex128"):
         return f"output {onnx_name(output)} cannot be read: numpy has no {output.element or output.dtype}"

@@ -53,6 +53,10 @@ KNOWN = (
         "its opset {0} of {1} is too new: {version} knows up to {2}; export it with opset {2}, or update onnxruntime",
     ),
     (
+        r"Type 'tensor\(double\)' of input parameter \(\w+\) of operator \(ZipMap\)",
+        'its ZipMap takes no float64; export it with options={{id(model): {{"zipmap": False}}}}',
+    ),
+    (
         r"([\w.]+:\w+)\(-?\d+\) is not a registered function/op",
         "it uses the operator {0}, which {version} does not have; export it with standard operators only",
     ),

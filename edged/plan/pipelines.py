@@ -198,8 +198,8 @@ def _seen(model: Model, manifest: Manifest, inputs: Sequence[InputPlan], seen_by
     plan = plan_model(model, manifest, inputs, None)
     if fit(plan)[0] is None:
         return {}
-    is_open = {o.name for o in manifest.onnx.outputs if row_shape(o) is None}
-    return {name: shape for name, shape in seen_by(plan).items() if name in is_open}
+    is_open = {o.name: o for o in manifest.onnx.outputs if row_shape(o) is None}
+    return {n: s for n, s in seen_by(plan).items() if n in is_open and len(is_open[n].shape or (0, *s)) in (len(s), len(s) + 1)}
 
 
 def _check_carry(at: Scope, config: Config, streams: Sequence[Stream]) -> None:

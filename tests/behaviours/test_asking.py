@@ -6,11 +6,11 @@ import asyncio
 import gc
 import re
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from edged.behaviours.asking import Question, Target, ask, row_of
 from edged.behaviours.face import Failed

@@ -33,7 +33,7 @@ from edged.daemon.connect import connect
 from edged.daemon.control import ask
 from edged.daemon.prepare import load, prepare
 from edged.plan.change import compare, with_kept
-from edged.system.garbage import Garbage
+from edged.system import garbage
 from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon
@@ -238,7 +238,7 @@ def switch(folder: Path) -> dict[str, float]:
     after = with_kept(plan, prepare(path).plan)
 
     async def go_over() -> dict[str, float]:
-        garbage, clock, log = Garbage(), Clock(), structlog.get_logger("edged")
+        clock, log = Clock(), structlog.get_logger("edged")
         running = assemble(plan, loaded, clock, log)
         connect(running)
         garbage.set_aside()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,6 @@ __all__ = ["built"]
 PLACE, PYTHON = "/opt/tool", "3.11"
 PACKAGES = f"{PLACE}/lib/python{PYTHON}/site-packages"
 CONFIG = """
-[device]
-id = "dev"
 [health]
 interval = "500ms"
 [broker.main]
@@ -42,7 +41,7 @@ def unpack(built: Built, device: Device, folder: Path) -> None:
 
 
 def test_installed_used_rebooted_and_removed(built: Built, tmp_path: Path) -> None:
-    edged = f"{PLACE}/bin/python -m edged"
+    edged, own = f"{PLACE}/bin/python -m edged", f"edged/{os.uname().nodename}"
     with Broker(tmp_path) as broker, Client(broker.port, "edged/#") as client, Device(tmp_path) as device:
         unpack(built, device, tmp_path / "packages")
         said = device.root(f"{edged} service install")
@@ -60,7 +59,7 @@ def test_installed_used_rebooted_and_removed(built: Built, tmp_path: Path) -> No
 
         device.root(f"cat > /etc/edged/edged.toml <<'END'\n{CONFIG.format(port=broker.port)}END")
         device.root("systemctl reload edged")
-        client.wait("edged/dev/copy", 2)
+        client.wait(f"{own}/copy", 2)
         pid = device.shown("MainPID")
         device.root(f"kill -9 {pid}")
         until(lambda: device.shown("ActiveState") == "active" and device.shown("MainPID") != pid, 30, "its restart")
@@ -69,7 +68,7 @@ def test_installed_used_rebooted_and_removed(built: Built, tmp_path: Path) -> No
         device.boot()
         until(lambda: device.shown("ActiveState") == "active", 60, "its start with the machine")
         client.forget()
-        client.wait("edged/dev/copy")
+        client.wait(f"{own}/copy")
 
         again = device.root(f"{edged} service install").splitlines()
         assert again[1] == "/etc/edged/edged.toml: kept as it is"
@@ -78,5 +77,5 @@ def test_installed_used_rebooted_and_removed(built: Built, tmp_path: Path) -> No
         removed = device.root(f"{edged} service remove")
         assert removed == "/etc/systemd/system/edged.service: removed; /etc/edged and /var/lib/edged stay"
         assert device.shown("LoadState") == "not-found"
-        client.wait("edged/dev/status")
+        client.wait(f"{own}/status")
         assert device.root("ls /etc/edged/edged.toml") == "/etc/edged/edged.toml"

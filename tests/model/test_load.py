@@ -49,7 +49,7 @@ def test_the_report(tmp_path: Path) -> None:
 
 def test_outputs_as_pipelines_see_them(tmp_path: Path) -> None:
     report = load(models.open_axes(tmp_path / "m.onnx"), {"x": (10, 3)})[1]
-    assert report.outputs == (OutputRow("y", "float32", (3,)), OutputRow("whole", "float32", None))
+    assert report.outputs == (OutputRow("y", "float32", (3,)), OutputRow("whole", "float32", None, seen=(10, 3)))
     assert report.batch_max == 16
     report = load(models.non_zero(tmp_path / "m.onnx"), {"x": (4,)})[1]
     assert (report.outputs, report.batch_max) == ((OutputRow("found", "int64", None),), 1)

@@ -221,3 +221,11 @@ def test_the_memory_of_one_row_is_left_where_the_next_run_reads_it(tmp_path: Pat
         found.append(float(made["y"][0, 0]))
     times = layers * (layers + 1) // 2 or 1
     assert found == [times * total for total in (1, 3, 6, 10)]
+
+
+def test_a_zip_map_of_doubles_names_its_cure() -> None:
+    said = (
+        "Type Error: Type 'tensor(double)' of input parameter (probabilities) of operator (ZipMap) in node (ZipMap) is invalid."
+    )
+    error = RuntimeError(f"[ONNXRuntimeError] : 10 : INVALID_GRAPH : This is an invalid model. {said}")
+    assert plain(error) == 'its ZipMap takes no float64; export it with options={id(model): {"zipmap": False}}'

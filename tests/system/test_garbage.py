@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from edged.system.garbage import EVERY, Garbage
+from edged.system import garbage
+from edged.system.garbage import EVERY, collect, set_aside
 
 
 class Part:
@@ -16,29 +18,31 @@ class Part:
         self.itself = self
 
 
-@pytest.fixture
-def garbage() -> Iterator[Garbage]:
-    yield Garbage()
+@pytest.fixture(autouse=True)
+def back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    collect(is_large=True)
+    monkeypatch.setattr(garbage, "CHANGES", itertools.count(1))
+    yield
     gc.unfreeze()
 
 
-def test_what_is_new_is_found_at_once_and_what_was_set_aside_once_in_a_while(garbage: Garbage) -> None:
+def test_what_is_new_is_found_at_once_and_what_was_set_aside_once_in_a_while() -> None:
     old = Part()
-    garbage.set_aside()
+    set_aside()
     new = Part()
     parts = [weakref.ref(old), weakref.ref(new)]
     del old, new
-    garbage.collect(is_large=False)
+    collect(is_large=False)
     assert [part() is None for part in parts] == [False, True]
     for _ in range(EVERY - 1):
-        garbage.collect(is_large=False)
+        collect(is_large=False)
     assert parts[0]() is None
 
 
-def test_where_much_went_everything_is_looked_at(garbage: Garbage) -> None:
+def test_where_much_went_everything_is_looked_at() -> None:
     old = Part()
-    garbage.set_aside()
+    set_aside()
     part = weakref.ref(old)
     del old
-    garbage.collect(is_large=True)
+    collect(is_large=True)
     assert part() is None
