@@ -16,6 +16,7 @@ ELSEWHERE = {
     "daemon/guards.py": "tests/live/test_fleet.py",
     "daemon/hard_samples.py": "tests/live/test_hard_samples.py",
     "fleet/agent.py": "tests/live/test_fleet.py",
+    "fleet/due.py": "tests/live/test_fleet.py",
     "behaviours/face.py": "tests/behaviours/test_actor.py",
     "behaviours/inbox.py": "tests/behaviours/test_actor.py",
     "behaviours/me.py": "tests/behaviours/test_actor.py",
