@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-fast test-devices test-peers soak check fmt bench overload wear models pictures reference requirements package bundle clean broker mosquitto libfaketime floors filesystems chromium shells systemd \
+.PHONY: help run test test-fast test-devices test-peers soak check fmt bench many overload wear models pictures reference requirements package bundle clean broker mosquitto libfaketime floors filesystems chromium shells systemd \
 	debootstrap qemu container peers ssh deploy rollback status logs undeploy
 
 help:  ## list the targets
@@ -52,6 +52,9 @@ fmt: $(VENV)/.dev  ## format and sort imports
 
 bench: $(VENV)/.dev mosquitto  ## race the daemon against bare loops, compare with the last release (five minutes; ROUNDS=7 JSON=FILE RACES=raw,serial TABLES=1)
 	@$(BIN)/python -m tests.bench.race $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json "$(JSON)") $(if $(RACES),--jobs $(RACES)) $(if $(TABLES),--tables)
+
+many: $(VENV)/.dev mosquitto  ## many of everything: 300 serial ports, 500 pipelines, 200 subscriptions, 5,000 keys (four minutes; ROUNDS=1 JSON=FILE)
+	@$(BIN)/python -m tests.bench.many $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json "$(JSON)")
 
 overload: $(VENV)/.dev mosquitto  ## up to ten times what a slow model can take: results, their age, memory (two minutes)
 	$(BIN)/python -m tests.bench.overload

@@ -338,7 +338,9 @@ def _add_learn(learn: argparse.ArgumentParser) -> None:
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
-    evaluate.add_argument("recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record)")
+    evaluate.add_argument(
+        "recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record), or a folder of samples"
+    )
     evaluate.add_argument(
         "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
     )
@@ -544,19 +546,28 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
     add("status", "list every device of a group: what runs, what is wanted, and why not")
     watch = add("watch", "show every report of a group as it arrives")
     watch.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    collect = add("collect", "keep the hard samples that devices publish, as recordings, in a folder")
+    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    collect.add_argument("--labels", default="", metavar="TOPIC", help="where messages say what a result should have been")
+    collect.add_argument(
+        "--max-bytes", type=int, default=1 << 30, metavar="N", help="size of the folder; beyond it the oldest go (%(default)s)"
+    )
+    collect.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
     for name, said in (
-        ("push", "announce a model to a group"),
+        ("push", "announce a model, or a configuration, to a group"),
         ("sign", "print an announcement, to be published by other means"),
     ):
         one = add(name, said, has_broker=name == "push", has_target=True)
-        one.add_argument("file", type=Path, metavar="MODEL", help="the .onnx, or a .tar of model.onnx and model.toml")
+        one.add_argument("file", type=Path, metavar="FILE", help="the .onnx, or a .tar of model.onnx and model.toml; or a .toml")
         one.add_argument("--url", required=True, help="its address on the server, or that of its folder with a /")
         one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; without it, the name of the file")
+        one.add_argument("--configuration", action="store_true", help="the file is a configuration, for the whole device")
         one.add_argument(
             "--as", dest="version", default="", metavar="VERSION", help="its version; without it, the start of its SHA-256"
         )
     back = add("rollback", "tell a group to go back to the version before", has_target=True)
-    back.add_argument("name", metavar="MODEL")
+    back.add_argument("name", metavar="MODEL", nargs="?", help="or --configuration")
+    back.add_argument("--configuration", action="store_true", help="the configuration before, or the device's own")
     back.add_argument(
         "--from",
         dest="version",
@@ -577,11 +588,17 @@ def _fleet(arguments: argparse.Namespace) -> int:
         return fleet.status(where, a.json)
     if a.fleet == "watch":
         return fleet.watch(where, a.json, a.seconds)
+    if a.fleet == "collect":
+        from edged.commands.collect import collect
+
+        return collect(where, a.labels, a.output, a.max_bytes, a.seconds, a.json)
     tags = tuple((name, value) for name, _, value in (tag.partition("=") for tag in a.tag))
     target = fleet.Target(a.percent, tuple(a.device), tags, a.days)
     if a.fleet == "rollback":
-        return fleet.rollback(where, a.name, a.version, a.key, target, a.wait, a.timeout, a.json)
-    one = fleet.announce(a.file, a.name or a.file.stem, a.version, a.url, a.to, target)
+        if (a.name is None) != a.configuration:
+            raise Fatal("expected the name of a model, or --configuration", EX_USAGE)
+        return fleet.rollback(where, a.name or "", a.version, a.key, target, a.wait, a.timeout, a.json)
+    one = fleet.announce(a.file, "" if a.configuration else a.name or a.file.stem, a.version, a.url, a.to, target)
     if a.fleet == "sign":
         process.say(fleet.signed(one, a.key).decode())
         return EX_OK

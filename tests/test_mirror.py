@@ -10,9 +10,11 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "commands/collect.py": "tests/live/test_hard_samples.py",
     "commands/fleet.py": "tests/live/test_fleet.py",
     "config/checks/fleet.py": "tests/plan/test_fleet.py",
     "daemon/guards.py": "tests/live/test_fleet.py",
+    "daemon/hard_samples.py": "tests/live/test_hard_samples.py",
     "fleet/agent.py": "tests/live/test_fleet.py",
     "behaviours/face.py": "tests/behaviours/test_actor.py",
     "behaviours/inbox.py": "tests/behaviours/test_actor.py",
@@ -27,6 +29,8 @@ ELSEWHERE = {
     "testing/cases.py": "tests/commands/test_test.py",
     "testing/judge.py": "tests/commands/test_test.py",
     "testing/play.py": "tests/commands/test_test.py",
+    "pipeline/into.py": "tests/pipeline/test_pipeline.py",
+    "pipeline/view.py": "tests/pipeline/test_pipeline.py",
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
     "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",

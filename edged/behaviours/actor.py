@@ -134,6 +134,7 @@ class Instance:
                     child.cancel()
             if why is None or self.is_over or actor.is_stopping:
                 self.status = "finished"
+                self.is_over = True  # tasks of its own that do not listen end at their next await
                 return await self._end()
             self.failures = 1 if actor.clock.now() - began > GOOD_SERVICE_NS else self.failures + 1
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(self.failures - 1, 10))
@@ -303,10 +304,12 @@ class Actor:
         return instance
 
     def _dismiss(self, instance: Instance) -> None:
-        """Its sensor gave its place to another one."""
+        """Its sensor gave its place to another one. (Another stream may have said so before, and the sensor be back.)"""
         instance.is_over = True
         instance.task.cancel()
-        self.instances.pop(instance.key, None)
+        if self.instances.get(instance.key) is not instance:
+            return
+        del self.instances[instance.key]
         self.states.pop(instance.key, None)
         self._caps.pop(instance.key, None)
 

@@ -13,6 +13,8 @@ from typing import Any
 from edged.config.values import Function
 from edged.pipeline.preprocess import load_function
 
+MOST = 500
+"""Characters of what an error says."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -57,6 +59,9 @@ def said(error: BaseException, path: Path) -> str:
         error = inner[0]
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"{path.name}:{lines[-1]}" if lines else path.name
-    text = str(error)
+    try:
+        text = str(error)[:MOST]
+    except Exception:  # of the user's own class
+        text = ""
     is_ours = type(error).__module__ == "edged.behaviours.face"
     return f"{where}: {text}" if is_ours else f"{where}: {type(error).__name__}{f': {text}' if text else ''}"

@@ -17,6 +17,8 @@ from edged.topics import unfit
 if TYPE_CHECKING:
     from edged.behaviours.actor import Instance
 
+MAX_BODY = 1024 * 1024
+"""Bytes of a message: a larger one would push all others out of the outbox."""
 WRITE_S = 1.0
 """So long a port is waited for that takes no bytes."""
 
@@ -81,6 +83,8 @@ class Me:
         if not actor.may_publish(topic, self.key):
             raise Refused(self._refusal("publish", topic, [f.text for f in actor.plan.publish]))
         body = body_of(value)
+        if len(body) > MAX_BODY:
+            raise ValueError(f'me.publish("{topic}"): a message has at most {MAX_BODY} bytes, found {len(body)}')
         is_sent = instance.caps.take(actor.clock.now())
         if is_sent:
             actor.send(topic, body, qos, retain)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ from edged.config.values import Function
 from edged.records import Cap, Field
 from edged.topics import Template, TopicFilter
 
+Work = Callable[[Any], Awaitable[None]]
 INSTANCE = 10 * 1024
 """Bytes of an instance that waits: its task, its coroutine, what it keeps."""
 
@@ -34,7 +37,8 @@ class OnEnd(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
-class BehaviourPlan(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class BehaviourPlan:
     """One `[behaviour.NAME]`. `digest` is that of the code that it uses. `publish` are the topics that it may publish to;
     captures named `k0`, `k1` and so on stand for the parts of its key. At most `instances` at a time, one without `per_key`."""
 
@@ -52,6 +56,8 @@ class BehaviourPlan(msgspec.Struct, frozen=True):
     overflow: str
     on_end: tuple[OnEnd, ...]
     instances: int
+    work: Work | None = field(default=None, compare=False, repr=False)
+    """The function itself, as it was loaded where that may take its time."""
 
     @property
     def waiting_bytes(self) -> int:

@@ -117,7 +117,12 @@ def spends(stage: str) -> Callable[[F], F]:
         def of_three(self: Part, it: Any, second: Any, third: Any) -> Any:
             return work(self, it, second, third) if LOOP.state == SKIPPED else measured(self, it, second, third)
 
-        by_count: dict[int, Callable[..., Any]] = {1: of_nothing, 2: of_one, 3: of_two, 4: of_three}
+        def of_five(self: Part, it: Any, second: Any, third: Any, fourth: Any, fifth: Any) -> Any:
+            if LOOP.state == SKIPPED:
+                return work(self, it, second, third, fourth, fifth)
+            return measured(self, it, second, third, fourth, fifth)
+
+        by_count: dict[int, Callable[..., Any]] = {1: of_nothing, 2: of_one, 3: of_two, 4: of_three, 6: of_five}
         count = 0 if work.__defaults__ else work.__code__.co_argcount
         return cast(F, functools.update_wrapper(by_count.get(count, measured), work))
 

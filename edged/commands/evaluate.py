@@ -18,7 +18,7 @@ from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline
 from edged.config.words import found_among, listed
-from edged.daemon.one_source import OneSource, alone, recorded
+from edged.daemon.one_source import OneSource, alone, recorded, recordings_at
 from edged.daemon.prepare import Prepared, load, prepare_draft
 from edged.errors import EX_OK, ConfigError, Fatal
 from edged.learn.judge import (
@@ -27,6 +27,7 @@ from edged.learn.judge import (
     Drift,
     Labels,
     Rate,
+    Span,
     accuracy,
     agreement,
     confusion,
@@ -46,6 +47,8 @@ from edged.system.process import complain, say
 MAX_LABELS = 64 << 20
 MAX_ANSWERS = 5_000_000
 WORST = 10
+AFTER_NS = 10**8
+"""A clock that was set meanwhile moves a result by so much, at most."""
 
 
 class Evaluated(msgspec.Struct, frozen=True):
@@ -80,17 +83,18 @@ def evaluate(
     if wrong := [p for p in draft.problems if not p.is_warning]:
         raise ConfigError(report(draft, wrong))
     name = pipeline_of(draft, model, pipeline)
-    found = [_run(draft, name, one, recording) for one in (model, against) if one is not None]
+    recordings = recordings_at(recording)
+    found = [_run(draft, name, one, recordings) for one in (model, against) if one is not None]
     if not found[0].answers:
         raise Fatal(f"{recording}: no result came of it: {found[0].samples} samples, rejected: {_rejected(found[0]) or 'none'}")
-    truth = _labels(labels, recording, found[0].started) if labels is not None else None
+    truth = _labels(labels, recordings[0], found[0].started) if labels is not None else _own_labels(recordings)
     is_classes = "label" in found[0].answers[0].body
     is_scores = "anomaly" in found[0].answers[0].body
     if truth is not None and not (is_classes or is_scores):
         raise Fatal(f"pipeline.{name}: labels tell of classes or of what is abnormal, and its results have neither")
     if truth is not None and is_scores and normal not in truth.names:
         raise Fatal(
-            f"{labels}: no label is {normal!r}; say which one is normal: --normal {truth.names[0] if truth.names else '...'}"
+            f"{labels or recording}: no label is {normal!r}; say which one is normal: --normal {(truth.names or ['...'])[0]}"
         )
     facts = _facts(name, recording, found, truth, normal)
     if svg is not None:
@@ -129,7 +133,7 @@ def _is_of(draft: Draft, pipeline: Pipeline, model: str) -> bool:
     return draft.config.model[pipeline.model or ""].path == Path(model).absolute()
 
 
-def _run(draft: Draft, name: str, model: str, recording: Path) -> Evaluated:
+def _run(draft: Draft, name: str, model: str, recordings: Sequence[Path]) -> Evaluated:
     settings = draft.config.pipeline[name]
     if len(settings.source) != 1 or settings.source[0] not in draft.config.source:
         raise Fatal(f"pipeline.{name}: reads {listed(settings.source)}; a recording is of one source")
@@ -141,14 +145,32 @@ def _run(draft: Draft, name: str, model: str, recording: Path) -> Evaluated:
     if settings.gate is not None:
         complain(f"pipeline.{name}: its gate is left open, since its stream is not recorded")
     whole = msgspec.structs.replace(settings, publish=(), gate=None, deadline=None, overflow="block")
-    prepared = prepare_draft(alone(replace(draft, config=config), source, {name: whole}, recording), False)
-    plan, loaded = load(prepared)
-    return on_loop(_answers(replace(prepared, plan=plan), loaded, name, source, recording, model))
-
-
-async def _answers(prepared: Prepared, loaded: Any, name: str, source: str, recording: Path, model: str) -> Evaluated:
     answers: list[Answer] = []
-    inputs = Inputs(prepared.plan.sources[source].width)
+    rejected: Counter[str] = Counter()
+    for recording in recordings:
+        prepared = prepare_draft(alone(replace(draft, config=config), source, {name: whole}, recording), False)
+        planned, loaded = load(prepared)
+        if recording is recordings[0]:
+            inputs = Inputs(planned.sources[source].width)
+        rejected.update(on_loop(_play(replace(prepared, plan=planned), loaded, source, recording, answers, inputs)))
+    plan = planned.pipelines[name]
+    manifest = planned.models[plan.model or ""].manifest
+    return Evaluated(
+        model,
+        manifest.sha256,
+        answers,
+        inputs.started or 0,
+        inputs.moments.count,
+        dict(rejected),
+        _drift(manifest, plan, inputs.moments),
+        next((x for key in ("above", "below") if (x := getattr(plan.output, key, None)) is not None), None),
+    )
+
+
+async def _play(
+    prepared: Prepared, loaded: Any, source: str, recording: Path, answers: list[Answer], inputs: Inputs
+) -> dict[str, int]:
+    """Adds what is answered to a recording, and what came in; returns what was rejected."""
 
     def tell(result: Result, now: int) -> None:
         if len(answers) < MAX_ANSWERS:
@@ -156,19 +178,7 @@ async def _answers(prepared: Prepared, loaded: Any, name: str, source: str, reco
 
     one = OneSource(prepared, loaded, source, recording, [inputs.push], tell)
     await one.run()
-    counts = one.assembly.sources[source].counts
-    plan = prepared.plan.pipelines[name]
-    manifest = prepared.plan.models[plan.model or ""].manifest
-    return Evaluated(
-        model,
-        manifest.sha256,
-        answers,
-        inputs.started or 0,
-        inputs.moments.count,
-        dict(counts.drops.by_reason),
-        _drift(manifest, plan, inputs.moments),
-        next((x for key in ("above", "below") if (x := getattr(plan.output, key, None)) is not None), None),
-    )
+    return one.assembly.sources[source].counts.drops.by_reason
 
 
 class Inputs:
@@ -213,6 +223,17 @@ def _labels(path: Path, recording: Path, first: int) -> Labels:
         raise Fatal(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
         raise Fatal(f"{path}: {error}") from None
+
+
+def _own_labels(recordings: Sequence[Path]) -> Labels | None:
+    """What stands in the recordings themselves (`samples`): each is of one result, and so is its label."""
+    spans: dict[str, list[Span]] = {}
+    for path in recordings:
+        header = recorded(path)
+        if header is not None and header.sample is not None and header.sample.label:
+            one = header.sample
+            spans.setdefault(one.key, []).append(Span(header.utc_ns, one.time_ns + AFTER_NS, one.label))
+    return Labels({key: sorted(found) for key, found in spans.items()}) if spans else None
 
 
 def _rejected(found: Evaluated) -> str:

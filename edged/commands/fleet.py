@@ -21,10 +21,11 @@ import structlog
 from edged.clock.clock import Clock
 from edged.commands.listen import observer
 from edged.commands.run import on_loop
+from edged.config.load import parsed
 from edged.errors import EX_OK, EX_SOFTWARE, EX_UNAVAILABLE, Fatal
-from edged.fleet.announcement import Announcement
+from edged.fleet.announcement import CONFIGURATION, Announcement
 from edged.fleet.ledger import LOCAL
-from edged.fleet.rollout import Group, Progress
+from edged.fleet.rollout import Group, Progress, entries
 from edged.fleet.signatures import BadKey, make_key, sign
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
@@ -71,12 +72,14 @@ def make_keys(path: Path) -> int:
 
 
 def announce(file: Path, model: str, version: str, url: str, topic: str, target: Target) -> Announcement:
-    """What is said of a file. Raises Fatal."""
+    """What is said of a file. Raises Fatal, and ConfigError where it is to be a configuration and no TOML."""
     try:
         data = file.read_bytes()
     except OSError as error:
         cure = "; pack a folder: tar -C FOLDER -cf NAME.tar model.onnx model.toml" if file.is_dir() else ""
         raise Fatal(f"{file}: {(error.strerror or 'cannot be read').lower()}{cure}") from None
+    if model == CONFIGURATION:
+        parsed(file, data)  # what only the device knows is checked there
     digest = hashlib.sha256(data).hexdigest()
     return _for(target, topic, model, version or digest[:8], digest, len(data), url + file.name if url.endswith("/") else url)
 
@@ -85,7 +88,7 @@ def _for(target: Target, topic: str, model: str, version: str, digest: str = "",
     now = int(time.time())
     return Announcement(
         topic, model, version, now, now, now + int(target.days * 86400), digest, size, url,
-        target.devices, dict(target.tags), target.percent, not url,
+        target.devices, dict(target.tags), target.percent, not url, model == CONFIGURATION,
     )  # fmt: skip
 
 
@@ -109,7 +112,7 @@ def status(where: Where, as_json: bool) -> int:
         for row in rows:
             reason = f": {row['reason']}" if row.get("reason") else ""
             runs = f"{row['running']:>10} of {row['wanted']:10}"
-            say(readable(f"{row['device']:20} {row['model']:16} {runs} {row['state']}{reason}"))
+            say(readable(f"{row['device']:20} {row['model'] or 'configuration':16} {runs} {row['state']}{reason}"))
         if not rows:
             say(f"nobody has reported on {where.topic}/report/+")
         return EX_OK
@@ -125,9 +128,11 @@ def watch(where: Where, as_json: bool, seconds: float | None) -> int:
         if as_json:
             say(json.dumps(said))
             return
-        for model, entry in said["models"].items():
+        for model, entry in entries(said).items():
             reason = f": {entry['reason']}" if entry.get("reason") else ""
-            say(readable(f"{device} {model} {entry['running']} of {entry['wanted']}, {entry['state']}{reason}"))
+            say(
+                readable(f"{device} {model or 'configuration'} {entry['running']} of {entry['wanted']}, {entry['state']}{reason}")
+            )
 
     async def wait(group: Group, link: Link) -> int:
         await asyncio.sleep(seconds if seconds is not None else 10**9)
@@ -150,7 +155,8 @@ def push(where: Where, one: Announcement, key: Path, waits: bool, timeout_s: flo
             steps.append(msgspec.structs.replace(first, counter=counter + 1, percent=100.0))
         code = EX_OK
         for step in steps:
-            await _publish(link, f"{where.topic}/model/{one.model}", signed(step, key))
+            subject = f"model/{one.model}" if one.model else "configuration"
+            await _publish(link, f"{where.topic}/{subject}", signed(step, key))
             if waits:
                 progress = await _settled(group, step, timeout_s)
                 _tell_progress(step, progress, as_json)
@@ -168,7 +174,8 @@ def _running(group: Group, model: str) -> str:
     """The version of the fleet's that most devices run. Raises Fatal."""
     found = Counter(str(row["running"]) for row in group.rows() if row["model"] == model and row["running"] != LOCAL)
     if not found:
-        raise Fatal(f"no device of {group.topic} runs a version of {model} that could be left")
+        what = f"version of {model}" if model else "configuration of the fleet's"
+        raise Fatal(f"no device of {group.topic} runs a {what} that could be left")
     return found.most_common(1)[0][0]
 
 
@@ -194,7 +201,7 @@ def _tell_progress(one: Announcement, progress: Progress, as_json: bool) -> None
     if as_json:
         say(json.dumps(facts))
         return
-    what = f"{one.model} {'back from ' if one.back else ''}{one.version} to {one.percent:.4g} %"
+    what = f"{one.model or 'configuration'} {'back from ' if one.back else ''}{one.version} to {one.percent:.4g} %"
     say(f"{what}: {facts['meant']} devices, {facts['running']} run it")
     for device, why in progress.bad.items():
         say(readable(f"  {device} {why}"))

@@ -26,7 +26,7 @@ from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline, Window
 from edged.config.values import Span
 from edged.config.words import duration, listed
-from edged.daemon.one_source import OneSource, alone, sources_of
+from edged.daemon.one_source import OneSource, alone, recordings_at, sources_of
 from edged.daemon.prepare import Prepared, prepare_draft
 from edged.decode.formats import FORMATS
 from edged.errors import EX_OK, ConfigError, Fatal
@@ -79,7 +79,7 @@ def learn(
         raise Fatal(f"{output}: is there already and holds other files than a model of edged learn; give another -o")
     collectors = [
         _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate), by_key)
-        for recording in (recordings or (None,))
+        for recording in ([one for path in recordings for one in recordings_at(path)] or (None,))
     ]
     heard, plan, reads = _together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
     if len(heard.keys) < LEAST_WINDOWS:

@@ -18,7 +18,7 @@ from edged.clock.clock import Clock
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.ports import settled
-from edged.config.schema import AnySource, ModbusSource, MqttSource, ReplaySource, SerialSource, SimulateSource
+from edged.config.schema import AnySource, ModbusSource, ReplaySource, SimulateSource
 from edged.config.words import did_you_mean, listed
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
@@ -32,6 +32,7 @@ from edged.sources.asked import Asked
 from edged.sources.asking import Conversation, beside, questions
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
+from edged.sources.kinds import kind_of
 from edged.sources.modbus import Bus
 from edged.sources.opening import opened
 from edged.sources.recording import Recorder
@@ -94,11 +95,9 @@ async def _flush(recorder: Recorder) -> None:
 def _kind(draft: Draft, name: str) -> str | None:
     """What is recorded under a name, which is that of a source, or of a port that several share."""
     source = draft.config.source.get(name)
-    if isinstance(source, ModbusSource):
-        return "modbus"
-    if isinstance(source, SerialSource | SimulateSource) or (source is None and name in draft.config.port):
-        return "serial"
-    return "mqtt" if isinstance(source, MqttSource) else None
+    if source is None:
+        return "serial" if name in draft.config.port else None
+    return kind_of(source).recorded or None
 
 
 def _work(draft: Draft, name: str, kind: str, recorder: Recorder) -> Coroutine[Any, Any, None]:
@@ -175,7 +174,7 @@ async def _modbus(name: str, settings: ModbusSource, recorder: Recorder) -> None
 
 async def _simulated(name: str, settings: SimulateSource, recorder: Recorder) -> None:
     def keep(block: Block) -> None:
-        recorder.add("".join(",".join(f"{v:.6g}" for v in row) + "\n" for row in block.values.tolist()).encode())
+        recorder.add(simulate.as_lines(block.values))
 
     counts, clock = SourceCounts(name), Clock()
     await simulate.SimulateSource(name, settings, Flow(), counts, clock).run(keep)

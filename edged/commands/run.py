@@ -25,15 +25,18 @@ from edged.daemon.control import Control
 from edged.daemon.desk import Desk
 from edged.daemon.lifecycle import Lifecycle
 from edged.daemon.preflight import state_dir
-from edged.daemon.prepare import Prepared, load_or_fall_back, prepare_draft, promote
+from edged.daemon.prepare import Prepared, load_or_fall_back, not_led, prepare_draft, promote, read_led
 from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
 from edged.daemon.signals import Deadman, Early
 from edged.daemon.taps import Taps
 from edged.daemon.upkeep import Upkeep
 from edged.errors import ConfigError
+from edged.fleet.announcement import CONFIGURATION
+from edged.fleet.ledger import Ledger
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
+from edged.health.status import unwell
 from edged.model.runner import Loaded
 from edged.plan.records import Plan
 from edged.system import log
@@ -69,6 +72,7 @@ def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
                 "memory_limit_not_enforced", by="the kernel: it has no memory controller", instead="edged watches itself"
             )
         promote(prepared, logger)
+        _settle(prepared, logger)
         for name, one in loaded.items():
             for said in (*one.report.reasons, one.report.batching):
                 if said:
@@ -82,7 +86,7 @@ def run(path: Path, early: Early, on_invalid: str = EXIT) -> int:
 def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[str, Loaded], Fallback | None]:
     """What to run: the file, or with `LAST_GOOD` what ran last without a fault, and why. Raises ConfigError when neither can."""
     try:
-        return *_ready(read(path), claims), None
+        return *_led(path, claims), None
     except ConfigError as error:
         if on_invalid != LAST_GOOD:
             raise
@@ -97,6 +101,31 @@ def _begin(path: Path, on_invalid: str, claims: Claims) -> tuple[Prepared, dict[
         return *_ready(draft, claims), Fallback(tuple(map(str, errors)), kept)
     except ConfigError as error:
         raise ConfigError([*errors, *error.found]) from None
+
+
+def _led(path: Path, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
+    """What the fleet put in the place of the file, or the file where that cannot be run. Raises ConfigError."""
+    draft = read_led(path, at_start=True)
+    if draft.copy is None:
+        return _ready(draft, claims)
+    try:
+        return _ready(draft, claims)
+    except ConfigError as error:
+        return _ready(not_led(read(path), error), claims)
+
+
+def _settle(prepared: Prepared, logger: Any) -> None:
+    """A configuration of the fleet's that the process before left half done is left for good, before anything reads it again."""
+    fleet = prepared.plan.fleet
+    if fleet is None or not fleet.configuration:
+        return
+    ledger = Ledger(prepared.machine.state_dir / "fleet").load()
+    try:
+        why = ledger.settle(prepared.draft.copy, fleet.guard_ns / 1e9)
+    except OSError as error:
+        why = f"{ledger.root}: {error.strerror}"
+    if why:
+        logger.warning("fleet", model=CONFIGURATION, state="went_back", reason=why)
 
 
 def _ready(draft: Draft, claims: Claims) -> tuple[Prepared, dict[str, Loaded]]:
@@ -145,7 +174,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
         async with (
             Control(prepared.draft.path, desk.answer),
             _http(prepared.plan, health),
-            _fleet(prepared, reloader, clock, logger),
+            _fleet(prepared, reloader, lifecycle, clock, logger),
         ):
             code = await lifecycle.serve(reloader.run(), upkeep.run())
     keeper.stop()
@@ -170,13 +199,13 @@ def _http(plan: Plan, health: Health) -> AbstractAsyncContextManager[object]:
 
 
 @asynccontextmanager
-async def _fleet(prepared: Prepared, reloader: Reloader, clock: Clock, logger: Any) -> AsyncIterator[None]:
+async def _fleet(prepared: Prepared, reloader: Reloader, lifecycle: Lifecycle, clock: Clock, logger: Any) -> AsyncIterator[None]:
     """What takes models over MQTT, if the configuration wants that."""
     plan = prepared.plan
     if plan.fleet is None:
         yield
         return
-    from edged.fleet.agent import Agent
+    from edged.fleet.agent import Agent, Running
 
     agent = Agent(
         plan.fleet,
@@ -185,9 +214,13 @@ async def _fleet(prepared: Prepared, reloader: Reloader, clock: Clock, logger: A
         prepared.machine.state_dir,
         clock,
         logger,
-        reloader.swap,
-        lambda: reloader.models,
-        lambda model: model in reloader.guards,
+        Running(
+            reloader.swap,
+            reloader.apply,
+            lambda: reloader.models,
+            lambda model: model in reloader.guards,
+            lambda: unwell(lifecycle.assembly, clock.now()),
+        ),
     )
     reloader.on_guard_ended = agent.guard_ended
     task = asyncio.get_running_loop().create_task(agent.run(), name="fleet")

@@ -113,6 +113,10 @@ def _said(kind: str, part: Mapping[str, Any], cpu_s: float) -> Iterator[str]:
         yield f"{part['rows']} rows"
     elif kind == "pipeline":
         yield f"{part['published']} results"
+    elif kind == "model" and "asked" in part:
+        yield f"{part['asked']} requests, {part['answered']} answers"
+        yield from (f"{part[what]} {what}" for what in ("unanswered", "limited") if part[what])
+        yield from (f"{times} x {reason}" for reason, times in part["no_answer"].items())
     elif kind == "behaviour":
         yield f"{part['heard']} heard, {part['published']} published"
         if part["restarts"]:
@@ -140,6 +144,11 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"alarms to be acknowledged (edged ack): {named or 'one'}" + (
             f", and {left} more" if (left := more["latched"] - len(more["latched_keys"])) else ""
         )
+    if samples := more.get("samples"):
+        done = ", ".join(f"{samples[word]} {word}" for word in ("kept", "labelled", "published") if word in samples)
+        lost = "".join(f", {times} lost as {reason}" for reason, times in samples["dropped"].items())
+        beyond = f", {samples['left_out']} beyond limit" if samples["left_out"] else ""
+        yield f"samples worth a look: {done}{beyond}{lost}"
     if "waiting" in more:
         hurried = (
             f"; {more['hurried']} found no room and left earlier: set rate, or a shorter lateness" if more["hurried"] else ""

@@ -125,7 +125,7 @@ def _why(kind: str, name: str, part: Mapping[str, Any], details: Mapping[str, An
     more = details.get(f"{kind}s", {}).get(name, {})
     said = [part["reason"]] if part.get("reason") else []
     said += [f"{times} {reason}" + (f" ({more['why'][reason]})" if reason in more.get("why", {}) else "") for reason, times in
-             part.get("dropped", {}).items()]  # fmt: skip
+             {**part.get("dropped", {}), **part.get("no_answer", {})}.items()]  # fmt: skip
     if not said and more.get("last"):
         said = [result_text(more["last"][0])]
     return "; ".join(said)
@@ -153,7 +153,8 @@ def _colour(state: str) -> str:
 
 
 def _lost(part: Mapping[str, Any]) -> int:
-    return sum(part.get("dropped", {}).values())
+    """What was dropped, or, of a model that runs elsewhere, rows that it did not answer."""
+    return int(sum(part.get("dropped", {}).values()) + part.get("unanswered", 0) + part.get("limited", 0))
 
 
 # A fleet

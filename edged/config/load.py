@@ -42,7 +42,11 @@ class Draft(msgspec.Struct, frozen=True):
     files: Mapping[Path, bytes] = {}
     """What the small files hold that it names: labels, certificates, secrets, steps."""
     copy: Path | None = None
-    """Where that lies which was read in the place of the file: an earlier state of it."""
+    """Where that lies which was read in the place of the file: an earlier state of it, or what the fleet announced."""
+    is_last_good: bool = False
+    """It is an earlier state of the file, to be run with the models that ran with it."""
+    beside: bytes = b""
+    """What the file itself holds, where something else was read in its place."""
 
     def __repr__(self) -> str:
         return f"Draft({self.path})"  # what files hold is for nobody's log

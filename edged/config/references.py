@@ -57,7 +57,7 @@ def references(file: Raw, doubtful: Collection[str], line_of: Callable[[str], in
             problems += _must_be_known(at, one, "broker", names.brokers)
         for one, count in Counter(one for _, one in asked).items():
             if count > 1:
-                problems.append(Problem("health.broker", f'"{one}" stands {count} times'))
+                problems.append(Problem("health.broker", f'"{one}" is listed {count} times'))
     problems += _circles(_tables(file, "pipeline"))
     if names.sources == () and not _tables(file, "behaviour"):
         problems.append(Problem("source", "expected at least one [source.NAME], found none: there is nothing to read", "table"))
@@ -190,7 +190,7 @@ def _pipeline_references(name: str, pipeline: Raw, names: _Names) -> Iterator[Pr
             yield from _must_be_known(path, source, "source or pipeline", _readable_by(name, names))
     for source, count in Counter(one for _, one in sources).items():
         if count > 1:
-            yield Problem(f"{at}.source", f'"{source}" stands {count} times')
+            yield Problem(f"{at}.source", f'"{source}" is listed {count} times')
     gate = _gate_of(pipeline)
     if gate == name and gate not in (names.sources or ()):
         others = listed(s for s in streams or () if s != name)

@@ -223,14 +223,14 @@ class Device(Table, frozen=True, kw_only=True):
 
 
 class Fleet(Table, frozen=True, kw_only=True):
-    """Models that come over MQTT: announcements that are signed, and files that are fetched beside the work. Off unless there is
-    this table; needs the extra `edged[fleet]`."""
+    """Models, and configurations, that come over MQTT: announcements that are signed, and files that are fetched beside the work.
+    Off unless there is this table; needs the extra `edged[fleet]`."""
 
     topic: Annotated[
         Topic,
         Key(
-            "the group: announcements are retained on `TOPIC/model/NAME`, and this device reports on `TOPIC/report/DEVICE`; "
-            "`{device}` and `{tags.NAME}` are filled in"
+            "the group: announcements are retained on `TOPIC/model/NAME` and `TOPIC/configuration`, and this device reports on "
+            "`TOPIC/report/DEVICE`; `{device}` and `{tags.NAME}` are filled in"
         ),
     ]
     broker: Annotated[Name | None, Key("where", default="the only one")] = None
@@ -244,6 +244,17 @@ class Fleet(Table, frozen=True, kw_only=True):
     ca: Annotated[
         SmallFile | None, Key("the authorities that may sign the certificates of these servers", default="the system's")
     ] = None
+    configuration: Annotated[
+        Flag,
+        Key(
+            "accept configurations too, which run in the place of this file. They have no `[device]`, `[fleet]`, `[http]` and "
+            "`[spool]`, which stay as they are here, and name no Python file, secret, port or other file but those of this one"
+        ),
+    ] = False
+    guard: Annotated[
+        Period,
+        Key("edged leaves a configuration that it applied if health has fallen after so long, or if edged ends before"),
+    ] = 60 * S
     bandwidth: Annotated[Size, Key("the most bytes per second while edged fetches a file")] = 1 << 20
     max_bytes: Annotated[
         Size | None, Key("the most disk that fetched files take", default="a tenth of the free disk, at most 1GiB")
@@ -1521,7 +1532,7 @@ class Step(Table, frozen=True, kw_only=True):
     window: Annotated[
         Literal["hann", "hamming", "blackman", "boxcar"], Key("scipy's: what a spectrum is weighted with", only=(*STFT, "bands"))
     ] = "hann"
-    sr: Annotated[Rate | None, Key("librosa's: samples a second", default="`rate` of the source", only=("log_mel",))] = None
+    sr: Annotated[Rate | None, Key("librosa's: samples per second", default="`rate` of the source", only=("log_mel",))] = None
     n_mels: Annotated[Annotated[int, integer(1, 4096)], Key("librosa's: mel bands", only=("log_mel",))] = 128
     fmin: Annotated[NotNegative, Key("librosa's: lowest frequency, Hz", only=("log_mel",))] = 0.0
     fmax: Annotated[Positive | None, Key("librosa's: highest frequency, Hz", default="half of `sr`", only=("log_mel",))] = None
@@ -1542,7 +1553,7 @@ class Step(Table, frozen=True, kw_only=True):
         Edges | None,
         Key("Hz: `[1, 4, 8, 13]` is three bands; the power in each, by scipy's `welch`", only=("bands",), required=("bands",)),
     ] = None
-    fs: Annotated[Rate | None, Key("scipy's: samples a second", default="`rate` of the source", only=("bands",))] = None
+    fs: Annotated[Rate | None, Key("scipy's: samples per second", default="`rate` of the source", only=("bands",))] = None
     nperseg: Annotated[Count | None, Key("scipy's: samples of a segment", default="256, at most the window", only=("bands",))] = (
         None
     )
@@ -1727,6 +1738,53 @@ class ShownEntity(Table, frozen=True, kw_only=True):
     icon: Annotated[Text | None, Key('such as `"mdi:pump"`', default="none")] = None
 
 
+class Unsure(Table, frozen=True, kw_only=True):
+    """Which results say that the model was unsure, or that their input is worth a look. All conditions must hold."""
+
+    of: Annotated[
+        FieldName | None,
+        Key(
+            "which field of the result; alone: the field is true",
+            default="classify: `score`; anomaly: `score`; detect: `score`; regress: the first value",
+        ),
+    ] = None
+    above: Annotated[Number | None, Key("the field is greater")] = None
+    below: Annotated[Number | None, Key("the field is less")] = None
+    label: Annotated[Annotated[tuple[Text, ...], Several(1)] | None, Key("the field is one of these")] = None
+
+
+class HardSamples(Table, frozen=True, kw_only=True):
+    """Inputs that are worth a look, as recordings: kept on disk (`max_bytes`) or published (`topic`)."""
+
+    when: Annotated[Unsure | None, Key("those whose results say so", default="none")] = None
+    limit: Annotated[
+        Annotated[tuple[CapOf, ...], Several(1)],
+        Key('never more of those than this, such as `["6/h", "50/d"]`; others are counted', default='`"6/h"`'),
+    ] = (Cap(6, H),)
+    audit: Annotated[
+        CapOf | None, Key("so many besides, on average, at random moments, whatever their results say", default="none")
+    ] = None
+    topic: Annotated[
+        Topic | None,
+        Key(
+            "publish them there, at QoS 1, each message a recording; they are not kept while the broker is away. May hold "
+            "`{device}`, `{base_topic}`, `{tags.NAME}` and `{pipeline}`"
+        ),
+    ] = None
+    broker: Annotated[Name | None, Key("where `topic` and `labels` are", default="the only one")] = None
+    max_bytes: Annotated[
+        Size | None,
+        Key("keep them in `device.state_dir/samples/PIPELINE`, at most so many bytes: the oldest go, those with a label last"),
+    ] = None
+    labels: Annotated[
+        Filter | None,
+        Key(
+            "messages there say what the result of a kept sample should have been: "
+            '`{"run": "...", "seq": 17, "label": "..."}`, with `run` and `seq` of the result'
+        ),
+    ] = None
+
+
 class Publish(Table, frozen=True, kw_only=True):
     """Where results go, and which."""
 
@@ -1828,6 +1886,10 @@ class Pipeline(Table, frozen=True, kw_only=True):
             ),
             default="none",
         ),
+    ] = None
+    samples: Annotated[
+        HardSamples | None,
+        Key("inputs that the model was unsure of, and a random share, kept or published to be labelled", default="none"),
     ] = None
     window: Annotated[Window | None, Key("samples of one run", default="none: each sample by itself")] = None
     align: Annotated[Align | None, Key("how several streams become one", default="to the first source")] = None

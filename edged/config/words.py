@@ -82,7 +82,7 @@ def counted(n: int) -> str:
 
 def rate_said(rate: float) -> str:
     """`400 a second`, `one in 10 s`."""
-    return f"{rate:g} a second" if rate >= 1 else f"one in {1 / rate:g} s"
+    return f"{rate:g} per second" if rate >= 1 else f"one in {1 / rate:g} s"
 
 
 def caps_said(caps: Iterable[Cap]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 from edged.behaviours.actor import Actor, Counts, Reach, Writer
 from edged.behaviours.asking import Target
-from edged.behaviours.code import load
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.model.remote.records import MAX_GIVEN, MAX_PHOTO
@@ -29,7 +28,8 @@ def make_actors(plan: Plan, clock: Clock, old: Assembly) -> dict[str, Actor]:
             found[name] = was
             continue
         counts = was.counts if was is not None else Counts(f"behaviour.{name}", clock.now_s)
-        found[name] = Actor(p, load(p.function), counts, clock, old.stages, old.kept)
+        assert p.work is not None
+        found[name] = Actor(p, p.work, counts, clock, old.stages, old.kept)
         if was is not None:
             found[name].take_over(was)
     return found

@@ -10,6 +10,7 @@ from edged.behaviours.actor import Actor
 from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
+from edged.daemon.hard_samples import HardSamples
 from edged.health.homeassistant.births import Births
 from edged.model.records import LoadReport
 from edged.model.remote.compose import Composer
@@ -68,6 +69,8 @@ class Assembly(msgspec.Struct, frozen=True, eq=False):
     stampers: Mapping[str, Stamper] = msgspec.field(default_factory=dict)
     leaving: list[Pipeline] = msgspec.field(default_factory=list)
     """Pipelines of an earlier plan that still run out what they had; `release` takes out those that are done."""
+    samples: Mapping[str, HardSamples] = msgspec.field(default_factory=dict)
+    """By pipeline: who keeps inputs that are worth a look."""
     behaviours: Mapping[str, Actor] = msgspec.field(default_factory=dict)
     kept: Kept = msgspec.field(default_factory=Kept)
     """What of them outlives a restart."""

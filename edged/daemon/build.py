@@ -23,6 +23,7 @@ from edged.clock.clock import Clock
 from edged.clock.tail import Tail
 from edged.daemon.acting import make_actors
 from edged.daemon.assembly import Assembly, Consumers
+from edged.daemon.hard_samples import HardSamples
 from edged.decode.image import make_jpeg
 from edged.model.inputs import make_constant, make_filler
 from edged.model.remote.compose import PREFIX, Composer
@@ -186,6 +187,7 @@ def assemble(
         remotes=remotes,
         composers=composers,
         stampers=stampers,
+        samples=_samples(plan, tables, clock, old),
         behaviours=make_actors(plan, clock, old),
         kept=old.kept,
         births=old.births,
@@ -370,6 +372,21 @@ def _replies(p: SourcePlan, old: Assembly, clock: Clock) -> Replies | None:
     alarm = Alarm(old.stages.wrap(f"source.{p.name}: answers", ring), clock)
     replies = Replies(f"source.{p.name}: answers", alarm.set)
     return replies
+
+
+def _samples(plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Assembly) -> dict[str, HardSamples]:
+    """Who keeps inputs that are worth a look; one whose plan is equal goes on."""
+    found: dict[str, HardSamples] = {}
+    for name, p in plan.pipelines.items():
+        if p.samples is None:
+            continue
+        table, was = tables.get(p.key_group) if p.keys else None, old.samples.get(name)
+        is_same = was is not None and was.plan == p.samples and table is (old.keys.get(p.key_group) if p.keys else None)
+        if was is not None and is_same:
+            found[name] = was
+        else:
+            found[name] = HardSamples(name, p.samples, old.run, clock, _names(table), was)
+    return found
 
 
 def _flow_of(flows: list[Flow]) -> Callable[[bool], None]:

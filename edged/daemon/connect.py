@@ -21,6 +21,7 @@ from edged.pipeline.wiring import Wiring
 from edged.plan.change import is_same_window
 from edged.plan.records import PipelinePlan, Plan
 from edged.records import Block, Receipt, Reject, Result
+from edged.results.encode import make_encoder
 from edged.results.publish import Publish
 from edged.sources.dead_letters import DeadLetters
 from edged.sources.mqtt import Filter, MqttSource, SourceWiring, Told
@@ -39,6 +40,7 @@ def connect(new: Assembly, old: Assembly | None = None) -> None:
         sources = [s for s in new.sources.values() if isinstance(s, MqttSource) and plan.sources[s.name].broker == name]
         router.route_to([*sources, *_told(new, name)])
     _wire_streams(new)
+    _wire_samples(new, old)
     readers = _readers(plan)
     for name, source in new.sources.items():
         source.counts.watch.publish_by(_dead_letters(new, name))
@@ -83,9 +85,23 @@ def _told(new: Assembly, broker: str) -> Iterator[Told]:
     for name, p in new.plan.pipelines.items():
         if p.acks and any(x.broker == broker for x in p.publishes):
             yield Told("pipeline", name, [Filter(*one) for one in p.acks], partial(acknowledge_by_message, new, name))
+        if p.samples is not None and p.samples.labels is not None and p.samples.broker == broker:
+            yield Told("pipeline", name, [Filter(*p.samples.labels)], new.samples[name].hear)
     shown = new.plan.homeassistant
     if shown is not None and shown.broker == broker:
         yield Told("homeassistant", "births", [Filter(*one) for one in shown.births], new.births.take)
+
+
+def _wire_samples(new: Assembly, old: Assembly | None) -> None:
+    """Who looks for inputs that are worth it, and for no others than before where nothing changed."""
+    for name, gone in old.samples.items() if old is not None else ():
+        if new.samples.get(name) is not gone:
+            gone.unhook()
+    for name, samples in new.samples.items():
+        counts = {root.source: new.sources[root.source].counts for root in samples.plan.roots}
+        watched = {root.source: new.ports[root.port].counts for root in samples.plan.roots if root.port}
+        send = new.links[samples.plan.broker].send if samples.plan.broker is not None else None
+        samples.hook(counts, {**counts, **watched}, make_encoder(new.envelopes[name], ()), send)
 
 
 def _dead_letters(new: Assembly, name: str) -> Callable[[Sequence[Reject]], object] | None:
@@ -232,7 +248,7 @@ def _wire_streams(new: Assembly) -> None:
             followers=tuple(followers.get(id(one), one.wiring.followers)),
             after=tuple(nexts[id(one)]),
             before=tuple(before.get(id(one), ())),
-            tellers=(*prompts.get(one.name, ()), *told.tellers.get(id(one), ())),
+            tellers=(*prompts.get(one.name, ()), *told.tellers.get(id(one), ()), *_lookers(new, one)),
             judges=tuple(told.judges.get(id(one), ())),
             hearers=tuple(hearers.get(one.name, ())),
         )
@@ -240,6 +256,12 @@ def _wire_streams(new: Assembly) -> None:
     for name in plan.sources:
         fresh = new.freshness.get(name)  # before the pipelines, whose rows it may mark
         new.consumers[name][:] = takers[name] if fresh is None else [fresh.see, *takers[name]]
+
+
+def _lookers(new: Assembly, one: Pipeline) -> tuple[Callable[[Result, int], object], ...]:
+    """Who keeps inputs that its results say are worth a look."""
+    samples = new.samples.get(one.name)
+    return (samples.see,) if samples is not None and new.pipelines[one.name] is one else ()
 
 
 def _tell_prompts(new: Assembly) -> dict[str, list[Callable[[Result, int], object]]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from edged.clock.clock import Clock
 from edged.config.load import Draft, understand
@@ -80,7 +81,7 @@ def find(config: Path, environ: Mapping[str, str] = os.environ) -> tuple[Draft, 
         log.warning("last_good", reason=f"its files cannot be written to {at}: {error.strerror}; those that are there are used")
         copies = {}
     around = Surroundings(config.absolute().parent, environ, copies=copies)
-    return understand(config, kept.content, around, copy=at / FILE), rfc3339(kept.time)
+    return replace(understand(config, kept.content, around, copy=at / FILE), is_last_good=True), rfc3339(kept.time)
 
 
 def _decode(data: bytes) -> Kept:

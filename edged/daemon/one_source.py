@@ -29,6 +29,7 @@ from edged.model.store import scratch
 from edged.pipeline.fan_out import fan_out
 from edged.records import NONE, Block, Result
 from edged.sources.recording import MAX_BYTES, Header, read_header, read_records
+from edged.sources.sample_files import samples_in
 from edged.system.plain_file import opened_plain
 
 LOOK_S = 0.005
@@ -56,11 +57,12 @@ def alone(draft: Draft, source: str, pipelines: Mapping[str, Pipeline], recordin
         settings = msgspec.structs.replace(settings, rejects=None)  # nothing is published
     models = {p.model: config.model[p.model] for p in pipelines.values() if p.model is not None}
     models |= {m.fallback: config.model[m.fallback] for m in models.values() if m.fallback is not None}
+    own = {name: msgspec.structs.replace(p, samples=None) for name, p in pipelines.items()}
     silent = Health(broker=())
     only = msgspec.structs.replace(
         config,
         source={source: settings},
-        pipeline=dict(pipelines),
+        pipeline=own,
         model=models,
         spool=Spool(mode="off"),
         health=silent,
@@ -80,6 +82,15 @@ def _played(settings: Any, recording: Path) -> DecodedSource:
     common = {name: getattr(settings, name) for name in DecodedSource.__struct_fields__}
     more = {name: getattr(settings, name) for name in ("frame", "checksum", "max_bytes") if hasattr(settings, name)}
     return ReplaySource(**{"frame": Frame(), **common, **more}, path=recording.absolute(), speed=0.0)
+
+
+def recordings_at(path: Path) -> list[Path]:
+    """A recording, or all of those that were kept in a folder (`samples`). Raises Fatal."""
+    if not path.is_dir():
+        return [path]
+    if found := samples_in(path):
+        return found
+    raise Fatal(f"{path}: holds no recordings (*.rec)")
 
 
 def recorded(path: Path) -> Header | None:

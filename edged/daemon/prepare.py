@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edged.config.load import Draft, line_of, read, report
+from edged.config.load import Draft, content_of, line_of, read, report
 from edged.config.schema import Config
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
 from edged.errors import ConfigError, Finding, Problem
+from edged.fleet.led import lead
 from edged.fleet.ledger import Ledger
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import Ladder, found_here, ladder_here, pick
@@ -71,6 +72,33 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
     return prepare_draft(read(path), copies_models)
 
 
+def read_led(path: Path, at_start: bool) -> Draft:
+    """What the daemon runs: the file, or what the fleet put in its place. Raises ConfigError; but `at_start` the latter gives way
+    to the file where it cannot be read, with a warning."""
+    local = read(path)
+    fleet = local.config.fleet
+    if fleet is None or not fleet.configuration or any(not p.is_warning for p in local.problems):
+        return local
+    file = Ledger(state_dir(local.config) / "fleet").load().configuration(at_start)
+    if file is None:
+        return local
+    try:
+        draft = lead(local, content_of(file), file)
+        if at_start and (wrong := [p for p in draft.problems if not p.is_warning]):
+            raise ConfigError(report(draft, wrong))
+    except ConfigError as error:
+        if not at_start:
+            raise
+        return not_led(local, error)
+    return draft
+
+
+def not_led(local: Draft, error: ConfigError) -> Draft:
+    """The local file, with a warning of why the fleet's configuration does not run."""
+    text = f"the fleet's configuration cannot be run, and the local file is: {error.lines[0]}"
+    return replace(local, problems=(*local.problems, Problem("fleet.configuration", text, is_warning=True)))
+
+
 def prepare_draft(draft: Draft, copies_models: bool) -> Prepared:
     """The same of what was read, or kept."""
     if any(m.path is not None for m in draft.config.model.values()):
@@ -103,10 +131,11 @@ def plan_draft(
 ) -> Prepared:
     """Plans what was read, for a machine as it is or was. Without a `store` nothing of it can be loaded. Raises ConfigError."""
     fetched = Ledger(machine.state_dir / "fleet").load() if draft.config.fleet is not None else None
-    models = _found(draft.config, store, may_fall_back, before, draft.copy is not None, fetched)
+    models = _found(draft.config, store, may_fall_back, before, draft.is_last_good, fetched)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
-    plan, more = make_plan(draft.config, manifests, machine, partial(_tried, trials_here(machine.state_dir)))
+    trials = trials_here(machine.state_dir)
+    plan, more = make_plan(draft.config, manifests, machine, partial(_tried, trials), partial(_seen, trials))
     problems += [*more, *look_outside(draft.config), *look_at_rights(draft.path, draft.config, os.geteuid())]
     if plan is not None:
         problems += shared_topics(plan.pipelines, draft.config.broker, partial(line_of, draft.positions))
@@ -182,6 +211,19 @@ def _copied_elsewhere(name: str, path: Path, mark: tuple[str, Mark], problems: l
 def _tried(trials: Trials, plan: ModelPlan) -> Tried | None:
     known = trials.find(on_cpu(plan))
     return known.report.tried if known is not None else None
+
+
+def _seen(trials: Trials, plan: ModelPlan) -> dict[str, tuple[int, ...]]:
+    """What came out of the model, by output, where its file leaves that open; nothing of one that is refused."""
+    alone = on_cpu(plan)
+    try:
+        trial = trials.once(alone, limits(alone), attempt_now)
+    except ModelRefused:
+        return {}
+    shapes = {
+        o.name: o.seen if o.shape is None else o.shape for o in trial.report.outputs
+    }  # onnxruntime may know more than the file
+    return {name: shape for name, shape in shapes.items() if shape is not None}
 
 
 def on_cpu(plan: ModelPlan) -> ModelPlan:

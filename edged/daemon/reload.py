@@ -13,7 +13,6 @@ Whatever goes wrong before the switch leaves what runs as it is, and says so in 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -24,13 +23,13 @@ import msgspec
 from msgspec.structs import replace
 
 from edged.clock.clock import Clock
-from edged.config.load import Draft, read, report
+from edged.config.load import Draft, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.file_watch import Watch
 from edged.daemon.guards import Ended, Guards, tally
-from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, room_for
+from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, read_led, room_for
 from edged.daemon.promotion import Builds
 from edged.errors import EX_CONFIG, ConfigError, Problem
 from edged.model.gpu.build import BuildEngine, build_engine
@@ -42,10 +41,11 @@ from edged.model.records import ModelPlan, ModelRefused, Tried
 from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits
 from edged.model.trial.notes import trials_here
-from edged.plan.change import Change, compare
+from edged.plan.change import Change, compare, with_kept
 from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
 from edged.system import log
+from edged.system.garbage import Garbage
 from edged.system.one_shot import in_one_shot_thread
 from edged.system.process import trim
 
@@ -130,6 +130,7 @@ class Reloader:
         self._asking: asyncio.Task[Answer] | None = None
         self._is_asked_again = False
         self._going_back: set[str] = set()
+        self._garbage = Garbage()
         self.on_guard_ended: Ended = _nobody
         """Is told, besides the log, what became of a version that was guarded."""
         self.guards = Guards(lambda: daemon.assembly, clock, self._guard_ended)
@@ -138,6 +139,7 @@ class Reloader:
     async def run(self) -> None:
         """Applies the file whenever it was saved, and models whenever their files changed, for ever. Builds the engines that
         models wait for."""
+        self._garbage.set_aside()
         try:
             self._follow_builds()
             self._on_running(self._running.draft)
@@ -254,7 +256,8 @@ class Reloader:
             assembly = assemble(after.plan, loaded, self._clock, self._log, self._daemon.assembly)
             await self._daemon.switch(assembly, after.draft.digest)
             del assembly, loaded
-            gc.collect()
+            await asyncio.sleep(0)  # the inputs that came meanwhile first
+            self._garbage.collect(is_large=_has_models(change))
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
@@ -296,6 +299,10 @@ class Reloader:
     async def swap(self, name: str, why: str) -> str:
         """Makes what the fleet put in the place of a file run. Returns why not, or an empty text."""
         return "; ".join((await self.reload(why, is_asked=True, rereads=False)).errors)
+
+    async def apply(self, why: str) -> str:
+        """Makes what the fleet put in the place of the file run. Returns why not, or an empty text."""
+        return "; ".join((await self.reload(why)).errors)
 
     async def _load(self, before: Prepared, after: Prepared, is_trusted: bool) -> tuple[Prepared, dict[str, Loaded]]:
         """The models of the new plan: those that are kept as they are loaded, the others new from their files, tried elsewhere
@@ -362,7 +369,7 @@ class Reloader:
                 name, ok=report.provider == "tensorrt", what=f"runs on {report.provider}", p50_us=report.p50_us
             )
             del loaded
-            gc.collect()
+            self._garbage.collect(is_large=True)
             await in_one_shot_thread("edged-trim", partial(_tidy, self._running, self._log), lambda _: None)
 
     def _fail(self, name: str, plan: ModelPlan, reason: str) -> None:
@@ -411,9 +418,10 @@ async def _nobody(name: str, why: str) -> None:
 def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tuple[Prepared | None, tuple[str, ...]]:
     """The new plan, None if the file is as it was, and what of it can apply only at the next start. `forgets`: models are read
     again though their files did not change. Raises ConfigError."""
-    draft = read(before.draft.path) if rereads else before.draft
+    draft = read_led(before.draft.path, at_start=False) if rereads else before.draft
     store = model_store(before.machine)
-    is_known = draft.digest == before.draft.digest and before.draft.copy is None and draft.files == before.draft.files
+    is_same = (draft.digest, draft.beside, draft.files) == (before.draft.digest, before.draft.beside, before.draft.files)
+    is_known = is_same and not before.draft.is_last_good
     if rereads and not is_asked and is_known:
         return None, ()
     known = before if not forgets else None
@@ -425,7 +433,12 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     too_much = check_budget(after.plan.memory, after.plan.budget, draft.config.memory.budget is not None)
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))
-    return after, at_start
+    return replace(after, plan=with_kept(before.plan, after.plan)), at_start
+
+
+def _has_models(change: Change) -> bool:
+    """Whether models went, which are large."""
+    return any(name.startswith("model.") for name in (*change.changed, *change.removed))
 
 
 def _check_held(picked: Mapping[str, Picked], running: Mapping[str, Loaded]) -> None:

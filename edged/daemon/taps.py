@@ -31,6 +31,7 @@ from edged.daemon.assembly import Assembly
 from edged.pipeline.pipeline import Pipeline
 from edged.records import Block, Field, Reject, Result, Slot
 from edged.results.encode import Encoder, make_encoder
+from edged.sources.counts import Arrival
 
 STAGES = ("raw", "decoded", "window", "result")
 OF_SOURCES = ("raw", "decoded")
@@ -193,11 +194,12 @@ class _Tap:
             self._news.set()
         return room
 
-    def _on_raw(self, data: bytes, captures: Sequence[str]) -> None:
-        if captures and self.asked.key not in (None, "/".join(captures)):
+    def _on_raw(self, one: Arrival) -> None:
+        key = "/".join(one.captures)
+        if key and self.asked.key not in (None, key):
             return
         if self._has_room(1):
-            self._waiting.append({"stage": "raw", "key": "/".join(captures) or None, **shown_bytes(data)})
+            self._waiting.append({"stage": "raw", "key": key or None, **shown_bytes(one.data)})
 
     def _on_rejects(self, rejects: Sequence[Reject]) -> None:
         for one in rejects[: self._has_room(len(rejects))]:

@@ -107,8 +107,8 @@ class Records:
         is_plain = self._is_of_numbers and not self._is_bool[0]
         if not is_plain or len(payload) != self._dtype.itemsize or is_wav(payload):
             return None
-        numbers = np.frombuffer(payload, self._uniform)
-        return (numbers if self._is_native else _as_float(numbers)).reshape(1, -1)
+        numbers: NDArray[Any] = np.ndarray((1, self._plan.width), self._uniform, payload)
+        return numbers if self._is_native else _as_float(numbers)
 
     def _wrong(self, length: int, count: int, rest: int) -> tuple[str, str] | None:
         """Why a payload is refused, if it is."""

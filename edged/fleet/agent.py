@@ -16,15 +16,16 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from edged import __version__
 from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
-from edged.fleet.announcement import Announcement, Refused, is_for, read
-from edged.fleet.fetch import Cancelled, Failed, Limits, fetch
+from edged.fleet.announcement import CONFIGURATION, Announcement, Refused, is_for, read
+from edged.fleet.fetch import FULL, Cancelled, Failed, Limits, fetch
 from edged.fleet.ledger import LOCAL, Entry, File, Ledger, unpack
 from edged.fleet.signatures import BadKey, public_keys
 from edged.mqtt.frames import Inbound
@@ -37,12 +38,34 @@ from edged.system.one_shot import in_one_shot_thread
 FINAL = ("refused", "not_for_us", "failed", "running", "went_back")
 RETRY_S = (2.0, 300.0)
 
-Swap = Callable[[str, str], Awaitable[str]]
+LOOK_S = 0.25
+LAST_PART = 0.75
+"""What is not well all the time from there on to the end of the guard is no matter of starting."""
+MAX_REASON = 1000
+
+
+class Running(NamedTuple):
+    """What the agent may do with what runs. `swap(model, why)` and `apply(why)` make a model, or the configuration, that the
+    ledger names run, and return why not, or an empty text; `models` names those of the configuration; `is_guarded(model)`: the
+    version that runs may still go back by itself; `unwell`: the parts that are not well, and why."""
+
+    swap: Callable[[str, str], Awaitable[str]]
+    apply: Callable[[str], Awaitable[str]]
+    models: Callable[[], Collection[str]]
+    is_guarded: Callable[[str], bool]
+    unwell: Callable[[], Mapping[str, str]]
+
+
+class _Again(NamedTuple):
+    """An announcement that is to be tried again, and when (monotonic ns)."""
+
+    payload: bytes
+    backoff: Backoff
+    due: int
 
 
 class Agent:
-    """`swap(model, why)` makes what the ledger names run, and returns why not, or an empty text; `models` names those of the
-    configuration; `is_guarded(model)`: the version that runs may still go back by itself."""
+    """Takes what is announced for this device."""
 
     def __init__(
         self,
@@ -52,19 +75,21 @@ class Agent:
         state_dir: Path,
         clock: Clock,
         log: Any,
-        swap: Swap,
-        models: Callable[[], Collection[str]],
-        is_guarded: Callable[[str], bool],
+        running: Running,
     ) -> None:
         self._plan, self._device, self._tags = plan, device, tags
         self._clock, self._log = clock, log
-        self._swap, self._models, self._is_guarded = swap, models, is_guarded
+        self._running = running
+        self._watch: asyncio.Task[None] | None = None
+        """Looks after health once a configuration was applied; `_baseline` are the parts that were not well before."""
+        self._baseline: Mapping[str, str] = {}
         self._ledger = Ledger(state_dir / "fleet")
         self._limits = Limits(plan.bandwidth)
         self._link = Link(plan.link, self._on_publishes, clock, log)
         self._news: dict[str, bytes] = {}
         """What was announced last for each model, and not handled yet."""
         self._has_news = asyncio.Event()
+        self._again: dict[str, _Again] = {}
         self._keys: list[Any] = []
         self._context: ssl.SSLContext | None = None
 
@@ -75,14 +100,14 @@ class Agent:
             await in_one_shot_thread("edged-fleet", self._begin, lambda _: None)
             self.report()
             while True:
-                await self._has_news.wait()
-                self._has_news.clear()
-                while self._news:
-                    model = next(iter(self._news))
-                    await self._handle(model, self._news.pop(model))
+                await self._pause()
+                while (model := self._due()) is not None:
+                    await self._handle(model)
         finally:
-            link.cancel()
-            await asyncio.gather(link, return_exceptions=True)
+            tasks = [link, *([self._watch] if self._watch is not None else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self) -> None:
         self._ledger.load()
@@ -93,60 +118,83 @@ class Agent:
         self._context = ssl.create_default_context(cafile=str(self._plan.ca) if self._plan.ca is not None else None)
 
     def _on_publishes(self, batch: list[Inbound]) -> None:
-        start = f"{self._plan.topic}/model/".encode()
+        start, other = f"{self._plan.topic}/model/".encode(), f"{self._plan.topic}/configuration".encode()
         for topic, payload, *_, receipt, _properties in batch:
             receipt.done()
-            model = topic.removeprefix(start).decode(errors="replace")
-            if topic.startswith(start) and payload and model in self._models():
+            model = topic.removeprefix(start).decode(errors="replace") if topic != other else CONFIGURATION
+            if payload and (topic == other or (topic.startswith(start) and model in self._running.models())):
                 self._news[model] = payload
                 self._has_news.set()
 
-    async def _handle(self, model: str, payload: bytes) -> None:
+    def _due(self) -> str | None:
+        """What was announced, or is to be tried again by now."""
+        now = self._clock.now()
+        again = (model for model, one in self._again.items() if one.due <= now)
+        return next(iter(self._news), None) if self._news else next(again, None)
+
+    async def _pause(self) -> None:
+        """Until something is announced, or is to be tried again."""
+        self._has_news.clear()
+        if self._news:
+            return
+        due = min((one.due for one in self._again.values()), default=None)
+        try:
+            wait_s = None if due is None else max(0.0, (due - self._clock.now()) / 1e9)
+            await asyncio.wait_for(self._has_news.wait(), wait_s)
+        except (asyncio.TimeoutError, TimeoutError):
+            return
+
+    async def _handle(self, model: str) -> None:
+        """Takes the newest announcement of a model. What fails now is tried again later, and holds up no other."""
+        before = self._again.pop(model, None)
+        news = self._news.pop(model, None)
+        if news is not None:
+            before = None
+        payload = news if news is not None else before.payload if before is not None else b""
+        try:
+            await self._take(model, payload)
+        except Cancelled:
+            return
+        except Refused as error:
+            await self._note(model, state="failed", reason=str(error))
+        except (Failed, OSError) as error:
+            await self._note(model, state="waiting", reason=str(error))
+            backoff = before.backoff if before is not None else Backoff(*RETRY_S, RETRY_S[0])
+            self._again[model] = _Again(payload, backoff, self._clock.now() + int(backoff.next_s() * 1e9))
+
+    async def _take(self, model: str, payload: bytes) -> None:
+        """Raises Failed (try again), Refused (never), Cancelled, OSError."""
         entry = self._ledger.get(model)
         try:
             offer = read(payload, self._keys, self._plan.topic, model, self._plan.sources, entry.known, self._clock.utc() / 1e9)
         except Refused as error:
-            await self._show(model, "refused", str(error))
+            await self._note(model, state="refused", reason=str(error))
             return
-        if offer.digest == entry.digest and entry.state in FINAL:
+        is_watched = model == CONFIGURATION and self._watch is not None
+        if offer.digest == entry.digest and (entry.state in FINAL or is_watched):
             self.report()
             return
         one = offer.announcement
-        taken = msgspec.structs.replace(entry, counter=one.counter, digest=offer.digest)
+        taken = replace(entry, counter=one.counter, digest=offer.digest)
         if not is_for(one, self._device, self._tags):
-            state = "running" if entry.running is not None and entry.running.sha256 == one.sha256 else "not_for_us"
-            await self._put(model, msgspec.structs.replace(taken, state=state, reason=""))
-            return
+            if not is_watched:
+                state = "running" if entry.running is not None and entry.running.sha256 == one.sha256 else "not_for_us"
+                taken = replace(taken, state=state, reason="")
+            return await self._put(model, taken)
         wanted = _version(_left(taken, one.version)) if one.back else one.version
-        if not await self._put(model, msgspec.structs.replace(taken, wanted=wanted, state="fetching", reason="")):
-            return
-        backoff = Backoff(*RETRY_S, RETRY_S[0])
-        while not self._is_stale(model):
-            try:
-                file = _left(taken, one.version) if one.back else await self._fetched(model, one)
-                return await self._try(model, file)
-            except Cancelled:
-                return
-            except Refused as error:
-                return await self._show(model, "failed", str(error))
-            except (Failed, OSError) as error:
-                await self._show(model, "waiting", str(error))
-            await self._pause(backoff.next_s())
+        fetching = self._ledger.entries[model] = replace(taken, wanted=wanted, state="fetching", reason="")
+        await self._put(model, fetching)
+        file = _left(taken, one.version) if one.back else await self._fetched(model, one)
+        await self._try(model, file, one.back)
 
     def _is_stale(self, model: str) -> bool:
         """Whether something else was announced meanwhile."""
         return model in self._news
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._has_news.wait(), seconds)
-        except (asyncio.TimeoutError, TimeoutError):
-            return
-
     async def _fetched(self, model: str, one: Announcement) -> File:
         """The file that is announced, on this disk. Raises Failed, Refused, Cancelled, OSError."""
-        await self._show(model, "fetching", "")
-        file = File(one.version, one.sha256, one.size, one.url.lower().split("?")[0].endswith(".tar"))
+        is_tar = not one.configuration and one.url.lower().split("?")[0].endswith(".tar")
+        file = File(one.version, one.sha256, one.size, is_tar, one.configuration)
         assert self._context is not None
         gone = [False]
         work = partial(
@@ -160,20 +208,68 @@ class Agent:
             raise
         return file
 
-    async def _try(self, model: str, file: File | None) -> None:
+    async def _try(self, model: str, file: File | None, is_back: bool) -> None:
         before = after = self._ledger.get(model)
         if _digest(file) != _digest(before.running):
-            after = msgspec.structs.replace(before, running=file, before=before.running, state="trying", reason="")
-            if not await self._put(model, after):
-                return
-        why = await self._swap(model, f"{model} {_version(file)} was announced")
-        if why:
-            back = msgspec.structs.replace(after, running=before.running, before=before.before, state="failed", reason=why)
-            await self._put(model, back)
-        elif self._is_guarded(model):
-            await self._show(model, "guarded", "")
+            # A configuration that ran before needs no guard: if edged ends now, it is what the next start runs.
+            is_sure = is_back and model == CONFIGURATION
+            after = replace(before, running=file, before=before.running, state="running" if is_sure else "trying", reason="")
+            await self._put(model, after)
+        if model == CONFIGURATION:
+            why = await self._apply(file, is_back)
         else:
-            await self._show(model, "running", "")
+            why = await self._running.swap(model, f"{model} {_version(file)} was announced")
+        if why:
+            back = replace(after, running=before.running, before=before.before, state="failed", reason=why)
+            await self._put(model, back)
+        elif self._watch is not None if model == CONFIGURATION else self._running.is_guarded(model):
+            await self._put(model, replace(self._ledger.get(model), state="guarded", reason=""))
+        else:
+            await self._put(model, replace(self._ledger.get(model), state="running", reason=""))
+
+    async def _apply(self, file: File | None, is_back: bool) -> str:
+        """Runs the configuration that the ledger names. Returns why not. Its health is watched from then on, unless
+        it had run before."""
+        watched, baseline = self._watch, self._baseline
+        if watched is not None:
+            watched.cancel()
+            self._watch = None
+        before = self._running.unwell()
+        why = await self._running.apply(f"configuration {_version(file)} was announced")
+        if why:
+            if watched is not None:  # what runs is still not settled
+                self._look_after(baseline)
+            at = f"{self._ledger.path_of(file)}:" if file is not None else ""
+            return why.replace(at, "")[:MAX_REASON]
+        if not is_back:
+            self._look_after(before)
+        return ""
+
+    def _look_after(self, before: Mapping[str, str]) -> None:
+        self._baseline = before
+        self._watch = asyncio.get_running_loop().create_task(self._look(before), name="guard:configuration")
+
+    async def _look(self, before: Mapping[str, str]) -> None:
+        """Leaves the configuration again if parts are not well at the end of the guard that were before, or were not there."""
+        start, length = self._clock.now(), self._plan.guard_ns
+        fallen: Mapping[str, str] | None = None
+        while (passed := self._clock.now() - start) < length or fallen is None:
+            await asyncio.sleep(LOOK_S)
+            if passed >= LAST_PART * length:
+                now = {part: why for part, why in self._running.unwell().items() if part not in before}
+                fallen = now if fallen is None else {part: why for part, why in now.items() if part in fallen}
+        self._watch = None
+        entry = self._ledger.get(CONFIGURATION)
+        if not fallen:
+            if entry.state == "guarded":  # and nothing else was announced since
+                await self._note(CONFIGURATION, state="running", reason="")
+            return
+        why = f"health fell within {length / 1e9:g} s: " + "; ".join(f"{part} is {said}" for part, said in fallen.items())
+        await self._note(CONFIGURATION, running=entry.before, before=None, state="went_back", reason=why[:MAX_REASON])
+        errors = await self._running.apply(f"back from configuration {_version(entry.running)}")
+        if errors:
+            self._log.error("fleet", model=CONFIGURATION, state="cannot_go_back", reason=errors)
+        self.report()
 
     async def guard_ended(self, model: str, why: str) -> None:
         """The guard of a model has judged: `why` it goes back, or nothing is wrong."""
@@ -181,37 +277,37 @@ class Agent:
         if entry.state != "guarded":
             return
         if why:
-            entry = msgspec.structs.replace(entry, running=entry.before, before=None)
-        state = "went_back" if why else "running"
-        await self._put(model, msgspec.structs.replace(entry, state=state, reason=why))
+            await self._note(model, running=entry.before, before=None, state="went_back", reason=why)
+        else:
+            await self._note(model, state="running", reason="")
 
-    async def _show(self, model: str, state: str, reason: str) -> None:
-        await self._put(model, msgspec.structs.replace(self._ledger.get(model), state=state, reason=reason))
-
-    async def _put(self, model: str, entry: Entry) -> bool:
-        """Keeps it on disk, then reports it. Whether it is kept: without that nothing is begun."""
+    async def _note(self, model: str, **changes: Any) -> None:
+        """As `_put`, where nothing can be done about a disk that takes nothing: it is reported all the same."""
+        entry = replace(self._ledger.get(model), **changes)
         try:
-            await in_one_shot_thread("edged-fleet", partial(self._ledger.put, model, entry), lambda _: None)
+            await self._put(model, entry)
         except OSError as error:
-            reason = f"{self._ledger.root}: {error.strerror}"
-            self._ledger.entries[model] = msgspec.structs.replace(self._ledger.get(model), state="waiting", reason=reason)
-            self._log.error("fleet", model=model, state="waiting", reason=reason)
+            self._log.error("fleet", model=model, state=entry.state, reason=f"{self._ledger.root}: {error.strerror}")
+            self._ledger.entries[model] = entry
             self.report()
-            return False
+
+    async def _put(self, model: str, entry: Entry) -> None:
+        """Keeps it on disk, then reports it. Raises OSError: without that nothing is begun."""
+        await in_one_shot_thread("edged-fleet", partial(self._ledger.put, model, entry), lambda _: None)
         level = self._log.warning if entry.state in ("refused", "waiting", "failed", "went_back") else self._log.info
         level("fleet", model=model, state=entry.state, wanted=entry.wanted, running=_version(entry.running), reason=entry.reason)
         self.report()
-        return True
 
     def report(self) -> None:
         """What this device runs and wants, retained."""
-        models = {name: facts(self._ledger.get(name)) for name in sorted(self._models())}
+        models = {name: facts(self._ledger.get(name)) for name in sorted(self._running.models())}
         said = {
             "device": self._device,
             "time": rfc3339(self._clock.utc()),
             "version": __version__,
             "tags": dict(self._tags),
             "models": models,
+            **({"configuration": facts(self._ledger.get(CONFIGURATION))} if self._plan.configuration else {}),
         }
         topic = f"{self._plan.topic}/report/{self._device}"
         self._link.send(Message(topic.encode(), msgspec.json.encode(said), qos=1, retain=True))
@@ -252,7 +348,12 @@ def _fetch(
         return
     ledger.make_room(file.size, max_bytes)
     ledger.keep_only_part(file.sha256)
-    fetched = fetch(url, file.sha256, file.size, ledger.root, context, limits, is_cancelled)
+    try:
+        fetched = fetch(url, file.sha256, file.size, ledger.root, context, limits, is_cancelled)
+    except OSError as error:
+        if error.errno in FULL:  # what is here of it takes the room of everybody else
+            ledger.keep_only_part("")
+        raise
     if file.is_tar:
         unpack(fetched, path)
         fetched.unlink()

@@ -18,6 +18,8 @@ import msgspec
 from edged.fleet.signatures import is_signed
 
 MAX_BYTES = 48 * 1024
+CONFIGURATION = ""
+"""Stands for the configuration where models go by their names: no model is called so."""
 CLOCK_SLACK_S = 24 * 3600
 """A device whose clock is further behind the signature cannot judge an end date."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,7 +38,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`topic` is the group for which it was signed: it means nothing elsewhere. `counter` rises with each announcement of a model
     in a group. `signed_at` and `until` are Unix seconds. With `back` who runs `version` goes back to the one before, and
-    there is nothing to fetch."""
+    there is nothing to fetch. With `configuration` it is of one, and `model` is empty."""
 
     topic: str
     model: str
@@ -51,6 +53,7 @@ class Announcement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     tags: dict[str, str] = {}
     percent: float = 100.0
     back: bool = False
+    configuration: bool = False
 
 
 class Known(NamedTuple):
@@ -100,6 +103,8 @@ def read(payload: bytes, keys: list[Any], topic: str, model: str, sources: Seque
 def _check(one: Announcement, topic: str, model: str, sources: Sequence[str]) -> None:
     if one.topic != topic:
         raise Refused(f"it was signed for the topic {one.topic}, and this is {topic}")
+    if one.configuration is not (model == CONFIGURATION):
+        raise Refused(f"it was signed for {'configurations' if one.configuration else 'models'}, and this is another topic")
     if one.model != model:
         raise Refused(f"it was signed for the model {one.model}, and this topic is that of {model}")
     if not 0 <= one.percent <= 100:

@@ -24,7 +24,8 @@ CONNECT_S = 10.0
 """For a connection, an answer, and between any two bytes."""
 SYNC_BYTES = 1 << 22
 """So much may be fetched again after a power cut."""
-OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OF_DISK = (*FULL, errno.EIO, errno.EROFS)
 
 
 class Cancelled(Exception):
@@ -161,7 +162,7 @@ def _take(response: http.client.HTTPResponse, part: _Part, limits: Limits, is_ca
         now = time.monotonic()
         if now - mark >= limits.patience_s:
             if part.have - marked < limits.min_rate * limits.patience_s:
-                raise Failed(f"the server sends less than {limits.min_rate} bytes a second")
+                raise Failed(f"the server sends less than {limits.min_rate} bytes per second")
             mark, marked = now, part.have
         ahead = (part.have - first) / limits.bandwidth - (now - began)
         while ahead > 0 and not is_cancelled():

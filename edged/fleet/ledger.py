@@ -4,6 +4,7 @@ STATE_DIR/fleet/ledger.json
 STATE_DIR/fleet/SHA256.part      on its way
 STATE_DIR/fleet/SHA256           as it was announced
 STATE_DIR/fleet/SHA256.d/        the folder that a .tar held
+STATE_DIR/fleet/SHA256.toml      a configuration
 """
 
 from __future__ import annotations
@@ -14,23 +15,26 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from edged.fleet.announcement import Known, Refused
-from edged.system.durable import read_kept, replaced
+from edged.fleet.announcement import CONFIGURATION, Known, Refused
+from edged.system.durable import read_kept, replaced, sync
 
 MAX_BYTES = 1 << 20
 MAX_FILES = 64
-ONNX = ".onnx"
+ONNX, TOML = ".onnx", ".toml"
+UNSETTLED = ("trying", "guarded")
+"""States in which a version runs that may yet be left."""
 LOCAL = "local"
 """The version that runs while nothing that was announced does: the file of the configuration."""
 
 
 class File(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A model that was fetched."""
+    """A model, or a configuration, that was fetched."""
 
     version: str
     sha256: str
     size: int
     is_tar: bool = False
+    is_configuration: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,8 +76,15 @@ class Ledger:
         self.entries = entries
 
     def path_of(self, file: File) -> Path:
-        """What a `[model.NAME]` would have as its path."""
-        return self.root / (f"{file.sha256}.d" if file.is_tar else f"{file.sha256}{ONNX}")
+        """What a `[model.NAME]` would have as its path, or where the configuration is."""
+        return self.root / f"{file.sha256}{'.d' if file.is_tar else TOML if file.is_configuration else ONNX}"
+
+    def configuration(self, at_start: bool) -> Path | None:
+        """What is to be read in the place of the local file, if anything is. `at_start`: one that was not yet settled when the
+        process ended may be why it did: then that before it."""
+        entry = self.get(CONFIGURATION)
+        file = entry.before if at_start and entry.state in UNSETTLED else entry.running
+        return self.path_of(file) if file is not None else None
 
     def override(self, model: str) -> Path | None:
         """What runs in the place of the configured file, if it is there."""
@@ -82,6 +93,19 @@ class Ledger:
             return None
         path = self.path_of(entry.running)
         return path if path.exists() else None
+
+    def settle(self, copy: Path | None, guard_s: float) -> str:
+        """At a start, which has decided what runs in the place of the local file: a configuration that was left half done, or
+        cannot be run, is left for good. Returns why one was. Raises OSError."""
+        entry = self.get(CONFIGURATION)
+        runs = next((file for file in (entry.running, entry.before) if file is not None and self.path_of(file) == copy), None)
+        if runs == entry.running and entry.state not in UNSETTLED:
+            return ""
+        why = "it cannot be run any more: the log says why"
+        if entry.state in UNSETTLED:
+            why = f"edged ended within {guard_s:g} s of the change"
+        self.put(CONFIGURATION, msgspec.structs.replace(entry, running=runs, before=None, state="went_back", reason=why))
+        return why
 
     def make_room(self, size: int, max_bytes: int) -> None:
         """Removes files that nobody names. Raises Refused if a file of this size would be too much all the same."""
@@ -126,12 +150,14 @@ def unpack(archive: Path, folder: Path) -> None:
                 assert held is not None
                 with (new / name).open("xb") as out:
                     shutil.copyfileobj(held, out, 1 << 16)
+                sync(new / name)
     except (tarfile.TarError, FileExistsError, EOFError) as error:
         shutil.rmtree(new, ignore_errors=True)
         raise Refused(f"not a .tar that can be read: {error}") from None
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+    sync(new)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
 

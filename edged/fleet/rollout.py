@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edged.fleet.announcement import Announcement, is_for, place
+from edged.fleet.announcement import CONFIGURATION, Announcement, is_for, place
 
 BAD = ("failed", "went_back", "refused")
 MAX_DEVICES = 200_000
@@ -26,6 +26,11 @@ class Progress(NamedTuple):
         return tuple(name for name in self.meant if name not in settled)
 
 
+def entries(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says, by model, and of the configuration."""
+    return {**said["models"], **({CONFIGURATION: said["configuration"]} if "configuration" in said else {})}
+
+
 class Group:
     """What is retained below the topic of a group: reports by device, and the newest counter of each model."""
 
@@ -40,11 +45,11 @@ class Group:
         kind, _, name = topic.removeprefix(f"{self.topic}/").partition("/")
         try:
             said = msgspec.json.decode(payload)
-            if kind == "model":
+            if kind == "model" or (kind == "configuration" and name == CONFIGURATION):
                 self.announced[name] = one = msgspec.json.decode(said["signed"], type=Announcement)
                 self.counters[name] = max(one.counter, self.counters.get(name, 0))
             elif kind == "report" and said["device"] == name and (name in self.reports or len(self.reports) < MAX_DEVICES):
-                counters = {model: int(entry["counter"]) for model, entry in said["models"].items()}
+                counters = {model: int(entry["counter"]) for model, entry in entries(said).items()}
                 self.reports[name] = said
                 for model, counter in counters.items():
                     self.counters[model] = max(counter, self.counters.get(model, 0))
@@ -62,7 +67,7 @@ class Group:
         return tuple(
             name
             for name, said in sorted(self.reports.items())
-            if one.model in said["models"] and is_for(one, name, said.get("tags") or {})
+            if one.model in entries(said) and is_for(one, name, said.get("tags") or {})
         )
 
     def canary(self, one: Announcement, percent: float) -> float:
@@ -75,7 +80,7 @@ class Group:
         meant = self.meant(one)
         done, bad = [], {}
         for name in meant:
-            entry = self.reports[name]["models"][one.model]
+            entry = entries(self.reports[name])[one.model]
             is_this = entry.get("counter") == one.counter
             if is_this and entry.get("state") == "running":
                 done.append(name)
@@ -86,5 +91,5 @@ class Group:
     def rows(self) -> Iterator[dict[str, Any]]:
         """One line a device and model."""
         for name, said in sorted(self.reports.items()):
-            for model, entry in sorted(said["models"].items()):
+            for model, entry in sorted(entries(said).items()):
                 yield {"device": name, "edged": said.get("version", ""), "model": model, **entry}

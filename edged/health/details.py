@@ -32,6 +32,7 @@ def details(a: Running, now: int) -> dict[str, Any]:
                 "why": _why(a.pipelines[n].counts.drops, *(one.drops for one in a.publishes[n])),
                 "last": [*_last(p.publishes, a.publishes[n], now)],
                 **_latched(a, n),
+                **({"samples": a.samples[n].facts()} if n in a.samples else {}),
             }
             for n, p in a.plan.pipelines.items()
         },

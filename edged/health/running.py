@@ -38,6 +38,12 @@ class Reader(Protocol):
     def counts(self) -> SourceCounts: ...
 
 
+class Sampling(Protocol):
+    """Who keeps inputs that are worth a look."""
+
+    def facts(self) -> dict[str, Any]: ...
+
+
 class Running(Protocol):
     """The running parts, by name. `freshness` has the sources of which it can be told that they are stale or frozen."""
 
@@ -71,6 +77,8 @@ class Running(Protocol):
     def freshness(self) -> Mapping[str, Freshness]: ...
     @property
     def envelopes(self) -> Mapping[str, Envelope]: ...
+    @property
+    def samples(self) -> Mapping[str, Sampling]: ...
     @property
     def behaviours(self) -> Mapping[str, Actor]: ...
     @property

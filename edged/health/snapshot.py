@@ -150,7 +150,7 @@ def _remote(a: Running, name: str) -> dict[str, Any]:
         "retried": c.retried,
         "under_way": remote.under_way,
         "rests": c.rests,
-        "failures": dict(c.failures),
+        "no_answer": dict(c.failures),
         "bytes_out": c.bytes_out,
         "bytes_in": c.bytes_in,
         "time": c.time.summary(),

@@ -89,6 +89,12 @@ class Look:
         return tuple(_states(self))
 
 
+def unwell(a: Running, now: int) -> dict[str, str]:
+    """The parts that are not well, and why; one that is only about to give its first result is."""
+    parts = (s for s in states(a, now) if s.state not in GOOD and s.state != "filling")
+    return {f"{s.kind}.{s.name}": f"{s.state}{f': {s.reason}' if s.reason else ''}" for s in parts}
+
+
 def states(a: Running, now: int) -> tuple[State, ...]:
     """The state of every part at `now` (monotonic ns)."""
     return Look(a, now).states

@@ -55,7 +55,7 @@ import dataclasses
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,6 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     states = toml.starts(table, states)
     onnx = rows_first(onnx, axis, [*state, *state.values()])
     outputs = toml.outputs(table, onnx)
-    known = (replace(o, shape=(None, *outputs[o.name])) if o.name in outputs else o for o in onnx.outputs)
-    onnx = dataclasses.replace(onnx, outputs=tuple(known))
     manifest = Manifest(
         name=name,
         path=file,
@@ -163,9 +161,9 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
         boxes=toml.boxes(table),
         state=state,
         states=states,
-        outputs=outputs,
         origin=file,
     )
+    manifest = with_outputs(manifest, outputs)
     toml.text(table, "name")
     if text := contradiction(manifest.onnx, manifest.labels):
         toml.wrong("labels", text)
@@ -174,6 +172,13 @@ def read_manifest(name: str, path: Path, sha256: str = "") -> tuple[Manifest | N
     if wanted and wanted != sha256:
         toml.wrong("sha256", f"expected {wanted[:16]}..., {file.name} has {sha256[:16]}...: the two files do not belong together")
     return (manifest if all(p.is_warning for p in toml.problems) else None), toml.problems
+
+
+def with_outputs(manifest: Manifest, shapes: Mapping[str, tuple[int, ...]]) -> Manifest:
+    """The same where these are the rows of those outputs, which the file leaves open."""
+    onnx = manifest.onnx
+    known = tuple(replace(o, shape=(None, *shapes[o.name])) if o.name in shapes else o for o in onnx.outputs)
+    return replace(manifest, onnx=dataclasses.replace(onnx, outputs=known), outputs={**manifest.outputs, **shapes})
 
 
 def class_labels(onnx: OnnxFile) -> tuple[str, ...]:

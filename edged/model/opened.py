@@ -126,7 +126,10 @@ def look(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays) 
     )
     # What goes out as it came in is in no array of ours: onnxruntime leaves one that is bound for it as it is.
     passed = {i.name for i in (*plan.inputs, *plan.manifest.onnx.defaults)}
-    outputs = tuple(replace(o, is_promised=o.is_promised and o.name not in passed) for o in outputs)
+    is_of_rows = is_batched or not has_axis
+    outputs = tuple(
+        replace(o, is_promised=o.is_promised and o.name not in passed, seen=o.seen if is_of_rows else None) for o in outputs
+    )
     return Opened(rung, session, outputs, is_batched, seen.kept, fitted, alone)
 
 
@@ -229,5 +232,7 @@ def _output_row(
     return (
         OutputRow(name, ORT_TYPES[kind], next(iter(rows)), is_promised=False)
         if is_fixed
-        else OutputRow(name, ORT_TYPES[kind], None)
+        else OutputRow(
+            name, ORT_TYPES[kind], None, seen=next(iter(rows)) if len(rows) == 1 and 0 not in next(iter(rows)) else None
+        )
     )

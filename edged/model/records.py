@@ -87,12 +87,14 @@ class ModelPlan(msgspec.Struct, frozen=True, eq=False):
 
 class OutputRow(msgspec.Struct, frozen=True):
     """One output as pipelines see it: rows of `shape` (None: differs from run to run), numpy type `dtype` ("string": text).
-    `is_promised`: the file says the same; onnxruntime takes no array of another shape for it."""
+    `is_promised`: the file says the same; onnxruntime takes no array of another shape for it. `seen`: of one that the file leaves
+    open, what came out of every run so far."""
 
     name: str
     dtype: str
     shape: tuple[int, ...] | None
     is_promised: bool = True
+    seen: tuple[int, ...] | None = None
 
 
 class LoadReport(msgspec.Struct, frozen=True):

@@ -225,13 +225,13 @@ class Connection:
         sender = owner.sender
         turn.has_answered, unacked = False, len(sender.in_flight)
         try:
-            for publishes, acks, control in self.parser.feed(data):
-                if acks:
-                    self._take_acks(acks)
-                if publishes:
-                    self._take_publishes(publishes)
-                if control:
-                    for event in self.session.feed(control):
+            for batch in self.parser.feed(data):
+                if batch.acks:
+                    self._take_acks(batch.acks)
+                if batch.publishes:
+                    self._take_publishes(batch.publishes)
+                if batch.control:
+                    for event in self.session.feed(batch.control):
                         self._on_event(event)
                 if self.ended.done():
                     return

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from edged.mqtt.receipts import Ledger
 from edged.records import NONE, Receipt
 
@@ -82,7 +84,7 @@ class ProtocolError(Exception):
         self.code = code
 
 
-class Batch(NamedTuple):
+class Batch(msgspec.Struct):
     """What stood in one read up to a control packet or its end. `acks`: (message id, reason code) of each PUBACK."""
 
     publishes: list[Inbound]
@@ -222,7 +224,7 @@ class FrameParser:
             else:
                 self._check_head(head, length)
                 room -= 1 + (length >> 3)
-                batches[-1] = batch._replace(control=data[position:stop])
+                batch.control = data[position:stop]
                 batch = Batch([], [])
                 batches.append(batch)
                 add = batch.publishes.append

@@ -104,7 +104,7 @@ class RetryPolicy:
             )
         return (  # many brokers do not say why, mosquitto 2.0 neither
             f"{error.reason}, {self.short_lives} times soon after connecting: does another client have the name "
-            f"{self._client_id}? Then set device.id or client_id apart"
+            f"{self._client_id}? Then give each client its own device.id or client_id"
         )
 
     def taken_over(self, now_s: float) -> Refusal:
@@ -112,5 +112,5 @@ class RetryPolicy:
         self._takeovers.append(now_s)
         times = sum(t > now_s - 60.0 for t in self._takeovers)
         counted = "once" if times == 1 else f"{times} times in 1 min"
-        why = f"another client took the name {self._client_id} {counted}: set device.id or client_id apart"
+        why = f"another client took the name {self._client_id} {counted}: give each client its own device.id or client_id"
         return Refusal("taken_over", why)

@@ -14,19 +14,21 @@ from edged.pipeline.align import Aligner
 from edged.pipeline.chain import Chain
 from edged.pipeline.counts import Guard, PipelineCounts
 from edged.pipeline.deadline import Deadline
-from edged.pipeline.due import AtOnce, Into, IntoSlots, Rows, Windows
+from edged.pipeline.due import Rows, Windows
 from edged.pipeline.entry import Entry
 from edged.pipeline.exit import Exit, Heads
 from edged.pipeline.gate import Gate
 from edged.pipeline.gated import Gated
+from edged.pipeline.into import AtOnce, Into, IntoSlots
 from edged.pipeline.outlets import Outlets
-from edged.pipeline.pipeline import Parts, Pipeline
+from edged.pipeline.pipeline import Pipeline
 from edged.pipeline.preprocess import Postprocess, Preprocess
 from edged.pipeline.recurrent import States
 from edged.pipeline.requests import Requests
 from edged.pipeline.slots import Slots
 from edged.pipeline.straight import Solo, Straight
 from edged.pipeline.timer import Timer
+from edged.pipeline.view import Parts
 from edged.pipeline.window import WindowStage
 from edged.pipeline.wiring import Neighbours
 from edged.records import Field

@@ -106,9 +106,7 @@ class Slots:
             loser.receipt.done()
             row = loser.row
         receipt.hold()
-        slot = Slot(row, key, time, arrival, receipt, degraded, carried, stretch)
-        slot.is_open = is_open
-        self._fifo.append(slot)
+        self._fifo.append(Slot(row, key, time, arrival, receipt, degraded, carried, stretch, is_open))
         if len(self._fifo) > self.peak:
             self.peak = len(self._fifo)
         return row

@@ -110,7 +110,7 @@ def bands(
             raise ValueError(f"bands: noverlap must be below nperseg, which is {length} here")
         if edges[-1] > fs / 2:
             raise ValueError(
-                f"bands: edges go up to {edges[-1]:g} Hz, and {fs:g} samples a second hold nothing above {fs / 2:g} Hz"
+                f"bands: edges go up to {edges[-1]:g} Hz, and {fs:g} samples per second hold nothing above {fs / 2:g} Hz"
             )
         frequency = np.fft.rfftfreq(length, 1 / fs)
         into = np.zeros((len(edges) - 1, len(frequency)))
@@ -120,7 +120,7 @@ def bands(
         if empty := [i for i, row in enumerate(into) if not row.any()]:
             low, high = edges[empty[0]], edges[empty[0] + 1]
             raise ValueError(
-                f"bands: nothing lies from {low:g} to {high:g} Hz: {length} samples at {fs:g} a second tell frequencies "
+                f"bands: nothing lies from {low:g} to {high:g} Hz: {length} samples at {fs:g} per second tell frequencies "
                 f"{fs / length:.3g} Hz apart; take a longer window (or nperseg), or wider bands"
             )
         taper = cosine_window(window, length)
@@ -158,7 +158,7 @@ def mel_basis(sr: float, n_fft: int, mel: Mel) -> Double:
     top = sr / 2 if mel.fmax is None else mel.fmax
     if not mel.fmin < top <= sr / 2:
         raise ValueError(
-            f"log_mel: expected fmin < fmax <= {sr / 2:g} Hz, half of the samples a second; found {mel.fmin:g} and {top:g}"
+            f"log_mel: expected fmin < fmax <= {sr / 2:g} Hz, half of the samples per second; found {mel.fmin:g} and {top:g}"
         )
     low, high = _mel(np.array([mel.fmin, top]), mel.htk).tolist()
     ends = _hz(np.linspace(low, high, mel.n_mels + 2), mel.htk)
@@ -231,7 +231,7 @@ def _size(shape: Shape, name: str, missing: str = "") -> int:
             f"{name}: needs samples over time: set window.size; or {missing}, if each message holds a signal by itself"
         )
     if missing:
-        raise ValueError(f"{name}: needs to know the samples a second: set rate of the source, or {missing} here")
+        raise ValueError(f"{name}: needs the samples per second: set rate of the source, or {missing} here")
     return shape[0]
 
 

@@ -57,7 +57,7 @@ def _plan(
     known: Mapping[str, str],
 ) -> BehaviourPlan | None:
     try:
-        load(settings.run)
+        work = load(settings.run)
         mark = digest(read_small(settings.run.path).decode(), settings.run.name)
     except ValueError as error:
         at.wrong("run", str(error))
@@ -94,6 +94,7 @@ def _plan(
         overflow=settings.overflow,
         on_end=tuple(_ends(at, settings, is_keyed, known)),
         instances=most if is_keyed else 1,
+        work=work,
     )
 
 

@@ -38,9 +38,10 @@ def plan_fleet(
     except TopicError as error:
         at.wrong("topic", str(error))
         return None
-    if not config.model:
+    if not config.model and not fleet.configuration:
         at.warn("topic", "has no effect: there is no [model.NAME] that could be announced")
     link = links[broker]
+    filters = [f"{topic}/model/+", *([f"{topic}/configuration"] if fleet.configuration else [])]
     own = replace(
         link,
         name="fleet",
@@ -50,7 +51,17 @@ def plan_fleet(
         max_packet=PACKET,
         outbox_items=16,
         outbox_bytes=4 * PACKET,
-        subscriptions=(Subscription(f"{topic}/model/+", retain_handling=KEPT_ALWAYS),),
+        subscriptions=tuple(Subscription(one, retain_handling=KEPT_ALWAYS) for one in filters),
     )
     max_bytes = fleet.max_bytes or min(GIB, max(PACKET, machine.disk_free // 10))
-    return FleetPlan(own, topic, fleet.signed_by, fleet.from_, fleet.ca, fleet.bandwidth, max_bytes)
+    return FleetPlan(
+        own,
+        topic,
+        fleet.signed_by,
+        fleet.from_,
+        fleet.ca,
+        fleet.bandwidth,
+        max_bytes,
+        fleet.configuration,
+        fleet.guard,
+    )

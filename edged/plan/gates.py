@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from edged.config.schema import Align, Gate
+from edged.config.schema import Align, Gate, Unsure
 from edged.config.words import did_you_mean, listed
 from edged.pipeline.gate import GatePlan
 from edged.plan.joins import Keys, pace_of
@@ -31,7 +31,7 @@ def plan_gate(
         at.wrong("source", text)
         return None
     try:
-        when = WhenPlan(_of_sensor(settings, stream)) if output is None else _of_results(settings, output)
+        when = WhenPlan(_of_sensor(settings, stream)) if output is None else when_of(settings, output, settings.change)
     except ValueError as error:
         at.wrong("", str(error))
         return None
@@ -78,9 +78,10 @@ def _of_sensor(settings: Gate, stream: Stream) -> Condition:
     return _condition(settings, fields, None)
 
 
-def _of_results(settings: Gate, output: OutputPlan) -> WhenPlan:
+def when_of(settings: Gate | Unsure, output: OutputPlan, change: float | None = None) -> WhenPlan:
+    """What is asked of results. Raises ValueError, with a text for a person."""
     fields = output.result_fields()
-    if settings.label is None and settings.above is None and settings.below is None and settings.change is None:
+    if settings.label is None and settings.above is None and settings.below is None and change is None:
         said = next((f for f in (*fields, *ENVELOPE) if f.name == settings.of), None)
         if said is not None and said.kind not in ("bool", "number", "tensor"):
             fitting = _names(f for f in fields if f.kind in ("bool", "number"))
@@ -93,7 +94,7 @@ def _of_results(settings: Gate, output: OutputPlan) -> WhenPlan:
     return plan_when(
         fields,
         output.default_of(),
-        change=settings.change,
+        change=change,
         of=settings.of,
         above=settings.above,
         below=settings.below,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from edged.config.words import duration
 from edged.pipeline.gate import GatePlan
 from edged.plan.records import PipelinePlan, Plan
+from edged.results.when import Condition
 
 
 class Edge(NamedTuple):
@@ -66,15 +67,22 @@ def edges_of(plan: Plan) -> Iterator[Edge]:
 
 def gate_said(gate: GatePlan) -> str:
     """When it is open: `score above 0.8, and 5s longer`."""
-    c = gate.condition
+    parts = [
+        *([said] if (said := condition_said(gate.condition)) else []),
+        *([f"{'.'.join(gate.change_of)} is another than before"] if gate.change_of is not None else []),
+    ]
+    return " and ".join(parts) + (f", and {duration(gate.hold_ns)} longer" if gate.hold_ns else "")
+
+
+def condition_said(c: Condition) -> str:
+    """`score above 0.3 and score below 0.6`."""
     parts = [
         *([f"{'.'.join(c.of or ())} above {c.above:g}"] if c.above is not None else []),
         *([f"{'.'.join(c.of or ())} below {c.below:g}"] if c.below is not None else []),
         *([f"{'.'.join(c.label_of)} is {' or '.join(sorted(c.labels))}"] if c.labels else []),
         *([".".join(c.is_true)] if c.is_true is not None else []),
-        *([f"{'.'.join(gate.change_of)} is another than before"] if gate.change_of is not None else []),
     ]
-    return " and ".join(parts) + (f", and {duration(gate.hold_ns)} longer" if gate.hold_ns else "")
+    return " and ".join(parts)
 
 
 def _below(plan: Plan, stream: str, depth: int) -> Iterator[str]:

@@ -21,7 +21,7 @@ from edged.plan.keys import plan_key_tables
 from edged.plan.links import plan_links
 from edged.plan.memory import check_budget, check_cgroup, memory_table, row_fits
 from edged.plan.models import plan_models, wide_sources, with_states
-from edged.plan.pipelines import plan_pipeline
+from edged.plan.pipelines import SeenBy, plan_pipeline
 from edged.plan.ports import plan_ports
 from edged.plan.publishes import check_own_topics
 from edged.plan.records import HttpPlan, Machine, PipelinePlan, Plan, SourcePlan
@@ -29,6 +29,7 @@ from edged.plan.rejects import plan_rejects
 from edged.plan.remotes import local_model, picture_warnings, plan_remotes, remote_of
 from edged.plan.replies import check_replies
 from edged.plan.results import with_room
+from edged.plan.samples import plan_samples
 from edged.plan.scope import Scope
 from edged.plan.shares import check_shares
 from edged.plan.sources import plan_sources
@@ -43,9 +44,10 @@ def make_plan(
     manifests: Mapping[str, Manifest],
     machine: Machine,
     tried: Callable[[ModelPlan], Tried | None] = lambda plan: None,
+    seen: SeenBy = lambda plan: {},
 ) -> tuple[Plan | None, list[Problem]]:
     """The plan, or None, with all problems and warnings. A model without a manifest has a problem of its own already. `tried`:
-    what is known of a model from an earlier trial."""
+    what is known of a model from an earlier trial. `seen`: the rows of its outputs as a trial saw them."""
     problems: list[Problem] = []
     device = config.device.id or machine.host
     base_topic = config.device.base_topic.replace("{device}", device)
@@ -63,11 +65,12 @@ def make_plan(
     check_own_topics(config, sources, base_topic, problems)
     check_shares(config, manifests, problems)
     check_replies(config, sources, base_topic, problems)
-    pipelines = _plan_pipelines(config, sources, known, fixed, budget, problems)
+    pipelines = _plan_pipelines(config, sources, known, fixed, budget, problems, seen)
     pipelines, tables = plan_key_tables(
         config, pipelines, {name: source.max_keys if source.key_names else 0 for name, source in sources.items()}, problems
     )
     pipelines, links = plan_acks(config, pipelines, with_room(links, pipelines), sources, fixed, problems)
+    pipelines, links = plan_samples(config, machine, pipelines, links, sources, fixed, problems)
     shown, links = plan_homeassistant(config, pipelines, sources, links, fixed, problems)
     models = plan_models(config, manifests, pipelines, problems)
     models = {name: replace(plan, tried=tried(plan)) for name, plan in models.items()}
@@ -129,6 +132,7 @@ def _plan_pipelines(
     known: Mapping[str, str],
     budget: int,
     problems: list[Problem],
+    seen: SeenBy,
 ) -> dict[str, PipelinePlan]:
     """The pipelines, each after those that it reads. One that reads what has no plan is left out: that has its own problem."""
     streams = {name: source_stream(source) for name, source in sources.items()}
@@ -149,7 +153,7 @@ def _plan_pipelines(
                 by = settings.gate.source
                 gate = (streams[by], plans[by].output if by in plans else None)
             at = Scope(f"pipeline.{name}", problems)
-            plan = plan_pipeline(at, name, config, sources, mine, manifest, known, budget, gate, plans)
+            plan = plan_pipeline(at, name, config, sources, mine, manifest, known, budget, gate, plans, seen)
             if plan is not None:
                 plans[name] = plan
                 streams[name] = pipeline_stream(plan, streams)

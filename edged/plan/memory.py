@@ -27,7 +27,17 @@ from edged.model.records import ModelPlan, Tried
 from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
 from edged.pipeline.align import AlignPlan
-from edged.plan.records import HomeAssistantPlan, HttpPlan, Machine, MemoryLine, PipelinePlan, Plan, PublishPlan, SourcePlan
+from edged.plan.records import (
+    HomeAssistantPlan,
+    HttpPlan,
+    Machine,
+    MemoryLine,
+    PipelinePlan,
+    Plan,
+    PublishPlan,
+    SamplesPlan,
+    SourcePlan,
+)
 from edged.plan.results import about_bytes, largest, making_bytes, message_bytes
 from edged.plan.sources import mqtt_settings
 from edged.records import MESSAGE_OVERHEAD
@@ -414,6 +424,9 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         size = KEY * (len(p.about) + p.output.keys_apart) + about_bytes(p) * len(p.about)
         yield MemoryLine(f"{name}: keys", size, f"{len(p.about)} labels and tags, {p.output.keys_apart} limits")
     yield MemoryLine(f"{name}: state of results", result_bytes(p), keys.removesuffix(" x ") or "one key")
+    if p.samples is not None:
+        how = f"what came in lately of {', '.join(root.source for root in p.samples.roots)}, and of it what is on its way"
+        yield MemoryLine(f"{name}: samples", samples_bytes(p.samples), how, f"{name}.samples")
 
 
 def _making(p: PipelinePlan, model: ModelPlan | None, links: Mapping[str, LinkSettings]) -> Iterator[MemoryLine]:
@@ -426,6 +439,11 @@ def _making(p: PipelinePlan, model: ModelPlan | None, links: Mapping[str, LinkSe
     if (size := making_bytes(p, batch)) >= LARGE:
         name = f"pipeline.{p.name}"
         yield MemoryLine(f"{name}: results", size, f"{batch} at a time, {largest([p]) // KIB} KiB each", f"{name}.publish")
+
+
+def samples_bytes(p: SamplesPlan) -> int:
+    """What is at hand, as much again that waits to be written, and that as a recording; when the last ones were kept."""
+    return 3 * p.recent_bytes + REMEMBERED * most(p.limits)
 
 
 def state_bytes(p: PipelinePlan) -> int:

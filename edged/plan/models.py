@@ -13,7 +13,7 @@ from edged.errors import Problem
 from edged.model.axes import as_filed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan, make_constant
-from edged.model.manifest import Manifest
+from edged.model.manifest import Manifest, with_outputs
 from edged.model.records import ModelPlan
 from edged.model.recurrent import plan_states
 from edged.plan.records import PipelinePlan
@@ -117,7 +117,8 @@ def plan_models(
             Scope(f"model.{name}", problems).warn(
                 "labels", 'no pipeline of this model has output = "classify", so nothing shows them'
             )
-        plan = plan_model(settings, manifests[name], first.inputs, outputs)
+        seen = {output: shape for p in users for output, shape in p.seen.items()}
+        plan = plan_model(settings, with_outputs(manifests[name], seen), first.inputs, outputs)
         fitted, wrong = fit(plan)
         problems += wrong
         keys = sum(p.max_keys for p in users)

@@ -57,7 +57,9 @@ def plan_output(
     def wrong(key: str, text: str, at: str = "value") -> None:
         """What is wrong with labels is said at the model's."""
         if key == "labels":
-            Scope(f"model.{pipeline.model}", here.problems).wrong(key, f"{text}, and {here.path} classifies; write as many")
+            Scope(f"model.{pipeline.model}", here.problems).wrong(
+                key, f"{text}, and {here.path} classifies; name each class once"
+            )
         else:
             here.wrong(key, text, at)
 

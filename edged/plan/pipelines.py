@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from edged.config.schema import AskSource, Config, Input, Pipeline, Step
+from edged.config.schema import AskSource, Config, Input, Model, Pipeline, Step
 from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
 from edged.model.known import lacks_context
-from edged.model.manifest import Manifest, contradiction
+from edged.model.manifest import Manifest, contradiction, with_outputs
+from edged.model.records import ModelPlan
 from edged.model.remote.records import AskPlan
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import SAMPLES
@@ -32,10 +33,13 @@ from edged.plan.steps import make_preprocess, with_rate
 from edged.plan.views import check_colours, columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
 from edged.results.heads.by import with_by
-from edged.results.heads.head import OutputPlan
+from edged.results.heads.head import OutputPlan, row_shape
 
 SLOT_BYTES = 1024 * 1024
 MAX_SLOTS = 256
+
+SeenBy = Callable[[ModelPlan], Mapping[str, tuple[int, ...]]]
+"""What a trial of a model saw come out, where the file leaves the rows of an output open."""
 
 
 def plan_pipeline(
@@ -49,6 +53,7 @@ def plan_pipeline(
     budget: int,
     gate_stream: tuple[Stream, OutputPlan | None] | None = None,
     others: Mapping[str, PipelinePlan] | None = None,
+    seen_by: SeenBy = lambda plan: {},
 ) -> PipelinePlan | None:
     """The plan of one pipeline that reads `streams`, or None after saying why there is none. `gate_stream` is its gate's, with
     what the results of that hold, if it is a pipeline; `others` are the pipelines planned so far.
@@ -103,18 +108,17 @@ def plan_pipeline(
     labels = _labels(at, config, settings, manifest)
     is_answered = any(s.name in sources and sources[s.name].replies for s in streams)
     said = manifest if manifest is not None or remote is None else stand_in(settings.model or "", remote, settings)
+    said_labels = labels or (said.labels or None if said else None)
+    shown = inputs or pictured(view)
     asked_at = len(at.problems)
-    planned = plan_output(
-        at,
-        settings,
-        said,
-        labels or (said.labels or None if said else None),
-        row,
-        inputs or pictured(view),
-        keys.most,
-        view,
-        is_answered,
-    )
+    planned = plan_output(at, settings, said, said_labels, row, shown, keys.most, view, is_answered)
+    rows_seen: Mapping[str, tuple[int, ...]] = {}
+    if manifest is not None and _needs_shapes(config, name, manifest, planned):
+        rows_seen = _seen(config.model[settings.model or ""], manifest, inputs, seen_by)
+    if manifest is not None and rows_seen:
+        del at.problems[asked_at:]
+        said = with_outputs(manifest, rows_seen)
+        planned = plan_output(at, settings, said, said_labels, row, shown, keys.most, view, is_answered)
     if planned is None:
         if remote is not None and (text := unshaped(settings.model or "", remote, settings)):
             del at.problems[asked_at:]
@@ -171,8 +175,31 @@ def plan_pipeline(
         gate=gate,
         priority=settings.priority,
         ask=ask,
+        seen=rows_seen,
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
+
+
+def _needs_shapes(
+    config: Config, name: str, manifest: Manifest, planned: tuple[OutputPlan, Mapping[str, tuple[int, ...]]] | None
+) -> bool:
+    """Whether a shape that the file leaves open keeps it from being planned, or from being read by another pipeline."""
+    if all(row_shape(o) is not None for o in manifest.onnx.outputs):
+        return False
+    if planned is None:
+        return True
+    output, shapes = planned
+    is_read = any(name in other.source for other in config.pipeline.values())
+    return is_read and any(t not in shapes for t in output.wanted)
+
+
+def _seen(model: Model, manifest: Manifest, inputs: Sequence[InputPlan], seen_by: SeenBy) -> dict[str, tuple[int, ...]]:
+    """The rows of outputs that the file leaves open, as they come out. Nothing where it cannot be tried."""
+    plan = plan_model(model, manifest, inputs, None)
+    if fit(plan)[0] is None:
+        return {}
+    is_open = {o.name for o in manifest.onnx.outputs if row_shape(o) is None}
+    return {name: shape for name, shape in seen_by(plan).items() if name in is_open}
 
 
 def _check_carry(at: Scope, config: Config, streams: Sequence[Stream]) -> None:

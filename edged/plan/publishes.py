@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from edged.config.schema import Broker, Config, Publish, When
 from edged.config.words import did_you_mean, listed
@@ -43,7 +44,7 @@ def plan_publishes(
         if topic is not None and broker is not None and not wrongs:
             parts = "/".join(f"{{{name}}}" for name in keys.names)
             spread = parse_template(topic.text.replace("{key}", parts), {}, keys.names)
-            reader = _reader(config.broker, sources, broker, spread, set(_rest(sources, keys)))
+            reader = reader_of(config.broker, sources, broker, spread, set(_rest(sources, keys)))
             if reader is not None:
                 here.wrong("topic", f"{topic.text} is read by source.{reader}: results would come back as inputs")
             plans.append(PublishPlan(broker, topic, plan_of_when(entry.when, output), entry))
@@ -57,10 +58,12 @@ def check_own_topics(config: Config, sources: Mapping[str, SourcePlan], base_top
         topic = parse_template(f"{base_topic}/{own}", {}, ("name",))
         on = tuple(config.broker) if own == "status" or config.health.broker is None else config.health.broker
         for broker in (b for b in on if b in config.broker):
-            reader = _reader(config.broker, sources, broker, topic, deep)
+            reader = reader_of(config.broker, sources, broker, topic, deep)
             if reader is not None:
                 where = topic.text.replace("{name}", "...")
-                text = f"matches {where}, which edged publishes itself: it would read what it says; set device.base_topic apart"
+                text = (
+                    f"matches {where}, which edged publishes itself: it would read what it says; choose another device.base_topic"
+                )
                 Scope(f"source.{reader}", problems).wrong("topic", text)
                 return
 
@@ -144,8 +147,12 @@ def _rest(sources: Mapping[str, SourcePlan], keys: Keys) -> Iterator[str]:
                 yield topic.captures[-1]
 
 
-def _reader(
-    brokers: Mapping[str, Broker], sources: Mapping[str, SourcePlan], broker: str, topic: Template, deep: set[str]
+def reader_of(
+    brokers: Mapping[str, Broker],
+    sources: Mapping[str, SourcePlan],
+    broker: str,
+    topic: Template,
+    deep: AbstractSet[str] = frozenset(),
 ) -> str | None:
     """The source that would read what is published there. Two connections to one address are one broker."""
     for name, source in sources.items():

@@ -15,7 +15,7 @@ from edged.config.schema import AnySource, Port, Publish, Step
 from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
-from edged.decode.where import Condition
+from edged.decode.where import Condition as Where
 from edged.model.gpu.gpu import Gpu
 from edged.model.inputs import InputPlan
 from edged.model.records import ModelPlan
@@ -24,11 +24,11 @@ from edged.model.remote.records import AskPlan, RemotePlan
 from edged.mqtt.settings import LinkSettings
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
-from edged.records import Field, RejectsPlan
+from edged.records import Cap, Field, RejectsPlan
 from edged.results.entities import Entity
 from edged.results.fields import About
 from edged.results.heads.head import OutputPlan
-from edged.results.when import WhenPlan
+from edged.results.when import Condition, WhenPlan
 from edged.spool.settings import SpoolSettings
 from edged.topics import Template, TopicFilter
 
@@ -75,7 +75,7 @@ class SourcePlan(msgspec.Struct, frozen=True):
     replies: tuple[TopicFilter, ...] = ()
     every_ns: int | None = None
     """Of each key, the first sample of each such interval is taken."""
-    capture_where: tuple[tuple[int, Condition], ...] = ()
+    capture_where: tuple[tuple[int, Where], ...] = ()
     """What captures of the topic must be, by index; what `where` says of the payload is in `decode`."""
     rejects: RejectsPlan | None = None
     lateness_ns: int = 0
@@ -166,6 +166,38 @@ class PublishPlan(msgspec.Struct, frozen=True):
     settings: Publish
 
 
+class RootPlan(msgspec.Struct, frozen=True):
+    """A source whose inputs are kept for a while: its name and that of its port, if that is shared; the kind of recordings of it;
+    how many of its samples a result is made of; `max_bytes` of what came lately. `key_at`: which captures of a topic name the
+    sensor, each with the part of the key that it is; None where only the data do."""
+
+    source: str
+    port: str
+    kind: str
+    rows: int
+    max_bytes: int
+    key_at: tuple[tuple[int, int], ...] | None = ()
+
+
+class SamplesPlan(msgspec.Struct, frozen=True):
+    """Which inputs are worth a look, and where they go: published to `topic` (not empty), or kept in `folder`, of at most
+    `max_bytes`. `labels` is what people say of those that are kept: a filter, with the identifier of the subscription."""
+
+    when: Condition | None
+    limits: tuple[Cap, ...]
+    audit: Cap | None
+    roots: tuple[RootPlan, ...]
+    broker: str | None
+    topic: str = ""
+    folder: Path = Path()
+    max_bytes: int = 0
+    labels: tuple[int, TopicFilter] | None = None
+
+    @property
+    def recent_bytes(self) -> int:
+        return sum(root.max_bytes for root in self.roots)
+
+
 class PipelinePlan(msgspec.Struct, frozen=True):
     """One pipeline. `sources` are the streams that it reads, `roots` the sources behind them. `fields` and `width` describe a
     row after `align`; `steps` are what runs before the model, `inputs` how their result fills it. `keys` names the parts of a
@@ -207,10 +239,13 @@ class PipelinePlan(msgspec.Struct, frozen=True):
     priority: int = 0
     ask: AskPlan | None = None
     """What goes to a remote model; `model` is then the local one that answers for it, or none."""
+    seen: Mapping[str, tuple[int, ...]] = msgspec.field(default_factory=dict)
+    """Rows of outputs that the file of its model leaves open, as a trial saw them."""
     acks: tuple[tuple[int, TopicFilter], ...] = ()
     """Where alarms are acknowledged, with the identifiers of the subscriptions."""
     about: tuple[tuple[str, About], ...] = ()
     """What people call its keys."""
+    samples: SamplesPlan | None = None
 
     @property
     def width(self) -> int:
@@ -274,7 +309,7 @@ class HttpPlan(msgspec.Struct, frozen=True):
 
 class FleetPlan(msgspec.Struct, frozen=True):
     """How models come over MQTT: a connection of their own to the broker, the group's `topic`, and what may be fetched from
-    where."""
+    where. `configuration`: whether configurations come too, whose health is watched for `guard_ns`."""
 
     link: LinkSettings
     topic: str
@@ -283,6 +318,8 @@ class FleetPlan(msgspec.Struct, frozen=True):
     ca: Path | None
     bandwidth: int
     max_bytes: int
+    configuration: bool = False
+    guard_ns: int = 0
 
 
 class ShownPlan(msgspec.Struct, frozen=True):

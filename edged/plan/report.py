@@ -14,7 +14,7 @@ from edged.model.records import LoadReport
 from edged.model.remote.compose import PREFIX
 from edged.model.remote.records import AskPlan, RemotePlan
 from edged.model.worker import CPU
-from edged.plan.graph import gate_said, graph_json, graph_text
+from edged.plan.graph import condition_said, gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import (
     GpuPlan,
@@ -24,6 +24,7 @@ from edged.plan.records import (
     PipelinePlan,
     Plan,
     PublishPlan,
+    SamplesPlan,
     ShownPlan,
     SourcePlan,
 )
@@ -49,6 +50,7 @@ def plan_text(plan: Plan) -> str:
         ]
         lines += [f"    --> {text}" for text in _stages(p, plan.remotes)]
         lines += [f"    --> {_publish(x, plan.spool)}" for x in p.publishes]
+        lines += [f"    --> {text}" for text in (_samples(p.samples) if p.samples is not None else ())]
         lines.append("")
     if plan.spool is not None:
         lines += [_spool(plan.spool, results_a_second(plan.pipelines, plan.sources)), ""]
@@ -163,11 +165,24 @@ def _pipeline_json(p: PipelinePlan) -> dict[str, Any]:
         "slots": p.slots if p.has_slots else None,
         "overflow": p.overflow if p.has_slots else None,
         "gate": {"source": p.gate.source, "while": gate_said(p.gate)} if p.gate is not None else None,
+        "samples": _samples_json(p.samples) if p.samples is not None else None,
         "priority": p.priority,
         "output": p.output.type,
         "publish": [
             {"broker": x.broker, "topic": x.topic.text, "qos": x.settings.qos, "format": x.settings.format} for x in p.publishes
         ],
+    }
+
+
+def _samples_json(s: SamplesPlan) -> dict[str, Any]:
+    return {
+        "sources": [root.source for root in s.roots],
+        "while": condition_said(s.when) if s.when is not None else None,
+        "limit": [caps_said([cap]) for cap in s.limits],
+        "audit": caps_said([s.audit]) if s.audit is not None else None,
+        "leaves": {"broker": s.broker, "topic": s.topic} if s.topic else None,
+        "kept": {"path": str(s.folder), "max_bytes": s.max_bytes} if s.max_bytes else None,
+        "labels": {"broker": s.broker, "topic": s.labels[1].text} if s.labels is not None else None,
     }
 
 
@@ -362,6 +377,21 @@ def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:
     is_lost = s.when.min_interval is not None and (not s.qos or spool is None)
     crash = "; what that holds back is in memory alone, and a crash loses it" if is_lost else ""
     return f"{x.broker}: {x.topic.text} ({what}{_when(s.when)}{crash})"
+
+
+def _samples(s: SamplesPlan) -> Iterator[str]:
+    """What leaves this device of its inputs, or stays on its disk."""
+    what = [
+        *([f"inputs of results {condition_said(s.when)}, at most {caps_said(s.limits)}"] if s.when is not None else []),
+        *([f"{caps_said([s.audit])} at random"] if s.audit is not None else []),
+    ]
+    of = listed(f"source.{root.source}" for root in s.roots)
+    where = (
+        f"leave this device: {s.broker}: {s.topic}" if s.topic else f"are kept in {s.folder}, at most {s.max_bytes // MIB} MiB"
+    )
+    yield f"{' and '.join(what)}: recordings of {of}, with what came in around them, {where}"
+    if s.labels is not None:
+        yield f"labels of those come from {s.broker}: {s.labels[1].text}"
 
 
 def _when(w: When) -> str:

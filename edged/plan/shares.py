@@ -89,6 +89,8 @@ def _needs_all(pipeline: Pipeline, manifests: Mapping[str, Manifest]) -> Iterato
         yield "smooth"
     if pipeline.output.release is not None:
         yield "release"
+    if pipeline.output.latch:
+        yield "latch"
     if pipeline.gate is not None:
         yield "gate"
     for key in ("change", "min_interval"):

@@ -28,7 +28,7 @@ def plan_window(at: Scope, streams: Sequence[Stream], align: Align | None, windo
     if gap is None:
         gap = usual_gap(streams, align)
     elif rate is not None and size != 1 and gap < 1e9 / rate:
-        text = f'"{duration(gap)}" is shorter than the time between two samples at {rate:g} a second: no window would ever fill'
+        text = f'"{duration(gap)}" is shorter than the time between two samples at {rate:g} per second: no window would ever fill'
         at.wrong("gap", text)
     if size is None or hop is None:
         return None
@@ -52,13 +52,13 @@ def _samples(at: Scope, key: str, span: Span, rate: float | None, rate_key: str)
         return span.samples
     said = duration(span.duration)
     if rate is None:
-        cure = f"set {rate_key} (one a second: rate = 1), or give {key} in samples"
+        cure = f"set {rate_key} (one per second: rate = 1), or give {key} in samples"
         if rate_key.startswith("source."):
             cure += '; of a sensor that reports on change: align = { rate = "6/min", tolerance = "1h" }'
-        at.wrong(key, f'"{said}" needs to know the samples a second; {cure}')
+        at.wrong(key, f'"{said}" needs the samples per second; {cure}')
         return None
     samples = round(span.duration * rate / 1e9)
     if samples < 1:
-        at.wrong(key, f'"{said}" is less than one sample at {rate:g} a second')
+        at.wrong(key, f'"{said}" is less than one sample at {rate:g} per second')
         return None
     return samples

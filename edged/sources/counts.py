@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from edged.clock.spent import Spent
 from edged.records import EXCERPT, NONE, Block, Receipt, Reject, Rows
@@ -17,24 +18,39 @@ KEPT_REJECTS, KEPT_BYTES = 16, 64
 """Of each source, and of each of them, for `edged status --rejects`."""
 
 
+class Arrival(NamedTuple):
+    """One read of a port, or one message with its topic and what that captured, and when it came in (monotonic ns)."""
+
+    data: bytes
+    time: int
+    topic: bytes = b""
+    captures: Sequence[str] = ()
+
+
 class Watch:
     """What of the inputs themselves is kept for whoever looks, and who is looking."""
 
-    __slots__ = ("_now", "_publish", "on_raw", "on_rejects", "rejects")
+    __slots__ = ("_now", "_publish", "on_data", "on_raw", "on_rejects", "rejects")
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._publish: Callable[[Sequence[Reject]], object] | None = None
         self.rejects: deque[tuple[float, Reject]] = deque(maxlen=KEPT_REJECTS)
         """The newest that were refused, each with its time (monotonic s); without those that are not meant."""
-        self.on_raw: tuple[Callable[[bytes, Sequence[str]], object], ...] = ()
-        """Who gets what comes in, before it is decoded: bytes, and what their topic captured."""
+        self.on_raw: tuple[Callable[[Arrival], object], ...] = ()
+        """Who gets what comes in, before anything is made of it."""
+        self.on_data: tuple[Callable[[Arrival], object], ...] = ()
+        """Who gets what is decoded of what comes in on a port: all but answers that come before data."""
         self.on_rejects: tuple[Callable[[Sequence[Reject]], object], ...] = ()
         """Who is told of what was refused."""
 
-    def came(self, data: bytes, captures: Sequence[str] = ()) -> None:
+    def came(self, one: Arrival) -> None:
         for tell in self.on_raw:
-            tell(data, captures)
+            tell(one)
+
+    def decodes(self, one: Arrival) -> None:
+        for tell in self.on_data:
+            tell(one)
 
     def refused(self, rejects: Sequence[Reject]) -> None:
         kept = (one._replace(data=one.data[:KEPT_BYTES]) for one in rejects[-KEPT_REJECTS:] if one.reason not in QUIET)

@@ -128,7 +128,7 @@ class Kind(msgspec.Struct, frozen=True):
     `has_own_clock`: arrivals are those of a recording, whose clock is not ours. `is_played`: it begins again at each start, so
     that windows do too; `ends`: it is not for ever. `is_acknowledged`: its sender keeps each input until that is done with;
     `is_lossless`: none is lost while a pipeline holds it back; `unheld`: why an input cannot be held back, where that is the
-    settings' fault.
+    settings' fault. `recorded` is the kind of a recording of what comes in; empty where there is none.
     """
 
     settings: type[Source]
@@ -145,3 +145,4 @@ class Kind(msgspec.Struct, frozen=True):
     is_acknowledged: Callable[[Any], bool] = _no
     is_lossless: Callable[[Any], bool] = _no
     unheld: Callable[[Any], str] = _nothing
+    recorded: str = ""

@@ -26,7 +26,7 @@ from edged.records import Block, Reject, Rows
 from edged.serialport.port import SerialPort
 from edged.sources import rtu, serial
 from edged.sources.asking import WRITE_S, Turns, beside
-from edged.sources.counts import SourceCounts, stamped
+from edged.sources.counts import Arrival, SourceCounts, stamped
 from edged.sources.flow import Flow
 from edged.sources.kind import Kind, Parts, Planned, Push
 from edged.sources.opening import opened
@@ -99,6 +99,8 @@ class ModbusSource:
         if self.state != "running":
             self.turn("running", "")
         payload = self.poll.sample(address, answers)
+        if self.counts.watch.on_data:
+            self.counts.watch.decodes(Arrival(payload, arrival))
         try:
             return self._stamped(self._decode(payload), arrival)
         except Exception as error:  # a fault of ours costs this sample
@@ -244,4 +246,4 @@ def describe(plan: Planned) -> str:
     return f"Modbus {which} on {port}"
 
 
-KIND = Kind(schema.ModbusSource, ModbusSource, describe, serial.look, serial.port_of, share=Bus)
+KIND = Kind(schema.ModbusSource, ModbusSource, describe, serial.look, serial.port_of, share=Bus, recorded="modbus")

@@ -22,7 +22,7 @@ from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
 from edged.records import Block, Receipt, Reject, Rows
-from edged.sources.counts import KEPT_BYTES, SourceCounts, stamped
+from edged.sources.counts import KEPT_BYTES, Arrival, SourceCounts, stamped
 from edged.sources.kept import KeptMessages, as_kept
 from edged.sources.kind import Kind, Parts, Planned
 from edged.sources.pictures import PictureQueue, Waiting
@@ -198,8 +198,8 @@ class Inbox(Protocol):
 
 
 class Told:
-    """Messages for edged itself, which acknowledge an alarm or say that somebody starts: `take` gets each payload, but not of
-    those that the broker had kept."""
+    """Messages for edged itself, which acknowledge an alarm, attach a label or say that somebody starts: `take` gets each
+    payload, but not of those that the broker had kept."""
 
     replies = remembers = None
     is_pace = False
@@ -269,8 +269,6 @@ class MqttSource:
             self.queue.configure(wiring.deadline_ns)
 
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
-        if self.counts.watch.on_raw:
-            self.counts.watch.came(payload, captures)
         for at, condition in self.wanted.where:
             if not condition.fits_text(captures[at]):
                 self.counts.messages += 1
@@ -287,8 +285,6 @@ class MqttSource:
 
     def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
         """`add` and `flush`, for a message that is the only one of its read, where the way is plain."""
-        if self.counts.watch.on_raw:
-            self.counts.watch.came(payload, captures)
         counts = self.counts
         counts.last_arrival = now
         counts.messages += 1
@@ -457,7 +453,10 @@ class Router:
         source, captures = route[0]
         if not source.way.is_plain or (properties and source.replies is not None):  # the latter may be a request
             return False
-        source.take_one(payload, captures, receipt, self._clock.now())
+        now = self._clock.now()
+        if source.counts.watch.on_raw:
+            source.counts.watch.came(Arrival(payload, now, topic, captures))
+        source.take_one(payload, captures, receipt, now)
         receipt.done()
         return True
 
@@ -485,6 +484,8 @@ class Router:
                     receipt = as_kept(receipt)
                 elif source.remembers is not None:
                     source.remembers.see(topic, payload)
+                if source.counts.watch.on_raw:
+                    source.counts.watch.came(Arrival(payload, now, topic, captures))
                 ask = None
                 if source.replies is not None and properties and not retain:
                     ask = source.replies.ask(properties, receipt, qos, now)
@@ -596,4 +597,12 @@ def unheld(settings: schema.MqttSource) -> str:
     return "" if settings.qos else "which comes at QoS 0: set its qos = 1"
 
 
-KIND = Kind(schema.MqttSource, build, describe, is_acknowledged=is_acknowledged, is_lossless=is_acknowledged, unheld=unheld)
+KIND = Kind(
+    schema.MqttSource,
+    build,
+    describe,
+    is_acknowledged=is_acknowledged,
+    is_lossless=is_acknowledged,
+    unheld=unheld,
+    recorded="mqtt",
+)

@@ -25,7 +25,7 @@ from edged.decode.propose import propose, shown
 from edged.records import Reject, Rows
 from edged.serialport.port import LineSettings, SerialPort, port_name
 from edged.sources.asking import Conversation, beside, questions
-from edged.sources.counts import SourceCounts
+from edged.sources.counts import Arrival, SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.opening import opened
 from edged.sources.pictures import beside as off_the_loop
@@ -124,7 +124,7 @@ class Reading(ABC):
             arrival = self._heard = self.counts.last_arrival = self._clock.now()
             self.counts.bytes += len(data)
             if self.counts.watch.on_raw:
-                self.counts.watch.came(data)
+                self.counts.watch.came(Arrival(data, arrival))
             if port.bad:
                 await self._take_damaged(data, port.bad, arrival, push, talk)
             elif data and (talk is None or (data := talk.take(data))):
@@ -136,6 +136,8 @@ class Reading(ABC):
         counts = self.counts
         block: Any = None
         rejects: Sequence[Reject] = ()
+        if counts.watch.on_data:
+            counts.watch.decodes(Arrival(data, arrival))
         try:
             rows = await off_the_loop(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._feed(data)
             if rows is not None:

@@ -1,10 +1,12 @@
-"""Recordings: what a source sent, byte for byte, with the times at which it came. Written by `edged record`.
+"""Recordings: what a source sent, byte for byte, with the times at which it came. Written by `edged record`, and by the daemon
+for inputs that are worth a look (`samples` of a pipeline).
 
 The file, all numbers little-endian:
 
     magic     the 18 bytes "edged recording 1\\n"
     header    one line of JSON: "kind" ("serial", "mqtt" or "modbus"), "source" (its name), "monotonic_ns" and "utc_ns" (both
-              clocks at the start); readers ignore keys that they do not know
+              clocks at the start), and of what was kept for one result "sample" (what that was, and its label); readers
+              ignore keys that they do not know
     records   uint64 ns since the start, uint32 length, then so many bytes:
               serial: one read of the port, cut wherever the reads fell
               mqtt:   uint16 length of the topic, the topic, the payload
@@ -35,13 +37,26 @@ _RECORD = struct.Struct("<QI")
 _TOPIC = struct.Struct("<H")
 
 
-class Header(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of a recording that was kept for one result: `why` (`unsure` or `audit`), the `key`, the time of that result (UTC ns), the
+    result as it was published, and what it should have been, once somebody has said so."""
+
+    pipeline: str
+    why: str
+    time_ns: int
+    result: msgspec.Raw
+    key: str = ""
+    label: str = ""
+
+
+class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was recorded, and what the two clocks said when it began."""
 
     kind: str
     source: str
     monotonic_ns: int
     utc_ns: int
+    sample: Sample | None = None
 
 
 class Record(NamedTuple):
@@ -70,7 +85,7 @@ class Recorder:
         self._start = self._clock.now()
         header = Header(self._kind, self._source, self._start, self._clock.utc())
         self._file: BinaryIO = self._path.open("wb")
-        self._file.write(MAGIC + msgspec.json.encode(header) + b"\n")
+        self._file.write(head_of(header))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,15 +93,25 @@ class Recorder:
 
     def add(self, data: bytes, topic: bytes = b"") -> None:
         """One read of a port, or one message with its topic; came in just now."""
-        if self._kind == "mqtt":
-            data = _TOPIC.pack(len(topic)) + topic + data
-        self._file.write(_RECORD.pack(self._clock.now() - self._start, len(data)) + data)
+        record = record_of(self._kind, Record(self._clock.now() - self._start, topic, data))
+        self._file.write(record)
         self.count += 1
-        self.size += len(data)
+        self.size += len(record) - _RECORD.size
 
     def flush(self) -> None:
         """Hands everything to the system, so that a kill loses nothing of it."""
         self._file.flush()
+
+
+def head_of(header: Header) -> bytes:
+    """What a recording begins with."""
+    return MAGIC + msgspec.json.encode(header) + b"\n"
+
+
+def record_of(kind: str, record: Record) -> bytes:
+    """One record of it."""
+    topic = _TOPIC.pack(len(record.topic)) + record.topic if kind == "mqtt" else b""
+    return _RECORD.pack(record.since_ns, len(topic) + len(record.data)) + topic + record.data
 
 
 def read_header(file: BinaryIO) -> Header | None:

@@ -90,4 +90,4 @@ def frames_of(settings: schema.SerialSource) -> tuple[schema.Frame, schema.Check
     return settings.frame, settings.checksum
 
 
-KIND = Kind(schema.SerialSource, build, describe, look, port_of, frames_of, share=SharedPort)
+KIND = Kind(schema.SerialSource, build, describe, look, port_of, frames_of, share=SharedPort, recorded="serial")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.records import Block, Field
 from edged.sources import simulation
-from edged.sources.counts import SourceCounts
+from edged.sources.counts import Arrival, SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.kind import Kind, Parts, Planned
 
@@ -60,11 +61,18 @@ class SimulateSource:
                 start += now - due
             times = start + (np.arange(done, done + count) * (1e9 / rate)).astype(np.int64)
             done += count
+            if counts.watch.on_data:
+                counts.watch.decodes(Arrival(as_lines(values), now))
             counts.bytes += values.nbytes
             counts.read += count
             counts.rows += count
             counts.last_arrival = now
             push(Block(values.astype(self._dtype, copy=False), times, clock.offset(), now))
+
+
+def as_lines(values: NDArray[Any]) -> bytes:
+    """Samples as a sensor on a serial port would send them: csv."""
+    return "".join(",".join(f"{v:.6g}" for v in row) + "\n" for row in values.tolist()).encode()
 
 
 def build(plan: Planned, parts: Parts) -> SimulateSource:
@@ -76,4 +84,4 @@ def describe(plan: Planned) -> str:
 
 
 FIELDS = tuple(Field(name, i, i + 1, (), UNIT) for i, name in enumerate(simulation.FIELDS))
-KIND = Kind(schema.SimulateSource, build, describe, made=lambda _: FIELDS, is_played=True)
+KIND = Kind(schema.SimulateSource, build, describe, made=lambda _: FIELDS, is_played=True, recorded="serial")

@@ -421,3 +421,113 @@ async def test_a_thousand_that_wait_take_little_memory_and_no_time() -> None:
     await asyncio.sleep(0.3)  # the loop has nothing to do
     assert time.process_time() - began < 0.1
     await ended(world)
+
+
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()])
+@pytest.mark.parametrize("is_child", [False, True])
+def test_who_calls_for_the_end_of_the_process_fails_like_any_other(end: BaseException, is_child: bool) -> None:
+    async def inner() -> None:
+        raise end
+
+    async def work(me: Behaviour) -> None:
+        if is_child:
+            await asyncio.create_task(inner())
+        raise end
+
+    async def run(clock: Clock) -> None:
+        world = World(work, clock)
+        await turn()
+        assert f"it called for the end of the process ({type(end).__name__})" in world.actor.counts.drops.details["failed"]
+        assert world.actor.state()[0] == "failing"
+        await ended(world)
+
+    virtual(run)
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize(("error", "said"), [(Mute(), ": Mute; ended"), (ValueError("x" * 10**6), "x" * 500 + "; ended")])
+def test_an_error_that_cannot_be_said_or_has_no_end_is_told_by_its_name(error: Exception, said: str) -> None:
+    async def work(me: Behaviour) -> None:
+        raise error
+
+    async def run(clock: Clock) -> None:
+        world = World(work, clock)
+        await turn()
+        detail = world.actor.counts.drops.details["failed"]
+        assert said in detail
+        assert len(detail) < 700
+        await ended(world)
+
+    virtual(run)
+
+
+def test_a_sensor_that_comes_back_keeps_its_new_instance_when_an_older_stream_says_that_it_went() -> None:
+    async def work(me: Behaviour) -> None:
+        async for row in me.results("r"):
+            me.state["n"] = row.n
+            await me.publish(f"of/{me.key}/x", row.n)
+
+    async def run(clock: Clock) -> None:
+        world = World(work, clock, per_key=True, instances=3)
+        block = Block(np.zeros((1, 3), np.float32), np.zeros(1, np.int64), 0, 0, 0)
+        world.result(0, n=1)
+        world.actor.see("s", block)  # both streams know number 0 as p1
+        await turn()
+        world.names[:2] = [("p9",), ("p1",)]  # p1 gave its number to p9, and came back with number 1
+        world.result(0, n=2)
+        world.result(1, n=3)
+        await turn()
+        back = world.actor.instances["p1"]
+        world.actor.see("s", block)  # only now the other stream learns that number 0 is p9
+        await turn()
+        assert world.actor.instances["p1"] is back
+        assert back.is_alive
+        world.result(1, n=4)
+        await turn()
+        assert world.out[-1] == ("of/p1/x", b"4")
+        assert world.actor.states["p1"] == {"n": 4}
+        await ended(world)
+
+    virtual(run)
+
+
+def test_a_message_is_bounded() -> None:
+    async def work(me: Behaviour) -> None:
+        await me.publish("out/x", b"x" * (1024 * 1024 + 1))
+
+    async def run(clock: Clock) -> None:
+        world = World(work, clock)
+        await turn()
+        assert "a message has at most 1048576 bytes, found 1048577" in world.actor.counts.drops.details["failed"]
+        assert world.out == []
+        await ended(world)
+
+    virtual(run)
+
+
+def test_a_task_that_does_not_listen_ends_with_who_made_it() -> None:
+    heard: list[int] = []
+
+    async def deaf(me: Behaviour) -> None:
+        while True:
+            try:
+                await me.sleep(1)
+            except asyncio.CancelledError:
+                heard.append(1)
+
+    async def work(me: Behaviour) -> None:
+        asyncio.create_task(deaf(me), name="behaviour:deaf")  # noqa: RUF006
+        await me.sleep(0.5)
+
+    async def run(clock: Clock) -> None:
+        world = World(work, clock)
+        await asyncio.sleep(10)
+        assert world.actor.state()[0] == "finished"
+        assert heard
+        await ended(world)
+
+    virtual(run)

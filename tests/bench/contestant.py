@@ -33,6 +33,7 @@ class Contestant:
             notify.bind(str(address))
             notify.settimeout(0.5)
             env = {**os.environ, "NOTIFY_SOCKET": str(address)}
+            env.pop("PYTHONDONTWRITEBYTECODE", None)  # as it is installed: nobody compiles all of it at each start
             began = time.monotonic()
             self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, env=env, cwd=REPO)
             if self._says_ready:

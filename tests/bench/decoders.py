@@ -12,7 +12,7 @@ from statistics import median
 from time import process_time_ns
 
 from edged.config.schema import Checksum, Element, Frame
-from edged.decode import DecodePlan, make_stream_decoder
+from edged.decode import DecodePlan, StreamDecoder, make_stream_decoder
 from edged.decode.checksums import KINDS
 from tests.support.decode_plans import field, plan
 
@@ -138,12 +138,11 @@ def kinds() -> Iterator[tuple[str, Kind]]:
 
 
 def main() -> None:
-    jobs = []
+    jobs: list[tuple[str, float, int, StreamDecoder, bytes, list[int]]] = []
     for name, (planned, sends) in kinds():
         count = 2000 if len(sends(1)) < 60 else 200
         data = b"".join(map(sends, range(count)))
         jobs.append((name, len(data) / count, count, make_stream_decoder(planned), data, []))
-    spent: list[int]
     for _ in range(ROUNDS + 1):
         for _, _, _, decoder, data, spent in jobs:
             begin = process_time_ns()

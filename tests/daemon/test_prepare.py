@@ -87,3 +87,28 @@ def test_a_model_that_asks_for_more_than_the_budget_is_refused_before_it_gets_it
     hostile.build("64 GiB", tmp_path / "m")
     with pytest.raises(ConfigError, match=r"it needs more than the \d+ MiB that are free for it"):
         load(prepare(configuration(tmp_path, "m")))
+
+
+def test_open_axes_go_into_a_chain_and_a_function_as_they_come_out(tmp_path: Path) -> None:
+    """y = x twice, behind each other, of which the file says only that it has some columns."""
+    models.twice(tmp_path / "m.onnx")
+    models.linear(tmp_path / "next.onnx", width=6)
+    (tmp_path / "steps.py").write_text('def last(outputs):\n    return {"last": outputs["y"][3:]}\n')
+    path = configuration(tmp_path)
+    more = """
+[model.next]
+path = "next.onnx"
+[pipeline.next]
+source = "p"
+model = "next"
+[pipeline.made]
+source = "in"
+model = "m"
+inputs = { x = { fields = ["a", "b", "c"] } }
+postprocess = "steps.py:last"
+"""
+    path.write_text(path.read_text() + more)
+    plan, loaded = load(prepare(path))
+    assert [(field.name, field.shape) for field, _ in plan.pipelines["p"].results] == [("outputs.y", (6,))]
+    assert [(field.name, field.shape) for field, _ in plan.pipelines["made"].results] == [("outputs.last", (3,))]
+    assert [o.shape for o in loaded["m"].report.outputs] == [(6,)]

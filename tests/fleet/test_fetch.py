@@ -93,7 +93,7 @@ def test_one_byte_a_second(server: Server, tmp_path: Path) -> None:
                 return
 
     server.files["/m"], server.behaviour["/m"] = DATA, dribble
-    with pytest.raises(Failed, match="less than 1000 bytes a second"):
+    with pytest.raises(Failed, match="less than 1000 bytes per second"):
         fetched(server, tmp_path, limits=Limits(1 << 30, min_rate=1000, patience_s=0.2))
     assert 0 < (tmp_path / f"{DIGEST}.part").stat().st_size < 1000  # the next try goes on from there
 

@@ -65,3 +65,35 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"no archive" * 100)
     with pytest.raises(Refused, match=r"not a \.tar"):
         unpack(tmp_path / "x.tar", tmp_path / "x.d")
+
+
+class TestAConfigurationAtAStart:
+    """What runs in the place of the local file, and what is said of the others."""
+
+    NEW, OLD = (File(version, version * 64, 9, is_configuration=True) for version in ("a", "b"))
+
+    @pytest.fixture
+    def ledger(self, tmp_path: Path) -> Ledger:
+        return Ledger(tmp_path)
+
+    @pytest.mark.parametrize("state", ["trying", "guarded"])
+    @pytest.mark.parametrize("before", [OLD, None])
+    def test_one_that_was_not_settled_is_left(self, ledger: Ledger, state: str, before: File | None) -> None:
+        ledger.put("", Entry(running=self.NEW, before=before, state=state, counter=7))
+        copy = ledger.configuration(at_start=True)
+        assert copy == (ledger.path_of(before) if before is not None else None)
+        assert ledger.configuration(at_start=False) == ledger.path_of(self.NEW)
+        assert ledger.settle(copy, 60) == "edged ended within 60 s of the change"
+        kept = Ledger(ledger.root).load()
+        assert kept.get("") == Entry(running=before, state="went_back", counter=7, reason="edged ended within 60 s of the change")
+        assert kept.settle(kept.configuration(at_start=True), 60) == ""
+
+    def test_one_that_was_settled_runs_on(self, ledger: Ledger) -> None:
+        ledger.put("", Entry(running=self.NEW, before=self.OLD, state="running"))
+        assert ledger.settle(ledger.configuration(at_start=True), 60) == ""
+        assert ledger.get("").before == self.OLD
+
+    def test_one_that_cannot_be_run_any_more_is_said(self, ledger: Ledger) -> None:
+        ledger.put("", Entry(running=self.NEW, state="running"))
+        assert ledger.settle(None, 60) == "it cannot be run any more: the log says why"
+        assert ledger.get("").running is None

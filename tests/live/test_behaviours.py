@@ -256,4 +256,4 @@ def test_one_asks_a_model_elsewhere_with_texts_and_with_pictures(broker: Broker,
         assert picture["image_url"]["url"].startswith("data:image/jpeg;base64,/9j/")
         health = client.health(lambda h: h["models"]["large"]["answered"] == 3)
         assert balanced(health)
-        assert health["models"]["large"]["failures"] == {}
+        assert health["models"]["large"]["no_answer"] == {}

@@ -6,9 +6,11 @@ import io
 import json
 import math
 import tarfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, edged, said, until
 from tests.support.fleet import Server, Signer
+from tests.support.scale import IS_SOAK
 
 CONFIG = """
 [device]
@@ -187,6 +190,53 @@ def test_one_that_changes_half_way(device: Device) -> None:
     assert device.answer(3) == 15
 
 
+def test_a_redirect_is_not_followed_and_two_that_contradict_are_refused(device: Device) -> None:
+    def elsewhere(request: Any, data: bytes) -> None:
+        request.send_response(302)
+        request.send_header("Location", f"{device.server.url}normal-5.onnx")
+        request.end_headers()
+
+    device.server.files["/normal-5.onnx"] = times(5)
+    device.server.behaviour["/moved.onnx"] = elsewhere
+    device.announce("moved", times(5), path="/moved.onnx")
+    assert "sends us elsewhere" in device.reported(lambda m: m["wanted"] == "moved" and m["state"] == "failed")["reason"]
+    assert [path for path, _ in device.server.asked] == ["/moved.onnx"]
+    device.announce("5", times(5))
+    device.reported(lambda m: m["running"] == "5" and m["state"] == "running")
+    device.announce("6", times(6), counter=device.counter)
+    report = device.reported_reason("contradict each other")
+    assert (report["state"], report["running"]) == ("refused", "5")
+    assert device.answer(3) == 15
+    device.announce("7", times(7))
+    device.reported(lambda m: m["running"] == "7" and m["state"] == "running")
+
+
+@pytest.mark.skipif(not IS_SOAK, reason="half a minute of waiting: make soak")
+def test_a_server_that_stalls_or_sends_a_byte_a_second(device: Device) -> None:
+    def sends(pause_s: float) -> Callable[[Any, bytes], None]:
+        def answer(request: Any, data: bytes) -> None:
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(data)))
+            request.end_headers()
+            for byte in data:
+                request.wfile.write(bytes([byte]))
+                if device.server.stop.wait(pause_s):
+                    return
+
+        return answer
+
+    for version, pause_s, why in (("stalls", 60.0, "timed out"), ("slow", 1.0, "less than 256 bytes a second")):
+        device.server.behaviour[f"/{version}.onnx"] = sends(pause_s)
+        device.announce(version, times(4), path=f"/{version}.onnx")
+        report = device.reported(lambda m, v=version: m["wanted"] == v and m["state"] == "waiting", 40)  # type: ignore[misc]
+        assert why in report["reason"]
+        assert report["running"] == "local"
+        assert device.answer(3) == 6
+    device.announce("5", times(5))
+    device.reported(lambda m: m["running"] == "5" and m["state"] == "running")
+    assert device.answer(3) == 15
+
+
 def test_others_take_it(device: Device) -> None:
     device.announce("4", times(4), devices=["press1"])
     device.reported(lambda m: m["state"] == "not_for_us")
@@ -238,6 +288,64 @@ def test_a_laptop_leads(device: Device, signer: Signer, tmp_path: Path) -> None:
     code, out, _ = said(edged("fleet", "status", *where))
     assert code == 0
     assert json.loads(out)[0]["models"]["normal"]["running"] == "local"
+
+
+def test_a_canary_then_the_rest(tmp_path: Path, server: Server, signer: Signer, broker: Broker) -> None:
+    """Four daemons: the canary first, then the rest; a version that its guard leaves gets no further than the canary."""
+    names = ("press1", "press2", "press3", "press4")
+    (tmp_path / "signer.key").write_bytes(signer.private)
+    guard = 'guard = { for = "1s", not_finite = 0.01 }'
+    with Client(broker.port, "edged/#", "fleet/#") as client, ExitStack() as stack:
+        for name in names:
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "normal.onnx").write_bytes(times(2))
+            (folder / "fleet.pub").write_bytes(signer.public)
+            text = CONFIG.format(port=broker.port, url=server.url, ca=server.ca, guard=guard).replace("press7", name)
+            stack.enter_context(Daemon(folder, text))
+            client.health(lambda x: x["brokers"]["main"]["state"] == "connected", device=name)
+
+        def runs() -> dict[str, str]:
+            reports = {one.topic.rsplit("/", 1)[1]: one.json for one in client.messages if "/report/" in one.topic}
+            return {name: report["models"]["normal"]["running"] for name, report in reports.items()}
+
+        def push(version: str, data: bytes) -> tuple[int, list[Any]]:
+            (tmp_path / f"{version}.onnx").write_bytes(data)
+            server.files[f"/{version}.onnx"] = data
+            code, out, err = said(
+                edged(
+                    "fleet", "push", str(tmp_path / f"{version}.onnx"), "--name", "normal", "--as", version, "--url", server.url,
+                    "--key", str(tmp_path / "signer.key"), "--broker", f"mqtt://127.0.0.1:{broker.port}", "--to", "fleet/presses",
+                    "--wait", "--percent", "1", "--timeout", "40", "--json",
+                ), 90,
+            )  # fmt: skip
+            assert not err, err
+            return code, [json.loads(line) for line in out.splitlines()]
+
+        client.until(lambda: len(runs()) == 4, what="four devices")
+        code, steps = push("5", times(5))
+        assert (code, [(one["meant"], one["running"]) for one in steps]) == (0, [(1, 1), (4, 4)])
+        assert runs() == dict.fromkeys(names, "5")
+        stop = threading.Event()
+
+        def feed() -> None:
+            while not stop.wait(0.01):
+                client.publish("in", '{"v":-5000}')
+
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        try:
+            code, steps = push("bad", fragile())
+        finally:
+            stop.set()
+            feeder.join()
+        assert code == 70
+        (step,) = steps
+        ((canary, why),) = step["bad"].items()
+        assert "not finite" in why
+        assert runs() == dict.fromkeys(names, "5")
+        log = {name: (tmp_path / name / "edged.toml.log").read_text() for name in names}
+        assert [name for name in names if "state=guarded wanted=bad" in log[name]] == [canary], "nobody else tried it"
 
 
 class TestGuard:

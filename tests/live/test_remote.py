@@ -17,11 +17,11 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 from PIL import Image
 
-import edged
+import edged as package
 from edged.daemon.control import ask
 from tests.support import models, pictures
 from tests.support.broker import Broker
-from tests.support.daemon import Client, Daemon, balanced
+from tests.support.daemon import Client, Daemon, balanced, edged, said
 from tests.support.http_peer import HOSTILE, HttpPeer, completes, hangs, infers, streams
 
 BASE = """
@@ -75,6 +75,9 @@ publish = {{ topic = "out/words/{{pump}}" }}
 )
 
 
+WIDE = {"COLUMNS": "400", "NO_COLOR": "1"}
+
+
 def add(x: NDArray[Any]) -> NDArray[Any]:
     made: NDArray[Any] = x.sum(axis=1, keepdims=True)
     return made
@@ -104,6 +107,12 @@ def test_hostile_peers_cost_their_own_rows_and_nothing_else(tmp_path: Path, brok
         health = client.health(lambda h: h["models"]["far"]["answered"] >= 2 and h["models"]["far"]["state"] == "idle")
         assert balanced(health)
         assert health["models"]["far"]["rests"] >= 1
+        failures = health["models"]["far"]["no_answer"]
+        assert failures.keys() >= {"timeout", "connection", "no_http", "too_large", "redirect", "status_500"}
+        for command, shown in (("status", "requests, "), ("top", "1 redirect")):
+            _, out, err = said(edged(command, "-c", str(daemon.config), *(["--once"] if command == "top" else []), environ=WIDE))
+            assert shown in out, err
+            assert "redirect" in out
         assert "internal_error" not in daemon.log
 
 
@@ -162,8 +171,8 @@ def _whole(client: Client, topic: str) -> list[Any] | None:
     return found if found and "partial" not in found[-1].json else None
 
 
-PAGE = (Path(edged.__file__).parent / "manual" / "remote.md").read_text("utf-8")
-[CASCADE] = re.findall(r"```toml\n(.*?)```", PAGE, re.S)
+PAGE = (Path(package.__file__).parent / "manual" / "remote.md").read_text("utf-8")
+[CASCADE] = [text for text in re.findall(r"```toml\n(.*?)```", PAGE, re.S) if "[source.gate]" in text]
 [SCHEMA] = re.findall(r"```json\n(.*?)```", PAGE, re.S)
 
 

@@ -64,6 +64,7 @@ def test_each_part_and_why_it_is_not_well(stage: tuple[Daemon, Client]) -> None:
         # On a busy machine the broker's line goes on with its share of the processor time.
         ["broker", "main", "connected"],
         ["spool", "idle"],
+        ["edged", "help", "WORD"],
     ]
     assert "0 rows; no message yet on in/a: does somebody publish there" in parts[0]
     code, _ = status(daemon, "--check")

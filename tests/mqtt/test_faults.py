@@ -747,7 +747,7 @@ async def test_taken_over_by_another_client() -> None:
             await until(lambda: "3 times" in subject.link.reason)
             assert subject.link.state == "taken_over"
             assert subject.link.reason == (
-                "another client took the name edged-pi4 3 times in 1 min: set device.id or client_id apart"
+                "another client took the name edged-pi4 3 times in 1 min: give each client its own device.id or client_id"
             )
 
 

@@ -50,10 +50,10 @@ def hear(reads: list[bytes], is_v5: bool, max_packet: int = MAX_PACKET) -> Heard
         batches = parser.feed(data)
         while parser.is_behind:
             batches += parser.feed(b"")
-        for publishes, acks, control in batches:
-            heard.publishes += [(*p[:5], p[5].mid, p[6]) for p in publishes]
-            heard.acks += acks
-            heard.control += [control] if control else []
+        for batch in batches:
+            heard.publishes += [(*p[:5], p[5].mid, p[6]) for p in batch.publishes]
+            heard.acks += batch.acks
+            heard.control += [batch.control] if batch.control else []
     heard.error = parser.error.reason if parser.error else ""
     return heard
 
@@ -311,7 +311,7 @@ def test_mutated_packets_raise_nothing(is_v5: bool) -> None:
         session.connect()
         session.feed(connack(is_v5))
         parser = FrameParser(is_v5, MAX_PACKET, Ledger())
-        for _, _, control in parser.feed(mutated(rng, is_v5)):
+        for control in [batch.control for batch in parser.feed(mutated(rng, is_v5))]:
             if control:
                 session.feed(control)
         refused += parser.error is not None

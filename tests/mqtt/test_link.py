@@ -257,7 +257,7 @@ async def test_taken_over(broker: Broker) -> None:
     one, two = (Subject(settings(broker.port, client_id="edged-pi4", subscriptions=subscription)) for _ in range(2))
     async with running(one), running(two):
         await until(lambda: "3 times soon after connecting: does another client have the name edged-pi4?" in one.link.reason)
-        assert one.link.reason.endswith("set device.id or client_id apart")
+        assert one.link.reason.endswith("give each client its own device.id or client_id")
 
 
 @pytest.fixture

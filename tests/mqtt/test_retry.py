@@ -61,7 +61,8 @@ def test_what_is_said_of_a_broker_that_ends_connections() -> None:
         policy.next_s(lost, 1.0)
         said.append(policy.explain(lost, 1.0, None, False))
     another = (
-        "it ended, 3 times soon after connecting: does another client have the name pi4? Then set device.id or client_id apart"
+        "it ended, 3 times soon after connecting: does another client have the name pi4? "
+        "Then give each client its own device.id or client_id"
     )
     assert said == ["it ended", "it ended", another]
     assert policy.explain(Unanswered("lost", "hangs"), 1.0, None, False) == "hangs"

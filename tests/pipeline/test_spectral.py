@@ -82,7 +82,7 @@ def test_what_it_takes_is_in_the_plan() -> None:
         (log_mel(Stft(256), Mel(fmax=4001), 8000), (512, 1), "fmin < fmax <= 4000 Hz"),
         (bands([1, 4], None), (512, 3), "set rate of the source, or fs here"),
         (bands([1, 70], 128), (512, 3), "hold nothing above 64 Hz"),
-        (bands([1, 2, 4], 1000), (512, 3), "nothing lies from 1 to 2 Hz: 256 samples at 1000 a second"),
+        (bands([1, 2, 4], 1000), (512, 3), "nothing lies from 1 to 2 Hz: 256 samples at 1000 per second"),
         (bands([1, 400], 1000, 128, 128), (512, 3), "noverlap must be below nperseg, which is 128"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import math
 import socket
 import struct
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,7 @@ WRITTEN: dict[str, Callable[[tuple[float, ...]], bytes]] = {
     "raw": lambda row: struct.pack(f"<{len(row)}f", *row),
 }
 
+ROOT = str(Path(process.__file__).parents[1])
 Read = list[tuple[str, bytes, int]]
 messages = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(PAYLOADS), st.integers(0, 1))
 reads = st.lists(st.lists(messages, min_size=1, max_size=3), min_size=1, max_size=8)
@@ -240,6 +242,49 @@ def test_both_ways_send_the_same_bytes(arriving: list[Any], format: str, overflo
 
     straight, long = asyncio.run(both())
     assert straight == long
+
+
+MOST_CALLS = 105
+"""Python calls of edged for a message that comes alone and is answered at QoS 0."""
+
+
+async def test_a_message_alone_takes_few_calls(tmp_path: Path) -> None:
+    models.linear(tmp_path / "m.onnx")
+    text = """
+[source.in]
+type = "mqtt"
+topic = "in/x"
+decode = { format = "raw", dtype = "float32", shape = [3] }
+[model.m]
+path = "m.onnx"
+run = "inline"
+[pipeline.p]
+source = "in"
+model = "m"
+output = { type = "raw" }
+publish = { topic = "out/x", qos = 0 }
+"""
+    one = Way(tmp_path, text, is_straight=True)
+    wire = Wire(one)
+    await wire.open()
+    for _ in range(3):
+        await wire.read([("x", WRITTEN["raw"]((1.0, 2.0, 3.0)), 0)])
+    found: list[list[str]] = []
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and ROOT in frame.f_code.co_filename:
+            found[-1].append(frame.f_code.co_name)
+
+    for _ in range(3):  # now and then one is measured, stage by stage
+        found.append([])
+        sys.setprofile(note)
+        answers, _ = await wire.read([("x", WRITTEN["raw"]((1.0, 2.0, 3.0)), 0)])
+        sys.setprofile(None)
+        assert len(answers) == 1
+    assert min(map(len, found)) <= MOST_CALLS, min(found, key=len)
+    wire.connection.close()
+    wire.peer.close()
+    one.a.close()
 
 
 async def way(folder: Path, text: str = TEXT % (DECODE["csv"], "drop_oldest", 0)) -> Way:

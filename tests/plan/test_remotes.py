@@ -113,7 +113,7 @@ output = { type = "regress", fields = ["x", "y"] }
         (
             "name =",
             'limit = "6"\nname =',
-            'model.large.limit: expected a rate: a number a second, or such as "6/min", "4/h", found "6"; without quotes: 6',
+            'model.large.limit: expected a rate: a number per second, or such as "6/min", "4/h", found "6"; without quotes: 6',
         ),
         ("{temp}", "{tmp}", "pipeline.words.inputs.prompt.template: {tmp} is no capture and no field here"),
         ("{temp}", "{look.count}", "{look.count} is no capture and no field here"),

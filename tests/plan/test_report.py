@@ -48,9 +48,9 @@ def test_a_person_reads_what_is_wired_to_what(tmp_path: Path) -> None:
         "  --> pipeline.driver + source.accel --> model.m --> main: edged/pi4/driver/{key}, main: x/{key}",
         "",
         "pipeline.driver",
-        "  source.pumps: main: plant/{line}/{pump}/telemetry (QoS 1), 1 a second, up to 250 keys by line pump: "
+        "  source.pumps: main: plant/{line}/{pump}/telemetry (QoS 1), 1 per second, up to 250 keys by line pump: "
         "temp, p_in, p_out, rpm",
-        "  source.accel: serial port /dev/ttyACM9 at 921600 baud, 1000 a second: ax, ay, az",
+        "  source.accel: serial port /dev/ttyACM9 at 921600 baud, 1000 per second: ax, ay, az",
         "    --> one row every sample of pumps, previous values of the others, at most 3s old",
         "    --> window of 30 samples, one every 5, starting over after a silence of 3s",
         "    --> detrend",

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto
 
 from edged.mqtt.settings import LinkSettings, Subscription
 from edged.plan.records import Plan
 from edged.topics import shared, unshared
+from tests.support import models
 from tests.support.planning import planned
 
 HEAD = """
@@ -24,8 +26,15 @@ SOURCE
 decode = { format = "json", fields = ["v"] }
 """
 
+MODEL = 'model = "m"\n[model.m]\npath = "m.onnx"\n[pipeline.q]\nsource = "s"\nmodel = "m"\n'
+REMEMBERS = 'model = "m"\n[model.m]\npath = "total.onnx"\nstate = { sum_out = "sum" }'
+
 
 def config(source: str = "", pipeline: str = "") -> str:
+    if source == "NAMED_BY":
+        return config("", pipeline).replace('["v"]', '["v"], named_by = "n", payload = "x"')
+    if source == "FIELD":
+        return config("", pipeline).replace("{station}", "{station}/{field}")
     if source == "HOLD":
         return config("", pipeline).replace('["v"]', '[{ name = "v", absent = "hold" }]')
     return HEAD.replace("SOURCE", source) + f'[pipeline.p]\nsource = "s"\n{pipeline}\n'
@@ -72,9 +81,20 @@ def test_silence_of_a_part_says_nothing(plan: Planner) -> None:
         ("", 'gate = { source = "s", of = "v", above = 1 }', "gate"),
         ("", 'publish = { when = { change = true, of = "outputs.v" } }', "when.change"),
         ("", 'publish = { when = { min_interval = "1s" } }', "when.min_interval"),
+        ("", MODEL + 'output = { type = "anomaly", above = 1, latch = true }', "latch"),
+        ("", MODEL + 'output = { type = "anomaly", above = 1, latch = "ack" }', "latch"),
+        ("", MODEL + 'output = { type = "anomaly", above = 1, release = 0.5 }', "release"),
+        ("", MODEL + 'output = { type = "anomaly", above = 1, smooth = 3 }', "smooth"),
+        ("", REMEMBERS, "state"),
+        ("NAMED_BY", "", "named_by"),
+        ("FIELD", "", "{field}"),
+        ("", 'publish = []\n[pipeline.next]\nsource = "p"\nwindow = { size = 4 }', "window of pipeline.next"),
     ],
 )
 def test_refuses_what_needs_all_samples_of_a_key(source: str, pipeline: str, key: str, tmp_path: Path) -> None:
+    """Each of them by its name."""
+    models.identity(tmp_path / "m.onnx", TensorProto.FLOAT, width=1)
+    models.total(tmp_path / "total.onnx")
     problems = planned(tmp_path, config(source, pipeline)).lines
     assert any("deals the samples of one key out" in text and key in text for text in problems), problems
 

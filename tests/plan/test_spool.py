@@ -59,7 +59,7 @@ def test_too_small_and_too_large(tmp_path: Path) -> None:
 def test_says_how_long_an_outage_it_covers(tmp_path: Path) -> None:
     whole = plan(tmp_path).whole
     assert results_a_second(whole.pipelines, whole.sources) == 100
-    assert "256 MiB in /state/spool: about 671088 results of 400 bytes, 112 min at 100 a second" in plan_text(whole)
+    assert "256 MiB in /state/spool: about 671088 results of 400 bytes, 112 min at 100 per second" in plan_text(whole)
     unknown = planned(tmp_path, MAIN + ACCEL.replace("rate = 1000\n", "") + P, HERE).whole
     assert results_a_second(unknown.pipelines, unknown.sources) is None
     assert "about 671088 results of 400 bytes\n" in plan_text(unknown)

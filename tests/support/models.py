@@ -414,3 +414,9 @@ def clusters(path: Path) -> Path:
     ]
     outputs = [value("label", T.INT64, ["N"]), value("scores", T.FLOAT, ["N", 2])]
     return save(path, nodes, [value("x", T.FLOAT, ["N", 2])], outputs, [centres, nh.from_array(np.array([1], np.int64), "one")])
+
+
+def twice(path: Path) -> Path:
+    """y = x[n, 3] twice, behind each other; the file leaves open how many columns that are."""
+    nodes = [h.make_node("Concat", ["x", "x"], ["y"], axis=1)]
+    return save(path, nodes, [value("x", T.FLOAT, ["n", 3])], [value("y", T.FLOAT, ["n", "columns"])])

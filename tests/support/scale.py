@@ -15,6 +15,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "crashes at start": (4, 20),
     "deploys cut off": (10, 20),
     "edits": (300, 1_000),
+    "fleet cuts": (3, 60),
     "half-open links": (1, 10),
     "kills": (6, 100),
     "messages": (100_000, 1_000_000),

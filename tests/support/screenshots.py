@@ -27,6 +27,7 @@ from rich.text import Text
 from tests.support.broker import Broker, free_port
 from tests.support.browser import Browser
 from tests.support.daemon import Client, Daemon, until
+from tests.support.pause import pause
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "edged" / "manual" / "pictures"
@@ -190,8 +191,7 @@ def of_the_page() -> None:
                 for i in range(10):
                     client.publish("plant/p1/telemetry", f'{{"temp": {48 + i % 3}}}')
                     client.publish("plant/p2/telemetry", f'{{"temp": {52 - i % 2}}}' if i != 4 else '{"temp": "hot"}')
-                    heard = time.monotonic() + 1.0
-                    until(lambda heard=heard: time.monotonic() >= heard, what="a second is over")  # type: ignore[misc]
+                    pause(1.0, "the next message is a second later, as those of a sensor are")
                 until(lambda: re.search(r"p3.*silent|silent.*p3", browser.page, re.DOTALL) is not None, what="p3 is silent")
                 picture = Image.open(io.BytesIO(browser.picture)).convert("RGB")
     picture.quantize(COLORS).save(PICTURES / "page.png", optimize=True)

@@ -60,7 +60,7 @@ def decode_fields(table: Decode, raw: Raw) -> Wrong:
     for name, count in counts.items():
         if count > 1:
             last = max(i for i, spec in enumerate(table.fields) if name in (spec.name, *(one.name for one in spec.fields)))
-            yield f"fields[{last}]", f'"{name}" stands {count} times; each field needs a name of its own ("_" skips one)'
+            yield f"fields[{last}]", f'"{name}" is listed {count} times; each field needs a name of its own ("_" skips one)'
     if table.fields and all(one.name == "_" for spec in table.fields for one in spec.fields or (spec,)):
         yield "fields", 'expected a field that is not "_", found none'
 

@@ -23,12 +23,17 @@ def signed(table: Fleet, raw: Raw) -> Wrong:
         yield "signed_by", "expected public Ed25519 keys in PEM form (-----BEGIN PUBLIC KEY-----); make some with edged fleet key"
 
 
+def guards_something(table: Fleet, raw: Raw) -> Wrong:
+    if "guard" in raw and not table.configuration:
+        yield "guard", "has no effect without configuration = true; that of a model is model.NAME.guard", "key"
+
+
 def judges_something(table: Guard, raw: Raw) -> Wrong:
     if table.not_finite is None and table.slower is None and not table.failing:
         yield "for", "has no effect: nothing is judged; set not_finite, slower or failing"
 
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {
-    Fleet: (Rule(("signed_by",), signed),),
+    Fleet: (Rule(("signed_by",), signed), Rule(("guard", "configuration"), guards_something)),
     Guard: (Rule(("for", "not_finite", "slower", "failing"), judges_something),),
 }

@@ -86,7 +86,7 @@ def fill_registers(table: Decode, raw: Raw) -> Decode:
 def addresses(table: ModbusSource, raw: Raw) -> Wrong:
     for one, count in Counter(table.address).items():
         if count > 1:
-            yield "address", f"{one} stands {count} times"
+            yield "address", f"{one} is listed {count} times"
 
 
 def pace(table: ModbusSource, raw: Raw) -> Wrong:

@@ -142,7 +142,7 @@ def constant_or_fields(table: Input, raw: Raw) -> Wrong:
                 yield key, "has no effect beside template, which names its fields itself", "key"
     for name, count in Counter(table.fields or ()).items():
         if count > 1:
-            yield "fields", f'"{name}" stands {count} times'
+            yield "fields", f'"{name}" is listed {count} times'
 
 
 RULES: dict[type[Table], tuple[Rule, ...]] = {

@@ -27,7 +27,7 @@ def output_names(table: Output, raw: Raw) -> Wrong:
     names = [field.name for field in table.fields or ()]
     for name, count in Counter(names).items():
         if count > 1:
-            yield "fields", f'"{name}" stands {count} times; each value needs a name of its own'
+            yield "fields", f'"{name}" is listed {count} times; each value needs a name of its own'
 
 
 def only_of(head: str, check: Check) -> Callable[[Output, Raw], Wrong]:
@@ -66,7 +66,7 @@ def published_fields(table: Publish, raw: Raw) -> Wrong:
         yield "fields", f'expected one tensor for format = "raw", found {len(fields)}; publish each by itself'
     for name, count in Counter(fields).items():
         if count > 1:
-            yield "fields", f'"{name}" stands {count} times'
+            yield "fields", f'"{name}" is listed {count} times'
 
 
 def announced(table: HomeAssistant, raw: Raw) -> Wrong:

@@ -173,7 +173,7 @@ def flow_control(table: SerialSource | Port, raw: Raw) -> Wrong:
 def mqtt_topics(table: MqttSource, raw: Raw) -> Wrong:
     for topic, count in Counter(table.topic).items():
         if count > 1:
-            yield "topic", f"{shown(topic)} stands {count} times"
+            yield "topic", f"{shown(topic)} is listed {count} times"
 
 
 def _captures(table: DecodedSource) -> tuple[str, ...]:
@@ -221,7 +221,7 @@ def keys_and_time(table: DecodedSource, raw: Raw) -> Wrong:
         yield "max_keys", f"has no effect without a key; {place}", "key"
     for name, count in Counter(names).items():
         if count > 1:
-            yield "key", f'"{name}" stands {count} times'
+            yield "key", f'"{name}" is listed {count} times'
     known = _declared(table.decode)
     if known is None:
         return
@@ -271,7 +271,7 @@ def carried(table: DecodedSource, raw: Raw) -> Wrong:
         yield "carry", f'has no effect with format = "{table.decode.format}"; {belongs}', "key"
     for name, count in Counter(table.carry).items():
         if count > 1:
-            yield "carry", f'"{name}" stands {count} times'
+            yield "carry", f'"{name}" is listed {count} times'
 
 
 def names_of_positions(table: DecodedSource, raw: Raw) -> Wrong:

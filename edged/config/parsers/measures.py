@@ -64,7 +64,7 @@ def period(raw: object, around: Surroundings) -> int:
     """Nanoseconds, more than none."""
     length = duration(raw, around)
     if length <= 0:
-        raise ValueError(f'expected a duration longer than nothing, such as "5s", found {shown(raw)}')
+        raise ValueError(f'expected a duration longer than 0s, such as "5s", found {shown(raw)}')
     return length
 
 
@@ -126,7 +126,7 @@ def span(raw: object, _: Surroundings) -> Span:
         raise ValueError(f"expected {wanted}, found {shown(raw)}; for samples without quotes: {raw}")
     length = _with_unit(raw, DURATION_UNITS, DURATION_SLIPS, wanted)
     if length <= 0:
-        raise ValueError(f"expected {wanted}, longer than nothing, found {shown(raw)}")
+        raise ValueError(f"expected {wanted}, longer than 0s, found {shown(raw)}")
     return Span(duration=_not_too_long(length, raw))
 
 
@@ -169,7 +169,7 @@ def cap(raw: object, around: Surroundings) -> Cap:
 
 def _rate(raw: object) -> tuple[float, float]:
     """So many in so many seconds."""
-    wanted = 'a rate: a number a second, or such as "6/min", "4/h"'
+    wanted = 'a rate: a number per second, or such as "6/min", "4/h"'
     if isinstance(raw, str):
         amount, slash, unit = raw.replace(" ", "").partition("/")
         if not slash or unit not in RATE_UNITS or not re.fullmatch(r"\d+(\.\d+)?", amount):
@@ -184,7 +184,7 @@ def _rate(raw: object) -> tuple[float, float]:
     if not (many > 0 and math.isfinite(many)):
         raise ValueError(f"expected {wanted}, more than 0, found {shown(raw)}")
     if not RATES[0] <= many / seconds <= RATES[1]:
-        raise ValueError(f"expected {wanted}, from one in three years to {RATES[1]:.0f} a second, found {shown(raw)}")
+        raise ValueError(f"expected {wanted}, from one in three years to {RATES[1]:.0f} per second, found {shown(raw)}")
     return many, seconds
 
 
@@ -200,7 +200,7 @@ def _rate_cure(raw: str) -> str:
     if apart <= 0:
         return ""
     return (
-        f"; one in {raw.strip()} is {1 / apart:g} a second: write {1 / apart:g}"
+        f"; one in {raw.strip()} is {1 / apart:g} per second: write {1 / apart:g}"
         if apart <= 1
         else f'; write "{60 / apart:g}/min"'
     )

@@ -169,7 +169,7 @@ def _given_twice(failure: _Failure, _: re.Match[str]) -> Said:
             place = failure.scanner.places.get(path[:end])
             if place is not None and failure.text[place.value] != "[":
                 is_value = f"{written(path[:end])}: is a value at line {failure.line_of(place.value)} and a table here"
-                return failure.at - len(failure.line_before), f"{is_value}; one of the two has another name"
+                return failure.at - len(failure.line_before), f"{is_value}; rename one of the two"
         return _declared_twice(failure, _)
     if not failure.scanner.duplicates:
         return None

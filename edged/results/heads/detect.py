@@ -185,7 +185,7 @@ def detections(table: schema.Output, raw: Mapping[str, Any]) -> Problems:
         yield "above", f"expected a score from 0 to less than 1, found {table.above:g}"
     for name, count in Counter(table.label or ()).items():
         if count > 1:
-            yield "label", f'"{name}" stands {count} times'
+            yield "label", f'"{name}" is listed {count} times'
 
 
 KIND = Kind(

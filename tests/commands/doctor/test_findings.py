@@ -44,7 +44,7 @@ def test_s14_a_healthy_pi(tmp_path: Path) -> None:
     )
     assert said["ports"] == "source.accel: /dev/serial/by-id/usb-FTDI-if00"
     assert said["broker"] == "main: mqtts://plant:8883 answers within 12 ms, certificate until 2027-09-14"
-    assert said["queue"].endswith("17 min at 1 a second (max_queued_messages)")
+    assert said["queue"].endswith("17 min at 1 per second (max_queued_messages)")
     assert said["heat"] == "48 C at most (cpu-thermal)"
     assert all(f.cure == "" for f in found)
 
@@ -298,7 +298,7 @@ FAULTS = {
     "a broker that keeps little": Fault(
         "warn",
         "queue",
-        "keeps 100 messages for a client that is away or slow: 10 s at 10 a second",
+        "keeps 100 messages for a client that is away or slow: 10 s at 10 per second",
         "max_queued_messages 6000",
         lambda root: write(
             root,
