@@ -53,6 +53,7 @@ def test_a_message_lets_go_of_its_receipt_once() -> None:
 
 
 DATACLASSES = {
+    "behaviours/plan.py: BehaviourPlan",
     "model/onnx_file.py: OnnxFile",
     "model/remote/records.py: RemotePlan",
     "model/runner.py: Counts",

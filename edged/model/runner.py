@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
@@ -67,15 +68,16 @@ class Share(msgspec.Struct, eq=False):
     credit: int = 0
 
 
-class Counts(msgspec.Struct):
+@dataclass(slots=True)
+class Counts:
     """`rows` went through in `runs`; `failed` of them could not be run even alone, after `repeats` batches were taken apart."""
 
     runs: int = 0
     rows: int = 0
     failed: int = 0
     repeats: int = 0
-    time: Histogram = msgspec.field(default_factory=Histogram)
-    spent: Spent = msgspec.field(default_factory=lambda: {"batch": 0, "run": 0})
+    time: Histogram = field(default_factory=Histogram)
+    spent: Spent = field(default_factory=lambda: {"batch": 0, "run": 0})
     shared: int = 0
     """Of `spent["run"]`, what feeders have been given."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -91,7 +92,8 @@ class LinkSettings(msgspec.Struct, frozen=True):
         return self.session_expiry_s == 0
 
 
-class LinkCounts(msgspec.Struct):
+@dataclass(slots=True)
+class LinkCounts:
     """What one link did since the start. `connects` counts CONNACKs, `failures` exceptions of `on_publishes`, `excess`
     messages so far beyond the receive maximum that they were left with the broker (at QoS 0: lost)."""
 
@@ -103,4 +105,4 @@ class LinkCounts(msgspec.Struct):
     pings: int = 0
     failures: int = 0
     protocol_errors: int = 0
-    spent: Spent = msgspec.field(default_factory=lambda: {"receive": 0, "send": 0})
+    spent: Spent = field(default_factory=lambda: {"receive": 0, "send": 0})
