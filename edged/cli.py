@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from edged import __version__
-from edged.config.words import did_you_mean
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal, Finding
+from edged.notation.words import did_you_mean
 from edged.system import process
 from edged.system.terminal import look_of
 

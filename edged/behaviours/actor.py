@@ -28,8 +28,8 @@ from edged.behaviours.plan import BehaviourPlan, Heard, OnEnd
 from edged.behaviours.steps import OWNER, driven, install
 from edged.clock.caps import Caps
 from edged.clock.clock import Clock
-from edged.config.words import caps_said
 from edged.errors import Retryable
+from edged.notation.words import caps_said
 from edged.records import Block, Cap, Message, Result
 from edged.system.hang_recorder import SLOW_NS, Stages
 from edged.telemetry import Drops, PublishCounts

@@ -24,8 +24,6 @@ from edged.commands.inspect import NAME, plan_alone
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline, Window
-from edged.config.values import Span
-from edged.config.words import duration, listed
 from edged.daemon.one_source import OneSource, alone, recordings_at, sources_of
 from edged.daemon.prepare import Prepared, prepare_draft
 from edged.decode.formats import FORMATS
@@ -37,6 +35,8 @@ from edged.learn.rounds import Heard, Learned, fit
 from edged.model.load import load_session
 from edged.model.manifest import MAX_MANIFEST
 from edged.model.store import Store, scratch
+from edged.notation.values import Span
+from edged.notation.words import duration, listed
 from edged.pipeline.window import WindowStage
 from edged.plan.records import PipelinePlan, SourcePlan
 from edged.records import Block

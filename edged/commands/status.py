@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edged.commands.ask import ask_daemon
-from edged.config.words import listed
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
+from edged.notation.words import listed
 from edged.system.process import flush, say
 from edged.system.readable import readable
 from edged.system.terminal import BOLD, DIM, GREEN, RED, YELLOW, Look, look_of

@@ -26,8 +26,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
-from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
+from edged.notation.words import found_among
 from edged.pipeline.pipeline import Pipeline
 from edged.records import Block, Field, Reject, Result, Slot
 from edged.results.encode import Encoder, make_encoder

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from edged.config.field_paths import flat
 from edged.decode.csv import parse_numbers
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.tree import Walk
 from edged.decode.values import BadPayload, Table
+from edged.notation.field_paths import flat
 
 _TIME = "\0time"
 """Where the time stands in a tree: no label is so."""

@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edged.config.field_paths import flat
 from edged.decode.checksums import nmea_bodies
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others
+from edged.notation.field_paths import flat
 from edged.records import ON_ARRIVAL, Reject
 
 _KNOT = 1852 / 3600

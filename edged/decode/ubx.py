@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.field_paths import flat
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others
+from edged.notation.field_paths import flat
 from edged.records import ON_ARRIVAL, Reject
 
 _NAV_PVT = b"\x01\x07"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from edged.config.schema import Config, Publish, ShownEntity
-from edged.config.words import did_you_mean
 from edged.errors import Problem
 from edged.mqtt.settings import KEPT_NEVER, LinkSettings, Subscription
+from edged.notation.words import did_you_mean
 from edged.plan.records import HomeAssistantPlan, PipelinePlan, PublishPlan, ShownPlan, SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import identifier_of

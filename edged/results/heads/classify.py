@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.words import listed
+from edged.notation.words import listed
 from edged.records import Carried
 from edged.results.entities import MOST_OPTIONS, Entity
 from edged.results.fields import ResultField

@@ -10,8 +10,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edged.config.words import did_you_mean, listed
 from edged.decode.resize import Size, View, size_sent
+from edged.notation.words import did_you_mean, listed
 from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
