@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DETECTOR_NAMES = HEADS
 PIXEL_DECIMALS = 1
 """A tenth of a pixel."""
-LEAST_SCORE = 0.25
+MIN_SCORE = 0.25
 """Where `above` is not given."""
 DETECTION_BYTES = 200
 """Bytes of one detection in a message: its label, its score and its box."""
@@ -56,7 +56,7 @@ class DetectPlan(OutputPlan, frozen=True):
 
     @property
     def least_score(self) -> float:
-        return LEAST_SCORE if self.above is None else self.above
+        return MIN_SCORE if self.above is None else self.above
 
     @property
     def head(self) -> str:
