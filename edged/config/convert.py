@@ -367,9 +367,8 @@ def _home(name: str, path: KeyPath) -> tuple[str, bool] | None:
         {where for _, where in homes if where[:1] == path[:1]} or {where for _, where in homes},
         key=lambda where: (len(where), where),
     )
-    if not near or len(near) > 3:
-        return None
-    return " or ".join(_as_table(where, path, name) for where in near), False
+    tables = dict.fromkeys(_as_table(where, path, name) for where in near)  # `when` of a publish and of samples read the same
+    return (" or ".join(tables), False) if 0 < len(tables) <= 3 else None
 
 
 def _header(name: str, file: Raw) -> str:

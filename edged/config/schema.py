@@ -328,7 +328,8 @@ class Spool(Table, frozen=True, kw_only=True):
         ),
     ] = None
     overflow: Annotated[
-        Literal["drop_oldest", "drop_newest"], Key("what gives way when the spool is full; edged counts it", only=SPOOLING)
+        Literal["drop_oldest", "drop_newest"],
+        Key("which results edged drops when the spool is full; it counts them", only=SPOOLING),
     ] = "drop_oldest"
     order: Annotated[
         Literal["live_first", "strict"],
@@ -982,7 +983,7 @@ class DecodedSource(Source, frozen=True, kw_only=True):
         Count | None,
         Key(
             (
-                "the most keys. When all places are taken, the key that has been silent longest gives way if it is "
+                "the most keys. When all places are taken, edged evicts the least recently seen key if it is "
                 "stale; otherwise edged refuses the new key and counts it"
             ),
             default="256 if keyed",
@@ -1858,7 +1859,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Literal["drop_oldest", "drop_newest", "latest_only", "block"] | None,
         Key(
             (
-                "what gives way when all slots are taken; latest_only: only the newest of each key waits; block: "
+                "what edged drops when all slots are taken; latest_only: only the newest of each key waits; block: "
                 "withhold acknowledgments, so that the broker keeps the rest (MQTT at QoS 1), or stop reading the "
                 "port; not for MQTT at QoS 0"
             ),
@@ -1939,7 +1940,7 @@ class Behaviour(Table, frozen=True, kw_only=True):
     inbox: Annotated[Annotated[int, integer(1, 65536)], Key("how many results or samples of a stream wait for an instance")] = 64
     overflow: Annotated[
         Literal["drop_oldest", "latest_only"],
-        Key("what gives way when so many wait; latest_only: only the newest of each key waits"),
+        Key("what edged drops when so many wait; latest_only: only the newest of each key waits"),
     ] = "drop_oldest"
     on_end: Annotated[
         Annotated[tuple[OnEnd, ...], Several()],

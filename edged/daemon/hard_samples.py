@@ -33,7 +33,7 @@ MAX_LABELS = 64
 """That wait to be written."""
 MAX_RESULT = 16 * 1024
 """Bytes of a result in the header of a recording."""
-GONE = "some of what its result was made of is not at hand any more"
+GONE = "edged no longer has all the samples behind its result"
 
 log: Any = structlog.get_logger("edged")
 
@@ -134,7 +134,7 @@ class HardSamples:
         sample = Sample(self.name, why, result.time, self._said(result, now), "/".join(key))
         clip = Clip(Named(result.time, self._run, result.seq), sample, tuple(arrivals), self._clock.offset())
         if sum(one.size for one in self._clips) + clip.size > self.plan.recent_bytes:
-            self.drops.add("busy", detail="others are still on their way to disk or to the broker")
+            self.drops.add("busy", detail="edged is still writing or sending earlier ones")
             return
         self._clips.append(clip)
         self._work()
@@ -147,7 +147,7 @@ class HardSamples:
             self.drops.add("bad_label", detail=f"{error}; found {payload[:80]!r}")
             return
         if len(self._labels) >= MAX_LABELS:
-            self.drops.add("busy", detail="others are still being written")
+            self.drops.add("busy", detail="edged is still writing earlier ones")
             return
         self._labels.append(label)
         self._work()

@@ -64,7 +64,7 @@ def _check_packet(at: Scope, broker: Broker, sources: Sequence[SourcePlan]) -> N
         largest = mqtt_settings(source).max_bytes
         if broker.max_packet is not None and broker.max_packet < largest:
             text = f"{broker.max_packet // KIB} KiB is less than max_bytes of source.{source.name}, {largest // KIB} KiB"
-            at.warn("max_packet", f"{text}: a broker drops what is larger and tells nobody")
+            at.warn("max_packet", f"{text}: a broker silently drops larger messages")
 
 
 def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources: Sequence[SourcePlan]) -> LinkSettings:

@@ -338,7 +338,7 @@ def test_busy_names_the_holder(run: Run[None]) -> None:
                 assert other.stdin is not None
                 other.stdin.write(b"\n")
                 other.stdin.flush()
-                assert f"held by python, pid {other.pid}" in caught[0].reason.replace("python3", "python")
+                assert f"in use by python, pid {other.pid}" in caught[0].reason.replace("python3", "python")
             if how is lock:  # a mark on a pseudo-terminal outlives its holder, for all but root
                 await open_and_close(pty.path)
             pty.hang_up()
