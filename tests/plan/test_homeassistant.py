@@ -172,7 +172,7 @@ def test_what_check_says(folder: Path) -> None:
     text = MAIN + ON + PUMPS + ROOM + '[pipeline.p]\nsource = "pumps"\npublish = { fields = "outputs.temp", topic = "p/{key}" }\n'
     plan = planned(folder, text + '[pipeline.q]\nsource = "room"\npublish = { format = "msgpack" }\n').whole
     lines = plan_text(plan).splitlines()
-    at = lines.index("in Home Assistant, by main: homeassistant/device/+/config: pi4 with what it says of itself, and")
+    at = lines.index("in Home Assistant, by main: homeassistant/device/+/config: pi4 with its own diagnostics, and")
     assert lines[at + 1 : at + 3] == [
         '  pipeline.p: sensor "p temp", on a device for each of up to 250 keys of source.pumps; unavailable after 30 s without a '
         "result",
