@@ -253,9 +253,7 @@ def _homeassistant(plan: Plan) -> list[str]:
     shown = plan.homeassistant
     if shown is None:
         return []
-    lines = [
-        f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with its own diagnostics, and"
-    ]
+    lines = [f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with its own diagnostics, and"]
     for name, one in shown.shown.items():
         source = plan.sources.get(one.source)
         by = f", on a device for each of up to {source.max_keys} keys of source.{one.source}" if source is not None else ""
