@@ -18,8 +18,9 @@ PAGE = Path(__file__).with_name("REFERENCE.md")
 
 INTRODUCTION = """# Configuration reference
 
-Every key of the configuration, with its type, its default and its meaning. `python -m edged.config.reference` writes this page from the
-schema; do not edit it.
+Every key of the configuration, with its type, its default and its meaning.
+
+`python -m edged.config.reference` writes this page from the schema; do not edit it.
 
 - One TOML file. What there is one of is `[kind]`, what there may be many of is `[kind.name]`. Names: letters, digits,
   `_`, `-`, at most 64. File paths are relative to the file.
