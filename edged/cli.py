@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from edged import __version__
-from edged.config.words import did_you_mean
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal, Finding
+from edged.notation.words import did_you_mean
 from edged.system import process
 from edged.system.terminal import look_of
 
@@ -630,7 +630,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _learn(arguments: argparse.Namespace) -> int:
-    from edged.commands.learn import MOST_SAMPLES, learn
+    from edged.commands.learn import MAX_SAMPLES, learn
     from edged.config.parsers.measures import seconds_of
 
     try:
@@ -638,8 +638,8 @@ def _learn(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         process.complain(f"edged learn: --for: {error}")
         return EX_USAGE
-    if arguments.window is not None and not 1 <= arguments.window <= MOST_SAMPLES:
-        process.complain(f"edged learn: --window must be from 1 to {MOST_SAMPLES} samples")
+    if arguments.window is not None and not 1 <= arguments.window <= MAX_SAMPLES:
+        process.complain(f"edged learn: --window must be from 1 to {MAX_SAMPLES} samples")
         return EX_USAGE
     a = arguments
     return learn(a.config, a.source, a.output, seconds, a.recordings, a.window, a.by_key, a.json)

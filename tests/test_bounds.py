@@ -12,13 +12,13 @@ import numpy as np
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.config.units import KIB, MIB, S
 from edged.decode import make_payload_decoder, make_stream_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
 from edged.mqtt.frames import KNOWN_MAX, FrameParser, FrameWriter
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.receipts import Ledger
+from edged.notation.units import KIB, MIB, S
 from edged.records import NONE, Block, Message, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow

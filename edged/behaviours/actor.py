@@ -22,14 +22,14 @@ from edged.behaviours import code
 from edged.behaviours.asking import Target
 from edged.behaviours.face import Failed, Row
 from edged.behaviours.inbox import Inbox
-from edged.behaviours.kept import MOST_ENDS, PREFIX, Kept
+from edged.behaviours.kept import MAX_ENDS, PREFIX, Kept
 from edged.behaviours.me import WRITE_S, Me, body_of
 from edged.behaviours.plan import BehaviourPlan, Heard, OnEnd
 from edged.behaviours.steps import OWNER, driven, install
 from edged.clock.caps import Caps
 from edged.clock.clock import Clock
-from edged.config.words import caps_said
 from edged.errors import Retryable
+from edged.notation.words import caps_said
 from edged.records import Block, Cap, Message, Result
 from edged.system.hang_recorder import SLOW_NS, Stages
 from edged.telemetry import Drops, PublishCounts
@@ -37,8 +37,8 @@ from edged.telemetry import Drops, PublishCounts
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 GOOD_SERVICE_NS = 60 * 10**9
 """Who ran so long fails for the first time again."""
-MOST_SPINS, SPIN_NS = 5, 60 * 10**9
-MOST_TASKS = 64
+MAX_SPINS, SPIN_NS = 5, 60 * 10**9
+MAX_TASKS = 64
 """That one instance may have at a time."""
 CLEAN_UP_S = 1.0
 """At a stop, for what a behaviour does in `finally`; as long again for `on_end`."""
@@ -113,9 +113,9 @@ class Instance:
             self.children = set()
         self.children.add(task)
         task.add_done_callback(self._on_child_done)
-        if len(self.children) > MOST_TASKS:
+        if len(self.children) > MAX_TASKS:
             task.cancel()
-            raise RuntimeError(f"more than {MOST_TASKS} tasks at a time in one behaviour")
+            raise RuntimeError(f"more than {MAX_TASKS} tasks at a time in one behaviour")
 
     def _on_child_done(self, task: asyncio.Task[Any]) -> None:
         if self.children is not None:
@@ -194,10 +194,10 @@ class Actor:
         self._heard = {heard.stream: heard for heard in plan.hears}
         self._caps: dict[str, Caps] = {}
         self._keys: dict[tuple[str, int], tuple[tuple[str, ...], Instance | None]] = {}
-        self._spins: deque[int] = deque(maxlen=MOST_SPINS)
+        self._spins: deque[int] = deque(maxlen=MAX_SPINS)
         self._lines = Caps((LINES,))
         self._over = (
-            f"the process ended in it {MOST_ENDS} times; it starts again when {plan.function.path.name} changes"
+            f"the process ended in it {MAX_ENDS} times; it starts again when {plan.function.path.name} changes"
             if kept.is_barred(plan.name, plan.digest)
             else ""
         )
@@ -388,9 +388,9 @@ class Actor:
     def _spun(self, now: int, ns: int) -> None:
         self.counts.spins += 1
         self._spins.append(now)
-        if len(self._spins) == MOST_SPINS and now - self._spins[0] < SPIN_NS and not self._over:
+        if len(self._spins) == MAX_SPINS and now - self._spins[0] < SPIN_NS and not self._over:
             last = f"the last for {ns // 10**6} ms"
-            self._over = f"{MOST_SPINS} steps within a minute held the loop for more than {SLOW_NS // 10**6} ms, {last}"
+            self._over = f"{MAX_SPINS} steps within a minute held the loop for more than {SLOW_NS // 10**6} ms, {last}"
             cure = f"it starts again when {self.plan.function.path.name} changes"
             self.counts.drops.add("ended", detail=f"{self._over}; {cure}")
             for one in self.instances.values():

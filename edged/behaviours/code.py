@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from edged.config.values import Function
+from edged.notation.values import Function
 from edged.pipeline.preprocess import load_function
 
 MOST = 500

@@ -19,7 +19,7 @@ NAME = "behaviours"
 MAX_STATE = 4 * 1024
 """Bytes of the state of one instance; more is not kept."""
 MAX_BYTES = 64 * 1024 * 1024
-MOST_ENDS = 2
+MAX_ENDS = 2
 """After so many ends of the process in it a behaviour is not started again."""
 EVERY_S = 30.0
 PREFIX = "behaviour."
@@ -74,7 +74,7 @@ class Kept:
         if ends.digest and ends.digest != digest:
             ends.times = 0
         ends.digest = digest
-        return ends.times >= MOST_ENDS
+        return ends.times >= MAX_ENDS
 
     def forget_others(self, names: Iterable[str]) -> None:
         """Behaviours that are not there any more."""
@@ -86,7 +86,7 @@ class Kept:
     def forgive(self) -> None:
         """The process stops in good order: whoever runs now ended nothing."""
         for ends in self._saved.ends.values():
-            if ends.times < MOST_ENDS:
+            if ends.times < MAX_ENDS:
                 ends.times = 0
 
     def encoded(self) -> bytes | None:

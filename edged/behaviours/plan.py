@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edged.config.values import Function
+from edged.notation.values import Function
 from edged.records import Cap, Field
 from edged.topics import Template, TopicFilter
 

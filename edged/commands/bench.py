@@ -15,8 +15,6 @@ import msgspec
 from msgspec.structs import replace
 
 from edged.commands.inspect import NAME, plan_alone
-from edged.config.units import MIB
-from edged.config.words import found_among
 from edged.daemon.prepare import prepare
 from edged.errors import EX_CONFIG, EX_OK, ConfigError, Problem
 from edged.model.gpu.engines import Engines
@@ -27,6 +25,8 @@ from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
 from edged.model.trial.advice import BACK_TO_BACK, Advice, Way, advise, side_by_side, threads_to_try
 from edged.model.trial.attempt import attempt_now, limits
+from edged.notation.units import MIB
+from edged.notation.words import found_among
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes
 from edged.system.processors import cores as cores_here

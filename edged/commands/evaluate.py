@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline
-from edged.config.words import found_among, listed
 from edged.daemon.one_source import OneSource, alone, recorded, recordings_at
 from edged.daemon.prepare import Prepared, load, prepare_draft
 from edged.errors import EX_OK, ConfigError, Fatal
@@ -39,6 +38,7 @@ from edged.learn.judge import (
 )
 from edged.learn.moments import Moments
 from edged.learn.picture import picture
+from edged.notation.words import found_among, listed
 from edged.records import Block, Result
 from edged.system import log
 from edged.system.plain_file import UnfitFile, read_plain

@@ -12,8 +12,8 @@ from edged.config import reference
 from edged.config.convert import Attribute, attributes, tables_with_places
 from edged.config.schema import Config, Table
 from edged.config.toml.positions import parse_path
-from edged.config.words import listed, nearest
 from edged.errors import EX_OK, EX_USAGE
+from edged.notation.words import listed, nearest
 from edged.system.process import complain, say
 from edged.system.terminal import BOLD, DIM, Look
 

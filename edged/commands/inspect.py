@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edged.config.units import KIB, MIB
 from edged.errors import EX_CONFIG, EX_OK
 from edged.model.fit import cannot_bind, onnx_name
 from edged.model.manifest import Manifest, read_manifest
@@ -20,6 +19,7 @@ from edged.model.records import ModelPlan, ModelRefused
 from edged.model.store import Store, scratch
 from edged.model.trial.attempt import Trial, attempt_now, limits
 from edged.model.trial.notes import trials_here
+from edged.notation.units import KIB, MIB
 from edged.plan.memory import FIRST_SESSION, model_lines
 from edged.system.process import complain, say
 from edged.system.process_memory import machine_bytes

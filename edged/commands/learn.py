@@ -24,8 +24,6 @@ from edged.commands.inspect import NAME, plan_alone
 from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline, Window
-from edged.config.values import Span
-from edged.config.words import duration, listed
 from edged.daemon.one_source import OneSource, alone, recordings_at, sources_of
 from edged.daemon.prepare import Prepared, prepare_draft
 from edged.decode.formats import FORMATS
@@ -37,6 +35,8 @@ from edged.learn.rounds import Heard, Learned, fit
 from edged.model.load import load_session
 from edged.model.manifest import MAX_MANIFEST
 from edged.model.store import Store, scratch
+from edged.notation.values import Span
+from edged.notation.words import duration, listed
 from edged.pipeline.window import WindowStage
 from edged.plan.records import PipelinePlan, SourcePlan
 from edged.records import Block
@@ -44,8 +44,8 @@ from edged.system import log
 from edged.system.process import complain, say
 
 PIPELINE = "learn"
-MOST_SAMPLES = 1 << 16
-LEAST_WINDOWS = 60
+MAX_SAMPLES = 1 << 16
+MIN_WINDOWS = 60
 FEW_WINDOWS = 1000
 """Of those that are kept back: of fewer, the 99.9 % quantile is little more than the largest."""
 MAX_BYTES = 256 << 20
@@ -82,7 +82,7 @@ def learn(
         for recording in ([one for path in recordings for one in recordings_at(path)] or (None,))
     ]
     heard, plan, reads = _together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
-    if len(heard.keys) < LEAST_WINDOWS:
+    if len(heard.keys) < MIN_WINDOWS:
         what = "windows" if reads.window is not None and reads.window.size > 1 else "samples"
         lost = ", ".join(f"{reason} {count}" for c in collectors for reason, count in c.rejected.items())
         if not heard.samples:
@@ -90,7 +90,7 @@ def learn(
                 f"source.{source}: no sample came; rejected: {lost or 'nothing'}; does it run, and does edged check like it?"
             )
         raise Fatal(
-            f"source.{source}: {len(heard.keys)} {what} came, {LEAST_WINDOWS} are the least; listen longer (--for), "
+            f"source.{source}: {len(heard.keys)} {what} came, {MIN_WINDOWS} are the least; listen longer (--for), "
             "or take a smaller --window"
         )
     names = [n for f in plan.fields for n in _columns(f)]
@@ -140,7 +140,7 @@ class _Collector:
         self._windows: list[NDArray[np.float32]] = []
         self._keys: list[int] = []
         self._times: list[int] = []
-        self._most = max(LEAST_WINDOWS, MAX_BYTES // (4 * w.size * pipeline.width))
+        self._most = max(MIN_WINDOWS, MAX_BYTES // (4 * w.size * pipeline.width))
         self._every = 1
         self._due = 0
         self.samples = 0

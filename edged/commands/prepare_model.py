@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from edged.config.load import report
-from edged.config.words import found_among
 from edged.daemon.prepare import Prepared, ladder_of, prepare
 from edged.errors import EX_OK, ConfigError, Problem
 from edged.model.gpu.build import build_engine
@@ -15,6 +14,7 @@ from edged.model.gpu.ladder import Ladder
 from edged.model.gpu.providers import none_ran, not_taken
 from edged.model.records import ModelPlan, ModelRefused
 from edged.model.trial.attempt import Trial
+from edged.notation.words import found_among
 from edged.system.process import say
 
 SAY_EVERY_S = 5.0

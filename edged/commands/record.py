@@ -19,10 +19,10 @@ from edged.commands.run import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.ports import settled
 from edged.config.schema import AnySource, ModbusSource, ReplaySource, SimulateSource
-from edged.config.words import did_you_mean, listed
 from edged.errors import EX_OK, ConfigError, Fatal, Problem, Retryable
 from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
+from edged.notation.words import did_you_mean, listed
 from edged.plan.links import plan_links
 from edged.plan.sources import plan_sources
 from edged.records import Block

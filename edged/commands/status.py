@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edged.commands.ask import ask_daemon
-from edged.config.words import listed
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
+from edged.notation.words import listed
 from edged.system.process import flush, say
 from edged.system.readable import readable
 from edged.system.terminal import BOLD, DIM, GREEN, RED, YELLOW, Look, look_of
@@ -26,7 +26,7 @@ BAR_CHARS = 20
 KINDS = ("source", "pipeline", "model", "behaviour", "broker")
 WAITING = ("connecting", "waiting", "filling", "building", "blocked")
 """States that may be over soon: yellow, where all others that are not good are red."""
-MOST_CHARS = 120
+MAX_CHARS = 120
 """Of a result, or a payload."""
 
 
@@ -159,7 +159,7 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"{table['name']}: {table['keys']} keys{without}"
     for reason, times in part.get("dropped", {}).items():
         why = more.get("why", {}).get(reason, "")
-        yield f"dropped: {times} as {reason}" + (f", the last: {why[:MOST_CHARS]}" if why else "")
+        yield f"dropped: {times} as {reason}" + (f", the last: {why[:MAX_CHARS]}" if why else "")
     for one in reversed(more.get("rejects", ())) if with_rejects else ():
         times = f" {one['times']} times" if one["times"] > 1 else ""
         yield f"{age(one['age_s'])} ago{times} {one['reason']}: {one['detail']}: {_payload(one['data'])}"
@@ -172,7 +172,7 @@ def result_text(last: Mapping[str, Any]) -> str:
         told = {"device", "pipeline", "run", "seq", "time", "model", "age_ms"}
         result = {name: value for name, value in result.items() if name not in told}
     text = json.dumps(result, ensure_ascii=False) if "result" in last else f"{last['bytes']} bytes of {last['format']}"
-    return text if len(text) <= MOST_CHARS else text[:MOST_CHARS] + "..."
+    return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "..."
 
 
 def _payload(data: str) -> str:

@@ -25,7 +25,7 @@ PROPOSED_OF = 16
 """Refused payloads: enough to see what they have in common."""
 LOOK_BYTES, LOOK_S = 1024, 2.0
 """A port is listened to for so much, or so long, before anything is proposed."""
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 NO_LINE_BYTES = 256
 """Bytes without a line's end that are shown as they are."""
 
@@ -152,7 +152,7 @@ class Lines:
     def take(self, data: bytes) -> bool:
         """Whether it was enough."""
         if not self._is_proposed:
-            self._looked = (self._looked + data)[:MOST_BYTES]
+            self._looked = (self._looked + data)[:MAX_BYTES]
             if len(self._looked) >= LOOK_BYTES or time.monotonic() - self._since >= LOOK_S:
                 self._propose()
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -175,9 +175,9 @@ class Lines:
             return
         self._left -= 1
         now = time.time()
-        data = base64.b64encode(line[:MOST_BYTES]).decode()
+        data = base64.b64encode(line[:MAX_BYTES]).decode()
         say(json.dumps({"stage": "raw", "time": now, "bytes": len(line), "data": data}) if self._as_json else
-            f"{_time(now)} {payload_text(line[:MOST_BYTES])}")  # fmt: skip
+            f"{_time(now)} {payload_text(line[:MAX_BYTES])}")  # fmt: skip
 
     def _propose(self) -> None:
         self._is_proposed = True
@@ -193,7 +193,7 @@ def tap_topic(config: Path, broker: str, topic: str, count: int | None, seconds:
     left = [float("inf") if count is None else count]
 
     def take(name: str, payload: bytes, is_kept: bool) -> bool:
-        now, data = time.time(), payload[:MOST_BYTES]
+        now, data = time.time(), payload[:MAX_BYTES]
         if as_json:
             shown_data = base64.b64encode(data).decode()
             said = {"stage": "raw", "time": now, "topic": name, "retained": is_kept, "bytes": len(payload), "data": shown_data}

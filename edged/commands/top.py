@@ -31,7 +31,7 @@ from edged.system.readable import readable
 
 EVERY_S = 1.0
 TOPIC = "edged/+/health"
-MOST_DEVICES = 5000
+MAX_DEVICES = 5000
 GONE_S = 60.0
 """A device that has said nothing for so long is shown as gone."""
 
@@ -201,7 +201,7 @@ def _take(devices: dict[str, tuple[float, Any]], topic: str, payload: bytes) -> 
         facts["state"], facts["memory"]["resident_mib"], facts["pipelines"].values()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
-    if device in devices or len(devices) < MOST_DEVICES:
+    if device in devices or len(devices) < MAX_DEVICES:
         devices[device] = (time.monotonic(), facts)
 
 

@@ -19,10 +19,9 @@ from edged.config.parsers.names import NAME
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.schema import Config, Key, Several, Source, Table
 from edged.config.toml.positions import KeyPath, Positions, parse_path, written
-from edged.config.values import Function
-from edged.config.words import nearest, quoted, shown
 from edged.errors import Problem
-from edged.sources.kinds import KINDS
+from edged.notation.values import Function
+from edged.notation.words import nearest, quoted, shown
 
 Raw = Mapping[str, Any]
 """A table as it stands in the file."""
@@ -89,10 +88,15 @@ def unwrap(hint: Any) -> tuple[Any, tuple[Any, ...]]:
 def variants(hint: Any) -> tuple[Any, ...]:
     """The members of a union without None, and the settings of every kind of source; another type is its own only member."""
     if hint is Source:
-        return tuple(kind.settings for kind in KINDS.values())
+        return _leaves(Source)
     if get_origin(hint) in (Union, types.UnionType):
         return tuple(one for one in get_args(hint) if one is not type(None))
     return (hint,)
+
+
+def _leaves(table: type[Table]) -> tuple[type[Table], ...]:
+    below = table.__subclasses__()
+    return tuple(leaf for one in below for leaf in _leaves(one)) if below else (table,)
 
 
 def is_table(hint: Any) -> bool:
@@ -367,7 +371,7 @@ def _home(name: str, path: KeyPath) -> tuple[str, bool] | None:
         {where for _, where in homes if where[:1] == path[:1]} or {where for _, where in homes},
         key=lambda where: (len(where), where),
     )
-    tables = dict.fromkeys(_as_table(where, path, name) for where in near)  # `when` of a publish and of samples read the same
+    tables = dict.fromkeys(_as_table(where, path, name) for where in near)
     return (" or ".join(tables), False) if 0 < len(tables) <= 3 else None
 
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from edged.config.files import read_small
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.values import BrokerUrl, HttpUrl, Secret
-from edged.config.words import did_you_mean, kind, nearest, shown
+from edged.notation.files import read_small
+from edged.notation.values import BrokerUrl, HttpUrl, Secret
+from edged.notation.words import did_you_mean, kind, nearest, shown
 from edged.system.rights import others_may_read
 from edged.topics import unfit
 

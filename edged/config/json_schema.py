@@ -12,14 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from edged.config.convert import Attribute, attributes, is_table, types_of, unwrap, variants
-from edged.config.parsers.choices import BYTE_ORDERS, DTYPES, PACKED_TYPE, Providers
+from edged.config.parsers.choices import BYTE_ORDERS, DTYPES, Providers
 from edged.config.parsers.names import NAME
 from edged.config.parsers.numbers import MAX_WORKERS
 from edged.config.parsers.paths import STEP_NAME, STEPS
 from edged.config.parsers.value import Value
 from edged.config.reference import default_of
 from edged.config.schema import Config, Several, Source, Table
-from edged.config.units import DURATION_UNITS, RATE_UNITS, SIZE_UNITS
+from edged.notation.units import DURATION_UNITS, RATE_UNITS, SIZE_UNITS
+from edged.notation.widths import PACKED_TYPE
 
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from edged.config.words import shown
+from edged.notation.words import shown
 
 KEY = "key"
 MAX_ROWS = 10_000

@@ -18,7 +18,6 @@ import msgspec
 from edged.config.asked import with_questions
 from edged.config.checks import FINISH, RULES
 from edged.config.convert import Conversion
-from edged.config.files import MAX_BYTES
 from edged.config.lines import shown_line
 from edged.config.parsers.value import Surroundings
 from edged.config.ports import shared_port
@@ -26,8 +25,9 @@ from edged.config.references import references, unused
 from edged.config.schema import Broker, Config, MqttSource, Pipeline
 from edged.config.toml.document import Document, SyntaxProblem, not_utf8, parse
 from edged.config.toml.positions import KeyPath, Positions, parse_path, written
-from edged.config.words import without_user
 from edged.errors import ConfigError, Finding, Problem
+from edged.notation.files import MAX_BYTES
+from edged.notation.words import without_user
 from edged.system.plain_file import UnfitFile, read_plain
 
 

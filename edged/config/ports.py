@@ -12,7 +12,7 @@ import msgspec
 
 from edged.config.parsers.paths import is_port_name
 from edged.config.schema import AnySource, FieldSpec, ModbusSource, Port, Send, SerialSource
-from edged.config.units import S
+from edged.notation.units import S
 
 OF_PORT = ("baudrate", "bytesize", "parity", "stopbits", "flow", "dtr", "rts", "rs485", "frame", "checksum", "max_bytes", "send")
 """Keys that stand in `[port.NAME]` where several sources share it."""

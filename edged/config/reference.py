@@ -12,7 +12,7 @@ import msgspec
 from edged.config.convert import Attribute, attributes, is_table, tables_in, unwrap, variants
 from edged.config.parsers.value import Value
 from edged.config.schema import Config, DecodedSource, Several, Source, Table
-from edged.config.units import DURATION_UNITS, SIZE_UNITS
+from edged.notation.units import DURATION_UNITS, SIZE_UNITS
 
 PAGE = Path(__file__).with_name("REFERENCE.md")
 

@@ -16,8 +16,8 @@ import msgspec
 from edged.config.asked import ASK
 from edged.config.parsers.paths import is_port_name
 from edged.config.ports import OF_PORT
-from edged.config.words import counted, found_among, listed
 from edged.errors import Problem
+from edged.notation.words import counted, found_among, listed
 
 Raw = Mapping[str, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import structlog
 
-from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
+from edged.notation.words import found_among
 from edged.results.heads.anomaly import Anomaly
 from edged.stamp import UNFIT
 

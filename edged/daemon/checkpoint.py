@@ -21,8 +21,8 @@ import numpy as np
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.units import MIB
 from edged.daemon.assembly import Assembly
+from edged.notation.units import MIB
 from edged.pipeline.recurrent import Saved as SavedState
 from edged.pipeline.window import Saved
 from edged.plan.change import state_mark, window_mark

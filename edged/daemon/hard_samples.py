@@ -66,21 +66,16 @@ class HardSamples:
     ) -> None:
         self.name = name
         self.plan = plan
-        self.kept = 0
-        self.labelled = 0
         self.choice = Choice(plan.when, plan.limits, plan.audit, lambda: random.expovariate(1.0), clock.now())
-        self.drops = Drops(f"pipeline.{name}.samples", clock.now_s)
-        self.published = PublishCounts(f"pipeline.{name}.samples", clock.now_s)
+        self._drops = Drops(f"pipeline.{name}.samples", clock.now_s)
+        self._writer = _Writer(name, plan, self._drops, PublishCounts(f"pipeline.{name}.samples", clock.now_s))
         self._run, self._clock, self._names = run, clock, names
         self._recents: dict[str, Recent] = {}
         self._watches: dict[str, Any] = {}
         self._encode: Encoder | None = None
-        self._send: Callable[[Message], object] | None = None
-        self._clips: list[Clip] = []
-        self._labels: list[Label] = []
-        self._is_busy = False
         if old is not None:
-            self.kept, self.labelled, self.drops, self.published = old.kept, old.labelled, old.drops, old.published
+            self._drops = old._drops
+            self._writer.take_over(old._writer)
             self.choice.take_over(old.choice)
 
     def hook(
@@ -91,7 +86,7 @@ class HardSamples:
         send: Callable[[Message], object] | None,
     ) -> None:
         """From now on looks at what these sources, or the ports that they share, get; `counts` are those of the sources."""
-        self._encode, self._send = encode, send
+        self._encode, self._writer.send = encode, send
         for root in self.plan.roots:
             watch = watched[root.source].watch
             if self._watches.get(root.source) is watch:
@@ -128,44 +123,78 @@ class HardSamples:
             key_at = None if root.key_at is None else tuple((at, key[part]) for at, part in root.key_at)
             found = self._recents[root.source].clip(root.rows, result.arrival, key_at)
             if found is None:
-                self.drops.add("gone", detail=GONE)
+                self._drops.add("gone", detail=GONE)
                 return
             arrivals.append((root, found))
         sample = Sample(self.name, why, result.time, self._said(result, now), "/".join(key))
         clip = Clip(Named(result.time, self._run, result.seq), sample, tuple(arrivals), self._clock.offset())
-        if sum(one.size for one in self._clips) + clip.size > self.plan.recent_bytes:
-            self.drops.add("busy", detail="edged is still writing or sending earlier ones")
-            return
-        self._clips.append(clip)
-        self._work()
+        self._writer.take(clip)
 
     def hear(self, payload: bytes) -> None:
         """A message that attaches a label."""
         try:
             label = Label.of(payload)
         except (ValueError, RecursionError) as error:
-            self.drops.add("bad_label", detail=f"{error}; found {payload[:80]!r}")
+            self._drops.add("bad_label", detail=f"{error}; found {payload[:80]!r}")
             return
+        self._writer.write(label)
+
+    def facts(self) -> dict[str, Any]:
+        """For `edged status`."""
+        return {**self._writer.done(), "left_out": self.choice.left_out, "dropped": self._writer.lost()}
+
+    def _said(self, result: Result, now: int) -> msgspec.Raw:
+        assert self._encode is not None
+        body, is_open = self._encode(result, now)
+        said = body + b"}" if is_open else body
+        return msgspec.Raw(said if len(said) <= MAX_RESULT else b'{"is_too_large":true}')
+
+
+class _Writer:
+    """Has recordings and labels written in a thread, one after another, or published. `send` takes what is published."""
+
+    def __init__(self, name: str, plan: SamplesPlan, drops: Drops, published: PublishCounts) -> None:
+        self._name = name
+        self.send: Callable[[Message], object] | None = None
+        self._plan = plan
+        self._drops = drops
+        self._published = published
+        self._kept = 0
+        self._labelled = 0
+        self._clips: list[Clip] = []
+        self._labels: list[Label] = []
+        self._is_busy = False
+
+    def take_over(self, old: _Writer) -> None:
+        self._drops, self._published = old._drops, old._published
+        self._kept, self._labelled = old._kept, old._labelled
+
+    def take(self, clip: Clip) -> None:
+        if sum(one.size for one in self._clips) + clip.size > self._plan.recent_bytes:
+            self._drops.add("busy", detail="edged is still writing or sending earlier ones")
+            return
+        self._clips.append(clip)
+        self._work()
+
+    def write(self, label: Label) -> None:
         if len(self._labels) >= MAX_LABELS:
-            self.drops.add("busy", detail="edged is still writing earlier ones")
+            self._drops.add("busy", detail="edged is still writing earlier ones")
             return
         self._labels.append(label)
         self._work()
 
-    def facts(self) -> dict[str, Any]:
-        """For `edged status`."""
-        done = {"published": self.published.acked} if self.plan.topic else {"kept": self.kept, "labelled": self.labelled}
-        lost = {**self.drops.by_reason, **self.published.drops.by_reason}
-        return {**done, "left_out": self.choice.left_out, "dropped": lost}
+    def done(self) -> dict[str, int]:
+        return {"published": self._published.acked} if self._plan.topic else {"kept": self._kept, "labelled": self._labelled}
 
-    # ---- in a thread, one at a time ----
+    def lost(self) -> dict[str, int]:
+        return {**self._drops.by_reason, **self._published.drops.by_reason}
 
     def _work(self) -> None:
         if self._is_busy or not (self._clips or self._labels):
             return
         self._is_busy = True
         clips, labels = self._clips[:], self._labels[:]
-        done = start_one_shot_thread("edged-samples", partial(_worked, self.plan, clips, labels), lambda _: None)
+        done = start_one_shot_thread("edged-samples", partial(_worked, self._plan, clips, labels), lambda _: None)
         done.add_done_callback(partial(self._on_worked, len(clips), len(labels)))
 
     def _on_worked(self, clips: int, labels: int, done: asyncio.Future[_Done]) -> None:
@@ -175,24 +204,18 @@ class HardSamples:
         if done.cancelled():
             return
         found = done.result()
-        self.kept += found.kept
-        self.labelled += found.labelled
+        self._kept += found.kept
+        self._labelled += found.labelled
         for reason, detail in found.lost:
-            self.drops.add(reason, detail=detail)
+            self._drops.add(reason, detail=detail)
         if found.removed:
-            log.info("samples_removed", pipeline=self.name, count=found.removed, reason="samples.max_bytes")
+            log.info("samples_removed", pipeline=self._name, count=found.removed, reason="samples.max_bytes")
         for body in found.bodies:
-            self.published.made += 1
-            message = Message(self.plan.topic.encode(), body, qos=1, account=self.published, is_reply=True)
-            assert self._send is not None
-            self._send(message)
+            self._published.made += 1
+            message = Message(self._plan.topic.encode(), body, qos=1, account=self._published, is_reply=True)
+            assert self.send is not None
+            self.send(message)
         self._work()
-
-    def _said(self, result: Result, now: int) -> msgspec.Raw:
-        assert self._encode is not None
-        body, is_open = self._encode(result, now)
-        said = body + b"}" if is_open else body
-        return msgspec.Raw(said if len(said) <= MAX_RESULT else b'{"is_too_large":true}')
 
 
 class _Done(NamedTuple):

@@ -24,9 +24,9 @@ from edged.clock.clock import Clock
 from edged.config.load import Draft, understand
 from edged.config.parsers.value import Surroundings
 from edged.config.schema import Config
-from edged.config.units import MIB
 from edged.daemon.control import identity
 from edged.daemon.preflight import state_dir
+from edged.notation.units import MIB
 from edged.results.encode import rfc3339
 from edged.system.durable import read_kept, replaced
 from edged.system.one_shot import start_one_shot_thread

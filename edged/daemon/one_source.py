@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from edged.clock.clock import Clock
 from edged.config.load import Draft
 from edged.config.schema import DecodedSource, Frame, Health, HomeAssistant, MqttSource, Pipeline, ReplaySource, Spool
-from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
@@ -26,6 +25,7 @@ from edged.daemon.supervisor import supervise
 from edged.errors import Fatal
 from edged.model.runner import Loaded
 from edged.model.store import scratch
+from edged.notation.words import found_among
 from edged.pipeline.fan_out import fan_out
 from edged.records import NONE, Block, Result
 from edged.sources.recording import MAX_BYTES, Header, read_header, read_records

@@ -18,9 +18,9 @@ from typing import Any
 
 import structlog
 
-from edged.config.units import MIB
 from edged.daemon.assembly import Assembly
 from edged.daemon.governor import Governor
+from edged.notation.units import MIB
 from edged.pipeline.pipeline import Pipeline
 from edged.plan.records import Plan
 from edged.system.process import trim

@@ -26,8 +26,8 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edged.clock.clock import Clock
-from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
+from edged.notation.words import found_among
 from edged.pipeline.pipeline import Pipeline
 from edged.records import Block, Field, Reject, Result, Slot
 from edged.results.encode import Encoder, make_encoder
@@ -35,14 +35,14 @@ from edged.sources.counts import Arrival
 
 STAGES = ("raw", "decoded", "window", "result")
 OF_SOURCES = ("raw", "decoded")
-MOST_TAPS = 4
-MOST_LINES = 256
+MAX_TAPS = 4
+MAX_LINES = 256
 """That wait for whoever looks."""
 PER_SECOND = 500
 """Lines that are made; what comes faster is counted."""
-MOST_NUMBERS = 64
+MAX_NUMBERS = 64
 """Of one field that are shown; of more, what they are like."""
-MOST_BYTES = 1024
+MAX_BYTES = 1024
 
 log: Any = structlog.get_logger("edged")
 Line = dict[str, Any]
@@ -79,8 +79,8 @@ class Taps:
             asked = _asked(self._assembly, request)
         except ValueError as error:
             return {"ok": False, "errors": [str(error)]}
-        if len(self._open) >= MOST_TAPS:
-            return {"ok": False, "errors": [f"{MOST_TAPS} other taps run already"]}
+        if len(self._open) >= MAX_TAPS:
+            return {"ok": False, "errors": [f"{MAX_TAPS} other taps run already"]}
         return self._lines(_Tap(asked, self._clock))
 
     async def _lines(self, tap: _Tap) -> AsyncGenerator[Line, None]:
@@ -187,7 +187,7 @@ class _Tap:
         second = self._clock.now() // 10**9
         if second != self._second:
             self._second, self._made = second, 0
-        room = max(0, min(count, PER_SECOND - self._made, MOST_LINES - len(self._waiting)))
+        room = max(0, min(count, PER_SECOND - self._made, MAX_LINES - len(self._waiting)))
         self._made += room
         self._left_out += count - room
         if room:
@@ -259,14 +259,14 @@ def _unhook(pipeline: Pipeline, tap: _Tap) -> None:
 
 def shown_bytes(data: bytes) -> Line:
     """The first of them, and how many there are."""
-    return {"bytes": len(data), "data": base64.b64encode(data[:MOST_BYTES]).decode()}
+    return {"bytes": len(data), "data": base64.b64encode(data[:MAX_BYTES]).decode()}
 
 
 def shown_numbers(row: NDArray[Any], shape: Sequence[int]) -> Any:
     """A field or a tensor of one row: its numbers, or what they are like where there are many. What is not finite is None."""
     if row.dtype.kind not in "biuf":
-        return [str(value)[:MOST_BYTES] for value in row[:MOST_NUMBERS].tolist()]
-    if row.size <= MOST_NUMBERS:
+        return [str(value)[:MAX_BYTES] for value in row[:MAX_NUMBERS].tolist()]
+    if row.size <= MAX_NUMBERS:
         values = [_finite(value) for value in row.tolist()]
         return values if shape else values[0] if values else None
     finite = row[np.isfinite(row)] if row.dtype.kind == "f" else row
@@ -284,6 +284,6 @@ def _bounded(result: Any) -> Any:
     """A result, its long lists cut."""
     if isinstance(result, dict):
         return {name: _bounded(value) for name, value in result.items()}
-    if isinstance(result, list) and len(result) > MOST_NUMBERS:
+    if isinstance(result, list) and len(result) > MAX_NUMBERS:
         return {"length": len(result), "first": result[:8]}
     return result

@@ -14,9 +14,9 @@ import msgspec
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.words import found_among
 from edged.daemon.alarms import Key, acknowledge, latch, latched
 from edged.daemon.assembly import Assembly
+from edged.notation.words import found_among
 from edged.results.encode import rfc3339
 from edged.system.durable import read_kept, replaced
 from edged.system.one_shot import in_one_shot_thread

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from edged.config.field_paths import path_of_name
+from edged.notation.field_paths import path_of_name
 
 MAX_BYTES = 256
 """Largest text that is carried for one payload."""

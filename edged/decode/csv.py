@@ -41,10 +41,10 @@ _HEX = re.compile(rb"[ \t]*[+-]?(0[xX])?[0-9a-fA-F]+[ \t]*")
 _HEX_DIGITS = b"0123456789abcdefABCDEF"
 _HEX_VALUES = np.full(256, 16, np.uint8)
 _HEX_VALUES[list(_HEX_DIGITS)] = [int(chr(digit), 16) for digit in _HEX_DIGITS]
-_MOST_HEX_DIGITS = 13
+_MAX_HEX_DIGITS = 13
 _POINTS = bytes.maketrans(b",.", b".,")
 """Of numbers with a decimal comma. A point becomes a comma, which no number has then."""
-_MOST_JUDGED = 1024
+_MAX_JUDGED = 1024
 _NUMBER_BYTES = b"0123456789+-.eE "
 _BOM = b"\xef\xbb\xbf"
 _NOT_FINITE = re.compile(rb"[ \t]*[+-]?(nan|inf|infinity)[ \t]*", re.IGNORECASE)
@@ -160,7 +160,7 @@ class Csv:
         """Why a line with this cell is another one; empty when it is meant. Remembered, since a port has few kinds of lines."""
         reason = self._judged.get((at, cell))
         if reason is None:
-            if len(self._judged) >= _MOST_JUDGED:
+            if len(self._judged) >= _MAX_JUDGED:
                 self._judged.clear()
             found = cell.replace(HELD, self._separator).decode("utf-8", "replace").strip()
             reason = "" if condition.fits_text(found, base) else condition.other(found)
@@ -517,7 +517,7 @@ def _hexes(cells: bytes) -> NDArray[np.float64] | None:
     places = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(places == ord(","))
     sizes = np.diff(ends) - 1
-    if sizes.min() < 1 or sizes.max() > _MOST_HEX_DIGITS:
+    if sizes.min() < 1 or sizes.max() > _MAX_HEX_DIGITS:
         return None
     values, numbers = _HEX_VALUES[places], np.zeros(len(sizes))
     for digit in range(int(sizes.max())):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from edged.config.markers import OpenMarker
 from edged.decode import escapes, vedirect
 from edged.decode.blocks import Blocks, dsmr_crc
 from edged.decode.checksums import Checksum
@@ -18,6 +17,7 @@ from edged.decode.frames import Framer, FrameScanner
 from edged.decode.mavlink import Mavlink
 from edged.decode.plan import DecodePlan
 from edged.decode.shapes import Sized
+from edged.notation.markers import OpenMarker
 
 if TYPE_CHECKING:
     from edged.config import schema

@@ -23,7 +23,7 @@ from edged.decode.refusals import Refusals
 from edged.decode.shapes import Shape
 from edged.records import Reject
 
-_MOST_INSIDE = 64
+_MAX_INSIDE = 64
 """Places inside a frame under way that are looked at when nothing more comes."""
 _LONGEST_RUN = 1024
 """Frames that are cut out before their checksums are looked at together."""
@@ -196,7 +196,7 @@ class FrameScanner:
         as many bytes as its length field says."""
         buffer, shape = self._buffer, self._shape
         at = shape.find(buffer, 1)
-        for _ in range(_MOST_INSIDE):
+        for _ in range(_MAX_INSIDE):
             if at >= len(buffer):
                 break
             size = shape.size_at(buffer, at)

@@ -19,13 +19,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.field_paths import Path
 from edged.decode.looks import is_written, looks
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_text
 from edged.decode.tree import Rows, Walk
 from edged.decode.values import BadPayload, Table, key_text, number_of_text
+from edged.notation.field_paths import Path
 from edged.records import Reject
 
 if TYPE_CHECKING:

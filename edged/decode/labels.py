@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from edged.config.field_paths import flat
 from edged.decode.csv import parse_numbers
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.tree import Walk
 from edged.decode.values import BadPayload, Table
+from edged.notation.field_paths import flat
 
 _TIME = "\0time"
 """Where the time stands in a tree: no label is so."""
@@ -46,7 +46,7 @@ OBIS = Notation(
 """DSMR and IEC 62056-21: `1-0:1.8.1(000004.426*kWh)`, and the last of several values."""
 TABS = Notation(label=r"[^\t\r\n]+", behind=r"\t([^\r\n]*?)((?!))?")
 """VE.Direct: label, tab, value."""
-_MOST_ORDERS = 64
+_MAX_ORDERS = 64
 
 
 class Labels(Walk):
@@ -96,7 +96,7 @@ class Labels(Walk):
         """Which of these labels and units is that of each field; None unless each has one, in its unit. Remembered, since devices
         send their lines in one order or few."""
         if found not in self._orders:
-            if len(self._orders) >= _MOST_ORDERS:
+            if len(self._orders) >= _MAX_ORDERS:
                 self._orders.clear()
             labels = [self._label(label.decode("utf-8", "replace")) for label, _ in found]
             units = [unit.decode("utf-8", "replace") for _, unit in found]

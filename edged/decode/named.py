@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from edged.config.field_paths import flat
 from edged.decode.paths import ABSENT as NOWHERE
 from edged.decode.paths import find, kind_of
 from edged.decode.plan import DecodePlan
@@ -18,6 +17,7 @@ from edged.decode.refusals import Refusals
 from edged.decode.times import BadTime
 from edged.decode.tree import Cells, Documents, Rows, Walk
 from edged.decode.values import Arrived, BadPayload
+from edged.notation.field_paths import flat
 from edged.records import Reject
 
 _FIRST_NUMBER = re.compile(r"(?<![\w.,])[+-]?(?:[0-9]+(?:[.,][0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")

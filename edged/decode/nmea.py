@@ -16,19 +16,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edged.config.field_paths import flat
 from edged.decode.checksums import nmea_bodies
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others
+from edged.notation.field_paths import flat
 from edged.records import ON_ARRIVAL, Reject
 
 _KNOT = 1852 / 3600
 _FOOT, _FATHOM = 0.3048, 1.8288
 _DAY_S = 86400
 _EPOCH = date(1970, 1, 1).toordinal()
-_MOST_CLIMB_S = 10.0
+_MAX_CLIMB_S = 10.0
 """Between two altitudes that give a speed of climb."""
 
 Said = dict[str, float]
@@ -235,7 +235,7 @@ class Nmea:
         before, now = self._last_alt, _seconds(time)
         if math.isfinite(alt) and now is not None:
             self._last_alt = alt, now
-        if before is None or now is None or not 0 < now - before[1] <= _MOST_CLIMB_S:
+        if before is None or now is None or not 0 < now - before[1] <= _MAX_CLIMB_S:
             return math.nan
         return (alt - before[0]) / (now - before[1])
 

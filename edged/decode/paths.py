@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from edged.config.field_paths import Path, Select, Step
 from edged.decode.where import as_text
+from edged.notation.field_paths import Path, Select, Step
 
 
 class Nothing(Enum):

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from edged.config.field_paths import flat
 from edged.decode.carry import MAX_BYTES, make_carry
 from edged.decode.formats import FORMATS, Numbers, TakesOne
 from edged.decode.json import json_documents
@@ -21,6 +20,7 @@ from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.tree import Documents, Walk
 from edged.decode.values import UNTOLD, Arrived, BadPayload, Screen, excerpts
+from edged.notation.field_paths import flat
 from edged.records import Reject, Rows
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from edged.config.field_paths import Path
 from edged.decode.resize import View
 from edged.decode.where import Condition
 from edged.decode.wire import Packed, Wire
+from edged.notation.field_paths import Path
 
 if TYPE_CHECKING:
     from edged.config import schema

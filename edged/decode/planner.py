@@ -15,8 +15,6 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from edged.config.field_paths import Path, Step, flat, path_of_name
-from edged.config.parsers.choices import is_packed
 from edged.decode.formats import FORMATS
 from edged.decode.letters import CHARACTERS
 from edged.decode.opened import missing_package
@@ -26,6 +24,8 @@ from edged.decode.times import ZONED
 from edged.decode.where import Condition
 from edged.decode.wire import Packed, Wire, packed, wire_of
 from edged.errors import Problem
+from edged.notation.field_paths import Path, Step, flat, path_of_name
+from edged.notation.widths import is_packed
 
 if TYPE_CHECKING:
     from edged.config import schema

@@ -17,9 +17,9 @@ from edged.decode.frames import FrameScanner
 from edged.decode.mavlink import Mavlink
 
 SHOWN_BYTES = 64
-MOST_FIELDS = 64
+MAX_FIELDS = 64
 SEPARATORS = {b";": ";", b"\t": "\t", b",": ",", b" ": " ", b"|": "|", b":": ":"}
-_LEAST_LINES = 2
+_MIN_LINES = 2
 _SEPARATORS = {b";": '";"', b"\t": r'"\t"', b",": '","', b" ": '" "', b"|": '"|"', b":": '":"'}
 _NUMBER = re.compile(rb"[ \t]*[+-]?[ \t]*([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 _COMMA_NUMBER = re.compile(rb"[ \t]*[+-]?[0-9]+,[0-9]+[ \t]*")
@@ -46,7 +46,7 @@ def propose(data: bytes) -> list[str]:
     if not is_text(data):
         return _parity(data) or _garbage(data) or _marker(data)
     lines = [line.strip(b"\r") for line in data.split(b"\n")[:-1] if line.strip()]
-    if len(lines) <= _LEAST_LINES:
+    if len(lines) <= _MIN_LINES:
         return _terminator(data) if b"\n" not in data else []
     whole = lines[1:]  # the first may be the rest of one, or a header
     return _json(whole) or _nmea(whole) or _meter(lines) or _teleinfo(whole) or _labels(whole) or _columns(lines)
@@ -231,7 +231,7 @@ def readings(data: bytes) -> list[Reading]:
         return []
     end = b"\n" if b"\n" in data else b"\r"
     lines = [line.strip(b"\r") for line in data.split(end)[1:-1] if line.strip()]  # the first may be the rest of one
-    if len(lines) < _LEAST_LINES:
+    if len(lines) < _MIN_LINES:
         return []
     more = {"frame": {"type": "line", "end": "\r"}} if end == b"\r" else {}
     header = [cell.strip(b'" \r') for cell in data.split(end)[0].split(b",")]
@@ -248,12 +248,12 @@ def _line_readings(lines: list[bytes], header: list[bytes]) -> Iterator[Reading]
         return
     if _meter(lines):
         codes = dict.fromkeys(found[1].decode() for line in lines if (found := _OBIS.match(line)))
-        fields = [{"name": f"v{i}", "path": code} for i, code in enumerate(codes, 1)][:MOST_FIELDS]
+        fields = [{"name": f"v{i}", "path": code} for i, code in enumerate(codes, 1)][:MAX_FIELDS]
         yield Reading({"decode": {"format": "dsmr", "fields": fields}}, "telegrams of a meter")
         return
     labels = [[*dict.fromkeys(label.decode().strip() for label in _LABEL.findall(line))] for line in lines]
     if labels[-1] and labels.count(labels[-1]) * 2 > len(labels):
-        decode = {"format": "text", "fields": labels[-1][:MOST_FIELDS]}
+        decode = {"format": "text", "fields": labels[-1][:MAX_FIELDS]}
         yield Reading({"decode": decode}, f"a label before each value: {', '.join(labels[-1])}")
         return
     yield from _column_readings(lines, header)
@@ -274,7 +274,7 @@ def _column_readings(lines: list[bytes], header: list[bytes]) -> Iterator[Readin
             continue
         names = _names(header if len(header) == columns else _first_header(lines, separator, columns), columns)
         fields = [name if is_number else "_" for name, is_number in zip(names, numbers, strict=True)]
-        decode: dict[str, Any] = {"format": "csv", "fields": fields[:MOST_FIELDS]}
+        decode: dict[str, Any] = {"format": "csv", "fields": fields[:MAX_FIELDS]}
         if written != ",":
             decode["separator"] = written
             if any(_COMMA_NUMBER.fullmatch(cell) for column in cells for cell in column):
@@ -307,7 +307,7 @@ def _vedirect_readings(data: bytes) -> Iterator[Reading]:
     labels = re.findall(rb"\r\n([A-Za-z0-9#_]{1,9})\t(-?[0-9]+)(?=\r\n)", data)
     names = [*dict.fromkeys(label.decode() for label, _ in labels if label not in (b"PID", b"FW", b"SER#", b"Checksum"))]
     if names:
-        yield Reading({"decode": {"format": "vedirect", "fields": names[:MOST_FIELDS]}}, "VE.Direct of a Victron device")
+        yield Reading({"decode": {"format": "vedirect", "fields": names[:MAX_FIELDS]}}, "VE.Direct of a Victron device")
 
 
 def json_fields(payloads: Sequence[bytes]) -> list[Any]:
@@ -324,7 +324,7 @@ def json_fields(payloads: Sequence[bytes]) -> list[Any]:
         common = found if common is None else {path: None for path in common if path in found}
     taken: set[str] = set()
     fields: list[Any] = []
-    for path in [*(common or ())][:MOST_FIELDS]:
+    for path in [*(common or ())][:MAX_FIELDS]:
         parts = path.split(".")
         name = next(
             name for i in range(1, len(parts) + 2) if (name := "_".join(parts[-i:]) + "_" * (i > len(parts))) not in taken

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.markers import OpenMarker
 from edged.decode.checksums import FEW, Checksum
+from edged.notation.markers import OpenMarker
 
 if TYPE_CHECKING:
     from edged.config import schema

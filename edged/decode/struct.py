@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.field_paths import Step
-from edged.config.parsers.choices import is_packed, width_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
@@ -24,6 +22,8 @@ from edged.decode.wav import is_wav
 from edged.decode.where import Condition, refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
+from edged.notation.field_paths import Step
+from edged.notation.widths import is_packed, width_of
 from edged.records import Reject
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edged.config.markers import BLOCKS
-from edged.config.patterns import groups_of, stays_in_line
 from edged.decode.csv import Csv, LineBlock, parse_numbers
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others
+from edged.notation.markers import BLOCKS
+from edged.notation.patterns import groups_of, stays_in_line
 
 _CELL = b"\x1f"
 _MARKS = [bytes([byte]) for byte in range(1, 32) if byte not in b"\t\n\r\x1f"]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from edged.config.field_paths import Step
 from edged.decode.letters import letters
 from edged.decode.paths import ABSENT as NOWHERE
 from edged.decode.paths import find, kind_of, members
@@ -21,6 +20,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, is_text, ns_of_number, ns_of_text
 from edged.decode.values import ABSENT, EMPTY, MAX_WORDS, OF_TEXT, Arrived, BadPayload, Table, key_text, no_number, number_of_text
+from edged.notation.field_paths import Step
 from edged.records import ON_ARRIVAL, Reject
 
 Documents = Callable[[bytes], Sequence[Any]]

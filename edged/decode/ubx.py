@@ -12,22 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.field_paths import flat
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
 from edged.decode.where import refuse_others
+from edged.notation.field_paths import flat
 from edged.records import ON_ARRIVAL, Reject
 
 _NAV_PVT = b"\x01\x07"
-_LEAST_BYTES = 84
+_MIN_BYTES = 84
 """Of receivers of the seventh generation; later ones send 92."""
 _PVT = np.dtype(
     {
         "names": ["year", "month", "day", "hour", "minute", "second", "valid", "nano", "fix", "flags"],
         "formats": ["<u2", "u1", "u1", "u1", "u1", "u1", "u1", "<i4", "u1", "u1"],
         "offsets": [4, 6, 7, 8, 9, 10, 11, 16, 20, 21],
-        "itemsize": _LEAST_BYTES,
+        "itemsize": _MIN_BYTES,
     }
 )
 _HAS_DATE_AND_TIME = 3
@@ -74,16 +74,16 @@ class Ubx:
         refuse_others(refusals, others, [f"class id = {payloads[i][:2].hex(' ')}" for i in others])
         meant = [i for i, payload in enumerate(payloads) if payload[:2] == _NAV_PVT]
         for i in meant:
-            if len(payloads[i]) < _LEAST_BYTES + 2:
-                detail = f"NAV-PVT of {len(payloads[i]) - 2} bytes, expected at least {_LEAST_BYTES}"
+            if len(payloads[i]) < _MIN_BYTES + 2:
+                detail = f"NAV-PVT of {len(payloads[i]) - 2} bytes, expected at least {_MIN_BYTES}"
                 refusals.add(Reject("short", detail, payload=i))
-        meant = [i for i in meant if len(payloads[i]) >= _LEAST_BYTES + 2]
-        blob = b"".join([payloads[i][2 : 2 + _LEAST_BYTES] for i in meant])
+        meant = [i for i in meant if len(payloads[i]) >= _MIN_BYTES + 2]
+        blob = b"".join([payloads[i][2 : 2 + _MIN_BYTES] for i in meant])
         pvt = np.frombuffer(blob, _PVT)
         has_fix = (pvt["flags"] & _IS_GOOD != 0) & (pvt["fix"] >= 1) & (pvt["fix"] <= 4)
         raw = np.empty((len(meant), self._plan.width), np.float64)
         for j, place in enumerate(self._places):
-            column = np.ndarray((len(meant),), place.dtype, blob, place.offset, (_LEAST_BYTES,)) if meant else np.empty(0)
+            column = np.ndarray((len(meant),), place.dtype, blob, place.offset, (_MIN_BYTES,)) if meant else np.empty(0)
             raw[:, j] = column * place.scale
             if place.needs_fix:
                 raw[~has_fix, j] = math.nan

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.parsers.choices import width_of
+from edged.notation.widths import width_of
 
 ODD = {"int24": ("i4", 3), "uint24": ("u4", 3)}
 """Types that numpy does not have: what holds them, and their bytes."""

@@ -25,6 +25,7 @@ from edged import __version__
 from edged.clock.backoff import Backoff
 from edged.clock.clock import Clock
 from edged.fleet.announcement import CONFIGURATION, Announcement, Refused, is_for, read
+from edged.fleet.due import Due
 from edged.fleet.fetch import FULL, Cancelled, Failed, Limits, fetch
 from edged.fleet.ledger import LOCAL, Entry, File, Ledger, unpack
 from edged.fleet.signatures import BadKey, public_keys
@@ -36,8 +37,6 @@ from edged.results.encode import rfc3339
 from edged.system.one_shot import in_one_shot_thread
 
 FINAL = ("refused", "not_for_us", "failed", "running", "went_back")
-RETRY_S = (2.0, 300.0)
-
 LOOK_S = 0.25
 LAST_PART = 0.75
 """What is not well all the time from there on to the end of the guard is no matter of starting."""
@@ -54,14 +53,6 @@ class Running(NamedTuple):
     models: Callable[[], Collection[str]]
     is_guarded: Callable[[str], bool]
     unwell: Callable[[], Mapping[str, str]]
-
-
-class _Again(NamedTuple):
-    """An announcement that is to be tried again, and when (monotonic ns)."""
-
-    payload: bytes
-    backoff: Backoff
-    due: int
 
 
 class Agent:
@@ -86,10 +77,7 @@ class Agent:
         self._ledger = Ledger(state_dir / "fleet")
         self._limits = Limits(plan.bandwidth)
         self._link = Link(plan.link, self._on_publishes, clock, log)
-        self._news: dict[str, bytes] = {}
-        """What was announced last for each model, and not handled yet."""
-        self._has_news = asyncio.Event()
-        self._again: dict[str, _Again] = {}
+        self._due = Due(clock)
         self._keys: list[Any] = []
         self._context: ssl.SSLContext | None = None
 
@@ -100,9 +88,7 @@ class Agent:
             await in_one_shot_thread("edged-fleet", self._begin, lambda _: None)
             self.report()
             while True:
-                await self._pause()
-                while (model := self._due()) is not None:
-                    await self._handle(model)
+                await self._handle(*await self._due.next())
         finally:
             tasks = [link, *([self._watch] if self._watch is not None else [])]
             for task in tasks:
@@ -123,34 +109,10 @@ class Agent:
             receipt.done()
             model = topic.removeprefix(start).decode(errors="replace") if topic != other else CONFIGURATION
             if payload and (topic == other or (topic.startswith(start) and model in self._running.models())):
-                self._news[model] = payload
-                self._has_news.set()
+                self._due.put(model, payload)
 
-    def _due(self) -> str | None:
-        """What was announced, or is to be tried again by now."""
-        now = self._clock.now()
-        again = (model for model, one in self._again.items() if one.due <= now)
-        return next(iter(self._news), None) if self._news else next(again, None)
-
-    async def _pause(self) -> None:
-        """Until something is announced, or is to be tried again."""
-        self._has_news.clear()
-        if self._news:
-            return
-        due = min((one.due for one in self._again.values()), default=None)
-        try:
-            wait_s = None if due is None else max(0.0, (due - self._clock.now()) / 1e9)
-            await asyncio.wait_for(self._has_news.wait(), wait_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            return
-
-    async def _handle(self, model: str) -> None:
-        """Takes the newest announcement of a model. What fails now is tried again later, and holds up no other."""
-        before = self._again.pop(model, None)
-        news = self._news.pop(model, None)
-        if news is not None:
-            before = None
-        payload = news if news is not None else before.payload if before is not None else b""
+    async def _handle(self, model: str, payload: bytes, backoff: Backoff) -> None:
+        """Takes an announcement for a model. What fails now is tried again later, and holds up no other."""
         try:
             await self._take(model, payload)
         except Cancelled:
@@ -159,8 +121,7 @@ class Agent:
             await self._note(model, state="failed", reason=str(error))
         except (Failed, OSError) as error:
             await self._note(model, state="waiting", reason=str(error))
-            backoff = before.backoff if before is not None else Backoff(*RETRY_S, RETRY_S[0])
-            self._again[model] = _Again(payload, backoff, self._clock.now() + int(backoff.next_s() * 1e9))
+            self._due.put_back(model, payload, backoff)
 
     async def _take(self, model: str, payload: bytes) -> None:
         """Raises Failed (try again), Refused (never), Cancelled, OSError."""
@@ -189,7 +150,7 @@ class Agent:
 
     def _is_stale(self, model: str) -> bool:
         """Whether something else was announced meanwhile."""
-        return model in self._news
+        return self._due.has_news(model)
 
     async def _fetched(self, model: str, one: Announcement) -> File:
         """The file that is announced, on this disk. Raises Failed, Refused, Cancelled, OSError."""

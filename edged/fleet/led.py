@@ -17,8 +17,8 @@ from edged.config.load import Draft, parsed, understand
 from edged.config.parsers.value import Surroundings
 from edged.config.schema import Config
 from edged.config.toml.positions import written
-from edged.config.values import Function, Secret
 from edged.errors import Problem
+from edged.notation.values import Function, Secret
 
 OURS = ("device", "fleet", "http", "spool")
 """Tables of who this device is, who leads it, and where its doors and files are."""

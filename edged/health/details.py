@@ -17,9 +17,9 @@ from edged.records import Message
 from edged.results.heads.anomaly import Anomaly
 from edged.telemetry import QUIET, Drops, PublishCounts
 
-MOST_KEYS = 20
+MAX_KEYS = 20
 """Keys of a source that are named; of more, those that have been silent longest."""
-MOST_BYTES = 4096
+MAX_BYTES = 4096
 """Of a result that is shown."""
 
 
@@ -69,7 +69,7 @@ def _of_table(a: Running, name: str) -> dict[str, Any]:
         return {}
     keys = a.keys[a.plan.sources[name].key_group]
     without = [key for key in map("/".join, map(keys.names, range(len(keys)))) if key not in table.keys]
-    return {"table": {"name": table.name, "keys": len(table.keys), "without": len(without), "such_as": without[:MOST_KEYS]}}
+    return {"table": {"name": table.name, "keys": len(table.keys), "without": len(without), "such_as": without[:MAX_KEYS]}}
 
 
 def _why(*drops: Drops) -> dict[str, str]:
@@ -92,7 +92,7 @@ def _unwell(a: Running, name: str, now: int) -> dict[str, Any]:
             "state": "frozen" if fresh.is_frozen[key] else "silent",
             "age_s": round((now - int(last[key])) / 1e9, 1),
         }
-        for key in unwell[:MOST_KEYS].tolist()
+        for key in unwell[:MAX_KEYS].tolist()
     ]
     return {"unwell": len(unwell), "unwell_keys": keys}
 
@@ -104,7 +104,7 @@ def _latched(a: Running, name: str) -> dict[str, Any]:
         return {}
     names = a.keys[p.key_group].names if p.keys else None
     keys = head.latched
-    return {"latched": len(keys), "latched_keys": ["/".join(names(key)) if names is not None else "" for key in keys[:MOST_KEYS]]}
+    return {"latched": len(keys), "latched_keys": ["/".join(names(key)) if names is not None else "" for key in keys[:MAX_KEYS]]}
 
 
 def _last(plans: tuple[PublishPlan, ...], accounts: tuple[PublishCounts, ...], now: int) -> Iterator[dict[str, Any]]:
@@ -116,7 +116,7 @@ def _last(plans: tuple[PublishPlan, ...], accounts: tuple[PublishCounts, ...], n
 
 
 def _body(message: Message, format: str) -> dict[str, Any]:
-    if len(message.body) > MOST_BYTES:
+    if len(message.body) > MAX_BYTES:
         return {"format": format, "bytes": len(message.body)}
     if format == "json":
         return {"result": msgspec.json.decode(message.body + (b"}" if message.is_json and message.arrival else b""))}

@@ -17,7 +17,6 @@ import structlog
 
 from edged import __version__
 from edged.clock.clock import Clock
-from edged.config.units import MIB
 from edged.health.availability import Availability
 from edged.health.configured import Configured, Fallback
 from edged.health.details import details
@@ -32,6 +31,7 @@ from edged.health.snapshot import Rates, gpu, models, parts
 from edged.health.status import Look, states
 from edged.health.topics import Topics
 from edged.model.gpu.gpu import used_bytes
+from edged.notation.units import MIB
 from edged.plan.change import Change
 from edged.results.encode import rfc3339
 

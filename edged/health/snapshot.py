@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from edged.clock.spent import shown
-from edged.config.units import MIB
 from edged.health.running import Running
 from edged.health.status import State
 from edged.model.records import LoadReport
+from edged.notation.units import MIB
 from edged.plan.records import GpuPlan
 from edged.results.heads.anomaly import Anomaly
 from edged.sources.mqtt import MqttSource

@@ -22,10 +22,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from edged.config.schema import AskSource
-from edged.config.units import KIB
 from edged.health.good import GOOD
 from edged.health.running import Reader, Running
 from edged.model.runner import Model
+from edged.notation.units import KIB
 from edged.plan.records import PipelinePlan
 from edged.sources.mqtt import MqttSource
 from edged.telemetry import Drops

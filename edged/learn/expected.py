@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 SMOOTH = 5
 FALSE_PER_DAY = 0.1
 """Of all keys together: what the threshold that is proposed is to keep below."""
-TAIL, LEAST_BEYOND = 0.02, 20
+TAIL, MIN_BEYOND = 0.02, 20
 """The share of scores that the tail is made of, and how many it takes at least."""
 
 
@@ -49,7 +49,7 @@ class Tail(msgspec.Struct, frozen=True):
 
     @staticmethod
     def of(scores: NDArray[Any]) -> Tail:
-        start = float(np.quantile(scores, 1 - max(TAIL, min(0.5, LEAST_BEYOND / len(scores)))))
+        start = float(np.quantile(scores, 1 - max(TAIL, min(0.5, MIN_BEYOND / len(scores)))))
         excess = scores[scores > start] - start
         if not len(excess):
             return Tail(start, 1 / len(scores), 1e-9)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edged.learn.moments import Moments
 
-MOST_SECONDS = 10**8
+MAX_SECONDS = 10**8
 """A number up to here counts from the start of the recording, a larger one from 1970."""
 DAY_S = 86400.0
 
@@ -97,7 +97,7 @@ def _time(text: str, started: int) -> int:
                 f"expected seconds since the start, or a time such as 2026-11-29T12:00:00Z, found {text!r}"
             ) from None
         return round((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1e9)
-    return round(number * 1e9) + (started if abs(number) < MOST_SECONDS else 0)
+    return round(number * 1e9) + (started if abs(number) < MAX_SECONDS else 0)
 
 
 class Rate(msgspec.Struct, frozen=True):

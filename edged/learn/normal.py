@@ -30,7 +30,7 @@ EXPLAINED = 0.95
 """Share of the variance that the components are to explain."""
 CUT = 3.0
 """Deviations of a component beyond which it is not normal."""
-LEAST_DEVIATION = 0.1
+MIN_DEVIATION = 0.1
 """Of a feature, in units of its field or as a logarithm: what hardly ever moved is not judged any finer."""
 STILL = 1e-3
 """Of a field that never changed: its deviation, as a share of its value."""
@@ -108,7 +108,7 @@ def reduce(
     size: int, has_rate: bool, mean: Double, deviation: Double, features: Moments, standard: Moments | None = None
 ) -> Normal:
     """After the second round; the scale is not known yet. `standard`: of features that are standardised by key."""
-    feature_deviation = np.maximum(features.deviation, LEAST_DEVIATION)
+    feature_deviation = np.maximum(features.deviation, MIN_DEVIATION)
     correlation = features.covariance / np.outer(feature_deviation, feature_deviation)
     if standard is not None:
         correlation = standard.covariance
@@ -131,7 +131,7 @@ def references(by_key: Mapping[int, Moments]) -> tuple[dict[int, Double], Moment
     standard = Moments.none(width)
     for key, m in by_key.items():
         variance = (np.diag(m.scatter) + SHRINK * usual) / (m.count + SHRINK)
-        factor = 1 / np.maximum(np.sqrt(variance), LEAST_DEVIATION)
+        factor = 1 / np.maximum(np.sqrt(variance), MIN_DEVIATION)
         found[key] = np.concatenate([m.mean, factor])
         standard += Moments(m.count, np.zeros(width), m.scatter * np.outer(factor, factor))
     return found, standard

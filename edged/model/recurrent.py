@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.words import did_you_mean
 from edged.model.axes import as_filed, rows_first
 from edged.model.onnx_file import OnnxFile, Shape, TensorInfo
+from edged.notation.words import did_you_mean
 
 Array = NDArray[Any]
 

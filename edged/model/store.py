@@ -32,12 +32,12 @@ from pathlib import Path, PurePosixPath
 import msgspec
 from msgspec.structs import replace
 
-from edged.config.units import KIB, MIB, in_mib
 from edged.errors import Problem
 from edged.model.manifest import Manifest, hash_file, read_manifest
 from edged.model.onnx_copy import Weights, written
 from edged.model.onnx_file import MAX_WEIGHTS
 from edged.model.records import ModelRefused
+from edged.notation.units import KIB, MIB, in_mib
 from edged.system.durable import NEW, read_kept, replaced, sync
 from edged.system.plain_file import UnfitFile, opened_plain, read_plain
 

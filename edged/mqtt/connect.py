@@ -17,10 +17,10 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeVar
 
-from edged.config.values import BrokerUrl, Secret
 from edged.errors import Retryable
 from edged.mqtt.settings import LinkSettings
 from edged.mqtt.websocket import MAX_HEAD, BadAnswer, WebSocket, check_answer, new_key, request
+from edged.notation.values import BrokerUrl, Secret
 from edged.system.one_shot import start_one_shot_thread
 from edged.system.plain_file import opened_plain
 

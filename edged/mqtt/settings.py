@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edged.clock.spent import Spent
-from edged.config.values import BrokerUrl, Secret
+from edged.notation.values import BrokerUrl, Secret
 from edged.topics import SHARE, unshared
 
 # Retain handling of MQTT 5: which messages kept by the broker a subscription brings.

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from edged.config.files import read_small
+from edged.notation.files import read_small
 from edged.system import patience
 from edged.system.patience import PATIENCE_S, within
 

@@ -12,9 +12,9 @@ from edged.behaviours.actor import KEY_PART
 from edged.behaviours.code import digest, load
 from edged.behaviours.plan import BehaviourPlan, Heard, OnEnd
 from edged.config import schema
-from edged.config.files import read_small
 from edged.config.schema import Config
 from edged.errors import Problem
+from edged.notation.files import read_small
 from edged.plan.records import PipelinePlan, SourcePlan
 from edged.plan.results import making_bytes
 from edged.plan.scope import Scope

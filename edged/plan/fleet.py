@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from edged.config.schema import Config
-from edged.config.units import GIB, KIB
 from edged.errors import Problem
 from edged.mqtt.settings import KEPT_ALWAYS, LinkSettings, Subscription
+from edged.notation.units import GIB, KIB
 from edged.plan.records import FleetPlan, Machine
 from edged.plan.scope import Scope
 from edged.topics import TopicError, parse_template

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
 from edged.config.schema import Align, Gate, Unsure
-from edged.config.words import did_you_mean, listed
+from edged.notation.words import did_you_mean, listed
 from edged.pipeline.gate import GatePlan
 from edged.plan.joins import Keys, pace_of
 from edged.plan.records import Stream

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from edged.config.schema import Config
-from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.gpu.gpu import Gpu
 from edged.model.records import ModelPlan
 from edged.model.trial.arithmetic import split_buckets
+from edged.notation.units import MIB
 from edged.plan.memory import model_row_bytes
 from edged.plan.records import GpuPlan, MemoryLine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from edged.config.words import duration
+from edged.notation.words import duration
 from edged.pipeline.gate import GatePlan
 from edged.plan.records import PipelinePlan, Plan
 from edged.results.when import Condition

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from edged.config.schema import Config, Publish, ShownEntity
-from edged.config.words import did_you_mean
 from edged.errors import Problem
 from edged.mqtt.settings import KEPT_NEVER, LinkSettings, Subscription
+from edged.notation.words import did_you_mean
 from edged.plan.records import HomeAssistantPlan, PipelinePlan, PublishPlan, ShownPlan, SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import identifier_of
@@ -18,7 +18,7 @@ from edged.results.entities import BINARY_CLASSES, SENSOR_CLASSES, Entity
 from edged.results.when import Condition
 from edged.topics import TopicError, parse_filter, parse_template
 
-MOST_DEVICES = 1000
+MAX_DEVICES = 1000
 """Devices that keys become, all pipelines together."""
 USUAL_PREFIX = "homeassistant"
 READABLE = ("json", "text")
@@ -64,7 +64,7 @@ def plan_homeassistant(
     more = (Subscription(topic.mqtt, qos=0, identifier=number, retain_handling=KEPT_NEVER) for number, topic in told)
     subscribed[broker] = replace(link, subscriptions=(*link.subscriptions, *more))
     most = sum(source.max_keys for name, source in sources.items() if any(one.source == name for one in shown.values()))
-    return HomeAssistantPlan(broker, prefix, told, shown, min(most, MOST_DEVICES)), subscribed
+    return HomeAssistantPlan(broker, prefix, told, shown, min(most, MAX_DEVICES)), subscribed
 
 
 def _warn_of_overrides(config: Config, problems: list[Problem]) -> None:

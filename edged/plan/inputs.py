@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edged.config.schema import Input
-from edged.config.words import did_you_mean, listed
 from edged.model.axes import as_filed
 from edged.model.inputs import CHW, HWC, InputPlan, fit, fit_picture, make_constant, seen_as
 from edged.model.manifest import InputHints, Manifest
 from edged.model.onnx_file import TensorInfo
+from edged.notation.words import did_you_mean, listed
 from edged.plan.records import WindowPlan
 from edged.plan.rows import Row
 from edged.plan.scope import Scope

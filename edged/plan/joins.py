@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from edged.config.schema import Align
-from edged.config.words import duration, rate_said
+from edged.notation.words import duration, rate_said
 from edged.pipeline.align import AlignPlan, AlignSource
 from edged.plan.records import Stream
 from edged.plan.scope import Scope

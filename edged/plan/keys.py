@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from edged.config.key_file import Cell, KeyFile, KeyRow
 from edged.config.schema import Config, Pipeline
-from edged.config.words import found_among, listed, nearest
 from edged.decode.formats import FORMATS
 from edged.decode.plan import Correction, Corrections, DecodePlan, FieldPlan
 from edged.errors import Problem
+from edged.notation.words import found_among, listed, nearest
 from edged.plan.records import KeyTablePlan, PipelinePlan
 from edged.results.fields import About
 from edged.results.heads.anomaly import AnomalyPlan, Limits

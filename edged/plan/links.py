@@ -6,9 +6,9 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 
 from edged.config.schema import Broker, Config
-from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.mqtt.settings import KEPT_IF_NEW, KEPT_NEVER, LinkSettings, Subscription
+from edged.notation.units import KIB, MIB
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.plan.sources import mqtt_settings

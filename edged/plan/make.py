@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from msgspec.structs import replace
 
 from edged.config.schema import Config, Http
-from edged.config.units import MIB
 from edged.errors import Problem
 from edged.model.manifest import Manifest
 from edged.model.records import ModelPlan, Tried
+from edged.notation.units import MIB
 from edged.plan.acks import plan_acks
 from edged.plan.behaviours import plan_behaviours
 from edged.plan.defaults import with_defaults

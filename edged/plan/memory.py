@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from edged.behaviours.plan import INSTANCE, BehaviourPlan
 from edged.clock.caps import REMEMBERED, most
 from edged.config.schema import MqttSource, Step
-from edged.config.units import GIB, KIB, MIB
 from edged.decode.carry import MAX_BYTES
 from edged.decode.image import MAX_SIDE
 from edged.decode.plan import DecodePlan
@@ -26,6 +25,7 @@ from edged.model.onnx_file import TensorInfo
 from edged.model.records import ModelPlan, Tried
 from edged.model.remote.records import RemotePlan
 from edged.mqtt.settings import WAITING, LinkSettings
+from edged.notation.units import GIB, KIB, MIB
 from edged.pipeline.align import AlignPlan
 from edged.plan.records import (
     HomeAssistantPlan,

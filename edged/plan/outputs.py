@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from edged.config.schema import Pipeline
-from edged.config.words import did_you_mean
 from edged.decode.resize import View
 from edged.model.fit import cannot_bind
 from edged.model.inputs import InputPlan
 from edged.model.manifest import Manifest
 from edged.model.metadata import characters, decoder, keypoints, task
 from edged.model.onnx_file import TensorInfo
+from edged.notation.words import did_you_mean
 from edged.plan.rows import Row
 from edged.plan.scope import Scope
 from edged.plan.steps import make_postprocess

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from edged.config.schema import AskSource, Config, Input, Model, Pipeline, Step
-from edged.config.words import listed
 from edged.model.fit import fit
 from edged.model.inputs import InputPlan
 from edged.model.known import lacks_context
 from edged.model.manifest import Manifest, contradiction, with_outputs
 from edged.model.records import ModelPlan
 from edged.model.remote.records import AskPlan
+from edged.notation.words import listed
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import SAMPLES
 from edged.pipeline.preprocess import Preprocess

@@ -9,8 +9,8 @@ from typing import Any
 from edged.config.checks.source import binary_frames
 from edged.config.ports import is_contradicted, shared_port
 from edged.config.schema import AnySource, Config, Frame, ModbusSource, SerialSource
-from edged.config.units import S
-from edged.config.words import duration, rate_said
+from edged.notation.units import S
+from edged.notation.words import duration, rate_said
 from edged.plan.records import PortPlan, SourcePlan
 from edged.plan.scope import Scope
 from edged.sources.rtu import character_s, poll_of

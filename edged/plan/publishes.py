@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from edged.config.schema import Broker, Config, Publish, When
-from edged.config.words import did_you_mean, listed
 from edged.errors import Problem
+from edged.notation.words import did_you_mean, listed
 from edged.plan.joins import Keys
 from edged.plan.records import PipelinePlan, PublishPlan, SourcePlan
 from edged.plan.scope import Scope

@@ -12,7 +12,6 @@ import msgspec
 
 from edged.behaviours.plan import BehaviourPlan
 from edged.config.schema import AnySource, Port, Publish, Step
-from edged.config.values import Function, Secret
 from edged.decode.plan import DecodePlan
 from edged.decode.resize import View
 from edged.decode.where import Condition as Where
@@ -22,6 +21,7 @@ from edged.model.records import ModelPlan
 from edged.model.recurrent import StatePlan
 from edged.model.remote.records import AskPlan, RemotePlan
 from edged.mqtt.settings import LinkSettings
+from edged.notation.values import Function, Secret
 from edged.pipeline.align import AlignPlan
 from edged.pipeline.gate import GatePlan
 from edged.records import Cap, Field, RejectsPlan

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from edged.config.schema import Config, DecodedSource
-from edged.config.units import KIB
 from edged.errors import Problem
+from edged.notation.units import KIB
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope
 from edged.records import EXCERPT, RejectsPlan

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from edged.config.asked import PLACEHOLDER
 from edged.config.schema import Config, Model, Pipeline, Step
-from edged.config.words import did_you_mean, listed
 from edged.decode.resize import View
 from edged.errors import Problem
 from edged.model.inputs import HWC, InputPlan
@@ -17,6 +16,7 @@ from edged.model.onnx_file import OnnxFile, TensorInfo
 from edged.model.remote.compose import PREFIX
 from edged.model.remote.protocols import PROTOCOLS
 from edged.model.remote.records import FIELDS, PICTURE, AskPlan, RemotePlan
+from edged.notation.words import did_you_mean, listed
 from edged.plan.inputs import chosen_fields
 from edged.plan.records import PipelinePlan
 from edged.plan.rows import Row

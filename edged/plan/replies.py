@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from edged.config.schema import AnySource, Config, MqttSource
-from edged.config.words import listed
 from edged.errors import Problem
+from edged.notation.words import listed
 from edged.plan.publishes import OWN_TOPICS
 from edged.plan.records import SourcePlan
 from edged.plan.scope import Scope

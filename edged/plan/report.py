@@ -7,13 +7,13 @@ from typing import Any
 
 from edged.config import schema
 from edged.config.schema import When
-from edged.config.units import MIB
-from edged.config.words import caps_said, duration, listed, rate_said
 from edged.model.gpu.providers import THREADS
 from edged.model.records import LoadReport
 from edged.model.remote.compose import PREFIX
 from edged.model.remote.records import AskPlan, RemotePlan
 from edged.model.worker import CPU
+from edged.notation.units import MIB
+from edged.notation.words import caps_said, duration, listed, rate_said
 from edged.plan.graph import condition_said, gate_said, graph_json, graph_text
 from edged.plan.memory import step_name
 from edged.plan.records import (

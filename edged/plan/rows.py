@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edged.config.words import did_you_mean, listed
+from edged.notation.words import did_you_mean, listed
 from edged.plan.records import Stream
 from edged.records import Field
 

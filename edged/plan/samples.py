@@ -8,9 +8,9 @@ from math import ceil
 from msgspec.structs import replace
 
 from edged.config.schema import Config, HardSamples, MqttSource
-from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.mqtt.settings import KEPT_NEVER, LinkSettings, Subscription
+from edged.notation.units import KIB, MIB
 from edged.plan.gates import when_of
 from edged.plan.publishes import reader_of
 from edged.plan.records import Machine, PipelinePlan, RootPlan, SamplesPlan, SourcePlan

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from edged.config.schema import Config, MqttSource, Pipeline
-from edged.config.units import S
-from edged.config.words import duration, listed
 from edged.errors import Problem
 from edged.model.manifest import Manifest
+from edged.notation.units import S
+from edged.notation.words import duration, listed
 from edged.plan.scope import Scope
 
 RESTART_NS = 30 * S

@@ -12,11 +12,8 @@ import numpy as np
 from msgspec import structs
 from msgspec.structs import replace
 
-from edged.config.field_paths import Step
 from edged.config.ports import sample_fields, settled, shared_port
 from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
-from edged.config.values import NEVER
-from edged.config.words import counted, duration
 from edged.decode.checksums import size_of
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan
@@ -24,6 +21,9 @@ from edged.decode.planner import plan_decode
 from edged.decode.resize import View
 from edged.decode.where import conditions
 from edged.errors import Problem
+from edged.notation.field_paths import Step
+from edged.notation.values import NEVER
+from edged.notation.words import counted, duration
 from edged.plan.keys import plan_corrections, with_corrections
 from edged.plan.ports import check_bus, check_shared
 from edged.plan.records import SourcePlan

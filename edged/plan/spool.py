@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edged.config.schema import Config
-from edged.config.units import KIB, MIB
 from edged.errors import Problem
 from edged.mqtt.settings import LinkSettings
+from edged.notation.units import KIB, MIB
 from edged.plan.records import Machine, PipelinePlan, SourcePlan
 from edged.plan.results import largest
 from edged.plan.scope import Scope

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from edged.config.schema import Step
-from edged.config.values import Function
+from edged.notation.values import Function
 from edged.pipeline.preprocess import (
     MakeStep,
     Postprocess,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edged.config.schema import Align, Window
-from edged.config.values import Span
-from edged.config.words import duration
+from edged.notation.values import Span
+from edged.notation.words import duration
 from edged.plan.joins import pace_of, rate_of
 from edged.plan.records import Stream, WindowPlan
 from edged.plan.scope import Scope

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from edged.results.fields import ResultField
 
-MOST_OPTIONS = 100
+MAX_OPTIONS = 100
 """Labels that a sensor of labels lists; with more it is a sensor of texts."""
 
 

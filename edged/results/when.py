@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from edged.config.words import did_you_mean, listed
+from edged.notation.words import did_you_mean, listed
 from edged.records import Result
 from edged.results.fields import ENVELOPE, ResultField, value_at
 

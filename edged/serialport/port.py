@@ -37,6 +37,7 @@ BLOCK_BYTES = 64 * 1024
 
 SHORT_READ = 1024  # a tty hands out up to 4095 bytes at a time; less than this and there is nothing more
 CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
+MAX_TOLD = 16  # ports that inotify tells of at a time
 MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
 MIDWAY_BITS = 33  # three characters, where that is longer
 OPENING = Few(8, 1.0)  # ports that are opened at a time, each in a thread: systemd may allow no more than 64
@@ -386,16 +387,20 @@ async def appeared(port: str | UsbId) -> None:
 class _Folders:
     """Waits for a change near a path: in the deepest of its folders that exists, and in that of what it links to."""
 
+    told = 0
+    """How many are told by inotify now. The kernel gives a user 128 instances, and other programs want some."""
+
     async def __aenter__(self) -> _Folders:
-        self._inotify: Inotify | None = Inotify()
-        try:
-            await self._inotify.__aenter__()
-        except OSError:
-            self._inotify = None  # no more instances for this user: looking once a second has to do
+        self._inotify: Inotify | None = None
+        if _Folders.told < MAX_TOLD:  # looking once a second has to do for more, and where the user has none left
+            with suppress(OSError):
+                self._inotify = await Inotify().__aenter__()
+                _Folders.told += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._inotify is not None:
+            _Folders.told -= 1
             await self._inotify.__aexit__()
 
     def follow(self, path: str) -> None:

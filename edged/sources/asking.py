@@ -16,8 +16,8 @@ import msgspec
 from edged.clock.clock import Clock
 from edged.clock.news import News
 from edged.config import schema
-from edged.config.words import duration
 from edged.decode.checksums import Checksum
+from edged.notation.words import duration
 from edged.sources.asked import Asked
 from edged.sources.flow import Flow
 

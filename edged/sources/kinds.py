@@ -9,8 +9,8 @@ from edged.sources.kind import Kind
 KINDS: dict[str, Kind] = {
     "serial": serial.KIND,
     "mqtt": mqtt.KIND,
-    "modbus": modbus.KIND,
     "replay": replay.KIND,
+    "modbus": modbus.KIND,
     "simulate": simulate.KIND,
     "ask": ask.KIND,
 }

@@ -33,7 +33,7 @@ from edged.sources.opening import opened
 
 KEPT_BYTES = 1024
 """Of what comes while an answer is waited for: no frame is longer than 256."""
-LEAST_PROBE_NS = 100 * 10**6
+MIN_PROBE_NS = 100 * 10**6
 """A unit that fails is given at least so long, however soon another one is due."""
 
 
@@ -190,7 +190,7 @@ class Bus:
         other = self._turns.next_of_others(which)
         if not self._turns.is_failing(which) or other is None:
             return timeout
-        return min(timeout, max(other - self._clock.now(), LEAST_PROBE_NS))
+        return min(timeout, max(other - self._clock.now(), MIN_PROBE_NS))
 
     async def _ask(self, port: SerialPort, unit: Unit, limit_ns: int) -> list[bytes] | rtu.Refusal:
         answers: list[bytes] = []

@@ -10,7 +10,7 @@ import msgspec
 from edged.records import Reject
 
 NO_MATCH_NS = 60 * 10**9
-MOST_KINDS = 8
+MAX_KINDS = 8
 SHOWN_BYTES = 48
 Where = Mapping[str, Sequence[str | float | bool]]
 
@@ -37,7 +37,7 @@ class Others:
                 self._first, self._example = now, reject.data[:SHOWN_BYTES]
             self._last = now
             self._count += reject.times
-            if len(self._kinds) < MOST_KINDS:
+            if len(self._kinds) < MAX_KINDS:
                 self._kinds[reject.detail] = None
 
     def forget(self) -> None:

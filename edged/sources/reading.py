@@ -19,9 +19,9 @@ from typing import Any
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.config.values import NEVER
 from edged.decode import StreamDecoder
 from edged.decode.propose import propose, shown
+from edged.notation.values import NEVER
 from edged.records import Reject, Rows
 from edged.serialport.port import LineSettings, SerialPort, port_name
 from edged.sources.asking import Conversation, beside, questions

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.config.words import did_you_mean, listed
 from edged.decode import Arrived, PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.errors import Retryable
+from edged.notation.words import did_you_mean, listed
 from edged.records import ON_ARRIVAL, Block, Rows
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow

@@ -30,7 +30,7 @@ _AROUND = 5
 """Bytes of an answer beside its data: address, function, count, checksum."""
 REQUEST_BYTES = 8
 GAP_CHARACTERS = 3.5
-LEAST_GAP_S = 0.00175
+MIN_GAP_S = 0.00175
 """The silence between two frames, above 19200 baud."""
 
 
@@ -180,7 +180,7 @@ def character_s(settings: Any) -> float:
 
 def gap_s(settings: Any) -> float:
     """The silence between two frames."""
-    return max(LEAST_GAP_S, GAP_CHARACTERS * character_s(settings)) if settings.baudrate <= 19200 else LEAST_GAP_S
+    return max(MIN_GAP_S, GAP_CHARACTERS * character_s(settings)) if settings.baudrate <= 19200 else MIN_GAP_S
 
 
 def _crc(body: bytes) -> bytes:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edged.config.units import KIB
+from edged.notation.units import KIB
 from edged.records import MESSAGE_OVERHEAD, NONE, Message
 from edged.spool.runs import Runs
 from edged.spool.segment import HEAD_BYTES, RECORD_BYTES, Head, Record, find_record, write_head, write_record

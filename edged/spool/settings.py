@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from edged.config.units import MIB
+from edged.notation.units import MIB
 
 MEMORY_BYTES = 3 * MIB
 """Held at worst: messages waiting to be written, the same on their way to disk, and a file being replayed."""

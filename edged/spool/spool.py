@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.clock.clock import Clock
-from edged.config.units import KIB
+from edged.notation.units import KIB
 from edged.records import NONE, Message
 from edged.spool.log import SUPERSEDED, Entry, Log
 from edged.spool.settings import SpoolSettings

@@ -18,7 +18,7 @@ from zlib import crc32
 
 import msgspec
 
-from edged.config.units import MIB
+from edged.notation.units import MIB
 from edged.records import NONE, Message
 from edged.spool.log import EXTENT, SUPERSEDED, Entry, Log, Read, Segment, Write
 from edged.spool.runs import Runs

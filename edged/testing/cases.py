@@ -26,9 +26,9 @@ from edged.config.parsers.paths import FilePath
 from edged.config.parsers.value import Surroundings, Value
 from edged.config.schema import Key, Several, Table
 from edged.config.toml.positions import Positions
-from edged.config.units import S
-from edged.config.words import shown
 from edged.errors import EX_CONFIG, ConfigError, Fatal
+from edged.notation.units import S
+from edged.notation.words import shown
 from edged.topics import unfit
 
 SUFFIX = ".test.toml"

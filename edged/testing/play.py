@@ -19,13 +19,13 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from edged.config import schema
-from edged.config.words import found_among
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
 from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
 from edged.model.runner import Loaded
 from edged.mqtt.link import Link
+from edged.notation.words import found_among
 from edged.pipeline.fan_out import fan_out
 from edged.plan.records import Plan
 from edged.records import NONE, Message, Rows

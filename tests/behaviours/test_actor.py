@@ -18,9 +18,9 @@ from edged.behaviours.face import Behaviour, Failed, Refused
 from edged.behaviours.kept import Kept
 from edged.behaviours.plan import INSTANCE, BehaviourPlan, Heard, OnEnd
 from edged.clock.clock import Clock
-from edged.config.units import S
-from edged.config.values import Function
 from edged.errors import Retryable
+from edged.notation.units import S
+from edged.notation.values import Function
 from edged.records import Block, Cap, Field, Message, Result
 from edged.system.hang_recorder import Stages
 from edged.testing.virtual import VirtualClock, VirtualLoop, in_virtual_time

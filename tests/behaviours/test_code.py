@@ -9,7 +9,7 @@ import pytest
 
 from edged.behaviours.code import digest, load, said
 from edged.behaviours.face import Refused
-from edged.config.values import Function
+from edged.notation.values import Function
 
 TEXT = """
 import math

@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.units import MIB
+from edged.notation.units import MIB
 from edged.records import NONE, Message, Receipt
 from edged.spool.disk import FileDisk
 from edged.spool.settings import SpoolSettings

@@ -11,7 +11,7 @@ from edged.config import external
 from edged.config.checks.broker import pass_phrase
 from edged.config.parsers.value import Surroundings
 from edged.config.schema import Broker
-from edged.config.values import BrokerUrl, Secret
+from edged.notation.values import BrokerUrl, Secret
 
 NOWHERE = Surroundings(Path("/nowhere"), {})
 

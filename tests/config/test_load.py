@@ -9,8 +9,8 @@ import pytest
 from edged.config.load import Draft, place_of, read, report, understand
 from edged.config.parsers.value import Surroundings
 from edged.config.schema import Config, FieldSpec, Function, MqttSource, Publish, SerialSource, Span, UsbPort
-from edged.config.values import BrokerUrl
 from edged.errors import ConfigError, Problem
+from edged.notation.values import BrokerUrl
 
 DEPLOYMENTS = sorted((Path(__file__).parent.parent / "cases" / "deployments").glob("*.toml"))
 ENVIRON = {"EDGED_ID": "scorer-2"}

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from edged.config.units import MIB
 from edged.daemon.assembly import Assembly
 from edged.daemon.relief import Relief
 from edged.health.status import states
 from edged.mqtt.frames import Inbound
+from edged.notation.units import MIB
 from edged.records import NONE, Receipt
 
 CONFIG = """

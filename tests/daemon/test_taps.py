@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.daemon.taps import MOST_BYTES, shown_bytes, shown_numbers
+from edged.daemon.taps import MAX_BYTES, shown_bytes, shown_numbers
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_of_many_what_is_not_finite_is_counted() -> None:
 def test_bytes_are_cut() -> None:
     shown = shown_bytes(b"x" * 5000)
     assert shown["bytes"] == 5000
-    assert base64.b64decode(shown["data"]) == b"x" * MOST_BYTES
+    assert base64.b64decode(shown["data"]) == b"x" * MAX_BYTES

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.config.markers import OpenMarker
 from edged.config.schema import Frame
 from edged.decode.checksums import Checksum
 from edged.decode.frames import FrameScanner, LineFramer
 from edged.decode.refusals import MAX_RECORDS
 from edged.decode.shapes import Sized
+from edged.notation.markers import OpenMarker
 from edged.records import Reject
 from tests.support.decode_plans import chopped, reasons, refused
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from edged.config.field_paths import Step
 from edged.decode import make_payload_decoder
 from edged.decode.opened import missing_package, opener
 from edged.decode.values import BadPayload
+from edged.notation.field_paths import Step
 from tests.support.decode_plans import field, plan, refused
 from tests.support.pictures import jpeg, pixels
 

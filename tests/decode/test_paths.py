@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from edged.config.field_paths import parse_field_path
 from edged.decode.paths import ABSENT, find, members
+from edged.notation.field_paths import parse_field_path
 
 TREE = {"a": {"b": 1}, "n": None, "l": [{"id": "x", "v": 1}, {"id": 7, "v": 2}, "s", True], "0": "zero", 3: "three"}
 

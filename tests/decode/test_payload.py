@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from edged.config.field_paths import Step
 from edged.decode import DecodePlan, make_payload_decoder
 from edged.decode.refusals import MAX_RECORDS, MAX_ROWS
+from edged.notation.field_paths import Step
 from tests.support.decode_plans import field, plan, reasons, refused
 
 

@@ -1,9 +1,9 @@
 from itertools import pairwise
 
-from edged.config.markers import OpenMarker
 from edged.config.schema import Frame
 from edged.decode.checksums import FEW, Checksum
 from edged.decode.shapes import Pattern, Sized
+from edged.notation.markers import OpenMarker
 
 
 def test_a_pattern_finds_markers_and_their_beginnings() -> None:

@@ -3,10 +3,10 @@ import struct
 import numpy as np
 import pytest
 
-from edged.config.field_paths import Step
 from edged.config.schema import Element
 from edged.decode import make_payload_decoder
 from edged.decode.where import Condition
+from edged.notation.field_paths import Step
 from tests.support.decode_plans import field, plan, reasons
 
 

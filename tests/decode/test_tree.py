@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.config.field_paths import parse_field_path
 from edged.decode import Arrived, make_payload_decoder
 from edged.decode.refusals import MAX_ROWS
 from edged.decode.where import Condition
+from edged.notation.field_paths import parse_field_path
 from tests.support.decode_plans import field, plan, reasons, refused
 
 ROWS = parse_field_path(".")

@@ -136,10 +136,10 @@ class Device:
 
     def send(self, folder: Path, place: str) -> None:
         """All that is in a folder, into one there."""
-        packed = subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE)
         words = ["ssh", *self.options.split(), "root@127.0.0.1", f"mkdir -p {place} && tar -C {place} -x --no-same-owner"]
-        subprocess.run(words, stdin=packed.stdout, check=True, timeout=300)
-        assert packed.wait() == 0
+        with subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE) as packed:
+            subprocess.run(words, stdin=packed.stdout, check=True, timeout=300)
+        assert packed.returncode == 0
 
     def shown(self, name: str) -> str:
         """A property of the service, as systemd says it."""

@@ -13,7 +13,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged.config.units import KIB, MIB
+from edged.notation.units import KIB, MIB
 from edged.plan.memory import SLACK
 from edged.sources.simulation import Machine
 from tests.support import models

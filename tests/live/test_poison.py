@@ -13,8 +13,8 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-from edged.config.units import MIB
 from edged.errors import EX_SOFTWARE
+from edged.notation.units import MIB
 from tests.support import models
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, balanced, is_pending, until

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edged.config.units import MIB
+from edged.notation.units import MIB
 from tests.live.test_spool import TWO, back, files, number, samples, subscribed, there, write
 from tests.support.broker import Broker
 from tests.support.daemon import DEADLINE_S, Client, Daemon, balanced, until

@@ -7,8 +7,8 @@ import ssl
 import subprocess
 from pathlib import Path
 
-from edged.config.values import Secret
 from edged.mqtt.link import Subscription
+from edged.notation.values import Secret
 from tests.support.broker import Broker
 from tests.support.mqtt_peer import (
     Peer,

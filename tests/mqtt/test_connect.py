@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.values import Secret
 from edged.errors import Retryable
 from edged.mqtt.connect import Connector, Refusal, explain_tls, look_up, make_context, numeric_address
+from edged.notation.values import Secret
 from tests.support.mqtt_peer import make_certificates, settings
 
 
@@ -85,7 +85,7 @@ def test_a_key_with_a_pass_phrase_is_a_message_and_never_a_prompt(form: list[str
     command = ["openssl", "pkey", *form, "-in", "client.key", "-passout", "pass:hunter2", "-out", "locked.key"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     program = (
-        "from pathlib import Path; from edged.config.values import Secret\n"
+        "from pathlib import Path; from edged.notation.values import Secret\n"
         "from edged.mqtt.connect import make_context\n"
         "from tests.support.mqtt_peer import settings\n"
         f"folder = Path({str(tmp_path)!r})\n"

@@ -12,8 +12,8 @@ from typing import Any
 import structlog
 
 from edged.clock.clock import Clock
-from edged.config.values import BrokerUrl
 from edged.mqtt.link import Link, LinkSettings
+from edged.notation.values import BrokerUrl
 from edged.system.one_shot import in_one_shot_thread
 from tests.support.broker import Broker
 from tests.support.mqtt_peer import on_uvloop, until

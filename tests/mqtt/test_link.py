@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.values import BrokerUrl, Secret
 from edged.mqtt.frames import UNREAD, user_property
 from edged.mqtt.link import Inbound, Link, Subscription
+from edged.notation.values import BrokerUrl, Secret
 from edged.records import Receipt
 from edged.topics import unfit
 from tests.support.broker import Broker, free_port

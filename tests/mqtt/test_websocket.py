@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.values import BrokerUrl
 from edged.mqtt.link import Subscription
 from edged.mqtt.websocket import BINARY, PONG, BadAnswer, Unframer, WebSocket, check_answer, frame, request
+from edged.notation.values import BrokerUrl
 from tests.support.broker import Broker, free_port
 from tests.support.mqtt_peer import Peer, Server, Subject, on_both_loops, on_uvloop, running, settings, until
 

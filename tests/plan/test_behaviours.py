@@ -9,7 +9,7 @@ import pytest
 from edged.cli import main
 from edged.clock.caps import REMEMBERED
 from edged.config.load import read
-from edged.config.units import H, S
+from edged.notation.units import H, S
 from edged.plan.change import compare
 from edged.plan.make import make_plan
 from edged.plan.records import Machine, Plan

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edged.config.schema import Step
-from edged.config.values import Function
+from edged.notation.values import Function
 from edged.plan.steps import make_postprocess, make_preprocess, with_rate
 
 STEPS = """

@@ -420,6 +420,26 @@ def test_a_device_that_comes_back_is_noticed_at_once(run: Run[None], tmp_path: P
     assert open_fds() == before
 
 
+def instances() -> int:
+    """Of inotify, that this process has."""
+    return sum(link.is_symlink() and "inotify" in os.readlink(link) for link in Path("/proc/self/fd").iterdir())
+
+
+def test_many_that_are_waited_for_leave_instances_to_others(run: Run[None], tmp_path: Path) -> None:
+    async def main() -> None:
+        waiting = [asyncio.create_task(appeared(str(tmp_path / f"sensor-{i}"))) for i in range(port.MAX_TOLD + 8)]
+        await turns(50)
+        assert instances() == port.MAX_TOLD
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    before = open_fds()
+    run(main())
+    assert open_fds() == before
+    assert port._Folders.told == 0
+
+
 def test_without_inotify_it_is_noticed_by_looking(run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port, "CHECK_S", 0.01)
 

@@ -11,9 +11,9 @@ import pytest
 from edged.clock.clock import Clock
 from edged.config.schema import Decode, FieldSpec, Frame
 from edged.config.schema import SerialSource as Settings
-from edged.config.values import NEVER
 from edged.decode import DecodePlan, make_stream_decoder, plan_decode
 from edged.errors import Retryable
+from edged.notation.values import NEVER
 from edged.records import Block
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow

@@ -23,9 +23,9 @@ import structlog
 import uvloop
 
 from edged.clock.clock import Clock
-from edged.config.values import BrokerUrl
 from edged.mqtt.link import Inbound, Link, LinkSettings
 from edged.mqtt.suspects import Suspects
+from edged.notation.values import BrokerUrl
 from edged.records import Message
 from edged.telemetry import PublishCounts
 from tests.support.pause import pause_on_loop

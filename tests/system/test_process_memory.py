@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edged.config.units import MIB
+from edged.notation.units import MIB
 from edged.system.process_memory import (
     LARGEST_DEFAULT,
     cgroup_limit,

@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from edged.commands.doctor.facts import Facts, Holder, Port
-from edged.config.units import GIB, MIB
-from edged.config.words import rate_said
 from edged.errors import EX_OK, EX_UNAVAILABLE
+from edged.notation.units import GIB, MIB
+from edged.notation.words import rate_said
 from edged.serialport.terminal import CONSOLE_CURE
 
 LEVELS = ("ok", "warn", "bad")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from edged.commands.doctor.facts import Cgroup, Flash, Folder, Holder, Port, Swap, User, Zone
-from edged.config.units import KIB
+from edged.notation.units import KIB
 from edged.serialport.terminal import console_at
 
 UNIT = "edged.service"

@@ -31,7 +31,7 @@ from edged.plan.sources import plan_sources
 SCHEMA = "edged.schema.json"
 GOOD_SHARE = 0.8
 """Of the lines heard that a reading must take."""
-MOST_TRIES = 32
+MAX_TRIES = 32
 BROKER = "mqtt://localhost"
 
 
@@ -213,7 +213,7 @@ def planned(uses: Sequence[Use], broker: str, path: Path) -> list[str]:
 def fitted(source: Found, model: Path, manifest: Manifest, broker: str, path: Path) -> tuple[Use | None, list[str]]:
     """How the model is run on the source; None, and what spoke against the most likely way, where no way is right."""
     why: list[str] = []
-    for _, use in zip(range(MOST_TRIES), uses_of(source, model, manifest), strict=False):
+    for _, use in zip(range(MAX_TRIES), uses_of(source, model, manifest), strict=False):
         if not (wrong := planned([use], broker, path)):
             return use, []
         why = why or wrong

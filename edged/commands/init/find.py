@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edged.commands.init.draft import Found, name_of, samples_of
-from edged.commands.init.topics import MOST_TOPICS, Heard, Stream, streams_of
+from edged.commands.init.topics import MAX_TOPICS, Heard, Stream, streams_of
 from edged.commands.listen import hear_broker, hear_port, observer
 from edged.decode.propose import propose, readings, shown
 from edged.errors import Fatal
@@ -21,7 +21,7 @@ FIRST_S = 4.0
 """For the first byte: a board that the opening resets is silent for a while."""
 LISTEN_S = 1.5
 ENOUGH_BYTES, ENOUGH_LINES = 4096, 12
-LEAST_S, MOST_SAMPLES = 1.0, 64
+MIN_S, MAX_SAMPLES = 1.0, 64
 
 
 class _Taken(NamedTuple):
@@ -50,7 +50,7 @@ async def hear_one_port(port: str, baudrate: int | None) -> Found:
             if samples := samples_of(keys, reading, taken.data):
                 rate = len(samples) * taken.fresh / taken.seconds if taken.seconds else 0.0
                 remarks = (f"Heard at {speed} baud: {reading.about}; about {rate:.3g} samples per second.",)
-                return Found(port_name(port), keys, reading, samples[:MOST_SAMPLES], remarks)
+                return Found(port_name(port), keys, reading, samples[:MAX_SAMPLES], remarks)
     if not seen:
         raise Fatal(f"{port}: nothing came in {FIRST_S:g} s; does it send by itself? If it must be asked, see edged help send")
     hints = next((f"at {speed} baud: {'; '.join(found)}" for speed, data in seen if (found := propose(data))), "")
@@ -66,7 +66,7 @@ async def _take(port: str, baudrate: int, limit_s: float) -> _Taken:
         data.extend(piece)
         reads.append((time.monotonic(), len(piece)))
         heard_s = reads[-1][0] - reads[0][0]
-        return heard_s >= LEAST_S and (len(data) >= ENOUGH_BYTES or data.count(b"\n") >= ENOUGH_LINES)
+        return heard_s >= MIN_S and (len(data) >= ENOUGH_BYTES or data.count(b"\n") >= ENOUGH_LINES)
 
     await hear_port(port, baudrate, limit_s, take)
     if not reads:
@@ -85,7 +85,7 @@ async def hear_topics(broker: str, filters: Sequence[str], seconds: float) -> li
     heard: dict[str, Heard] = {}
 
     def take(topic: str, payload: bytes, is_kept: bool) -> bool:
-        if topic in heard or len(heard) < MOST_TOPICS:
+        if topic in heard or len(heard) < MAX_TOPICS:
             heard.setdefault(topic, Heard()).take(payload, is_kept)
         return False
 

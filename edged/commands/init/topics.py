@@ -13,7 +13,7 @@ import msgspec
 from edged.decode.propose import Reading, json_fields, readings
 
 KEPT_PAYLOADS = 8
-MOST_TOPICS = 2000
+MAX_TOPICS = 2000
 MAX_PAYLOAD = 64 * 1024
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from edged.config.convert import Raw, Rule, Wrong
 from edged.config.external import NO_PASS_PHRASE, has_pass_phrase
-from edged.config.files import read_small
 from edged.config.schema import (
     Broker,
     Health,
     Table,
 )
-from edged.config.units import MS
-from edged.config.words import shown
+from edged.notation.files import read_small
+from edged.notation.units import MS
+from edged.notation.words import shown
 
 
 def mutual_tls(table: Broker, raw: Raw) -> Wrong:

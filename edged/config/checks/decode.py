@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 
 from edged.config.convert import Raw, Rule, Wrong
-from edged.config.field_paths import Step, flat, path_of_name
-from edged.config.parsers.choices import is_packed, width_of
-from edged.config.patterns import groups_of
 from edged.config.schema import (
     Decode,
     Element,
     FieldSpec,
     Table,
 )
-from edged.config.words import found_among, quoted
 from edged.decode.formats import FORMATS, with_field_key
+from edged.notation.field_paths import Step, flat, path_of_name
+from edged.notation.patterns import groups_of
+from edged.notation.widths import is_packed, width_of
+from edged.notation.words import found_among, quoted
 
 INHERITED = ("dtype", "scale", "offset", "unit", "valid", "shape", "base", "absent", "table")
 """Keys of `decode` that stand for those of every field that does not say its own."""

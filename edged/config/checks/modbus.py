@@ -9,10 +9,10 @@ import msgspec
 
 from edged.config.checks.decode import fill_fields
 from edged.config.convert import Finish, Raw, Rule, Wrong
-from edged.config.parsers.choices import is_packed
 from edged.config.ports import is_contradicted
 from edged.config.schema import Decode, FieldSpec, ModbusDecode, ModbusSource, Table
-from edged.config.words import duration, shown
+from edged.notation.widths import is_packed
+from edged.notation.words import duration, shown
 
 BITS = ("coil", "discrete")
 MANUAL = {3: "input", 4: "holding"}

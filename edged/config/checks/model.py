@@ -16,7 +16,7 @@ from edged.config.schema import (
     Step,
     Table,
 )
-from edged.config.words import did_you_mean
+from edged.notation.words import did_you_mean
 
 
 def provider_options(table: ProviderOptions, raw: Raw) -> Wrong:

@@ -16,7 +16,7 @@ from edged.config.schema import (
     Table,
     When,
 )
-from edged.config.words import shown
+from edged.notation.words import shown
 from edged.results.heads.head import Check
 from edged.results.heads.table import HEADS
 

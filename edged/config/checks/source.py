@@ -8,9 +8,7 @@ from collections import Counter
 import msgspec
 
 from edged.config.convert import Finish, Raw, Rule, Wrong
-from edged.config.markers import BLOCKS, OpenMarker
 from edged.config.parsers.names import STAND_INS
-from edged.config.patterns import groups_of
 from edged.config.ports import is_contradicted, rate_of, shared_port
 from edged.config.schema import (
     PROVED,
@@ -25,8 +23,10 @@ from edged.config.schema import (
     SerialSource,
     Table,
 )
-from edged.config.words import duration, found_among, quoted, rate_said, shown
 from edged.decode.formats import FORMATS, with_field_key
+from edged.notation.markers import BLOCKS, OpenMarker
+from edged.notation.patterns import groups_of
+from edged.notation.words import duration, found_among, quoted, rate_said, shown
 from edged.topics import FIELD, parse_filter
 
 

@@ -7,7 +7,8 @@ import re
 from typing import Annotated, Any
 
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.words import nearest, quoted, shown
+from edged.notation.widths import PACKED_TYPE
+from edged.notation.words import nearest, quoted, shown
 
 DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -105,20 +106,6 @@ def dtype(raw: object, _: Surroundings) -> str:
         meant = DTYPE_SLIPS.get(raw.lower()) or nearest(raw, DTYPES)
         cure = f'; did you mean "{meant}"?' if meant else ""
     raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
-
-
-PACKED_TYPE = r"(?:int[2-9]|uint[1-9]|u?int1[0-9]|u?int2[0-9]|u?int3[01])"
-"""Whole numbers of any width. Those of no whole bytes lie side by side."""
-
-
-def width_of(dtype: str) -> int:
-    """Bits of a whole number."""
-    return int(dtype.lstrip("uint"))
-
-
-def is_packed(dtype: str) -> bool:
-    """Whether numbers of this type lie side by side without regard to bytes."""
-    return re.fullmatch(PACKED_TYPE, dtype) is not None and width_of(dtype) % 8 != 0
 
 
 def wire_type(raw: object, around: Surroundings) -> str:

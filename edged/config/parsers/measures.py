@@ -10,9 +10,9 @@ from typing import Annotated
 
 from edged.config.parsers.numbers import not_too_many
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
-from edged.config.values import NEVER, Span
-from edged.config.words import shown
+from edged.notation.units import DURATION_SLIPS, DURATION_UNITS, MIB, RATE_UNITS, SIZE_SLIPS, SIZE_UNITS, D, S
+from edged.notation.values import NEVER, Span
+from edged.notation.words import shown
 from edged.records import Cap
 
 LONGEST = 36500 * D

@@ -6,10 +6,10 @@ import re
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from edged.config.field_paths import Path, parse_field_path
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.patterns import checked_pattern
-from edged.config.words import shown
+from edged.notation.field_paths import Path, parse_field_path
+from edged.notation.patterns import checked_pattern
+from edged.notation.words import shown
 from edged.topics import parse_filter, parse_template, unfit
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from edged.config.markers import OpenMarker, line_start, marker, plain_bytes
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.words import shown
+from edged.notation.markers import OpenMarker, line_start, marker, plain_bytes
+from edged.notation.words import shown
 
 MAX = 2**31 - 1
 """Checks of anything that is counted: more is a slip, and would not fit into the integers of a table."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from edged.config.files import read_small
 from edged.config.key_file import KeyFile, parse_key_file
 from edged.config.parsers.value import Surroundings, Value
-from edged.config.values import Function
-from edged.config.words import nearest, quoted, shown
+from edged.notation.files import read_small
+from edged.notation.values import Function
+from edged.notation.words import nearest, quoted, shown
 
 STEPS = ("normalize", "detrend", "spectrogram", "log_mel", "bands", "resize")
 

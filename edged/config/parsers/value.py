@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edged.config.files import read_small
+from edged.notation.files import read_small
 
 
 class Surroundings(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from edged.system.durable import read_kept, replaced
 
 NAME = "homeassistant"
 MAX_BYTES = 16 << 20
-MOST_GONE = 64
+MAX_GONE = 64
 """Components of a device of which Home Assistant is told that they are gone: the newest, as long as the device is there."""
 
 
@@ -37,7 +37,7 @@ class Told(msgspec.Struct, frozen=True):
     def now(self, components: Mapping[str, str], judged: tuple[str, ...]) -> Told:
         """The same device with these components, and judged so, from now on."""
         gone = {id: platform for id, platform in (self.gone | self.components).items() if id not in components}
-        newest = list(gone.items())[-MOST_GONE:]
+        newest = list(gone.items())[-MAX_GONE:]
         return msgspec.structs.replace(self, components=dict(components), gone=dict(newest), judged=judged)
 
 

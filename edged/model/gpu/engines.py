@@ -17,10 +17,10 @@ from pathlib import Path
 
 import msgspec
 
-from edged.config.units import MIB, in_mib
 from edged.model.gpu.gpu import Gpu
 from edged.model.gpu.providers import options
 from edged.model.records import ModelPlan
+from edged.notation.units import MIB, in_mib
 from edged.system.durable import NEW, sync
 
 MODEL_DIGITS, REST_DIGITS = 32, 16

@@ -16,9 +16,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from edged.config.units import KIB
 from edged.model.gpu.gpu import Found
 from edged.model.gpu.providers import Probe
+from edged.notation.units import KIB
 from edged.system.durable import read_kept
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from typing import cast
 
 import h11
 
-from edged.config.values import HttpUrl
 from edged.model.remote.records import NoAnswer, Reply, Request
+from edged.notation.values import HttpUrl
 from edged.system.one_shot import in_one_shot_thread
 
 READ = 64 * 1024

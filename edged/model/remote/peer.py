@@ -20,14 +20,14 @@ import msgspec
 
 from edged.clock.backoff import Backoff
 from edged.clock.caps import Caps
-from edged.config.values import HttpUrl
-from edged.config.words import caps_said
 from edged.model.remote.answers import fitted
 from edged.model.remote.breaker import Breaker
 from edged.model.remote.openai import Events
 from edged.model.remote.protocols import PROTOCOLS
 from edged.model.remote.records import Answer, Limited, NoAnswer, RemotePlan, Reply, Request, Unanswered
 from edged.model.remote.row import Row
+from edged.notation.values import HttpUrl
+from edged.notation.words import caps_said
 from edged.system.one_shot import in_one_shot_thread
 from edged.telemetry import Histogram
 

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edged.config.field_paths import Path
 from edged.decode.paths import ABSENT, find, members
 from edged.model.remote.answers import decoded
 from edged.model.remote.records import Answer, Array, NoAnswer, RemotePlan, Reply, Request, Wanted, kind_of
+from edged.notation.field_paths import Path
 
 TYPES = {"json": "application/json", "raw": "application/octet-stream"}
 

@@ -7,11 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from edged.config.units import KIB, MIB
 from edged.model.remote.kserve import KServe
 from edged.model.remote.openai import OpenAi
 from edged.model.remote.plain import Plain
 from edged.model.remote.records import Answer, RemotePlan, Reply, Request, Wanted
+from edged.notation.units import KIB, MIB
 
 
 class Speaks(Protocol):

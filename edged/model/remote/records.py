@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 from numpy.typing import NDArray
 
-from edged.config.field_paths import Path as FieldPath
-from edged.config.values import HttpUrl, Secret
 from edged.model.inputs import InputPlan
+from edged.notation.field_paths import Path as FieldPath
+from edged.notation.values import HttpUrl, Secret
 from edged.records import Cap
 
 Array = NDArray[Any]

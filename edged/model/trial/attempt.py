@@ -23,7 +23,6 @@ import msgspec
 from msgspec.structs import replace
 
 import edged
-from edged.config.units import MIB, in_mib
 from edged.errors import Problem
 from edged.model.fit import fit
 from edged.model.gpu.providers import NVIDIA, rungs
@@ -31,6 +30,7 @@ from edged.model.onnx import available
 from edged.model.records import LoadReport, ModelPlan, ModelRefused
 from edged.model.trial.advice import Measured
 from edged.model.trial.child import NICE, PASSED_ON, WORDS_OF_MEMORY, Job, Said
+from edged.notation.units import MIB, in_mib
 from edged.system.one_shot import in_one_shot_thread
 
 START_S = 30.0  # Python and the libraries, on a small board that is busy

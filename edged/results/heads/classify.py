@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.words import listed
+from edged.notation.words import listed
 from edged.records import Carried
-from edged.results.entities import MOST_OPTIONS, Entity
+from edged.results.entities import MAX_OPTIONS, Entity
 from edged.results.fields import ResultField
 from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, OutputPlan, Outputs, Tensor, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
@@ -47,7 +47,7 @@ class ClassifyPlan(OutputPlan, frozen=True):
 
     def entities(self) -> tuple[Entity, ...]:
         options = self.names if self.tensors or self.labels else ()  # else the model may say any text
-        is_listed = 0 < len(options) <= MOST_OPTIONS
+        is_listed = 0 < len(options) <= MAX_OPTIONS
         label = self.result_fields()[0]
         return (Entity(label, device_class="enum", options=options) if is_listed else Entity(label),)
 

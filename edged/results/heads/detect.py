@@ -10,8 +10,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from edged.config.words import did_you_mean, listed
 from edged.decode.resize import Size, View, size_sent
+from edged.notation.words import did_you_mean, listed
 from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DETECTOR_NAMES = HEADS
 PIXEL_DECIMALS = 1
 """A tenth of a pixel."""
-LEAST_SCORE = 0.25
+MIN_SCORE = 0.25
 """Where `above` is not given."""
 DETECTION_BYTES = 200
 """Bytes of one detection in a message: its label, its score and its box."""
@@ -56,7 +56,7 @@ class DetectPlan(OutputPlan, frozen=True):
 
     @property
     def least_score(self) -> float:
-        return LEAST_SCORE if self.above is None else self.above
+        return MIN_SCORE if self.above is None else self.above
 
     @property
     def head(self) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edged.decode.resize import Size
 
 MAX_POINTS = 64
-ALL_POINTS, LEAST_POINTS = 1536, 8
+ALL_POINTS, MIN_POINTS = 1536, 8
 """Of all outlines of a result together, and of each at least: finding one takes some 20 us, which the loop waits for."""
 MAX_RUNS = 1024
 TOLERANCE = 0.75
@@ -59,7 +59,7 @@ def outline(grid: Grid, most: int = MAX_POINTS) -> Array:
 
 def points_each(count: int) -> int:
     """How many corners each of `count` outlines may have."""
-    return max(LEAST_POINTS, min(MAX_POINTS, ALL_POINTS // max(1, count)))
+    return max(MIN_POINTS, min(MAX_POINTS, ALL_POINTS // max(1, count)))
 
 
 def runs(grid: Grid, size: Size, origin: tuple[int, int] = (0, 0)) -> dict[str, Any]:

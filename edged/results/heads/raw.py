@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.config.words import listed
 from edged.decode.letters import texts
+from edged.notation.words import listed
 from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField

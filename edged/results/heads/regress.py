@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from edged.config.words import listed
+from edged.notation.words import listed
 from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.config.parsers.measures import cap, duration, rate, silence, size, span
-from edged.config.units import DURATION_UNITS
-from edged.config.values import NEVER, Span
+from edged.notation.units import DURATION_UNITS
+from edged.notation.values import NEVER, Span
 from edged.records import Cap
 from tests.config.parsers.refusal import AROUND, refusal
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.config.field_paths import parse_field_path
+from edged.notation.field_paths import parse_field_path
 
 
 @pytest.mark.parametrize(

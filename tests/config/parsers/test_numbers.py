@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from edged.config.markers import marker
 from edged.config.parsers.numbers import constant, dead_band, value_range
+from edged.notation.markers import marker
 from tests.config.parsers.refusal import AROUND, refusal
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from edged.config.parsers.paths import step
-from edged.config.values import Function
+from edged.notation.values import Function
 from tests.config.parsers.refusal import AROUND, refusal
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edged.health.homeassistant.ledger import MOST_GONE, NAME, Place, Told, decoded, encoded, read, write
+from edged.health.homeassistant.ledger import MAX_GONE, NAME, Place, Told, decoded, encoded, read, write
 
 PLACE = Place("main", "homeassistant/device/edged_t_pump_a/config")
 TOLD = Told({"p.score": "sensor"}, {"q.label": "sensor"}, "pump", ("a",))
@@ -27,4 +27,4 @@ def test_what_a_device_no_longer_has_is_gone_until_it_is_back() -> None:
 
 def test_what_is_gone_is_bounded() -> None:
     told = Told({f"p{i}.score": "sensor" for i in range(100)}).now({"q.score": "sensor"}, ())
-    assert [*told.gone] == [f"p{i}.score" for i in range(100 - MOST_GONE, 100)]
+    assert [*told.gone] == [f"p{i}.score" for i in range(100 - MAX_GONE, 100)]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.values import HttpUrl
 from edged.model.remote.http import Client
 from edged.model.remote.records import NoAnswer, Request
+from edged.notation.values import HttpUrl
 from tests.support.http_peer import (
     Asked,
     Behaviour,

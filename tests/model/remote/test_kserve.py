@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.config.values import HttpUrl
 from edged.model.remote.kserve import KServe
 from edged.model.remote.records import NoAnswer, RemotePlan, Reply, Request, Wanted
+from edged.notation.values import HttpUrl
 
 URL = HttpUrl("http", "box", 8000, "/v2/models/m")
 

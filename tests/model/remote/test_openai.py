@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from edged.config.values import HttpUrl
 from edged.model.remote.openai import Events, OpenAi
 from edged.model.remote.records import NoAnswer, RemotePlan, Reply, Wanted
+from edged.notation.values import HttpUrl
 
 URL = HttpUrl("https", "box", 443, "/v1")
 SCHEMA = '{"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}'

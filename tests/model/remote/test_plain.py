@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from edged.config.values import HttpUrl
 from edged.model.remote.plain import Plain
 from edged.model.remote.records import NoAnswer, RemotePlan, Reply, Wanted
+from edged.notation.values import HttpUrl
 
 URL = HttpUrl("http", "box", 80, "/score?v=2")
 

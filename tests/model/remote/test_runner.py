@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from edged.clock.clock import Clock
-from edged.config.values import HttpUrl
 from edged.model.inputs import InputPlan
 from edged.model.remote.compose import PREFIX, Composer
 from edged.model.remote.records import FIELDS, AskPlan, RemotePlan
 from edged.model.remote.row import Taker
 from edged.model.remote.runner import RemoteModel
+from edged.notation.values import HttpUrl
 from edged.records import NONE, Slot
 from edged.results.heads.by import BODIES
 from tests.support.http_peer import Asked, Behaviour, HttpPeer, answer, completes, hangs, linger, says

@@ -1,6 +1,6 @@
 import pytest
 
-from edged.config.patterns import checked_pattern, groups_of, stays_in_line
+from edged.notation.patterns import checked_pattern, groups_of, stays_in_line
 
 
 @pytest.mark.parametrize(

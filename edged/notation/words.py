@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from edged.config.units import MIN, MS, NS, RATE_UNITS, US, D, H, S
+from edged.notation.units import MIN, MS, NS, RATE_UNITS, US, D, H, S
 from edged.records import Cap
 
 MAX_NAMES = 12

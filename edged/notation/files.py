@@ -5,8 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from edged.config.units import MIB
-from edged.config.words import listed
+from edged.notation.units import MIB
+from edged.notation.words import listed
 from edged.system.plain_file import UnfitFile, read_plain
 
 MAX_BYTES = MIB

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edged.config.field_paths import Path, Select, Step, flat, parse_field_path, path_of_name
+from edged.notation.field_paths import Path, Select, Step, flat, parse_field_path, path_of_name
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from edged.config.words import shown
+from edged.notation.words import shown
 
 BLOCKS = ("block", "dsmr", "vedirect")
 """Types of frames that are lines, handed on together."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.files import MAX_BYTES, read_small
+from edged.notation.files import MAX_BYTES, read_small
 
 
 def test_what_a_small_file_holds(tmp_path: Path) -> None:

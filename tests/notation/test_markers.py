@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from edged.config.markers import OpenMarker, line_start, marker, plain_bytes
 from edged.decode.shapes import Pattern
+from edged.notation.markers import OpenMarker, line_start, marker, plain_bytes
 
 
 @pytest.mark.parametrize(("raw", "wanted"), [([0xAA, 0x55], b"\xaaU"), ("BM", b"BM"), ("\0", b"\0"), ("é", b"\xc3\xa9")])

@@ -9,7 +9,7 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-from edged.config.words import shown
+from edged.notation.words import shown
 
 
 class Step(Enum):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 
-from edged.config.values import Secret
+from edged.notation.values import Secret
 
 
 def test_a_secret_shows_itself_to_nobody_but_who_asks() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.config.words import did_you_mean, duration, listed, shown
+from edged.notation.words import did_you_mean, duration, listed, shown
 
 S = 10**9
 
