@@ -58,7 +58,7 @@ def _is_here(host: str) -> bool:
 def _check_packet(at: Scope, broker: Broker, sources: Sequence[SourcePlan]) -> None:
     if broker.max_packet is not None and broker.max_packet < SMALLEST_PACKET:
         at.wrong(
-            "max_packet", f'expected at least "{SMALLEST_PACKET}B", found "{broker.max_packet}B": no broker can greet us in less'
+            "max_packet", f'expected at least "{SMALLEST_PACKET}B", found "{broker.max_packet}B": every CONNACK needs that much'
         )
     for source in sources:
         largest = mqtt_settings(source).max_bytes

@@ -335,7 +335,7 @@ async def test_a_pipeline_whose_gate_is_closed_is_well(make: Callable[[str], Ass
         a.routers["main"].on_publishes([(topic, text, 1, False, (), NONE, b"")])
         return next((s.state, s.reason) for s in states(a, clock.now()) if (s.kind, s.name) == ("pipeline", "q"))
 
-    assert hear(b"in/y", b"1") == ("closed", "gate in: it has said nothing of this yet")
+    assert hear(b"in/y", b"1") == ("closed", "gate in: it has no result for this yet")
     hear(b"in/x", b"9")
     assert hear(b"in/y", b"1") == ("running", "")
     clock.pass_s(1)

@@ -130,7 +130,7 @@ def test_it_is_told_when_home_assistant_starts(folder: Path) -> None:
             "device_class: has no effect: there are several values; the unit of each says of which class it is",
         ),
         ('{ homeassistant = { icon = "pump" } }', 'icon: expected an icon such as "mdi:pump", found "pump"'),
-        ('{ when = { of = "outputs.a", above = 1 } }', "Home Assistant is told while this holds, and never that it is over"),
+        ('{ when = { of = "outputs.a", above = 1 } }', "Home Assistant gets a result while this holds, and none when it ends"),
     ],
 )
 def test_what_cannot_be_shown(folder: Path, publish: str, wrong: str) -> None:

@@ -519,7 +519,7 @@ def test_who_else_reads_the_port_is_named(run: Run[None], monkeypatch: pytest.Mo
         async with SerialPort(settings(pty.path)) as one:
             command = [sys.executable, "-c", code, pty.path]
             with subprocess.Popen(command, stdin=subprocess.PIPE) as other:  # noqa: ASYNC220 (at once)
-                await until(lambda: f"(pid {other.pid}) too" in one.trouble, 10)
+                await until(lambda: f"(pid {other.pid}), which takes bytes" in one.trouble, 10)
                 other.communicate(b"\n")
             await until(lambda: not one.trouble, 10)
         pty.hang_up()

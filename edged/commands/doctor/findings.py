@@ -93,7 +93,7 @@ def _onnxruntime(f: Facts) -> Iterator[Finding]:
     level, text, cure = _onnx_fault(f) or _gpu_fault(f) or ("ok", "", "")
     said = f"onnxruntime {f.onnx.version}, runs on {', '.join(f.onnx.providers)}"
     if f.l4t and level == "ok":
-        said += "; whether its code is made for this GPU only a run tells: edged bench MODEL"
+        said += "; only a run shows whether its code fits this GPU: edged bench MODEL"
     yield Finding(level, "onnxruntime", f"{said}: {text}" if text and f.onnx.version else text or said, cure)
 
 
