@@ -152,7 +152,7 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"samples worth a look: {done}{beyond}{lost}"
     if "waiting" in more:
         hurried = (
-            f"; {more['hurried']} found no room and left earlier: set rate, or a shorter lateness" if more["hurried"] else ""
+            f"; {more['hurried']} found no room and went on early: set rate, or a shorter lateness" if more["hurried"] else ""
         )
         yield f"{more['waiting']} samples wait to be put in order{hurried}"
     if table := more.get("table"):

@@ -143,7 +143,7 @@ class DecodedSource(Source, frozen=True, kw_only=True):
         Count | None,
         Key(
             (
-                "the most keys. When all places are taken, the key that has been silent longest gives way if it is "
+                "the most keys. When all places are taken, edged evicts the least recently seen key if it is "
                 "stale; otherwise edged refuses the new key and counts it"
             ),
             default="256 if keyed",
