@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edged.config.checks import broker, decode, model, result, source
-from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, Output, Publish, Step, When
+from edged.config.schema import Decode, FieldSpec, Frame, Health, Input, MqttSource, Output, Publish, Step, When
 from edged.results.heads.anomaly import thresholds
 
 
@@ -17,6 +17,13 @@ from edged.results.heads.anomaly import thresholds
         (source.frame, Frame(type="length", sync=b"\xaa", length="uint8", offset=1), {}),
         (source.frame, Frame(type="fixed", size=3, sync=b"\xaa"), {}),
         (source.length_field, Frame(type="length", length="uint16", endian="big"), {"endian": "big"}),
+        (
+            source.decimals,
+            MqttSource(
+                type="mqtt", topic=("in/{field}",), decode=Decode(format="csv", decimal=",", fields=(FieldSpec(name="v"),))
+            ),
+            {},
+        ),
         (broker.health_nowhere, Health(broker=(), interval=5), {}),
         (decode.byte_order, Decode(format="raw"), {"endian": "big"}),
         (decode.byte_order, Decode(format="raw", dtype="uint8"), {}),

@@ -301,11 +301,6 @@ def known_names(table: Decode, raw: Raw) -> Wrong:
             yield f"{at}.shape", f'has no effect with format = "{table.format}", whose values are numbers', "key"
 
 
-def decimals(table: Decode, raw: Raw) -> Wrong:
-    if table.format == "csv" and table.decimal == table.separator:
-        yield "decimal", 'expected another character than the separator, found ","; write separator = ";" or "\\t"'
-
-
 def picture(table: Decode, raw: Raw) -> Wrong:
     """A picture is one field, and its pixels are no values to be scaled or judged."""
     if not FORMATS[table.format].is_of_pictures:
@@ -372,7 +367,6 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
         Rule(("format", "fields"), texts_in_messages),
         Rule(("format", "fields"), picture),
         Rule(("format", "fields", "pattern", "shape"), text_fields),
-        Rule(("format", "decimal", "separator"), decimals),
         Rule(("format", "payload", "pattern", "encoding", "named_by", "time"), messages),
         Rule(("format", "payload", "time"), times),
         Rule(("format", "fields"), known_names),

@@ -198,6 +198,14 @@ def named_fields(table: MqttSource, raw: Raw) -> Wrong:
             yield f"decode.{key}", "has no effect with {field} in topic: a message is one value", "key"
 
 
+def decimals(table: DecodedSource, raw: Raw) -> Wrong:
+    """Where a topic names the field, a message is one value, and nothing separates it."""
+    decode = table.decode
+    is_one = isinstance(table, MqttSource) and FIELD in parse_filter(table.topic[0], STAND_INS).captures
+    if decode.format == "csv" and decode.decimal == decode.separator and not is_one:
+        yield "decode.decimal", 'expected another character than the separator, found ","; write separator = ";" or "\\t"'
+
+
 def paths_of_lines(table: DecodedSource, raw: Raw) -> Wrong:
     """Lines have no members, but topics may name what stands in one."""
     kind, fields = FORMATS[table.decode.format], raw["decode"].get("fields", [])
@@ -312,6 +320,7 @@ RULES: dict[type[Table], tuple[Rule, ...]] = {
     DecodedSource: (
         Rule(("decode", "key", "max_keys", "topic"), keys_and_time),
         Rule(("decode", "topic"), paths_of_lines),
+        Rule(("decode", "topic"), decimals),
         Rule(("decode",), only_of_a_bus),
         Rule(("decode", "carry"), carried),
         Rule(("decode", "key", "where"), names_of_positions),
