@@ -159,7 +159,7 @@ def make_parser() -> argparse.ArgumentParser:
     status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
     status.set_defaults(command=_status)
     top = commands.add(
-        "top", "show a live screen of a daemon, or of a fleet: what hurts first", "edged top --broker mqtt://plant"
+        "top", "show a live screen of a daemon, or of a fleet, with problems first", "edged top --broker mqtt://plant"
     )
     top.add_argument(
         "--broker", metavar="URL|NAME", help="all devices of this broker (an address, or a name of the configuration)"

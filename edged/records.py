@@ -46,13 +46,13 @@ class Field(NamedTuple):
 
 
 EXCERPT = 4096
-"""Bytes of a refused payload that may be published; `Reject` itself has the first 64."""
+"""Bytes of what was refused that a `Reject` holds at most; who keeps rejects, or logs them, takes fewer."""
 
 
 class Reject(NamedTuple):
     """One frame or payload that was refused by itself. `reason` is a counter's name, `offset` the place in `data` (or in the
-    stream, for frames), `detail` what was expected; `data` holds its first 64 bytes at
-    most, up to `EXCERPT` where it is published. It is the first of `times` such."""
+    stream, for frames), `detail` what was expected; `data` holds its first `EXCERPT` bytes at most; where no frame
+    begins, a few bytes from there on. It is the first of `times` such."""
 
     reason: str
     detail: str

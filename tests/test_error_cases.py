@@ -19,7 +19,7 @@ from edged.plan.records import Machine
 from tests.support.case_models import build
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases" / "errors").glob("*/edged.toml"))
-PORT_AWAY = "is not there (tried again forever)"
+PORT_AWAY = "is not there (retrying)"
 """No port of a case is on the machine that runs the tests."""
 MIB = 1 << 20
 MACHINE = Machine("pi4", memory=4096 * MIB, base=64 * MIB, state_dir=Path("/nowhere/edged"), disk_free=2048 * MIB)

@@ -14,6 +14,7 @@ import pytest
 from edged import cli
 from edged.commands.help import ORDER, entries, sections
 from edged.config.load import read, report
+from edged.model.manifest import read_manifest
 from tests.support import daemon
 from tests.support.deployments import BESIDE, CASES, environ
 
@@ -114,6 +115,15 @@ def test_the_examples_are_tested_deployments() -> None:
     known = {_without_blanks(path.read_text("utf-8")) for path in CASES.glob("*.toml")}
     examples = [block for block in WHOLE if _without_blanks(block.text) in known]
     assert len(examples) == 5
+
+
+def test_the_keys_of_model_toml_exist(tmp_path: Path) -> None:
+    [block] = blocks(MANUAL / "models.md", "toml model.toml")
+    (tmp_path / "model.toml").write_text(block.text)
+    (tmp_path / "model.onnx").write_bytes((ROOT / "models" / "tiny" / "model.onnx").read_bytes())
+    _, problems = read_manifest("pump", tmp_path)
+    assert problems  # the page's model is another one
+    assert not [str(one) for one in problems if "unknown" in one.text]
 
 
 def test_make_targets_exist() -> None:

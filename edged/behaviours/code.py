@@ -22,7 +22,7 @@ def load(function: Function) -> Callable[[Any], Awaitable[None]]:
     """The coroutine function. Raises ValueError, with a text for a person."""
     found: Any = load_function(f"{function.path.name}:{function.name}", function.path.parent)
     if not inspect.iscoroutinefunction(found):
-        raise ValueError(f"{function.path}: {function.name} is no coroutine; write async def {function.name}(me):")
+        raise ValueError(f"{function.path}: {function.name} is not a coroutine; write async def {function.name}(me):")
     try:
         inspect.signature(found).bind(None)
     except TypeError as error:

@@ -119,9 +119,7 @@ def pipeline_of(draft: Draft, model: str, wanted: str | None) -> str:
         raise Fatal(f"expected a model of {draft.path} or the path of one, {found_among(model, tuple(draft.config.model))}")
     if len(mine or pipelines) != 1:
         said = (
-            f"{draft.path}: no pipeline has a model"
-            if not pipelines
-            else f"several pipelines could be meant: {listed(mine or pipelines)}"
+            f"{draft.path}: no pipeline has a model" if not pipelines else f"several pipelines match: {listed(mine or pipelines)}"
         )
         raise Fatal(
             f"{said}; a pipeline says which source, window and output the model has" + ("; say --pipeline" if pipelines else "")

@@ -114,7 +114,7 @@ def status(where: Where, as_json: bool) -> int:
             runs = f"{row['running']:>10} of {row['wanted']:10}"
             say(readable(f"{row['device']:20} {row['model'] or 'configuration':16} {runs} {row['state']}{reason}"))
         if not rows:
-            say(f"nobody has reported on {where.topic}/report/+")
+            say(f"no device has reported on {where.topic}/report/+")
         return EX_OK
 
     return _with_group(where, show)

@@ -14,6 +14,7 @@ from edged.commands.ask import ask_daemon
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
 from edged.notation.words import listed
+from edged.results.fields import OF_THE_RUN
 from edged.system.process import flush, say
 from edged.system.readable import readable
 from edged.system.terminal import BOLD, DIM, GREEN, RED, YELLOW, Look, look_of
@@ -151,7 +152,7 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         yield f"samples worth a look: {done}{beyond}{lost}"
     if "waiting" in more:
         hurried = (
-            f"; {more['hurried']} found no room and left earlier: set rate, or a shorter lateness" if more["hurried"] else ""
+            f"; {more['hurried']} found no room and went on early: set rate, or a shorter lateness" if more["hurried"] else ""
         )
         yield f"{more['waiting']} samples wait to be put in order{hurried}"
     if table := more.get("table"):
@@ -169,7 +170,7 @@ def result_text(last: Mapping[str, Any]) -> str:
     """A newest result of `details`, without what every result says, in a line."""
     result = last.get("result")
     if isinstance(result, dict):
-        told = {"device", "pipeline", "run", "seq", "time", "model", "age_ms"}
+        told = OF_THE_RUN | {"seq", "time"}  # its age is told beside it
         result = {name: value for name, value in result.items() if name not in told}
     text = json.dumps(result, ensure_ascii=False) if "result" in last else f"{last['bytes']} bytes of {last['format']}"
     return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + "..."

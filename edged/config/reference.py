@@ -18,22 +18,24 @@ PAGE = Path(__file__).with_name("REFERENCE.md")
 
 INTRODUCTION = """# Configuration reference
 
-Made from the schema by `python -m edged.config.reference`; do not edit.
+Every key of the configuration, with its type, its default and its meaning.
+
+`python -m edged.config.reference` writes this page from the schema; do not edit it.
 
 - One TOML file. What there is one of is `[kind]`, what there may be many of is `[kind.name]`. Names: letters, digits,
   `_`, `-`, at most 64. File paths are relative to the file.
 - Sources and pipelines are streams and share one set of names: `source = "name"` names either.
 - Unknown keys are errors, and so is a key that has no effect where it stands.
 - `T+`, one or several: a single value stands for a list of one. An empty list means none.
-- *short form*: a text stands for a table that has only this key. `frame = "line"` is `frame = { type = "line" }`.
+- *short form*: a string stands for a table that has only this key. `frame = "line"` is `frame = { type = "line" }`.
 - duration: `"250ms"` (`ns us ms s min h d`). size: `"8MiB"` (`B KiB MiB GiB`). rate: a number is per second, or `"6/min"`,
-  `"4/h"`. range: `[low, high]`. bytes: `[0xAA, 0x55]`, or a text (its UTF-8). type: numpy's names (`int16`, `float32`, `bool`).
+  `"4/h"`. range: `[low, high]`. bytes: `[0xAA, 0x55]`, or a string (its UTF-8). type: numpy's names (`int16`, `float32`, `bool`).
 - field path: `pressure.in`, `rows.0.v`, `"a.b".c`. A field of a stream: its name where that is unique among the pipeline's
   sources, else `stream.field`.
 - topic: in a subscription `+` and `#` are MQTT's; `{name}` matches one level and captures it, `{name...}` (last) the rest.
   In a publish: `{pipeline}`, `{key}` and the captures of the source. `{device}` and `{base_topic}` are filled in everywhere.
-- ext, external text: a text, or `{ credential = "name" }` (systemd), `{ env = "NAME" }`, `{ file = "path" }`. A secret may
-  stand in the file and is warned of, as is a file of one that every user may read.
+- ext, external string: a string, or `{ credential = "name" }` (systemd), `{ env = "NAME" }`, `{ file = "path" }`. A secret may
+  stand in the file, but edged warns about it, and about a secret's file that every user may read.
 """
 
 

@@ -42,18 +42,18 @@ class Claims:
         """Raises Fatal when another daemon runs with it."""
         name = Path(socket_name(self._config)).with_suffix(LOCK).name
         for lock in [*(folder / name for folder in folders()), *find_locks(self._config)]:
-            _must_be_free(lock, f"runs with {self._config}", "")
+            _must_be_free(lock, f"runs with {self._config}", " first")
         try:
             folder = own_folder()
         except OSError as error:
             log.warning("not_locked", what=str(self._config), reason=str(error))
             return
-        self._claim(folder / name, f"runs with {self._config}", "")
+        self._claim(folder / name, f"runs with {self._config}", " first")
 
     def state(self, folder: Path) -> None:
         """Raises Fatal when another daemon keeps its state there."""
         if folder / NAME not in self._held:
-            cure = "; give each a device.state_dir of its own"
+            cure = ", or give each daemon its own device.state_dir"
             self._claim(folder / NAME, f"keeps its state in {folder}", cure)
 
     def _claim(self, path: Path, does: str, cure: str) -> None:
@@ -92,7 +92,7 @@ def _lock(fd: int, path: Path, does: str, cure: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Fatal(f"another edged{_holder(path)} {does}: stop it first{cure}", EX_UNAVAILABLE) from None
+        raise Fatal(f"another edged{_holder(path)} {does}: stop it{cure}", EX_UNAVAILABLE) from None
 
 
 def _holder(path: Path) -> str:

@@ -131,10 +131,10 @@ def load(folder: Path, device: str, now: int, max_bytes: int = 64 * MIB) -> tupl
     def decode(data: bytes) -> tuple[Head, list[Window]]:
         head, windows = _decode(data)
         if head.device != device:
-            raise Unusable(f"it is of the device {head.device}")
+            raise Unusable(f"it belongs to the device {head.device}")
         if not -AHEAD_NS <= now - head.time <= STALE_NS:
             age_h = (now - head.time) / 3600e9
-            raise Unusable(f"it is {age_h:.0f} hours old" if age_h > 0 else "it is of the future: was the clock set?")
+            raise Unusable(f"it is {age_h:.0f} hours old" if age_h > 0 else "its time is in the future: was the clock set?")
         return head, windows
 
     found = read_kept(path, max_bytes, decode, "state", lost="windows that were not full")
@@ -163,7 +163,7 @@ def _decode(data: bytes) -> tuple[Head, list[Window]]:
         if len(bodies) < 2 or msgspec.msgpack.decode(bodies[-1]) is not None:
             raise Unusable("it is cut off")
         if (version := msgspec.msgpack.decode(bodies[0])[0]) != VERSION:
-            raise Unusable(f"it has the form {version}, this edged knows {VERSION}")
+            raise Unusable(f"it has format {version}, and this edged reads format {VERSION}")
         return msgspec.msgpack.decode(bodies[0], type=Head), [msgspec.msgpack.decode(b, type=Window) for b in bodies[1:-1]]
     except (msgspec.MsgspecError, TypeError, LookupError, RecursionError) as error:
         raise Unusable(f"it cannot be read: {error}") from None

@@ -106,9 +106,9 @@ def trusted_uids(folder: Path) -> set[int]:
     if above.st_uid == 0 and not above.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         trusted.add(facts.st_uid)  # root made it, as systemd makes /run/edged, and gave it to the daemon's user
     if not stat.S_ISDIR(facts.st_mode):
-        raise OSError(f"{folder} is no folder: whoever put it there is not to be trusted; remove it")
+        raise OSError(f"{folder} is not a folder, so somebody else made it: remove it")
     if facts.st_uid not in trusted:
-        raise OSError(f"{folder} belongs to another user (uid {facts.st_uid}), who is not to be trusted; remove it")
+        raise OSError(f"{folder} belongs to another user (uid {facts.st_uid}), whom edged does not trust; remove it")
     if facts.st_mode & stat.S_IWOTH:
         raise OSError(f"everybody may write to {folder}: chmod o-w {folder}")
     return trusted
@@ -180,7 +180,7 @@ class Control:
 
     async def _answer_to(self, line: bytes) -> Answer | Stream:
         if self._answering >= MAX_CLIENTS:
-            return {"ok": False, "errors": [f"{MAX_CLIENTS} others wait for an answer already"]}
+            return {"ok": False, "errors": [f"{MAX_CLIENTS} other clients wait for an answer already"]}
         self._answering += 1
         try:
             return await self._answer(_request(line))
@@ -268,8 +268,8 @@ def _connect(one: socket.socket, path: Path) -> None:
     found = path.lstat()
     trusted = trusted_uids(path.parent)
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in trusted:
-        raise OSError(f"{path} is no socket of a daemon to be trusted (uid {found.st_uid}); remove it")
+        raise OSError(f"{path} is not a socket of a daemon that edged trusts (uid {found.st_uid}); remove it")
     one.connect(str(path))
     _, uid, _ = struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     if uid not in trusted:
-        raise OSError(f"what listens at {path} is a process of another user (uid {uid}), who is not to be trusted")
+        raise OSError(f"what listens at {path} is a process of another user (uid {uid}), whom edged does not trust")

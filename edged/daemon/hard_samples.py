@@ -33,7 +33,7 @@ MAX_LABELS = 64
 """That wait to be written."""
 MAX_RESULT = 16 * 1024
 """Bytes of a result in the header of a recording."""
-GONE = "some of what its result was made of is not at hand any more"
+GONE = "edged no longer has all the samples behind its result"
 
 log: Any = structlog.get_logger("edged")
 
@@ -171,14 +171,14 @@ class _Writer:
 
     def take(self, clip: Clip) -> None:
         if sum(one.size for one in self._clips) + clip.size > self._plan.recent_bytes:
-            self._drops.add("busy", detail="others are still on their way to disk or to the broker")
+            self._drops.add("busy", detail="edged is still writing or sending earlier ones")
             return
         self._clips.append(clip)
         self._work()
 
     def write(self, label: Label) -> None:
         if len(self._labels) >= MAX_LABELS:
-            self._drops.add("busy", detail="others are still being written")
+            self._drops.add("busy", detail="edged is still writing earlier ones")
             return
         self._labels.append(label)
         self._work()

@@ -64,7 +64,7 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
     problems: list[Problem] = []
     for key, file in files.items():
         if (who := who_may_write(file)) is not None:
-            cure = "what is written there runs as root too; give it to root alone, or run edged as a user of its own"
+            cure = "whatever they write there runs as root; give it to root alone, or run edged as a user of its own"
             Scope(key, problems).warn("", f"edged runs as root, and {who}: {cure}")
     return problems
 
@@ -92,7 +92,7 @@ def _look_for_orphans(config: Config, problems: list[Problem]) -> None:
         if count and name not in config.broker:
             text = f"{count} files of results wait in {folder / name}, and no broker is called {name}"
             Scope("spool", problems).warn(
-                "", f"{text}: they stay until others need the room; delete the folder if nobody wants them"
+                "", f"{text}: they stay until other results need the space; delete the folder if nobody wants them"
             )
 
 

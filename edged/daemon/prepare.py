@@ -179,7 +179,7 @@ def _copied(store: Store, name: str, path: Path, mark: tuple[str, Mark], may_fal
         copy, manifest = store.take(name, path)
         if not store.is_held(name, copy):
             return Found(mark, manifest, list(copy.warnings), copy)
-        text = f"{path} is the version from which a rollback went away; the one before is used until the file changes"
+        text = f"{path} is the version that a rollback left; edged uses the one before it until the file changes"
         problems = [Problem(f"model.{name}.path", text, is_warning=True)]
     except ModelRefused as error:
         if not may_fall_back:
@@ -193,7 +193,7 @@ def _ran_before(store: Store, name: str, mark: tuple[str, Mark], problems: list[
     current = store.current(name)
     if current is None:
         return None
-    said = [replace(p, text=f"{p.text}; the version that ran before is used", is_warning=True) for p in problems]
+    said = [replace(p, text=f"{p.text}; edged uses the version that ran before", is_warning=True) for p in problems]
     return Found(mark, store.manifest(name, current), said, current)
 
 

@@ -177,7 +177,7 @@ class Reloader:
         if self._asking is not None:
             self._is_asked_again = True
             return
-        self._asking = asyncio.get_running_loop().create_task(self.reload("asked for by a signal"), name="reload:asked")
+        self._asking = asyncio.get_running_loop().create_task(self.reload("requested by a signal"), name="reload:asked")
         self._asking.add_done_callback(self._on_answered)
 
     def _on_answered(self, task: asyncio.Task[Answer]) -> None:
@@ -192,7 +192,7 @@ class Reloader:
         """A request from the control socket."""
         match request.get("command"):
             case "reload" if request.get("wait"):
-                return (await self.reload("asked for by a command")).facts()
+                return (await self.reload("requested by a command")).facts()
             case "reload":
                 self.ask()
                 return {"ok": True}

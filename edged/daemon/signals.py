@@ -57,7 +57,7 @@ class Early:
         self.is_reload_asked = True
 
     def _leave(self, number: int, _frame: FrameType | None) -> None:
-        os.write(2, f"edged: {signal.Signals(number).name} before READY, leaving; nothing was read yet\n".encode())
+        os.write(2, f"edged: {signal.Signals(number).name} before READY: stopping; nothing was read yet\n".encode())
         os._exit(EX_OK)  # an exception might be caught on its way, by a step of the user's for one
 
 

@@ -1,4 +1,4 @@
-"""Keeps a source running: when what it reads from goes away, it is tried again for ever, with back-off."""
+"""Keeps a source running: when what it reads from goes away, it is started again without an end, with back-off."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Taps:
         except ValueError as error:
             return {"ok": False, "errors": [str(error)]}
         if len(self._open) >= MAX_TAPS:
-            return {"ok": False, "errors": [f"{MAX_TAPS} others look already"]}
+            return {"ok": False, "errors": [f"{MAX_TAPS} other taps run already"]}
         return self._lines(_Tap(asked, self._clock))
 
     async def _lines(self, tap: _Tap) -> AsyncGenerator[Line, None]:
@@ -136,7 +136,7 @@ class _Tap:
     def hook(self, a: Assembly) -> None:
         name, stage = self.asked.stream, self.asked.stage
         if name not in (a.sources if stage in OF_SOURCES else a.pipelines):
-            self._waiting.append({"end": f"a reload took {name} away"})
+            self._waiting.append({"end": f"a reload removed {name}"})
             self.is_over = True
             self._news.set()
             return

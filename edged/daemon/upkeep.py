@@ -102,7 +102,7 @@ class Upkeep:
             return _refused(f"expected a pipeline, {found_among(name, tuple(self._assembly.pipelines))}")
         if name not in self._paused:
             return _refused(f"pipeline {name} is not paused")
-        self._resume(name, "asked for by a command")
+        self._resume(name, "requested by a command")
         return {"ok": True}
 
     def _resume(self, name: str, why: str) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from edged.decode.checksums import KINDS
 from edged.decode.frames import Frames, LineFramer, Lines
 from edged.decode.refusals import Refusals
-from edged.records import Reject
+from edged.records import EXCERPT, Reject
 
 
 class Verdict(NamedTuple):
@@ -133,7 +133,7 @@ class Blocks:
         if self._proof is not None and not self._is_open and (at := line.find(self._start or b"")) > 0:
             # what proves the block says that it begins here
             if line[:at].strip(b"\r\n\x02\x03"):
-                refusals.add(Reject("no_frame", f"bytes before the start of a block{self._wanted()}", line[:at][:64], place))
+                refusals.add(Reject("no_frame", f"bytes before the start of a block{self._wanted()}", line[:at][:EXCERPT], place))
             line, place = line[at:], place + at
             text = line.strip(b"\r\n\x02\x03")
         if self._start is not None and text.startswith(self._start):
@@ -142,7 +142,7 @@ class Blocks:
         if not self._is_open:
             if text and not self._is_lost:
                 self._is_lost = True
-                refusals.add(Reject("no_frame", f"a line outside of a block{self._wanted()}", line[:64], place))
+                refusals.add(Reject("no_frame", f"a line outside of a block{self._wanted()}", line[:EXCERPT], place))
             if self._start is None and self._ends(text):
                 self._is_open = True
             return
@@ -153,9 +153,8 @@ class Blocks:
         self._held.append(line)
         self._size += len(line)
         if self._size > self._max_bytes:
-            refusals.add(
-                Reject("too_large", f"a block of more than {self._max_bytes} bytes (max_bytes)", self._held[0][:64], self._place)
-            )
+            held = b"".join(self._held)[: min(EXCERPT, self._max_bytes)]
+            refusals.add(Reject("too_large", f"a block of more than {self._max_bytes} bytes (max_bytes)", held, self._place))
             self._drop()
             self._is_open, self._is_lost = False, True
         elif self._ends(text):
@@ -191,12 +190,12 @@ class Blocks:
         block, place = b"".join(self._held), self._place
         self._drop()
         if not is_whole:
-            refusals.add(Reject("no_frame", f"a block without its end {self._end!r}", block[:64], place))
+            refusals.add(Reject("no_frame", f"a block without its end {self._end!r}", block[:EXCERPT], place))
             return
         if self._proof is not None:
             verdict = self._proof(block)
             if verdict.wrong or (self._is_always_proved and not verdict.is_proved):
-                refusals.add(Reject("checksum", verdict.wrong or "the checksum is missing", block[:64], place))
+                refusals.add(Reject("checksum", verdict.wrong or "the checksum is missing", block[:EXCERPT], place))
                 return
             self._is_always_proved |= verdict.is_proved
         frames.payloads.append(block.replace(b"\r\n", b"\n").rstrip(b"\r\n"))

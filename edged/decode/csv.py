@@ -27,7 +27,7 @@ from edged.decode.times import BadTime, is_text, ns_of_array, ns_of_text
 from edged.decode.values import ABSENT, MAX_WORDS, OF_TEXT, BadPayload, Gaps, Table, constant_texts, key_of_bytes, no_number
 from edged.decode.where import Condition, refuse_others
 from edged.errors import Problem
-from edged.records import Reject
+from edged.records import EXCERPT, Reject
 
 if TYPE_CHECKING:
     from edged.config import schema
@@ -497,7 +497,7 @@ class LineBlock:
         if self.owners is None or self._shown is None or self.refusals.is_one or not self.refusals.says(reason, owner):
             return Reject(reason, detail, payload=owner)
         start = sum(len(line) + 1 for line in self._shown[bisect_left(self.owners, owner) : index])
-        return Reject(reason, detail, self._shown[index][:64], start, owner)
+        return Reject(reason, detail, self._shown[index][:EXCERPT], start, owner)
 
 
 def _finder(separator: bytes, column: int) -> re.Pattern[bytes]:

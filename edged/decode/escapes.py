@@ -11,7 +11,7 @@ from collections.abc import Callable
 from edged.decode.checksums import Checksum
 from edged.decode.frames import Frames, LineFramer
 from edged.decode.refusals import Refusals
-from edged.records import Reject
+from edged.records import EXCERPT, Reject
 
 DLE_STX = b"\x10\x02"
 _ETX = 0x03
@@ -85,7 +85,7 @@ class _Proof:
         if checksum.is_right(frame):
             return frame[: len(frame) - checksum.size]
         detail = checksum.wrong(frame) if refusals.says("checksum") else ""
-        refusals.add(Reject("checksum", detail, frame[:64], place))
+        refusals.add(Reject("checksum", detail, frame[:EXCERPT], place))
         return None
 
 
@@ -123,7 +123,7 @@ class Delimited:
         try:
             body = self._proof.body(self._plain(coded), place, refusals)
         except BadEscape as bad:
-            refusals.add(Reject("no_frame", str(bad), coded[:64], place))
+            refusals.add(Reject("no_frame", str(bad), coded[:EXCERPT], place))
             return
         if body is not None:
             frames.payloads.append(body)
@@ -197,7 +197,9 @@ class Dle:
         plain = coded.replace(b"\x10\x10", b"\x10")
         if len(plain) > self._max_bytes:
             refusals.add(
-                Reject("too_large", f"{len(plain)} bytes, at most {self._max_bytes} are taken (max_bytes)", coded[:64], place)
+                Reject(
+                    "too_large", f"{len(plain)} bytes, at most {self._max_bytes} are taken (max_bytes)", coded[:EXCERPT], place
+                )
             )
             return
         body = self._proof.body(plain, place, refusals)

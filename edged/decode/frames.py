@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from edged.decode.refusals import Refusals
 from edged.decode.shapes import Shape
-from edged.records import Reject
+from edged.records import EXCERPT, Reject
 
 _MAX_INSIDE = 64
 """Places inside a frame under way that are looked at when nothing more comes."""
@@ -112,7 +112,7 @@ class LineFramer:
             first = blob.find(self._end) + len(self._end)
             if self._is_midway:
                 partial.append(
-                    Reject("partial", "the end of a line that began before the port was opened", blob[:first][:64], start)
+                    Reject("partial", "the end of a line that began before the port was opened", blob[:first][:EXCERPT], start)
                 )
             blob, start = blob[first:], start + first
             self._is_skipping = self._is_midway = False
@@ -151,7 +151,8 @@ class LineFramer:
 
     def _too_large(self, line: bytes, start: int) -> Reject:
         detail = f"no {self._called} ({self._end!r}) in {self._max_bytes} bytes: wrong baudrate or wrong frame?"
-        return Reject("too_large", detail, bytes(line[:64]), start)
+        seen = self._max_bytes + len(self._end) + 1  # has come by now, however it was chopped
+        return Reject("too_large", detail, bytes(line[: min(EXCERPT, seen)]), start)
 
 
 class FrameScanner:
@@ -264,7 +265,7 @@ class FrameScanner:
         self._counted_to = place + len(frame)
         reason = self._shape.reason(frame)
         detail = self._shape.why_bad(frame, not self._has_begun) if refusals.says(reason) else ""
-        refusals.add(Reject(reason, detail, frame[:64], place))
+        refusals.add(Reject(reason, detail, frame[:EXCERPT], place))
 
     def _none(self, at: int, refusals: Refusals) -> None:
         if not self._is_lost:

@@ -30,6 +30,7 @@ _HEARTBEAT = {0: 50}
 """The message that every MAVLink device sends, and its CRC_EXTRA."""
 _VEDIRECT = re.compile(rb"\r\n([A-Za-z0-9#_]{1,9})\t(?=[^\r\n\t]*\r\n|.)")
 _OBIS = re.compile(rb"((?:[0-9]+-[0-9]+:)?[0-9]+\.[0-9]+\.[0-9]+(?:\*[0-9]+)?)\(")
+_AIS = ("VDM", "VDO")
 _POSITIONS = ("GGA", "RMC", "GLL", "GNS")
 _PARITY_OF_7 = bytes(bin(byte).count("1") & 1 for byte in range(128))
 _TEXT = frozenset(range(32, 127)) | {9, 10, 13}
@@ -156,6 +157,8 @@ def _nmea(lines: list[bytes]) -> list[str]:
         return []
     kinds = list(dict.fromkeys(line[1:].split(b",", 1)[0].decode() for line in lines))
     found = f"these are NMEA sentences ({' '.join(kinds[:6])})"
+    if all(kind[2:] in _AIS for kind in kinds):
+        return [f"{found}: AIS, whose six-bit text edged does not decode; let gpsd or AIS-catcher publish it as JSON over MQTT"]
     one_kind = f'checksum = "nmea", where = {{ kind = "{kinds[0]}" }}'
     if any(kind[2:] in _POSITIONS for kind in kinds):
         return [f'{found}: decode.format = "nmea", fields such as ["lat", "lon"]; or one kind as csv: {one_kind}']

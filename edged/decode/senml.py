@@ -43,7 +43,7 @@ class _Times(Walk):
             return [ns_of_text(repr(seconds), "unix_s")]
         if self._utc == ON_ARRIVAL and seconds:
             raise BadPayload(
-                "missing", f"a time {seconds:g} s from now, and nobody says when this was sent; a port needs absolute ones"
+                "missing", f"a time {seconds:g} s from now, and nothing says when this was sent; a port needs absolute times"
             )
         return [self._utc + round(seconds * _SECOND)]
 

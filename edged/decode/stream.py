@@ -20,7 +20,7 @@ from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.shapes import Pattern
 from edged.decode.values import Screen, excerpts
-from edged.records import Reject, Rows
+from edged.records import EXCERPT, Reject, Rows
 
 
 class StreamDecoder(Protocol):
@@ -249,7 +249,7 @@ def _proved(lines: Sequence[bytes], which: Sequence[int], proof: LineProof, refu
             bodies.append(body)
             kept.append(index)
             if proof.around is not None and (before := len(line) - len(body) - proof.around) > 0:
-                refusals.add(Reject("no_frame", "bytes before the start of a sentence", line[:before][:64], payload=index))
+                refusals.add(Reject("no_frame", "bytes before the start of a sentence", line[:before][:EXCERPT], payload=index))
         elif not proof.silent or line.strip(proof.silent):
             refusals.add(Reject("checksum", f"expected {proof.wanted}", payload=index))
     return bodies, kept

@@ -117,7 +117,7 @@ def _bounded(ns: int, text: str, format: str) -> int:
         return ns
     said = f"time {text.strip()[:40]} read as {format}"
     if abs(ns) > 10**30:
-        raise BadTime("out_of_range", f"{said} is no time of this world")
+        raise BadTime("out_of_range", f"{said} is not a time that edged can represent")
     year = round(1970 + ns / (365.2425 * _DAY))
     raise BadTime("future" if ns > 0 else "out_of_range", f"{said} is in the year {year}{_better(ns, format)}")
 

@@ -21,7 +21,7 @@ from edged.decode.by_key import ByKey
 from edged.decode.paths import kind_of
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
-from edged.records import ON_ARRIVAL, Flags, Reject, Rows, Times
+from edged.records import EXCERPT, ON_ARRIVAL, Flags, Reject, Rows, Times
 from edged.topics import unfit
 
 KEY_CHARACTERS = 64
@@ -377,7 +377,7 @@ def excerpts(rejects: Sequence[Reject], pieces: Sequence[bytes], starts: Sequenc
     for reject in rejects:
         if not reject.data and reject.payload < len(pieces):
             at = reject.offset if starts is None else starts[reject.payload]
-            reject = reject._replace(data=bytes(pieces[reject.payload][:64]), offset=at)
+            reject = reject._replace(data=bytes(pieces[reject.payload][:EXCERPT]), offset=at)
         shown.append(reject)
     return shown
 

@@ -12,7 +12,7 @@ import re
 
 from edged.decode.frames import Frames
 from edged.decode.refusals import Refusals
-from edged.records import Reject
+from edged.records import EXCERPT, Reject
 
 _LAST = b"\nChecksum\t"
 _HEX_OR_LAST = re.compile(rb":|\nChecksum\t")
@@ -53,7 +53,7 @@ class VeDirect:
             self._forget(stop)
         if len(self._buffer) > self._max_bytes:
             detail = f"no checksum in {self._max_bytes} bytes: wrong baudrate or wrong frame?"
-            refusals.add(Reject("too_large", detail, self._buffer[:64], self._position))
+            refusals.add(Reject("too_large", detail, self._buffer[: min(EXCERPT, self._max_bytes)], self._position))
             self._forget(len(self._buffer) - len(_LAST))
         return frames, refusals.records
 
@@ -89,12 +89,12 @@ class VeDirect:
         place, begin = self._position, _first_field(block)
         if begin:
             reason = "partial" if is_midway else "no_frame"
-            refusals.add(Reject(reason, "bytes before the first field of a block", block[:begin][:64], place))
+            refusals.add(Reject(reason, "bytes before the first field of a block", block[:begin][:EXCERPT], place))
             block, place = block[begin:], place + begin
         if wrong := sum(block) & 0xFF:
             reason = "partial" if is_midway else "checksum"
             detail = f"the bytes of the block add up to {wrong:#04x}, not to 0"
-            refusals.add(Reject(reason, detail, block[:64], place))
+            refusals.add(Reject(reason, detail, block[:EXCERPT], place))
             return
         frames.payloads.append(block[2 : block.rindex(_LAST) - 1].replace(b"\r\n", b"\n"))
         frames.starts.append(place)

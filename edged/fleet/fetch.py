@@ -132,7 +132,7 @@ def _begin(response: http.client.HTTPResponse, part: _Part) -> None:
     status, size = response.status, part.size
     if 300 <= status < 400:
         where = str(response.headers.get("Location"))[:200]
-        raise Refused(f"the server sends us elsewhere ({status} to {where}), and edged follows nowhere")
+        raise Refused(f"the server redirects ({status} to {where}), and edged follows no redirect")
     if status == 206:
         wanted, found = f"bytes {part.have}-{size - 1}/{size}", response.headers.get("Content-Range", "")[:80]
         if found != wanted:

@@ -42,7 +42,7 @@ def lead(local: Draft, content: bytes, copy: Path, environ: Mapping[str, str] = 
 def _tables(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in OURS:
         if name in values:
-            yield name, "is said by the local file alone; remove it from the fleet's configuration"
+            yield name, "belongs to the local file alone; remove it from the fleet's configuration"
 
 
 def _external(values: Any, ours: Any, at: KeyPath = ()) -> Iterator[tuple[str, str]]:

@@ -137,7 +137,7 @@ def _hang(model: Model, now: int) -> str:
     taken_s = (now - model.running_since) / 1e9
     if taken_s <= max(MIN_SILENCE_S, LONGEST_RUNS * longest_s):
         return ""
-    return f"a run began {taken_s:.0f} s ago, the longest one before took {longest_s:.2g} s"
+    return f"a run began {taken_s:.0f} s ago; the longest run before it took {longest_s:.2g} s"
 
 
 def _source_state(look: Look, name: str) -> tuple[str, str]:
@@ -167,10 +167,10 @@ def _mqtt_state(look: Look, source: MqttSource) -> tuple[str, str]:
         topics = ", ".join(topic.mqtt for _, topic in plan.filters)
         text = f"no message yet on {topics}: does somebody publish there, and may this user read it (access rules)?"
         if plan.decode is not None and plan.decode.is_slow:
-            text += f" A broker drops what is larger than max_bytes ({plan.decode.max_bytes // KIB} KiB) and tells nobody"
+            text += f" A broker silently drops messages larger than max_bytes ({plan.decode.max_bytes // KIB} KiB)"
         return "silent", text
     if counts.rejected > counts.drops.by_reason.get("other", 0) and not counts.rows:
-        return "bad values", "something comes in, and no good sample yet: see its counts of what was dropped"
+        return "bad values", "data comes in, but no good sample yet: see its drop counts"
     if plan.stale_ns is None and (lost := _lost(counts.drops, now)):
         return "bad values", lost
     quiet = now - counts.last_arrival
@@ -206,9 +206,9 @@ def _outlet_state(a: Running, p: PipelinePlan, now: int) -> tuple[str, str]:
                 return "storing", f"output {publish.broker} is {link.state}: results go to disk"
             return "blocked", f"output {publish.broker} is {link.state}"
         if counts.refusal:
-            return "refused", f"broker {publish.broker} takes no result on {counts.refusal}"
+            return "refused", f"broker {publish.broker} refuses results on {counts.refusal}"
         if (losses := counts.drops.losses) is not None and losses.reason not in WHILE_AWAY and (why := losses.verdict(now / 1e9)):
-            return "failing", f"no result leaves for {publish.broker}: {why}"
+            return "failing", f"results for {publish.broker} do not get out: {why}"
     return "running", ""
 
 
@@ -224,7 +224,7 @@ def _pipeline_state(look: Look, name: str) -> tuple[str, str]:
     if p.model is not None and a.models[p.model].loaded.report.is_held:
         return "waiting", f"model {p.model} is building: {HELD}"
     if pipeline.parked and p.overflow == "block":
-        full = next((f"pipeline {follower.name} takes no more" for follower in pipeline.after if follower.is_full), "")
+        full = next((f"pipeline {follower.name} accepts no more rows" for follower in pipeline.after if follower.is_full), "")
         return "blocked", f"{pipeline.parked} blocks wait for a free slot: {full or f'{_slower(p)} is slower than its sources'}"
     for s in p.roots:
         state, reason = look.source(s)

@@ -57,7 +57,7 @@ def _is_safetensors(head: bytes) -> bool:
 def _text(head: bytes) -> str:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "this is a web page, not a model: download it anew, from GitHub by Raw, from Hugging Face by /resolve/, logged in"
+        return "this is a web page, not a model: download it again, from GitHub by Raw, from Hugging Face by /resolve/, logged in"
     if start.startswith((b"<?xml", b"<net")):
         return "this is an XML file (OpenVINO's, it seems); give the ONNX file that it was made from"
     if start.startswith((b"{", b"[")):

@@ -162,7 +162,7 @@ def open_session(plan: ModelPlan, fitted: Fit, rung: str, engine: str = "") -> A
     session.disable_fallback()
     if session.get_providers()[0] != providers.RUNGS[rung]:
         raise RunFailed(
-            f"onnxruntime left it out without a reason: is its hardware here, and the driver? ({providers.PACKAGES[rung]})"
+            f"onnxruntime skipped it without a reason: is its hardware here, and the driver? ({providers.PACKAGES[rung]})"
         )
     taken = session.get_provider_options()
     for name, asked in given:

@@ -34,8 +34,8 @@ UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 OTHER_NAME = (62, 64)
 WEAK_KEY = (66, 67)
 NO_TLS = "what answers does not speak TLS: is this the plain port (mqtt://, usually 1883)? mqtts:// is usually 8883"
-HUNG_UP = "the broker hung up in the handshake: is this its plain port (mqtt://, usually 1883)? else see the broker's log"
-NO_CERTIFICATE = "the broker wants a certificate from us: set cert and key"
+HUNG_UP = "the broker closed the connection in the handshake: is this its plain port (mqtt://, usually 1883)? else see its log"
+NO_CERTIFICATE = "the broker requires a client certificate: set cert and key"
 # What OpenSSL calls it, and what it means to whoever has to mend it.
 TLS_FAULTS = {
     "WRONG_VERSION_NUMBER": NO_TLS,
@@ -45,13 +45,13 @@ TLS_FAULTS = {
     "UNEXPECTED_EOF_WHILE_READING": HUNG_UP,
     "UNSUPPORTED_PROTOCOL": "the broker offers only TLS older than 1.2: update it",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the broker does not speak TLS 1.2 or 1.3: update it",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": f"the broker and we have no cipher in common, or {NO_CERTIFICATE}",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": f"the broker and edged share no cipher, or {NO_CERTIFICATE}",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": NO_CERTIFICATE,
-    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority that signed our certificate (cert)",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "the broker does not accept our certificate (cert)",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the broker does not accept our certificate (cert)",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our certificate (cert) has expired, by the broker's clock",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "our certificate (cert) was revoked",
+    "TLSV1_ALERT_UNKNOWN_CA": "the broker does not know the authority that signed the client certificate (cert)",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the broker does not accept the client certificate (cert)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the broker does not accept the client certificate (cert)",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client certificate (cert) has expired, by the broker's clock",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the client certificate (cert) was revoked",
     "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the broker does not speak the protocol that alpn names",
     "TLSV1_UNRECOGNIZED_NAME": "the broker has no certificate for this name: use the name that its certificate is for in url",
 }
@@ -247,7 +247,9 @@ async def upgrade(sock: socket.socket, deadline: float, url: BrokerUrl) -> WebSo
             data = await _when_ready(sock, partial(sock.recv, MAX_HEAD), deadline)
             came += data
             if not data or len(came) > MAX_HEAD:
-                raise BadAnswer("it hangs up in the handshake" if not data else "its answer to the handshake has no end")
+                raise BadAnswer(
+                    "it closes the connection during the handshake" if not data else "its answer to the handshake has no end"
+                )
         head, _, rest = came.partition(b"\r\n\r\n")
         check_answer(head, key)
         return WebSocket(sock, rest)

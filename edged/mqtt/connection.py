@@ -203,7 +203,7 @@ class Connection:
         if error.code == TOO_MANY:  # what was left with the broker comes with the next connection, which is no reason to wait
             self.session.disconnect(error.code)
             self.channel.flush()
-            self.end(Again("lost", f"the broker sent {error.reason}; the rest is fetched by a new connection"))
+            self.end(Again("lost", f"the broker sent {error.reason}; edged reconnects to get the rest"))
             return
         self.owner.counts.protocol_errors += 1
         reason = f"the broker broke the protocol: {error.reason}"
@@ -238,7 +238,7 @@ class Connection:
             if self.parser.error:
                 raise self.parser.error
             if self.unasked > MAX_UNASKED:
-                raise ProtocolError(f"{self.unasked} answers to nothing that was asked", PROTOCOL_ERROR)
+                raise ProtocolError(f"{self.unasked} answers nothing that edged asked", PROTOCOL_ERROR)
         except ProtocolError as error:
             return self._break_off(error)
         except Exception as error:
@@ -425,7 +425,7 @@ class Connection:
         owed = max(1, len(self.sender.in_flight))
         many = f"{owed} messages" if owed > 1 else "1 message"
         acks.reason = (
-            f"the broker has acknowledged nothing for {waited_s:.0f} s and owes that for {many}: see its log, quotas and disk"
+            f"the broker has acknowledged nothing for {waited_s:.0f} s and owes acks for {many}: see its log, quotas and disk"
         )
         self.end(Unacknowledged(acks.reason, acks.has_acknowledged))
 
@@ -452,7 +452,7 @@ class Connection:
                 self.end(self._explain_end(code, text))
             case Silent():
                 waited = f"no answer to a ping for {self.owner.settings.keepalive_s} s"
-                self.end(Unanswered("lost", f"{waited}: the broker hangs or the network between is gone"))
+                self.end(Unanswered("lost", f"{waited}: the broker hangs, or the network is down"))
             case Malformed(text):
                 raise ProtocolError(text)
 
@@ -490,8 +490,8 @@ class Connection:
         kept_s, asked_s = event.session_expiry_s, settings.session_expiry_s
         if kept_s is not None and kept_s < asked_s and any(s.qos for s in settings.subscriptions):
             self.faults[EXPIRY] = (
-                f"the broker keeps our session for {kept_s} s and not for {asked_s} s: after a longer outage it has no inputs "
-                f'for us; raise its limit, or write session_expiry = "{kept_s}s"'
+                f"the broker keeps the session for {kept_s} s and not for {asked_s} s: after a longer outage the inputs are "
+                f'lost; raise its limit, or write session_expiry = "{kept_s}s"'
             )
         if not event.may_share and any(s.is_shared for s in settings.subscriptions):
             which = "the broker has no shared subscriptions" if settings.is_v5 else "the broker speaks MQTT 3.1.1"
@@ -505,7 +505,7 @@ class Connection:
 
     def _explain_refusal(self, code: int, text: str) -> Refusal:
         settings = self.settings
-        said = f"the broker refuses us as {settings.client_id!r}: {text}"
+        said = f"the broker refuses the connection as {settings.client_id!r}: {text}"
         if code == WRONG_VERSION:
             return OtherVersion("refused", said)
         if code == NO_RETAIN and settings.may_retain:
@@ -529,7 +529,7 @@ class Connection:
         """What edged says of itself is too large for this broker, or refused: whoever watches it there sees old news, or none."""
         said, self.sender.unsayable = self.sender.unsayable, {}
         for topic, why in said.items():
-            self.faults.setdefault(topic, f"the broker does not take what edged says of itself on {why}")
+            self.faults.setdefault(topic, f"the broker refuses what edged publishes about itself on {why}")
         self._show_faults()
 
     def _show_faults(self, **details: Any) -> None:

@@ -88,10 +88,10 @@ class RetryPolicy:
         which is dropped; `is_careful`: such a one is being looked for."""
         if culprit is not None:
             self.short_lives = 0
-            return f"{error.reason}, as it does over a message to {culprit}: that is dropped"
+            return f"{error.reason}, as it does whenever it gets a message to {culprit}: edged drops that message"
         if is_careful:
             return (
-                f"{error.reason}, again with messages on their way: they go one at a time, to find the one that the broker "
+                f"{error.reason}, again with messages in flight: edged sends them one at a time, to find the one that the broker "
                 "does not take"
             )
         is_unexplained = isinstance(error, HungUp) and not isinstance(error, Dismissed)
@@ -99,8 +99,8 @@ class RetryPolicy:
             return error.reason
         if self._longest_s < self._at_once_s:
             return (
-                f"{error.reason}, {self.short_lives} times at once after connecting: does it allow what we subscribe, and "
-                "that we retain our status? See its access rules, or write retain = false"
+                f"{error.reason}, {self.short_lives} times right after connecting: does it allow what edged subscribes to, "
+                "and a retained status? See its access rules, or write retain = false"
             )
         return (  # many brokers do not say why, mosquitto 2.0 neither
             f"{error.reason}, {self.short_lives} times soon after connecting: does another client have the name "

@@ -285,7 +285,7 @@ class Sender:
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
         topic, body, properties = message.topic, message.body, message.properties
         if self.suspicion.is_barred(topic, now):
-            return self._refuse(message, f"{ENDS_CONNECTION}; its topic is tried again later")
+            return self._refuse(message, f"{ENDS_CONNECTION}; edged retries its topic later")
         if message.replayed:
             body, properties = _replayed(message, now)
         elif message.is_json and message.arrival:

@@ -12,7 +12,7 @@ from edged.records import Block
 
 UNJOINED = {
     "stale_join": "a joined value was older than its tolerance (align.tolerance, or stale_after of its source)",
-    "no_value": "a joined source has said nothing yet",
+    "no_value": "a joined source has no sample yet",
 }
 
 

@@ -31,7 +31,7 @@ MAX_STATES = 4096
 KEPT_STATES = 32
 """The same, where the two start from different streams: then rows may come a little late."""
 
-UNKNOWN, STALE, REFUSED = "it has said nothing of this yet", "it is silent", "its conditions do not hold"
+UNKNOWN, STALE, REFUSED = "it has no result for this yet", "it is silent", "its conditions do not hold"
 """Why a gate is closed."""
 
 

@@ -131,7 +131,7 @@ def _shown(
     if said.device_class is not None:
         entities = _reclassed(at.below("homeassistant"), said.device_class, entities)
     if x.when is not None and x.when.condition != Condition() and x.when.max_interval is None:
-        text = "Home Assistant is told while this holds, and never that it is over; use change = true, or add max_interval"
+        text = "Home Assistant gets a result while this holds, and none when it ends; use change = true, or add max_interval"
         at.warn("when", text, "key")
     keyed = [root for root in p.roots if p.keys and sources[root].key_names]
     return ShownPlan(

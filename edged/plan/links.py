@@ -58,13 +58,13 @@ def _is_here(host: str) -> bool:
 def _check_packet(at: Scope, broker: Broker, sources: Sequence[SourcePlan]) -> None:
     if broker.max_packet is not None and broker.max_packet < SMALLEST_PACKET:
         at.wrong(
-            "max_packet", f'expected at least "{SMALLEST_PACKET}B", found "{broker.max_packet}B": no broker can greet us in less'
+            "max_packet", f'expected at least "{SMALLEST_PACKET}B", found "{broker.max_packet}B": every CONNACK needs that much'
         )
     for source in sources:
         largest = mqtt_settings(source).max_bytes
         if broker.max_packet is not None and broker.max_packet < largest:
             text = f"{broker.max_packet // KIB} KiB is less than max_bytes of source.{source.name}, {largest // KIB} KiB"
-            at.warn("max_packet", f"{text}: a broker drops what is larger and tells nobody")
+            at.warn("max_packet", f"{text}: a broker silently drops larger messages")
 
 
 def _link(name: str, broker: Broker, client_id: str, status_topic: str, sources: Sequence[SourcePlan]) -> LinkSettings:

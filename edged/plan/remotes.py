@@ -100,7 +100,7 @@ def unshaped(name: str, m: Model, pipeline: Pipeline) -> str:
     if not tensors:
         return ""
     cure = f"[model.{name}.outputs.{tensors[0]}] shape = [...], of one row"
-    return f"model.{name} runs elsewhere, and nobody says what its output {tensors[0]} looks like: {cure}; or name a fallback"
+    return f"model.{name} runs elsewhere, and nothing says what its output {tensors[0]} looks like: {cure}; or name a fallback"
 
 
 def plan_ask(

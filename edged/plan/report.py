@@ -40,7 +40,7 @@ from edged.spool.settings import SpoolSettings
 
 def plan_text(plan: Plan) -> str:
     """Who feeds whom, the wiring with a line for each part, then the memory table."""
-    lines = [f"device {plan.device}, says of itself on {plan.base_topic}/status, /health, /model, /source, /event", ""]
+    lines = [f"device {plan.device} publishes about itself on {plan.base_topic}/status, /health, /model, /source, /event", ""]
     lines += [*graph_text(plan), ""]
     for name, p in plan.pipelines.items():
         lines.append(f"pipeline.{name}")
@@ -253,9 +253,7 @@ def _homeassistant(plan: Plan) -> list[str]:
     shown = plan.homeassistant
     if shown is None:
         return []
-    lines = [
-        f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with what it says of itself, and"
-    ]
+    lines = [f"in Home Assistant, by {shown.broker}: {shown.prefix}/device/+/config: {plan.device} with its own diagnostics, and"]
     for name, one in shown.shown.items():
         source = plan.sources.get(one.source)
         by = f", on a device for each of up to {source.max_keys} keys of source.{one.source}" if source is not None else ""

@@ -45,6 +45,11 @@ ENVELOPE = (*ENVELOPE_BEFORE, *ENVELOPE_AFTER)
 """The fields that every result has, before and after those of its output; `encode` gives them their values."""
 
 
+OF_THE_RUN = frozenset({"device", "pipeline", "run", "model", "age_ms"})
+"""Fields of the envelope that say who found it and how fast, and nothing of what was found: they differ from machine to machine
+and from run to run. Who shows or compares a result leaves them out."""
+
+
 def value_at(body: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     """The value at a path of a body, None if it is not there."""
     value: Any = body

@@ -26,7 +26,7 @@ SHOWN_PORTS = 8
 
 def missing(name: str, ports_here: Sequence[str]) -> Retryable:
     """`name` is not there; `ports_here` are."""
-    return Retryable("missing", f"{name} is not there (tried again forever); {_known(ports_here)}")
+    return Retryable("missing", f"{name} is not there (retrying); {_known(ports_here)}")
 
 
 def is_no_port(name: str, ports_here: Callable[[], Sequence[str]]) -> str:
@@ -40,7 +40,7 @@ def is_no_port(name: str, ports_here: Callable[[], Sequence[str]]) -> str:
 
 def _known(ports_here: Sequence[str]) -> str:
     if not ports_here:
-        return "no serial port is on this machine: cable, power?"
+        return "this machine has no serial port: check the cable and the power"
     more = f" and {len(ports_here) - SHOWN_PORTS} more" if len(ports_here) > SHOWN_PORTS else ""
     return f"on this machine: {', '.join(ports_here[:SHOWN_PORTS])}{more}"
 
@@ -98,8 +98,8 @@ def _owner(uid: int) -> str:
 def _holder(path: str) -> str:
     found = others(path)
     if found:
-        return f"held by {found[0][1]}, pid {found[0][0]}"
-    return "held by a program of another user, or by another source of this configuration"
+        return f"in use by {found[0][1]}, pid {found[0][0]}"
+    return "in use by a program of another user, or by another source of this configuration"
 
 
 def others(path: str) -> list[tuple[int, str]]:

@@ -307,7 +307,7 @@ class Watcher:
             return
         found = finding.result()
         who = ", ".join(f"{name} (pid {pid})" for pid, name in found)
-        self._others = f"{self._name} is read by {who} too, which takes bytes of it: end it" if found else ""
+        self._others = f"{self._name} is also read by {who}, which takes bytes from edged: end it" if found else ""
         if found:
             self._say("port_shared", self._others)
 
@@ -331,7 +331,7 @@ def _set_up(fd: int, settings: LineSettings, path: str) -> str:
             why = f"its driver cannot switch an RS-485 transmitter ({e.strerror})"
             said.append(f"rs485: {why}; if the adapter does so by itself, remove rs485")
     if console := terminal.console_at(path):
-        said.append(f"{console}: its messages come between what the sensor sends; {terminal.CONSOLE_CURE}")
+        said.append(f"{console}: its messages mix with what the sensor sends; {terminal.CONSOLE_CURE}")
     return "; ".join(said)
 
 

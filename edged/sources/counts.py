@@ -120,7 +120,7 @@ class SourceCounts:
         """A fault of ours: one read that gave nothing. Of a fault behind the source, whose rows were counted already, it is one
         more than there were: so the ledger shows it, and stays exact."""
         self.read += 1
-        self.reject([Reject(INTERNAL_ERROR, whereabouts(error), data[:64])])
+        self.reject([Reject(INTERNAL_ERROR, whereabouts(error), data[:EXCERPT])])
 
     def balance(self) -> int:
         """Zero, always."""

@@ -103,11 +103,11 @@ class Freshness:
             return ("bad values", "no good sample yet") if self._has_seen else ("running", "")
         limit = self.limit
         if limit is not None and self._paces is not None and heard and (quiet := now - max(heard, opened)) > limit:
-            learned = f"it came so regularly before that it may take {limit / 1e9:.3g} s at most (learned)"
+            learned = f"its learned pace allows {limit / 1e9:.3g} s at most"
             return "silent", f"nothing has come in for {quiet / 1e9:.0f} s, and {learned}"
         quiet = now - max(int(self.last_good.max()), opened)
         if limit is not None and quiet > limit:
-            return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see what it counts as dropped"
+            return "bad values", f"no good sample for {quiet / 1e9:.0f} s: see its drop counts"
         count, online = int(np.count_nonzero(known | self.is_expected)), int(np.count_nonzero(self.is_online(now)))
         if not online and (known & self.is_frozen).any():
             frozen = f"for more than {(self.frozen_ns or 0) / 1e9:g} s"

@@ -357,7 +357,7 @@ class MqttSource:
     def _take_decoded(self, message: Waiting, rows: Rows | BaseException) -> None:
         if isinstance(rows, BaseException):  # a fault of ours; what is large is not tried again on the loop
             self.counts.lose(rows, message.payload)
-            message.receipt.fail(INTERNAL_ERROR, "a fault of edged, said in its log")
+            message.receipt.fail(INTERNAL_ERROR, "a fault in edged; its log has the details")
             return
         self._decode([message.payload], [message.captures], [message.receipt], message.arrival, rows)
 
@@ -379,7 +379,7 @@ class MqttSource:
                     self._decode(payloads[i : i + 1], captures[i : i + 1], receipts[i : i + 1], now)
                 return
             counts.lose(error, payloads[0])
-            receipts[0].fail(INTERNAL_ERROR, "a fault of edged, said in its log")
+            receipts[0].fail(INTERNAL_ERROR, "a fault in edged; its log has the details")
             return
         if block is not None:
             fan_out(self._consumers, counts.lose, block)

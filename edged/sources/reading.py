@@ -244,7 +244,7 @@ def _patience_ns(baudrate: int) -> float:
 def damaged(reason: str, settings: LineSettings) -> Reject:
     """What is said of a byte that the driver found wrong: the frame with it is refused."""
     said = f"parity = {settings.parity!r}" if reason == "parity" else f"{settings.baudrate} baud"
-    return Reject(reason, f"a byte came damaged on the line, and its frame is refused; is {said} right, and the cable?")
+    return Reject(reason, f"a byte was damaged on the line, so edged rejected its frame: check {said} and the cable")
 
 
 def silence_ns(settings: Any, was_heard: bool) -> float | None:

@@ -251,7 +251,7 @@ def look(at: Report, source: schema.ReplaySource, ports: Callable[[], Sequence[s
             is_plain = read_header(file) is None
             first_line = file.read(HEADER_BYTES).partition(b"\n")[0]
     except FileNotFoundError:
-        at.warn("path", f"{source.path} is not there (tried again forever)")
+        at.warn("path", f"{source.path} is not there (retrying)")
         return
     except (OSError, ValueError) as error:
         at.wrong("path", f"{source.path}: {getattr(error, 'strerror', None) or error}")

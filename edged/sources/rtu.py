@@ -17,12 +17,12 @@ MAX_REGISTERS, MAX_BITS = 125, 2000
 EXCEPTIONS = {
     1: ("illegal_function", "it does not know this kind of register: is table right?"),
     2: ("illegal_data_address", "it has no such register: are register and table right? Both count from 0 on the wire"),
-    3: ("illegal_data_value", "it does not give so many at once"),
+    3: ("illegal_data_value", "it does not return so many at once"),
     4: ("device_failure", "it could not read them"),
-    5: ("acknowledge", "it needs longer"),
+    5: ("acknowledge", "it needs more time"),
     6: ("device_busy", "it is busy"),
     8: ("memory_parity_error", "its memory is damaged"),
-    10: ("gateway_path_unavailable", "the gateway has no way to it"),
+    10: ("gateway_path_unavailable", "the gateway has no path to it"),
     11: ("gateway_target_failed", "it does not answer the gateway"),
 }
 """By the code of an exception answer: the reason under which it is counted, and what it means."""
@@ -91,7 +91,7 @@ class Request(msgspec.Struct, frozen=True):
             return Refusal("no_answer", f"unit {address}, {self.said()}: nothing came within {waited_s * 1e3:.0f} ms")
         found = received[:32].hex(" ")
         if received[0] != address or len(received) < _AROUND + self.data_bytes:
-            return Refusal("malformed", f"unit {address}, {self.said()}: what came is no answer to it: {found}")
+            return Refusal("malformed", f"unit {address}, {self.said()}: what came does not answer it: {found}")
         return Refusal("checksum", f"unit {address}, {self.said()}: the CRC is wrong: {found}")
 
     def said(self) -> str:

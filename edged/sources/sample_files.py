@@ -76,7 +76,7 @@ def attach(folder: Path, run: str, seq: int, label: str, max_bytes: int) -> list
         with opened_plain(path, max_bytes) as (fd, _), open(fd, "rb", closefd=False) as old:
             header = read_header(old)
             if header is None or header.sample is None:
-                raise Unknown(f"{path}: not a sample of ours")
+                raise Unknown(f"{path}: not a sample that edged wrote")
             _rewrite(path, old, header, label)
     if not found:
         raise Unknown(f"no sample of run {run}, seq {seq} is kept in {folder}")

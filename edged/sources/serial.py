@@ -75,7 +75,7 @@ def describe(plan: Planned) -> str:
 
 def look(at: Report, settings: Any, ports: Callable[[], Sequence[str]]) -> None:
     if isinstance(settings.port, str) and (text := console_at(settings.port)):
-        at.warn("port", f"{text}: its messages come between what the sensor sends; {CONSOLE_CURE}")
+        at.warn("port", f"{text}: its messages mix with what the sensor sends; {CONSOLE_CURE}")
     if find(settings.port) is None:
         at.warn("port", faults.missing(port_name(settings.port), ports()).reason)
     elif isinstance(settings.port, str) and (text := faults.is_no_port(settings.port, ports)):

@@ -117,7 +117,7 @@ class FileDisk:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(fd)
-            raise OSError(errno.EBUSY, "another edged uses this folder: give each a device.state_dir of its own") from error
+            raise OSError(errno.EBUSY, "another edged uses this folder: give each daemon its own device.state_dir") from error
         self._lock = fd
 
     def _make_folder(self, folder: Path) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 import msgspec
 
 from edged.config.toml.document import SyntaxProblem, parse
+from edged.results.fields import OF_THE_RUN
 from edged.telemetry import QUIET
 from edged.testing.cases import Tests
 from edged.testing.judge import read_result
 from edged.testing.play import Outcome
 
-UNSAID = {"device", "pipeline", "run", "model", "age_ms"}
-"""Fields of a result that say nothing of whether it is right, or differ from machine to machine and from run to run."""
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -84,7 +83,7 @@ def _block(outcome: Outcome) -> str:
     for one in outcome.published:
         result = read_result(one)
         if isinstance(result, dict):
-            result = {name: value for name, value in result.items() if name not in UNSAID}
+            result = {name: value for name, value in result.items() if name not in OF_THE_RUN}
         lines.append(f"  {{ topic = {_value(one.topic)}, result = {_value(result)} }},")
     lines[-1:] = ["expect = []"] if len(lines) == 1 else [lines[-1], "]"]
     counts: dict[str, int] = {}

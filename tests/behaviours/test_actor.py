@@ -375,7 +375,7 @@ async def test_a_step_that_holds_the_loop_is_told_and_five_end_it_at_the_next_aw
     assert told[:5] == ["behaviour.b"] * 5
     state, why = world.actor.state()
     assert state == "ended"
-    assert "5 steps within a minute held the loop for more than 50 ms" in why
+    assert "5 steps within a minute blocked the event loop for more than 50 ms" in why
     assert world.port.data == [b"OFF"]
     world.result(n=1)  # nobody is there for it
     assert world.drops == {"ended": 1, "stopped": 1}

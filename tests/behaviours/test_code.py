@@ -52,7 +52,7 @@ def test_only_what_a_behaviour_uses_counts(old: str, new: str, is_other: bool) -
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("def f(me): pass", "f is no coroutine; write async def f(me):"),
+        ("def f(me): pass", "f is not a coroutine; write async def f(me):"),
         ("async def f(): pass", "f takes one argument: async def f(me):"),
         ("async def g(me): pass", "there is no function f; there are: g"),
         ("async def f(me):\n  x = = 1", "SyntaxError"),

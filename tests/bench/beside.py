@@ -214,9 +214,8 @@ def main() -> None:
                 f"{one.others:.2f} cores; by processor time {idle[n]:.1f} on an idle machine"
             )
         seen = best[cores()].found.seen / best[1].found.seen
-        print(
-            f"beside each other: {seen:.2f} times one thread; by processor time {idle[cores()] / idle[1]:.2f} times on an idle machine"
-        )
+        gain = idle[cores()] / idle[1]
+        print(f"beside each other: {seen:.2f} times one thread; by processor time {gain:.2f} times on an idle machine")
         slow, fast = [load(Path(folder), 370) for _ in range(2)], load(Path(folder), 3)
         for n in threads:
             these = quietest([while_others(partial(run, behind(slow, fast, n, 2))) for _ in range(rounds)])

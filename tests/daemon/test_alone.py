@@ -56,7 +56,7 @@ def test_one_daemon_a_state_directory(tmp_path: Path) -> None:
     with Claims(tmp_path / "a.toml") as first, Claims(tmp_path / "b.toml") as second:
         first.state(state)
         first.state(state)
-        said = f"another edged (process {os.getpid()}) keeps its state in {state}: stop it first; give each"
+        said = f"another edged (process {os.getpid()}) keeps its state in {state}: stop it, or give each"
         assert refused(lambda: second.state(state)).startswith(said)
         second.state(tmp_path / "another")
     assert list(state.iterdir()) == []

@@ -191,7 +191,7 @@ async def test_of_those_whose_answer_takes_long_there_are_eight(environ: Path) -
         done, _ = await asyncio.wait(
             [asyncio.ensure_future(reader.readline()) for reader, _ in clients], return_when=asyncio.FIRST_COMPLETED
         )
-        assert [json.loads(one.result())["errors"] for one in done] == [["8 others wait for an answer already"]]
+        assert [json.loads(one.result())["errors"] for one in done] == [["8 other clients wait for an answer already"]]
         assert asked == MAX_CLIENTS
         go_on.set()
         for _, writer in clients:
@@ -243,7 +243,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files
 @needs_root
 def test_a_folder_that_another_user_made_is_not_believed(shared: Path, imposter: Path) -> None:
     os.chown(shared, NOBODY, NOBODY)
-    with pytest.raises(OSError, match=r"edged-0 belongs to another user \(uid 65534\), who is not to be trusted"):
+    with pytest.raises(OSError, match=r"edged-0 belongs to another user \(uid 65534\), whom edged does not trust"):
         ask(shared / "edged.toml", ASKED)
 
 
@@ -256,18 +256,18 @@ def test_a_folder_to_which_everybody_may_write_is_not_believed(shared: Path, imp
 
 @needs_root
 def test_a_socket_of_another_user_is_not_believed(shared: Path, imposter: Path) -> None:
-    with pytest.raises(OSError, match=r"no socket of a daemon to be trusted \(uid 65534\)"):
+    with pytest.raises(OSError, match=r"not a socket of a daemon that edged trusts \(uid 65534\)"):
         ask(shared / "edged.toml", ASKED)
 
 
 @needs_root
 def test_nor_is_a_link_to_it_or_a_process_of_another_user_behind_our_own(shared: Path, imposter: Path) -> None:
     os.chown(imposter, 0, 0)
-    with pytest.raises(OSError, match=r"a process of another user \(uid 65534\), who is not to be trusted"):
+    with pytest.raises(OSError, match=r"a process of another user \(uid 65534\), whom edged does not trust"):
         ask(shared / "edged.toml", ASKED)
     moved = imposter.rename(imposter.with_name("moved"))
     imposter.symlink_to(moved)
-    with pytest.raises(OSError, match="no socket of a daemon to be trusted"):
+    with pytest.raises(OSError, match="not a socket of a daemon that edged trusts"):
         ask(shared / "edged.toml", ASKED)
 
 
@@ -286,5 +286,5 @@ def test_a_daemon_does_not_listen_in_a_folder_of_another_user(monkeypatch: pytes
     own = folders({})[-1]
     monkeypatch.setattr("edged.daemon.control.folders", lambda _: [tmp_path / "absent", tmp_path / own.name])
     (tmp_path / own.name).symlink_to("/")
-    with pytest.raises(OSError, match="is no folder"):
+    with pytest.raises(OSError, match="is not a folder"):
         socket_path(tmp_path / "edged.toml", {})

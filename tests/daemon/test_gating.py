@@ -329,7 +329,7 @@ async def test_a_chain_is_bounded_from_end_to_end(tmp_path: Path) -> None:
         assert (len(first.slots), first.parked) == (4, 20 - 3 - 4)  # by the block; its sources are held
         assert sum(r.owed > 0 for r in made.receipts) == 20
         said = {s.name: s.reason for s in states(made.assembly, Clock().now()) if s.state == "blocked"}
-        assert said == {"first": "13 blocks wait for a free slot: pipeline second takes no more"}  # whose model hangs
+        assert said == {"first": "13 blocks wait for a free slot: pipeline second accepts no more rows"}  # whose model hangs
         made.assembly.models["n"].running = None
         made.assembly.models["n"].wake()
         await made.settle()

@@ -121,7 +121,7 @@ def test_before_anything_runs_a_signal_is_a_stop(number: signal.Signals) -> None
         one.send_signal(number)
         _, err = one.communicate(timeout=DEADLINE_S)
     assert one.returncode == EX_OK
-    assert err == f"edged: {number.name} before READY, leaving; nothing was read yet\n"
+    assert err == f"edged: {number.name} before READY: stopping; nothing was read yet\n"
 
 
 def test_a_hang_up_is_kept_for_later() -> None:

@@ -101,7 +101,7 @@ def test_a_bad_line_is_refused_by_itself(line: bytes, reason: str) -> None:
     assert values.tolist() == [[1, 2, 3]] * 10
     assert reasons(rejects) == [reason]
     assert rejects[0].offset == 7 * len(good)
-    assert rejects[0].data == (line + b"\r")[:64]
+    assert rejects[0].data == (line + b"\r")[:4096]
 
 
 def test_a_float32_that_overflows_is_not_finite() -> None:

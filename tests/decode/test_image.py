@@ -184,7 +184,7 @@ def test_hostile_ones_are_refused_by_themselves(name: str) -> None:
     rows = make_payload_decoder(plan(SQUARE)).decode([good, payload, good])
     assert reasons(rows.rejects) == [reason]
     assert words in rows.rejects[0].detail
-    assert (rows.rejects[0].payload, rows.rejects[0].data) == (1, payload[:64])
+    assert (rows.rejects[0].payload, rows.rejects[0].data) == (1, payload[:4096])
     assert rows.payload is not None
     assert rows.payload.tolist() == [0, 2]
     assert (rows.values.reshape(2, 32, 32, 3) == GREEN).all()

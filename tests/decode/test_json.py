@@ -46,7 +46,7 @@ def refusal(payload: bytes, *fields: Any, **keys: Any) -> str:
     assert len(rows.rejects) == 1, rows.values
     assert rows.values.tolist() == [[1], [1]]
     assert rows.rejects[0].payload == 1
-    assert rows.rejects[0].data == payload[:64]
+    assert rows.rejects[0].data == payload[:4096]
     assert rows.rejects[0].detail
     return rows.rejects[0].reason
 

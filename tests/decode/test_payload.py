@@ -8,6 +8,7 @@ import pytest
 from edged.decode import DecodePlan, make_payload_decoder
 from edged.decode.refusals import MAX_RECORDS, MAX_ROWS
 from edged.notation.field_paths import Step
+from edged.records import EXCERPT
 from tests.support.decode_plans import field, plan, reasons, refused
 
 
@@ -29,7 +30,7 @@ def test_too_large_is_refused_by_itself() -> None:
         (3, "not_a_number"),
         (4, "too_large"),
     ]
-    assert {reject.payload: reject.data for reject in rows.rejects} == {1: b"2" * 11, 2: b"x", 3: b"y", 4: b"5" * 64}
+    assert {reject.payload: reject.data for reject in rows.rejects} == {1: b"2" * 11, 2: b"x", 3: b"y", 4: b"5" * 100}
 
 
 def test_only_too_large_ones() -> None:
@@ -107,7 +108,7 @@ def test_a_storm_is_told_in_few_words_and_counted_in_full(storm: str) -> None:
         assert refused(of_this) == counts
         assert len(of_this) == MAX_RECORDS + 1
         assert all(reject.detail for reject in of_this)
-        assert all(len(reject.data) <= 64 for reject in of_this)
+        assert all(len(reject.data) <= EXCERPT for reject in of_this)
     assert peak < 16 << 20
 
 

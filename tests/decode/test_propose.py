@@ -41,6 +41,13 @@ def case(name: str) -> bytes:
             ['these are NMEA sentences (SDDBT): checksum = "nmea", where = { kind = "SDDBT" }'],
         ),
         (
+            b"x\n!AIVDM,1,1,,B,177KQJ5000G?tO`K>RA1wUbN0TKH,0*5C\n!AIVDO,1,1,,A,13aEOK?P00PD2wVMdLDRhgvL289?,0*26\n",
+            [
+                "these are NMEA sentences (AIVDM AIVDO): AIS, whose six-bit text edged does not decode; let gpsd or AIS-catcher "
+                "publish it as JSON over MQTT"
+            ],
+        ),
+        (
             case("dsmr-p1-v5"),
             [
                 'this is a telegram of a meter: decode.format = "dsmr", fields such as [{ name = "v1", path = "1-3:0.2.8" }, '

@@ -268,3 +268,31 @@ def test_lines_with_a_checksum_in_hex_digits() -> None:
     values, rejects = fed(make_stream_decoder(planned), [b"".join(good)])
     assert values.tolist() == [[n, n * n] for n in range(40) if n != 7]
     assert reasons(rejects) == ["checksum"]
+
+
+def test_a_reject_holds_the_whole_frame_up_to_the_size_of_an_excerpt() -> None:
+    """What is published of it (`rejects`) is cut from that."""
+    line = b"1,x," + b"2" * 300
+    long = b"1,x," + b"2" * 5000
+    for decode in ("csv", "json"):
+        decoder = make_stream_decoder(plan(decode, "a", "b", "c", max_bytes=8192))
+        _, rejects = fed(decoder, [b"\n".join([line, long, b""])])
+        assert [one.data for one in rejects] == [line, long[:4096]]
+    body = bytes(range(0x20, 0x7E)) * 2
+    framed = plan(
+        "raw",
+        field("x", dtype="uint8", shape=(len(body),)),
+        frame=Frame(type="fixed", size=len(body) + 2, sync=b"\xa5"),
+        checksum=ChecksumTable(type="xor8"),
+    )
+    bad = b"\xa5" + body + b"\x01"
+    _, rejects = fed(make_stream_decoder(framed), [bad])
+    assert [(one.reason, one.data) for one in rejects] == [("checksum", bad)]
+
+
+def test_a_frame_that_never_ends_is_the_same_reject_however_it_arrives() -> None:
+    endless = b"7" * 500
+    for step in (1, 90, 500):
+        decoder = make_stream_decoder(plan("csv", "a", "b", max_bytes=200))
+        _, rejects = fed(decoder, [endless[at : at + step] for at in range(0, 500, step)])
+        assert [(one.reason, one.data) for one in rejects] == [("too_large", endless[:202])]

@@ -89,9 +89,9 @@ def test_the_work_is_the_fleets_and_the_device_stays_what_it_is(local: Draft) ->
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("\n[broker.main]", '\n[device]\nid = "x"\n[broker.main]', "device: is said by the local file alone"),
-        ("\n[broker.main]", "\n[http]\n[broker.main]", "http: is said by the local file alone"),
-        ("\n[broker.main]", '\n[spool]\npath = "/etc"\n[broker.main]', "spool: is said by the local file alone"),
+        ("\n[broker.main]", '\n[device]\nid = "x"\n[broker.main]', "device: belongs to the local file alone"),
+        ("\n[broker.main]", "\n[http]\n[broker.main]", "http: belongs to the local file alone"),
+        ("\n[broker.main]", '\n[spool]\npath = "/etc"\n[broker.main]', "spool: belongs to the local file alone"),
         ("steps.py", "other.py", "other.py is a Python file that the local file does not name"),
         ("[pipeline.p]", '[behaviour.b]\nrun = "other.py:half"\n[pipeline.p]', "behaviour.b.run: other.py is a Python file"),
         ("/dev/ttyUSB0", "/dev/ttyS0", "source.gyro.port: /dev/ttyS0 is a port that the local file does not name"),

@@ -243,7 +243,7 @@ async def test_bad_values_are_no_data_and_a_source_that_is_held_back_is_not_sile
     hear(b"in/x", b"1")
     clock.pass_s(4)
     hear(b"in/x", b"nan")
-    assert seen("in") == ("bad values", "no good sample for 4 s: see what it counts as dropped")
+    assert seen("in") == ("bad values", "no good sample for 4 s: see its drop counts")
     clock.pass_s(4)
     assert seen("in") == ("silent", "nothing has come in for 4 s")
     a.pipelines["p"].shed(True)
@@ -259,7 +259,7 @@ async def test_a_silent_source_of_pictures_says_what_a_broker_keeps_to_itself(
     a = make(PICTURES.format(path=tmp_path / "cells.onnx"))
     a.links["main"].show("connected", "")
     reason = next(s.reason for s in states(a, clock.now()) if (s.kind, s.name) == ("source", "in"))
-    assert reason.endswith("A broker drops what is larger than max_bytes (100 KiB) and tells nobody")
+    assert reason.endswith("A broker silently drops messages larger than max_bytes (100 KiB)")
 
 
 async def test_pictures_wait_for_as_long_as_the_most_patient_of_their_pipelines(
@@ -318,7 +318,7 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     counts = a.publishes["p"][0]
     counts.refusal = "out/x (not authorised)"
     assert seen()["pipeline p"][0] == "refused"
-    assert "broker main takes no result on out/x (not authorised)" in seen()["pipeline p"][1]
+    assert "broker main refuses results on out/x (not authorised)" in seen()["pipeline p"][1]
     counts.refusal = ""
     assert seen()["pipeline p"] == ("running", "")
 
@@ -335,7 +335,7 @@ async def test_a_pipeline_whose_gate_is_closed_is_well(make: Callable[[str], Ass
         a.routers["main"].on_publishes([(topic, text, 1, False, (), NONE, b"")])
         return next((s.state, s.reason) for s in states(a, clock.now()) if (s.kind, s.name) == ("pipeline", "q"))
 
-    assert hear(b"in/y", b"1") == ("closed", "gate in: it has said nothing of this yet")
+    assert hear(b"in/y", b"1") == ("closed", "gate in: it has no result for this yet")
     hear(b"in/x", b"9")
     assert hear(b"in/y", b"1") == ("running", "")
     clock.pass_s(1)
@@ -369,7 +369,7 @@ async def test_a_run_that_takes_much_longer_than_any_before_hangs(
     model.counts.time.add(10**9)  # a model that is known to be slow
     assert seen() == ("idle", "filling")
     clock.pass_s(1)
-    reason = "a run began 3 s ago, the longest one before took 1 s"
+    reason = "a run began 3 s ago; the longest run before it took 1 s"
     found = [(s.kind, s.state, s.reason) for s in states(a, clock.now()) if s.kind in ("model", "pipeline")]
     assert found == [("model", "hanging", reason), ("pipeline", "stalled", f"model m hangs: {reason}")]
     a.close()

@@ -199,7 +199,7 @@ def test_a_redirect_is_not_followed_and_two_that_contradict_are_refused(device: 
     device.server.files["/normal-5.onnx"] = times(5)
     device.server.behaviour["/moved.onnx"] = elsewhere
     device.announce("moved", times(5), path="/moved.onnx")
-    assert "sends us elsewhere" in device.reported(lambda m: m["wanted"] == "moved" and m["state"] == "failed")["reason"]
+    assert "the server redirects" in device.reported(lambda m: m["wanted"] == "moved" and m["state"] == "failed")["reason"]
     assert [path for path, _ in device.server.asked] == ["/moved.onnx"]
     device.announce("5", times(5))
     device.reported(lambda m: m["running"] == "5" and m["state"] == "running")

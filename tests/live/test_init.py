@@ -71,7 +71,7 @@ def test_from_a_board_and_a_model_to_a_right_result_at_the_broker(broker: Broker
     assert (tmp_path / "edged.schema.json").exists()
     before = (tmp_path / "edged.toml").read_bytes()
     code, _, errors = said(edged("init", *flags, cwd=tmp_path))
-    assert (code, errors) == (64, "edged: edged.toml is there already, and is left as it is; -o FILE writes another\n")
+    assert (code, errors) == (64, "edged: edged.toml exists already, so edged does not change it; -o FILE writes another file\n")
     assert (tmp_path / "edged.toml").read_bytes() == before
 
 

@@ -124,6 +124,6 @@ def test_what_edged_says_of_itself_may_be_too_large_for_a_broker(tmp_path: Path)
     with Broker(tmp_path, "max_packet_size 500") as broker:
         text = ONE.format(port=broker.port, model=wide(tmp_path, 2), publish='{ topic = "out/p", fields = ["outputs"] }')
         with Client(broker.port) as client, Daemon(tmp_path, text) as daemon:
-            daemon.wait_log("the broker does not take what edged says of itself on edged/t/health (too large:")
+            daemon.wait_log("the broker refuses what edged publishes about itself on edged/t/health (too large:")
             client.publish("in/x", '{"a": 3}')
             assert client.wait("out/p")[0].json["outputs"]["y"] == [3, 6]

@@ -183,7 +183,7 @@ def test_a_broker_that_takes_no_result(tmp_path: Path) -> None:
             client.publish("in/x", "2")
             since = time.monotonic()
             found = turns(client, lambda found: found["state"] == "degraded", since, MIN_S)
-            reason = "broker main takes no result on out/p (not authorised): check its access rules and quotas"
+            reason = "broker main refuses results on out/p (not authorised): check its access rules and quotas"
             assert (found["pipelines"]["p"]["state"], found["pipelines"]["p"]["reason"]) == ("refused", reason)
             assert found["brokers"]["main"]["state"] == "connected"
             assert found["pipelines"]["p"]["publish"][0]["dropped"] == {"refused": 1}

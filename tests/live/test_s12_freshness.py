@@ -313,7 +313,7 @@ def test_the_silence_of_a_regular_sensor_is_noticed_though_nobody_said_how_often
         until(is_missed, 2 * LEARNED_S)
         assert word(client, "pump/b") == b"online"
         health = client.health(lambda h: h["sources"]["imu"]["state"] == "silent")
-        said = "and it came so regularly before that it may take 30 s at most (learned)"
+        said = "and its learned pace allows 30 s at most"
         assert health["sources"]["imu"]["reason"].endswith(said)
         assert (health["state"], health["pipelines"]["of_imu"]["state"]) == ("degraded", "waiting")
         assert health["sources"]["pump"]["reason"] == "1 of 2 keys are silent or frozen"

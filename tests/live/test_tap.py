@@ -51,7 +51,7 @@ def test_what_a_daemon_reads_runs_and_says(broker: Broker, tmp_path: Path) -> No
             looking.append(edged("tap", *arguments, "--json", "-c", str(daemon.config)))
             until(partial(opened, daemon, count), what="the tap")
         code, _, errors = said(edged("tap", "accel", "-c", str(daemon.config)))
-        assert (code, errors) == (64, "edged: 4 others look already\n")
+        assert (code, errors) == (64, "edged: 4 other taps run already\n")
         sensor.write("1.0,x,2.0\n" + "".join(sent))
         raw, decoded, windows, results = map(lines, looking)
         assert raw[0]["stage"] == "raw"

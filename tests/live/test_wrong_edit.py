@@ -184,7 +184,7 @@ def test_a_second_daemon_is_refused(tmp_path: Path, zoo: Path) -> None:
         other.write_text(daemon.config.read_text())
         code, _, err = said(edged("run", "-c", str(other)))
         state = tmp_path / "state"
-        cure = "stop it first; give each a device.state_dir of its own"
+        cure = "stop it, or give each daemon its own device.state_dir"
         assert (code, err) == (69, f"edged: another edged (process {pid}) keeps its state in {state}: {cure}\n")
         assert status(daemon.config)["state"] == "healthy"
         daemon.kill()

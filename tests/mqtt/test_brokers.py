@@ -134,7 +134,7 @@ async def test_what_the_broker_says_of_a_refusal_is_shown() -> None:
         subject = Subject(settings(server.port))
         async with running(subject):
             await until(lambda: subject.link.state == "refused")
-            assert subject.link.reason == "the broker refuses us as 'edged-test': Quota exceeded (out of  licences)"
+            assert subject.link.reason == "the broker refuses the connection as 'edged-test': Quota exceeded (out of  licences)"
 
 
 @on_uvloop
@@ -147,7 +147,7 @@ async def test_a_session_expiry_that_the_broker_lowered_is_a_fault_of_the_link()
         subject = Subject(settings(server.port, session_expiry_s=3600, subscriptions=(Subscription("a", 1, 1),)))
         async with running(subject):
             await until(lambda: subject.link.state == "degraded")
-            assert "keeps our session for 60 s and not for 3600 s" in subject.link.reason
+            assert "keeps the session for 60 s and not for 3600 s" in subject.link.reason
             assert 'session_expiry = "60s"' in subject.link.reason
         content = Subject(settings(server.port, session_expiry_s=60, subscriptions=(Subscription("a", 1, 1),)))
         async with running(content):

@@ -717,7 +717,7 @@ async def test_connack_refuses(code: int, state: str) -> None:
         subject = Subject(settings(server.port))
         async with running(subject):
             await until(lambda: subject.link.state == state)
-            assert "the broker refuses us as 'edged-test'" in subject.link.reason
+            assert "the broker refuses the connection as 'edged-test'" in subject.link.reason
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

@@ -66,15 +66,22 @@ def test_what_is_said_of_a_broker_that_ends_connections() -> None:
     )
     assert said == ["it ended", "it ended", another]
     assert policy.explain(Unanswered("lost", "hangs"), 1.0, None, False) == "hangs"
-    assert policy.explain(lost, 1.0, None, True).startswith("it ended, again with messages on their way")
-    assert policy.explain(lost, 1.0, "out/a", True) == "it ended, as it does over a message to out/a: that is dropped"
+    assert policy.explain(lost, 1.0, None, True).startswith("it ended, again with messages in flight")
+    assert (
+        policy.explain(lost, 1.0, "out/a", True)
+        == "it ended, as it does whenever it gets a message to out/a: edged drops that message"
+    )
     assert policy.short_lives == 0  # the message was to blame
 
 
 @pytest.mark.parametrize(
     ("error", "lives", "said"),
     [
-        (HungUp("lost", "it ended"), (0.05, 0.04, 0.05), "it ended, 3 times at once after connecting: does it allow what we sub"),
+        (
+            HungUp("lost", "it ended"),
+            (0.05, 0.04, 0.05),
+            "it ended, 3 times right after connecting: does it allow what edged sub",
+        ),
         (HungUp("lost", "it ended"), (0.05, 2.0, 0.05), "it ended, 3 times soon after connecting: does another client have the"),
         (Retryable("lost", "the broker says: quota"), (0.5, 2.0, 0.5), "the broker says: quota"),
         (Dismissed("lost", "not authorised"), (0.5, 2.0, 0.5), "not authorised"),

@@ -125,7 +125,7 @@ async def test_refused_with_its_reason(fault: str, authority: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"", "the broker hung up in the handshake: is this its plain port (mqtt://, usually 1883)?"),
+        (b"", "the broker closed the connection in the handshake: is this its plain port (mqtt://, usually 1883)?"),
         (b"\x20\x09\x00\x84\x06" + bytes(6), "does not speak TLS: is this the plain port (mqtt://, usually 1883)?"),
     ],
 )

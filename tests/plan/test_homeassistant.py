@@ -130,7 +130,7 @@ def test_it_is_told_when_home_assistant_starts(folder: Path) -> None:
             "device_class: has no effect: there are several values; the unit of each says of which class it is",
         ),
         ('{ homeassistant = { icon = "pump" } }', 'icon: expected an icon such as "mdi:pump", found "pump"'),
-        ('{ when = { of = "outputs.a", above = 1 } }', "Home Assistant is told while this holds, and never that it is over"),
+        ('{ when = { of = "outputs.a", above = 1 } }', "Home Assistant gets a result while this holds, and none when it ends"),
     ],
 )
 def test_what_cannot_be_shown(folder: Path, publish: str, wrong: str) -> None:
@@ -172,7 +172,7 @@ def test_what_check_says(folder: Path) -> None:
     text = MAIN + ON + PUMPS + ROOM + '[pipeline.p]\nsource = "pumps"\npublish = { fields = "outputs.temp", topic = "p/{key}" }\n'
     plan = planned(folder, text + '[pipeline.q]\nsource = "room"\npublish = { format = "msgpack" }\n').whole
     lines = plan_text(plan).splitlines()
-    at = lines.index("in Home Assistant, by main: homeassistant/device/+/config: pi4 with what it says of itself, and")
+    at = lines.index("in Home Assistant, by main: homeassistant/device/+/config: pi4 with its own diagnostics, and")
     assert lines[at + 1 : at + 3] == [
         '  pipeline.p: sensor "p temp", on a device for each of up to 250 keys of source.pumps; unavailable after 30 s without a '
         "result",

@@ -259,7 +259,7 @@ def test_a_shape_is_enough_for_what_finds_things_in_pictures(
 def test_without_a_shape_it_is_said_what_to_do(tmp_path: Path) -> None:
     for more in ("", 'labels = ["a", "b"]\n'):
         found = planned(tmp_path, CAMERA + FAR + more + LOOK)
-        said = "pipeline.look.output: model.far runs elsewhere, and nobody says what its output output looks like: "
+        said = "pipeline.look.output: model.far runs elsewhere, and nothing says what its output output looks like: "
         said += "[model.far.outputs.output] shape = [...], of one row; or name a fallback"
         assert any(said in line for line in found.lines), found.lines
 

@@ -41,7 +41,7 @@ def test_a_person_reads_what_is_wired_to_what(tmp_path: Path) -> None:
     plan = planned(tmp_path, MAIN + ACCEL + PUMPS + TEXT).whole
     lines = plan_text(plan).splitlines()
     assert lines[:18] == [
-        "device pi4, says of itself on edged/pi4/status, /health, /model, /source, /event",
+        "device pi4 publishes about itself on edged/pi4/status, /health, /model, /source, /event",
         "",
         "source.accel",
         "source.pumps",

@@ -42,7 +42,7 @@ def test_forbidden_names_user_and_group(tmp_path: Path) -> None:
 
 
 def test_missing_lists_what_is_there_but_not_without_end() -> None:
-    assert "no serial port is on this machine" in missing("/dev/ttyUSB0", []).reason
+    assert "this machine has no serial port" in missing("/dev/ttyUSB0", []).reason
     many = [f"/dev/ttyUSB{n}" for n in range(100)]
     assert missing("x", many).reason.endswith("/dev/ttyUSB7 and 92 more")
 

@@ -338,7 +338,7 @@ def test_busy_names_the_holder(run: Run[None]) -> None:
                 assert other.stdin is not None
                 other.stdin.write(b"\n")
                 other.stdin.flush()
-                assert f"held by python, pid {other.pid}" in caught[0].reason.replace("python3", "python")
+                assert f"in use by python, pid {other.pid}" in caught[0].reason.replace("python3", "python")
             if how is lock:  # a mark on a pseudo-terminal outlives its holder, for all but root
                 await open_and_close(pty.path)
             pty.hang_up()
@@ -519,7 +519,7 @@ def test_who_else_reads_the_port_is_named(run: Run[None], monkeypatch: pytest.Mo
         async with SerialPort(settings(pty.path)) as one:
             command = [sys.executable, "-c", code, pty.path]
             with subprocess.Popen(command, stdin=subprocess.PIPE) as other:  # noqa: ASYNC220 (at once)
-                await until(lambda: f"(pid {other.pid}) too" in one.trouble, 10)
+                await until(lambda: f"(pid {other.pid}), which takes bytes" in one.trouble, 10)
                 other.communicate(b"\n")
             await until(lambda: not one.trouble, 10)
         pty.hang_up()

@@ -37,7 +37,7 @@ def test_a_key_is_online_until_it_was_silent_for_too_long() -> None:
     fresh.see(block([1], [2], at=2 * S))
     assert fresh.is_online(3 * S + 1).tolist() == [False, False, True]
     assert fresh.state(3 * S + 1) == ("running", "1 of 2 keys are silent or frozen")
-    assert fresh.state(8 * S) == ("bad values", "no good sample for 6 s: see what it counts as dropped")
+    assert fresh.state(8 * S) == ("bad values", "no good sample for 6 s: see its drop counts")
     fresh.see(block([1], [0], at=8 * S))
     assert fresh.is_online(8 * S).tolist() == [True, False, False]
 
@@ -115,10 +115,10 @@ def test_a_pace_that_was_learned_tells_silence() -> None:
     assert fresh.state(at + 30 * S, at) == ("running", "")
     assert fresh.is_online(at + 30 * S).tolist() == [True]
     late = at + 31 * S
-    said = "nothing has come in for 31 s, and it came so regularly before that it may take 30 s at most (learned)"
+    said = "nothing has come in for 31 s, and its learned pace allows 30 s at most"
     assert fresh.state(late, at) == ("silent", said)
     assert fresh.is_online(late).tolist() == [False]
-    assert fresh.state(late, late - S) == ("bad values", "no good sample for 31 s: see what it counts as dropped")
+    assert fresh.state(late, late - S) == ("bad values", "no good sample for 31 s: see its drop counts")
     assert fresh.state(late, at, opened=late - S)[0] == "running"  # its port was away meanwhile
     fresh.see(block([1], at=late))
     assert fresh.state(late, late) == ("running", "")

@@ -93,7 +93,7 @@ def _onnxruntime(f: Facts) -> Iterator[Finding]:
     level, text, cure = _onnx_fault(f) or _gpu_fault(f) or ("ok", "", "")
     said = f"onnxruntime {f.onnx.version}, runs on {', '.join(f.onnx.providers)}"
     if f.l4t and level == "ok":
-        said += "; whether its code is made for this GPU only a run tells: edged bench MODEL"
+        said += "; only a run shows whether its code fits this GPU: edged bench MODEL"
     yield Finding(level, "onnxruntime", f"{said}: {text}" if text and f.onnx.version else text or said, cure)
 
 
@@ -191,7 +191,7 @@ def _port(f: Facts, p: Port) -> Finding:
     if strangers:
         first = strangers[0]
         cure = LET_GO.get(first.name, f"end it: sudo kill {first.pid}")
-        text = f"{who}{p.path} is held by {first.name or 'a process'}, pid {first.pid}"
+        text = f"{who}{p.path} is in use by {first.name or 'a process'}, pid {first.pid}"
         return Finding("bad" if p.source else "warn", "ports", text, cure)
     if p.console:
         text = f"{who}{p.console}: its messages come between what a sensor sends, and what is sent is read as commands"
@@ -199,7 +199,7 @@ def _port(f: Facts, p: Port) -> Finding:
     if not p.may_open and not p.group:
         text = f"{who}{p.path} may not be opened by {f.user.name}: its mode lets no group in"
         return Finding("bad", "ports", text, 'a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"')
-    return Finding("ok", "ports", f"{who}{p.path}{', held by edged' if p.holders else ''}")
+    return Finding("ok", "ports", f"{who}{p.path}{', in use by edged' if p.holders else ''}")
 
 
 def _is_edged(f: Facts, holder: Holder) -> bool:

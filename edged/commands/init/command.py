@@ -101,7 +101,7 @@ def _chosen(most: int, said: str) -> list[int]:
 def init(asked: Asked) -> int:
     """Raises Fatal where there is nothing to read, or a configuration already."""
     if asked.output.exists():
-        raise Fatal(f"{asked.output} is there already, and is left as it is; -o FILE writes another", EX_USAGE)
+        raise Fatal(f"{asked.output} exists already, so edged does not change it; -o FILE writes another file", EX_USAGE)
     log.configure("error")
     is_silent = asked.is_silent or not sys.stdin.isatty()
     questions = Questions(None if is_silent else sys.stdin.readline)

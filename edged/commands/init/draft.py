@@ -75,8 +75,8 @@ def text(uses: Sequence[Use], broker: str, folder: Path) -> str:
     models = {use.model: model_name(use.model) for use in uses if use.model is not None}
     lines = [
         f"#:schema {SCHEMA}",
-        "# Made by edged init. `edged check` says what it comes to, `edged run` runs it, `edged tap` shows what passes,",
-        "# `edged help KEY` tells what a key means.",
+        "# Made by edged init. `edged check` explains it, `edged run` runs it, `edged tap` shows what passes,",
+        "# `edged help KEY` explains a key.",
         "",
         "[broker.main]",
         "# Where results go. With a user: mqtts://NAME@HOST and password = { file = ... }",

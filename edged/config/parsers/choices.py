@@ -56,6 +56,7 @@ PROVIDER_SLIPS = (
 
 RESERVED = {
     "sparkplug": "Sparkplug B is not read; let the edge node publish JSON beside it",
+    "ais": "AIS messages are not decoded; let gpsd or AIS-catcher publish them as JSON over MQTT",
     "protobuf": "Protocol Buffers are not read; let the publisher send JSON or CBOR",
 }
 """Words that are kept for what is not built."""

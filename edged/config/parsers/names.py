@@ -59,6 +59,8 @@ def field_name(raw: object, _: Surroundings) -> str:
         raise ValueError(f"expected the name of a field, found {shown(raw)}")
     if not raw or not raw.isprintable():
         raise ValueError(f"expected the name of a field (not empty, without control characters), found {shown(raw)}")
+    if re.fullmatch(r"\{[^{}]+\}", raw):
+        raise ValueError(f"expected a name, found {shown(raw)}; braces belong into topics: write {shown(raw[1:-1])}")
     return raw
 
 

@@ -59,7 +59,7 @@ class Behaviour(Table, frozen=True, kw_only=True):
     inbox: Annotated[Annotated[int, integer(1, 65536)], Key("how many results or samples of a stream wait for an instance")] = 64
     overflow: Annotated[
         Literal["drop_oldest", "latest_only"],
-        Key("what gives way when so many wait; latest_only: only the newest of each key waits"),
+        Key("what edged drops when so many wait; latest_only: only the newest of each key waits"),
     ] = "drop_oldest"
     on_end: Annotated[
         Annotated[tuple[OnEnd, ...], Several()],

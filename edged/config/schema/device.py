@@ -170,7 +170,8 @@ class Spool(Table, frozen=True, kw_only=True):
         ),
     ] = None
     overflow: Annotated[
-        Literal["drop_oldest", "drop_newest"], Key("what gives way when the spool is full; edged counts it", only=SPOOLING)
+        Literal["drop_oldest", "drop_newest"],
+        Key("which results edged drops when the spool is full; it counts them", only=SPOOLING),
     ] = "drop_oldest"
     order: Annotated[
         Literal["live_first", "strict"],

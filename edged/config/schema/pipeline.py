@@ -62,7 +62,7 @@ class Pipeline(Table, frozen=True, kw_only=True):
         Literal["drop_oldest", "drop_newest", "latest_only", "block"] | None,
         Key(
             (
-                "what gives way when all slots are taken; latest_only: only the newest of each key waits; block: "
+                "what edged drops when all slots are taken; latest_only: only the newest of each key waits; block: "
                 "withhold acknowledgments, so that the broker keeps the rest (MQTT at QoS 1), or stop reading the "
                 "port; not for MQTT at QoS 0"
             ),

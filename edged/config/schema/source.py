@@ -69,7 +69,7 @@ class Rejects(Table, frozen=True, kw_only=True):
     limit: Annotated[Limit, Key("the most messages; `left_out` in them says how many others there were", default='`"1/s"`')] = (
         Cap(1, S),
     )
-    max_bytes: Annotated[Packet, Key("of the payload, at most 4 KiB; of frames of a port the first 64 bytes are there")] = 4 * KIB
+    max_bytes: Annotated[Packet, Key("of the payload, or of the frame of a port; at most 4 KiB")] = 4 * KIB
 
 
 KeysOf = Annotated[
@@ -143,7 +143,7 @@ class DecodedSource(Source, frozen=True, kw_only=True):
         Count | None,
         Key(
             (
-                "the most keys. When all places are taken, the key that has been silent longest gives way if it is "
+                "the most keys. When all places are taken, edged evicts the least recently seen key if it is "
                 "stale; otherwise edged refuses the new key and counts it"
             ),
             default="256 if keyed",

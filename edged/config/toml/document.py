@@ -119,7 +119,7 @@ def _something_else(failure: _Failure) -> Said:
         return offset, 'this is YAML, and the configuration is TOML; write [broker.main] and below it url = "mqtt://localhost"'
     if failure.text[failure.at :].startswith("\0") or "\0" in line:
         offset = begin + line.index("\0") if "\0" in line else failure.at
-        return offset, "expected text, found a NUL byte; the file is damaged or no text: restore it, or write it anew"
+        return offset, "expected text, found a NUL byte; the file is damaged or not text: restore it, or write it again"
     for offset, character in enumerate(line, begin):
         if offset >= failure.at - 1 and (name := _UNSEEN.get(character)):
             column = offset - begin + 1

@@ -77,7 +77,7 @@ class Server:
             self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEADER)
         except OSError as error:
             log.error(
-                "http", listen=f"{host}:{port}", reason=f"cannot listen: {error.strerror or error}; the daemon goes on without"
+                "http", listen=f"{host}:{port}", reason=f"cannot listen: {error.strerror or error}; the daemon runs without it"
             )
         return self
 
@@ -122,7 +122,11 @@ class Server:
             if answer is None:
                 page = self._pages.get(url.path)
                 accept = dict(request.headers).get(b"accept", b"").decode("ascii", "replace")
-                answer = page(accept) if page is not None else Answer(f"here are {' '.join(self._pages)}\n".encode(), status=404)
+                answer = (
+                    page(accept)
+                    if page is not None
+                    else Answer(f"not found; the pages are {' '.join(self._pages)}\n".encode(), status=404)
+                )
             await _answer(connection, writer, answer, request.method == b"HEAD")
             if connection.our_state is h11.MUST_CLOSE:
                 return
@@ -154,7 +158,7 @@ class Server:
         """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html), until the client goes."""
         if self._listeners >= MAX_LISTENERS:
             return await _answer(
-                connection, writer, Answer(f"{MAX_LISTENERS} others listen already\n".encode(), status=503), False
+                connection, writer, Answer(f"{MAX_LISTENERS} other clients listen already\n".encode(), status=503), False
             )
         self._listeners += 1
         try:

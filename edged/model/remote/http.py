@@ -135,7 +135,7 @@ class Client:
         except (OSError, EOFError) as error:
             raise NoAnswer(getattr(error, "strerror", None) or str(error) or type(error).__name__, "connection") from None
         except h11.ProtocolError as error:
-            raise NoAnswer(f"what came is no HTTP: {error}", "no_http") from None
+            raise NoAnswer(f"the answer is not HTTP: {error}", "no_http") from None
 
     async def _ask(self, request: Request, max_bytes: int, on_part: OnPart | None) -> Reply:
         while self._idle:

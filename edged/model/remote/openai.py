@@ -51,7 +51,7 @@ class OpenAi:
             if not events.is_whole:
                 raise NoAnswer("the stream ended before its [DONE]", "connection")
             return self._answer(events.text)
-        found = decoded(reply.body, _Completion, "the answer is no chat completion")
+        found = decoded(reply.body, _Completion, "the answer is not a chat completion")
         if not found.choices or found.choices[0].message.content is None:
             raise NoAnswer("the answer has no text")
         return self._answer(found.choices[0].message.content)
@@ -60,7 +60,7 @@ class OpenAi:
         if self._schema is None:
             return Answer(text=text[:MAX_TEXT])
         plain = text.strip().removeprefix("```json").removesuffix("```")
-        found = decoded(plain.encode(errors="replace"), object, "the answer is no JSON, although a schema was given")
+        found = decoded(plain.encode(errors="replace"), object, "the answer is not JSON, although a schema was given")
         if wrong := misfit(found, self._schema):
             raise NoAnswer(f"the answer does not fit the schema: {wrong}", "misfit")
         return Answer(text=text[:MAX_TEXT], answer=found)
@@ -86,7 +86,7 @@ class Events:
             if said == b"[DONE]":
                 self.is_whole = True
                 break
-            found = decoded(said, _Chunk, "the answer is no stream of a chat completion")
+            found = decoded(said, _Chunk, "the answer is not a stream of a chat completion")
             if found.error is not None:
                 raise NoAnswer(f"the peer broke off: {msgspec.json.encode(found.error)[:200].decode(errors='replace')}")
             parts += [choice.delta.content or "" for choice in found.choices[:1]]

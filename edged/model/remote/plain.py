@@ -39,7 +39,7 @@ class Plain:
         return False
 
     def read(self, reply: Reply) -> Answer:
-        whole = decoded(reply.body, object, "the answer is no JSON")
+        whole = decoded(reply.body, object, "the answer is not JSON")
         if not self._paths:
             return Answer({"output": _values(whole, "the answer")})
         return Answer({name: _values(_at(whole, path, name), name) for name, path in self._paths})

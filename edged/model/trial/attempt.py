@@ -292,7 +292,7 @@ class _Child:
         if is_late or code == -signal.SIGXCPU:
             return [self._too_long()]
         if code == -signal.SIGKILL:
-            return [f"its trial was ended by the system {doing}: probably this machine has no memory left for it"]
+            return [f"the system ended its trial {doing}: probably this machine has no memory left for it"]
         if code < 0:
             why = "the file is damaged or hostile" if self._is_on_cpu else "are the GPU, its driver and CUDA made for each other?"
             return [f"onnxruntime crashes on it ({signal.strsignal(-code)}) {doing}: {why}"]

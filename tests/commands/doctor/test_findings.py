@@ -170,11 +170,11 @@ FAULTS = {
     "port busy": Fault(
         "bad",
         "ports",
-        "usb-FTDI-if00 is held by ModemManager, pid 812",
+        "usb-FTDI-if00 is in use by ModemManager, pid 812",
         "systemctl disable --now ModemManager",
         lambda root: open_port(root, 812, "ModemManager"),
     ),
-    "port locked": Fault("bad", "ports", "is held by minicom, pid 812", "sudo kill 812", lock),
+    "port locked": Fault("bad", "ports", "is in use by minicom, pid 812", "sudo kill 812", lock),
     "port unplugged": Fault("warn", "ports", "is not there; edged waits for it", "plug it in", unplug),
     "a prober": Fault(
         "warn", "ports", "brltty runs", "apt-get remove brltty", lambda root: write(root, {"proc/99/comm": "brltty\n"})
@@ -358,7 +358,7 @@ def test_a_port_that_edged_itself_holds_is_well(tmp_path: Path) -> None:
     open_port(tmp_path, 812, "python3")
     found = diagnose(examine(tmp_path, live(daemon=Daemon(812))))
     assert worst(found) == "ok"
-    assert Finding("ok", "ports", "source.accel: /dev/serial/by-id/usb-FTDI-if00, held by edged") in found
+    assert Finding("ok", "ports", "source.accel: /dev/serial/by-id/usb-FTDI-if00, in use by edged") in found
     assert Finding("ok", "daemon", "runs, pid 812") in found
 
 

@@ -40,11 +40,11 @@ def test_an_object_that_fits_is_the_answer(text: str, answer: object) -> None:
 @pytest.mark.parametrize(
     ("schema", "reply", "said"),
     [
-        (SCHEMA, completion("three"), "no JSON"),
+        (SCHEMA, completion("three"), "not JSON"),
         (SCHEMA, completion('{"n": "3"}'), "n: expected integer, found str"),
         ("", completion(None), "no text"),
-        ("", Reply(200, {}, b"<html>"), "no chat completion"),
-        ("", Reply(200, {}, b"\xff\xfe"), "no chat completion"),
+        ("", Reply(200, {}, b"<html>"), "not a chat completion"),
+        ("", Reply(200, {}, b"\xff\xfe"), "not a chat completion"),
         ("", Reply(200, {"content-type": "text/event-stream"}, b'data: {"choices": []}\n\n'), "before its"),
     ],
 )
