@@ -13,7 +13,7 @@ from typing import Any
 from edged.commands.ask import ask_daemon
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
-from edged.notation.words import listed
+from edged.notation.words import help_on, listed
 from edged.results.fields import OF_THE_RUN
 from edged.system.process import flush, say
 from edged.system.readable import readable
@@ -91,7 +91,7 @@ def lines(answer: Mapping[str, Any], with_rejects: bool = False, look: Look | No
         yield f"runs the last good configuration, of {facts['config_last_good']}, until the file is right"
     yield from (look.paint(f"configuration refused: {readable(line)}", RED) for line in facts.get("config_errors", ()))
     if word := _odd_word(part for _, _, part in rows):
-        yield look.paint(f"edged help WORD says what a state or a reason means: edged help {word}", DIM)
+        yield look.paint(f"edged help WORD says what a state or a reason means: {help_on(word)}", DIM)
 
 
 def _odd_word(parts: Iterable[Mapping[str, Any]]) -> str:

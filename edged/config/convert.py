@@ -293,7 +293,11 @@ class Conversion(msgspec.Struct):
             free = [key for key in known if key not in raw]
             close = nearest(name, free) or (None if path else TABLE_SLIPS.get(name.lower().rstrip("s")))
             home = None if close else _home(name, path)
-            if close:
+            if name in table.SLIPS:
+                key, words = table.SLIPS[name]
+                meant.add(key)
+                self.wrong((*path, name), f"unknown key; {words}", "key")
+            elif close:
                 meant.add(close)
                 self.wrong((*path, name), f'unknown key; did you mean "{close}"?', "key")
             elif home and not path and (header := _header(name, raw)):

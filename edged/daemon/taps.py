@@ -3,7 +3,7 @@
 A tap is hooked into the parts that it looks at, and nowhere while nobody looks. It keeps a bounded number of lines and makes no
 more of them than a person or a script can read; what passed unseen is counted and said. A reload hooks it in again.
 
-raw       bytes as they came, before anything was made of them, and what was refused
+raw       bytes as they came (on the port, if several sources share it), before anything was made of them, and what was refused
 decoded   samples of a source, with their key and time, and what was refused
 window    what a model was run on, and what it gave
 result    results, as they are published
@@ -31,7 +31,7 @@ from edged.notation.words import found_among
 from edged.pipeline.pipeline import Pipeline
 from edged.records import Block, Field, Reject, Result, Slot
 from edged.results.encode import Encoder, make_encoder
-from edged.sources.counts import Arrival
+from edged.sources.counts import Arrival, Watch
 
 STAGES = ("raw", "decoded", "window", "result")
 OF_SOURCES = ("raw", "decoded")
@@ -144,11 +144,11 @@ class _Tap:
             source = a.plan.sources[name]
             self._fields = source.fields
             self._names = a.keys[source.key_group].names if source.key_names else None
-            watch = a.sources[name].counts.watch
-            watch.on_rejects = (*watch.on_rejects, self._on_rejects)
-            if stage == "raw":
-                watch.on_raw = (*watch.on_raw, self._on_raw)
-            else:
+            for watch in _watches(a, name, stage):
+                watch.on_rejects = (*watch.on_rejects, self._on_rejects)
+                if stage == "raw":
+                    watch.on_raw = (*watch.on_raw, self._on_raw)
+            if stage == "decoded":
                 a.consumers[name].append(self._on_block)
             return
         plan, pipeline = a.plan.pipelines[name], a.pipelines[name]
@@ -162,9 +162,9 @@ class _Tap:
     def unhook(self, a: Assembly) -> None:
         name = self.asked.stream
         if name in a.sources:
-            watch = a.sources[name].counts.watch
-            watch.on_rejects = _without(watch.on_rejects, self._on_rejects)
-            watch.on_raw = _without(watch.on_raw, self._on_raw)
+            for watch in _watches(a, name, self.asked.stage):
+                watch.on_rejects = _without(watch.on_rejects, self._on_rejects)
+                watch.on_raw = _without(watch.on_raw, self._on_raw)
             with suppress(ValueError):
                 a.consumers[name].remove(self._on_block)
         elif name in a.pipelines:
@@ -245,6 +245,12 @@ class _Tap:
 
     def _name(self, key: int) -> str | None:
         return None if self._names is None else "/".join(self._names(key))
+
+
+def _watches(a: Assembly, name: str, stage: str) -> list[Watch]:
+    """Where the inputs of a source are seen: bytes that come on a port that it shares are seen there."""
+    shared = [a.ports[port].counts for port, p in a.plan.ports.items() if any(member.name == name for member in p.members)]
+    return [counts.watch for counts in (a.sources[name].counts, *(shared if stage == "raw" else ()))]
 
 
 def _without(takers: tuple[Any, ...], one: Any) -> tuple[Any, ...]:

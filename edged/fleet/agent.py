@@ -174,19 +174,22 @@ class Agent:
         if _digest(file) != _digest(before.running):
             # A configuration that ran before needs no guard: if edged ends now, it is what the next start runs.
             is_sure = is_back and model == CONFIGURATION
-            after = replace(before, running=file, before=before.running, state="running" if is_sure else "trying", reason="")
+            sure = before.before if before.is_unsettled and not is_back else before.running
+            after = replace(before, running=file, before=sure, state="running" if is_sure else "trying", reason="")
+            after = replace(after, is_unsettled=model == CONFIGURATION and not is_sure)
             await self._put(model, after)
         if model == CONFIGURATION:
             why = await self._apply(file, is_back)
         else:
             why = await self._running.swap(model, f"{model} {_version(file)} was announced")
         if why:
-            back = replace(after, running=before.running, before=before.before, state="failed", reason=why)
+            left = {"running": before.running, "before": before.before, "is_unsettled": before.is_unsettled}
+            back = replace(after, **left, state="failed", reason=why)
             await self._put(model, back)
         elif self._watch is not None if model == CONFIGURATION else self._running.is_guarded(model):
             await self._put(model, replace(self._ledger.get(model), state="guarded", reason=""))
         else:
-            await self._put(model, replace(self._ledger.get(model), state="running", reason=""))
+            await self._put(model, replace(self._ledger.get(model), state="running", reason="", is_unsettled=False))
 
     async def _apply(self, file: File | None, is_back: bool) -> str:
         """Runs the configuration that the ledger names. Returns why not. Its health is watched from then on, unless
@@ -214,7 +217,7 @@ class Agent:
         """Leaves the configuration again if parts are not well at the end of the guard that were before, or were not there."""
         start, length = self._clock.now(), self._plan.guard_ns
         fallen: Mapping[str, str] | None = None
-        while (passed := self._clock.now() - start) < length or fallen is None:
+        while (passed := self._clock.now() - start) < length or fallen is None or self._is_replaced():
             await asyncio.sleep(LOOK_S)
             if passed >= LAST_PART * length:
                 now = {part: why for part, why in self._running.unwell().items() if part not in before}
@@ -223,14 +226,20 @@ class Agent:
         entry = self._ledger.get(CONFIGURATION)
         if not fallen:
             if entry.state == "guarded":  # and nothing else was announced since
-                await self._note(CONFIGURATION, state="running", reason="")
+                entry = replace(entry, state="running", reason="")
+            await self._note(CONFIGURATION, state=entry.state, reason=entry.reason, is_unsettled=False)
             return
         why = f"health fell within {length / 1e9:g} s: " + "; ".join(f"{part} is {said}" for part, said in fallen.items())
-        await self._note(CONFIGURATION, running=entry.before, before=None, state="went_back", reason=why[:MAX_REASON])
+        left = {"running": entry.before, "before": None, "is_unsettled": False}
+        await self._note(CONFIGURATION, **left, state="went_back", reason=why[:MAX_REASON])
         errors = await self._running.apply(f"back from configuration {_version(entry.running)}")
         if errors:
             self._log.error("fleet", model=CONFIGURATION, state="cannot_go_back", reason=errors)
         self.report()
+
+    def _is_replaced(self) -> bool:
+        """Whether another configuration is about to take the place of the one that is watched."""
+        return self._ledger.get(CONFIGURATION).state == "trying"
 
     async def guard_ended(self, model: str, why: str) -> None:
         """The guard of a model has judged: `why` it goes back, or nothing is wrong."""

@@ -38,7 +38,8 @@ class File(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`running`: None is the local file of the configuration. `wanted` was announced; `state` and `reason`: what came of it."""
+    """`running`: None is the local file of the configuration. `wanted` was announced; `state` and `reason`: what came of it.
+    `is_unsettled`: what runs is a configuration whose guard is not over, whatever was announced since; `before` is sure."""
 
     counter: int = -1
     digest: str = ""
@@ -47,6 +48,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     wanted: str = ""
     state: str = "none"
     reason: str = ""
+    is_unsettled: bool = False
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether what runs may yet be left. A ledger of an older edged says so by its state alone."""
+        return self.is_unsettled or self.state in UNSETTLED
 
     @property
     def known(self) -> Known:
@@ -83,7 +90,7 @@ class Ledger:
         """What is to be read in the place of the local file, if anything is. `at_start`: one that was not yet settled when the
         process ended may be why it did: then that before it."""
         entry = self.get(CONFIGURATION)
-        file = entry.before if at_start and entry.state in UNSETTLED else entry.running
+        file = entry.before if at_start and entry.may_be_left else entry.running
         return self.path_of(file) if file is not None else None
 
     def override(self, model: str) -> Path | None:
@@ -99,12 +106,13 @@ class Ledger:
         cannot be run, is left for good. Returns why one was. Raises OSError."""
         entry = self.get(CONFIGURATION)
         runs = next((file for file in (entry.running, entry.before) if file is not None and self.path_of(file) == copy), None)
-        if runs == entry.running and entry.state not in UNSETTLED:
+        if runs == entry.running and not entry.may_be_left:
             return ""
         why = "it cannot be run any more: the log says why"
-        if entry.state in UNSETTLED:
+        if entry.may_be_left:
             why = f"edged ended within {guard_s:g} s of the change"
-        self.put(CONFIGURATION, msgspec.structs.replace(entry, running=runs, before=None, state="went_back", reason=why))
+        left = msgspec.structs.replace(entry, running=runs, before=None, state="went_back", reason=why, is_unsettled=False)
+        self.put(CONFIGURATION, left)
         return why
 
     def make_room(self, size: int, max_bytes: int) -> None:

@@ -51,6 +51,11 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     return folded[close[0]] if close else None
 
 
+def help_on(word: str) -> str:
+    """What to type to read of a state or a reason in the manual."""
+    return f'edged help "{word}"' if " " in word else f"edged help {word}"
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """`; did you mean "baudrate"?`, or nothing."""
     meant = nearest(name, known)

@@ -164,6 +164,8 @@ class Bus:
             data = await port.read()
             self._heard = self._clock.now()
             self.counts.bytes += len(data)
+            if self.counts.watch.on_raw:
+                self.counts.watch.came(Arrival(data, self._heard))
             self._buffer += data
             del self._buffer[:-KEPT_BYTES]
             self._came.set()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edged.fleet.announcement import Refused
-from edged.fleet.ledger import Entry, File, Ledger, unpack
+from edged.fleet.ledger import UNSETTLED, Entry, File, Ledger, unpack
 
 
 def test_is_read_again(tmp_path: Path) -> None:
@@ -76,10 +76,12 @@ class TestAConfigurationAtAStart:
     def ledger(self, tmp_path: Path) -> Ledger:
         return Ledger(tmp_path)
 
-    @pytest.mark.parametrize("state", ["trying", "guarded"])
+    @pytest.mark.parametrize("state", ["trying", "guarded", "fetching", "refused", "failed"])
     @pytest.mark.parametrize("before", [OLD, None])
     def test_one_that_was_not_settled_is_left(self, ledger: Ledger, state: str, before: File | None) -> None:
-        ledger.put("", Entry(running=self.NEW, before=before, state=state, counter=7))
+        """Also after a newer announcement, of which the state tells; an older edged had nothing but the state."""
+        is_unsettled = state not in UNSETTLED
+        ledger.put("", Entry(running=self.NEW, before=before, state=state, counter=7, is_unsettled=is_unsettled))
         copy = ledger.configuration(at_start=True)
         assert copy == (ledger.path_of(before) if before is not None else None)
         assert ledger.configuration(at_start=False) == ledger.path_of(self.NEW)

@@ -178,6 +178,9 @@ class TestSlow:
         device.announce("7", device.work("seven"))
         device.reported(lambda c: c["state"] == "guarded" and c["running"] == "7")
         device.answers_on("seven")
+        # What is announced meanwhile and cannot be taken settles nothing.
+        device.announce("8", device.work("eight").replace("fields", "feilds"))
+        device.reported(lambda c: c["state"] == "failed" and c["running"] == "7")
         device.daemon.kill()
         device.client.forget()
         device.daemon.start()

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.support.broker import Broker
 from tests.support.daemon import Client, Daemon, until
+from tests.support.http_peer import HttpPeer, infers
 
 TEXT = """
 [device]
@@ -34,6 +35,15 @@ path = "{zoo}/score.onnx"
 [pipeline.each]
 source = "pumps"
 model = "sum"
+"""
+REMOTE = """
+[model.far]
+url = "{url}/v2/models/m"
+protocol = "kserve"
+[pipeline.far]
+source = "pumps"
+model = "far"
+output = {{ type = "regress", fields = ["v"] }}
 """
 
 
@@ -115,6 +125,7 @@ def test_the_page_and_its_events(stage: Stage) -> None:
     assert code == 200
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
+    assert "edged help WORD says what a state or a reason means" in page
     connection = http.client.HTTPConnection("127.0.0.1", stage.port, timeout=30)
     connection.request("GET", "/events")
     response = connection.getresponse()
@@ -170,3 +181,24 @@ def test_a_token_keeps_others_out(tmp_path: Path, zoo: Path) -> None:
         assert stage.get("/metrics", Authorization="Bearer open sesame")[0] == 200
         assert stage.get("/healthz?token=open%20sesame")[0] == 200
         assert "sesame" not in daemon.log
+
+
+def test_metrics_of_a_model_that_runs_elsewhere(broker: Broker, tmp_path: Path, zoo: Path) -> None:
+    port = free_port()
+    with HttpPeer(infers(lambda x: 2 * x, shape=(-1, 1))) as peer, Client(broker.port) as client:
+        text = TEXT.format(port=broker.port, http=port, zoo=zoo, token="") + REMOTE.format(url=peer.url)
+        with Daemon(tmp_path, text) as daemon:
+            client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
+            client.publish("pumps/b", '{"v": 5}')
+            client.wait("edged/t/far/b")
+            after = samples(Stage(port, client, daemon).get("/metrics", Accept="application/openmetrics-text")[1])
+    of_far = (("model", "far"),)
+    outcomes = {dict(labels)["outcome"]: v for (name, labels), v in after.items() if name == "edged_remote_rows_total"}
+    assert outcomes == {"answered": 1, "unanswered": 0, "limited": 0, "fell_back": 0}
+    assert after["edged_remote_requests_total", of_far] >= 1
+    assert after["edged_remote_answer_seconds_count", of_far] == 1
+    assert after["edged_remote_sent_bytes_total", of_far] > 0
+    assert after["edged_remote_received_bytes_total", of_far] > 0
+    assert {v for (name, labels), v in after.items() if name.startswith(("edged_remote_rest", "edged_remote_retr"))} == {0}
+    assert after["edged_remote_in_flight", of_far] == 0
+    assert not [labels for name, labels in after if name == "edged_remote_failures_total"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -33,6 +34,35 @@ def lines(process: Any) -> list[Any]:
     code, out, errors = said(process)
     assert code == 0, errors
     return [json.loads(line) for line in out.splitlines()]
+
+
+SHARED = """
+[port.bus]
+port = "{port}"
+baudrate = 9600
+[source.first]
+type = "serial"
+port = "bus"
+where = {{ tag = 1 }}
+decode = {{ format = "csv", fields = ["tag", "v"] }}
+[source.second]
+type = "serial"
+port = "bus"
+where = {{ tag = 2 }}
+decode = {{ format = "csv", fields = ["tag", "w"] }}
+"""
+
+
+def test_what_comes_on_a_port_that_sources_share(broker: Broker, tmp_path: Path) -> None:
+    text = head(broker) + SHARED.format(port=tmp_path / "bus")
+    with Client(broker.port) as client, Sensor(tmp_path / "bus") as sensor, Daemon(tmp_path, text) as daemon:
+        client.health(lambda h: h["sources"]["first"]["state"] in ("running", "silent"))
+        looking = edged("tap", "first", "--stage", "raw", "-n", "1", "--json", "-c", str(daemon.config))
+        until(partial(opened, daemon, 1), what="the tap")
+        sensor.write("1,5\n2,6\n")
+        (line,) = lines(looking)
+        assert line["stage"] == "raw"
+        assert b"1,5\n2,6\n".startswith(base64.b64decode(line["data"]))
 
 
 def test_what_a_daemon_reads_runs_and_says(broker: Broker, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.notation.words import did_you_mean, duration, listed, shown
+from edged.notation.words import did_you_mean, duration, help_on, listed, shown
 
 S = 10**9
 
@@ -35,3 +35,8 @@ def test_guesses_what_was_meant() -> None:
 def test_what_is_shown_is_one_short_line(text: str) -> None:
     assert "\n" not in shown(text)
     assert len(shown(text)) <= 80
+
+
+def test_a_state_of_several_words_is_one_argument() -> None:
+    assert help_on("silent") == "edged help silent"
+    assert help_on("bad values") == 'edged help "bad values"'

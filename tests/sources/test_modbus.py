@@ -12,7 +12,7 @@ from edged.clock.clock import Clock
 from edged.decode import make_payload_decoder, make_stream_decoder
 from edged.plan.records import Plan, SourcePlan
 from edged.records import Block
-from edged.sources.counts import SourceCounts
+from edged.sources.counts import Arrival, SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.kind import Parts
 from edged.sources.modbus import Bus, ModbusSource
@@ -75,6 +75,8 @@ async def test_every_kind_of_register_and_order_of_bytes_is_right(tmp_path: Path
     fields = FIELDS.replace("40ms", "10s")
     asked = Asked(plan_of(tmp_path, f'[source.press]\ntype = "modbus"\nport = "{tmp_path}/bus"\n{fields}'))
     source = asked.sources["press"]
+    came: list[Arrival] = []
+    source.counts.watch.on_raw = (came.append,)
     with Device(tmp_path / "bus", modbus({1: PRESS})):
         task = asyncio.ensure_future(source.run(asked.blocks["press"].append))
         await until(lambda: len(asked.rows("press")) >= 3, 10)
@@ -83,6 +85,9 @@ async def test_every_kind_of_register_and_order_of_bytes_is_right(tmp_path: Path
     assert asked.rows("press")[:3] == [VALUES] * 3
     assert source.counts.balance() == 0
     assert source.counts.rejected == 0
+    raw = b"".join(one.data for one in came)  # what edged tap --stage raw shows: answers as they came
+    assert len(raw) == source.counts.bytes
+    assert bytes([1, 3, 4, 0x04, 0xD2, 0x00, 0x00]) in raw
 
 
 async def test_exceptions_and_silence_are_counted_by_name_and_the_unit_comes_back(tmp_path: Path) -> None:

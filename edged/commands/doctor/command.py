@@ -11,6 +11,7 @@ from edged.commands.doctor import look
 from edged.commands.doctor.findings import STATUS, Finding, diagnose, worst
 from edged.commands.doctor.gather import gather, live
 from edged.commands.doctor.wanted import wanted
+from edged.notation.words import help_on
 from edged.system.process import say
 from edged.system.readable import readable
 
@@ -30,4 +31,5 @@ def doctor(config: Path, is_asked_for: bool, as_json: bool, root: Path = Path("/
 
 def line(finding: Finding) -> str:
     text = f"{finding.level:4}  {finding.topic:13}  {finding.text}"
-    return readable(f"{text}  =>  {finding.cure}" if finding.cure else text)  # one line, whatever a program calls itself
+    cure = "; ".join(filter(None, (finding.cure, help_on(finding.word) if finding.word else "")))
+    return readable(f"{text}  =>  {cure}" if cure else text)  # one line, whatever a program calls itself

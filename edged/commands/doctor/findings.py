@@ -26,6 +26,8 @@ class Finding(NamedTuple):
     topic: str
     text: str
     cure: str = ""
+    word: str = ""
+    """The state of a part that comes of it, where the manual tells more."""
 
 
 class JetPack(NamedTuple):
@@ -49,6 +51,7 @@ UNDER_VOLTAGE, THROTTLED_NOW = 0x1, 0xE
 UNDER_VOLTAGE_WAS, THROTTLED_WAS = 0x10000, 0xE0000
 SHORT_S = 60.0
 
+OF_GPU = "the GPU belongs"
 MODEM_MANAGER = "sudo systemctl disable --now ModemManager"
 LET_GO = {
     "ModemManager": MODEM_MANAGER,
@@ -149,7 +152,8 @@ def _groups(f: Facts) -> Iterator[Finding]:
             yield Finding("warn", "groups", text, again)
         else:
             text = f"{who.name} is not in the group {group}, to which {what}"
-            yield Finding("bad", "groups", text, f"sudo usermod -aG {group} {who.name}, then {again}")
+            word = "" if what == OF_GPU else "forbidden"
+            yield Finding("bad", "groups", text, f"sudo usermod -aG {group} {who.name}, then {again}", word)
     if not needed:
         mine = ", ".join(sorted(who.groups)) or "no group"
         yield Finding("ok", "groups", f"{who.name}: {'may open everything' if who.uid == 0 else mine}")
@@ -166,7 +170,7 @@ def _needed_groups(f: Facts) -> dict[str, str]:
         if usual and usual not in who.groups:
             needed.setdefault(usual, "serial ports belong")
     if f.l4t:
-        needed |= {name: "the GPU belongs" for name in ("video", "render") if name in f.known_groups - who.groups}
+        needed |= {name: OF_GPU for name in ("video", "render") if name in f.known_groups - who.groups}
     return needed
 
 
@@ -192,13 +196,13 @@ def _port(f: Facts, p: Port) -> Finding:
         first = strangers[0]
         cure = LET_GO.get(first.name, f"end it: sudo kill {first.pid}")
         text = f"{who}{p.path} is in use by {first.name or 'a process'}, pid {first.pid}"
-        return Finding("bad" if p.source else "warn", "ports", text, cure)
+        return Finding("bad" if p.source else "warn", "ports", text, cure, "busy")
     if p.console:
         text = f"{who}{p.console}: its messages come between what a sensor sends, and what is sent is read as commands"
         return Finding("bad" if p.source else "warn", "ports", text, CONSOLE_CURE)
     if not p.may_open and not p.group:
         text = f"{who}{p.path} may not be opened by {f.user.name}: its mode lets no group in"
-        return Finding("bad", "ports", text, 'a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"')
+        return Finding("bad", "ports", text, 'a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"', "forbidden")
     return Finding("ok", "ports", f"{who}{p.path}{', in use by edged' if p.holders else ''}")
 
 
@@ -211,7 +215,7 @@ def _brokers(f: Facts) -> Iterator[Finding]:
         if b.failure:
             cure = UNREACHED.get(b.state, "see the broker's log")
             cure = OURS if b.state == "refused" and b.is_mosquitto else cure
-            yield Finding("bad", "broker", f"{b.name}: {b.failure}", cure)
+            yield Finding("bad", "broker", f"{b.name}: {b.failure}", cure, b.state if b.state in UNREACHED else "")
             continue
         text = f"{b.name}: {b.url} answers within {max(1, round(b.took_ms))} ms"
         if b.certificate_ends is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from edged.config.external import (
     DeviceId,
@@ -68,6 +69,7 @@ class Fleet(Table, frozen=True, kw_only=True):
     """Models, and configurations, that come over MQTT: announcements that are signed, and files that are fetched beside the work.
     Off unless there is this table; needs the extra `edged[fleet]`."""
 
+    SLIPS: ClassVar[Mapping[str, tuple[str, str]]] = {"key": ("signed_by", "the signer's public key is signed_by")}
     topic: Annotated[
         Topic,
         Key(

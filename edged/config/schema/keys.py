@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -41,3 +42,5 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     FIRST: ClassVar[str] = ""
     TYPE: ClassVar[str] = ""
     IS_SAID_BY_EMPTY: ClassVar[bool] = False
+    SLIPS: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Keys that one would look for here: the key that is meant, and the words that say so."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from edged.config.external import (
     Charset,
@@ -238,6 +239,7 @@ class Unsure(Table, frozen=True, kw_only=True):
 class HardSamples(Table, frozen=True, kw_only=True):
     """Inputs that are worth a look, as recordings: kept on disk (`max_bytes`) or published (`topic`)."""
 
+    SLIPS: ClassVar[Mapping[str, tuple[str, str]]] = {"rate": ("limit", 'a cap is limit = "6/h"')}
     when: Annotated[Unsure | None, Key("those whose results say so", default="none")] = None
     limit: Annotated[
         Annotated[tuple[CapOf, ...], Several(1)],

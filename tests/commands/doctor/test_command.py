@@ -21,7 +21,7 @@ def test_a_line_a_finding(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert all(text[:4].strip() in ("ok", "warn", "bad") for text in out)
     (broker,) = (text for text in out if text.split()[1] == "broker")
     assert broker.startswith("bad   broker         main: nothing listens at mqtt://127.0.0.1:")
-    assert broker.endswith("  =>  start the broker that is to be there, or set url right")
+    assert broker.endswith("  =>  start the broker that is to be there, or set url right; edged help refused")
 
 
 def test_without_a_configuration_the_machine_is_looked_at(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -37,6 +37,8 @@ def test_without_a_configuration_the_machine_is_looked_at(capsys: pytest.Capture
 def test_a_line() -> None:
     assert line(Finding("ok", "clock", "synchronized")) == "ok    clock          synchronized"
     assert line(Finding("bad", "disk", "full", "make room")) == "bad   disk           full  =>  make room"
+    held = Finding("bad", "ports", "held by gpsd", "stop it", "busy")
+    assert line(held) == "bad   ports          held by gpsd  =>  stop it; edged help busy"
     assert line(Finding("bad", "ports", "held by \x1b[2J\n, pid 7")) == "bad   ports          held by \\x1b[2J\\n, pid 7"
 
 

@@ -14,7 +14,9 @@ from edged.commands.doctor import look
 from edged.commands.doctor.facts import Broker, Daemon, Onnx, Process
 from edged.commands.doctor.findings import LEVELS, STATUS, Finding, diagnose, worst
 from edged.commands.doctor.look import Login
+from edged.commands.help import word
 from edged.serialport.terminal import CONSOLE_CURE
+from edged.system.terminal import Look
 from tests.support.trees import (
     CONFIG,
     GIB,
@@ -324,6 +326,12 @@ FAULTS = {
 }
 
 
+WORDS = {"no dialout group": "forbidden", "port busy": "busy", "port locked": "busy", "broker down": "refused"} | dict.fromkeys(
+    ("this machine's mosquitto does not run", "another port than that of this machine's mosquitto"), "refused"
+)
+"""Of those that the manual has more of."""
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_s14_one_finding_with_its_cure(name: str, tmp_path: Path) -> None:
     fault = FAULTS[name]
@@ -334,6 +342,8 @@ def test_s14_one_finding_with_its_cure(name: str, tmp_path: Path) -> None:
     assert [(f.level, f.topic) for f in found] == [(fault.level, fault.topic)], found
     assert fault.words in found[0].text
     assert fault.cure in found[0].cure
+    assert found[0].word == WORDS.get(name, "")
+    assert not found[0].word or word(found[0].word, Look())
 
 
 def test_a_group_is_asked_for_before_the_port_is_there(tmp_path: Path) -> None:
