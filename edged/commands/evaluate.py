@@ -128,7 +128,9 @@ def pipeline_of(draft: Draft, model: str, wanted: str | None) -> str:
 
 
 def _is_of(draft: Draft, pipeline: Pipeline, model: str) -> bool:
-    return draft.config.model[pipeline.model or ""].path == Path(model).absolute()
+    """Whether `model` leads, by whatever way and from whatever folder, to the file or folder of the pipeline's model."""
+    path = draft.config.model[pipeline.model or ""].path
+    return path is not None and Path(model).resolve() in (path.resolve(), (path / "model.onnx").resolve())
 
 
 def _run(draft: Draft, name: str, model: str, recordings: Sequence[Path]) -> Evaluated:

@@ -44,6 +44,7 @@ from edged.system.hang_recorder import Stages
 from edged.system.notify import Notifier
 from edged.system.process import trim
 from edged.system.process_memory import has_memory_cgroup
+from edged.system.switching import quick_switches
 
 T = TypeVar("T")
 EXIT, LAST_GOOD = "exit", "last-good"
@@ -248,7 +249,8 @@ def on_loop(work: Coroutine[Any, Any, T]) -> T:
     loop = uvloop.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(work)
+        with quick_switches():
+            return loop.run_until_complete(work)
     finally:
         asyncio.set_event_loop(None)
         loop.close()

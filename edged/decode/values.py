@@ -140,16 +140,17 @@ class _Range:
     def __init__(self, low: NDArray[Any], high: NDArray[Any]) -> None:
         self._low, self._high = low, high
         self._is_uniform = len(low) > 0 and bool((low == low[0]).all() and (high == high[0]).all())
-        most = np.finfo(low.dtype).max
-        self._is_any_finite = bool(self._is_uniform and low[0] == -most and high[0] == most)
+        # Compared with half the limit, so that no rounding of the sum matters; of the largest float64 the square is too large.
+        half = float(high[0]) / 2 if self._is_uniform and low[0] == -high[0] else 0.0
+        self._safe_sum = min(half * half, float(np.finfo(low.dtype).max)) if half > 0 else 0.0
 
     def holds(self, values: NDArray[Any]) -> Flags:
         good: Flags = (values >= self._low) & (values <= self._high)
         return good
 
     def holds_all(self, values: NDArray[Any]) -> bool:
-        # A sum of squares is finite only if every number is: one call for the usual case. (It may overflow by itself.)
-        if self._is_any_finite and math.isfinite(np.vdot(values, values)):
+        # No number is larger than the root of the sum of squares: one call for the usual case. A NaN makes the sum one.
+        if np.vdot(values, values) < self._safe_sum:
             return True
         if values.size and self._is_uniform:  # two passes without a temporary; a NaN makes both comparisons false
             return bool(

@@ -108,6 +108,9 @@ def _bad_inputs(plan: ModelPlan) -> list[str]:
             texts.append(f"its input {onnx_name(info)} gets nothing: give pipeline inputs.{info.name}")
         elif info.kind != "tensor":
             texts.append(f"its input {info.name} is a {info.kind}, which cannot be filled from numbers")
+        elif 0 in (info.shape or ()) and info.name in plan.rows:
+            cure = "export it again with that axis open (PyTorch: dynamic_shapes or dynamic_axes), or with its real size"
+            texts.append(f"its input {onnx_name(info)} has an axis of size 0, so no sample fits into it; {cure}")
         elif info.dtype in (None, "string", "complex64", "complex128"):  # a string that is filled has numpy's type here
             texts.append(f"its input {onnx_name(info)} cannot be filled: numpy and sensors have no {info.dtype or info.element}")
     return texts

@@ -490,10 +490,16 @@ def _pinned(shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> Any:
 
 def plain(error: Exception) -> str:
     """ONNX Runtime's message for a technician: without its prefix, source paths and further lines, known ones with the cure."""
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", str(error).strip().split("\n")[0])
+    said = re.sub(r" for the following indices\n(.*?)\n Please fix.*", _sizes, str(error).strip(), flags=re.DOTALL)
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", said.split("\n")[0])
     text = re.sub(r"\S+\.(cc|h):\d+ .*?\[with .*?\] |\S+\.(cc|h):\d+ \S* ?\S+\(.*?\) ", "", text)
     text = re.sub(r"Load model from .* failed: ?", "", text)
     for pattern, words in KNOWN:
         if found := re.search(pattern, text):
             return words.format(*found.groups(), version=f"onnxruntime {ort.__version__}")
     return text[:400] or type(error).__name__
+
+
+def _sizes(found: re.Match[str]) -> str:
+    """The sizes that do not fit, which stand on lines of their own."""
+    return ": " + re.sub(r"\s*index: (\d+) Got: (\d+) Expected: (\d+)\n?", r"axis \1 is \2, expected \3, ", found[1]).rstrip(", ")

@@ -8,7 +8,6 @@ outcome comes back by `call_soon_threadsafe`: half the cost of an executor. A ru
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -16,7 +15,6 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-SWITCH_S = 0.0005  # at Python's 5 ms a busy uvloop wins the lock back each turn, and a reply takes seconds
 CPU = "cpu"
 
 
@@ -42,7 +40,6 @@ class Workers:
         self._numbers = count()
         self.threads = 1
         self.lowest: int | None = None
-        self._interval_before: float | None = None
 
     def configure(self, threads: int, lowest: int | None) -> None:
         """So many threads for the CPU. `lowest`: jobs of this priority leave one of them free for those above; None: all jobs are
@@ -63,15 +60,9 @@ class Workers:
         ended = [crew.close(timeout_s) for crew in self._crews.values()]
         if all(ended):
             self._crews.clear()
-            if self._interval_before is not None:
-                sys.setswitchinterval(self._interval_before)
-                self._interval_before = None
         return all(ended)
 
     def _new(self, kind: str) -> _Crew:
-        if self._interval_before is None:
-            self._interval_before = sys.getswitchinterval()
-            sys.setswitchinterval(SWITCH_S)
         crew = _Crew(kind, self._call_soon_threadsafe)
         if kind == CPU:
             crew.configure(self.threads, self.lowest)

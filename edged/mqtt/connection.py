@@ -297,16 +297,22 @@ class Connection:
         self.flush_soon()
 
     def frame_now(self, message: Message) -> bool:
-        """While inputs are handled: frames a message at once that would wait for nothing; False where it has to wait in the
-        outbox. Acknowledgements that are due leave before it."""
-        owner = self.owner
+        """Frames a message at once that would wait for nothing; False where it has to wait in the outbox. Acknowledgements that
+        are due leave before it."""
+        owner, channel = self.owner, self.channel
         unacked = owner.receiver.ledger.unacked
-        if self.is_flush_due or (unacked and (unacked[0].owed <= 0 or not message.qos)):
+        if not self.connected_at or channel.is_stuck or self.ended.done() or (unacked and not message.qos):
             return False
-        if not owner.sender.frame_now(self.channel.out, BUFFER_BYTES, message, owner.clock.now()):
-            return False
-        self.turn.has_answered = True
-        return True
+        if unacked and unacked[0].owed <= 0:
+            self._acknowledge()
+        try:
+            is_framed = owner.sender.frame_now(channel.out, BUFFER_BYTES, message, owner.clock.now())
+        except Exception as error:
+            self.end(owner.fault(error))
+            return True
+        if is_framed and not self.is_flush_due:
+            self.flush_soon()
+        return is_framed
 
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
@@ -326,9 +332,7 @@ class Connection:
         unacked = receiver.ledger.unacked
         if len(channel.out) < BUFFER_BYTES:
             if unacked and unacked[0].owed <= 0:
-                FrameWriter.pubacks(channel.out, receiver.ledger.take_settled())
-                if receiver.is_behind:
-                    self.loop.call_soon(self._go_on)
+                self._acknowledge()
             if sender.has_waiting:
                 try:
                     sender.fill(channel.out, BUFFER_BYTES, owner.clock.now())
@@ -351,6 +355,12 @@ class Connection:
             owner.drained()
         if (unacked or receiver.rest) and "settle" not in self.timers:
             self._settle_later()
+
+    def _acknowledge(self) -> None:
+        """Frames the acknowledgements that are due."""
+        FrameWriter.pubacks(self.channel.out, self.receiver.ledger.take_settled())
+        if self.receiver.is_behind:
+            self.loop.call_soon(self._go_on)
 
     def _settle_later(self) -> None:
         self.timers["settle"] = self.loop.call_later(SETTLE_S, self._look_for_settled)

@@ -219,7 +219,8 @@ class FrameParser:
                     at += size
                 add((topic, data[at:stop], qos, retain, identifiers, receipt, properties))
             elif head == PUBACK_HEAD:
-                batch.acks.append(read_puback(data, start, stop, is_v5))
+                mid = (data[start] << 8) + data[start + 1] if length == 2 else 0
+                batch.acks.append((mid, 0) if mid else read_puback(data, start, stop, is_v5))  # usually without a call
                 room -= 1
             else:
                 self._check_head(head, length)
@@ -399,11 +400,14 @@ def user_property(name: bytes, value: bytes) -> bytes:
     return b"\x26" + len(name).to_bytes(2, "big") + name + len(value).to_bytes(2, "big") + value
 
 
-def write_varint(out: bytearray, value: int) -> None:
+def varint(value: int) -> bytes:
+    """As a variable byte integer."""
+    out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
         value >>= 7
     out.append(value)
+    return bytes(out)
 
 
 class FrameWriter:
@@ -426,49 +430,26 @@ class FrameWriter:
         dup: bool = False,
         properties: bytes = b"",
     ) -> None:
-        """One PUBLISH; `mid` is used at QoS 1 only, `properties` (less than 16 KiB) under MQTT 5 only."""
-        head = self._heads.get(topic)
-        if head is None:
-            head = self._make_head(topic)
-        if properties and not self.is_v5:
-            properties = b""
-        size = len(head) + len(properties) + len(body)
-        if len(properties) > 127:
-            size += 1  # of their length, which takes two
-        if not qos and not properties and 127 < size < 16384:  # what most results are
-            out += bytes((0x30 | retain, size & 127 | 128, size >> 7)) + head + body
-            return
+        """One PUBLISH; `mid` is used at QoS 1 only, `properties` under MQTT 5 only."""
+        head = self._heads.get(topic) or self._make_head(topic)
+        first = 0x30 | retain
         if qos:
-            size += 2
-            out.append(0x32 | dup << 3 | retain)
+            first |= 0x02 | dup << 3
+            head += mid.to_bytes(2, "big")
+        if self.is_v5:
+            head += varint(len(properties)) + properties if properties else b"\0"
+        size = len(head) + len(body)
+        if 127 < size < 16384:  # what most results are
+            out += bytes((first, size & 127 | 128, size >> 7)) + head + body
         else:
-            out.append(0x30 | retain)
-        if size < 128:
-            out.append(size)
-        else:
-            write_varint(out, size)
-        if not qos and not properties:
-            out += head
-        elif self.is_v5:
-            out += head[:-1]
-            if qos:
-                out += mid.to_bytes(2, "big")
-            if properties:
-                write_varint(out, len(properties))
-                out += properties
-            else:
-                out.append(0)
-        else:
-            out += head
-            out += mid.to_bytes(2, "big")
-        out += body
+            out += bytes((first,)) + varint(size) + head + body
 
     def drop_caches(self) -> None:
         self._heads.clear()
 
     def _make_head(self, topic: bytes) -> bytes:
-        """The topic with its length, and under MQTT 5 the length of no properties: the same for each message of a topic."""
-        head = len(topic).to_bytes(2, "big") + topic + (b"\0" if self.is_v5 else b"")
+        """The topic with its length: the same for each message of a topic."""
+        head = len(topic).to_bytes(2, "big") + topic
         if len(topic) <= KNOWN_BYTES:
             if len(self._heads) >= KNOWN_MAX:
                 self._heads.clear()

@@ -169,10 +169,11 @@ class Link:
         self._on_superseded = on_superseded
 
     def send(self, message: Message) -> None:
-        """Takes a message into the outbox; it leaves at the end of the turn, or when the broker is there. The maker
-        has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and lets go."""
+        """Takes a message, and into the outbox where it has to wait; it leaves at the end of the turn, or when the broker is
+        there. The maker has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and
+        lets go."""
         connection = self._connection
-        if connection is not None and connection.turn.is_awake and connection.frame_now(message):
+        if connection is not None and connection.frame_now(message):
             return
         self.sender.put(message)
         if connection is None:

@@ -263,11 +263,14 @@ class Sender:
 
     def frame_now(self, out: bytearray, limit: int, message: Message, now: int) -> bool:
         """Frames a message that would wait for nothing, instead of `put`; False if it has to be put."""
-        outbox = self.outbox
+        outbox, backlog = self.outbox, self.backlog
         if outbox.items or self.is_away or self.suspicion.is_careful or len(out) >= limit:
             return False
-        if message.qos and (self.backlog is not None or len(self.in_flight) >= self._granted.window):
-            return False
+        if message.qos:
+            if len(self.in_flight) >= self._granted.window or outbox.bytes_flying >= outbox.max_bytes:
+                return False
+            if backlog is not None and (backlog.is_always or (backlog.is_strict and backlog.is_behind)):
+                return False
         self._frame(out, message, now)
         return True
 
@@ -292,13 +295,13 @@ class Sender:
             body += b',"age_ms":%.3f}' % ((now - message.arrival) / 1e6)
         account, granted = message.account, self._granted
         size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
-        if size > granted.maximum_packet and message.is_reply:  # whoever asked waits for something
-            why = f"the result has {len(body)} bytes, and this broker takes packets of {granted.maximum_packet}"
-            body = encode_error("too_large", why)
-            size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
         if size > granted.maximum_packet or len(topic) > MAX_TOPIC:
-            self._drop_too_large(message, size)
-            return
+            if message.is_reply:  # whoever asked waits for something
+                why = f"the result has {len(body)} bytes, and this broker takes packets of {granted.maximum_packet}"
+                body = encode_error("too_large", why)
+                size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
+            if size > granted.maximum_packet or len(topic) > MAX_TOPIC:
+                return self._drop_too_large(message, size)
         self.sent += 1
         retain = message.retain and granted.may_retain
         if not message.qos or not granted.maximum_qos:

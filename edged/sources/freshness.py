@@ -98,6 +98,8 @@ class Freshness:
     def state(self, now: int, heard: int = 0, opened: int = 0) -> tuple[str, str]:
         """`running`, `silent`, `bad values` or `frozen`, with a reason, for a source that something comes from: what holds for
         all of its keys. `heard`: when anything last came from it, good or bad; `opened`: since when it could."""
+        if len(self.last_good) == 1 and self._is_well(now):
+            return "running", ""
         known = self.last_good > 0
         if not known.any():
             return ("bad values", "no good sample yet") if self._has_seen else ("running", "")
@@ -113,6 +115,11 @@ class Freshness:
             frozen = f"for more than {(self.frozen_ns or 0) / 1e9:g} s"
             return "frozen", f"the same values {frozen}" + (f" from all {count} keys" if count > 1 else "")
         return "running", f"{count - online} of {count} keys are silent or frozen" if online < count else ""
+
+    def _is_well(self, now: int) -> bool:
+        """Whether the only key is online: each source of one sensor is asked each second, and arrays take ten times as long."""
+        last, limit = self.last_good.item(0), self.limit
+        return last > 0 and not self.is_frozen.item(0) and (limit is None or now - last <= limit)
 
     def touch(self, keys: Keys | int, arrival: int) -> None:
         """Samples that were left out undecoded, since there were enough: their sensors live."""

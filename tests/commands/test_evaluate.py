@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -73,6 +74,22 @@ def test_two_models_side_by_side_as_text_and_picture(folder: Path, capsys: pytes
     assert out.count("was / said") == 2
     texts = [t.text for t in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
     assert {"what was so", "vibration", other, *CONDITIONS} <= {*texts}
+
+
+@pytest.mark.parametrize("model", ["../models/v", "../models/v/model.onnx", "../else/../models/v/"])
+def test_paths_lead_from_the_folder_of_whoever_asks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: str
+) -> None:
+    """With several pipelines, the one that has this model, by whatever way its path leads there."""
+    other = CONFIG[CONFIG.index("[model.vibration]") :].replace(".vibration]", ".other]").replace(".motor]", ".other]")
+    own = CONFIG.replace(f"{MODELS}/vibration", "models/v")
+    (folder / "edged.toml").write_text(own + other.replace('model = "vibration"', 'model = "other"'))
+    shutil.copytree(MODELS / "vibration", folder / "models" / "v")
+    (folder / "else").mkdir()
+    monkeypatch.chdir(folder / "else")
+    found = facts(folder, capsys, model, "../mixed.rec", "../labels.csv")
+    assert (found["pipeline"], found["models"][0]["results"]) == ("motor", 77)
+    assert found["models"][0]["accuracy"] > 0.9
 
 
 def test_what_was_learned_against_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

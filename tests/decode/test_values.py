@@ -98,3 +98,13 @@ def test_keys_and_times_follow_their_rows() -> None:
     assert rows.time.tolist() == [0, 1_000_000, 3_000_000, 4_000_000]
     assert rows.payload is not None
     assert rows.payload.tolist() == [0, 1, 3, 4]
+
+
+def test_limits_alike_hold_for_every_number_of_a_row() -> None:
+    planned = plan("csv", field("a", valid=(-5, 5)), field("b", valid=(-5, 5)), field("c", valid=(-5, 5)))
+    decoder = make_payload_decoder(planned)
+    payloads = [b"0,0,0", b"2,-1,1", b"5,-5,5", b"5.1,0,0", b"0,0,-5.000001", b"0,0,nan", b"0,1e308,0"]
+    rows = decoder.decode(payloads)
+    assert rows.values.tolist() == [[0, 0, 0], [2, -1, 1], [5, -5, 5]]
+    for payload, is_good in zip(payloads, (True, True, True, False, False, False, False), strict=True):
+        assert len(decoder.decode([payload]).values) == is_good, payload

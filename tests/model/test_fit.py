@@ -80,6 +80,12 @@ def test_a_constant_input(tmp_path: Path) -> None:
         (models.linear, {"z": (3,)}, None, "it has no input 'z'; it has x: float32[n,3]"),
         (models.linear, {}, None, "its input x: float32[n,3] gets nothing"),
         (models.linear, {"x": (4,)}, None, "x: float32[n,3] does not take rows of [4]"),
+        (
+            lambda p: models.linear(p, batch=0),
+            {"x": (3,)},
+            None,
+            "its input x: float32[0,3] has an axis of size 0, so no sample fits into it; export it again with that axis open",
+        ),
         (models.linear, {"x": (3,)}, ("z",), "it has no output 'z'; it has y"),
         (
             models.zip_map,

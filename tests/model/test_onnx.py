@@ -229,3 +229,10 @@ def test_a_zip_map_of_doubles_names_its_cure() -> None:
     )
     error = RuntimeError(f"[ONNXRuntimeError] : 10 : INVALID_GRAPH : This is an invalid model. {said}")
     assert plain(error) == 'its ZipMap takes no float64; export it with options={id(model): {"zipmap": False}}'
+
+
+def test_sizes_that_do_not_fit_are_told_in_one_line(tmp_path: Path) -> None:
+    session = onnxruntime.InferenceSession(str(models.linear(tmp_path / "m.onnx", batch=4)))
+    with pytest.raises(Exception, match="invalid dimensions") as caught:
+        session.run(None, {"x": np.zeros((2, 5), np.float32)})
+    assert plain(caught.value) == "Got invalid dimensions for input: x: axis 0 is 2, expected 4, axis 1 is 5, expected 3"

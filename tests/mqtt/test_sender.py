@@ -504,3 +504,35 @@ def test_an_answer_that_the_broker_would_not_take_is_told_of() -> None:
     assert b'"code":"too_large"' in out
     assert bytes(300) not in out
     assert (s.account.acked, s.account.balance()) == (2, 0)
+
+
+def test_what_would_wait_for_nothing_is_framed_at_once() -> None:
+    """And counted as if it had been put: in flight until it is acknowledged. Where the spool has a say it is put."""
+
+    def is_framed(s: Sending, qos: int = 1) -> bool:
+        s.account.made += 1
+        message = Message(b"t", b"m", qos, account=s.account)
+        done = s.sender.frame_now(bytearray(), 1 << 18, message, 0)
+        if not done:
+            s.sender.put(message)
+        assert s.account.balance() == 0
+        return done
+
+    s = Sending()
+    assert [is_framed(s) for _ in range(WINDOW + 1)] == [True] * WINDOW + [False]
+    assert (s.account.in_flight, s.account.queued) == (WINDOW, 1)
+    s.ack()
+    assert not is_framed(s)  # it would overtake the one that waits
+    assert s.fill() == ["m", "m"]
+    assert is_framed(s, 0)
+    assert not is_framed(Sending(is_always=True))
+    strict = Sending(is_strict=True)
+    assert is_framed(strict)
+    strict.sender.leave()
+    strict.put("away")
+    strict.connect()
+    assert not is_framed(strict)
+    assert is_framed(strict, 0)
+    full = Sending()
+    full.outbox.bytes_flying = full.outbox.max_bytes
+    assert not is_framed(full)

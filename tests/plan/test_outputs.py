@@ -136,6 +136,14 @@ def test_names_in_the_graph_are_the_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_one_output_for_each_class_that_the_graph_names(tmp_path: Path) -> None:
+    """As scikit-learn's converter writes them with `zipmap` as "columns"."""
+    named(tmp_path / "m.onnx", apart=True)
+    found = output(plan(tmp_path, '"classify"'))
+    assert (found.tensors, found.labels) == (("healthy", "worn"), ("healthy", "worn"))
+    assert output(plan(tmp_path, '{ type = "classify", tensor = "worn" }')).tensors == ("worn",)
+
+
 def test_classes_that_are_numbers_of_their_own(tmp_path: Path) -> None:
     """A classifier of 3, 7 and 9 says 7: the second of three labels."""
     named(tmp_path / "m.onnx", (3, 7, 9))

@@ -158,8 +158,9 @@ def zip_map(path: Path) -> Path:
     )
 
 
-def named(path: Path, classes: Sequence[str] | Sequence[int] = ("healthy", "worn")) -> Path:
-    """label and probabilities of x[n, 3], as scikit-learn's converters write them: its classes stand in the graph."""
+def named(path: Path, classes: Sequence[str] | Sequence[int] = ("healthy", "worn"), apart: bool = False) -> Path:
+    """label and probabilities of x[n, 3], as scikit-learn's converters write them: its classes stand in the graph. `apart`: those
+    of each class are an output of its name."""
     names: dict[str, Any] = {"classlabels_strings" if isinstance(classes[0], str) else "classlabels_ints": list(classes)}
     count = len(classes)
     return save(
@@ -175,12 +176,14 @@ def named(path: Path, classes: Sequence[str] | Sequence[int] = ("healthy", "worn
                 post_transform="SOFTMAX",
                 **names,
             ),
-            h.make_node("Identity", ["scores"], ["probabilities"]),
+            h.make_node("Split", ["scores"], [*map(str, classes)], axis=1)
+            if apart
+            else h.make_node("Identity", ["scores"], ["probabilities"]),
         ],
         [value("x", T.FLOAT, ["n", 3])],
         [
             value("label", T.STRING if isinstance(classes[0], str) else T.INT64, ["n"]),
-            value("probabilities", T.FLOAT, ["n", count]),
+            *([value(str(c), T.FLOAT, ["n", 1]) for c in classes] if apart else [value("probabilities", T.FLOAT, ["n", count])]),
         ],
         opsets=(("", 17), ("ai.onnx.ml", 3)),
     )

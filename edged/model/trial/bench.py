@@ -20,6 +20,7 @@ from edged.model.records import LoadReport, ModelPlan, ModelRefused, Tried
 from edged.model.trial.advice import BACK_TO_BACK, USUAL_HZ, WORTH_A_THREAD_US, Batch, Measured, Pace
 from edged.model.worker import Workers
 from edged.system.processors import cores
+from edged.system.switching import quick_switches
 
 SHARES = {BACK_TO_BACK: 0.05, 10: 0.4, 100: 0.1, 1000: 0.1}
 """Of the time that there is, by runs a second; what is left is for the worker and for batches."""
@@ -57,7 +58,8 @@ def measure(bound: BoundSession, report: LoadReport, plan: ModelPlan, seconds: f
         kept = [hz for hz in SHARES if hz and flat.p50_us * hz < AT_MOST_BUSY * 1e6]
         paces = [loop.run_until_complete(_pace(inline, hz, seconds * SHARES[hz])) for hz in kept]
         usual = next(hz for hz in USUAL_HZ if hz in kept or hz == BACK_TO_BACK)
-        worker = loop.run_until_complete(_pace(on_worker, usual, seconds * WORKER_SHARE))
+        with quick_switches():
+            worker = loop.run_until_complete(_pace(on_worker, usual, seconds * WORKER_SHARE))
     finally:
         workers.close(1.0)
         loop.close()

@@ -17,8 +17,8 @@ from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 
 class ClassifyPlan(OutputPlan, frozen=True):
-    """`label_tensor`: an output that names the class by itself, as scikit-learn's do; used where `tensors` is empty. `classes`:
-    what it says for each class, where that is known."""
+    """`tensors`: one with the scores of all classes, or one for each class. `label_tensor`: an output that names the class by
+    itself, as scikit-learn's do; used where `tensors` is empty. `classes`: what it says for each class, where that is known."""
 
     type: ClassVar[str] = "classify"
     label_tensor: str | None = None
@@ -80,6 +80,10 @@ def plan_classify(asked: Asked) -> ClassifyPlan | None:
         return _plan_label(asked, tensors[0])
     if (said := _said_otherwise(asked)) is not None:
         return _plan_label(asked, said)
+    if columns := _columns(asked):
+        return ClassifyPlan(
+            columns, len(columns), asked.max_keys, asked.labels or asked.classes, s.smooth, softmax=s.softmax, top=s.top
+        )
     tensor = asked.one()
     if tensor is None:
         return None
@@ -102,6 +106,12 @@ def plan_classify(asked: Asked) -> ClassifyPlan | None:
         asked.wrong("labels", text)
         return None
     return ClassifyPlan((tensor.name,), size, asked.max_keys, labels, s.smooth, softmax=s.softmax, top=s.top)
+
+
+def _columns(asked: Asked) -> tuple[str, ...]:
+    """Outputs of one number for each class that the graph names, in its order: scikit-learn's `zipmap` as "columns"."""
+    names = tuple(t.name for t in asked.numbers if row_size(t) == 1)
+    return names if len(names) > 1 and len(names) == len(asked.numbers) == len(asked.classes) else ()
 
 
 def _said_otherwise(asked: Asked) -> Tensor | None:
@@ -138,7 +148,7 @@ class Classify:
     """
 
     def __init__(self, plan: ClassifyPlan) -> None:
-        self._tensor = plan.tensors[0]
+        self._tensors = plan.tensors
         self._softmax = plan.softmax
         self._classes = max(plan.size, 2)
         self._labels = plan.names
@@ -146,7 +156,8 @@ class Classify:
         self._mean = Mean(plan.smooth, plan.max_keys, self._classes)
 
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
-        raw = rows_of(outputs[self._tensor])
+        first, *others = [rows_of(outputs[name]) for name in self._tensors]
+        raw = np.concatenate([first, *others], axis=1) if others else first
         finite = finite_rows(raw)
         scores = self._mean.of(self._probabilities(raw, finite), keys, finite)
         labels = self._labels

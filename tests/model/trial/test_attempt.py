@@ -164,14 +164,15 @@ def test_golden_samples_that_come_out_otherwise(tmp_path: Path) -> None:
 async def test_hostile_files_are_refused_with_the_reason_while_the_loop_runs_on(tmp_path: Path, kind: str) -> None:
     """As the daemon meets them: copied, read, tried in place of a model whose runs take a millisecond."""
     path = hostile.build(kind, tmp_path / "models" / "m")
-    started, longest = time.monotonic(), 0.0
+    turns = 0
     asked = asyncio.create_task(reason(Store(tmp_path / "store"), path))
     while not asked.done():
-        before = time.monotonic()
-        await asyncio.wait([asked], timeout=0.01)
-        longest = max(longest, time.monotonic() - before)
-    assert time.monotonic() - started < 5
-    assert longest < 1
+        await asyncio.wait([asked], timeout=0.001)
+        turns += 1
+    if (
+        kind == "endless loop"
+    ):  # its trial takes the whole limit; a loop that waited for that itself would turn two or three times
+        assert turns > 10
     assert hostile.ALL[kind][1] in asked.result()
 
 

@@ -33,6 +33,14 @@ class TestClassify:
         [body] = results(self.PLAN, [[1, 0, 0]], head=head)
         assert body["score"] == pytest.approx(math.e / (math.e + 2), rel=1e-6)
 
+    def test_one_output_for_each_class(self) -> None:
+        head = ClassifyPlan(("cold", "hot", "ok"), 3, labels=("cold", "hot", "ok")).make_head()
+        outputs = {"cold": np.array([0.25, 0.5]), "hot": np.array([0.125, math.nan]), "ok": np.array([0.625, 0.5])}
+        assert head.results(outputs, {}, [0, 0]) == [
+            {"label": "ok", "score": 0.625, "scores": {"ok": 0.625, "cold": 0.25, "hot": 0.125}},
+            None,
+        ]
+
     def test_softmax_as_told(self) -> None:
         plan = ClassifyPlan(("y",), 3, softmax=False)
         assert results(plan, [[1, 9, 4]])[0]["score"] == 9
