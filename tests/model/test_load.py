@@ -65,7 +65,8 @@ def test_rows_go_together_where_that_saves_time_or_was_asked_for(tmp_path: Path)
     assert (report.batch_max, bound.batch_max) == (1, 1)
     assert report.batching.startswith("one row a run: 16 together would save nothing: ")
     report = load(heavy, rows, batch_max=4, run="worker")[1]
-    assert (report.batch_max, report.batching.partition(":")[0]) == (4, "batches of up to 4 do not pay, but were asked for")
+    assert report.batch_max == 4  # whether they pay as well, two measurements of a busy machine may say either way
+    assert report.batching.partition(":")[0] in ("batches of up to 4 do not pay, but were asked for", "batches of up to 4 pay")
     assert load(heavy, rows, batch_max=1)[1].batching == ""
 
 

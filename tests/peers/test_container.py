@@ -13,10 +13,11 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from tests.devices.debian import debian
+from tests.devices.debian import CPUINFO, KERNEL_NAMES, debian
 from tests.support.broker import Broker
 from tests.support.daemon import ROOT, Client
 
@@ -64,8 +65,26 @@ def done(process: subprocess.CompletedProcess[str]) -> str:
     return process.stdout.strip()
 
 
+class Container(NamedTuple):
+    """`sees`: what of its processor it is shown in place of this machine's."""
+
+    name: str
+    sees: list[str]
+
+
+def processors_of(machine: str, folder: Path) -> list[str]:
+    """Arguments that mount what qemu does not make up, where it runs the programs."""
+    if KERNEL_NAMES[machine] == os.uname().machine:
+        return []
+    shown = {"cpuinfo": ("/proc/cpuinfo", CPUINFO[machine]), "cpus": ("/sys/devices/system/cpu/possible", "0-1\n")}
+    shown["present"] = ("/sys/devices/system/cpu/present", "0-1\n")
+    for name, (_, text) in shown.items():
+        (folder / name).write_text(text)
+    return [word for name, (place, _) in shown.items() for word in ("-v", f"{folder / name}:{place}:ro")]
+
+
 @pytest.fixture(params=["amd64", "arm64"])
-def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Container]:
     """A container of the image, which is built from the working tree."""
     machine = request.param
     if shutil.which("buildah") is None:
@@ -82,15 +101,15 @@ def container(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     words = ("--pull-never", "--build-arg", f"PYTHON={BASE}", "-f", "cross/Containerfile", "-t", IMAGE, ".")
     done(buildah("bud", *here, *words, timeout_s=BUILD_S))
     name = done(buildah("from", "--pull-never", IMAGE))
-    yield name
+    yield Container(name, processors_of(machine, tmp_path))
     buildah("rm", name)
     buildah("rmi", "--force", IMAGE, BASE)
 
 
-def test_the_image_runs_and_its_health_check_tells_the_truth(container: str, tmp_path: Path) -> None:
+def test_the_image_runs_and_its_health_check_tells_the_truth(container: Container, tmp_path: Path) -> None:
     config = tmp_path / "edged.toml"
-    at = ("-v", f"{config}:/etc/edged/edged.toml:ro", "-v", f"{ROOT}/models/vibration:/etc/edged/vibration:ro")
-    run = ("run", "--isolation", "chroot", "--network", "host", *at, container, "--")
+    at = ("-v", f"{config}:/etc/edged/edged.toml:ro", "-v", f"{ROOT}/models/vibration:/etc/edged/vibration:ro", *container.sees)
+    run = ("run", "--isolation", "chroot", "--network", "host", *at, container.name, "--")
     with Broker(tmp_path) as broker, Client(broker.port, "edged/#") as client:
         config.write_text(CONFIG.format(port=broker.port))
         assert done(buildah(*run, "edged", "check")).endswith("/etc/edged/edged.toml: ok")
