@@ -131,7 +131,7 @@ def test_what_cannot_be_taken_changes_nothing_and_the_next_one_works(device: Dev
     tried = [
         ("typo", device.work("x").replace("fields", "feilds"), 'unknown key; did you mean "fields"?'),
         ("toml", "[broker", "1:8: "),
-        ("id", device.work("x") + '[device]\nid = "x"\n', "device: is said by the local file alone"),
+        ("id", device.work("x") + '[device]\nid = "x"\n', "device: belongs to the local file alone"),
         ("secret", secret, "env 'HOME' is not what the local file names"),
         ("port", device.work("x", serial), "/dev/ttyS1 is a port"),
         ("code", device.work("x", '[behaviour.b]\nrun = "evil.py:run"\n'), "evil.py"),

@@ -105,7 +105,7 @@ def test_s07_a_model_is_replaced_and_back(stage: Stage) -> None:
     stage.daemon.stop()
     stage.daemon.start()
     stage.client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
-    assert "a rollback went away" in stage.daemon.log
+    assert "the version that a rollback left" in stage.daemon.log
     assert stage.answer() == (3, name)
     stage.put(4)
     stage.wait_event(3, ok=True)
@@ -144,7 +144,7 @@ def test_a_start_goes_back_to_the_version_that_ran_before(stage: Stage, name: st
     stage.client.health(lambda h: h["brokers"]["main"]["state"] == "connected")
     assert stage.answer() == before
     assert hostile.ALL[name][1] in stage.daemon.log
-    assert "the version that ran before is used" in stage.daemon.log
+    assert "edged uses the version that ran before" in stage.daemon.log
     shutil.rmtree(stage.folder / "model")
     (stage.folder / "model").mkdir()
     stage.put(5)
