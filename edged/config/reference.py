@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,16 @@ def page() -> str:
             if issubclass(table, Source):
                 continue
             name = ".".join((attribute.name, *extra))
-            lines += [f"## `[{name}]`", "", f"{table.__doc__}", "", *_rows(table)]
+            lines += [f"## `[{name}]`", "", _said_of(table), "", *_rows(table)]
             lines += _inner(table, attribute.name)
         if attribute.name == "source":
             lines += _sources(attribute)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _said_of(table: type[Table]) -> str:
+    """Its docstring, without the indentation that Python before 3.13 leaves."""
+    return inspect.cleandoc(table.__doc__ or "")
 
 
 def _sources(attribute: Attribute) -> list[str]:
@@ -69,7 +75,7 @@ def _sources(attribute: Attribute) -> list[str]:
     for table in tables:
         (kind,) = get_args(unwrap(attributes(table)["type"].type)[0])
         own = [one for one in attributes(table).values() if one.name not in shared]
-        lines += [f'### `type = "{kind}"`', "", f"{table.__doc__}", "", *_table(own)]
+        lines += [f'### `type = "{kind}"`', "", _said_of(table), "", *_table(own)]
     seen: set[type[Table]] = set()
     for table in tables:
         lines += _inner(table, "source", seen)
@@ -86,7 +92,7 @@ def _inner(table: type[Table], where: str, seen: set[type[Table]] | None = None)
                 continue
             seen.add(inner)
             name = ".".join((attribute.name, *extra))
-            lines += [f"### `{name}` of `{where}`", "", f"{inner.__doc__}", "", *_rows(inner), *_inner(inner, name, seen)]
+            lines += [f"### `{name}` of `{where}`", "", _said_of(inner), "", *_rows(inner), *_inner(inner, name, seen)]
     return lines
 
 
