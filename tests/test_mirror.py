@@ -15,7 +15,6 @@ ELSEWHERE = {
     "config/checks/fleet.py": "tests/plan/test_fleet.py",
     "daemon/guards.py": "tests/live/test_fleet.py",
     "daemon/hard_samples.py": "tests/live/test_hard_samples.py",
-    "fleet/agent.py": "tests/live/test_fleet.py",
     "fleet/due.py": "tests/live/test_fleet.py",
     "behaviours/face.py": "tests/behaviours/test_actor.py",
     "behaviours/inbox.py": "tests/behaviours/test_actor.py",

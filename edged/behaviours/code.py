@@ -13,7 +13,7 @@ from typing import Any
 from edged.notation.values import Function
 from edged.pipeline.preprocess import load_function
 
-MOST = 500
+MAX_CHARS = 500
 """Characters of what an error says."""
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -60,7 +60,7 @@ def said(error: BaseException, path: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"{path.name}:{lines[-1]}" if lines else path.name
     try:
-        text = str(error)[:MOST]
+        text = str(error)[:MAX_CHARS]
     except Exception:  # of the user's own class
         text = ""
     is_ours = type(error).__module__ == "edged.behaviours.face"

@@ -171,10 +171,13 @@ class Agent:
 
     async def _try(self, model: str, file: File | None, is_back: bool) -> None:
         before = after = self._ledger.get(model)
+        if is_back and self._is_guarded(model) and _digest(file) == _digest(before.running):
+            # The version that is to be left does not run here, and the one that does is still watched.
+            return await self._put(model, replace(before, state="guarded", reason=""))
         if _digest(file) != _digest(before.running):
             # A configuration that ran before needs no guard: if edged ends now, it is what the next start runs.
             is_sure = is_back and model == CONFIGURATION
-            sure = before.before if before.is_unsettled and not is_back else before.running
+            sure = before.before if model == CONFIGURATION and before.is_unsettled and not is_back else before.running
             after = replace(before, running=file, before=sure, state="running" if is_sure else "trying", reason="")
             after = replace(after, is_unsettled=model == CONFIGURATION and not is_sure)
             await self._put(model, after)
@@ -186,8 +189,8 @@ class Agent:
             left = {"running": before.running, "before": before.before, "is_unsettled": before.is_unsettled}
             back = replace(after, **left, state="failed", reason=why)
             await self._put(model, back)
-        elif self._watch is not None if model == CONFIGURATION else self._running.is_guarded(model):
-            await self._put(model, replace(self._ledger.get(model), state="guarded", reason=""))
+        elif self._is_guarded(model):
+            await self._put(model, replace(self._ledger.get(model), state="guarded", reason="", is_unsettled=True))
         else:
             await self._put(model, replace(self._ledger.get(model), state="running", reason="", is_unsettled=False))
 
@@ -241,15 +244,19 @@ class Agent:
         """Whether another configuration is about to take the place of the one that is watched."""
         return self._ledger.get(CONFIGURATION).state == "trying"
 
+    def _is_guarded(self, model: str) -> bool:
+        """Whether what runs may still be left by itself."""
+        return self._watch is not None if model == CONFIGURATION else self._running.is_guarded(model)
+
     async def guard_ended(self, model: str, why: str) -> None:
-        """The guard of a model has judged: `why` it goes back, or nothing is wrong."""
+        """The guard of a model has judged: `why` it goes back, or nothing is wrong. A newer announcement, which may be fetched
+        meanwhile, keeps its state."""
         entry = self._ledger.get(model)
-        if entry.state != "guarded":
+        if not entry.is_unsettled:
             return
-        if why:
-            await self._note(model, running=entry.before, before=None, state="went_back", reason=why)
-        else:
-            await self._note(model, state="running", reason="")
+        left: dict[str, Any] = {"running": entry.before, "before": None} if why else {}
+        said = {"state": "went_back" if why else "running", "reason": why} if entry.state == "guarded" else {}
+        await self._note(model, is_unsettled=False, **left, **said)
 
     async def _note(self, model: str, **changes: Any) -> None:
         """As `_put`, where nothing can be done about a disk that takes nothing: it is reported all the same."""

@@ -39,7 +39,7 @@ class File(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """`running`: None is the local file of the configuration. `wanted` was announced; `state` and `reason`: what came of it.
-    `is_unsettled`: what runs is a configuration whose guard is not over, whatever was announced since; `before` is sure."""
+    `is_unsettled`: the guard of what runs is not over, whatever was announced since; `before` is what it goes back to."""
 
     counter: int = -1
     digest: str = ""

@@ -20,7 +20,7 @@ from edged.sources.kinds import kind_of
 from edged.sources.recent import OVERHEAD
 from edged.topics import FIELD, TopicError, parse_filter, parse_template
 
-LEAST, MOST = 64 * KIB, 4 * MIB
+MIN_BYTES, MAX_BYTES = 64 * KIB, 4 * MIB
 """Bytes of what came in lately of a source; of pictures at least two of the largest."""
 NUMBER = 24
 """Bytes of a number on the wire, with what stands around it, at most as a rule."""
@@ -129,12 +129,14 @@ def _root(at: Scope, source: SourcePlan, p: PipelinePlan, pipelines: Mapping[str
     if source.decode is not None and source.decode.is_slow:
         one = source.decode.max_bytes + OVERHEAD
     need = 2 * rows * one * (source.max_keys if key_at != () else 1)
-    least = 2 * one if rows == 1 else LEAST
-    if need > max(MOST, least):
+    least = 2 * one if rows == 1 else MIN_BYTES
+    if need > max(MAX_BYTES, least):
         whose = f" of {source.max_keys} keys" if source.max_keys > 1 else ""
         text = f"{rows} samples{whose} of source.{source.name} may be some {need // MIB} MiB as they come in, and the last"
-        at.warn("", f"{text} {max(MOST, least) // MIB} MiB are at hand: samples of which some are gone are counted, not kept")
-    return RootPlan(source.name, source.port, kind, rows, max(LEAST, least, min(need, MOST)), key_at)
+        at.warn(
+            "", f"{text} {max(MAX_BYTES, least) // MIB} MiB are at hand: samples of which some are gone are counted, not kept"
+        )
+    return RootPlan(source.name, source.port, kind, rows, max(MIN_BYTES, least, min(need, MAX_BYTES)), key_at)
 
 
 def rows_behind(p: PipelinePlan, pipelines: Mapping[str, PipelinePlan]) -> int:
