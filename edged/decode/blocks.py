@@ -27,6 +27,8 @@ Proof = Callable[[bytes], Verdict]
 
 _DSMR_END = re.compile(rb"\n!([0-9A-Fa-f]{4})\s*\Z")
 _STX, _ETX = b"\x02", b"\x03"
+_SEPARATE = b"\n\r", _STX, _ETX
+"""Where one of these stands, a line may begin a block or end it behind other bytes than a line feed."""
 _IEC_END = re.compile(rb"\x02(.*\x03)(.)\Z", re.DOTALL)
 
 
@@ -48,6 +50,7 @@ class Blocks:
 
     def __init__(self, start: bytes | None, end: bytes | None, max_bytes: int, proof: Proof | None = None) -> None:
         self._start, self._end = start, end
+        self._first_and_last = b"\n" + (start or b""), b"\n" + (end or b"")  # of its lines, as they stand behind another one
         self._proof = proof
         self._max_bytes = max_bytes
         self._lines = LineFramer(b"\n", max_bytes)
@@ -102,8 +105,11 @@ class Blocks:
     def _part(self, part: Lines, frames: Frames, refusals: Refusals) -> None:
         blob, at = part.blob, 0
         while at < len(blob):
-            if self._start and self._end and not self._held:
-                at = self._whole(blob, at, part.start, frames, refusals)
+            if self._start and self._end:
+                if not self._held:
+                    at = self._whole(blob, at, part.start, frames, refusals)
+                elif at:
+                    at = self._inside(blob, at)
             stop = blob.find(b"\n", at) + 1
             if stop:
                 self._line(blob[at:stop], part.start + at, frames, refusals)
@@ -112,8 +118,7 @@ class Blocks:
     def _whole(self, blob: bytes, at: int, place: int, frames: Frames, refusals: Refusals) -> int:
         """Takes the whole blocks that follow each other from `at` on, and says where they end."""
         assert self._start is not None
-        assert self._end is not None
-        end, start = b"\n" + self._end, b"\n" + self._start
+        start, end = self._first_and_last
         while blob.startswith(self._start, at):
             stop = blob.find(end, at) + 1
             stop = blob.find(b"\n", stop) + 1 if stop else 0
@@ -125,6 +130,17 @@ class Blocks:
             self._is_open = self._is_lost = False
             at = stop
         return at
+
+    def _inside(self, blob: bytes, at: int) -> int:
+        """Holds the lines from `at` on that neither end the block nor begin another one, and says where they end."""
+        start, end = self._first_and_last
+        stop = blob.find(end, at - 1) + 1 or len(blob)
+        room = self._max_bytes - self._size
+        if self._is_due or stop - at > room or any(blob.find(one, at - 1, stop) >= 0 for one in (start, *_SEPARATE)):
+            return at
+        self._held.append(blob[at:stop])
+        self._size += stop - at
+        return stop
 
     def _line(self, line: bytes, place: int, frames: Frames, refusals: Refusals) -> None:
         if self._is_due:

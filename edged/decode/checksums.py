@@ -30,6 +30,8 @@ FEW = 16
 """So few pieces of one length are faster one by one than by numpy's calls."""
 _CHUNK_BYTES = 256
 """Places in the table of contributions of a CRC: 128 KiB of it."""
+_PLACES = np.arange(0, 256 * _CHUNK_BYTES, 256, dtype=np.intp)
+"""Where in it each place begins."""
 _LONG_BYTES = 128
 """From here on the table of contributions is faster than the loop, for a single frame too."""
 
@@ -128,23 +130,40 @@ def _crc(crc: Crc, covered: bytes) -> int:
 
 
 def _crcs(crc: Crc, rows: Bytes) -> Any:
-    size = crc.width // 8
-    state = np.full(len(rows), crc.init, np.uint16)
-    at, length = 0, rows.shape[1]
-    while at < length:
-        chunk = rows[:, at : at + _CHUNK_BYTES]
-        if length - at - chunk.shape[1] in range(1, size):  # what is left must hold the state
-            chunk = chunk[:, :-1]
-        if chunk.shape[1] < size:  # a single byte is covered
-            return np.array([_crc(crc, row.tobytes()) for row in rows], np.uint32)
-        chunk = chunk.copy()
-        for i in range(size):
-            shift = 8 * (i if crc.reflect else size - 1 - i)
-            chunk[:, i] ^= (state >> np.uint16(shift)).astype(np.uint8)
-        places = np.arange(_CHUNK_BYTES - chunk.shape[1], _CHUNK_BYTES, dtype=np.int32)[:, None] * 256
-        state = np.bitwise_xor.reduce(_contributions(crc).ravel().take(chunk.T + places), axis=0)
-        at += chunk.shape[1]
-    return state.astype(np.uint32) ^ np.uint32(crc.xor)
+    """All chunks of all rows at once, then those of each row one after the other: the CRC so far is two bytes more in front
+    of the next chunk. Zeros before the first chunk make it as long as the others, and add nothing."""
+    size, (count, length) = crc.width // 8, rows.shape
+    if length < size:  # there is no room for the state
+        return np.array([_crc(crc, row.tobytes()) for row in rows], np.uint32)
+    width = min(length, _CHUNK_BYTES)
+    padded = np.zeros((count, -(-length // width) * width), np.uint8)
+    padded[:, -length:] = rows
+    begin = padded.shape[1] - length
+    padded[:, begin : begin + size] ^= np.frombuffer(crc.init.to_bytes(size, "little" if crc.reflect else "big"), np.uint8)
+    added, chunks, places = _contributions(crc).ravel(), padded.reshape(-1, width), _PLACES[_CHUNK_BYTES - width :]
+    if len(chunks) < width:
+        states = np.bitwise_xor.reduce(added.take(chunks + places), axis=1)
+    else:
+        states = np.bitwise_xor.reduce(added.take(chunks.T + places[:, None]), axis=0)
+    if len(chunks) > count:
+        states = np.array([_in_turn(crc, row) for row in states.reshape(count, -1).tolist()], np.uint16)
+    return states.astype(np.uint32) ^ np.uint32(crc.xor)
+
+
+def _in_turn(crc: Crc, states: Sequence[int]) -> int:
+    """The state after whole chunks, of which each would leave one of these by itself."""
+    first, second = _before_a_chunk(crc)
+    if crc.width == 8:
+        return reduce(lambda state, chunk: first[state] ^ chunk, states)
+    low, high = (first, second) if crc.reflect else (second, first)
+    return reduce(lambda state, chunk: low[state & 0xFF] ^ high[state >> 8] ^ chunk, states)
+
+
+@lru_cache(maxsize=8)
+def _before_a_chunk(crc: Crc) -> tuple[list[int], list[int]]:
+    """What its first two bytes add."""
+    first, second = _contributions(crc)[:2].tolist()
+    return first, second
 
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

@@ -43,6 +43,15 @@ def test_what_belongs_to_no_block_is_refused_once() -> None:
     assert blocks(framer, b"/x\na\n/x\nb\n!\n") == ([b"/x\nb\n!"], ["no_frame"])
 
 
+@pytest.mark.parametrize("size", [1, 5, 9, 1 << 20])
+def test_lines_within_a_block_are_held_alike_however_they_come(size: int) -> None:
+    good = b"/x\n" + b"line\n" * 4 + b"!\n"
+    lost = b"/y\na\nb\n/z\nc\nd\n\r!\n" + b"/big\n" + b"line\n" * 9 + b"!\n"
+    found, why = blocks(Blocks(b"/", b"!", 40), good + lost + good, size)
+    assert found == [b"/x\n" + b"line\n" * 4 + b"!", b"/z\nc\nd\n\r!", b"/x\n" + b"line\n" * 4 + b"!"]
+    assert why == ["no_frame", "too_large"]
+
+
 def test_a_block_is_bounded() -> None:
     framer = Blocks(b"T", None, 20)
     found, why = blocks(framer, b"T\n" + b"x\n" * 500 + b"T\na\nT\n")
