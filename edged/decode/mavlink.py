@@ -84,6 +84,8 @@ class Mavlink:
         return "checksum"
 
     def why_bad(self, frame: bytes, is_first: bool) -> str:
+        if len(frame) < _HEADS[frame[0]] or len(frame) != self.size_at(frame, 0) or self._id(frame, 0) not in self._extras:
+            return f"the beginning of a frame, {frame[0]:02x}, and another frame {len(frame)} bytes behind it"
         id = self._id(frame, 0)
         wanted, found = _CRC.one(_covered(frame, 0) + self._extras[id]), _said(frame, 0)
         cure = f"; is crc_extra of message {id} right?" if is_first else ""

@@ -55,3 +55,18 @@ def test_a_damaged_length_swallows_no_good_frame(size: int) -> None:
 def test_a_message_that_cannot_be_proved_is_none_where_no_frame_follows() -> None:
     data = b"\xfe\xc8" + v1(ATTITUDE, b"abc") * 20
     assert len(scanned(data, 1 << 20)[0]) == 20
+
+
+@pytest.mark.parametrize(
+    "begun", [b"\xfe", b"\xfe\x50\x07\x01\x02\x1e", b"\xfe\x50\x07\x01\x02\x63", b"\xfd\x50\x00\x00\x07\x01\x02\x1e"]
+)
+def test_a_frame_that_was_only_begun_gives_way_to_the_whole_one_behind_it(begun: bytes) -> None:
+    """Whatever it says its message is, and however little of it came."""
+    scanner = FrameScanner(Mavlink({ATTITUDE: CRC_EXTRA}))
+    found, rejects = scanner.feed(begun + v1(ATTITUDE, b"abc"))
+    if not found.payloads:
+        found, more = scanner.quiet()
+        rejects += more
+    assert found.payloads == [b"\x01\x02\x1e\x00\x00abc"]
+    assert len(rejects) == 1
+    assert scanner.pending == 0
