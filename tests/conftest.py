@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from edged.system import process
+from edged.system.process_memory import resident_bytes
 from tests.support.rights import NEEDS
 
 process.set_up()  # pytest reads this file before any that imports numpy or onnxruntime
 
 DEADLINE_S = 5.0
+AT_FIRST = 64 << 20
+"""Resident memory of a command that has loaded its libraries and no model yet, in bytes."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,6 +61,13 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     os.environ["XDG_CACHE_HOME"] = str(cache)
     yield
     del os.environ["XDG_CACHE_HOME"]
+
+
+@pytest.fixture(autouse=True)
+def _plans_as_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan starts from the memory of its process. What thousands of tests have left in this one is no part of it."""
+    left = max(0, resident_bytes() - AT_FIRST)
+    monkeypatch.setattr("edged.daemon.prepare.resident_bytes", lambda: resident_bytes() - left)
 
 
 @pytest.fixture(autouse=True)

@@ -212,6 +212,9 @@ KINDS: dict[str, Kind] = {
     "crc16-mcrf4xx": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, reflect=True)),
     "crc32": Kind(4, "little", zlib.crc32, partial(_each, zlib.crc32), is_quick=True),
 }
+DIGITS = ("hex", "all-hex")
+LINE_SAFE = bytes(byte + (byte in b"(\r\n") for byte in range(256))
+"""How Voltronic's inverters send the bytes of a CRC: never as what begins or ends one of their lines."""
 WIDTHS = {"crc8": 8, "crc16": 16}
 """CRCs that say their polynomial themselves."""
 
@@ -229,7 +232,7 @@ def size_of(settings: schema.Checksum) -> int:
     """Bytes that it takes at the end of a frame; 0 where it is none, or part of a line of text."""
     if settings.type in ("none", *LINES):
         return 0
-    return kind_of(settings).size * (2 if settings.encoding == "hex" else 1)
+    return kind_of(settings).size * (2 if settings.encoding in DIGITS else 1)
 
 
 class Checksum:
@@ -244,12 +247,12 @@ class Checksum:
         kind: Kind | None = None,
         stop: int = 0,
     ) -> None:
-        """`encoding` is None, hex, or all-hex: the covered bytes are written in digits too. `kind` is that of a CRC with
-        parameters of its own; else the one of this name."""
+        """`encoding` is None, hex, all-hex (the covered bytes are written in digits too), or line-safe. `kind` is that of a CRC
+        with parameters of its own; else the one of this name."""
         kind = KINDS[name] if kind is None else kind
         self.name = name
         self.start = start
-        self.size = kind.size * (1 if encoding is None else 2)
+        self.size = kind.size * (2 if encoding in DIGITS else 1)
         self._stop = stop
         self._kind = kind
         self._endian: Any = endian or (kind.endian if encoding is None else "big")
@@ -270,17 +273,20 @@ class Checksum:
                 covered = binascii.unhexlify(covered)
             except ValueError:
                 return -2
-        return self._kind.one(covered)
+        value = self._kind.one(covered)
+        if self._encoding != "line-safe":
+            return value
+        return int.from_bytes(value.to_bytes(self._kind.size, "big").translate(LINE_SAFE), "big")
 
     def encode(self, frame: bytes) -> bytes:
         """What to append to `frame`."""
         tail = self.value(frame).to_bytes(self._kind.size, self._endian)
-        return tail if self._encoding is None else tail.hex().upper().encode()
+        return tail.hex().upper().encode() if self._encoding in DIGITS else tail
 
     def carried(self, frame: bytes) -> int:
         """What `frame` says its checksum is; -1 where it says none."""
         tail = frame[len(frame) - self.size :]
-        if self._encoding is not None:
+        if self._encoding in DIGITS:
             try:
                 tail = binascii.unhexlify(tail)
             except ValueError:
@@ -433,4 +439,5 @@ def line_proof(settings: schema.Checksum | None) -> LineProof | None:
         is_right = checksum.right(lines).tolist()
         return [line[: len(line) - checksum.size] if good else None for line, good in zip(lines, is_right, strict=True)]
 
-    return LineProof(f"{checksum.size} hex digits, {settings.type} of what is before", bodies)
+    form = "hex digits" if settings.encoding in DIGITS else "bytes"
+    return LineProof(f"{checksum.size} {form}, {settings.type} of what is before", bodies)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import threading
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -66,6 +67,7 @@ class Ledger:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.entries: dict[str, Entry] = {}
+        self._lock = threading.Lock()  # each announcement is noted by a thread of its own
 
     def load(self) -> Ledger:
         decode = msgspec.json.Decoder(dict[str, Entry]).decode
@@ -77,10 +79,11 @@ class Ledger:
 
     def put(self, model: str, entry: Entry) -> None:
         """Raises OSError."""
-        entries = {**self.entries, model: entry}
-        with replaced(self._path) as file:
-            file.write(msgspec.json.encode(entries))
-        self.entries = entries
+        with self._lock:
+            entries = {**self.entries, model: entry}
+            with replaced(self._path) as file:
+                file.write(msgspec.json.encode(entries))
+            self.entries = entries
 
     def path_of(self, file: File) -> Path:
         """What a `[model.NAME]` would have as its path, or where the configuration is."""

@@ -149,6 +149,13 @@ DEVICES = {
         [[{"e": 12345.6, "u": 231.5}], [{"e": 12345.7, "u": 231.5}], [{"e": 12345.8, "u": 231.5}]],
         damage=(1, b"345.7", b"745.7"),
     ),
+    "Voltronic: a CRC of bytes that end no line": Device(
+        'frame = { type = "line", end = "\\r" }\nchecksum = { type = "crc16-xmodem", encoding = "line-safe" }\n'
+        'decode = { format = "csv", separator = " ", fields = ["_", "v"] }',
+        [b"(1 342.0\x0e\x0e\r", b"(1 236.2\x0b\xf3\r", b"(1 256.0\x0e\x29\r"],  # 0d0d, 0af3, 0d28
+        [[{"v": 342.0}], [{"v": 236.2}], [{"v": 256.0}]],
+        damage=(1, b"236", b"237"),
+    ),
     "a telegram behind garbage": Device(
         'decode = { format = "dsmr", fields = [{ name = "p", path = "1-0:1.7.0", unit = "kW" }] }',
         [telegram(b"00.244"), telegram(b"00.245"), telegram(b"00.246")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ def test_is_read_again(tmp_path: Path) -> None:
     (tmp_path / f"{'a' * 64}.onnx").write_bytes(b"abc")
     assert ledger.override("normal") == tmp_path / f"{'a' * 64}.onnx"
     assert ledger.override("other") is None
+
+
+def test_two_threads_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: ledger.put(f"m{n}", Entry(counter=n)), range(64)))
+    assert {name: entry.counter for name, entry in Ledger(tmp_path).load().entries.items()} == {f"m{n}": n for n in range(64)}
 
 
 def test_a_damaged_one_is_moved_aside(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def checksum_of_frames(table: SerialSource | ReplaySource | Port, raw: Raw) -> W
             )
     elif checksum.type != "none" and frames == "line" and checksum.encoding is None:
         cure = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
-        own = 'lines have "nmea", "teleinfo", or encoding = "hex"'
+        own = 'lines have "nmea", "teleinfo", or encoding = "hex" or "line-safe"'
         text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
         yield "checksum", f"{text}{cure}"
     limit = table.max_bytes if isinstance(table, Port) or table.decode is None else _filled_max_bytes(table, raw)

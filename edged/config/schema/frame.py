@@ -172,10 +172,11 @@ class Checksum(Table, frozen=True, kw_only=True):
         Index, Key("so many bytes right before it are not covered: 1 for an ETX that stands there", only=BINARY_CHECKSUMS)
     ] = 0
     encoding: Annotated[
-        Literal["hex", "all-hex"] | None,
+        Literal["hex", "all-hex", "line-safe"] | None,
         Key(
-            "hex: written in hex digits, as it must be at the end of a line; all-hex: what it covers is too, and it is that of "
-            "the bytes which those digits say (Modbus ASCII, RFID readers)",
+            "hex: written in hex digits; all-hex: what it covers is too, and it is that of the bytes which those digits say "
+            "(Modbus ASCII, RFID readers); line-safe: bytes, of which (, CR and LF are sent one higher (Voltronic inverters). "
+            "The checksum of a line has one of the three",
             default="bytes",
             only=BINARY_CHECKSUMS,
         ),
