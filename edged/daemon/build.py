@@ -25,6 +25,7 @@ from edged.daemon.acting import make_actors
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.hard_samples import HardSamples
 from edged.decode.image import make_jpeg
+from edged.errors import ConfigError
 from edged.model.inputs import make_constant, make_filler
 from edged.model.remote.compose import PREFIX, Composer
 from edged.model.remote.records import PICTURE, AskPlan
@@ -40,7 +41,7 @@ from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.gate import Gate
 from edged.pipeline.make import Order, make_pipeline
 from edged.pipeline.pipeline import Pipeline
-from edged.pipeline.preprocess import Postprocess
+from edged.pipeline.preprocess import Postprocess, Preprocess
 from edged.pipeline.recurrent import States
 from edged.pipeline.slots import Slots
 from edged.pipeline.window import WindowStage
@@ -69,6 +70,27 @@ from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
 
 
+class Steps(NamedTuple):
+    """What runs before the model of a pipeline, and behind it."""
+
+    before: Preprocess | None
+    behind: Postprocess | None
+
+
+def make_steps(plan: Plan, loaded: Mapping[str, Loaded], old: Assembly | None = None) -> dict[str, Steps]:
+    """The steps of all pipelines but those that `old` has as they are. Runs the files of users. Raises ConfigError."""
+    found = {}
+    for name, p in plan.pipelines.items():
+        model = loaded.get(p.model or "")
+        if old is not None and p == old.plan.pipelines.get(name) and model is old.loaded.get(p.model or ""):
+            continue
+        try:
+            found[name] = _steps(p, model)
+        except ValueError as error:  # a file that has changed since the plan was made
+            raise ConfigError([f"pipeline.{name}: {error}"]) from error
+    return found
+
+
 def assemble(
     plan: Plan,
     loaded: Mapping[str, Loaded],
@@ -79,10 +101,12 @@ def assemble(
     stages: Stages | None = None,
     link: Callable[..., Link] = Link,
     kept: Kept | None = None,
+    steps: Mapping[str, Steps] | None = None,
 ) -> Assembly:
     """Builds every part on the running loop, opening nothing yet. `loaded` has every model of the plan, those that are kept
     from `old` as they are there. `run` is that of a start that goes on where a stop left off; `link` makes what takes the place
-    of a connection. `kept` is what behaviours left."""
+    of a connection. `kept` is what behaviours left. `steps` were made beside the loop, which has something else to do by now."""
+    steps = steps or {}
     old = old or _nothing(plan, run or secrets.token_hex(4), stages or Stages(clock.now), kept or Kept())
     tables = _key_tables(plan, old)
     freshness = _freshness(plan, tables, clock, old)
@@ -153,7 +177,7 @@ def assemble(
             model,
             remotes.get(p.ask.remote) if p.ask is not None else None,
             composers.get(name),
-            loaded.get(p.model or ""),
+            steps.get(name) or _steps(p, loaded.get(p.model or "")),
             entries,
             answer,
             counts,
@@ -447,7 +471,7 @@ def _pipeline(
     model: Model | None,
     remote: RemoteModel | None,
     composer: Composer | None,
-    loaded: Loaded | None,
+    steps: Steps,
     publishes: list[Publish],
     answer: Encoder,
     counts: PipelineCounts,
@@ -475,12 +499,12 @@ def _pipeline(
     order = Order(
         aligner=aligner,
         window=window,
-        preprocess=make_preprocess(p.steps, p.window_shape, p.dtype, p.picture) if p.steps else None,
+        preprocess=steps.before,
         fillers={i.name: make_filler(i) for i in p.slot_inputs if i.value is None},
         slots=slots,
         states=states,
         wake=wake,
-        postprocess=_postprocess(p, loaded),
+        postprocess=steps.behind,
         head=was.pipeline.head if was is not None and is_same_head(was.plan, p) else p.output.make_head_of(names),
         fields=p.fields,
         publishes=publishes,
@@ -533,6 +557,12 @@ def _states(p: PipelinePlan, names: Callable[[int], tuple[str, ...]] | None) -> 
         return starts[name].get("/".join(names(key)) if names is not None else "") if name in starts else None
 
     return States(ends, p.max_keys, p.state_gap_ns, start if starts else None) if ends else None
+
+
+def _steps(p: PipelinePlan, loaded: Loaded | None) -> Steps:
+    """Raises ValueError."""
+    before = make_preprocess(p.steps, p.window_shape, p.dtype, p.picture) if p.steps else None
+    return Steps(before, _postprocess(p, loaded))
 
 
 def _postprocess(p: PipelinePlan, loaded: Loaded | None) -> Postprocess | None:

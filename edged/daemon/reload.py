@@ -3,7 +3,7 @@
     read, check, plan    in a thread that ends; every problem of the file, or a plan
     compare              equal plans: nothing happens
     try                  new and changed models, each in a process of its own with limits
-    load                 the same here, in a thread that ends
+    load                 the same here, and the files of steps, in threads that end
     assemble             what is new, beside what runs; nothing is touched yet
     switch               in one turn of the loop (`Lifecycle.switch`)
 
@@ -26,7 +26,7 @@ from edged.clock.clock import Clock
 from edged.config.load import Draft, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
-from edged.daemon.build import assemble
+from edged.daemon.build import Steps, assemble, make_steps
 from edged.daemon.file_watch import Watch
 from edged.daemon.guards import Ended, Guards, tally
 from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, read_led, room_for
@@ -241,6 +241,7 @@ class Reloader:
                 return Answer()
             change = replace(compare(before.plan, after.plan), at_start=at_start)
             after, loaded = await self._load(before, after, is_trusted)
+            steps = await self._make_steps(after.plan, loaded)
         except ConfigError as error:
             return self._refuse(tuple(error.lines), why, is_asked)
         if rereads:
@@ -251,7 +252,7 @@ class Reloader:
         settings = after.draft.config.log
         log.reconfigure(settings.level, settings.format)
         if not change.is_empty:
-            assembly = assemble(after.plan, loaded, self._clock, self._log, self._daemon.assembly)
+            assembly = assemble(after.plan, loaded, self._clock, self._log, self._daemon.assembly, steps=steps)
             await self._daemon.switch(assembly, after.draft.digest)
             del assembly, loaded
             await asyncio.sleep(0)  # the inputs that came meanwhile first
@@ -336,6 +337,10 @@ class Reloader:
         self._bound_memory(None)
         return await in_one_shot_thread("edged-load", partial(load_models, plans, picked), lambda _: None)
 
+    async def _make_steps(self, plan: Plan, loaded: Mapping[str, Loaded]) -> dict[str, Steps]:
+        """In a thread that ends, since it runs the files of users. Raises ConfigError."""
+        return await in_one_shot_thread("edged-steps", partial(make_steps, plan, loaded, self._daemon.assembly), lambda _: None)
+
     def _follow_builds(self) -> None:
         reports, plans = self._daemon.assembly.reports, self._running.plan.models
         self.builds.follow({name: plans[name] for name, report in reports.items() if report.builds and name in plans})
@@ -392,8 +397,9 @@ class Reloader:
 
     async def _go_over(self, loaded: dict[str, Loaded]) -> None:
         """The same plan with other sessions."""
-        before = self._daemon.assembly
-        assembly = assemble(self._running.plan, {**before.loaded, **loaded}, self._clock, self._log, before)
+        before, plan = self._daemon.assembly, self._running.plan
+        loaded = {**before.loaded, **loaded}
+        assembly = assemble(plan, loaded, self._clock, self._log, before, steps=await self._make_steps(plan, loaded))
         await self._daemon.switch(assembly, self._running.draft.digest)
 
     def _slowest_s(self, name: str) -> float:

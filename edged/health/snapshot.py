@@ -194,7 +194,7 @@ def models(a: Running, building: Mapping[str, float]) -> Iterator[tuple[str, dic
     """What is published of each model. `building`: for how long its engine has been built, in seconds."""
     for name, r in a.reports.items():
         requested = a.plan.models[name].providers
-        engine = {"building": "tensorrt", "elapsed_s": round(building[name], 1)} if name in building else None
+        engine = {"building": "tensorrt", "elapsed_s": round(building[name], 1)} if r.builds and name in building else None
         yield (
             name,
             {

@@ -236,3 +236,30 @@ def test_no_daemon_to_ask(tmp_path: Path) -> None:
     code, _, err = said(edged("reload", "-c", str(tmp_path / "edged.toml")))
     assert code == 69
     assert "no edged runs with" in err
+
+
+WHO_WAITS = """
+import sys, threading
+frame = sys._current_frames()[threading.main_thread().ident]
+names = []
+while frame is not None:
+    names.append(frame.f_code.co_name)
+    frame = frame.f_back
+with open({log!r}, "a") as file:
+    print(*names, file=file)
+def double(x):
+    return x * 2
+"""
+"""A step of a user that notes what the main thread does while it is loaded."""
+
+
+def test_the_loop_does_not_wait_for_a_step_that_is_loaded(stage: Stage, tmp_path: Path) -> None:
+    log = tmp_path / "loaded"
+    (tmp_path / "steps.py").write_text(WHO_WAITS.format(log=str(log)))
+    stage.edit('source = "b"\n', 'source = "b"\npreprocess = ["steps.py:double"]\n')
+    assert stage.event()["ok"], stage.event()
+    told = log.read_text().splitlines()
+    assert told
+    assert not [names for names in told if "assemble" in names]
+    stage.client.publish("in/b", '{"v": 3}')
+    stage.client.wait("out/edited")
