@@ -182,9 +182,9 @@ def undeploy(request: dict[str, Any], stream: Any) -> int:
             with contextlib.suppress(KeyError):
                 pwd.getpwnam("edged")
                 run("userdel", "edged")
-            tell(end=0, say="edged is gone from it, with its configuration and its state")
+            tell(end=0, say="edged is removed, with its configuration and its state")
         else:
-            tell(end=0, say=f"edged is gone from it; {CONFIG} and {state} are left, PURGE=1 removes them as well")
+            tell(end=0, say=f"edged is removed; {CONFIG} and {state} stay, PURGE=1 removes them as well")
     return 0
 
 

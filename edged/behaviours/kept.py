@@ -107,7 +107,12 @@ class Kept:
                 file.write(whole)
             self._written = whole
         except OSError as error:
-            log.warning("behaviours_not_kept", path=str(self._path), reason=error.strerror)
+            log.warning(
+                "behaviours_not_kept",
+                path=str(self._path),
+                reason=error.strerror,
+                lost="the state of behaviours, once edged ends",
+            )
 
 
 def _is_fit(name: str, key: str, state: dict[str, Any]) -> bool:
@@ -117,5 +122,7 @@ def _is_fit(name: str, key: str, state: dict[str, Any]) -> bool:
         log.warning("state_not_kept", behaviour=name, key=key, reason=f"me.state holds what cannot be kept: {error}")
         return False
     if size > MAX_STATE:
-        log.warning("state_not_kept", behaviour=name, key=key, reason=f"me.state has {size} bytes, {MAX_STATE} are kept")
+        log.warning(
+            "state_not_kept", behaviour=name, key=key, reason=f"me.state takes {size} bytes; edged keeps at most {MAX_STATE}"
+        )
     return size <= MAX_STATE

@@ -1,4 +1,4 @@
-"""What the command `edged top` does: a live screen of one daemon, or of all that publish to a broker, what hurts first.
+"""What the command `edged top` does: a live screen of one daemon, or of all that publish to a broker, the worst part first.
 
 One daemon is asked over its socket; of a fleet the retained health topics are read. `rich` draws, and is imported here alone.
 """
@@ -101,7 +101,7 @@ def _of_daemon(rich: _Rich, answer: Mapping[str, Any]) -> Any:
     for title in ("dropped", "processor"):
         parts.add_column(title, justify="right")
     parts.add_column("why", ratio=1)
-    for kind, name, part in sorted(_parts(facts), key=lambda row: (_hurts(row[2]["state"]), -_lost(row[2]), KINDS.index(row[0]))):
+    for kind, name, part in sorted(_parts(facts), key=lambda row: (_rank(row[2]["state"]), -_lost(row[2]), KINDS.index(row[0]))):
         times = part.get("age") or part.get("time") or {}
         spent = sum(part.get("spent_s", {}).values())
         parts.add_row(
@@ -144,12 +144,12 @@ def _keys(rich: _Rich, details: Mapping[str, Any]) -> Iterator[Any]:
     yield table
 
 
-def _hurts(state: str) -> int:
+def _rank(state: str) -> int:
     return 2 if state in GOOD else 1 if state in WAITING else 0
 
 
 def _colour(state: str) -> str:
-    return ("red", "yellow", "green")[_hurts(state)]
+    return ("red", "yellow", "green")[_rank(state)]
 
 
 def _lost(part: Mapping[str, Any]) -> int:
@@ -214,7 +214,7 @@ def _of_fleet(rich: _Rich, link: Link, devices: Mapping[str, tuple[float, Any]])
     table = rich.Table(box=None, expand=True, header_style="dim")
     for title in ("device", "state", "version", "up", "memory", "results", "dropped"):
         table.add_column(title, no_wrap=True)
-    table.add_column("what hurts", ratio=1)
+    table.add_column("problem", ratio=1)
     for name, quiet, facts in sorted(rows, key=lambda row: (row[2]["state"] == "healthy" and row[1] < GONE_S, row[0])):
         is_gone = quiet >= GONE_S
         state = f"silent for {age(quiet)}" if is_gone else facts["state"]
@@ -228,10 +228,10 @@ def _of_fleet(rich: _Rich, link: Link, devices: Mapping[str, tuple[float, Any]])
             f"{facts['memory']['resident_mib']}/{facts['memory']['budget_mib']} MiB",
             a_second(rate),
             str(sum(_lost(p) for _, _, p in _parts(facts)) or ""),
-            rich.Text(readable("; ".join(_hurt(*one) for one in bad)), overflow="ellipsis", no_wrap=True),
+            rich.Text(readable("; ".join(_problem(*one) for one in bad)), overflow="ellipsis", no_wrap=True),
         )
     return rich.Group(head, "", table)
 
 
-def _hurt(kind: str, name: str, part: Mapping[str, Any]) -> str:
+def _problem(kind: str, name: str, part: Mapping[str, Any]) -> str:
     return f"{kind} {name} is {part['state']}" + (f": {part['reason']}" if part.get("reason") else "")

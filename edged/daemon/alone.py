@@ -18,6 +18,7 @@ from edged.errors import EX_UNAVAILABLE, Fatal
 from edged.system.plain_file import UnfitFile, read_plain
 
 NAME = "lock"
+UNGUARDED = "the guard against a second daemon beside this one"
 
 log: Any = structlog.get_logger("edged")
 
@@ -46,7 +47,7 @@ class Claims:
         try:
             folder = own_folder()
         except OSError as error:
-            log.warning("not_locked", what=str(self._config), reason=str(error))
+            log.warning("not_locked", what=str(self._config), reason=str(error), lost=UNGUARDED)
             return
         self._claim(folder / name, f"runs with {self._config}", " first")
 
@@ -72,7 +73,7 @@ class Claims:
                     raise
                 os.close(fd)
         except OSError as error:  # a device must start, also where nothing can be written
-            log.warning("not_locked", what=str(path), reason=error.strerror)
+            log.warning("not_locked", what=str(path), reason=error.strerror, lost=UNGUARDED)
         else:
             self._held[path] = fd
 

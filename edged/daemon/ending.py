@@ -52,7 +52,9 @@ class Ending:
 
     def restart(self, stage: str) -> None:
         """In good order: a stage stands still, and systemd starts the process again with what was kept."""
-        log.error("leaving_to_restart", stage=stage)
+        log.error(
+            "leaving_to_restart", stage=stage, reason="the stage still holds the event loop; edged ends, to be started again"
+        )
         self.code = EX_SOFTWARE
         self._has_come.set()
 
@@ -77,7 +79,7 @@ class Ending:
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:  # another one; the second of the same is for the kernel
-            log.warning("second_signal", signal=number.name)
+            log.warning("second_signal", signal=number.name, reason="edged ends at once, and saves no state")
             os._exit(EX_SOFTWARE)
         log.info("signal", name=number.name)
         self._has_come.set()

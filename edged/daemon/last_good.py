@@ -59,7 +59,9 @@ def keep(draft: Draft, utc: int) -> None:
     kept = Kept(str(draft.path.absolute()), utc, draft.content, {str(path): data for path, data in draft.files.items()})
     body = msgspec.msgpack.encode(kept)
     if len(body) >= MAX_BYTES:
-        log.warning("last_good_not_kept", path=str(at), reason=f"the files that it names have more than {MAX_BYTES // MIB} MiB")
+        log.warning(
+            "last_good_not_kept", path=str(at), reason=f"the configuration and its files take more than {MAX_BYTES // MIB} MiB"
+        )
         return
     try:
         with replaced(at) as file:

@@ -318,7 +318,12 @@ def promote(prepared: Prepared, log: Any) -> None:
     try:
         store.promote({name: one.copy for name, one in prepared.models.items() if one.copy is not None})
     except OSError as error:
-        log.warning("models_not_noted", path=str(store.root), reason=error.strerror, lost="rollback")
+        log.warning(
+            "models_not_noted",
+            path=str(store.root),
+            reason=error.strerror,
+            lost="which models ran last, and edged model rollback",
+        )
     engines = ladder_of(prepared.machine).engines
     if engines.root.is_dir():
         engines.sweep(store.digests())

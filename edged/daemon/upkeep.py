@@ -125,7 +125,12 @@ class Upkeep:
             with replaced(self._path) as file:
                 file.write(msgspec.json.encode(kept))
         except OSError as error:
-            log.warning("upkeep_not_saved", path=str(self._path), reason=error.strerror, lost="it at a restart")
+            log.warning(
+                "upkeep_not_saved",
+                path=str(self._path),
+                reason=error.strerror,
+                lost="pauses and alarms that nobody acknowledged, once edged restarts",
+            )
 
 
 def _refused(*errors: str) -> dict[str, Any]:

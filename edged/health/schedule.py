@@ -143,7 +143,12 @@ class Health:
 
     def say_poison(self, topic: str, stage: str) -> None:
         """An input that ended the process again and again is dropped."""
-        log.error("poison", topic=topic, stage=stage)
+        log.error(
+            "poison",
+            topic=topic,
+            stage=stage,
+            reason="edged ended in this stage with this input again and again; it drops the input",
+        )
         self._topics.event("poison", topic=topic, stage=stage)
 
     # The schedule

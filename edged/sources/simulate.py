@@ -80,7 +80,7 @@ def build(plan: Planned, parts: Parts) -> SimulateSource:
 
 
 def describe(plan: Planned) -> str:
-    return f"made-up {plan.settings.signal}"
+    return f"simulated {plan.settings.signal}"
 
 
 FIELDS = tuple(Field(name, i, i + 1, (), UNIT) for i, name in enumerate(simulation.FIELDS))

@@ -25,7 +25,7 @@ def test_states_come_back_by_behaviour_and_key_and_nothing_is_written_twice(tmp_
 
 
 @pytest.mark.parametrize(
-    ("state", "wanted"), [({"x": "y" * MAX_STATE}, "bytes, 4096 are kept"), ({"x": object()}, "cannot be kept")]
+    ("state", "wanted"), [({"x": "y" * MAX_STATE}, "bytes; edged keeps at most 4096"), ({"x": object()}, "cannot be kept")]
 )
 def test_what_cannot_be_kept_is_said_and_costs_nobody_else(tmp_path: Path, state: dict[str, object], wanted: str) -> None:
     kept = Kept.load(tmp_path, ())

@@ -28,7 +28,7 @@ source = "pumps"
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def test_what_hurts_comes_first_of_one_daemon_and_of_a_fleet(tmp_path: Path) -> None:
+def test_the_worst_part_comes_first_of_one_daemon_and_of_a_fleet(tmp_path: Path) -> None:
     with Broker(tmp_path) as broker, Client(broker.port) as client, Daemon(tmp_path, TEXT.format(port=broker.port)) as daemon:
         client.health(lambda h: h["sources"]["well"]["state"] == "running")
         code, out, err = said(edged("top", "--once", "-c", str(daemon.config), environ=WIDE))
