@@ -110,7 +110,6 @@ ELSEWHERE = {
     "health/http/server.py": "tests/live/test_http.py",
     "config/checks/http.py": "tests/config/test_checks.py",
     "health/good.py": "tests/health/test_status.py",
-    "daemon/reload.py": "tests/live/test_reload.py",
     "commands/run.py": "tests/test_error_cases.py",
     "results/fields.py": "tests/results/heads/test_head.py",
     "results/heads/rows.py": "tests/results/heads/test_classify.py",

@@ -23,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edged.clock.clock import Clock
-from edged.config.load import Draft, report
+from edged.config.load import Draft, content_of, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import Steps, assemble, make_steps
@@ -41,6 +41,8 @@ from edged.model.records import ModelPlan, ModelRefused, Tried
 from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits
 from edged.model.trial.notes import trials_here
+from edged.notation.files import read_small
+from edged.notation.values import Function
 from edged.plan.change import Change, compare, with_kept
 from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
@@ -58,7 +60,7 @@ FIXED = (
 
 
 KEYS = "keys of source."
-CODE = "behaviours: "
+CODE = "code: "
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -162,9 +164,13 @@ class Reloader:
         return self._running.plan.models
 
     def _files(self) -> dict[str, Path]:
-        """What to watch: the configuration as "", models by name, files of behaviours and tables of keys behind a mark."""
+        """What to watch: the configuration as "", models by name, files of behaviours and steps and tables of keys behind a
+        mark."""
         config = self._running.draft.config
         code = {b.run.path for b in config.behaviour.values()}
+        for p in config.pipeline.values():
+            functions = (*(step.step for step in p.preprocess or ()), *(p.postprocess or ()))
+            code |= {f.path for f in functions if isinstance(f, Function)}
         return {
             "": self._running.draft.path,
             **{name: m.path for name, m in config.model.items() if m.watch and m.path is not None},
@@ -422,6 +428,8 @@ async def _nobody(name: str, why: str) -> None:
 def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tuple[Prepared | None, tuple[str, ...]]:
     """The new plan, None if the file is as it was, and what of it can apply only at the next start. `forgets`: models are read
     again though their files did not change. Raises ConfigError."""
+    if rereads and not is_asked and _is_as_it_was(before.draft):
+        return None, ()
     draft = read_led(before.draft.path, at_start=False) if rereads else before.draft
     store = model_store(before.machine)
     is_same = (draft.digest, draft.beside, draft.files) == (before.draft.digest, before.draft.beside, before.draft.files)
@@ -438,6 +446,17 @@ def _plan(before: Prepared, rereads: bool, is_asked: bool, forgets: bool) -> tup
     if too_much is not None and not too_much.is_warning:
         raise ConfigError(report(draft, [too_much]))
     return replace(after, plan=with_kept(before.plan, after.plan)), at_start
+
+
+def _is_as_it_was(draft: Draft) -> bool:
+    """Whether a local file, and the small files that it names, hold what they held. Nothing is parsed for that: the parse of a
+    large file takes the interpreter from the loop, and whoever asked for a reload has had it parsed already."""
+    if draft.config.fleet is not None or draft.is_last_good:
+        return False
+    try:
+        return content_of(draft.path) == draft.content and all(read_small(p) == data for p, data in draft.files.items())
+    except (ConfigError, ValueError):
+        return False
 
 
 def _has_models(change: Change) -> bool:

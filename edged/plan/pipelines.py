@@ -29,7 +29,7 @@ from edged.plan.records import PipelinePlan, SourcePlan, Stream
 from edged.plan.remotes import local_model, pictured, plan_ask, remote_of, stand_in, unshaped
 from edged.plan.rows import Row, plan_row
 from edged.plan.scope import Scope
-from edged.plan.steps import make_preprocess, with_rate
+from edged.plan.steps import code_of, make_preprocess, with_rate
 from edged.plan.views import check_colours, columns_of, picture_steps, plan_view, seen
 from edged.plan.windows import plan_window, usual_gap
 from edged.results.heads.by import with_by
@@ -176,6 +176,7 @@ def plan_pipeline(
         priority=settings.priority,
         ask=ask,
         seen=rows_seen,
+        code=code_of(steps, settings.postprocess or ()),
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
 

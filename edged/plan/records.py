@@ -246,6 +246,8 @@ class PipelinePlan(msgspec.Struct, frozen=True):
     about: tuple[tuple[str, About], ...] = ()
     """What people call its keys."""
     samples: SamplesPlan | None = None
+    code: tuple[str, ...] = ()
+    """What tells the files of users' functions from another state of them."""
 
     @property
     def width(self) -> int:

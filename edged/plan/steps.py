@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from edged.config.schema import Step
+from edged.notation.files import read_small
 from edged.notation.values import Function
 from edged.pipeline.preprocess import (
     MakeStep,
@@ -65,6 +68,16 @@ def make_postprocess(
         return None
     folder = functions[0].path.parent
     return compose_outputs([f"{f.path.name if f.path.parent == folder else f.path}:{f.name}" for f in functions], folder, outputs)
+
+
+def code_of(steps: Sequence[Step], postprocess: Sequence[Function]) -> tuple[str, ...]:
+    """A digest of the file of each function. Of one that cannot be read, whoever loads it says so."""
+    found = []
+    for function in (*(step.step for step in steps), *postprocess):
+        if isinstance(function, Function):
+            with contextlib.suppress(ValueError):
+                found.append(hashlib.sha256(read_small(function.path)).hexdigest()[:16])
+    return tuple(found)
 
 
 def _maker(step: Step) -> MakeStep:

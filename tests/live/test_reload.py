@@ -263,3 +263,24 @@ def test_the_loop_does_not_wait_for_a_step_that_is_loaded(stage: Stage, tmp_path
     assert not [names for names in told if "assemble" in names]
     stage.client.publish("in/b", '{"v": 3}')
     stage.client.wait("out/edited")
+
+
+def test_a_step_that_is_edited_runs(stage: Stage, tmp_path: Path) -> None:
+    client, steps = stage.client, tmp_path / "steps.py"
+
+    def answered(value: int) -> Any:
+        client.forget()
+        client.publish("in/b", json.dumps({"v": value}))
+        return client.wait("out/edited")[0].json["outputs"]
+
+    plain = answered(12)
+    steps.write_text("def step(x):\n    return x * 2\n")
+    stage.edit('source = "b"\n', 'source = "b"\npreprocess = ["steps.py:step"]\n')
+    assert stage.event()["ok"]
+    assert answered(6) == plain
+    steps.write_text("def step(x):\n    return x * 4\n")
+    assert stage.event()["ok"]
+    assert answered(3) == plain
+    steps.write_text("def step(x):\n    return y\n")
+    assert not stage.event()["ok"]
+    assert answered(3) == plain  # the one before goes on
