@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from edged.notation.units import MIN, MS, NS, RATE_UNITS, US, D, H, S
-from edged.records import Cap
+
+if TYPE_CHECKING:
+    from edged.records import Cap
 
 MAX_NAMES = 12
 
