@@ -57,8 +57,13 @@ class Recent:
             mine = [entry.arrival for entry in entries if all(entry.arrival.captures[at] == name for at, name in key)]
             return _together(mine, rows)
         after = self._entries[len(entries)].rows if len(entries) < len(self._entries) else self._rows()
-        first = max((i for i, entry in enumerate(entries) if entry.rows <= after - rows), default=None)
-        return [entry.arrival for entry in entries[first:]] if first is not None else None
+        start = after - rows
+        if entries[0].rows > start:
+            return None
+        # a line may have begun in the read that ended the one before it; a message holds its samples alone
+        before = start if not entries[0].arrival.topic else start + 1
+        first = max((i for i, entry in enumerate(entries) if entry.rows < before), default=0)
+        return [entry.arrival for entry in entries[first:]]
 
 
 def _together(mine: list[Arrival], count: int) -> list[Arrival] | None:

@@ -213,7 +213,8 @@ def test_the_plan_predicts_what_is_resident(broker: Broker, folder: Path, name: 
     left_out = sum(size for what, size in lines.items() if what.endswith(NOT_FILLED))
     expected = sum(lines.values()) - left_out
     print(f"{name}: predicted {expected / MIB:.1f} MiB, resident {resident / MIB:.1f} MiB")
-    assert resident <= sum(lines.values())
+    # the daemon's own plan: which pages of the libraries are mapped differs by a megabyte or two from that of another process
+    assert resident <= health["memory"]["planned_mib"] * MIB
     assert abs(resident - expected) <= 0.1 * resident
     # Beyond its own start too: never much more than predicted. (From Python 3.13 on it takes 6 MiB less: what the start freed.)
     assert resident - expected <= SLACK

@@ -33,6 +33,17 @@ def test_of_one_sensor_the_reads_that_hold_the_newest_samples() -> None:
     assert source.clip(10, 3) is None, "it was not all here when it began"
 
 
+def test_a_line_that_began_in_an_earlier_read() -> None:
+    lines = 0
+    recent = Recent(1 << 20, lambda: lines)
+    for time, data in enumerate((b"1\n2\n3", b"4", b"5\n6\n", b"7\n")):
+        recent.take(Arrival(data, time))
+        lines += data.count(b"\n")
+    found = [b"".join(one.data for one in recent.clip(rows, 3, []) or []) for rows in (1, 2, 3, 5)]
+    assert found == [b"5\n6\n7\n", b"5\n6\n7\n", b"1\n2\n345\n6\n7\n", b"1\n2\n345\n6\n7\n"]
+    assert recent.clip(6, 3, []) is None
+
+
 def test_of_many_sensors_the_messages_of_one() -> None:
     source = Source()
     for time, key in enumerate("ababb"):
