@@ -148,7 +148,7 @@ class Reloader:
                     await self.reload("the file changed", is_asked=False)
                 elif tables := [name for name in names if name.startswith(KEYS)]:
                     await self.reload(f"{', '.join(sorted(tables))} changed", is_asked=False)
-                elif files := ", ".join(sorted(name.removeprefix(CODE) for name in names if name.startswith(CODE))):
+                elif files := ", ".join(sorted(Path(name.removeprefix(CODE)).name for name in names if name.startswith(CODE))):
                     await self.reload(f"{files} changed", is_asked=False)
                 elif models := ", ".join(sorted(names)):
                     await self.reload(f"model {models} changed", is_asked=False, rereads=False)
@@ -174,7 +174,7 @@ class Reloader:
         return {
             "": self._running.draft.path,
             **{name: m.path for name, m in config.model.items() if m.watch and m.path is not None},
-            **{f"{CODE}{path.name}": path for path in code},
+            **{f"{CODE}{path}": path for path in code},
             **{f"{KEYS}{name}": s.keys.path for name, s in config.source.items() if s.keys is not None},
         }
 
