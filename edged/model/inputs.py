@@ -231,6 +231,12 @@ class Filler:
             values = made
         flat[np.array(rows, np.intp)] = values
 
+    def fill_all(self, out: Array, values: Array) -> None:
+        """The same into all rows of `out`, in order."""
+        if self._columns is not None:
+            values = values[:, self._columns]
+        self.put(out if out.shape == values.shape else out.reshape(values.shape), values)
+
 
 class PictureFiller:
     """The same for pictures: rows of bytes, or of floats where a step before made them, `[height, width, channels]`, one or a
@@ -261,6 +267,9 @@ class PictureFiller:
         for row, picture in zip(rows, values, strict=True):
             self.fill(out[row], picture)
 
+    def fill_all(self, out: Array, values: Array) -> None:
+        self.fill_many(out, range(len(values)), values)
+
 
 class TextFiller:
     """The same for strings: those of a sample, or of the newest of a window."""
@@ -279,6 +288,9 @@ class TextFiller:
         flat = out.reshape(len(out), -1)
         for i, columns in enumerate(self._texts):
             flat[np.array(rows, np.intp), i] = texts(values[:, columns])
+
+    def fill_all(self, out: Array, values: Array) -> None:
+        self.fill_many(out, range(len(values)), values)
 
 
 AnyFiller = Filler | PictureFiller | TextFiller

@@ -33,6 +33,8 @@ GAP_NS = 60_000
 """A row that comes sooner after a run came together with others, by another socket: they are better off in one batch."""
 TURN_NS = 5_000_000
 """So long inline runs may follow each other within one turn of the loop."""
+RUNS_AT_ONCE = 4
+"""The same of what runs at the end of a wake-up, in runs of a full batch: no time is looked at there."""
 
 
 class Loaded(NamedTuple):
@@ -136,19 +138,16 @@ class Patience:
 
 
 class Lone:
-    """A row that may run alone, at the end of the wake-up that brought it, as long as rows come one at a time."""
+    """Rows that may run by themselves, at the end of the wake-up that brought them."""
 
-    __slots__ = ("give_up", "idle_since", "inputs", "last_rows", "row")
+    __slots__ = ("give_up", "idle_since", "last_rows")
 
     def __init__(self) -> None:
         self.give_up: Callable[[], object] | None = None
-        """Who claimed a run for one, until it begins."""
+        """Who claimed a run, until it begins."""
         self.last_rows = 1
         """Of the run before, which ended at `idle_since`."""
         self.idle_since = 0
-        self.inputs: Arrays = {}
-        self.row: Arrays = {}
-        """Where it goes, of a session's `inputs`."""
 
 
 class Model:
@@ -226,23 +225,27 @@ class Model:
             self._is_scheduled = True
             self._loop.soon(self._staged.turn)
 
-    def claim(self, give_up: Callable[[], object], arrival: int) -> bool:
-        """Whether a row that came at `arrival` may run alone, by `run_one`, at the end of this wake-up: while nothing waits, and
-        as long as rows come one at a time. `give_up` is called if it may not, since another one came; then both wait."""
-        lone, report = self._lone, self.loaded.report
+    def claim(self, give_up: Callable[[], object], arrival: int, rows: int) -> bool:
+        """Whether `rows` that came at `arrival` may run at the end of this wake-up, by `run_claimed`, while nothing waits: those
+        of the only feeder, since nobody else has any in this turn; else a single one, as long as rows come one at a time.
+        `give_up` is called if they may not, since others came; then all of them wait."""
+        lone, (session, report) = self._lone, self.loaded
         if lone.give_up is not None:
             self.unclaim()
             return False
         if (
             self._is_scheduled
             or self.running is not None
-            or lone.last_rows != 1
-            or arrival - lone.idle_since < GAP_NS
             or report.run != "inline"
             or report.is_held
             or self._patience.delay_ns
             or self._is_closed
         ):
+            return False
+        if len(self._shares) == 1:
+            if rows > RUNS_AT_ONCE * session.batch_max:
+                return False
+        elif rows != 1 or lone.last_rows != 1 or arrival - lone.idle_since < GAP_NS:
             return False
         lone.give_up = give_up
         return True
@@ -253,30 +256,39 @@ class Model:
         if give_up is not None:
             give_up()
 
-    def first_row(self) -> Arrays:
-        """Where a row goes that runs alone."""
-        lone, inputs = self._lone, self.loaded.session.inputs
-        if lone.inputs is not inputs:
-            lone.inputs, lone.row = inputs, {name: x[:1] for name, x in inputs.items()}
-        return lone.row
+    @property
+    def session(self) -> Session:
+        return self.loaded.session
 
     @spends("run")
-    def run_one(self) -> Arrays | None:
-        """Runs the row that was claimed; None if that fails, of which nothing is counted: it is to be run with the others."""
-        lone, now = self._lone, self._loop.now
-        lone.give_up = None
-        started = now()
+    def run_claimed(self, count: int) -> Arrays | None:
+        """Runs the first rows of the session's inputs, which were claimed; None if that fails, of which nothing is counted: they
+        are to be run with the others."""
+        now = self._loop.now
+        self._lone.give_up = None
+        self.running_since = started = now()
         try:
-            outputs = self.loaded.session.run(1)
+            outputs = self.loaded.session.run(count)
         except Exception:
             return None
-        counts, ended = self.counts, now()
-        counts.runs += 1
-        counts.rows += 1
-        counts.time.add(ended - started)
-        lone.last_rows, lone.idle_since = 1, ended
-        self.last_error = ""
+        self._count(count, now() - started)
         return outputs
+
+    def _count(self, rows: int, took_ns: int) -> None:
+        """A run has ended."""
+        counts, lone = self.counts, self._lone
+        counts.runs += 1
+        counts.rows += rows
+        counts.time.add(took_ns)
+        lone.last_rows, lone.idle_since = rows, self.running_since + took_ns
+        self.last_error = ""
+
+    def take_spent(self) -> int:
+        """Processor time of runs that no feeder has been given yet: an inline run is measured now and then."""
+        counts = self.counts
+        spent = counts.spent["run"] - counts.shared
+        counts.shared += spent
+        return spent
 
     def hurry(self) -> None:
         """Nothing more comes that would be worth a wait."""
@@ -377,21 +389,16 @@ class Model:
         return taken
 
     def _finish(self, outcome: Outcome) -> None:
-        parts, counts = self.running or [], self.counts
-        counts.runs += 1
-        counts.rows += parts[-1].stop
-        counts.time.add(outcome.took_ns)
-        counts.spent["run"] += outcome.spent_ns
-        if (spent := counts.spent["run"] - counts.shared) > 0:  # an inline run is measured now and then
-            counts.shared += spent
+        parts = self.running or []
+        self._count(parts[-1].stop, outcome.took_ns)
+        self.counts.spent["run"] += outcome.spent_ns
+        if spent := self.take_spent():
             for feeder, slots, _, _ in parts:
                 feeder.counts.spent["run"] += spent * len(slots) // parts[-1].stop
-        self.last_error = ""
         try:
             self._hand_out(parts, outcome)
         finally:  # whatever became of the results, the next run may begin
             self.running = None
-            self._lone.last_rows, self._lone.idle_since = parts[-1].stop, self.running_since + outcome.took_ns
             if self._next is not None:
                 (self.loaded, then), self._next = self._next, None
                 then()

@@ -69,15 +69,6 @@ class Heads:
                 outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
         return slots, self._of(slots, outputs, inputs) if slots else [], refused
 
-    def body_of_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> Body:
-        """The body of a single row; None where it takes `bodies` to say what becomes of it."""
-        if self._postprocess is not None or self._states is not None:
-            return None
-        try:
-            return self.head.results(outputs, inputs, [slot.key], [slot.carried])[0]
-        except Exception:
-            return None
-
     def _of(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> list[Body]:
         return self.head.results(outputs, inputs, [slot.key for slot in slots], [slot.carried for slot in slots])
 
@@ -132,32 +123,14 @@ class Exit:
         finally:
             self.counts.running = left  # whatever became of these rows, they run no more
 
-    def finish_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> None:
-        """The same for a row that came alone, was run at once and is counted by nobody yet."""
+    def finish_fresh(self, slots: list[Slot], outputs: Arrays, inputs: Arrays, began: int) -> None:
+        """The same for rows that have not waited, whose run began at `began`, and that are counted by nobody yet."""
         counts = self.counts
-        counts.due += 1
-        counts.running += 1
+        counts.due += len(slots)
+        counts.running += len(slots)
         if self._deadline is not None:
-            self._deadline.begin(slot.arrival)
-        body = self.heads.body_of_one(slot, outputs, inputs)
-        if body is None:
-            return self.finish([slot], outputs, inputs)
-        now = self._clock.now()
-        try:
-            if self._deadline is not None:
-                self.publish([slot], [body], now)
-                return
-            try:
-                made = self._result(slot, body, now)
-            finally:
-                slot.receipt.done()
-        finally:
-            counts.running = 0
-        if made:
-            counts.last_result = now
-            counts.age.add(now - slot.arrival)
-        if self._may_hold:
-            self._timer.set()
+            self._deadline.begin(began)
+        self.finish(slots, outputs, inputs)
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:

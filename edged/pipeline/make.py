@@ -142,8 +142,8 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
     if order.solo is not None and order.tail is not None and isinstance(due, Rows) and order.aligner is None:
         is_plain = order.gate is None and order.states is None and slots.rows.keys() == order.fillers.keys()
 
-        def may_enter() -> bool:
-            return not (admission.parked or admission.is_shed) and (not is_blocking or outlets.room() > 0)
+        def may_enter(rows: int) -> bool:
+            return not (admission.parked or admission.is_shed) and (not is_blocking or outlets.room() >= rows)
 
         if is_plain:
             straight = Straight(

@@ -1,15 +1,15 @@
-"""The straight path: a row that comes alone, while nothing waits, goes from the source to the outbox in one chain of calls.
+"""The straight path: rows that come while nothing waits go from the source to the outbox in one chain of calls.
 
     push --> Straight.takes ... end of the wake-up --> Straight.run: fill, run, exit
 
-It takes no slot, no second turn of the loop and no part in a batch. What is put into a batch by anybody else in the same wake-up,
-what cannot be prepared or run, and what the model has no time for goes the long way instead, before anything was counted of it:
-both ways count, acknowledge and publish the same.
+They take no slots, no second turn of the loop and no part in a batch of others, and are copied once, into the model's own inputs.
+What is put into a batch by anybody else in the same wake-up, what cannot be prepared or run, and what the model has no time for
+goes the long way instead, before anything was counted of it: both ways count, acknowledge and publish the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edged.clock.spent import spends
 from edged.clock.tail import Tail
 from edged.model.inputs import AnyFiller
+from edged.model.records import Session
 from edged.pipeline.counts import Guard
 from edged.pipeline.exit import Exit
 from edged.pipeline.preprocess import Preprocess
@@ -24,24 +25,29 @@ from edged.pipeline.slots import Slots
 from edged.records import Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
-Fill = Callable[[NDArray[Any], NDArray[Any]], object]
 
 
 class Solo(Protocol):
-    """A model, as whoever has a single row sees it."""
+    """A model, as whoever has rows that need not wait sees it."""
 
-    def claim(self, give_up: Callable[[], object], arrival: int) -> bool:
-        """Whether a row that came at `arrival` may run alone at the end of this wake-up; `give_up` is called if it may not after
-        all, since another one came."""
+    running_since: int
 
-    def first_row(self) -> Arrays:
-        """Where a single row goes, by input."""
+    def claim(self, give_up: Callable[[], object], arrival: int, rows: int) -> bool:
+        """Whether so many rows, which came at `arrival`, may run at the end of this wake-up; `give_up` is called if they may not
+        after all, since others came."""
+
+    @property
+    def session(self) -> Session:
+        """Whose `inputs` the rows are for."""
 
     def unclaim(self) -> None:
         """Gives up what was claimed."""
 
-    def run_one(self) -> Arrays | None:
-        """The outputs of the row that is there; None if it cannot be run, of which nothing is counted."""
+    def run_claimed(self, count: int) -> Arrays | None:
+        """The outputs of the first rows of the inputs; None if they cannot be run, of which nothing is counted."""
+
+    def take_spent(self) -> int:
+        """Processor time of runs, to be counted by who asked for them."""
 
 
 class Straight:
@@ -56,7 +62,7 @@ class Straight:
         guard: Guard,
         preprocess: Preprocess | None,
         fillers: Mapping[str, AnyFiller],
-        may_enter: Callable[[], bool],
+        may_enter: Callable[[int], bool],
         long_way: Callable[[int, Block], object],
         stage: Callable[[Callable[[], None]], Callable[[], None]],
     ) -> None:
@@ -68,8 +74,6 @@ class Straight:
         self._guard = guard
         self._preprocess = preprocess
         self._fillers = fillers
-        self._inputs: Arrays = {}
-        self._fills: Sequence[tuple[Fill, NDArray[Any]]] = ()
         self._may_enter = may_enter
         self._long_way = long_way
         self._run_as_stage = stage(self._run)
@@ -77,22 +81,24 @@ class Straight:
         self._block: Block | None = None
 
     def takes(self, source: int, block: Block) -> bool:
-        """Whether the block is one row that goes this way."""
+        """Whether the rows go this way."""
         if self._block is not None:
             self._model.unclaim()  # the two go together
             return False
+        count = len(block.values)
         if (
             not self._tail.is_open
-            or len(block.values) != 1
+            or not count
             or block.restarts
             or block.seen is not None
             or block.has_requests
             or len(self._slots)
-            or not self._may_enter()
-            or not self._model.claim(self._give_up, block.arrival)
+            or not self._may_enter(count)
+            or not self._model.claim(self._give_up, block.arrival, count)
         ):
             return False
-        block.receipts[0].hold()
+        for receipt in block.receipt_of_each():
+            receipt.hold()
         self._source, self._block = source, block
         self._tail.add(self._run_as_stage)
         return True
@@ -100,41 +106,56 @@ class Straight:
     def _give_up(self) -> None:
         block, self._block = self._block, None
         if block is not None:
-            self._long_way(self._source, block)
-            block.receipts[0].done()
+            self._go_the_long_way(block)
+
+    def _go_the_long_way(self, block: Block) -> None:
+        self._long_way(self._source, block)
+        for receipt in block.receipt_of_each():
+            receipt.done()
 
     def _run(self) -> None:
-        block = self._block
+        block, session = self._block, self._model.session
         if block is None:
             return
-        inputs = self._model.first_row()
-        if inputs is not self._inputs:  # of another session
-            self._inputs = inputs
-            self._fills = [(filler.fill, inputs[name][0, ...]) for name, filler in self._fillers.items()]
         try:
-            values = (block.values if self._preprocess is None else self._preprocess(block.values))[0]
-            for fill, row in self._fills:
-                fill(row, values)
-        except Exception:  # to be counted where it is a row like any other
+            values = block.values if self._preprocess is None else self._preprocess(block.values)
+        except Exception:  # to be counted where they are rows like any others
             return self._model.unclaim()
-        outputs = self._model.run_one()
-        if outputs is None:
-            return self._give_up()
         self._block = None
-        keys = block.keys
-        key = keys if isinstance(keys, int) else keys.item(0)
-        degraded = block.degraded is not None and bool(block.degraded[0])
-        carried = block.carried[0] if block.carried is not None else None
-        self._finish(
-            Slot(0, key, block.time.item(0) + block.offset, block.arrival, block.receipts[0], degraded, carried), outputs, inputs
-        )
+        for start in range(0, len(values), session.batch_max):
+            outputs = self._run_rows(session, values[start : start + session.batch_max])
+            if outputs is None:
+                return self._go_the_long_way(block.part(start, len(values)))
+            self._finish(self._slots_of(block, start, start + session.batch_max), outputs, session.inputs)
+
+    def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
+        count = len(values)
+        try:
+            for name, filler in self._fillers.items():
+                filler.fill_all(session.inputs[name][:count], values)
+        except Exception:
+            return None
+        outputs = self._model.run_claimed(count)
+        if spent := self._model.take_spent():
+            self.counts.spent["run"] += spent
+        return outputs
+
+    @staticmethod
+    def _slots_of(block: Block, start: int, stop: int) -> list[Slot]:
+        """What is known of these rows, for those who expect it of rows that waited."""
+        part = block if not start and stop >= len(block) else block.part(start, stop)
+        times, count, arrival = part.time.tolist(), len(part.values), part.arrival
+        keys = [part.keys] * count if isinstance(part.keys, int) else part.keys.tolist()
+        flags = [False] * count if part.degraded is None else part.degraded.tolist()
+        each = zip(keys, times, part.receipt_of_each(), flags, part.carried or [None] * count, strict=True)
+        return [Slot(0, key, time + part.offset, arrival, receipt, flag, text) for key, time, receipt, flag, text in each]
 
     @spends("results")
-    def _finish(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> None:
+    def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:
-            self._exit.finish_one(slot, outputs, inputs)
+            self._exit.finish_fresh(slots, outputs, inputs, self._model.running_since)
         except Exception as error:
             self._guard.settle(error)
 
     def close(self) -> None:
-        self._inputs, self._fills, self._fillers = {}, (), {}
+        self._fillers = {}

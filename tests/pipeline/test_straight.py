@@ -24,6 +24,7 @@ process.set_up()
 from edged.daemon.build import assemble  # noqa: E402
 from edged.daemon.connect import connect  # noqa: E402
 from edged.model.load_all import load_models  # noqa: E402
+from edged.model.runner import RUNS_AT_ONCE  # noqa: E402
 from edged.mqtt.connection import Connection  # noqa: E402
 from edged.mqtt.frames import read_varint  # noqa: E402
 from edged.mqtt.receipts import Ledger  # noqa: E402
@@ -43,6 +44,7 @@ on_bad = "pass"
 [model.m]
 path = "m.onnx"
 run = "inline"
+batch = { max = 2 }
 [pipeline.p]
 source = "in"
 model = "m"
@@ -51,6 +53,7 @@ deadline = "10s"
 preprocess = "steps.py:refuse"
 publish = { topic = "out/{room}", qos = %d, when = { of = "outputs.y", change = true } }
 """
+BATCH = 2
 DECODE = {
     "csv": '{ format = "csv", fields = ["a", "b", "c"] }',
     "json": '{ format = "json", fields = ["x"], shape = [3] }',
@@ -62,6 +65,19 @@ def refuse(row):
         raise ValueError("13")
     return row
 """
+SHARED = (
+    TEXT % (DECODE["csv"], "drop_oldest", 0)
+    + """
+[source.other]
+type = "mqtt"
+topic = "other/x"
+decode = { format = "csv", fields = ["a", "b", "c"] }
+[pipeline.other]
+source = "other"
+model = "m"
+"""
+)
+"""Another pipeline has rows for the model, which may come in the same turn."""
 PAYLOADS = [b"1,2,3", b"4,5,6", b"nan,0,0", b"13,0,0", b"1,2", b"7,7,7\n8,8,8", b"99,0,0"]
 
 SAMPLES = [(1.0, 2.0, 3.0), (4.0, 5.0, 6.0), (math.nan, 0.0, 0.0), (13.0, 0.0, 0.0), (99.0, 0.0, 0.0), (7.0, 7.0), ()]
@@ -74,7 +90,7 @@ WRITTEN: dict[str, Callable[[tuple[float, ...]], bytes]] = {
 ROOT = str(Path(process.__file__).parents[1])
 Read = list[tuple[str, bytes, int]]
 messages = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(PAYLOADS), st.integers(0, 1))
-reads = st.lists(st.lists(messages, min_size=1, max_size=3), min_size=1, max_size=8)
+reads = st.lists(st.lists(messages, min_size=1, max_size=5), min_size=1, max_size=8)
 
 
 class Way:
@@ -213,7 +229,7 @@ class Wire:
 
 
 samples = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(SAMPLES), st.integers(0, 1))
-sampled = st.lists(st.lists(samples, min_size=1, max_size=3), min_size=1, max_size=6)
+sampled = st.lists(st.lists(samples, min_size=1, max_size=5), min_size=1, max_size=6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -230,7 +246,7 @@ def test_both_ways_send_the_same_bytes(arriving: list[Any], format: str, overflo
             for is_straight in (True, False):
                 one = Way(folder, TEXT % (DECODE[format], overflow, qos), is_straight)
                 if not is_straight:
-                    one.a.models["m"].claim = lambda give_up, arrival: False  # type: ignore[method-assign]
+                    one.a.models["m"].claim = lambda give_up, arrival, rows: False  # type: ignore[method-assign]
                 wire = Wire(one)
                 await wire.open()
                 answers = [await wire.read(read) for read in written]
@@ -307,8 +323,36 @@ async def test_what_comes_alone_is_answered_in_the_same_wake_up(tmp_path: Path) 
     assert (one.a.models["m"].counts.runs, one.a.models["m"].counts.rows) == (1, 1)
 
 
-async def test_what_comes_together_is_a_batch_and_so_is_what_comes_after_a_batch(tmp_path: Path) -> None:
+async def test_what_comes_together_is_answered_in_the_same_wake_up_by_full_batches(tmp_path: Path) -> None:
     one = await way(tmp_path)
+    counts = one.a.models["m"].counts
+    assert hand_in(one, *[b"1,2,3"] * BATCH) == BATCH
+    assert (counts.runs, counts.rows) == (1, BATCH)
+    assert hand_in(one, *[b"4,5,6"] * (BATCH + 1)) == 2 * BATCH + 1  # no time passes between them
+    assert (counts.runs, counts.rows) == (3, 2 * BATCH + 1)
+
+
+async def test_what_would_hold_the_loop_for_long_waits_for_its_turn(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    most = RUNS_AT_ONCE * BATCH
+    assert hand_in(one, *[b"1,2,3"] * most) == most
+    assert hand_in(one, *[b"1,2,3"] * (most + 1)) == most
+    await asyncio.sleep(0)
+    assert len(one.a.links["main"].outbox) == 2 * most + 1
+
+
+async def test_of_what_came_together_only_the_row_that_cannot_be_run_is_lost(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    assert hand_in(one, b"1,2,3", b"4,5,6", b"7,7,7", b"99,0,0", b"8,8,8") == 2
+    await asyncio.sleep(0)
+    counts = one.a.pipelines["p"].counts
+    assert (counts.due, counts.published, counts.drops.by_reason, counts.balance(0)) == (5, 4, {"internal_error": 1}, 0)
+
+
+async def test_where_others_feed_the_model_what_comes_together_is_a_batch_and_so_is_what_comes_after_one(
+    tmp_path: Path,
+) -> None:
+    one = await way(tmp_path, SHARED)
     counts = one.a.models["m"].counts
     assert hand_in(one, b"1,2,3", b"4,5,6") == 0
     await asyncio.sleep(0)
@@ -322,7 +366,7 @@ async def test_what_comes_together_is_a_batch_and_so_is_what_comes_after_a_batch
 
 
 async def test_what_other_sockets_bring_in_the_same_turn_goes_together(tmp_path: Path) -> None:
-    one = await way(tmp_path)
+    one = await way(tmp_path, SHARED)
     for _ in range(3):
         hand_in(one, b"1,2,3")  # no time passes between them
     await asyncio.sleep(0)
