@@ -18,7 +18,7 @@ from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import MAX_ROWS, TOO_MANY_ROWS, Refusals
 from edged.decode.times import BadTime, ns_of_array, ns_of_number, ns_of_text
 from edged.decode.values import ABSENT, BadPayload, Table, key_text, number_of_text
-from edged.decode.wav import is_wav
+from edged.decode.wav import MARK, is_wav
 from edged.decode.where import Condition, refuse_others
 from edged.decode.wire import size_of
 from edged.errors import Problem
@@ -82,10 +82,10 @@ class Records:
         return table
 
     def _whole(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        size = self._wire.itemsize
-        has_wav = self._plan.format == "raw" and any(map(is_wav, payloads))
+        size, data = self._wire.itemsize, b"".join(payloads)
+        has_wav = self._plan.format == "raw" and MARK in data and any(map(is_wav, payloads))
         if set(map(len, payloads)) == {size} and not has_wav:
-            return self._table(b"".join(payloads), None, refusals)
+            return self._table(data, None, refusals)
         good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 FORMS = (b"RIFF", b"RF64", b"BW64")
+MARK = b"WAVE"
 MAX_LENGTH = 1 << 28
 """More than a message can hold: ffmpeg writes all ones into a pipe, sox and arecord nearly 2 GiB, GStreamer 0."""
 MAX_CHUNKS = 64
@@ -42,7 +43,7 @@ class Sound(NamedTuple):
 
 
 def is_wav(payload: bytes) -> bool:
-    return payload[:4] in FORMS and payload[8:12] == b"WAVE"
+    return payload[:4] in FORMS and payload[8:12] == MARK
 
 
 class Wav:

@@ -301,7 +301,7 @@ class Connection:
         are due leave before it."""
         owner, channel = self.owner, self.channel
         unacked = owner.receiver.ledger.unacked
-        if not self.connected_at or channel.is_stuck or self.ended.done() or (unacked and not message.qos):
+        if not self.connected_at or channel.is_stuck or channel.is_closed or (unacked and not message.qos):
             return False
         if unacked and unacked[0].owed <= 0:
             self._acknowledge()
@@ -310,7 +310,9 @@ class Connection:
         except Exception as error:
             self.end(owner.fault(error))
             return True
-        if is_framed and not self.is_flush_due:
+        if is_framed and self.turn.is_awake:  # as `flush_soon`, without a call
+            self.turn.has_answered = True
+        elif is_framed and not self.is_flush_due:
             self.flush_soon()
         return is_framed
 

@@ -9,6 +9,7 @@ Nothing here knows a socket. Chopping the input differently never changes what c
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 import msgspec
@@ -440,7 +441,7 @@ class FrameWriter:
             head += varint(len(properties)) + properties if properties else b"\0"
         size = len(head) + len(body)
         if 127 < size < 16384:  # what most results are
-            out += bytes((first, size & 127 | 128, size >> 7)) + head + body
+            out += b"%c%c%c%b%b" % (first, size & 127 | 128, size >> 7, head, body)
         else:
             out += bytes((first,)) + varint(size) + head + body
 
@@ -459,6 +460,4 @@ class FrameWriter:
     @staticmethod
     def pubacks(out: bytearray, mids: list[int]) -> None:
         """One PUBACK (success) for each message id, in that order."""
-        for mid in mids:
-            out += b"\x40\x02"
-            out += mid.to_bytes(2, "big")
+        out += struct.pack(f">{len(mids)}I", *[0x40020000 + mid for mid in mids])

@@ -25,7 +25,7 @@ from typing import NamedTuple, Protocol
 from edged.mqtt.frames import FrameWriter, user_property
 from edged.mqtt.outbox import Outbox, drop
 from edged.mqtt.suspicion import Suspicion
-from edged.records import MESSAGE_OVERHEAD, Message
+from edged.records import MESSAGE_OVERHEAD, NONE, Message
 from edged.results.encode import encode_error
 
 FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
@@ -287,7 +287,8 @@ class Sender:
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
         topic, body, properties = message.topic, message.body, message.properties
-        if self.suspicion.is_barred(topic, now):
+        suspicion = self.suspicion
+        if suspicion.barred and suspicion.is_barred(topic, now):
             return self._refuse(message, f"{ENDS_CONNECTION}; edged retries its topic later")
         if message.replayed:
             body, properties = _replayed(message, now)
@@ -306,14 +307,17 @@ class Sender:
         retain = message.retain and granted.may_retain
         if not message.qos or not granted.maximum_qos:
             self._writer.publish(out, topic, body, 0, retain, properties=properties)
-            if not self.suspicion.sent(message):
+            if suspicion.is_careful:
+                suspicion.watch(message)
                 if account is not None:
                     account.in_flight += 1
                 return
+            suspicion.is_unproven = True
             if account is not None:
                 account.acked += 1
                 account.refusal = ""
-            _settle(message, None)
+            if message.record is not None or message.receipt is not NONE:
+                _settle(message, None)
             return
         is_again = message.mid != 0 and granted.is_session_present
         mid = message.mid if is_again else self._next_mid()

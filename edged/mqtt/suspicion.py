@@ -32,9 +32,11 @@ class Suspicion:
     """Of the messages of one link.
 
     `alone` is a message of QoS 0 that is on its way by itself. `is_waiting`: for the answers to the pings that `take_pings` gave.
+    `is_unproven`: something of QoS 0 was sent, and nothing since tells that the broker took it. `barred`: by topic how often it
+    ended connections, and until when it is not sent (monotonic ns).
     """
 
-    __slots__ = ("_barred", "_ends", "_is_unproven", "_pings", "_suspects", "alone", "is_careful", "is_waiting")
+    __slots__ = ("_ends", "_pings", "_suspects", "alone", "barred", "is_careful", "is_unproven", "is_waiting")
 
     def __init__(self) -> None:
         self.is_careful = False
@@ -43,23 +45,19 @@ class Suspicion:
         self._pings = 0
         self._ends = 0
         self._suspects = 0
-        self._is_unproven = False  # something of QoS 0 was sent, and nothing since tells that the broker took it
-        self._barred: dict[bytes, tuple[int, int]] = {}  # by topic: how often, and until when (monotonic ns)
+        self.is_unproven = False
+        self.barred: dict[bytes, tuple[int, int]] = {}
 
     def connected(self) -> None:
         """A new connection, which has to show first that it carries anything."""
-        self._is_unproven = False
+        self.is_unproven = False
         self.is_waiting = self.is_careful
         self._pings = PROOF_PINGS if self.is_careful else 0
 
-    def sent(self, message: Message) -> bool:
-        """A message of QoS 0 was framed. Returns whether it counts as taken; else it is `alone` until `answered`."""
-        if not self.is_careful:
-            self._is_unproven = True
-            return True
+    def watch(self, message: Message) -> None:
+        """A message of QoS 0 was framed, and does not count as taken: it is `alone` until `answered`."""
         self.alone = message
         self.is_waiting, self._pings = True, 1
-        return False
 
     def take_pings(self) -> int:
         """So many pings are to follow what was framed; `answered` is to be called when the broker has answered all."""
@@ -68,7 +66,7 @@ class Suspicion:
 
     def answered(self) -> Message | None:
         """The broker has handled all that was sent before the pings; returns what was `alone`."""
-        self.is_waiting = self._is_unproven = False
+        self.is_waiting = self.is_unproven = False
         return self.take_alone()
 
     def take_alone(self) -> Message | None:
@@ -84,7 +82,7 @@ class Suspicion:
     def judge(self, by_broker: bool, in_flight: Mapping[int, Message], waiting: Iterable[Message], now: int) -> Message | None:
         """The connection is gone. Returns the message that is to blame, if that is certain; its topic may be barred then."""
         self._pings, self.is_waiting = 0, False
-        if not by_broker or not (in_flight or self.alone or self._is_unproven):
+        if not by_broker or not (in_flight or self.alone or self.is_unproven):
             self.trust(in_flight, waiting)
             return None
         self._ends += 1
@@ -94,7 +92,7 @@ class Suspicion:
             self._bar(culprit.topic, now)
             self.trust(in_flight, waiting)
             return culprit
-        is_one_of_qos0 = self._is_unproven and self._ends >= SUSPICIOUS_ENDS
+        is_one_of_qos0 = self.is_unproven and self._ends >= SUSPICIOUS_ENDS
         if is_one_of_qos0 or any(message.ends >= SUSPICIOUS_ENDS for message in in_flight.values()):
             self.is_careful = True
             self._suspects = NO_BOUND if is_one_of_qos0 else len(in_flight)
@@ -112,11 +110,11 @@ class Suspicion:
             message.ends = 0
 
     def is_barred(self, topic: bytes, now: int) -> bool:
-        return bool(self._barred) and self._barred.get(topic, (0, 0))[1] > now
+        return self.barred.get(topic, (0, 0))[1] > now
 
     def forget_topics(self) -> None:
         """The broker is another one."""
-        self._barred.clear()
+        self.barred.clear()
 
     def _culprit(self, in_flight: Mapping[int, Message]) -> Message | None:
         if self.alone is not None:
@@ -126,8 +124,8 @@ class Suspicion:
         return None
 
     def _bar(self, topic: bytes, now: int) -> None:
-        times = self._barred.pop(topic, (0, 0))[0] + 1
-        if len(self._barred) >= BARRED_MAX:
-            del self._barred[next(iter(self._barred))]
+        times = self.barred.pop(topic, (0, 0))[0] + 1
+        if len(self.barred) >= BARRED_MAX:
+            del self.barred[next(iter(self.barred))]
         until = now + min(BARRED_MAX_NS, BARRED_NS << min(times - 2, 10)) if times > 1 else 0
-        self._barred[topic] = (times, until)
+        self.barred[topic] = (times, until)

@@ -19,7 +19,7 @@ from edged.pipeline.recurrent import States
 from edged.pipeline.requests import Requests
 from edged.pipeline.timer import Timer
 from edged.pipeline.wiring import Wiring
-from edged.records import Result, Slot
+from edged.records import NONE, Result, Slot
 from edged.results.encode import encode_partial
 from edged.results.heads.head import Head
 from edged.results.heads.raw import is_hollow
@@ -54,7 +54,7 @@ class Heads:
         if self._states is not None:
             self._states.keep(slots, outputs)
         if self._postprocess is None:
-            return slots, self._of(slots, outputs, inputs), []
+            return slots, self.head.results(outputs, inputs, [s.key for s in slots], [s.carried for s in slots]), []
         refused: list[tuple[Slot, StepError]] = []
         if self._states is not None:
             outputs = self._states.without(outputs)
@@ -67,10 +67,9 @@ class Heads:
                 keep = [i for i in range(len(slots)) if i != error.row]
                 slots = [slots[i] for i in keep]
                 outputs, inputs = ({n: x[keep] for n, x in arrays.items()} for arrays in (outputs, inputs))
-        return slots, self._of(slots, outputs, inputs) if slots else [], refused
-
-    def _of(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> list[Body]:
-        return self.head.results(outputs, inputs, [slot.key for slot in slots], [slot.carried for slot in slots])
+        if not slots:
+            return slots, [], refused
+        return slots, self.head.results(outputs, inputs, [s.key for s in slots], [s.carried for s in slots]), refused
 
     def forget(self, key: int) -> None:
         """What is remembered of the key is of no use: else it would stay so for ever."""
@@ -125,12 +124,15 @@ class Exit:
 
     def finish_fresh(self, slots: list[Slot], outputs: Arrays, inputs: Arrays, began: int) -> None:
         """The same for rows that have not waited, whose run began at `began`, and that are counted by nobody yet."""
-        counts = self.counts
+        counts, running = self.counts, self.counts.running
         counts.due += len(slots)
-        counts.running += len(slots)
+        counts.running = running + len(slots)
         if self._deadline is not None:
             self._deadline.begin(began)
-        self.finish(slots, outputs, inputs)
+        try:
+            self._finish(slots, outputs, inputs)
+        finally:
+            counts.running = running
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:
@@ -154,16 +156,20 @@ class Exit:
             slots, bodies = self._deadline.in_time(slots, bodies, now)
             if not slots:
                 return
+        made, arrival = 0, 0
         try:
-            made = [slot for slot, body in zip(slots, bodies, strict=True) if self._result(slot, body, now)]
+            for slot, body in zip(slots, bodies, strict=True):
+                if self._result(slot, body, now):
+                    made, arrival = made + 1, slot.arrival
             if self._chain.followers:
                 self._chain.pass_on(slots, bodies)
         finally:
             for slot in slots:
-                slot.receipt.done()
+                if slot.receipt is not NONE:
+                    slot.receipt.done()
         if made:
             counts.last_result = now
-            counts.age.add(now - made[-1].arrival, len(made))
+            counts.age.add(now - arrival, made)
         if self._may_hold:
             self._timer.set()
 

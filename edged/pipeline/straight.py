@@ -22,7 +22,7 @@ from edged.pipeline.counts import Guard
 from edged.pipeline.exit import Exit
 from edged.pipeline.preprocess import Preprocess
 from edged.pipeline.slots import Slots
-from edged.records import Block, Slot
+from edged.records import NONE, Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -98,7 +98,8 @@ class Straight:
         ):
             return False
         for receipt in block.receipt_of_each():
-            receipt.hold()
+            if receipt is not NONE:
+                receipt.hold()
         self._source, self._block = source, block
         self._tail.add(self._run_as_stage)
         return True

@@ -170,7 +170,12 @@ class Publish:
         except Exception as error:
             self._lose(error)
             return
-        self._emit(message)
+        self.counts.made += 1  # as `_emit`, without a call
+        self.counts.last = message
+        try:
+            self._send(message)
+        except Exception as error:
+            self._end(message, error)
 
     def _emit(self, message: Message) -> None:
         self.counts.made += 1
@@ -178,8 +183,11 @@ class Publish:
         try:
             self._send(message)
         except Exception as error:
-            message.end(INTERNAL_ERROR)
-            self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+            self._end(message, error)
+
+    def _end(self, message: Message, error: Exception) -> None:
+        message.end(INTERNAL_ERROR)
+        self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
 
     def _lose(self, error: Exception) -> None:
         """There is no message."""
@@ -190,9 +198,11 @@ class Publish:
         """The message, with the receipt held."""
         topic = self._topics.get(result.key) or self._topic_of(result.key)
         body, is_open = self._encoder(result, now)
-        receipt = receipt if self._qos else NONE
+        if self._qos:
+            receipt.hold()
+        else:
+            receipt = NONE
         message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)
-        receipt.hold()
         size, least = len(topic) + len(body) + MESSAGE_OVERHEAD, self._size - self._size // 8
         self._size = size if size > least else least  # sizes differ: the larger of the last few
         return message

@@ -145,14 +145,14 @@ def stamped(
     """The block of freshly decoded rows, counted; None when all of them were refused."""
     block: Block | None = None
     rejects: list[Reject] = []
-    if len(rows.values) == 1 and not rows.rejects:
-        block = stamper.stamp_one(rows, key_ids, receipts, arrival, utc_offset)
+    came, waits = len(rows.values), stamper.lateness is not None
+    if came and not rows.rejects:
+        block = stamper.stamp_plain(rows, key_ids, receipts, arrival, utc_offset)
         if block is not None:
             counts.others.forget()
-            counts.read += 1
-            counts.rows += 1
+            counts.read += came
+            counts.rows += came
             return block
-    came, waits = len(rows.values), stamper.lateness is not None
     if came:
         block, rejects = stamper.stamp(rows, key_ids, receipts, arrival, utc_offset, arrival + utc_offset, is_synced)
     if rows.rejects or len(rows.values):

@@ -21,7 +21,7 @@ from edged.decode import UNTOLD, Arrived, PayloadDecoder, make_payload_decoder
 from edged.decode.where import Condition
 from edged.mqtt.frames import MAX_PROPERTIES, MAX_PROPERTIES_BYTES, UNREAD, Inbound
 from edged.pipeline.fan_out import fan_out
-from edged.records import Block, Receipt, Reject, Rows
+from edged.records import NONE, Block, Receipt, Reject, Rows
 from edged.sources.counts import KEPT_BYTES, Arrival, SourceCounts, stamped
 from edged.sources.kept import KeptMessages, as_kept
 from edged.sources.kind import Kind, Parts, Planned
@@ -192,7 +192,7 @@ class Inbox(Protocol):
     @property
     def way(self) -> Way: ...
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None: ...
-    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None: ...
+    def take(self, payloads: list[bytes], captures: tuple[str, ...], receipts: list[Receipt], now: int) -> None: ...
     def flush(self, now: int) -> None: ...
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
 
@@ -213,8 +213,9 @@ class Told:
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
         self._take(payload)
 
-    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
-        self._take(payload)
+    def take(self, payloads: list[bytes], captures: tuple[str, ...], receipts: list[Receipt], now: int) -> None:
+        for payload in payloads:
+            self._take(payload)
 
     def flush(self, now: int) -> None:
         """Each was taken when it came."""
@@ -283,13 +284,13 @@ class MqttSource:
         gathered.captures.append(captures)
         gathered.receipts.append(receipt)
 
-    def take_one(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt, now: int) -> None:
-        """`add` and `flush`, for a message that is the only one of its read, where the way is plain."""
+    def take(self, payloads: list[bytes], captures: tuple[str, ...], receipts: list[Receipt], now: int) -> None:
+        """`add` and `flush`, for messages of one topic that are the only ones of their read, where the way is plain."""
         counts = self.counts
         counts.last_arrival = now
-        counts.messages += 1
-        counts.bytes += len(payload)
-        self._decode([payload], [captures], [receipt], now)
+        counts.messages += len(payloads)
+        counts.bytes += sum(map(len, payloads))
+        self._decode(payloads, [captures] * len(payloads), receipts, now)
 
     def flush(self, now: int) -> None:
         """Decodes what `add` gathered and pushes it on as one block."""
@@ -441,23 +442,30 @@ class Router:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
             return self._turn_away(batch)
-        if len(batch) > 1 or not self._take_one(batch[0]):
+        if not self._take_alike(batch):
             self._take_all(batch)
 
-    def _take_one(self, message: Inbound) -> bool:
-        """The short way for the only message of a read; whether it could go that way."""
-        topic, payload, _, retain, identifiers, receipt, properties = message
+    def _take_alike(self, batch: Sequence[Inbound]) -> bool:
+        """The short way for a read of messages that are all of one topic; whether they could go that way."""
+        topic, _, _, _, identifiers, _, properties = batch[0]
         route = self._routes.get((topic, identifiers))
-        if route is None or len(route) != 1 or retain or properties == UNREAD:
+        if route is None or len(route) != 1 or properties == UNREAD:
             return False
         source, captures = route[0]
-        if not source.way.is_plain or (properties and source.replies is not None):  # the latter may be a request
+        if not source.way.is_plain or (properties and source.replies is not None):  # the latter may be requests
             return False
-        now = self._clock.now()
-        if source.counts.watch.on_raw:
-            source.counts.watch.came(Arrival(payload, now, topic, captures))
-        source.take_one(payload, captures, receipt, now)
-        receipt.done()
+        for message in batch:
+            if message[0] is not topic or message[6] != properties or message[3]:
+                return False
+        payloads, now, watch = [message[1] for message in batch], self._clock.now(), source.counts.watch
+        if watch.on_raw:
+            for payload in payloads:
+                watch.came(Arrival(payload, now, topic, captures))
+        receipts = [message[5] for message in batch]
+        source.take(payloads, captures, receipts, now)
+        for receipt in receipts:
+            if receipt is not NONE:
+                receipt.done()
         return True
 
     def _take_all(self, batch: Sequence[Inbound]) -> None:

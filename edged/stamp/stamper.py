@@ -25,7 +25,6 @@ FUTURE_NS = 60 * 10**9
 
 TICKS_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 SECONDS_PER_YEAR = 31_556_952
-_TIME = np.dtype(np.int64)
 
 
 class Stamper:
@@ -53,9 +52,10 @@ class Stamper:
         period = 1e9 / rate if rate else None
         self._is_utc = time_format is not None and not time_format.startswith("elapsed_")
         self._clock: Clock
-        self._arrival: Arrival | None = None  # the same clock, where it asks for nothing but the arrival
+        self._arrival: Arrival | None = None  # the same clock, where nothing but the arrival matters
         if time_format is None:
-            self._clock = self._arrival = Arrival(period, size)
+            arrival = self._clock = Arrival(period, size)
+            self._arrival = arrival if thinning is None else None
         elif self._is_utc:
             self._clock = Utc(period, size)
         else:
@@ -171,7 +171,7 @@ class Stamper:
             batch.values, times, offset, arrival, keys, receipts, batch.degraded, restarts, carried, seen
         ), refusals.records
 
-    def stamp_one(
+    def stamp_plain(
         self,
         rows: Rows,
         key_ids: int | Sequence[int | None] | None,
@@ -179,8 +179,8 @@ class Stamper:
         arrival: int,
         utc_offset: int,
     ) -> Block | None:
-        """The same for one row that is stamped on arrival, where nothing is to be refused and no key begins anew; else None, and
-        nothing has happened."""
+        """The same for rows of one sensor that are stamped on arrival, where nothing is to be refused and no key begins anew; else
+        None, and nothing has happened."""
         key: int | None = 0
         if self._keys is not None:
             key = key_ids[0] if isinstance(key_ids, list) and len(key_ids) == 1 else None
@@ -188,10 +188,8 @@ class Stamper:
                 return None
         if key is None or key < 0 or self._arrival is None or self._arrival.restarts or rows.payload is not None:
             return None
-        self._arrival.came(key, arrival)
-        return Block(
-            rows.values, np.array((arrival,), _TIME), utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried
-        )
+        times = self._arrival.times(None, len(rows.values), key, arrival)[0]
+        return Block(rows.values, times, utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried)
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int

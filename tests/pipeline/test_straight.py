@@ -25,13 +25,14 @@ from edged.daemon.build import assemble  # noqa: E402
 from edged.daemon.connect import connect  # noqa: E402
 from edged.model.load_all import load_models  # noqa: E402
 from edged.model.runner import RUNS_AT_ONCE  # noqa: E402
-from edged.mqtt.connection import Connection  # noqa: E402
+from edged.mqtt.connection import SETTLE_S, Connection  # noqa: E402
 from edged.mqtt.frames import read_varint  # noqa: E402
 from edged.mqtt.receipts import Ledger  # noqa: E402
 from edged.records import NONE  # noqa: E402
 from edged.sources.mqtt import MqttSource  # noqa: E402
 from tests.support import models  # noqa: E402
 from tests.support.assembled import Hands  # noqa: E402
+from tests.support.pause import pause_on_loop  # noqa: E402
 from tests.support.planning import MAIN, planned  # noqa: E402
 
 TEXT = """
@@ -206,6 +207,8 @@ class Wire:
         await self.say(packets)
         publishes, acks = self._heard()
         await self.say(b"".join(b"\x40\x02" + mid_of(frame) for frame in publishes if frame[0] & 6))
+        if self.connection.receiver.ledger.is_due:
+            await pause_on_loop(2 * SETTLE_S, "a later turn settled an input, when the answers of its read had left")
         more, later = self._heard()
         assert not more
         return publishes, acks + later

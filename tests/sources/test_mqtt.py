@@ -251,10 +251,10 @@ def test_a_fault_in_stamping_costs_the_message_that_shows_it() -> None:
                 raise ZeroDivisionError("13")
             return super().stamp(rows, *more)
 
-        def stamp_one(self, rows: Rows, *more: Any) -> Any:
+        def stamp_plain(self, rows: Rows, *more: Any) -> Any:
             if 13 in rows.values:
                 raise ZeroDivisionError("13")
-            return super().stamp_one(rows, *more)
+            return super().stamp_plain(rows, *more)
 
     one = source("a", ["a"], stamper=FaultyStamper(None, None, None))
     routes, blocks = router(one)
