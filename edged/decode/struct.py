@@ -105,7 +105,7 @@ class Records:
 
     def one(self, payload: bytes) -> NDArray[Any] | None:
         is_plain = self._is_of_numbers and not self._is_bool[0]
-        if not is_plain or len(payload) != self._dtype.itemsize or is_wav(payload):
+        if not is_plain or len(payload) != self._dtype.itemsize or (MARK in payload and is_wav(payload)):
             return None
         numbers: NDArray[Any] = np.ndarray((1, self._plan.width), self._uniform, payload)
         return numbers if self._is_native else _as_float(numbers)

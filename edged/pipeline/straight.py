@@ -79,6 +79,7 @@ class Straight:
         self._run_as_stage = stage(self._run)
         self._source = 0
         self._block: Block | None = None
+        self._rows: list[Slot] = []
 
     def takes(self, source: int, block: Block) -> bool:
         """Whether the rows go this way."""
@@ -97,22 +98,23 @@ class Straight:
             or not self._model.claim(self._give_up, block.arrival, count)
         ):
             return False
-        for receipt in block.receipt_of_each():
-            if receipt is not NONE:
-                receipt.hold()
-        self._source, self._block = source, block
+        self._source, self._block, self._rows = source, block, rows_of(block)
+        for row in self._rows:
+            if row.receipt is not NONE:
+                row.receipt.hold()
         self._tail.add(self._run_as_stage)
         return True
 
     def _give_up(self) -> None:
-        block, self._block = self._block, None
+        block, rows = self._block, self._rows
+        self._block, self._rows = None, []
         if block is not None:
-            self._go_the_long_way(block)
+            self._go_the_long_way(block, rows)
 
-    def _go_the_long_way(self, block: Block) -> None:
+    def _go_the_long_way(self, block: Block, rows: list[Slot]) -> None:
         self._long_way(self._source, block)
-        for receipt in block.receipt_of_each():
-            receipt.done()
+        for row in rows:
+            row.receipt.done()
 
     def _run(self) -> None:
         block, session = self._block, self._model.session
@@ -122,12 +124,13 @@ class Straight:
             values = block.values if self._preprocess is None else self._preprocess(block.values)
         except Exception:  # to be counted where they are rows like any others
             return self._model.unclaim()
-        self._block = None
-        for start in range(0, len(values), session.batch_max):
-            outputs = self._run_rows(session, values[start : start + session.batch_max])
+        rows, self._block, self._rows = self._rows, None, []
+        for start in range(0, len(rows), session.batch_max):
+            stop = start + session.batch_max
+            outputs = self._run_rows(session, values[start:stop])
             if outputs is None:
-                return self._go_the_long_way(block.part(start, len(values)))
-            self._finish(self._slots_of(block, start, start + session.batch_max), outputs, session.inputs)
+                return self._go_the_long_way(block.part(start, len(rows)), rows[start:])
+            self._finish(rows[start:stop], outputs, session.inputs)
 
     def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
         count = len(values)
@@ -141,22 +144,21 @@ class Straight:
             self.counts.spent["run"] += spent
         return outputs
 
-    @staticmethod
-    def _slots_of(block: Block, start: int, stop: int) -> list[Slot]:
-        """What is known of these rows, for those who expect it of rows that waited."""
-        part = block if not start and stop >= len(block) else block.part(start, stop)
-        times, count, arrival = part.time.tolist(), len(part.values), part.arrival
-        keys = [part.keys] * count if isinstance(part.keys, int) else part.keys.tolist()
-        flags = [False] * count if part.degraded is None else part.degraded.tolist()
-        each = zip(keys, times, part.receipt_of_each(), flags, part.carried or [None] * count, strict=True)
-        return [Slot(0, key, time + part.offset, arrival, receipt, flag, text) for key, time, receipt, flag, text in each]
-
     @spends("results")
-    def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
+    def _finish(self, rows: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:
-            self._exit.finish_fresh(slots, outputs, inputs, self._model.running_since)
+            self._exit.finish_fresh(rows, outputs, inputs, self._model.running_since)
         except Exception as error:
             self._guard.settle(error)
 
     def close(self) -> None:
-        self._fillers = {}
+        self._fillers, self._rows = {}, []
+
+
+def rows_of(block: Block) -> list[Slot]:
+    """What is known of each row, as of those that wait in slots."""
+    count, offset, arrival = len(block.values), block.offset, block.arrival
+    keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
+    flags = [False] * count if block.degraded is None else block.degraded.tolist()
+    each = zip(keys, block.time.tolist(), block.receipt_of_each(), flags, block.carried or [None] * count, strict=True)
+    return [Slot(0, key, time + offset, arrival, receipt, flag, text) for key, time, receipt, flag, text in each]

@@ -133,17 +133,20 @@ class _Json:
         self._head = self._start + self._end
         self._heads: dict[int, tuple[tuple[str, ...], Mapping[str, About], str]] = {}
         self._model: str | None = None
+        self._after_time = ""
         self._time: int | None = None
         self._after_seq = ""
-        """Of results of that time, and that model: those of what came together."""
+        """Of results of that time: those of what came together."""
 
     def __call__(self, result: Result, now: int) -> tuple[bytes, bool]:
         envelope = self._envelope
         head = self._head if envelope.names is None else self._keyed_head(envelope.names(result.key), result.key)
-        if result.time != self._time or envelope.model is not self._model:
-            self._time, self._model = result.time, envelope.model
-            model = "" if envelope.model is None else f',"model":{self._text(envelope.model)}'
-            self._after_seq = f',"time":"{rfc3339(result.time)}"{model},'
+        if envelope.model is not self._model:
+            self._model, self._time = envelope.model, None
+            self._after_time = "" if envelope.model is None else f',"model":{self._text(envelope.model)}'
+        if result.time != self._time:
+            self._time = result.time
+            self._after_seq = f',"time":"{rfc3339(result.time)}"{self._after_time},'
         text = f"{head}{result.seq}{self._after_seq}".encode() + self._encode(result.body)[1:-1]
         if result.degraded:
             text += b',"degraded":true'

@@ -192,7 +192,7 @@ class Inbox(Protocol):
     @property
     def way(self) -> Way: ...
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None: ...
-    def take(self, payloads: list[bytes], captures: tuple[str, ...], receipts: list[Receipt], now: int) -> None: ...
+    def take(self, payloads: Sequence[bytes], captures: tuple[str, ...], receipts: Sequence[Receipt], now: int) -> None: ...
     def flush(self, now: int) -> None: ...
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
 
@@ -213,7 +213,7 @@ class Told:
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
         self._take(payload)
 
-    def take(self, payloads: list[bytes], captures: tuple[str, ...], receipts: list[Receipt], now: int) -> None:
+    def take(self, payloads: Sequence[bytes], captures: tuple[str, ...], receipts: Sequence[Receipt], now: int) -> None:
         for payload in payloads:
             self._take(payload)
 
@@ -284,7 +284,7 @@ class MqttSource:
         gathered.captures.append(captures)
         gathered.receipts.append(receipt)
 
-    def take(self, payloads: list[bytes], captures: tuple[str, ...], receipts: list[Receipt], now: int) -> None:
+    def take(self, payloads: Sequence[bytes], captures: tuple[str, ...], receipts: Sequence[Receipt], now: int) -> None:
         """`add` and `flush`, for messages of one topic that are the only ones of their read, where the way is plain."""
         counts = self.counts
         counts.last_arrival = now
@@ -364,9 +364,9 @@ class MqttSource:
 
     def _decode(
         self,
-        payloads: list[bytes],
+        payloads: Sequence[bytes],
         captures: list[tuple[str, ...]],
-        receipts: list[Receipt],
+        receipts: Sequence[Receipt],
         now: int,
         rows: Rows | None = None,
     ) -> None:
@@ -388,9 +388,9 @@ class MqttSource:
     @spends("decode")
     def _block(
         self,
-        payloads: list[bytes],
+        payloads: Sequence[bytes],
         captures: list[tuple[str, ...]],
-        receipts: list[Receipt],
+        receipts: Sequence[Receipt],
         now: int,
         rows: Rows | None,
     ) -> Block | None:
@@ -447,21 +447,20 @@ class Router:
 
     def _take_alike(self, batch: Sequence[Inbound]) -> bool:
         """The short way for a read of messages that are all of one topic; whether they could go that way."""
-        topic, _, _, _, identifiers, _, properties = batch[0]
+        topic, identifiers = batch[0][0], batch[0][4]
         route = self._routes.get((topic, identifiers))
-        if route is None or len(route) != 1 or properties == UNREAD:
+        if route is None or len(route) != 1 or batch[-1][0] is not topic:
             return False
         source, captures = route[0]
-        if not source.way.is_plain or (properties and source.replies is not None):  # the latter may be requests
+        topics, payloads, _, retains, _, receipts, properties = zip(*batch, strict=True)
+        if not source.way.is_plain or (properties[0] and source.replies is not None):  # the latter may be requests
             return False
-        for message in batch:
-            if message[0] is not topic or message[6] != properties or message[3]:
-                return False
-        payloads, now, watch = [message[1] for message in batch], self._clock.now(), source.counts.watch
+        if any(retains) or properties[0] == UNREAD or topics.count(topic) + properties.count(properties[0]) < 2 * len(batch):
+            return False
+        now, watch = self._clock.now(), source.counts.watch
         if watch.on_raw:
             for payload in payloads:
                 watch.came(Arrival(payload, now, topic, captures))
-        receipts = [message[5] for message in batch]
         source.take(payloads, captures, receipts, now)
         for receipt in receipts:
             if receipt is not NONE:

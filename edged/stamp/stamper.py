@@ -179,8 +179,8 @@ class Stamper:
         arrival: int,
         utc_offset: int,
     ) -> Block | None:
-        """The same for rows of one sensor that are stamped on arrival, where nothing is to be refused and no key begins anew; else
-        None, and nothing has happened."""
+        """The same for rows of one sensor that are stamped on arrival, where nothing is to be refused and no key begins anew;
+        else None, and nothing has happened."""
         key: int | None = 0
         if self._keys is not None:
             key = key_ids[0] if isinstance(key_ids, list) and len(key_ids) == 1 else None

@@ -73,7 +73,7 @@ SHARED = (
 type = "mqtt"
 topic = "other/x"
 decode = { format = "csv", fields = ["a", "b", "c"] }
-[pipeline.other]
+[pipeline.q]
 source = "other"
 model = "m"
 """
@@ -320,6 +320,11 @@ def hand_in(way: Way, *payloads: bytes, key: str = "x") -> int:
     return len(way.a.links["main"].outbox)
 
 
+def several(count: int) -> list[bytes]:
+    """Payloads that have different results."""
+    return [b"%d,0,0" % (100 + i) for i in range(count)]
+
+
 async def test_what_comes_alone_is_answered_in_the_same_wake_up(tmp_path: Path) -> None:
     one = await way(tmp_path)
     assert hand_in(one, b"1,2,3") == 1
@@ -329,17 +334,17 @@ async def test_what_comes_alone_is_answered_in_the_same_wake_up(tmp_path: Path) 
 async def test_what_comes_together_is_answered_in_the_same_wake_up_by_full_batches(tmp_path: Path) -> None:
     one = await way(tmp_path)
     counts = one.a.models["m"].counts
-    assert hand_in(one, *[b"1,2,3"] * BATCH) == BATCH
+    assert hand_in(one, *several(BATCH)) == BATCH
     assert (counts.runs, counts.rows) == (1, BATCH)
-    assert hand_in(one, *[b"4,5,6"] * (BATCH + 1)) == 2 * BATCH + 1  # no time passes between them
+    assert hand_in(one, *several(BATCH + 1)) == 2 * BATCH + 1  # no time passes between them
     assert (counts.runs, counts.rows) == (3, 2 * BATCH + 1)
 
 
 async def test_what_would_hold_the_loop_for_long_waits_for_its_turn(tmp_path: Path) -> None:
     one = await way(tmp_path)
     most = RUNS_AT_ONCE * BATCH
-    assert hand_in(one, *[b"1,2,3"] * most) == most
-    assert hand_in(one, *[b"1,2,3"] * (most + 1)) == most
+    assert hand_in(one, *several(most)) == most
+    assert hand_in(one, *several(most + 1)) == most
     await asyncio.sleep(0)
     assert len(one.a.links["main"].outbox) == 2 * most + 1
 
