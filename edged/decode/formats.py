@@ -36,12 +36,12 @@ class Numbers(Protocol):
 
 
 @runtime_checkable
-class TakesOne(Protocol):
-    """`Numbers` that have a short way for a payload that comes alone."""
+class TakesUsual(Protocol):
+    """`Numbers` that have a short way for payloads with nothing unusual."""
 
-    def one(self, payload: bytes) -> NDArray[Any] | None:
-        """The raw numbers of the usual payload with one sample and nothing beside them, `[1, width]`; None for any other, which
-        is for `decode` to judge."""
+    def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
+        """The raw numbers of payloads with one sample each and nothing beside it, `[k, width]`; None where one is another, or where
+        so many have no short way: that is for `decode` to judge."""
 
 
 class Lines(Protocol):

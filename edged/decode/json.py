@@ -177,8 +177,9 @@ class Tree(Walk):
                 refusals.add(Reject(bad.reason, bad.detail, payload=index))
         return rows.table(self.plan, len(payloads))
 
-    def one(self, payload: bytes) -> NDArray[Any] | None:
-        if self._read is None or not self._is_numbers_alone or (self._is_json and not _is_usual(payload)):
+    def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
+        payload = payloads[0]
+        if len(payloads) > 1 or self._read is None or not self._is_numbers_alone or (self._is_json and not _is_usual(payload)):
             return None
         try:
             numbers = self._numbers(self._read(payload))

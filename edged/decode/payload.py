@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from edged.decode.carry import MAX_BYTES, make_carry
-from edged.decode.formats import FORMATS, Numbers, TakesOne
+from edged.decode.formats import FORMATS, Numbers, TakesUsual
 from edged.decode.json import json_documents
 from edged.decode.named import Named
 from edged.decode.opened import opener
@@ -50,7 +50,7 @@ class _Numbers:
         self._tell = numbers.tell if isinstance(numbers, Walk) and plan.is_told else None
         self._screen = Screen(plan)
         self._carry = make_carry(tree, plan.carry) if plan.carry else None
-        self._one = numbers.one if isinstance(numbers, TakesOne) and self._carry is None else None
+        self._usual = numbers.usual if isinstance(numbers, TakesUsual) and self._carry is None else None
 
     def decode(
         self,
@@ -61,14 +61,15 @@ class _Numbers:
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
         carry, limit = self._carry, self._plan.max_bytes
-        if self._one is not None and len(payloads) == 1 and len(payloads[0]) <= limit:
-            raw = self._one(payloads[0])
+        is_small = max(map(len, payloads)) <= limit
+        if self._usual is not None and is_small:
+            raw = self._usual(payloads)
             values = None if raw is None else self._screen.good(raw, sensors)
             if values is not None:
                 return Rows(values)
         # What is too large is not even looked at: reading it could take far more memory than its size.
         carried = [carry(payload) if len(payload) <= limit else None for payload in payloads] if carry is not None else None
-        refused = self._refused(payloads, carried) if carried is not None or max(map(len, payloads)) > limit else None
+        refused = self._refused(payloads, carried) if carried is not None or not is_small else None
         if refused:
             rows = self._without(refused, payloads, sensors, arrived)
         else:

@@ -82,10 +82,10 @@ class Records:
         return table
 
     def _whole(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        size, data = self._wire.itemsize, b"".join(payloads)
-        has_wav = self._plan.format == "raw" and MARK in data and any(map(is_wav, payloads))
+        size = self._wire.itemsize
+        has_wav = self._plan.format == "raw" and any(map(is_wav, payloads))
         if set(map(len, payloads)) == {size} and not has_wav:
-            return self._table(data, None, refusals)
+            return self._table(b"".join(payloads), None, refusals)
         good, counts = [], []
         for index, payload in enumerate(payloads):
             count, rest = divmod(len(payload), size)
@@ -103,11 +103,13 @@ class Records:
             counts.append(count)
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
 
-    def one(self, payload: bytes) -> NDArray[Any] | None:
-        is_plain = self._is_of_numbers and not self._is_bool[0]
-        if not is_plain or len(payload) != self._dtype.itemsize or (MARK in payload and is_wav(payload)):
+    def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
+        if not self._is_of_numbers or self._is_bool[0] or set(map(len, payloads)) != {self._dtype.itemsize}:
             return None
-        numbers: NDArray[Any] = np.ndarray((1, self._plan.width), self._uniform, payload)
+        data = b"".join(payloads)
+        if MARK in data:  # perhaps a file of sound
+            return None
+        numbers: NDArray[Any] = np.ndarray((len(payloads), self._plan.width), self._uniform, data)
         return numbers if self._is_native else _as_float(numbers)
 
     def _wrong(self, length: int, count: int, rest: int) -> tuple[str, str] | None:

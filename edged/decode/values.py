@@ -211,11 +211,11 @@ class Screen:
             return self._treat(table, np.array(values, np.float64), bad, refusals, sensors, now)
 
     def good(self, raw: NDArray[Any], sensors: Sequence[Hashable] | None = None) -> NDArray[Any] | None:
-        """The values of one row that are all good and leave nothing to remember; None where it takes `rows` to tell."""
+        """The values of rows that are all good and leave nothing to remember; None where it takes `rows` to tell."""
         if self._holds:
             return None
         if self._by_key is not None:
-            own = self._by_key.one(raw, sensors)
+            own = self._by_key.one(raw, sensors) if len(raw) == 1 else None
             return None if own is None else own.astype(self._dtype, copy=False)
         values = raw if self._is_as_sent else self._scaled(raw)
         allowed = self._ranges[values.dtype.itemsize]
