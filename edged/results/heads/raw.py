@@ -104,8 +104,8 @@ def is_hollow(body: Body) -> bool:
     outputs = body.get("outputs")
     if not outputs:
         return False
-    for value in outputs.values():  # noqa: SIM110 - for each result: without a generator it takes a third
-        if _says_something(value):
+    for value in outputs.values():  # for each result, so without a generator; of a list of numbers mostly without a call
+        if (type(value) is list and value and type(value[0]) is float) or _says_something(value):
             return False
     return True
 
