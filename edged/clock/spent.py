@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
-EVERY = 32
+EVERY = 64
 
 F = TypeVar("F", bound=Callable[..., Any])
 Spent = dict[str, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +23,8 @@ from edged.system import process
 
 process.set_up()
 
+from edged.clock import spent  # noqa: E402
+from edged.clock.spent import LoopTime  # noqa: E402
 from edged.daemon.build import assemble  # noqa: E402
 from edged.daemon.connect import connect  # noqa: E402
 from edged.model.load_all import load_models  # noqa: E402
@@ -338,6 +342,18 @@ async def test_what_comes_together_is_answered_in_the_same_wake_up_by_full_batch
     assert (counts.runs, counts.rows) == (1, BATCH)
     assert hand_in(one, *several(BATCH + 1)) == 2 * BATCH + 1  # no time passes between them
     assert (counts.runs, counts.rows) == (3, 2 * BATCH + 1)
+
+
+async def test_the_time_of_its_runs_is_counted_for_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(0, 1000)  # processor time, which goes on by 1000 ns a look
+    loop = LoopTime(lambda: next(ticks))
+    loop.every = 1
+    monkeypatch.setattr(spent, "LOOP", loop)
+    one = await way(tmp_path)
+    hand_in(one, *several(2 * BATCH))
+    hand_in(one, b"1,2,3")
+    assert one.a.pipelines["p"].counts.spent["run"] == 3000
+    assert one.a.models["m"].take_spent() == 0
 
 
 async def test_what_would_hold_the_loop_for_long_waits_for_its_turn(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edged.records import Receipt, Rows
+from edged.sources.counts import SourceCounts, stamped
 from edged.stamp import KeyTable, Stamper, Thinning
 
 S = 10**9
@@ -58,3 +59,12 @@ def test_what_is_left_out_is_counted_and_its_sensor_lives() -> None:
     assert [receipt.mid for receipt in block.receipts] == [0, 2, 3]
     assert [(r.reason, r.payload) for r in rejects] == [("thinned", 1)]
     assert alive == [([0], 5)]
+
+
+def test_of_samples_that_come_alone_and_are_stamped_on_arrival_one_of_each_interval_is_taken() -> None:
+    """As those of most serial sensors."""
+    one, _ = thinning()
+    counts, stamper = SourceCounts("s"), Stamper(None, None, None, one)
+    blocks = [stamped(Rows(np.ones((1, 1))), stamper, counts, 100 * S + i * S // 10, 0, False) for i in range(20)]
+    assert [i for i, block in enumerate(blocks) if block is not None] == [0, 5, 15]
+    assert (counts.rows, counts.drops.by_reason, counts.balance()) == (3, {"thinned": 17}, 0)
