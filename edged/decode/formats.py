@@ -40,8 +40,8 @@ class TakesUsual(Protocol):
     """`Numbers` that have a short way for payloads with nothing unusual."""
 
     def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
-        """The raw numbers of payloads with one sample each and nothing beside it, `[k, width]`; None where one is another, or where
-        so many have no short way: that is for `decode` to judge."""
+        """The raw numbers of payloads with one sample each and nothing beside it, `[k, width]`; None where one is another, or
+        where so many have no short way: that is for `decode` to judge."""
 
 
 class Lines(Protocol):
