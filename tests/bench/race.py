@@ -5,7 +5,7 @@ rounds, and their ratio: 0.50, and edged needs half of its processor time; 4.0, 
 is that of the process under test alone, so that a busy broker or a second core does not blur it. Only ratios travel from one
 machine to another: they are the medians of the ratios of single rounds, in which all contestants run one after another.
 `reach` is where a figure should be, `last` where it was at the last release (tests/bench/figures.json). A figure that is worse
-than that by more than noise is marked STEP BACK.
+than that by more than noise is marked STEP BACK; one against the plain script only where there is no floor.
 
 "C" is the floor: libmosquitto and ONNX Runtime's C API on arrays bound once. It takes part where a C compiler and
 libmosquitto-dev are at hand (tests/bench/floors); else the plain script, what a user writes first, is the reference.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.figures import FIGURES, Figure, Found, find, last_values, table
+from tests.bench.figures import FIGURES, Figure, Found, find, last_values, table, verdict
 from tests.bench.jobs import EDGED, JOBS, PLAIN, C, Sample
 from tests.bench.race import LAST, summary
 
@@ -53,6 +53,18 @@ def test_a_step_back_is_worse_by_more_than_noise(figure: Figure, value: float, b
     assert found.is_step_back(before) is is_back
     before = {} if before is None else {figure.key: before}  # type: ignore[assignment]
     assert any("STEP BACK" in line for line in table([found], before)) is is_back  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("has_floor", "marks"), [(True, ["", ""]), (False, ["STEP BACK"])])
+def test_a_step_back_is_against_the_floor_where_there_is_one(has_floor: bool, marks: list[str]) -> None:
+    """Another Python makes a plain script faster, which says nothing of edged."""
+    others: dict[str, Sample] = {C: {"cost": 18.0}} if has_floor else {}
+    lines = summary([{EDGED: {"cost": 20.0}, PLAIN: {"cost": 50.0}, **others}])
+    figures = [Figure("raw", "raw", "cost", "us an answer", against) for against in (C, PLAIN)]
+    before = {"raw.cost : C": 1.4, "raw.cost : plain script": 0.25}
+    found = find({"raw": lines}, figures)
+    assert [verdict(one, before[one.figure.key]) for one in found] == marks
+    assert all(("STEP BACK  us" in line) is ("STEP BACK" in marks) for line in list(table(found, before))[1:])
 
 
 def test_only_ratios_travel_to_another_machine() -> None:
