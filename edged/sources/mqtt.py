@@ -192,7 +192,7 @@ class Inbox(Protocol):
     @property
     def way(self) -> Way: ...
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None: ...
-    def take(self, payloads: Sequence[bytes], captures: tuple[str, ...], receipts: Sequence[Receipt], now: int) -> None: ...
+    def take(self, payloads: Sequence[bytes], captures: list[tuple[str, ...]], receipts: Sequence[Receipt], now: int) -> None: ...
     def flush(self, now: int) -> None: ...
     def refuse(self, payload: bytes, receipt: Receipt, reason: str, detail: str) -> None: ...
 
@@ -213,7 +213,7 @@ class Told:
     def add(self, payload: bytes, captures: tuple[str, ...], receipt: Receipt) -> None:
         self._take(payload)
 
-    def take(self, payloads: Sequence[bytes], captures: tuple[str, ...], receipts: Sequence[Receipt], now: int) -> None:
+    def take(self, payloads: Sequence[bytes], captures: list[tuple[str, ...]], receipts: Sequence[Receipt], now: int) -> None:
         for payload in payloads:
             self._take(payload)
 
@@ -284,13 +284,13 @@ class MqttSource:
         gathered.captures.append(captures)
         gathered.receipts.append(receipt)
 
-    def take(self, payloads: Sequence[bytes], captures: tuple[str, ...], receipts: Sequence[Receipt], now: int) -> None:
-        """`add` and `flush`, for messages of one topic that are the only ones of their read, where the way is plain."""
+    def take(self, payloads: Sequence[bytes], captures: list[tuple[str, ...]], receipts: Sequence[Receipt], now: int) -> None:
+        """`add` and `flush`, for messages that are the only ones of their read, where the way is plain."""
         counts = self.counts
         counts.last_arrival = now
         counts.messages += len(payloads)
         counts.bytes += sum(map(len, payloads))
-        self._decode(payloads, [captures] * len(payloads), receipts, now)
+        self._decode(payloads, captures, receipts, now)
 
     def flush(self, now: int) -> None:
         """Decodes what `add` gathered and pushes it on as one block."""
@@ -442,25 +442,29 @@ class Router:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
             return self._turn_away(batch)
-        if not self._take_alike(batch):
+        if not self._take_plain(batch):
             self._take_all(batch)
 
-    def _take_alike(self, batch: Sequence[Inbound]) -> bool:
-        """The short way for a read of messages that are all of one topic; whether they could go that way."""
-        topic, identifiers = batch[0][0], batch[0][4]
-        route = self._routes.get((topic, identifiers))
-        if route is None or len(route) != 1 or batch[-1][0] is not topic:
+    def _take_plain(self, batch: Sequence[Inbound]) -> bool:
+        """The short way for a read of messages that are all of one source, which only decodes them; whether they could go that
+        way."""
+        topics, payloads, _, retains, identifiers, receipts, properties = zip(*batch, strict=True)
+        count, keys = len(batch), zip(topics, identifiers, strict=True)
+        if topics.count(topics[0]) == identifiers.count(identifiers[0]) == count:
+            keys = [next(keys)]
+        routes = [self._routes.get(key) for key in keys]
+        if any(retains) or UNREAD in properties or None in routes or set(map(len, routes)) != {1}:
             return False
-        source, captures = route[0]
-        topics, payloads, _, retains, _, receipts, properties = zip(*batch, strict=True)
-        if not source.way.is_plain or (properties[0] and source.replies is not None):  # the latter may be requests
+        source = routes[0][0][0]
+        if not source.way.is_plain or (source.replies is not None and any(properties)):  # the latter may be requests
             return False
-        if any(retains) or properties[0] == UNREAD or topics.count(topic) + properties.count(properties[0]) < 2 * len(batch):
+        if len(routes) > 1 and any(route[0][0] is not source for route in routes):
             return False
+        captures = [route[0][1] for route in routes] * (count // len(routes))
         now, watch = self._clock.now(), source.counts.watch
         if watch.on_raw:
-            for payload in payloads:
-                watch.came(Arrival(payload, now, topic, captures))
+            for topic, payload, caught in zip(topics, payloads, captures, strict=True):
+                watch.came(Arrival(payload, now, topic, caught))
         source.take(payloads, captures, receipts, now)
         for receipt in receipts:
             if receipt is not NONE:

@@ -179,17 +179,17 @@ class Stamper:
         arrival: int,
         utc_offset: int,
     ) -> Block | None:
-        """The same for rows of one sensor that are stamped on arrival, where nothing is to be refused and no key begins anew;
-        else None, and nothing has happened."""
-        key: int | None = 0
-        if self._keys is not None:
-            key = key_ids[0] if isinstance(key_ids, list) and len(key_ids) == 1 else None
-            if self._keys.recycled:
-                return None
-        if key is None or key < 0 or self._arrival is None or self._arrival.restarts or rows.payload is not None:
+        """The same for rows that are stamped on arrival, where nothing is to be refused and no key begins anew; else None, and
+        nothing has happened."""
+        if self._arrival is None or self._arrival.restarts or rows.payload is not None:
             return None
-        times = self._arrival.times(None, len(rows.values), key, arrival)[0]
-        return Block(rows.values, times, utc_offset, arrival, key, receipts, rows.degraded, (), rows.carried)
+        keys: NDArray[np.int32] | int = 0
+        if self._keys is not None:
+            if self._keys.recycled or not isinstance(key_ids, list) or None in key_ids or UNFIT in key_ids:
+                return None
+            keys = key_ids[0] if len(key_ids) == 1 else np.array(key_ids, np.int32)
+        times = self._arrival.times(None, len(rows.values), keys, arrival)[0]
+        return Block(rows.values, times, utc_offset, arrival, keys, receipts, rows.degraded, (), rows.carried)
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int
