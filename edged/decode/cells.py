@@ -22,8 +22,6 @@ def one_blank(blob: bytes) -> bytes:
 
 def closed_signs(blob: bytes) -> bytes:
     """Numbers without blanks behind their sign: "+  4.876" as scales write."""
-    if b" " not in blob and b"\t" not in blob:  # one byte is found a hundred times faster than two
-        return blob
     for sign in (b"+ ", b"- ", b"+\t", b"-\t"):
         while sign in blob:
             blob = blob.replace(sign, sign[:1])
