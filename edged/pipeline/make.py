@@ -145,20 +145,26 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
 
     if order.window is not None and order.aligner is None:
         straight = StraightWindow(order.window, may_enter)
-    elif order.solo is not None and order.tail is not None and order.aligner is None and order.gate is None:
-        if order.states is None and slots.rows.keys() == order.fillers.keys():
-            straight = StraightRow(
-                order.solo,
-                order.tail,
-                slots,
-                exit,
-                guard,
-                order.preprocess,
-                order.fillers,
-                (lambda: may_enter() and outlets.room() > 0) if is_blocking else may_enter,
-                lambda source, block: pipeline.push_long(source, block),
-                order.stage,
-            )
+    elif (
+        order.solo is not None
+        and order.tail is not None
+        and order.aligner is None
+        and order.gate is None
+        and order.states is None
+        and slots.rows.keys() == order.fillers.keys()
+    ):
+        straight = StraightRow(
+            order.solo,
+            order.tail,
+            slots,
+            exit,
+            guard,
+            order.preprocess,
+            order.fillers,
+            (lambda: may_enter() and outlets.room() > 0) if is_blocking else may_enter,
+            lambda source, block: pipeline.push_long(source, block),
+            order.stage,
+        )
     parts = Parts(
         counts=counts,
         clock=clock,

@@ -3,9 +3,9 @@
     push --> StraightRow.takes ... end of the wake-up --> run: fill, run, exit
     push --> StraightWindow.takes: into its ring, where no window is complete by it
 
-The first takes no slot, no second turn of the loop and no part in a batch. What is put into a batch by anybody else in the same wake-up,
-what cannot be prepared or run, and what the model has no time for goes the long way instead, before anything was counted of it:
-both ways count, acknowledge and publish the same.
+The first takes no slot, no second turn of the loop and no part in a batch. What is put into a batch by anybody else in the same
+wake-up, what cannot be prepared or run, and what the model has no time for goes the long way instead, before anything was counted
+of it: all ways count, acknowledge and publish the same.
 """
 
 from __future__ import annotations

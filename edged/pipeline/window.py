@@ -137,7 +137,7 @@ class WindowStage:
         return count if len(ends) <= most else int(ends[most])
 
     def takes(self, key: int, row: NDArray[Any], time: int) -> bool:
-        """Takes in one row of `key`, as `push` would, where it only goes behind the one before it: no window is complete by it, and
+        """Takes in one row of `key`, as `push` would, where it only goes behind the one before it: it completes no window, and
         none begins anew. Else False, and nothing has happened."""
         seen, end = self._seen.item(key), self._end.item(key)
         if (
