@@ -1,6 +1,6 @@
 """The one file that knows pyserial: a serial port as `await port.read()`, or `await port.read_each(take)`.
 
-pyserial opens and configures; reading is `os.readv` on the loop's word. An empty read, EIO, SerialException and termios.error
+pyserial opens and configures; reading is `os.read` on the loop's word. An empty read, EIO, SerialException and termios.error
 are one event: the device is gone. `port_faults` says what each fault means.
 
 Invariants: a descriptor is watched by one object, let go before it is closed, and closed on a later turn of the loop
@@ -36,7 +36,8 @@ from edged.system.one_shot import Few, in_one_shot_thread, start_one_shot_thread
 BLOCK_BYTES = 64 * 1024
 """The most that one read returns."""
 
-SHORT_READ = 1024  # a tty hands out up to 4095 bytes at a time; less than this and there is nothing more
+TTY_BYTES = 4096  # a tty hands out up to 4095 bytes at a time
+SHORT_READ = 1024  # less than this and there is nothing more
 CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
 MAX_TOLD = 16  # ports that inotify tells of at a time
 MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
@@ -105,7 +106,6 @@ class SerialPort:
 
     async def __aenter__(self) -> SerialPort:
         self._loop = asyncio.get_running_loop()
-        self._buffer = memoryview(bytearray(BLOCK_BYTES))
         # A driver may take seconds to open a device that is about to fail.
         async with OPENING:
             self._serial = await in_one_shot_thread("open a port", lambda: _open(self._settings), _close)
@@ -238,21 +238,25 @@ class SerialPort:
             waiter.set_result(None)
 
     def _drain(self) -> bytes:
-        """Everything there is, at most BLOCK_BYTES. Sets `_lost` when the device turns out to be gone."""
-        size = 0
+        """Everything there is, at most about BLOCK_BYTES. Sets `_lost` when the device turns out to be gone."""
+        data = b""
+        pieces: list[bytes] = []
         try:
-            while size < BLOCK_BYTES:
-                count = os.readv(self._fd, (self._buffer[size:],))
-                size += count
-                if not count and not self._watcher.look():  # in canonical mode a byte 0x04 ends a read
+            while True:
+                data = os.read(self._fd, TTY_BYTES)
+                if not data and not self._watcher.look():  # in canonical mode a byte 0x04 ends a read
                     self._lose("no more bytes")
-                if count < SHORT_READ:
+                if len(data) < SHORT_READ:
+                    break
+                pieces.append(data)
+                data = b""
+                if len(pieces) * TTY_BYTES >= BLOCK_BYTES:
                     break
         except BlockingIOError:
             pass
         except OSError as e:
             self._lose(e.strerror or str(e))
-        return bytes(self._buffer[:size])
+        return b"".join((*pieces, data)) if pieces else data
 
     def _lose(self, how: str) -> None:
         self._lost = faults.unplugged(self._name, how)
