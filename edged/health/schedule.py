@@ -53,6 +53,8 @@ class Due:
         self.look = 0
         self.health = 0
         self.engine = 0
+        self.telling: Iterator[None] | None = None
+        """Health that is being made; exhausted once it is published."""
 
 
 class Health:
@@ -81,8 +83,6 @@ class Health:
         self._clock = clock
         self._started = clock.now()
         self._due = Due()
-        self._telling: Iterator[None] | None = None
-        """Health that is being made; exhausted once it is published."""
         self._configured = Configured(config_hash, fallback)
         self._ended_in = ended_in
         self._rates = Rates()
@@ -97,8 +97,8 @@ class Health:
         self._configured.digest = config_hash
         if running is before:
             return
-        if self._telling is not None:  # of what is gone
-            self._telling, self._due.health = None, 0
+        if self._due.telling is not None:  # of what is gone
+            self._due.telling, self._due.health = None, 0
         self._topics.adopt(running)
         for name in before.models.keys() - running.models.keys():
             self._topics.remove(f"model/{name}")
@@ -180,7 +180,7 @@ class Health:
                 envelope.clock_unsynced = not is_synced
         if now >= due.health:
             due.health = now + self._running.plan.health_interval_ns
-            self._telling = self._tell(look)
+            due.telling = self._tell(look)
             self.go_on()
         if (due.engine and now >= due.engine) or (not due.engine and self.building()):
             self._say_models()
@@ -196,18 +196,18 @@ class Health:
 
     def go_on(self) -> bool:
         """Goes on with the health that is being made; whether there is more to do, after another turn of the loop."""
-        if self._telling is None:
+        if self._due.telling is None:
             return False
         end = self._clock.now() + SLICE_NS
-        for _ in self._telling:
+        for _ in self._due.telling:
             if self._clock.now() > end:
                 return True
-        self._telling = None
+        self._due.telling = None
         return False
 
     def publish(self) -> None:
         """Publishes health now, all of it at once."""
-        self._telling = None
+        self._due.telling = None
         deque(self._tell(Look(self._running, self._clock.now())), maxlen=0)
 
     def _tell(self, look: Look) -> Iterator[None]:

@@ -42,6 +42,10 @@ LOOKED_AT_BYTES = 1024
 """Of what gave no row: enough to see what would read it."""
 
 
+Late = tuple[bytes, Sequence[tuple[int, str]], int]
+"""A read of a port: its bytes, which of them were wrong on the line, and when it came (monotonic ns)."""
+
+
 class Reading(ABC):
     """Reads one port for as long as it is there, and asks on it what is to be asked. What becomes of the rows is said by the two
     that are made of it: a source, and a port that several sources share."""
@@ -63,17 +67,15 @@ class Reading(ABC):
         self._decoder = decoder
         self._flow = flow
         self._clock = clock
-        self._is_slow = is_slow
+        self._late: list[Late] | None = [] if is_slow else None  # reads that are decoded beside the loop
         self._state = "connecting"
         self._reason = ""
         self._heard = 0  # monotonic ns: when the port was opened or last sent something
-        self._good = 0  # and when the last good frame came, or the port was opened
         self._hunt = _Hunt()
         self._port: SerialPort | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._talk: Conversation | None = None
         self._push: Any = None
-        self._late: tuple[bytes, Sequence[tuple[int, str]], int] | None = None  # a read that is decoded beside the loop
 
     @property
     def state(self) -> str:
@@ -118,16 +120,15 @@ class Reading(ABC):
 
     def _opened(self) -> None:
         self.counts.opens += 1
-        self._heard = self._good = self.counts.opened = self._clock.now()
+        self._heard = self._hunt.since = self.counts.opened = self._clock.now()
         self._hunt.begin()
 
     async def _read(self, port: SerialPort) -> None:
         come = partial(self._come, port)
         while True:
             await port.read_each(come)
-            if self._late is not None:
-                late, self._late = self._late, None
-                await self._take_late(*late)
+            while self._late:
+                await self._take_late(*self._late.pop())
             await self._flow.wait()
 
     def _come(self, port: SerialPort, data: bytes) -> bool:
@@ -137,8 +138,8 @@ class Reading(ABC):
         counts.bytes += len(data)
         if counts.watch.on_raw:
             counts.watch.came(Arrival(data, arrival))
-        if self._is_slow:
-            self._late = data, port.bad, arrival
+        if self._late is not None:
+            self._late.append((data, port.bad, arrival))
             return False
         if not port.bad and self._talk is None:
             self._take(data, arrival)
@@ -231,18 +232,18 @@ class Reading(ABC):
         if talk is not None and (block is not None or is_other):
             talk.heard()
         if block is not None:
-            self._good = arrival
+            hunt.since = arrival
             if hunt.is_on:
                 hunt.begin()
             if self._state != "running":
                 self._turn("running", "")
             self._hand_on(block, self._push)
         elif is_other:
-            self._good = arrival  # good frames, though of another kind
+            hunt.since = arrival  # good frames, though of another kind
             hunt.begin()
         elif data or rejects:
             hunt.miss(data, rejects)
-            if arrival - self._good >= NO_FRAME_NS and self._state != "no valid frame":
+            if arrival - hunt.since >= NO_FRAME_NS and self._state != "no valid frame":
                 self._turn("no valid frame", hunt.complaint(self._settings))
                 if self._port is not None:
                     self._port.suspect()
@@ -299,11 +300,12 @@ def silence_ns(settings: Any, was_heard: bool) -> float | None:
 
 
 class _Hunt:
-    """What came in since the last good row."""
+    """What came in since the last good frame, or since the port was opened: `since`, in monotonic ns."""
 
-    __slots__ = ("_bytes", "_first", "_frames", "_last", "is_on")
+    __slots__ = ("_bytes", "_first", "_frames", "_last", "is_on", "since")
 
     def __init__(self) -> None:
+        self.since = 0
         self.begin()
 
     def begin(self) -> None:

@@ -119,7 +119,7 @@ async def test_health_of_parts_that_are_gone_is_made_anew(make: Callable[[str], 
     for one in (a, b):
         one.links["main"].show("connected", "")
     health = Health(a, Relief(a), clock, "")
-    health._telling = health._tell(Look(a, clock.now()))  # begun
+    health._due.telling = health._tell(Look(a, clock.now()))  # begun
     health.adopt(b, "")
     assert not health.go_on()
     health.tick()
