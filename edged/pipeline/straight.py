@@ -1,10 +1,11 @@
-"""The straight path: rows that come while nothing waits go from the source to the outbox in one chain of calls.
+"""The straight path: rows that come while nothing waits go as far as they get in one chain of calls.
 
-    push --> Straight.takes ... end of the wake-up --> Straight.run: fill, run, exit
+    push --> StraightRows.takes ... end of the wake-up --> run: fill, run, exit
+    push --> StraightWindow.takes: into its ring, where no window is complete by it
 
-They take no slots, no second turn of the loop and no part in a batch of others, and are copied once, into the model's own inputs.
-What is put into a batch by anybody else in the same wake-up, what cannot be prepared or run, and what the model has no time for
-goes the long way instead, before anything was counted of it: both ways count, acknowledge and publish the same.
+The first take no slots, no second turn of the loop and no part in a batch of others, and are copied once, into the model's own
+inputs. What is put into a batch by anybody else in the same wake-up, what cannot be prepared or run, and what the model has no
+time for goes the long way instead, before anything was counted of it: all ways count, acknowledge and publish the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edged.pipeline.counts import Guard
 from edged.pipeline.exit import Exit
 from edged.pipeline.preprocess import Preprocess
 from edged.pipeline.slots import Slots
+from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
@@ -50,7 +52,43 @@ class Solo(Protocol):
         """Processor time of runs, to be counted by who asked for them."""
 
 
-class Straight:
+class Straight(Protocol):
+    """A way that is tried before the long one."""
+
+    def takes(self, source: int, block: Block) -> bool:
+        """Whether the block goes this way."""
+
+    def close(self) -> None:
+        """Lets go of what is large."""
+
+
+class StraightWindow:
+    """Most rows of a window complete none: they only go behind those that came before."""
+
+    def __init__(self, window: WindowStage, may_enter: Callable[[], bool]) -> None:
+        self._window: WindowStage | None = window
+        self._may_enter = may_enter
+
+    def takes(self, source: int, block: Block) -> bool:
+        window, key = self._window, block.keys
+        if (
+            window is None
+            or len(block.values) != 1
+            or not isinstance(key, int)
+            or block.restarts
+            or block.seen is not None
+            or block.degraded is not None
+            or block.has_requests
+            or not self._may_enter()
+        ):
+            return False
+        return window.takes(key, block.values[0], block.time.item(0))
+
+    def close(self) -> None:
+        self._window = None
+
+
+class StraightRows:
     """`exit` publishes what was run; `long_way` is how all other blocks come in."""
 
     def __init__(
@@ -82,7 +120,6 @@ class Straight:
         self._rows: list[Slot] = []
 
     def takes(self, source: int, block: Block) -> bool:
-        """Whether the rows go this way."""
         if self._block is not None:
             self._model.unclaim()  # the two go together
             return False

@@ -449,18 +449,22 @@ class Router:
         """The short way for a read of messages that are all of one source, which only decodes them; whether they could go that
         way."""
         topics, payloads, _, retains, identifiers, receipts, properties = zip(*batch, strict=True)
-        count, keys = len(batch), zip(topics, identifiers, strict=True)
-        if topics.count(topics[0]) == identifiers.count(identifiers[0]) == count:
-            keys = [next(keys)]
-        routes = [self._routes.get(key) for key in keys]
-        if any(retains) or UNREAD in properties or None in routes or set(map(len, routes)) != {1}:
+        if any(retains) or UNREAD in properties:
             return False
-        source = routes[0][0][0]
-        if not source.way.is_plain or (source.replies is not None and any(properties)):  # the latter may be requests
-            return False
-        if len(routes) > 1 and any(route[0][0] is not source for route in routes):
-            return False
-        captures = [route[0][1] for route in routes] * (count // len(routes))
+        keys = [*zip(topics, identifiers, strict=True)]
+        if keys.count(keys[0]) == len(keys):
+            del keys[1:]
+        source: Inbox | None = None
+        captures: list[tuple[str, ...]] = []
+        for key in keys:
+            route = self._routes.get(key)
+            if route is None or len(route) != 1 or (source is not None and source is not route[0][0]):
+                return False
+            source, caught = route[0]
+            captures.append(caught)
+        if source is None or not source.way.is_plain or (source.replies is not None and any(properties)):
+            return False  # those of the last kind may be requests
+        captures *= len(batch) // len(captures)
         now, watch = self._clock.now(), source.counts.watch
         if watch.on_raw:
             for topic, payload, caught in zip(topics, payloads, captures, strict=True):
