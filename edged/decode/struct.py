@@ -104,12 +104,13 @@ class Records:
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
 
     def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
-        if not self._is_of_numbers or self._is_bool[0] or set(map(len, payloads)) != {self._dtype.itemsize}:
+        count, size = len(payloads), self._dtype.itemsize
+        data = payloads[0] if count == 1 else b"".join(payloads)
+        if not self._is_of_numbers or self._is_bool[0] or len(data) != count * size or MARK in data:  # perhaps a file of sound
             return None
-        data = b"".join(payloads)
-        if MARK in data:  # perhaps a file of sound
+        if count > 1 and set(map(len, payloads)) != {size}:
             return None
-        numbers: NDArray[Any] = np.ndarray((len(payloads), self._plan.width), self._uniform, data)
+        numbers: NDArray[Any] = np.ndarray((count, self._plan.width), self._uniform, data)
         return numbers if self._is_native else _as_float(numbers)
 
     def _wrong(self, length: int, count: int, rest: int) -> tuple[str, str] | None:

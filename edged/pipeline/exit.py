@@ -71,6 +71,15 @@ class Heads:
             return slots, [], refused
         return slots, self.head.results(outputs, inputs, [s.key for s in slots], [s.carried for s in slots]), refused
 
+    def body_of_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> Body:
+        """The body of a single row; None where it takes `bodies` to say what becomes of it."""
+        if self._postprocess is not None or self._states is not None:
+            return None
+        try:
+            return self.head.results(outputs, inputs, [slot.key], [slot.carried])[0]
+        except Exception:
+            return None
+
     def forget(self, key: int) -> None:
         """What is remembered of the key is of no use: else it would stay so for ever."""
         if self._states is not None:
@@ -130,9 +139,27 @@ class Exit:
         if self._deadline is not None:
             self._deadline.begin(began)
         try:
-            self._finish(slots, outputs, inputs)
+            if len(slots) > 1 or self._deadline is not None or not self._finish_one(slots[0], outputs, inputs):
+                self._finish(slots, outputs, inputs)
         finally:
             counts.running = running
+
+    def _finish_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> bool:
+        """The short way of a single row; whether it could go that way."""
+        body = self.heads.body_of_one(slot, outputs, inputs)
+        if body is None:
+            return False
+        now = self._clock.now()
+        try:
+            made = self._result(slot, body, now)
+        finally:
+            slot.receipt.done()
+        if made:
+            self.counts.last_result = now
+            self.counts.age.add(now - slot.arrival)
+        if self._may_hold:
+            self._timer.set()
+        return True
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:

@@ -10,7 +10,7 @@ time for goes the long way instead, before anything was counted of it: all ways 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
+
+
+Fill = Callable[[NDArray[Any], NDArray[Any]], object]
 
 
 class Solo(Protocol):
@@ -118,6 +121,9 @@ class StraightRows:
         self._source = 0
         self._block: Block | None = None
         self._rows: list[Slot] = []
+        self._inputs: Arrays = {}
+        self._fills: Sequence[tuple[Fill, NDArray[Any]]] = ()
+        """What puts a single row into those inputs."""
 
     def takes(self, source: int, block: Block) -> bool:
         if self._block is not None:
@@ -170,10 +176,17 @@ class StraightRows:
             self._finish(rows[start:stop], outputs, session.inputs)
 
     def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
-        count = len(values)
+        count, inputs = len(values), session.inputs
         try:
-            for name, filler in self._fillers.items():
-                filler.fill_all(session.inputs[name][:count], values)
+            if count == 1:
+                if inputs is not self._inputs:  # of another session
+                    self._inputs = inputs
+                    self._fills = [(filler.fill, inputs[name][0, ...]) for name, filler in self._fillers.items()]
+                for fill, row in self._fills:
+                    fill(row, values[0])
+            else:
+                for name, filler in self._fillers.items():
+                    filler.fill_all(inputs[name][:count], values)
         except Exception:
             return None
         outputs = self._model.run_claimed(count)
@@ -189,12 +202,17 @@ class StraightRows:
             self._guard.settle(error)
 
     def close(self) -> None:
-        self._fillers, self._rows = {}, []
+        self._fillers, self._rows, self._inputs, self._fills = {}, [], {}, ()
 
 
 def rows_of(block: Block) -> list[Slot]:
     """What is known of each row, as of those that wait in slots."""
     count, offset, arrival = len(block.values), block.offset, block.arrival
+    if count == 1:
+        key = block.keys if isinstance(block.keys, int) else block.keys.item(0)
+        flag = block.degraded is not None and bool(block.degraded[0])
+        text = block.carried[0] if block.carried is not None else None
+        return [Slot(0, key, block.time.item(0) + offset, arrival, block.receipts[0], flag, text)]
     keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
     flags = [False] * count if block.degraded is None else block.degraded.tolist()
     each = zip(keys, block.time.tolist(), block.receipt_of_each(), flags, block.carried or [None] * count, strict=True)

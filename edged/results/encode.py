@@ -146,7 +146,8 @@ class _Json:
             self._after_time = "" if envelope.model is None else f',"model":{self._text(envelope.model)}'
         if result.time != self._time:
             self._time = result.time
-            self._after_seq = f',"time":"{rfc3339(result.time)}"{self._after_time},'
+            seconds, ns = divmod(result.time, 10**9)
+            self._after_seq = f',"time":"{_second(seconds)}.{ns // 1000:06d}Z"{self._after_time},'
         text = f"{head}{result.seq}{self._after_seq}".encode() + self._encode(result.body)[1:-1]
         if result.degraded:
             text += b',"degraded":true'

@@ -442,8 +442,24 @@ class Router:
         """Takes all messages of one read: decode, push to every pipeline, then settle what nobody held."""
         if self.is_closed:
             return self._turn_away(batch)
-        if not self._take_plain(batch):
+        if not (self._take_one(batch[0]) if len(batch) == 1 else self._take_plain(batch)):
             self._take_all(batch)
+
+    def _take_one(self, message: Inbound) -> bool:
+        """The same as `_take_plain` for the only message of a read."""
+        topic, payload, _, retain, identifiers, receipt, properties = message
+        route = self._routes.get((topic, identifiers))
+        if route is None or len(route) != 1 or retain or properties == UNREAD:
+            return False
+        source, captures = route[0]
+        if not source.way.is_plain or (properties and source.replies is not None):
+            return False
+        now = self._clock.now()
+        if source.counts.watch.on_raw:
+            source.counts.watch.came(Arrival(payload, now, topic, captures))
+        source.take((payload,), [captures], (receipt,), now)
+        receipt.done()
+        return True
 
     def _take_plain(self, batch: Sequence[Inbound]) -> bool:
         """The short way for a read of messages that are all of one source, which only decodes them; whether they could go that
