@@ -167,13 +167,13 @@ class StraightRows:
             values = block.values if self._preprocess is None else self._preprocess(block.values)
         except Exception:  # to be counted where they are rows like any others
             return self._model.unclaim()
-        rows, self._block, self._rows = self._rows, None, []
-        for start in range(0, len(rows), session.batch_max):
-            stop = start + session.batch_max
-            outputs = self._run_rows(session, values[start:stop])
-            if outputs is None:
-                return self._go_the_long_way(block.part(start, len(rows)), rows[start:])
-            self._finish(rows[start:stop], outputs, session.inputs)
+        rows, most, self._block, self._rows = self._rows, session.batch_max, None, []
+        while (outputs := self._run_rows(session, values if len(values) <= most else values[:most])) is not None:
+            if len(rows) <= most:
+                return self._finish(rows, outputs, session.inputs)
+            self._finish(rows[:most], outputs, session.inputs)
+            rows, values = rows[most:], values[most:]
+        self._go_the_long_way(block.part(len(block.values) - len(rows), len(block.values)), rows)
 
     def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
         count, inputs = len(values), session.inputs

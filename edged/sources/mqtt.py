@@ -289,7 +289,8 @@ class MqttSource:
         counts = self.counts
         counts.last_arrival = now
         counts.messages += len(payloads)
-        counts.bytes += sum(map(len, payloads))
+        for payload in payloads:
+            counts.bytes += len(payload)
         self._decode(payloads, captures, receipts, now)
 
     def flush(self, now: int) -> None:
