@@ -332,7 +332,7 @@ def _lines_of(model: dict[str, Any]) -> Iterator[str]:
         )
         yield f"  {rate['label']}: {share:.2f} % of {rate['count']} results abnormal{more}"
     if "false_alarms" in model:
-        yield f"  false alarms: {model['false_alarms']}, {model['false_alarms_per_day']:.3g} a day"
+        yield f"  false alarms: {model['false_alarms']}, {model['false_alarms_per_day']:.3g} per day"
     if model["drift"] is None:
         yield "  drift of the inputs: not known, model.toml has no [inputs.NAME.seen]"
         return

@@ -388,7 +388,7 @@ def lines(
         yield f"key {key}: its usual score is {score:.1f}, unlike the others; if something is wrong with it, learn without it"
     lines = f"above = {_decimal(expected.above)}, smooth = {expected.smooth}"
     raw = _rate(expected.raw_per_day)
-    yield f"false alarms expected: {_rate(expected.false_per_day)} a day with {lines}; {raw} a day with above = 1.0 alone"
+    yield f"false alarms expected: {_rate(expected.false_per_day)} per day with {lines}; {raw} per day with above = 1.0 alone"
     yield ""
     yield f"add to {draft.path}:"
     yield ""

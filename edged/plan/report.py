@@ -148,10 +148,15 @@ def threads_text(plan: Plan, reports: Mapping[str, LoadReport]) -> list[str]:
         above = [f"model.{n}" for n, rank in ranks.items() if rank > min(ranks.values())]
         lines.append(f"  one of them stays free for {', '.join(above)}, of higher priority")
     if plan.cores > 1:
-        lines.append("  edged bench MODEL says whether threads inside a model or models beside each other pay here")
+        lines.append(
+            "  edged bench MODEL measures which is faster here: several threads for one model, or several models at once"
+        )
     inside = [n for n, model in shared.items() if model.threads > 1]
     if inside and count > 1 and count - 1 + max(shared[n].threads for n in inside) > plan.cores:
-        lines += [f"  model.{n}: threads = {shared[n].threads} pays where it runs alone; beside others set 1" for n in inside]
+        lines += [
+            f"  model.{n}: threads = {shared[n].threads} is faster only while it runs alone; beside other models set 1"
+            for n in inside
+        ]
     return lines
 
 
