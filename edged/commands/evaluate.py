@@ -86,7 +86,7 @@ def evaluate(
     recordings = recordings_at(recording)
     found = [_run(draft, name, one, recordings) for one in (model, against) if one is not None]
     if not found[0].answers:
-        raise Fatal(f"{recording}: no result came of it: {found[0].samples} samples, rejected: {_rejected(found[0]) or 'none'}")
+        raise Fatal(f"{recording}: it gave no result: {found[0].samples} samples, rejected: {_rejected(found[0]) or 'none'}")
     truth = _labels(labels, recordings[0], found[0].started) if labels is not None else _own_labels(recordings)
     is_classes = "label" in found[0].answers[0].body
     is_scores = "anomaly" in found[0].answers[0].body

@@ -88,7 +88,7 @@ def lines(answer: Mapping[str, Any], with_rejects: bool = False, look: Look | No
         more = details.get(f"{kind}s", {}).get(name, {})
         yield from (f"{'':{width + 12}}{look.paint(readable(text), DIM)}" for text in _more(part, more, with_rejects))
     if "config_last_good" in facts:
-        yield f"runs the last good configuration, of {facts['config_last_good']}, until the file is right"
+        yield f"runs the last good configuration, of {facts['config_last_good']}, until the file has no errors"
     yield from (look.paint(f"configuration refused: {readable(line)}", RED) for line in facts.get("config_errors", ()))
     if word := _odd_word(part for _, _, part in rows):
         yield look.paint(f"edged help WORD says what a state or a reason means: {help_on(word)}", DIM)

@@ -84,7 +84,7 @@ def _accept(tests: Tests, outcomes: dict[int, Outcome]) -> int:
     except OSError as error:
         raise Fatal(f"{tests.path}: cannot be written: {error.strerror}") from None
     results = sum(len(one.published) for one in outcomes.values())
-    say(f"{tests.path}: {results} results are expected from now on; look whether they are right")
+    say(f"{tests.path}: {results} results are now expected; check that they are correct")
     return EX_OK
 
 

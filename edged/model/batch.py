@@ -19,7 +19,7 @@ from edged.model.trial.arithmetic import Timing, agree, batching
 INLINE_NS = 2_000_000
 RANGES = (1, 32, 1 / 32, 8)
 """Factors of rows: what is measured over a whole batch shows in those of small numbers."""
-IN_TRAINING = "if that is not meant, export it again in inference mode (PyTorch: model.eval())"
+IN_TRAINING = "if that is not intended, export it again in inference mode (PyTorch: model.eval())"
 DRAWN = 4
 """Runs of one row that must be alike, of a model that has operators which may draw lots."""
 TIMED_RUNS = 25

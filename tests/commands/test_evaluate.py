@@ -122,7 +122,7 @@ def test_what_was_learned_against_labels(folder: Path, capsys: pytest.CaptureFix
         (["vibration", "none.rec"], "none.rec: there is no such file"),
         (["vibration", "mixed.rec", "wrong.csv"], "wrong.csv: line 1: expected the columns time .or start. and label"),
         (["vibration", "mixed.rec", "--pipeline", "moto"], 'expected a pipeline with a model, found "moto"; did you mean'),
-        (["vibration", "short.rec"], "no result came of it: 0 samples"),
+        (["vibration", "short.rec"], "it gave no result: 0 samples"),
     ],
 )
 def test_what_cannot_be_said(arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
