@@ -162,7 +162,7 @@ def try_batches(bound: BoundSession, opened: Opened, plan: ModelPlan, fitted: Fi
         return (
             bound,
             timing,
-            f"up to {rows} rows per run{'' if pays else ', as configured, though that saves no time'}: {figures}",
+            f"rows that wait run together{'' if pays else ', as configured, though that saves no time'}: {figures}",
         )
     return _bind(opened, plan, fitted, 1), alone, f"one row per run: {rows} rows in a run save no time: {figures}"
 

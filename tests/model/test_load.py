@@ -59,7 +59,7 @@ def test_outputs_as_pipelines_see_them(tmp_path: Path) -> None:
 
 def test_rows_go_together_where_that_saves_time_or_was_asked_for(tmp_path: Path) -> None:
     report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)})[1]
-    assert (report.batch_max, report.batching.partition(":")[0]) == (16, "up to 16 rows per run")
+    assert (report.batch_max, report.batching.partition(":")[0]) == (16, "rows that wait run together")
     heavy, rows = models.slow(tmp_path / "slow.onnx", width=192, layers=20), {"x": (192, 192)}
     bound, report = load(heavy, rows)
     assert (report.batch_max, bound.batch_max) == (1, 1)
@@ -371,7 +371,7 @@ def test_of_a_slow_model_no_more_rows_are_tried_together_than_pay(
 
 
 def test_what_a_trial_found_is_not_looked_for_again(tmp_path: Path) -> None:
-    known = Tried(4, ("one reason",), "up to 4 rows per run")
+    known = Tried(4, ("one reason",), "rows that wait run together")
     bound, report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, tried=known)
     assert (bound.batch_max, report.tried) == (4, known)
     assert report.reasons == ("one reason",)
