@@ -378,7 +378,8 @@ def lines(
         yield f"  {n:{width}}  mean {mean:.5g}, deviation {deviation:.3g}{still}"
     yield f"score 1.0: {100 * QUANTILE:g} % of the {learned.kept} windows of the last third, which it has not seen, are below"
     if learned.kept < FEW_WINDOWS:
-        yield f"  few windows: the highest score of {learned.kept} decides; listen longer, for {FEW_WINDOWS} windows ({_longer(heard, learned)})"
+        longer = _longer(heard, learned)
+        yield f"  few windows: the highest of {learned.kept} scores decides; listen for {FEW_WINDOWS} windows ({longer})"
     first, last = facts["median_score"]["first_third"], facts["median_score"]["last_third"]
     went = ", ".join(f"{feature} {deviations:+.1f}" for feature, deviations in learned.drift)
     yield f"drift: median score {first:.2f} in the first third, {last:.2f} in the last; furthest, in deviations: {went}"

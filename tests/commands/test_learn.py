@@ -64,7 +64,7 @@ def test_a_model_of_a_recording_runs_with_the_lines_that_were_printed(tmp_path: 
     recording = vibration(tmp_path / "a.rec", 1, [("healthy", 60)])
     out = learn(capsys, "accel", recording, "-c", config, "-o", folder)
     assert "59 s, 60000 samples, 233 windows of 512 samples" in out
-    assert "few windows: the highest score of 77 decides" in out
+    assert "few windows: the highest of 77 scores decides" in out
     lines = out[out.index("[model.normal]") :]
     config.write_text(ACCEL + lines)
     assert main(["check", "-c", str(config)]) == 0

@@ -67,8 +67,8 @@ def test_rows_go_together_where_that_saves_time_or_was_asked_for(tmp_path: Path)
     report = load(heavy, rows, batch_max=4, run="worker")[1]
     assert report.batch_max == 4  # whether they pay as well, two measurements of a busy machine may say either way
     assert report.batching.partition(":")[0] in (
-        "up to 4 rows per run, as configured, though that saves no time",
-        "up to 4 rows per run",
+        "rows that wait run together, as configured, though that saves no time",
+        "rows that wait run together",
     )
     assert load(heavy, rows, batch_max=1)[1].batching == ""
 
