@@ -41,7 +41,7 @@ SILENCING = ("failing", "stalled", "shedding")
 """States of a pipeline in which the next ones of a chain get no samples from it."""
 WHILE_AWAY = ("shutdown", "spool_full")
 """What an outage costs results says nothing of those to come."""
-HELD = "TensorRT is required, and its engine is being built; no results until then"
+HELD = "TensorRT is required, and edged builds its engine; no results until then"
 LONGEST_RUNS = 3
 """A run that takes so many times the longest one before hangs."""
 
