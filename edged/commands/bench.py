@@ -202,7 +202,7 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     yield from _table("rows per run: us per row", [*map(str, counts)], [[t, *_batches(w, counts)] for t, w in ways.items()])
     yield ""
     rest = ["inline", "worker", "resident", "private", "while loading"]
-    yield from _table("there and back, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
+    yield from _table("round trip, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
     if said := side_by_side(found.ways):
         yield ""
         yield said

@@ -76,7 +76,7 @@ def learn(
         raise ConfigError(report(draft, wrong))
     _need_numbers(draft, source)
     if output.exists() and (not output.is_dir() or any(p.name not in OWN for p in output.iterdir())):
-        raise Fatal(f"{output}: is there already and holds other files than a model of edged learn; give another -o")
+        raise Fatal(f"{output}: exists, and holds other files than a model of edged learn; give another -o")
     collectors = [
         _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate), by_key)
         for recording in ([one for path in recordings for one in recordings_at(path)] or (None,))
@@ -87,10 +87,10 @@ def learn(
         lost = ", ".join(f"{reason} {count}" for c in collectors for reason, count in c.rejected.items())
         if not heard.samples:
             raise Fatal(
-                f"source.{source}: no sample came; rejected: {lost or 'nothing'}; does it run, and does edged check like it?"
+                f"source.{source}: no sample came; rejected: {lost or 'nothing'}; check that the sensor runs, and run edged check"
             )
         raise Fatal(
-            f"source.{source}: {len(heard.keys)} {what} came, {MIN_WINDOWS} are the least; listen longer (--for), "
+            f"source.{source}: {len(heard.keys)} {what} came, and at least {MIN_WINDOWS} are needed; listen longer (--for), "
             "or take a smaller --window"
         )
     names = [n for f in plan.fields for n in _columns(f)]
@@ -107,9 +107,7 @@ def _need_numbers(draft: Draft, source: str) -> None:
     if decode is None or FORMATS[decode.format].needs_dtype:
         return
     if texts := [f.name for f in decode.fields if f.dtype == "text"]:
-        raise Fatal(
-            f"source.{source}: {listed(texts)} is a text, and what is normal is learned of numbers; leave it out of fields"
-        )
+        raise Fatal(f"source.{source}: {listed(texts)} is a string, and edged learn takes numbers; leave it out of fields")
 
 
 OWN = ("model.onnx", "model.toml", "golden.npz")
@@ -384,7 +382,7 @@ def lines(
     went = ", ".join(f"{feature} {deviations:+.1f}" for feature, deviations in learned.drift)
     yield f"drift: median score {first:.2f} in the first third, {last:.2f} in the last; furthest, in deviations: {went}"
     if any(abs(deviations) > DRIFTED for _, deviations in learned.drift):
-        yield "  normal moved while it was learned: listen for as long as it takes to see all of it (a shift, a day)"
+        yield "  normal changed during learning: listen for as long as it takes to see all of it (a shift, a day)"
     for key, score in learned.differs[:DIFFERS]:
         yield f"key {key}: its usual score is {score:.1f}, unlike the others; if something is wrong with it, learn without it"
     lines = f"above = {_decimal(expected.above)}, smooth = {expected.smooth}"

@@ -149,14 +149,14 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         done = ", ".join(f"{samples[word]} {word}" for word in ("kept", "labelled", "published") if word in samples)
         lost = "".join(f", {times} lost as {reason}" for reason, times in samples["dropped"].items())
         beyond = f", {samples['left_out']} beyond limit" if samples["left_out"] else ""
-        yield f"samples worth a look: {done}{beyond}{lost}"
+        yield f"hard samples: {done}{beyond}{lost}"
     if "waiting" in more:
         hurried = (
             f"; {more['hurried']} found no room and went on early: set rate, or a shorter lateness" if more["hurried"] else ""
         )
         yield f"{more['waiting']} samples wait to be put in order{hurried}"
     if table := more.get("table"):
-        without = f"; {table['without']} came that it has not: {listed(table['such_as'])}" if table["without"] else ""
+        without = f"; {table['without']} arrived without a row: {listed(table['such_as'])}" if table["without"] else ""
         yield f"{table['name']}: {table['keys']} keys{without}"
     for reason, times in part.get("dropped", {}).items():
         why = more.get("why", {}).get(reason, "")

@@ -76,7 +76,7 @@ def _accept(tests: Tests, outcomes: dict[int, Outcome]) -> int:
         place = f"{tests.path}:{tests.line(error.index)}"
         raise Fatal(f"{place}: its `expect` cannot be replaced safely; write there by hand:\n\n{error.block}") from None
     if text == tests.text:
-        say(f"{tests.path}: as it was")
+        say(f"{tests.path}: unchanged")
         return EX_OK
     try:
         with replaced(tests.path, tests.path.stat().st_mode & 0o777) as file:
