@@ -23,7 +23,7 @@ from edged.system.terminal import look_of
 
 DEFAULT_CONFIG = Path("/etc/edged/edged.toml")
 LOCAL_CONFIG = Path("edged.toml")
-CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} where it is there, else {DEFAULT_CONFIG})"
+CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} if it exists, else {DEFAULT_CONFIG})"
 LONGEST_BENCH_S = 3600
 SHELLS = ("bash", "zsh", "fish")
 TAP_STAGES = ("raw", "decoded", "window", "result")
@@ -126,124 +126,142 @@ class _Commands:
 def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="edged",
-        description="Sensors in, ONNX Runtime, results out, within a memory budget.",
+        description="Read sensors, run ONNX models, publish results, within a memory budget.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edged {__version__}")
     commands = _Commands(parser)
-    demo = commands.add("demo", "show the daemon at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
-    demo.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
-    demo.add_argument("--broker", choices=BROKERS, help="which broker; without it, mosquitto where it is installed")
+    demo = commands.add("demo", "show edged at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
+    demo.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
+    demo.add_argument("--broker", choices=BROKERS, help="which broker; by default mosquitto if it is installed")
     demo.set_defaults(command=_demo)
     init = commands.add(
         "init", "write a first configuration from what is plugged in or published, with a model", "edged init --model model.onnx"
     )
     _add_init(init)
     check = commands.add(
-        "check", "check a configuration and its models, print the plan and the memory table", "edged check -c edged.toml"
+        "check", "check a configuration and its models, and print the plan with the memory table", "edged check -c edged.toml"
     )
-    check.add_argument("--json", action="store_true", help="the plan, errors and warnings as JSON")
+    check.add_argument("--json", action="store_true", help="print the plan, errors and warnings as JSON")
     check.set_defaults(command=_check)
     run = commands.add("run", "run in the foreground until SIGTERM or Ctrl-C", "edged run -c edged.toml")
     run.add_argument(
         "--on-invalid",
         choices=("last-good", "exit"),
         default="exit",
-        help="with a file that has errors: run the configuration that ran last for a minute, or exit (exit)",
+        help="if the file has errors: run the last configuration that ran for a minute, or exit (exit)",
     )
     run.set_defaults(command=_run)
     status = commands.add("status", "show the state of each part of the daemon that runs with a configuration", "edged status")
-    status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
-    status.add_argument("--rejects", action="store_true", help="with the newest inputs that each source refused, and why")
-    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
-    status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
+    status.add_argument("--json", action="store_true", help="print everything as JSON, in the form of the health topic")
+    status.add_argument("--rejects", action="store_true", help="also show the newest inputs that each source refused, and why")
+    status.add_argument("--watch", action="store_true", help="show it again every two seconds, until Ctrl-C")
+    status.add_argument(
+        "--check", action="store_true", help="print one line; exit status 0: healthy, 1: degraded, 2: no daemon answers"
+    )
     status.set_defaults(command=_status)
     top = commands.add(
         "top", "show a live screen of a daemon, or of a fleet, with problems first", "edged top --broker mqtt://plant"
     )
     top.add_argument(
-        "--broker", metavar="URL|NAME", help="all devices of this broker (an address, or a name of the configuration)"
+        "--broker", metavar="URL|NAME", help="show all devices of this broker (a URL, or a name in the configuration)"
     )
-    top.add_argument("--topic", default="edged/+/health", help="where they publish their health (%(default)s)")
-    top.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
-    top.add_argument("--once", action="store_true", help="print one picture, and end")
+    top.add_argument("--topic", default="edged/+/health", help="the topic of their health messages (%(default)s)")
+    top.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
+    top.add_argument("--once", action="store_true", help="print one screen, and end")
     top.set_defaults(command=_top)
     tap = commands.add(
-        "tap", "show samples, windows or results as they pass, or what arrives on a port or a topic", "edged tap accel -n 20"
+        "tap",
+        "show samples, windows or results as they pass through the daemon, or what arrives on a port or a topic",
+        "edged tap accel -n 20",
     )
     _add_tap(tap)
     fleet = commands.add(
         "fleet",
-        "lead the devices of a group through their broker: models and roll-outs",
+        "bring models and configurations to a group of devices, through their broker",
         "edged fleet status --broker mqtt://plant --to fleet/presses",
     )
     _add_fleet(fleet)
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
-        "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
+        "--wait",
+        action="store_true",
+        help="wait for the answer: what edged kept, added, changed and removed, or why it refused the file",
     )
-    reload.add_argument("--json", action="store_true", help="the answer as JSON")
+    reload.add_argument("--json", action="store_true", help="print the answer as JSON")
     reload.set_defaults(command=_reload)
-    pause = commands.add("pause", "stop a pipeline from taking samples for a while: maintenance", "edged pause motor --for 1h")
-    pause.add_argument("name", metavar="PIPELINE", help="of the configuration")
-    pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='when it goes on by itself ("1h")')
+    pause = commands.add(
+        "pause", "keep a pipeline from taking samples for a while, for maintenance", "edged pause motor --for 1h"
+    )
+    pause.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
+    pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='how long it stays paused ("1h")')
     pause.set_defaults(command=_pause)
-    resume = commands.add("resume", "let a paused pipeline go on", "edged resume motor")
-    resume.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    resume = commands.add("resume", "let a paused pipeline take samples again", "edged resume motor")
+    resume.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
     resume.set_defaults(command=_resume)
-    ack = commands.add("ack", "acknowledge alarms that stay until somebody does (output.latch)", "edged ack motor --key pump7")
-    ack.add_argument("name", metavar="PIPELINE", help="of the configuration")
-    ack.add_argument("--key", metavar="KEY", help="only this sensor; without it, all")
+    ack = commands.add("ack", "acknowledge latched alarms of a pipeline (output.latch)", "edged ack motor --key pump7")
+    ack.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
+    ack.add_argument("--key", metavar="KEY", help="only the alarm of this key; without it, all")
     ack.set_defaults(command=_acknowledge)
     learn = commands.add(
         "learn",
-        "learn what is normal for a source, and write a model that says how far it is from that",
+        "learn what is normal for a source, and write a model that scores how far samples are from it",
         "edged learn accel --for 10min -o models/normal",
     )
     _add_learn(learn)
     evaluate = commands.add(
         "evaluate",
-        "show what a model would have said of a recording, beside the truth or another model",
+        "run a model on a recording, and compare its results with labels or with another model",
         "edged evaluate models/normal accel.rec labels.csv",
     )
     _add_evaluate(evaluate)
     test = commands.add(
-        "test", "play the tests that stand beside a configuration, in NAME.test.toml, in virtual time", "edged test -c edged.toml"
+        "test", "play the tests of a configuration, in NAME.test.toml beside it, in virtual time", "edged test -c edged.toml"
     )
-    test.add_argument("tests", nargs="*", metavar="NAME", help="only the tests of these names")
-    test.add_argument("--accept", action="store_true", help="write what comes out into the file, as what is expected")
-    test.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML too")
-    test.add_argument("--json", action="store_true", help="the results as JSON")
+    test.add_argument("tests", nargs="*", metavar="NAME", help="play only the tests of these names")
+    test.add_argument("--accept", action="store_true", help="write the actual results into the file, as the expected ones")
+    test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
+    test.add_argument("--json", action="store_true", help="print the results as JSON")
     test.set_defaults(command=_test)
     record = commands.add(
-        "record", "record what a source sends, to be played by a replay source", "edged record accel -o accel.rec --seconds 60"
+        "record", "record what a source sends, for a replay source to play", "edged record accel -o accel.rec --seconds 60"
     )
-    record.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, or of a port that several share")
+    record.add_argument("source", metavar="SOURCE", help="a source of the configuration, or a port that several sources share")
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
-    record.add_argument("--seconds", type=float, metavar="N", help="stop after so many seconds; without it, on Ctrl-C")
+    record.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds; without it, at Ctrl-C")
     record.set_defaults(command=_record)
-    doctor = commands.add("doctor", "look at this machine, and say what is wrong with it and how to fix it", "edged doctor")
-    doctor.add_argument("--json", action="store_true", help="the findings, and the facts behind them, as JSON")
+    doctor = commands.add("doctor", "look at this machine, and say what is wrong and how to fix it", "edged doctor")
+    doctor.add_argument("--json", action="store_true", help="print the findings, and the facts behind them, as JSON")
     doctor.set_defaults(command=_doctor)
     bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle")
     bundle.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the .tar.gz to write; without it, its name has device and time"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the .tar.gz to write; by default its name holds the device and the time",
     )
     bundle.set_defaults(command=_bundle)
-    bench = commands.add("bench", "measure a model on this machine, and say what to configure", "edged bench model.onnx")
-    bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
-    bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model is run")
-    bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="how long to measure, about (20)")
-    bench.add_argument("--json", action="store_true", help="the same as JSON")
+    bench = commands.add("bench", "measure a model on this machine, and recommend settings", "edged bench model.onnx")
+    bench.add_argument(
+        "model", metavar="MODEL", help="an .onnx file or a model folder; with -c, the name of a model of that configuration"
+    )
+    bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model runs")
+    bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="measure for about N seconds (20)")
+    bench.add_argument("--json", action="store_true", help="print the same as JSON")
     bench.set_defaults(command=_bench)
     named = _add_model(
-        commands.add("model", "look at a model, build its engine, or go back to the one before", "edged model inspect model.onnx")
+        commands.add(
+            "model",
+            "inspect a model, build its TensorRT engine, or go back to the version before",
+            "edged model inspect model.onnx",
+        )
     )
-    _add_service(commands.add("service", "run edged under systemd from this installation", "sudo edged service install"))
+    _add_service(commands.add("service", "run this installation as a systemd service", "sudo edged service install"))
     about = commands.add(
-        "help", "explain a key, a table, a state or a reason, or print a page of the manual", "edged help silent"
+        "help", "explain a key, a table, a state or the reason of a drop, or print a page of the manual", "edged help silent"
     )
-    about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent, troubleshooting")
+    about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent or troubleshooting")
     about.set_defaults(command=_help)
     schema = commands.add(
         "schema", "print the JSON Schema of the configuration, for an editor", "edged schema > edged.schema.json"
@@ -251,7 +269,7 @@ def make_parser() -> argparse.ArgumentParser:
     schema.set_defaults(command=_schema)
     completions = commands.add(
         "completions",
-        "print what a shell needs to complete commands of edged",
+        "print the script with which a shell completes edged commands",
         "edged completions bash > ~/.local/share/bash-completion/completions/edged",
     )
     completions.add_argument("shell", choices=SHELLS, help="which shell")
@@ -288,82 +306,97 @@ def _add_init(init: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="listen to this port; you agree that edged opens it (may be repeated)",
     )
-    init.add_argument("--baudrate", type=int, metavar="N", help="of the ports; without it, edged finds it")
-    init.add_argument("--broker", metavar="URL", help="list the topics of this broker")
+    init.add_argument("--baudrate", type=int, metavar="N", help="baud rate of the ports; without it, edged finds it")
+    init.add_argument("--broker", metavar="URL", help="listen to the topics of this broker")
     init.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
     init.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to listen to a broker (10)")
-    init.add_argument("--model", metavar="PATH", help='a model, a folder or an .onnx file; "none": results are samples')
-    init.add_argument("--results", metavar="URL", help="the broker that gets results (mqtt://localhost)")
+    init.add_argument("--model", metavar="PATH", help='a model folder or an .onnx file; "none": samples are results')
+    init.add_argument("--results", metavar="URL", help="the broker to publish results to (mqtt://localhost)")
     run = init.add_mutually_exclusive_group()
-    run.add_argument("--run", dest="runs", action="store_true", default=None, help="run it for ten seconds, and show results")
-    run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run it")
-    init.add_argument("--yes", action="store_true", help="ask nothing: take the default for what no flag says")
+    run.add_argument(
+        "--run",
+        dest="runs",
+        action="store_true",
+        default=None,
+        help="run the configuration for ten seconds, and show its results",
+    )
+    run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run the configuration")
+    init.add_argument("--yes", action="store_true", help="ask nothing: take the default of each option that is not given")
     init.set_defaults(command=_init)
 
 
 def _add_tap(tap: argparse.ArgumentParser) -> None:
-    tap.add_argument("stream", metavar="SOURCE|PIPELINE", nargs="?", help="of the daemon that runs with the configuration")
+    tap.add_argument(
+        "stream",
+        metavar="SOURCE|PIPELINE",
+        nargs="?",
+        help="a source or a pipeline of the daemon that runs with the configuration",
+    )
     tap.add_argument(
         "--stage",
         choices=TAP_STAGES,
-        help="bytes, samples (sources: decoded), what the model was run on, or results (pipelines: result)",
+        help="raw: bytes; decoded: samples (default for a source); window: inputs of the model; result (default for a pipeline)",
     )
-    tap.add_argument("--key", metavar="KEY", help="only this sensor")
-    tap.add_argument("--serial", metavar="PORT", help="no daemon: lines of this port as they come; opening it can reset a board")
-    tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="of the port (%(default)s)")
-    tap.add_argument("--broker", metavar="URL|NAME", help="no daemon: messages of this broker")
-    tap.add_argument("--topic", default="#", metavar="FILTER", help="which messages (all)")
-    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after so many lines; without it, on Ctrl-C")
-    tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after so long")
-    tap.add_argument("--json", action="store_true", help="a line of JSON each")
+    tap.add_argument("--key", metavar="KEY", help="only this key")
+    tap.add_argument(
+        "--serial", metavar="PORT", help="without a daemon: show the lines of this port; opening it can reset a board"
+    )
+    tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="baud rate of the port (%(default)s)")
+    tap.add_argument("--broker", metavar="URL|NAME", help="without a daemon: show messages of this broker")
+    tap.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
+    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after N lines; without it, at Ctrl-C")
+    tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after N seconds")
+    tap.add_argument("--json", action="store_true", help="print one line of JSON for each")
     tap.set_defaults(command=_tap)
 
 
 def _add_learn(learn: argparse.ArgumentParser) -> None:
-    learn.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, in normal operation")
+    learn.add_argument("source", metavar="SOURCE", help="a source of the configuration, in normal operation")
     learn.add_argument(
-        "recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of it (edged record) instead"
+        "recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of the source (edged record) instead"
     )
     learn.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
     learn.add_argument(
         "--for", dest="period", default="10min", metavar="TIME", help='how long to listen, such as "10min" (10min)'
     )
     learn.add_argument(
-        "--window", type=int, metavar="N", help="samples of a window (half a second of a fast sensor; else 1, each by itself)"
+        "--window", type=int, metavar="N", help="samples per window (by default half a second of a fast sensor, else 1)"
     )
-    learn.add_argument("--by-key", action="store_true", help="what is normal differs from key to key: judge each by its own")
-    learn.add_argument("--json", action="store_true", help="the report as JSON")
+    learn.add_argument("--by-key", action="store_true", help="judge each key by what is normal for that key")
+    learn.add_argument("--json", action="store_true", help="print the report as JSON")
     learn.set_defaults(command=_learn)
 
 
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
-    evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
+    evaluate.add_argument("model", metavar="MODEL", help="a model of the configuration, or the path of one")
     evaluate.add_argument(
-        "recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record), or a folder of samples"
+        "recording", metavar="RECORDING", type=Path, help="a recording of its source (edged record), or a folder of samples"
     )
     evaluate.add_argument(
-        "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
+        "labels", metavar="LABELS", type=Path, nargs="?", help="CSV file with the columns time and label, optionally end and key"
     )
-    evaluate.add_argument("--against", metavar="MODEL", help="another model, side by side")
-    evaluate.add_argument("--pipeline", metavar="NAME", help="how the model is run, where several pipelines could be meant")
-    evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="which label is no fault (normal)")
-    evaluate.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of it, too")
-    evaluate.add_argument("--json", action="store_true", help="the same as JSON")
+    evaluate.add_argument("--against", metavar="MODEL", help="a second model to compare with")
+    evaluate.add_argument("--pipeline", metavar="NAME", help="the pipeline that says how the model runs, if several could")
+    evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="the label that means no fault (normal)")
+    evaluate.add_argument("--svg", type=Path, metavar="FILE", help="also write a picture (SVG)")
+    evaluate.add_argument("--json", action="store_true", help="print the same as JSON")
     evaluate.set_defaults(command=_evaluate)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> tuple[argparse.ArgumentParser, ...]:
     """The commands of `model`; returns those that want a configuration."""
     commands = _Commands(parser)
-    inspect = commands.add("inspect", "show what a model is, and what it takes on this machine", "edged model inspect model.onnx")
+    inspect = commands.add(
+        "inspect", "show what a model is, and its time and memory on this machine", "edged model inspect model.onnx"
+    )
     inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
-    inspect.add_argument("--json", action="store_true", help="the same as JSON")
+    inspect.add_argument("--json", action="store_true", help="print the same as JSON")
     inspect.set_defaults(command=_inspect)
-    prepare = commands.add("prepare", "build TensorRT's engine for a model ahead of time", "edged model prepare vibration")
-    prepare.add_argument("name", metavar="NAME", help="of the model in the configuration")
+    prepare = commands.add("prepare", "build the TensorRT engine of a model ahead of time", "edged model prepare vibration")
+    prepare.add_argument("name", metavar="NAME", help="a model of the configuration")
     prepare.set_defaults(command=_prepare_model)
     rollback = commands.add("rollback", "go back to the version of a model that ran before", "edged model rollback vibration")
-    rollback.add_argument("name", metavar="NAME", help="of the model in the configuration")
+    rollback.add_argument("name", metavar="NAME", help="a model of the configuration")
     rollback.set_defaults(command=_roll_back)
     return prepare, rollback
 
@@ -371,14 +404,14 @@ def _add_model(parser: argparse.ArgumentParser) -> tuple[argparse.ArgumentParser
 def _add_service(parser: argparse.ArgumentParser) -> None:
     commands = _Commands(parser)
     install = commands.add(
-        "install", "write the unit for this installation, make the user edged, start the service", "sudo edged service install"
+        "install", "write the unit for this installation, create the user edged, start the service", "sudo edged service install"
     )
-    install.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="into the tree of another system (/)")
-    install.add_argument("--no-start", action="store_true", help="start it at the next boot, not now")
+    install.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="write into the tree of another system (/)")
+    install.add_argument("--no-start", action="store_true", help="start the service at the next boot, not now")
     install.set_defaults(command=_install_service)
-    remove = commands.add("remove", "stop the service and take its unit away", "sudo edged service remove")
+    remove = commands.add("remove", "stop the service and remove its unit", "sudo edged service remove")
     remove.set_defaults(command=_remove_service)
-    unit = commands.add("unit", "print the unit that would be written", "edged service unit")
+    unit = commands.add("unit", "print the unit that install would write", "edged service unit")
     unit.set_defaults(command=_print_unit)
 
 
@@ -518,62 +551,75 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
     def add(name: str, said: str, *, has_broker: bool = True, has_target: bool = False) -> argparse.ArgumentParser:
         one = below.add_parser(name, help=said, description=said[:1].upper() + said[1:] + ".")
         if has_broker:
-            one.add_argument("--broker", required=True, metavar="URL|NAME", help="an address, or a name of the configuration")
+            one.add_argument("--broker", required=True, metavar="URL|NAME", help="a URL, or a name in the configuration")
             one.add_argument("-c", "--config", type=Path, metavar="FILE", help=CONFIG_HELP)
-            one.add_argument("--json", action="store_true", help="as JSON, for machines")
+            one.add_argument("--json", action="store_true", help="print JSON")
         if has_broker or has_target:
-            one.add_argument("--to", required=True, metavar="TOPIC", help="the group: what its devices have as fleet.topic")
+            one.add_argument("--to", required=True, metavar="TOPIC", help="the group: fleet.topic of its devices")
         if has_target:
-            one.add_argument("--key", required=True, type=Path, metavar="FILE", help="the private key that signs")
+            one.add_argument("--key", required=True, type=Path, metavar="FILE", help="the private key to sign with")
             one.add_argument(
-                "--percent", type=float, default=100.0, metavar="N", help="so many of the devices, always the same ones"
+                "--percent", type=float, default=100.0, metavar="N", help="only N percent of the devices, always the same ones"
             )
-            one.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device (again for more)")
+            one.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device (may be repeated)")
             one.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="only devices with this tag")
-            one.add_argument(
-                "--days", type=float, default=30.0, metavar="N", help="devices may take it for so many days (%(default)s)"
-            )
+            one.add_argument("--days", type=float, default=30.0, metavar="N", help="devices may take it for N days (%(default)s)")
         if has_broker and has_target:
             one.add_argument(
-                "--wait", action="store_true", help="the canary (--percent) first, then the rest; stops when a report is bad"
+                "--wait",
+                action="store_true",
+                help="announce it to a canary (--percent) first, then to the rest; stop at the first bad report",
             )
-            one.add_argument("--timeout", type=float, default=600.0, metavar="S", help="for each step of --wait (%(default)s s)")
+            one.add_argument(
+                "--timeout", type=float, default=600.0, metavar="S", help="most seconds for each step of --wait (%(default)s)"
+            )
         one.set_defaults(command=_fleet, fleet=name)
         return one
 
     keys = add("key", "make a pair of keys: NAME.key signs, NAME.pub goes to the devices", has_broker=False)
-    keys.add_argument("path", type=Path, metavar="NAME")
-    add("status", "list every device of a group: what runs, what is wanted, and why not")
+    keys.add_argument("path", type=Path, metavar="NAME", help="path of the two files, without .key and .pub")
+    add("status", "list every device of a group: which version runs, which is wanted, and why they differ")
     watch = add("watch", "show every report of a group as it arrives")
-    watch.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    watch.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     collect = add("collect", "keep the hard samples that devices publish, as recordings, in a folder")
-    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    collect.add_argument("--labels", default="", metavar="TOPIC", help="where messages say what a result should have been")
+    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the folder to write to")
     collect.add_argument(
-        "--max-bytes", type=int, default=1 << 30, metavar="N", help="size of the folder; beyond it the oldest go (%(default)s)"
+        "--labels", default="", metavar="TOPIC", help="the topic of messages that say what a result should have been"
     )
-    collect.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    collect.add_argument(
+        "--max-bytes",
+        type=int,
+        default=1 << 30,
+        metavar="N",
+        help="largest size of the folder; beyond it edged deletes the oldest (%(default)s)",
+    )
+    collect.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     for name, said in (
         ("push", "announce a model, or a configuration, to a group"),
-        ("sign", "print an announcement, to be published by other means"),
+        ("sign", "print an announcement, to publish by other means"),
     ):
         one = add(name, said, has_broker=name == "push", has_target=True)
-        one.add_argument("file", type=Path, metavar="FILE", help="the .onnx, or a .tar of model.onnx and model.toml; or a .toml")
-        one.add_argument("--url", required=True, help="its address on the server, or that of its folder with a /")
-        one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; without it, the name of the file")
+        one.add_argument(
+            "file",
+            type=Path,
+            metavar="FILE",
+            help="an .onnx file, or a .tar of model.onnx and model.toml; with --configuration a .toml file",
+        )
+        one.add_argument("--url", required=True, help="the file's URL on the web server, or that of its folder, ending in /")
+        one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; by default the name of the file")
         one.add_argument("--configuration", action="store_true", help="the file is a configuration, for the whole device")
         one.add_argument(
-            "--as", dest="version", default="", metavar="VERSION", help="its version; without it, the start of its SHA-256"
+            "--as", dest="version", default="", metavar="VERSION", help="its version; by default the start of its SHA-256"
         )
     back = add("rollback", "tell a group to go back to the version before", has_target=True)
-    back.add_argument("name", metavar="MODEL", nargs="?", help="or --configuration")
+    back.add_argument("name", metavar="MODEL", nargs="?", help="the model to roll back, or --configuration")
     back.add_argument("--configuration", action="store_true", help="the configuration before, or the device's own")
     back.add_argument(
         "--from",
         dest="version",
         default="",
         metavar="VERSION",
-        help="the version to leave; without it, the one that most devices run",
+        help="the version to leave; by default the one that most devices run",
     )
 
 

@@ -304,7 +304,7 @@ class Lifecycle:
 
     def _on_stuck(self, stage: str) -> None:
         """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""
-        log.error("no_progress", stage=stage, reason="the event loop stands still in this stage")
+        log.error("no_progress", stage=stage, reason="this stage blocks the event loop")
         self._stuck += 1
         if self._stuck == 1:
             faulthandler.dump_traceback(all_threads=True)
