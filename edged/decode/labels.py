@@ -90,7 +90,9 @@ class Labels(Walk):
         if text.translate(None, b"0123456789.-+") != b"," * (len(texts) - 1):
             return None
         numbers = parse_numbers(text)
-        return None if numbers is None else Table(numbers.reshape(len(payloads), self.plan.width))
+        if numbers is None or len(numbers) != len(texts):  # none at all is a list, too
+            return None
+        return Table(numbers.reshape(len(payloads), self.plan.width))
 
     def _order(self, found: tuple[tuple[bytes, bytes], ...]) -> list[int] | None:
         """Which of these labels and units is that of each field; None unless each has one, in its unit. Remembered, since devices

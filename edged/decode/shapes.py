@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from struct import iter_unpack
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -191,14 +192,14 @@ class Sized:
         """What is between the markers, without length field and checksum."""
         room, head, kept = self._room, self._sync.size - self._sync.kept, self._tail.kept
         first = head if room.size else room.body
-        if isinstance(cuts, range) and len(cuts) > FEW:
-            size = cuts.step
-            columns = np.r_[head : first if room.size else room.field, first : size - room.behind, size - kept : size]
-            width, blob = len(columns), _rows(buffer, cuts)[:, columns].tobytes()
-            return [blob[i : i + width] for i in range(0, len(blob), width)] if width else [b""] * (len(cuts) - 1)
-        if not kept and (room.size or room.field == head):
-            return [buffer[start + first : stop - room.behind] for start, stop in pairwise(cuts)]
         before = first if room.size else room.field
+        if isinstance(cuts, range):
+            inner = cuts.step - room.behind - first
+            parts = (head, "x"), (before - head, "s"), (first - before, "x"), (inner, "s"), (room.behind - kept, "x"), (kept, "s")
+            pieces = iter_unpack("".join([f"{size}{code}" for size, code in parts if size]), buffer[cuts[0] : cuts[-1]])
+            return list(map(b"".join, pieces))
+        if not kept and before == head:
+            return [buffer[start + first : stop - room.behind] for start, stop in pairwise(cuts)]
         return [
             buffer[start + head : start + before] + buffer[start + first : stop - room.behind] + buffer[stop - kept : stop]
             for start, stop in pairwise(cuts)
