@@ -298,15 +298,10 @@ class Checksum:
             return False
         return self.value(frame[: len(frame) - self.size]) == self.carried(frame)
 
-    def first_bad(self, frames: Sequence[bytes]) -> int:
-        """Index of the first frame that fails, or how many there are."""
-        if len(frames) < FEW:
-            return next((i for i, frame in enumerate(frames) if not self.is_right(frame)), len(frames))
-        wrong = np.flatnonzero(~self.right(frames))
-        return int(wrong[0]) if len(wrong) else len(frames)
-
-    def right(self, frames: Sequence[bytes]) -> NDArray[np.bool_]:
+    def right(self, frames: Sequence[bytes]) -> list[bool]:
         """Which of the frames are right."""
+        if len(frames) < FEW:
+            return list(map(self.is_right, frames))
         flags = np.empty(len(frames), np.bool_)
         for which, length in _by_length(frames):
             group = frames if which is None else [frames[i] for i in which]
@@ -315,7 +310,8 @@ class Checksum:
                 continue
             rows = np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)
             flags[slice(None) if which is None else which] = self.right_rows(rows)
-        return flags
+        found: list[bool] = flags.tolist()
+        return found
 
     def right_rows(self, rows: Bytes) -> NDArray[np.bool_]:
         """The same of frames of one length, one a row."""
@@ -436,7 +432,7 @@ def line_proof(settings: schema.Checksum | None) -> LineProof | None:
     assert checksum is not None
 
     def bodies(lines: Sequence[bytes]) -> list[bytes | None]:
-        is_right = checksum.right(lines).tolist()
+        is_right = checksum.right(lines)
         return [line[: len(line) - checksum.size] if good else None for line, good in zip(lines, is_right, strict=True)]
 
     form = "hex digits" if settings.encoding in DIGITS else "bytes"
