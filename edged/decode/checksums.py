@@ -166,18 +166,24 @@ def _before_a_chunk(crc: Crc) -> tuple[list[int], list[int]]:
     return first, second
 
 
-_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def _mirrored16(value: int) -> int:
-    return _MIRRORED[value & 0xFF] << 8 | _MIRRORED[value >> 8]
+    return MIRRORED[value & 0xFF] << 8 | MIRRORED[value >> 8]
 
 
-def _crc_1021(crc: Crc, covered: bytes) -> int:
+def _crc_1021(crc: Crc) -> Callable[[bytes], int]:
     """The same with the polynomial 0x1021, which the standard library has in C, highest bit first."""
     if not crc.reflect:
-        return binascii.crc_hqx(covered, crc.init) ^ crc.xor
-    return _mirrored16(binascii.crc_hqx(covered.translate(_MIRRORED), _mirrored16(crc.init))) ^ crc.xor
+        return lambda covered: binascii.crc_hqx(covered, crc.init) ^ crc.xor
+    init, xored, mirrored = _mirrored16(crc.init), crc.xor, MIRRORED
+
+    def one(covered: bytes) -> int:
+        value = binascii.crc_hqx(covered.translate(mirrored), init)
+        return (mirrored[value & 0xFF] << 8 | mirrored[value >> 8]) ^ xored
+
+    return one
 
 
 def _each(one: Callable[[bytes], int], rows: Bytes) -> Numbers:
@@ -188,7 +194,7 @@ def _each(one: Callable[[bytes], int], rows: Bytes) -> Numbers:
 def _kind_of_crc(crc: Crc) -> Kind:
     """Sent as the catalogue's CRCs usually are: the end that is computed last comes first."""
     if (crc.width, crc.poly) == (16, 0x1021):
-        one = partial(_crc_1021, crc)
+        one = _crc_1021(crc)
         return Kind(2, "little" if crc.reflect else "big", one, partial(_each, one), is_quick=True)
     return Kind(crc.width // 8, "little" if crc.reflect else "big", partial(_crc, crc), partial(_crcs, crc))
 
