@@ -173,17 +173,11 @@ def _mirrored16(value: int) -> int:
     return MIRRORED[value & 0xFF] << 8 | MIRRORED[value >> 8]
 
 
-def _crc_1021(crc: Crc) -> Callable[[bytes], int]:
+def _crc_1021(crc: Crc, covered: bytes) -> int:
     """The same with the polynomial 0x1021, which the standard library has in C, highest bit first."""
     if not crc.reflect:
-        return lambda covered: binascii.crc_hqx(covered, crc.init) ^ crc.xor
-    init, xored, mirrored = _mirrored16(crc.init), crc.xor, MIRRORED
-
-    def one(covered: bytes) -> int:
-        value = binascii.crc_hqx(covered.translate(mirrored), init)
-        return (mirrored[value & 0xFF] << 8 | mirrored[value >> 8]) ^ xored
-
-    return one
+        return binascii.crc_hqx(covered, crc.init) ^ crc.xor
+    return _mirrored16(binascii.crc_hqx(covered.translate(MIRRORED), _mirrored16(crc.init))) ^ crc.xor
 
 
 def _each(one: Callable[[bytes], int], rows: Bytes) -> Numbers:
@@ -194,7 +188,7 @@ def _each(one: Callable[[bytes], int], rows: Bytes) -> Numbers:
 def _kind_of_crc(crc: Crc) -> Kind:
     """Sent as the catalogue's CRCs usually are: the end that is computed last comes first."""
     if (crc.width, crc.poly) == (16, 0x1021):
-        one = _crc_1021(crc)
+        one = partial(_crc_1021, crc)
         return Kind(2, "little" if crc.reflect else "big", one, partial(_each, one), is_quick=True)
     return Kind(crc.width // 8, "little" if crc.reflect else "big", partial(_crc, crc), partial(_crcs, crc))
 
@@ -324,10 +318,7 @@ class Checksum:
         covered = rows.shape[1] - self.size
         if covered - self._stop <= self.start or self._encoding is not None:
             return np.array([self.is_right(row.tobytes()) for row in rows], np.bool_)
-        carried = np.zeros(len(rows), np.uint32)
-        for i in range(self.size):
-            shift = np.uint32(8 * (i if self._endian == "little" else self.size - 1 - i))
-            carried |= rows[:, covered + i].astype(np.uint32) << shift
+        carried = np.ascontiguousarray(rows[:, covered:]).view(f"{'<' if self._endian == 'little' else '>'}u{self.size}")[:, 0]
         return np.asarray(self._kind.many(rows[:, self.start : covered - self._stop]) == carried)
 
     def wrong(self, frame: bytes) -> str:

@@ -252,7 +252,7 @@ class Dle:
         return frames, refusals.records
 
     def _take(self, coded: list[bytes], first: int, begin: int, frames: Frames, refusals: Refusals) -> None:
-        """Frames that follow each other. The first is at `first`, its marker at `begin`: what is data of no frame may precede it."""
+        """Frames that follow each other. The first is at `first`, its marker at `begin`."""
         self._is_lost = False
         _, *places = accumulate(map((self._sync_bytes + 2).__add__, map(len, coded)), initial=begin)
         places = [first, *places[:-1]]

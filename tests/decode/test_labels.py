@@ -47,6 +47,11 @@ def test_a_value_in_another_unit_is_refused_and_another_telegram_is_other() -> N
     assert "expected the unit kW, found W" in next(r.detail for r in rows.rejects if r.reason == "malformed")
 
 
+def test_an_empty_value_of_a_telegram_that_comes_alone_is_missing() -> None:
+    rows = make_payload_decoder(plan("dsmr", field("power", path=("1-0:1", 7, 0)))).decode([b"1-0:1.7.0(*kW)"])
+    assert reasons(rows.rejects) == ["missing"]
+
+
 def test_labels_and_tabs() -> None:
     planned = plan(
         "vedirect",
