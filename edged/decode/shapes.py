@@ -77,7 +77,7 @@ class Pattern:
         self._beginnings = whole
 
     def begins(self, buffer: bytes, at: int, size: int, count: int) -> int:
-        """How many of `count` pieces of `size` bytes, which follow each other from `at` on, begin with it up to one that does not."""
+        """How many of `count` pieces of `size` bytes, one behind the other from `at` on, begin with it before one does not."""
         for place, fitting in enumerate(self._fitting, at):
             count -= len(buffer[place : place + count * size : size].lstrip(fitting))
         return count

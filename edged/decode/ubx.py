@@ -73,9 +73,9 @@ class Ubx:
         self._needs_fix = [place.needs_fix for place in self._places]
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        meant: Sequence[int] = range(len(payloads))
-        if not all([payload[:2] == _NAV_PVT and len(payload) >= _MIN_BYTES + 2 for payload in payloads]):
-            meant = self._meant(payloads, refusals)
+        meant = [i for i, payload in enumerate(payloads) if payload[:2] == _NAV_PVT and len(payload) >= _MIN_BYTES + 2]
+        if len(meant) < len(payloads):
+            self._refuse(payloads, refusals)
         blob = b"".join([payloads[i][2 : 2 + _MIN_BYTES] for i in meant])
         pvt = np.frombuffer(blob, _PVT)
         raw = np.empty((len(meant), self._plan.width), np.float64)
@@ -88,18 +88,13 @@ class Ubx:
         times = self._times(pvt) if self._plan.time_format is not None else None
         return Table(raw, times, None, np.array(meant, np.int32), np.isnan(raw))
 
-    def _meant(self, payloads: Sequence[bytes], refusals: Refusals) -> list[int]:
-        """Which payloads can be read; the others are refused."""
+    def _refuse(self, payloads: Sequence[bytes], refusals: Refusals) -> None:
         others = [i for i, payload in enumerate(payloads) if payload[:2] != _NAV_PVT]
         refuse_others(refusals, others, [f"class id = {payloads[i][:2].hex(' ')}" for i in others])
-        meant = []
         for i, payload in enumerate(payloads):
-            if len(payload) >= _MIN_BYTES + 2 and payload[:2] == _NAV_PVT:
-                meant.append(i)
-            elif payload[:2] == _NAV_PVT:
+            if payload[:2] == _NAV_PVT and len(payload) < _MIN_BYTES + 2:
                 detail = f"NAV-PVT of {len(payload) - 2} bytes, expected at least {_MIN_BYTES}"
                 refusals.add(Reject("short", detail, payload=i))
-        return meant
 
     def _times(self, pvt: NDArray[Any]) -> NDArray[np.int64]:
         """The receiver's, if it knew it from the first sample on, so that times never mix."""
