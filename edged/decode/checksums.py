@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import binascii
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, reduce
+from itertools import accumulate
 from operator import xor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,14 +48,12 @@ class Crc(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What `size` bytes, sent in the order `endian`, prove: of the covered bytes, and of each row of them. `is_quick`: one
-    by one is as quick as many at once."""
+    """What `size` bytes, sent in the order `endian`, prove: of the covered bytes, and of each row of them."""
 
     size: int
     endian: str
     one: Callable[[bytes], int]
     many: Callable[[Bytes], Numbers]
-    is_quick: bool = False
 
 
 def _fletcher8(covered: bytes) -> int:
@@ -189,7 +188,7 @@ def _kind_of_crc(crc: Crc) -> Kind:
     """Sent as the catalogue's CRCs usually are: the end that is computed last comes first."""
     if (crc.width, crc.poly) == (16, 0x1021):
         one = partial(_crc_1021, crc)
-        return Kind(2, "little" if crc.reflect else "big", one, partial(_each, one), is_quick=True)
+        return Kind(2, "little" if crc.reflect else "big", one, partial(_each, one))
     return Kind(crc.width // 8, "little" if crc.reflect else "big", partial(_crc, crc), partial(_crcs, crc))
 
 
@@ -210,9 +209,10 @@ KINDS: dict[str, Kind] = {
     "crc16-kermit": _kind_of_crc(Crc(16, 0x1021, reflect=True)),
     "crc16-x25": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, 0xFFFF, reflect=True)),
     "crc16-mcrf4xx": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, reflect=True)),
-    "crc32": Kind(4, "little", zlib.crc32, partial(_each, zlib.crc32), is_quick=True),
+    "crc32": Kind(4, "little", zlib.crc32, partial(_each, zlib.crc32)),
 }
 DIGITS = ("hex", "all-hex")
+_HEX = [b"%02X" % value for value in range(256)]
 LINE_SAFE = bytes(byte + (byte in b"(\r\n") for byte in range(256))
 """How Voltronic's inverters send the bytes of a CRC: never as what begins or ends one of their lines."""
 WIDTHS = {"crc8": 8, "crc16": 16}
@@ -302,14 +302,17 @@ class Checksum:
         """Which of the frames are right."""
         if len(frames) < FEW:
             return list(map(self.is_right, frames))
+        groups: dict[int, list[int]] = {}
+        for i, length in enumerate(map(len, frames)):
+            groups.setdefault(length, []).append(i)
         flags = np.empty(len(frames), np.bool_)
-        for which, length in _by_length(frames):
-            group = frames if which is None else [frames[i] for i in which]
+        for length, which in groups.items():
+            group = frames if len(groups) == 1 else [frames[i] for i in which]
             if len(group) < FEW:
-                flags[slice(None) if which is None else which] = [self.is_right(frame) for frame in group]
+                flags[which] = list(map(self.is_right, group))
                 continue
-            rows = np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)
-            flags[slice(None) if which is None else which] = self.right_rows(rows)
+            is_right = self.right_rows(np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length))
+            flags[slice(None) if len(groups) == 1 else which] = is_right
         found: list[bool] = flags.tolist()
         return found
 
@@ -344,36 +347,13 @@ class Checksum:
         return ""
 
 
-def _by_length(pieces: Sequence[bytes]) -> Iterator[tuple[list[int] | None, int]]:
-    """Which pieces are of each length; None: all are of one."""
-    lengths = list(map(len, pieces))
-    if len(set(lengths)) <= 1:
-        if lengths:
-            yield None, lengths[0]
-        return
-    groups: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        groups.setdefault(length, []).append(i)
-    for length, which in groups.items():
-        yield which, length
-
-
-def values_of(kind: Kind, pieces: Sequence[bytes]) -> list[int]:
-    """The checksum of each piece."""
-    if kind.is_quick:
-        return list(map(kind.one, pieces))
-    found = [0] * len(pieces)
-    for which, length in _by_length(pieces):
-        group = pieces if which is None else [pieces[i] for i in which]
-        if len(group) < FEW or not length:
-            values = list(map(kind.one, group))
-        else:
-            values = kind.many(np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)).tolist()
-        if which is None:
-            return values
-        for i, value in zip(which, values, strict=True):
-            found[i] = value
-    return found
+def _each_reduced(ufunc: np.ufunc, pieces: Sequence[bytes]) -> list[int]:
+    """The exclusive-or, or the sum, of each piece; a zero behind it changes neither."""
+    if not pieces:
+        return []
+    starts = np.array([0, *accumulate(map((1).__add__, map(len, pieces)))][:-1], np.intp)
+    values: list[int] = ufunc.reduceat(np.frombuffer(b"\0".join([*pieces, b""]), np.uint8), starts).tolist()
+    return values
 
 
 def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
@@ -382,8 +362,8 @@ def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     parts = [line.rpartition(b"*") for line in lines]
     bodies = [body[max(body.rfind(b"$"), body.rfind(b"!")) + 1 :] for body, _, _ in parts]
     return [
-        body if star and len(digits) == 2 and b"%02X" % value == digits.upper() else None
-        for body, (_, star, digits), value in zip(bodies, parts, values_of(KINDS["xor8"], bodies), strict=True)
+        body if star and digits.upper() == _HEX[value] else None
+        for body, (_, star, digits), value in zip(bodies, parts, _each_reduced(np.bitwise_xor, bodies), strict=True)
     ]
 
 
@@ -395,7 +375,7 @@ def teleinfo_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     covered = [line[:-1] if line[-2:-1] == b"\t" else line[:-2] for line in lines]
     return [
         line[:-2] if line[-2:-1] in (b" ", b"\t") and (value & 0x3F) + 0x20 == line[-1] else None
-        for line, value in zip(lines, values_of(KINDS["sum8"], covered), strict=True)
+        for line, value in zip(lines, _each_reduced(np.add, covered), strict=True)
     ]
 
 

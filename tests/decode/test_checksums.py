@@ -1,11 +1,12 @@
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.config import schema
-from edged.decode.checksums import FEW, KINDS, LINES, WIDTHS, Checksum, line_proof, nmea_bodies, teleinfo_bodies, values_of
+from edged.decode.checksums import FEW, KINDS, LINES, WIDTHS, Checksum, line_proof, nmea_bodies, teleinfo_bodies
 
 CHECK = b"123456789"
 
@@ -108,7 +109,8 @@ def test_long_and_short_frames_one_by_one_and_together(name: str, length: int) -
     """What is computed together is the loop's: bytes after each other."""
     checksum = Checksum(name)
     bodies = [bytes((n * 7 + i * i) & 0xFF for i in range(length)) for n in range(FEW)]
-    assert values_of(KINDS[name], bodies) == [_slowly(name, body) for body in bodies]
+    rows = np.frombuffer(b"".join(bodies), np.uint8).reshape(FEW, length)
+    assert KINDS[name].many(rows).tolist() == [_slowly(name, body) for body in bodies]
     assert first_bad(checksum, [checksum_frame(checksum, body) for body in bodies]) == FEW
 
 
