@@ -360,7 +360,7 @@ def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     """What lies between the last `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
     exclusive-or."""
     parts = [line.rpartition(b"*") for line in lines]
-    bodies = [body[max(body.rfind(b"$"), body.rfind(b"!")) + 1 :] for body, _, _ in parts]
+    bodies = [body.rpartition(b"$")[2].rpartition(b"!")[2] for body, _, _ in parts]
     return [
         body if star and digits.upper() == _HEX[value] else None
         for body, (_, star, digits), value in zip(bodies, parts, _each_reduced(np.bitwise_xor, bodies), strict=True)

@@ -123,7 +123,13 @@ SENTENCES: Mapping[str, Sentence] = {
 NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "pitch", "roll", "climb")
 
 
-_OF_DATE = ("RMC", "ZDA")
+_OF_DATE = (b"RMC", b"ZDA")
+
+
+@lru_cache(maxsize=64)
+def _kind(start: bytes) -> bytes:
+    """Of the sentence that begins so; empty where it is none, or one of a maker's own."""
+    return start[3:6] if start[6:] == b"," and start[1:2] != b"P" else b""
 
 
 class Nmea:
@@ -138,6 +144,7 @@ class Nmea:
         self._wanted = {kind: SENTENCES[kind]._replace(fields=of_kind) for kind, of_kind in fields.items() if of_kind}
         if any(name in _ATTITUDE.values() or name.startswith("xdr.") for name in self._names):
             self._wanted["XDR"] = SENTENCES["XDR"]
+        self._kinds = {kind.encode() for kind in self._wanted}
         self._epoch = _Epoch(self._needed)
         self._clock = _Clock()
         self._last_alt: tuple[float, float] | None = None
@@ -175,7 +182,7 @@ class Nmea:
         origin: list[int] = []
         meant = self._meant(lines, refusals)
         for index, body in zip(meant, nmea_bodies([lines[i] for i in meant]), strict=True):
-            if body is None and lines[index][3:6].decode("ascii", "replace") not in self._wanted:
+            if body is None and lines[index][3:6] not in self._kinds:
                 continue  # it would have said the date
             if body is None:
                 refusals.add(
@@ -184,7 +191,7 @@ class Nmea:
                 continue
             cells = body.decode("ascii", "replace").split(",")
             kind = cells[0][2:]
-            if kind in _OF_DATE:
+            if kind in ("RMC", "ZDA"):
                 self._clock.date(kind, cells)
             sentence = self._wanted.get(kind)
             if sentence is None:
@@ -206,14 +213,15 @@ class Nmea:
         meant, others, reasons = [], [], []
         for index, line in enumerate(lines):
             start = line.rfind(b"$")
-            kind = line[start + 3 : start + 6].decode("ascii", "replace")
-            is_sentence = start >= 0 and line[start + 6 : start + 7] == b"," and line[start + 1 : start + 2] != b"P"
-            if is_sentence and (kind in self._wanted or kind in _OF_DATE):
+            kind = _kind(line[start : start + 7]) if start >= 0 else b""
+            if kind in self._kinds or kind in _OF_DATE:
                 lines[index] = line[start:].rstrip()
                 meant.append(index)
-            if not is_sentence and start < 0 and line[:1] != b"!" and line.strip():
+            if kind in self._kinds:
+                continue
+            if start < 0 and line[:1] != b"!" and line.strip():
                 refusals.add(Reject("malformed", "expected a sentence that begins with $", payload=index))
-            elif not is_sentence or kind not in self._wanted:
+            else:
                 others.append(index)
                 reasons.append(f"kind = {line[start + 1 : start + 6].decode('ascii', 'replace')!r}")
         refuse_others(refusals, others, reasons)
@@ -249,21 +257,27 @@ class _Epoch:
     def take(self, kind: str, time: str, said: Said) -> list[tuple[Said, str]]:
         """The samples that this sentence completes: that of the epoch before it, and its own."""
         done = []
-        named = {(kind, name) for name in said} if not time else set()
-        if (time and self._time and time != self._time) or not named.isdisjoint(self._by):
+        if time:
+            is_next = self._time not in ("", time)
+        else:
+            named = [(kind, name) for name in said]
+            is_next = not self._by.isdisjoint(named)
+        if is_next:
             if self._said and self._missing:
                 done.append((self._said, self._time))
             self.begin()
-        self._time = self._time or time
-        self._by |= named
+        if time:
+            self._time = time
+        else:
+            self._by.update(named)
         if not self._missing:
             return done
-        for name, value in said.items():
-            if math.isfinite(value):
-                self._said[name] = value
-                self._missing.discard(name)
-            else:
-                self._said.setdefault(name, value)
+        if not math.isfinite(sum(said.values())):
+            for name in said:
+                self._said.setdefault(name, said[name])
+            said = {name: value for name, value in said.items() if math.isfinite(value)}
+        self._said.update(said)
+        self._missing.difference_update(said)
         if not self._missing:
             done.append((self._said, self._time))
         return done
@@ -279,14 +293,11 @@ class _Clock:
         self._last = ON_ARRIVAL
 
     def date(self, kind: str, cells: list[str]) -> None:
+        day = None
         if kind == "RMC" and len(cells) > 9 and cells[2] == "A" and len(cells[9]) == 6:
-            century = "19" if cells[9][4:6] >= "80" else "20"
-            text = f"{century}{cells[9][4:6]}-{cells[9][2:4]}-{cells[9][:2]}"
+            day = _day(cells[9])
         elif kind == "ZDA" and len(cells) > 4:
-            text = "-".join(reversed(cells[2:5]))
-        else:
-            return
-        day = _day(text)
+            day = _day("-".join(reversed(cells[2:5])))
         if day is not None:
             self._day, self._last_s = day, _seconds(cells[1]) or 0.0
 
@@ -304,6 +315,9 @@ class _Clock:
 
 @lru_cache(maxsize=8)
 def _day(text: str) -> int | None:
+    """Days since 1970, of ddmmyy or of a date in ISO 8601."""
+    if len(text) == 6:
+        text = f"{'19' if text[4:] >= '80' else '20'}{text[4:]}-{text[2:4]}-{text[:2]}"
     try:
         return date.fromisoformat(text).toordinal() - _EPOCH
     except ValueError:
