@@ -33,6 +33,11 @@ _CHUNK_BYTES = 256
 """Places in the table of contributions of a CRC: 128 KiB of it."""
 _PLACES = np.arange(0, 256 * _CHUNK_BYTES, 256, dtype=np.intp)
 """Where in it each place begins."""
+_FOLDED = 32, 3000
+"""So many bytes are folded faster than by the loop and by numpy, where the polynomial has few terms."""
+_FOLDS = [(1 << k, 15 << k, (1 << (15 << k)) - 1) for k in range(11, -1, -1)]
+_SUMMED_BYTES = 256
+"""Adler-32 begins with 1, and counts modulo 65521."""
 _LONG_BYTES = 128
 """From here on the table of contributions is faster than the loop, for a single frame too."""
 
@@ -69,12 +74,24 @@ def _fletcher8_of_rows(rows: Bytes) -> Any:
     return _sums(rows) & 0xFF | ((rows * places).sum(axis=1, dtype=np.uint32) & 0xFF) << 8
 
 
+def sum_of(covered: bytes) -> int:
+    """The sum of the bytes; of few of them by zlib, which has it in C, less what it takes away from sums of more."""
+    return (zlib.adler32(covered) & 0xFFFF) - 1 if len(covered) <= _SUMMED_BYTES else sum(covered)
+
+
 def _sums(rows: Bytes) -> Any:
     return np.ascontiguousarray(rows.T).sum(axis=0, dtype=np.uint32)  # thrice as fast as along short rows
 
 
 def _xors(rows: Bytes) -> Any:
     return np.bitwise_xor.reduce(np.ascontiguousarray(rows.T), axis=0).astype(np.uint32)
+
+
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _mirrored16(value: int) -> int:
+    return MIRRORED[value & 0xFF] << 8 | MIRRORED[value >> 8]
 
 
 def _crc_table(crc: Crc) -> tuple[int, ...]:
@@ -115,6 +132,8 @@ def _contributions(crc: Crc) -> NDArray[np.uint16]:
 
 
 def _crc(crc: Crc, covered: bytes) -> int:
+    if crc.poly == 0x8005 and crc.width == 16 and _FOLDED[0] <= len(covered) <= _FOLDED[1]:
+        return _crc_8005(crc, covered)
     if len(covered) > _LONG_BYTES:
         return int(_crcs(crc, np.frombuffer(covered, np.uint8)[None])[0])
     table, value, shift = _crc_table(crc), crc.init, crc.width - 8
@@ -126,6 +145,22 @@ def _crc(crc: Crc, covered: bytes) -> int:
         for byte in covered:
             value = table[(value >> shift) ^ byte] ^ ((value << 8) & mask)
     return value ^ crc.xor
+
+
+def _crc_8005(crc: Crc, covered: bytes) -> int:
+    """The bytes as one polynomial, folded until the rest is left: 0x8005 is x + 1 times x^15 + x + 1, by which x^(15k) is
+    x^k + 1 where k is a power of two. What is left by x + 1 is whether the bits are even in number."""
+    if crc.reflect:
+        covered = covered.translate(MIRRORED)
+    rest = (int.from_bytes(covered, "big") << 16) ^ (crc.init << 8 * len(covered))
+    is_odd, size = rest.bit_count() & 1, rest.bit_length()
+    for k, width, mask in _FOLDS:
+        if size > width:
+            while high := rest >> width:
+                rest = (rest & mask) ^ high ^ (high << k)
+    if rest.bit_count() & 1 != is_odd:
+        rest ^= 0x8003
+    return (_mirrored16(rest) if crc.reflect else rest) ^ crc.xor
 
 
 def _crcs(crc: Crc, rows: Bytes) -> Any:
@@ -165,13 +200,6 @@ def _before_a_chunk(crc: Crc) -> tuple[list[int], list[int]]:
     return first, second
 
 
-MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def _mirrored16(value: int) -> int:
-    return MIRRORED[value & 0xFF] << 8 | MIRRORED[value >> 8]
-
-
 def _crc_1021(crc: Crc, covered: bytes) -> int:
     """The same with the polynomial 0x1021, which the standard library has in C, highest bit first."""
     if not crc.reflect:
@@ -193,13 +221,13 @@ def _kind_of_crc(crc: Crc) -> Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "sum8": Kind(1, "big", lambda b: sum(b) & 0xFF, lambda rows: _sums(rows) & 0xFF),
-    "neg8": Kind(1, "big", lambda b: -sum(b) & 0xFF, lambda rows: (256 - (_sums(rows) & 0xFF)) & 0xFF),
-    "inv8": Kind(1, "big", lambda b: ~sum(b) & 0xFF, lambda rows: 255 - (_sums(rows) & 0xFF)),
-    "sum15": Kind(2, "big", lambda b: sum(b) & 0x7FFF, lambda rows: _sums(rows) & 0x7FFF),
-    "sum16": Kind(2, "big", lambda b: sum(b) & 0xFFFF, lambda rows: _sums(rows) & 0xFFFF),
-    "neg16": Kind(2, "big", lambda b: -sum(b) & 0xFFFF, lambda rows: (0x10000 - (_sums(rows) & 0xFFFF)) & 0xFFFF),
-    "inv16": Kind(2, "big", lambda b: ~sum(b) & 0xFFFF, lambda rows: 0xFFFF - (_sums(rows) & 0xFFFF)),
+    "sum8": Kind(1, "big", lambda b: sum_of(b) & 0xFF, lambda rows: _sums(rows) & 0xFF),
+    "neg8": Kind(1, "big", lambda b: -sum_of(b) & 0xFF, lambda rows: (256 - (_sums(rows) & 0xFF)) & 0xFF),
+    "inv8": Kind(1, "big", lambda b: ~sum_of(b) & 0xFF, lambda rows: 255 - (_sums(rows) & 0xFF)),
+    "sum15": Kind(2, "big", lambda b: sum_of(b) & 0x7FFF, lambda rows: _sums(rows) & 0x7FFF),
+    "sum16": Kind(2, "big", lambda b: sum_of(b) & 0xFFFF, lambda rows: _sums(rows) & 0xFFFF),
+    "neg16": Kind(2, "big", lambda b: -sum_of(b) & 0xFFFF, lambda rows: (0x10000 - (_sums(rows) & 0xFFFF)) & 0xFFFF),
+    "inv16": Kind(2, "big", lambda b: ~sum_of(b) & 0xFFFF, lambda rows: 0xFFFF - (_sums(rows) & 0xFFFF)),
     "xor8": Kind(1, "big", lambda b: reduce(xor, b, 0), _xors),
     "fletcher8": Kind(2, "little", _fletcher8, _fletcher8_of_rows),
     "crc16-arc": _kind_of_crc(Crc(16, 0x8005, reflect=True)),

@@ -104,7 +104,7 @@ def checksum_frame(checksum: Checksum, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", [*KINDS])
-@pytest.mark.parametrize("length", [1, 2, 3, 255, 256, 257, 258, 511, 513, 1500])
+@pytest.mark.parametrize("length", [1, 2, 3, 31, 32, 33, 255, 256, 257, 258, 511, 513, 1500])
 def test_long_and_short_frames_one_by_one_and_together(name: str, length: int) -> None:
     """What is computed together is the loop's: bytes after each other."""
     checksum = Checksum(name)
