@@ -31,7 +31,7 @@ FEW = 16
 """So few pieces of one length are faster one by one than by numpy's calls."""
 _CHUNK_BYTES = 256
 """Places in the table of contributions of a CRC: 128 KiB of it."""
-_PLACES = np.arange(0, 256 * _CHUNK_BYTES, 256, dtype=np.intp)
+_PLACES = np.arange(0, 256 * _CHUNK_BYTES, 256, dtype=np.int32)
 """Where in it each place begins."""
 _FOLDED = 32, 3000
 """So many bytes are folded faster than by the loop and by numpy, where the polynomial has few terms."""

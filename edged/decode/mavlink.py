@@ -64,26 +64,27 @@ class Mavlink:
 
     def first_bad(self, buffer: bytes, cuts: Sequence[int]) -> int:
         """The CRC of what it covers and of itself is 0."""
+        v1, v2 = self._v1, self._v2
         for i, at in enumerate(cuts[:-1]):
             if buffer[at] == _V1:
-                extra, stop = self._v1.get(buffer[at + 5]), at + 6 + buffer[at + 1]
+                extra, stop = v1.get(buffer[at + 5]), at + 6 + buffer[at + 1]
             else:
-                extra, stop = self._v2.get(buffer[at + 7 : at + 10]), at + 10 + buffer[at + 1]
-            if extra is not None and crc_hqx(
-                (buffer[at + 1 : stop] + extra + buffer[stop : stop + 2]).translate(MIRRORED), 0xFFFF
-            ):
-                return i
+                extra, stop = v2.get(buffer[at + 7 : at + 10]), at + 10 + buffer[at + 1]
+            if extra is not None:
+                proved = buffer[at + 1 : stop] + extra + buffer[stop : stop + 2]
+                if crc_hqx(proved.translate(MIRRORED), 0xFFFF):
+                    return i
         return len(cuts) - 1
 
     def payloads(self, buffer: bytes, cuts: Sequence[int]) -> Sequence[bytes | None]:
+        v1, v2 = self._v1, self._v2
         found: list[bytes | None] = []
         for at in cuts[:-1]:
-            if self._extra(buffer, at) is None:
-                found.append(None)
-            elif buffer[at] == _V1:
-                found.append(buffer[at + 3 : at + 6] + b"\0\0" + buffer[at + 6 : at + 6 + buffer[at + 1]])
+            if buffer[at] == _V1:
+                payload = buffer[at + 3 : at + 6] + b"\0\0" + buffer[at + 6 : at + 6 + buffer[at + 1]]
+                found.append(payload if buffer[at + 5] in v1 else None)
             else:
-                found.append(buffer[at + 5 : at + 10 + buffer[at + 1]])
+                found.append(buffer[at + 5 : at + 10 + buffer[at + 1]] if buffer[at + 7 : at + 10] in v2 else None)
         return found
 
     def reason(self, frame: bytes) -> str:
