@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edged.decode.checksums import FEW, Checksum
+from edged.decode.checksums import Checksum
 from edged.decode.frames import Frames, LineFramer
 from edged.decode.refusals import Refusals
 from edged.records import EXCERPT, Reject
@@ -22,6 +22,8 @@ DLE_STX = b"\x10\x02"
 _NO_SLIP = re.compile(rb"\xdb(?![\xdc\xdd])(.?)", re.DOTALL)
 _HDLC = re.compile(rb"\x7d(.)", re.DOTALL)
 _COBS_MOST = 254
+_MANY = 64
+"""From here on frames are faster together than one by one."""
 _DATA = rb"[^\x10]*(?:\x10\x10[^\x10]*)*"
 _ALL_DATA = re.compile(_DATA)
 
@@ -54,13 +56,13 @@ def _all_of_cobs(coded: Sequence[bytes]) -> list[bytes]:
     Raises:
         BadEscape: when one of them must be looked at by itself.
     """
-    if len(coded) < FEW:
+    if len(coded) < _MANY:
         return list(map(of_cobs, coded))
     plain = bytearray(b"\0".join([*coded, b""]))
     view = np.frombuffer(plain, np.uint8)
     stops = ends = np.flatnonzero(view == 0)
     starts = at = np.concatenate(([0], ends[:-1] + 1))
-    while len(at) >= FEW:
+    while len(at) >= _MANY:
         codes = view[at]
         view[at] = 0
         at = at + codes

@@ -1,3 +1,4 @@
+import random
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from edged.decode.checksums import Checksum
 from edged.decode.escapes import COBS, DLE_STX, HDLC, SLIP, BadEscape, Code, Delimited, Dle
-from tests.support.decode_plans import chopped, reasons
+from tests.support.decode_plans import chopped, reasons, refused
 
 BODIES = st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6)
 CUTS = st.lists(st.integers(0, 10_000), max_size=12)
@@ -81,6 +82,28 @@ def test_what_cannot_have_been_sent_so(code: Code, coded: bytes) -> None:
     payloads, rejects = fed(Delimited(code, None, 100), [coded + code.end + b"\x02a" + code.end])
     assert reasons(rejects) == ["no_frame"]
     assert len(payloads) == 1
+
+
+def hdlc(body: bytes) -> bytes:
+    return body.replace(b"\x7d", b"\x7d\x5d").replace(b"~", b"\x7d\x5e")
+
+
+@pytest.mark.parametrize(("code", "encode"), [(COBS, cobs), (SLIP, slip), (HDLC, hdlc)])
+@pytest.mark.parametrize("longest", [9, 300])
+@pytest.mark.parametrize("damaged", [0, 1, 40])
+def test_many_frames_of_a_read_are_as_each_alone(code: Code, encode: Any, longest: int, damaged: int) -> None:
+    generator = random.Random(longest + damaged)
+    checksum = Checksum("sum8")
+    bodies = [generator.randbytes(generator.randint(1, longest)).replace(b"\x07", b"\0") for _ in range(300)]
+    frames = [encode(body + checksum.encode(body)) + code.end for body in bodies]
+    for at in generator.sample(range(300), damaged):
+        frame = frames[at]
+        frames[at] = bytes([generator.randrange(256)]) + frame[generator.randrange(3) :]
+    together = fed(Delimited(code, checksum, 1000), [b"".join(frames)])
+    alone = fed(Delimited(code, checksum, 1000), frames)
+    assert together[0] == alone[0]
+    assert refused(together[1]) == refused(alone[1])
+    assert damaged or together[0] == bodies
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])
