@@ -29,6 +29,8 @@ Numbers = NDArray[Any]
 
 FEW = 16
 """So few pieces of one length are faster one by one than by numpy's calls."""
+_FEW_LINES = 4
+"""The same of lines, of which each is of another length."""
 _CHUNK_BYTES = 256
 """Places in the table of contributions of a CRC: 128 KiB of it."""
 _PLACES = np.arange(0, 256 * _CHUNK_BYTES, 256, dtype=np.int32)
@@ -375,10 +377,10 @@ class Checksum:
         return ""
 
 
-def _each_reduced(ufunc: np.ufunc, pieces: Sequence[bytes]) -> list[int]:
+def _of_each(ufunc: np.ufunc, one: Callable[[bytes], int], pieces: Sequence[bytes]) -> list[int]:
     """The exclusive-or, or the sum, of each piece; a zero behind it changes neither."""
-    if not pieces:
-        return []
+    if len(pieces) < _FEW_LINES:
+        return list(map(one, pieces))
     starts = np.array([0, *accumulate(map((1).__add__, map(len, pieces)))][:-1], np.intp)
     values: list[int] = ufunc.reduceat(np.frombuffer(b"\0".join([*pieces, b""]), np.uint8), starts).tolist()
     return values
@@ -391,7 +393,7 @@ def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     bodies = [body.rpartition(b"$")[2].rpartition(b"!")[2] for body, _, _ in parts]
     return [
         body if star and digits.upper() == _HEX[value] else None
-        for body, (_, star, digits), value in zip(bodies, parts, _each_reduced(np.bitwise_xor, bodies), strict=True)
+        for body, (_, star, digits), value in zip(bodies, parts, _of_each(np.bitwise_xor, KINDS["xor8"].one, bodies), strict=True)
     ]
 
 
@@ -403,7 +405,7 @@ def teleinfo_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     covered = [line[:-1] if line[-2:-1] == b"\t" else line[:-2] for line in lines]
     return [
         line[:-2] if line[-2:-1] in (b" ", b"\t") and (value & 0x3F) + 0x20 == line[-1] else None
-        for line, value in zip(lines, _each_reduced(np.add, covered), strict=True)
+        for line, value in zip(lines, _of_each(np.add, sum_of, covered), strict=True)
     ]
 
 

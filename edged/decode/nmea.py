@@ -224,7 +224,8 @@ class Nmea:
             else:
                 others.append(index)
                 reasons.append(f"kind = {line[start + 1 : start + 6].decode('ascii', 'replace')!r}")
-        refuse_others(refusals, others, reasons)
+        if others:
+            refuse_others(refusals, others, reasons)
         return meant
 
     def _row(self, said: Said, time: str) -> list[float]:
