@@ -61,10 +61,11 @@ class Labels(Walk):
         self._line = re.compile(notation.line(notation.label))
         wanted = "|".join(re.escape(labels[field.name]) for field in plan.fields)
         ending = f"(?:{re.escape(notation.default)})?" if notation.default else ""
-        self._wanted = re.compile(notation.line(f"(?:{wanted}){ending}", "\n").encode())  # quicker to look for than a beginning
+        line = notation.line(f"(?:{wanted}){ending}", "\n")  # quicker to look for than a beginning
+        self._wanted = re.compile(f"{line}({re.escape(notation.folded[0].removeprefix(')'))})?".encode())
         others = plan.where or plan.key_fields or plan.time_field is not None
         self._is_plain = not others and all(field.values is None for field in plan.value_fields)
-        self._orders: dict[tuple[tuple[bytes, ...], tuple[bytes, ...]], list[int] | None] = {}
+        self._orders: dict[tuple[tuple[bytes, bytes, bytes], ...], list[int] | None] = {}
         self._stamp: re.Pattern[str] | None = None
         if plan.time_field is not None:
             label, end = re.escape(labels[plan.time_field]), re.escape(notation.default)
@@ -76,19 +77,13 @@ class Labels(Walk):
 
     def _at_once(self, payloads: Sequence[bytes]) -> Table | None:
         """None where something is off, and each must be looked at."""
-        many = self._notation.folded[0].encode()
         texts: list[bytes] = []
         for payload in payloads:
-            if many and many in payload:
-                return None
             lines = self._wanted.findall(b"\n" + payload)
-            if not lines:
-                return None
-            found, values, units = zip(*lines, strict=True)
-            order = self._order(found, units)
+            order = self._order(tuple([(label, unit, after) for label, _, unit, after in lines]))
             if order is None:
                 return None
-            texts += map(values.__getitem__, order)
+            texts += [lines[at][1] for at in order]
         text = b",".join(texts)
         if text.translate(None, b"0123456789.-+") != b"," * (len(texts) - 1):
             return None
@@ -97,22 +92,22 @@ class Labels(Walk):
             return None
         return Table(numbers.reshape(len(payloads), self.plan.width))
 
-    def _order(self, found: tuple[bytes, ...], in_units: tuple[bytes, ...]) -> list[int] | None:
-        """Which of these labels and units is that of each field; None unless each has one, in its unit. Remembered, since devices
-        send their lines in one order or few."""
-        if (found, in_units) not in self._orders:
+    def _order(self, found: tuple[tuple[bytes, bytes, bytes], ...]) -> list[int] | None:
+        """Which of these labels and units is that of each field; None unless each has one, in its unit, and on one line. Remembered,
+        since devices send their lines in one order or few."""
+        if found not in self._orders:
             if len(self._orders) >= _MAX_ORDERS:
                 self._orders.clear()
-            labels = [self._label(label.decode("utf-8", "replace")) for label in found]
-            units = [unit.decode("utf-8", "replace") for unit in in_units]
+            labels = [self._label(label.decode("utf-8", "replace")) for label, _, _ in found]
+            units = [unit.decode("utf-8", "replace") for _, unit, _ in found]
             wanted = [str(field.path[0]) for field in self._values]
-            is_each = sorted(labels) == sorted(wanted)
+            is_each = sorted(labels) == sorted(wanted) and not any(after for _, _, after in found)
             order = [labels.index(label) for label in wanted] if is_each else []
             is_good = is_each and all(
                 field.unit in (None, units[at]) or not units[at] for field, at in zip(self._values, order, strict=True)
             )
-            self._orders[found, in_units] = order if is_good else None
-        return self._orders[found, in_units]
+            self._orders[found] = order if is_good else None
+        return self._orders[found]
 
     def _label(self, written: str) -> str:
         return written.removesuffix(self._notation.default)
