@@ -43,7 +43,7 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _degrees(cell: str, side: str) -> float:
     """ddmm.mmmm and its hemisphere. Several sentences of an epoch say the same."""
     value = _number(cell)
@@ -121,8 +121,6 @@ SENTENCES: Mapping[str, Sentence] = {
     "XDR": Sentence({}, 5),
 }
 NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "pitch", "roll", "climb")
-
-
 _OF_DATE = (b"RMC", b"ZDA")
 
 
