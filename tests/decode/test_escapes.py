@@ -119,6 +119,13 @@ def test_the_checksum_lies_within_the_escapes(size: int) -> None:
     assert reasons(rejects) == ["no_frame", "checksum"]
 
 
+def test_where_bad_frames_began() -> None:
+    checksum = Checksum("sum8")
+    good, bad = dle(b"ab" + checksum.encode(b"ab")), dle(b"abc")
+    data = b"x\x10\x10" + bad + good + bad
+    assert [reject.offset for reject in fed(Dle(DLE_STX, checksum, 100), [data])[1]] == [0, 1, 3 + len(bad + good)]
+
+
 def test_a_frame_that_is_cut_off_costs_no_other() -> None:
     data = dle(b"abc")[:-2] + dle(b"d\x10f") + dle(b"ghi")
     payloads, rejects = fed(Dle(DLE_STX, None, 100), [data])
