@@ -197,8 +197,11 @@ class Nmea:
             if len(cells) < sentence.cells:
                 refusals.add(Reject("short", f"{kind}: expected {sentence.cells} cells, found {len(cells)}", payload=index))
                 continue
+            time = cells[sentence.time] if sentence.time else ""
+            if time and self._epoch.is_done(time):
+                continue
             said = sentence.read(cells) if kind != "XDR" else {n: v for n, v in _xdr(cells).items() if n in self._needed}
-            for sample in self._epoch.take(kind, cells[sentence.time] if sentence.time else "", said):
+            for sample in self._epoch.take(kind, time, said):
                 rows.append(self._row(*sample))
                 times.append(self._clock.time(sample[1]))
                 origin.append(index)
@@ -252,6 +255,10 @@ class _Epoch:
         self._missing = {*self._wanted}
         self._by: set[tuple[str, str]] = set()  # which fields sentences without a time have said
         self._time = ""
+
+    def is_done(self, time: str) -> bool:
+        """Whether a sentence of this time changes nothing."""
+        return not self._missing and time == self._time
 
     def take(self, kind: str, time: str, said: Said) -> list[tuple[Said, str]]:
         """The samples that this sentence completes: that of the epoch before it, and its own."""
