@@ -93,8 +93,8 @@ class Labels(Walk):
         return Table(numbers.reshape(len(payloads), self.plan.width))
 
     def _order(self, found: tuple[tuple[bytes, bytes, bytes], ...]) -> list[int] | None:
-        """Which of these labels and units is that of each field; None unless each has one, in its unit, with its value on the same
-        line. Remembered, since devices send their lines in one order or few."""
+        """Which of these labels and units is that of each field; None unless each has one, in its unit, with its value on the
+        same line. Remembered, since devices send their lines in one order or few."""
         if found not in self._orders:
             if len(self._orders) >= _MAX_ORDERS:
                 self._orders.clear()
