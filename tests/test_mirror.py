@@ -10,6 +10,13 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "commands/arguments/fleet.py": "tests/live/test_fleet.py",
+    "commands/arguments/machine.py": "tests/test_cli.py",
+    "commands/arguments/models.py": "tests/commands/test_bench.py",
+    "commands/arguments/parser.py": "tests/test_cli.py",
+    "commands/arguments/reference.py": "tests/commands/test_completions.py",
+    "commands/arguments/running.py": "tests/live/test_status.py",
+    "commands/arguments/start.py": "tests/commands/test_check.py",
     "commands/collect.py": "tests/live/test_hard_samples.py",
     "commands/fleet.py": "tests/live/test_fleet.py",
     "config/checks/fleet.py": "tests/plan/test_fleet.py",

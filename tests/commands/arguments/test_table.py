@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from edged.cli import main
+from edged.commands.arguments.table import make_parser
+from edged.errors import EX_OK
+
+
+def test_alone_it_prints_its_help_with_an_example_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == EX_OK
+    said = capsys.readouterr().out
+    (commands,) = (a.choices for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    examples = said.partition("examples:")[2].splitlines()[1:]
+    assert [line.replace("sudo ", "").split()[1] for line in examples] == list(commands)
