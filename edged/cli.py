@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Iterable
 
-from edged.commands.arguments.configuration import LOCAL_CONFIG, configuration
+from edged.commands.arguments.configuration import settle_configuration
 from edged.commands.arguments.table import make_parser
 from edged.errors import EX_CONFIG, EX_OK, EX_SOFTWARE, EX_USAGE, ConfigError, Fatal, Finding
-from edged.notation.words import did_you_mean
 from edged.system import process
 from edged.system.terminal import look_of
 
@@ -57,10 +55,7 @@ def _command(argv: list[str] | None) -> int:
         process.complain(said)
         return EX_USAGE
     arguments = parser.parse_args(words)
-    if "takes_configuration" in arguments:
-        arguments.is_config_asked = arguments.config is not None or bool(os.environ.get("EDGED_CONFIG"))
-        arguments.config = configuration(arguments.config)
-        arguments.is_config_asked |= arguments.config == LOCAL_CONFIG
+    settle_configuration(arguments)
     code: int = arguments.command(arguments)
     process.flush()  # a step of the user's may have printed
     return code
@@ -73,9 +68,11 @@ def _slip(parser: argparse.ArgumentParser, words: list[str], prog: str = "edged"
         return ""
     if words[0] in below:
         return _slip(below[words[0]], words[1:], f"{prog} {words[0]}")
+    from edged.notation.words import did_you_mean
+
     meant = did_you_mean(words[0], list(below))
-    cure = meant.replace('mean "', f'mean "{prog} ') if meant else f"; there are: {', '.join(below)}"
-    return f'{prog}: "{words[0]}" is no command{cure}'
+    fix = meant.replace('mean "', f'mean "{prog} ') if meant else f"; there are: {', '.join(below)}"
+    return f'{prog}: "{words[0]}" is no command{fix}'
 
 
 if __name__ == "__main__":

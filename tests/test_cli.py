@@ -39,6 +39,12 @@ def test_what_is_near_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there are: demo, init, check, run" in capsys.readouterr().err
 
 
+def test_what_shows_the_help_imports_nothing_heavy() -> None:
+    heavy = "{'numpy', 'asyncio', 'onnxruntime', 'paho'}"
+    code = f"import sys; from edged.cli import main; main([]); sys.exit(str({heavy} & {{*sys.modules}}))"
+    assert run_bare(["-c", code], {}, "") == (1, "set()\n")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

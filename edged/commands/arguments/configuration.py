@@ -18,6 +18,15 @@ def take_configuration(command: argparse.ArgumentParser) -> None:
     command.set_defaults(takes_configuration=True)
 
 
+def settle_configuration(arguments: argparse.Namespace) -> None:
+    """Puts the file that is meant in place of what was asked for, and notes whether somebody asked for it."""
+    if "takes_configuration" not in arguments:
+        return
+    is_asked = arguments.config is not None or bool(os.environ.get("EDGED_CONFIG"))
+    arguments.config = configuration(arguments.config)
+    arguments.is_config_asked = is_asked or arguments.config == LOCAL_CONFIG
+
+
 def configuration(asked: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     """The file that a command means."""
     if asked is not None:
