@@ -222,12 +222,13 @@ def _check_fractions(
     is_made = bool(steps)
     if all(s.dtype == "uint8" for s in streams) and not is_made:
         return  # colours of pictures are whole numbers
+    are_whole = [i for i in inputs if i.value is None and np.dtype(i.dtype).kind in "iu"]
+    if not are_whole:
+        return  # a row may have millions of columns
     is_between = align is not None and align.method == "linear"
     names = [f.name for s in streams for f in s.fields for _ in range(f.stop - f.start)]
     whole = [w for s in streams for w in _whole_columns(s, sources)]
-    for i in inputs:
-        if i.value is not None or np.dtype(i.dtype).kind not in "iu":
-            continue
+    for i in are_whole:
         columns = range(len(names)) if i.columns is None else i.columns
         cut = dict.fromkeys(names[c] for c in columns if not whole[c]) if not is_made and not is_between else {}
         if cut or is_made or is_between:
