@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edged.config.ports import shared_port
-from edged.config.schema import Config, Function
+from edged.config.schema import Config
 from edged.errors import Problem
 from edged.plan.scope import Scope
 from edged.serialport.port import ports_here
@@ -57,9 +57,7 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
         return []
     files = {"": path}
     for name, pipeline in config.pipeline.items():
-        steps = [step.step for step in pipeline.preprocess or ()]
-        for key, functions in (("preprocess", steps), ("postprocess", pipeline.postprocess or ())):
-            files |= {f"pipeline.{name}.{key}[{i}]": f.path for i, f in enumerate(functions) if isinstance(f, Function)}
+        files |= {f"pipeline.{name}.{key}": function.path for key, function in pipeline.functions.items()}
     files |= {f"behaviour.{name}.run": behaviour.run.path for name, behaviour in config.behaviour.items()}
     problems: list[Problem] = []
     for key, file in files.items():

@@ -42,7 +42,6 @@ from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits
 from edged.model.trial.notes import trials_here
 from edged.notation.files import read_small
-from edged.notation.values import Function
 from edged.plan.change import Change, compare, with_kept
 from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
@@ -168,9 +167,7 @@ class Reloader:
         mark."""
         config = self._running.draft.config
         code = {b.run.path for b in config.behaviour.values()}
-        for p in config.pipeline.values():
-            functions = (*(step.step for step in p.preprocess or ()), *(p.postprocess or ()))
-            code |= {f.path for f in functions if isinstance(f, Function)}
+        code |= {function.path for p in config.pipeline.values() for function in p.functions.values()}
         return {
             "": self._running.draft.path,
             **{name: m.path for name, m in config.model.items() if m.watch and m.path is not None},

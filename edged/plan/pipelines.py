@@ -176,7 +176,7 @@ def plan_pipeline(
         priority=settings.priority,
         ask=ask,
         seen=rows_seen,
-        code=code_of(steps, settings.postprocess or ()),
+        code=code_of(settings.functions.values()),
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
 
