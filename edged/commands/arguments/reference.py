@@ -7,11 +7,10 @@ import json
 import sys
 
 from edged.commands.arguments.parser import Commands
+from edged.commands.completions import SHELLS, commands_of
 from edged.errors import EX_OK
 from edged.system import process
 from edged.system.terminal import look_of
-
-SHELLS = ("bash", "zsh", "fish")
 
 
 def add_help(commands: Commands) -> None:
@@ -48,13 +47,12 @@ def add_completions(commands: Commands) -> None:
         "print what a shell needs to complete commands of edged",
         "edged completions bash > ~/.local/share/bash-completion/completions/edged",
     )
-    completions.add_argument("shell", choices=SHELLS, help="which shell")
+    completions.add_argument("shell", choices=tuple(SHELLS), help="which shell")
     completions.set_defaults(command=_completions)
 
 
 def _completions(arguments: argparse.Namespace) -> int:
-    from edged.commands import completions
     from edged.commands.arguments.table import make_parser
 
-    process.say(completions.SHELLS[arguments.shell](list(completions.commands_of(make_parser()))).rstrip())
+    process.say(SHELLS[arguments.shell](list(commands_of(make_parser()))).rstrip())
     return EX_OK
