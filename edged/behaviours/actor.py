@@ -391,8 +391,8 @@ class Actor:
         if len(self._spins) == MAX_SPINS and now - self._spins[0] < SPIN_NS and not self._over:
             last = f"the last for {ns // 10**6} ms"
             self._over = f"{MAX_SPINS} steps within a minute blocked the event loop for more than {SLOW_NS // 10**6} ms, {last}"
-            cure = f"it starts again when {self.plan.function.path.name} changes"
-            self.counts.drops.add("ended", detail=f"{self._over}; {cure}")
+            fix = f"it starts again when {self.plan.function.path.name} changes"
+            self.counts.drops.add("ended", detail=f"{self._over}; {fix}")
             for one in self.instances.values():
                 one.is_over = True
                 one.task.cancel()

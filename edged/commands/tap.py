@@ -47,8 +47,8 @@ def _show(lines: Iterator[dict[str, Any]], count: int | None, as_json: bool) -> 
     proposals, left = Proposals(), count
     for line in lines:
         say(json.dumps(line) if as_json else text(line), is_clean=True)
-        if line.get("stage") == "rejected" and (cure := proposals.of(line)):
-            complain(f"what would read these: {cure}")
+        if line.get("stage") == "rejected" and (fix := proposals.of(line)):
+            complain(f"what would read these: {fix}")
         if left is not None and "stage" in line:
             left -= 1
             if left <= 0:

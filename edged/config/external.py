@@ -70,8 +70,8 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
             else "a user in the address is not taken from there; use username"
         )
     if scheme not in PORTS or not rest.startswith("//"):
-        cure = _url_cure(address, scheme, authority) if isinstance(raw, str) else ""
-        raise ValueError(f"expected {wanted}, found {_said(address, raw)}{cure}")
+        fix = _url_fix(address, scheme, authority) if isinstance(raw, str) else ""
+        raise ValueError(f"expected {wanted}, found {_said(address, raw)}{fix}")
     path = ""
     if scheme in ("ws", "wss"):
         authority, slash, path = authority.partition("/")
@@ -162,7 +162,7 @@ def _unusable(schema: Any, at: str) -> str:
     return next(filter(None, (_unusable(one, f"{f'{at}.' if at else ''}{key}") for key, one in inner.items())), "")
 
 
-def _url_cure(address: str, scheme: str, authority: str) -> str:
+def _url_fix(address: str, scheme: str, authority: str) -> str:
     secure = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts", "http": "mqtt", "https": "mqtts"}
     if scheme in PORTS:
         return f"; write {scheme}://{authority.lstrip('/')}"
@@ -177,16 +177,16 @@ def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) ->
         name, colon, rest = authority.partition(":")
         if name and colon and not re.match(r"\d*(/|$)|[0-9A-Fa-f]*:", rest):  # the host may be missing: mqtt://user:password
             raise ValueError(f"expected {wanted}, found something else than a port after the host, not shown here")
-        cure = ""
+        fix = ""
         if authority.count(":") > 1:
-            cure = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"
+            fix = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"
         elif not authority:
-            cure = "; the host is missing"
+            fix = "; the host is missing"
         elif "/" in authority:
-            cure = f"; without a path: {address.partition(':')[0]}://{authority.partition('/')[0]}"
+            fix = f"; without a path: {address.partition(':')[0]}://{authority.partition('/')[0]}"
         if not is_shown:
             raise ValueError(f"expected {wanted}, found {_said(address, None)}")
-        raise ValueError(f"expected {wanted}, found {shown(address)}{cure}")
+        raise ValueError(f"expected {wanted}, found {shown(address)}{fix}")
     host = found[1].strip("[]")
     port = int(found[2]) if found[2] else None
     if port is not None and not 1 <= port <= 65535:
@@ -234,8 +234,8 @@ def secret(raw: object, around: Surroundings) -> Secret:
 def private_key(raw: object, around: Surroundings) -> Secret:
     plain = secret(raw, around)
     if "-----BEGIN " not in plain:
-        cure = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
-        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{cure}")
+        fix = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
+        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{fix}")
     return plain
 
 
@@ -299,10 +299,10 @@ def _external(raw: object, around: Surroundings) -> str:
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
         known = ("credential", "env", "file")
         keys = " and ".join(key if key in known else "a key that is none of these" for key in raw) or "nothing"
-        cure = (
+        fix = (
             did_you_mean(next(iter(raw)), known) if len(raw) == 1 else "; one of them, not both" if set(raw) < set(known) else ""
         )
-        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{cure}")
+        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{fix}")
     ((where, called),) = raw.items()
     if not isinstance(called, str) or not called:
         raise ValueError(f"expected {EXT_FORMS}, found {kind(called)} for {where}")
@@ -324,18 +324,18 @@ def _external(raw: object, around: Surroundings) -> str:
 def _from_environment(variable: str, environ: Mapping[str, str]) -> str:
     if variable not in environ:
         meant = nearest(variable, list(environ))
-        cure = (
+        fix = (
             f"did you mean {meant}?"
             if meant
             else f"export {variable}=..., or under systemd Environment={variable}=... in the unit"
         )
-        raise ValueError(f"environment variable {variable} is not set; {cure}")
+        raise ValueError(f"environment variable {variable} is not set; {fix}")
     return environ[variable].rstrip("\r\n")
 
 
-def _read_text(file: Path, cure: str = "") -> str:
+def _read_text(file: Path, fix: str = "") -> str:
     try:
-        return read_small(file, cure).decode().replace("\r\n", "\n").rstrip("\r\n")
+        return read_small(file, fix).decode().replace("\r\n", "\n").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not UTF-8 text") from None
 

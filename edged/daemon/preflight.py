@@ -62,8 +62,8 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
     problems: list[Problem] = []
     for key, file in files.items():
         if (who := who_may_write(file)) is not None:
-            cure = "whatever they write there runs as root; give it to root alone, or run edged as a user of its own"
-            Scope(key, problems).warn("", f"edged runs as root, and {who}: {cure}")
+            fix = "whatever they write there runs as root; give it to root alone, or run edged as a user of its own"
+            Scope(key, problems).warn("", f"edged runs as root, and {who}: {fix}")
     return problems
 
 

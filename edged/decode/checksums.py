@@ -339,7 +339,7 @@ class Checksum:
         said = f"0x{carried:0{digits}x}" if carried >= 0 else f"{frame[len(frame) - self.size :]!r}, no hex digits"
         return f"{self.name} is 0x{wanted:0{digits}x}, the frame says {said}"
 
-    def cure(self, frame: bytes, starts: Sequence[int]) -> str:
+    def fix(self, frame: bytes, starts: Sequence[int]) -> str:
         """With which settings `frame` would pass, said for a person; nothing when none is found, or chance would do."""
         if self._kind.size < 2:
             return ""

@@ -88,8 +88,8 @@ class Mavlink:
             return f"the beginning of a frame, {frame[0]:02x}, and another frame {len(frame)} bytes behind it"
         id = self._id(frame, 0)
         wanted, found = _CRC.one(_covered(frame, 0) + self._extras[id]), _said(frame, 0)
-        cure = f"; is crc_extra of message {id} right?" if is_first else ""
-        return f"message {id}: the CRC is 0x{wanted:04x}, the frame says 0x{found:04x}{cure}"
+        fix = f"; is crc_extra of message {id} right?" if is_first else ""
+        return f"message {id}: the CRC is 0x{wanted:04x}, the frame says 0x{found:04x}{fix}"
 
     def why_none(self, buffer: bytes, at: int) -> tuple[str, str]:
         return "no_frame", "expected the start of a MAVLink frame, fe or fd"

@@ -36,7 +36,7 @@ MIN_SILENCE_S = 2.0
 """No sensor and no pipeline is called silent sooner than this."""
 PERIODS = 3
 CLOSED_NS = 10 * 10**9
-"""A gate that lets nothing through for so long is called closed: one that opens and closes all the time is no news each time."""
+"""A gate that lets nothing through for this long is called closed: one that opens and closes all the time is no news each time."""
 SILENCING = ("failing", "stalled", "shedding")
 """States of a pipeline in which the next ones of a chain get no samples from it."""
 WHILE_AWAY = ("shutdown", "spool_full")

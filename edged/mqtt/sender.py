@@ -173,7 +173,7 @@ class Sender:
         self.outbox.put(message)
 
     def room(self, size: int) -> int:
-        """How many more messages of `size` bytes may be put by somebody who can wait, so that none gives way: half of the
+        """How many more messages of `size` bytes may be put by somebody who can wait, so that none is dropped: half of the
         outbox is theirs, the other half for those who cannot, and one message has room where nothing is. While what comes
         goes to disk, as many as the disk takes."""
         if self.is_away and self.backlog is not None:
@@ -354,8 +354,8 @@ class Sender:
         if len(message.topic) > MAX_TOPIC:
             why = f"{topic}... (a topic of {len(message.topic)} bytes, at most {MAX_TOPIC})"
         else:
-            cure = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
-            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._granted.maximum_packet}): {cure}"
+            fix = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
+            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._granted.maximum_packet}): {fix}"
         if message.account is not None:
             message.account.refusal = why
             message.account.drops.add("too_large", size=size, limit=self._granted.maximum_packet, topic=topic)
@@ -409,7 +409,7 @@ class Sender:
         return False
 
     def again(self, out: bytearray, mid: int, now: int) -> None:
-        """Frames a message anew that the broker refused for the time being, if it is still in flight."""
+        """Frames a message again that the broker refused for the time being, if it is still in flight."""
         if message := self.in_flight.get(mid):
             body, properties = message.body, message.properties
             if message.replayed:

@@ -97,11 +97,11 @@ class WindowStage:
         return min(int(self._seen[key]), self.size)
 
     def taken(self, keys: NDArray[Any] | int) -> NDArray[np.int64]:
-        """Samples of each key since its window began anew."""
+        """Samples of each key since its window started again."""
         return np.asarray(self._seen[keys])
 
     def stretch(self, key: int) -> int:
-        """How often the window of `key` has begun anew: what a model remembers from before is then of no use."""
+        """How often the window of `key` has started again: what a model remembers from before is then of no use."""
         return int(self._stretch[key])
 
     def reset_all(self) -> None:
@@ -109,7 +109,7 @@ class WindowStage:
         self._start_over(self._rows)
 
     def reset(self, key: int) -> None:
-        """The window of `key` begins anew."""
+        """The window of `key` starts again."""
         self._start_over(key)
 
     def fitting(self, block: Block, most: int) -> int:

@@ -234,8 +234,8 @@ def window_misfit(size: int, width: int, dtype: str, keys: int, budget: int) -> 
     need = 2 * size * width * np.dtype(dtype).itemsize * keys
     if need <= budget:
         return ""
-    many, cure = (f"{keys} keys x ", "set a smaller size, or max_keys") if keys > 1 else ("", "set a smaller size")
-    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: {cure}"
+    many, fix = (f"{keys} keys x ", "set a smaller size, or max_keys") if keys > 1 else ("", "set a smaller size")
+    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: {fix}"
 
 
 def _large(n: int) -> str:

@@ -233,9 +233,9 @@ def _check_fractions(
         cut = dict.fromkeys(names[c] for c in columns if not whole[c]) if not is_made and not is_between else {}
         if cut or is_made or is_between:
             of = f" of {listed(cut)}" if cut else ""
-            cure = "use a model with a float input, or set scale in decode.fields so that whole numbers are fine enough"
+            fix = "use a model with a float input, or set scale in decode.fields so that whole numbers are fine enough"
             what = "rounded (2.9 becomes 3)" if i.is_rounded else "cut off (2.9 becomes 2)"
-            at.warn("model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are {what}; {cure}")
+            at.warn("model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are {what}; {fix}")
 
 
 def _whole_columns(stream: Stream, sources: Mapping[str, SourcePlan]) -> list[bool]:

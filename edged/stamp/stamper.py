@@ -179,7 +179,7 @@ class Stamper:
         arrival: int,
         utc_offset: int,
     ) -> Block | None:
-        """The same for one row that is stamped on arrival, where nothing is to be refused and no key begins anew; else None, and
+        """The same for one row that is stamped on arrival, where nothing is to be refused and no key starts again; else None, and
         nothing has happened."""
         key: int | None = 0
         if self._keys is not None:
@@ -210,7 +210,7 @@ class Stamper:
         return *self._clock.times(batch.time, batch.count, keys, arrival), None
 
     def reset(self) -> None:
-        """The port was opened anew: counters of the sensor may have begun anew."""
+        """The port was opened again: counters of the sensor may have started again."""
         self._clock.forget_all()
 
     def _take_recycled(self) -> None:

@@ -117,10 +117,10 @@ def checksum_of_frames(table: SerialSource | ReplaySource | Port, raw: Raw) -> W
                 f'"{checksum.type}" stands at the end of a line; frames of type "{frames}" have sums and CRCs of bytes',
             )
     elif checksum.type != "none" and frames == "line" and checksum.encoding is None:
-        cure = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
+        fix = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
         own = 'lines have "nmea", "teleinfo", or encoding = "hex" or "line-safe"'
         text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
-        yield "checksum", f"{text}{cure}"
+        yield "checksum", f"{text}{fix}"
     limit = table.max_bytes if isinstance(table, Port) or table.decode is None else _filled_max_bytes(table, raw)
     if table.frame.size is not None and table.frame.size > limit:
         yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"

@@ -145,8 +145,8 @@ def _declared_twice(failure: _Failure, _: re.Match[str]) -> Said:
     first = failure.scanner.places.get(path)
     where = f", first at line {failure.line_of(first.value)}" if first else ""
     one = {"source": "sensor", "broker": "broker", "model": "model", "pipeline": "pipeline"}.get(str(path[0]) if path else "")
-    cure = f"; a second {one} needs a name of its own" if one and len(path) == 2 else "; put all its keys in one place"
-    return header, f"{written(path)}: declared twice{where}{cure}"
+    fix = f"; a second {one} needs a name of its own" if one and len(path) == 2 else "; put all its keys in one place"
+    return header, f"{written(path)}: declared twice{where}{fix}"
 
 
 def _header_path(failure: _Failure) -> KeyPath:
@@ -271,8 +271,8 @@ def _header_open(failure: _Failure, found: re.Match[str]) -> Said:
 
 
 def _no_statement(failure: _Failure, _: re.Match[str]) -> Said:
-    cure = "; this is TOML, not JSON" if failure.word.startswith("{") else ""
-    return failure.at, f"TOML: expected key = value or [table]{cure}"
+    fix = "; this is TOML, not JSON" if failure.word.startswith("{") else ""
+    return failure.at, f"TOML: expected key = value or [table]{fix}"
 
 
 def _no_date(failure: _Failure, _: re.Match[str]) -> Said:

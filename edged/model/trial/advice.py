@@ -162,7 +162,7 @@ def _best_run(way: Way) -> Iterator[Advice]:
         yield Advice('run = "inline"', why)
     elif pace.p50_us > INLINE_US and way.report.run == "inline":
         at = f" at {pace.hz} a second" if pace.hz else ""
-        yield Advice('run = "worker"', f"a run takes {_us(pace.p50_us)}{at}, for which the loop would be deaf")
+        yield Advice('run = "worker"', f"a run takes {_us(pace.p50_us)}{at}, which would block the event loop")
 
 
 def _best_batch(way: Way) -> Iterator[Advice]:
