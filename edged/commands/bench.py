@@ -195,7 +195,7 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     cores = f"{found.cores} core{'s' if found.cores > 1 else ''}"
     yield f"{found.plan.manifest.origin}, onnxruntime {version()}, {cores}"
     yield ""
-    paces = [f"{hz} a second" if hz else "back to back" for hz in CADENCES]
+    paces = [f"{hz} per second" if hz else "back to back" for hz in CADENCES]
     yield from _table("one row a run: median / 99 % us, share of a core", paces, [[t, *_paces(w)] for t, w in ways.items()])
     yield ""
     counts = sorted({b.rows for way in found.ways for b in way.measured.batches})

@@ -50,7 +50,7 @@ def device_id(raw: object, around: Surroundings) -> str:
 
 def _said(plain: str, raw: object) -> str:
     """A value as a message may show it: what came from outside the file may be the wrong secret."""
-    return shown(plain) if isinstance(raw, str) else "a text from outside the file, not shown here"
+    return shown(plain) if isinstance(raw, str) else "a string from outside the file, not shown here"
 
 
 def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
@@ -198,11 +198,11 @@ def ext(raw: object, around: Surroundings) -> str:
     """External text: as it stands, or from a systemd credential, an environment variable or a file."""
     plain = _external(raw, around)
     if not plain:
-        raise ValueError(f"{_place(raw)} is empty" if isinstance(raw, dict) else "expected a text, found an empty one")
+        raise ValueError(f"{_place(raw)} is empty" if isinstance(raw, dict) else "expected a string, found an empty one")
     if isinstance(raw, str):
         nothing_to_replace(raw)
     if "\0" in plain:
-        raise ValueError("expected a text without NUL, found one with NUL")
+        raise ValueError("expected a string without NUL, found one with NUL")
     return plain
 
 
@@ -216,7 +216,7 @@ def nothing_to_replace(raw: str) -> None:
 
 
 def _whole(raw: str, found: str) -> str:
-    return "" if found == raw else ", a variable that holds all of the text"
+    return "" if found == raw else ", a variable that holds all of the string"
 
 
 def secret(raw: object, around: Surroundings) -> Secret:
@@ -235,7 +235,7 @@ def private_key(raw: object, around: Surroundings) -> Secret:
     plain = secret(raw, around)
     if "-----BEGIN " not in plain:
         fix = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
-        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{fix}")
+        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a string that is none{fix}")
     return plain
 
 
@@ -254,7 +254,7 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
     elif isinstance(raw, list) and raw and all(isinstance(x, str) and x for x in raw):
         names = raw
     else:
-        raise ValueError(f"expected a list of texts, or the path of a file with one a line, found {shown(raw)}")
+        raise ValueError(f"expected a list of strings, or the path of a file with one a line, found {shown(raw)}")
     if isinstance(raw, str) and len(set(names)) < len(names):
         line = next(i for i, one in enumerate(names, 1) if one in names[: i - 1])
         raise ValueError(f"expected a different name for each class, line {line} of {around.folder / raw} was there before")
@@ -279,7 +279,7 @@ def charset(raw: object, around: Surroundings) -> tuple[str, ...]:
         raise ValueError(f"expected 1 to {MAX_CHARSET} characters, found {len(characters)}")
     for one in characters:
         if not isinstance(one, str):
-            raise ValueError(f"expected a text for each class, found {kind(one)}")
+            raise ValueError(f"expected a string for each class, found {kind(one)}")
     return tuple(str(one) for one in characters)
 
 
@@ -295,7 +295,7 @@ def _external(raw: object, around: Surroundings) -> str:
     if isinstance(raw, str):
         return raw
     if not isinstance(raw, dict):
-        raise ValueError(f"expected a text, {EXT_FORMS}, found {kind(raw)}")
+        raise ValueError(f"expected a string, {EXT_FORMS}, found {kind(raw)}")
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
         known = ("credential", "env", "file")
         keys = " and ".join(key if key in known else "a key that is none of these" for key in raw) or "nothing"
@@ -344,8 +344,8 @@ Ext = Annotated[str, Value("ext", ext)]
 ClientId = Annotated[str, Value("ext", client_id)]
 DeviceId = Annotated[str, Value("ext", device_id)]
 SecretText = Annotated[Secret, Value("ext", secret)]
-Labels = Annotated[tuple[str, ...], Value("text list or path", labels)]
-Charset = Annotated[tuple[str, ...], Value("text list or path", charset)]
+Labels = Annotated[tuple[str, ...], Value("string list or path", labels)]
+Charset = Annotated[tuple[str, ...], Value("string list or path", charset)]
 PrivateKey = Annotated[Secret, Value("ext", private_key)]
 Url = Annotated[BrokerUrl, Value("ext", broker_url)]
 PeerUrl = Annotated[HttpUrl, Value("ext", peer_url)]

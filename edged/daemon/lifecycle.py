@@ -241,7 +241,7 @@ class Lifecycle:
         for name in self.assembly.stampers:
             self.assembly.let_out(name)
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
+            await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times per second is simpler than an event
         for remote in self.assembly.remotes.values():
             remote.close()
         await asyncio.sleep(0)  # what was under way there is counted

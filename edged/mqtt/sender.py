@@ -96,7 +96,6 @@ class Sender:
         self.is_away = False
         self.unsayable: dict[str, str] = {}
         self.in_flight: dict[int, Message] = {}
-        self.sent = 0
         self.acked = 0
         self.stray_acks = 0
         self._writer = FrameWriter(is_v5)
@@ -323,7 +322,6 @@ class Sender:
             return self._drop_faulty(message, error)
         if is_too_large:
             return self._drop_too_large(message, size)
-        self.sent += 1
         if not qos:
             if not self.suspicion.sent(message):
                 if account is not None:

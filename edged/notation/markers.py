@@ -1,6 +1,6 @@
 """Markers: bytes at which a frame begins or ends, with bits that may be open.
 
-Owns how they are written: `[0xAA, 0x55]`, a text (its UTF-8), and for open bits eight characters for a byte, highest first.
+Owns how they are written: `[0xAA, 0x55]`, a string (its UTF-8), and for open bits eight characters for a byte, highest first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BLOCKS = ("block", "dsmr", "vedirect")
 """Types of frames that are lines, handed on together."""
 _BITS = re.compile(r"[01.]{8}")
 _HEX_DIGITS = re.compile(r"(0x)?[0-9A-Fa-f]{2}([ ,]+(0x)?[0-9A-Fa-f]{2})+")
-WANTED = "bytes such as [0xAA, 0x55] or a text"
+WANTED = "bytes such as [0xAA, 0x55] or a string"
 
 
 class OpenMarker(msgspec.Struct, frozen=True):

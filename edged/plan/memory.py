@@ -407,7 +407,7 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         shapes = " + ".join(f"{' x '.join(map(str, i.shape)) or '1'} {i.dtype}" for i in rows)
         one = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in rows)
         is_by_key = bool(p.keys) and p.slots == p.max_keys
-        how = f"{p.slots} x {shapes}" + (", one a key" if is_by_key else "")
+        how = f"{p.slots} x {shapes}" + (", one per key" if is_by_key else "")
         key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
         carried = CARRIED if any(sources[s].settings.carry for s in p.roots) else 0
         if given := _given(p):

@@ -29,7 +29,7 @@ SPECTRA = ("spectrogram", "log_mel", "bands")
 
 
 def with_rate(steps: Sequence[Step], rate: float | None) -> tuple[Step, ...]:
-    """The steps with the samples a second of the windows that they get, where they ask for that and say nothing themselves."""
+    """The steps with the samples per second of the windows that they get, where they ask for that and say nothing themselves."""
     given = {"log_mel": "sr", "bands": "fs"}
     return tuple(
         msgspec.structs.replace(step, **{key: rate})

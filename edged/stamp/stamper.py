@@ -31,7 +31,7 @@ _TIME = np.dtype(np.int64)
 class Stamper:
     """Makes the blocks of one source.
 
-    `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples a second of one key.
+    `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples per second of one key.
     Rows with UTC stamps give a block in UTC (`offset` 0). All others are on the monotonic clock, with the offset to UTC:
     stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples. `thinning` leaves out rows,
     `lateness` makes them wait.

@@ -338,7 +338,7 @@ class Slow:
 @pytest.mark.parametrize(
     ("took", "ran", "batch_max", "said"),
     [
-        ({1: 0.5, 2: 1.0}, [1, 2], 1, "one row a run: 2 together would save nothing: 500000.0 us a row, alone 500000.0 us"),
+        ({1: 0.5, 2: 1.0}, [1, 2], 1, "one row a run: 2 together would save nothing: 500000.0 us per row, alone 500000.0 us"),
         ({1: 0.5, 2: 0.6, 4: 0.8, 8: 1.6}, [1, 2, 4, 8], 4, ""),
         ({1: 0.5, 2: 0.6, 4: 0.8, 8: 1.0, 16: 1.2}, [1, 2, 4, 8, 16], 16, ""),
         ({1: 0.001}, [1], 16, ""),  # a quick one is measured on a whole batch

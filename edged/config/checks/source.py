@@ -58,11 +58,11 @@ def markers(table: Frame, raw: Raw) -> Wrong:
 def blocks(table: Frame, raw: Raw) -> Wrong:
     """What ends a line or a block."""
     if table.type == "line" and table.end == b"":
-        yield "end", 'expected bytes such as [0xAA, 0x55] or a text, found an empty one; a line ends with "\\n" or "\\r"'
+        yield "end", 'expected bytes such as [0xAA, 0x55] or a string, found an empty one; a line ends with "\\n" or "\\r"'
     if table.type == "block" and not {"start", "end", "gap"} & set(raw):
         yield "type", 'a block needs its start line, its end line or a gap; write such as start = "/" or end = "!"'
     if table.start == b"":
-        yield "start", 'expected how the first line of a block begins, such as "/", found an empty text'
+        yield "start", 'expected how the first line of a block begins, such as "/", found an empty string'
     if table.type == "dle" and table.sync is not None and (not isinstance(table.sync, bytes) or table.sync[:1] != b"\x10"):
         yield "sync", "expected bytes that begin with DLE, [0x10, 0x02] or [0x10]"
     for id in table.crc_extra or ():

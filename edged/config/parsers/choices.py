@@ -86,7 +86,7 @@ def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
 
 
 def _version_meant(raw: float, words: list[str]) -> str | None:
-    """`3.1` and `3.11` for `"3.1.1"`, `5` for `"5"`: numbers of versions are texts."""
+    """`3.1` and `3.11` for `"3.1.1"`, `5` for `"5"`: numbers of versions are strings."""
     if "3.1.1" not in words:
         return None
     return "3.1.1" if str(raw) in ("3", "3.1", "3.11", "311", "4") else str(raw).removesuffix(".0")
@@ -158,7 +158,7 @@ def option(raw: object, _: Surroundings) -> bool | int | float | str:
     """A value for a library, which has its own idea of what it may be."""
     if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
         return raw
-    raise ValueError(f"expected a number, a text, true or false, found {shown(raw)}")
+    raise ValueError(f"expected a number, a string, true or false, found {shown(raw)}")
 
 
 def absent(raw: object, _: Surroundings) -> float | str:
@@ -177,5 +177,5 @@ ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
 WireType = Annotated[str, Value("type, `int24` `uint24` `uint11` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value(f"`auto` or list of {' '.join(f'`{one}`' for one in PROVIDERS)}", providers)]
-Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
+Option = Annotated[bool | int | float | str, Value("number, string, true or false", option)]
 Anything = Annotated[Any, Value("any", lambda raw, _: raw)]

@@ -161,7 +161,7 @@ def _best_run(way: Way) -> Iterator[Advice]:
         why = f"99 of 100 runs keep the loop for {_us(pace.p99_us)} at most; the worker takes {_us(way.measured.worker_us)}"
         yield Advice('run = "inline"', why)
     elif pace.p50_us > INLINE_US and way.report.run == "inline":
-        at = f" at {pace.hz} a second" if pace.hz else ""
+        at = f" at {pace.hz} per second" if pace.hz else ""
         yield Advice('run = "worker"', f"a run takes {_us(pace.p50_us)}{at}, which would block the event loop")
 
 

@@ -41,7 +41,7 @@ def batching(alone: Timing, together: Timing, rows: int, alone_rows: int = 1) ->
     """Whether a batch of `rows` pays against one of `alone_rows`, and the figures."""
     each, one = (together.median_ns + BESIDE_NS) / rows, (alone.median_ns + BESIDE_NS) / alone_rows
     before = "alone" if alone_rows == 1 else f"in batches of {alone_rows}"
-    figures = f"{together.median_ns / rows / 1e3:.1f} us a row, {before} {alone.median_ns / alone_rows / 1e3:.1f} us"
+    figures = f"{together.median_ns / rows / 1e3:.1f} us per row, {before} {alone.median_ns / alone_rows / 1e3:.1f} us"
     return each < WORTH * one, figures
 
 
