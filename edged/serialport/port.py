@@ -368,7 +368,7 @@ def usb_ports() -> list[str]:
 
 
 async def appeared(port: str | UsbId) -> None:
-    """Returns soon after `port` is there and may be opened: by inotify, and with a look once per second where that reports nothing.
+    """Returns soon after `port` is there and may be opened: by inotify, and by a look once per second where that reports nothing.
 
     Permissions that udev has not set after SETTLE_S are left for the opening to complain of.
     """
