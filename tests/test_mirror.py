@@ -123,6 +123,7 @@ ELSEWHERE = {
     "sources/asked.py": "tests/sources/test_asking.py",
     "sources/opening.py": "tests/sources/test_serial.py",
     "sources/reading.py": "tests/sources/test_serial.py",
+    "sources/router.py": "tests/sources/test_mqtt.py",
     "sources/kind.py": "tests/live/test_kinds.py",
     "sources/kinds.py": "tests/live/test_kinds.py",
     "spool/settings.py": "tests/plan/test_spool.py",

@@ -59,8 +59,9 @@ from edged.sources.freshness import Freshness
 from edged.sources.in_order import let_out
 from edged.sources.kind import Parts, PortReader, Reader
 from edged.sources.kinds import kind_of
-from edged.sources.mqtt import MqttSource, Router
+from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Replies
+from edged.sources.router import Router
 from edged.sources.written import WrittenPort
 from edged.spool.disk import FileDisk
 from edged.spool.spool import Spool, boot_id
