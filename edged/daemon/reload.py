@@ -26,7 +26,8 @@ from edged.clock.clock import Clock
 from edged.config.load import Draft, content_of, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
-from edged.daemon.build import Steps, assemble, make_steps
+from edged.daemon.build import assemble
+from edged.daemon.build_pipeline import Steps, make_steps
 from edged.daemon.file_watch import Watch
 from edged.daemon.guards import Ended, Guards, tally
 from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, read_led, room_for
