@@ -7,9 +7,9 @@ a text for a person; matching and filling never do, except that `fill` refuses w
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from functools import lru_cache
 
 import msgspec
@@ -223,7 +223,7 @@ def _capture(level: str, taken: Sequence[str]) -> tuple[str, bool]:
 
 def _unknown(name: str, known: Sequence[str]) -> str:
     text = f"{{{name}}} is not known here; known: {' '.join(f'{{{k}}}' for k in known)}"
-    meant = get_close_matches(name, known, n=1, cutoff=0.6)
+    meant = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"{text}; did you mean {{{meant[0]}}}?" if meant else text
 
 

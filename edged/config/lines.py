@@ -6,9 +6,9 @@ is withheld without need costs a caret; one that is shown without right costs a 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
@@ -30,7 +30,7 @@ def shown_line(text: str, line: int, kind: str = "") -> str:
     if before.count('"""') % 2 or before.count("'''") % 2 or _ALWAYS.search(source):
         return ""
     secrets = _secret_keys(kind)
-    if any(get_close_matches(word.lower(), secrets, 1, _LIKENESS) for word in _WORD.findall(source)):
+    if any(difflib.get_close_matches(word.lower(), secrets, 1, _LIKENESS) for word in _WORD.findall(source)):
         return ""
     return source
 

@@ -282,6 +282,8 @@ class Lifecycle:
             next_look = now + TICK_S - FINE_TICK_S / 2
             self._put_off(self._patience_s())
             self._health.tick()
+            while self._health.go_on():  # noqa: ASYNC110
+                await asyncio.sleep(0)
             if self.assembly.leaving:
                 release(self.assembly)
             if now >= next_feed:

@@ -119,6 +119,11 @@ class Csv:
 
     def decode_lines(self, blob: bytes, refusals: Refusals) -> Table:
         """Complete lines, each ended by one line feed. `origin` and `payload` count lines."""
+        layout = self._layout
+        if layout is not None and not (self._wants_header or layout.conditions):  # most often nothing is off
+            table = self._numbers(blob, layout, blob.count(b"\n"))
+            if table is not None:
+                return table
         return self._decode(LineBlock(blob, refusals))
 
     def _decode(self, text: LineBlock) -> Table:
@@ -225,7 +230,8 @@ class Csv:
             or blob.translate(None, self._number_bytes) != (self._separator * (layout.columns - 1) + b"\n") * count
         ):
             return None
-        blob = closed_signs(blob)
+        if b" " in blob or b"\t" in blob:
+            blob = closed_signs(blob)
         if self._has_commas:
             blob = blob.translate(_POINTS)
         if self._separator != b",":

@@ -116,8 +116,11 @@ class LineFramer:
                 )
             blob, start = blob[first:], start + first
             self._is_skipping = self._is_midway = False
-        lines, rejects = self._split_large(blob, start)
-        return lines, partial + rejects + self._keep(data[cut:])
+        if partial or len(blob) > self._max_bytes or cut < len(data):
+            lines, rejects = self._split_large(blob, start)
+            return lines, partial + rejects + self._keep(data[cut:])
+        self._tail.clear()
+        return [Lines(blob, start)] if blob else [], []
 
     def _keep(self, tail: bytes) -> list[Reject]:
         """Hold what may become a line. With a CR and part of a terminator it may be a little longer than one."""

@@ -78,6 +78,9 @@ class _Lines(ABC):
 
     def feed(self, data: bytes) -> Rows | None:
         parts, rejects = self._framer.feed(data)
+        if len(parts) == 1 and not rejects:
+            rows = self._decode(parts[0])
+            return rows if len(rows.values) or rows.rejects else None
         return _merged([self._decode(part) for part in parts], rejects, self._plan)
 
     def quiet(self) -> Rows | None:
@@ -126,7 +129,8 @@ class _WholeReads(_Lines):
         rejects: list[Reject] = []
         if self._breaks and blob.count(b"\n") != blob.count(self._end) * self._end.count(b"\n"):
             blob, rejects = _last_lines(blob, self._end)
-        blob = _normal(blob, self._end)
+        if b"\r" in blob or self._end != b"\n":
+            blob = _normal(blob, self._end)
         kept: list[int] | None = None
         if self._is_judged:
             good, kept, judged = self._judged(blob[:-1].split(b"\n"))

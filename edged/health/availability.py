@@ -11,6 +11,7 @@ a key whose place another one took is removed. A crash leaves them as they were:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ AT_ONCE = 200
 """Topics said at most in one look, to each broker."""
 ONLINE, OFFLINE = 1, 2
 WORDS = {ONLINE: b"online", OFFLINE: b"offline"}
+
+LOOKED_AT = 100
+"""Sources looked at in one look: a device of hundreds has others to look at in the next one, so that no look takes long."""
 
 Codes = NDArray[np.int8]
 OF_SOURCE = (np.full(1, OFFLINE, np.int8), np.full(1, ONLINE, np.int8))
@@ -65,6 +69,7 @@ class Availability:
         self._running = running
         fresh = running.freshness
         self._keyed = {n for n, p in running.plan.sources.items() if p.key_names and n in fresh}
+        self._turn = cycle(running.sources)
         sizes = {n: 1 + len(fresh[n].last_good) if n in self._keyed else 1 for n in running.sources}
         self._listeners = [_Listener(running.links[b], sizes) for b in running.plan.health_brokers]
 
@@ -89,7 +94,8 @@ class Availability:
             listener.forget_if_lost()
         if not listeners or not self._remove_renewed():
             return
-        wanted = {name: self._codes(name, look.source(name)[0] in GOOD, look.now) for name in self._running.sources}
+        names = islice(self._turn, min(LOOKED_AT, len(self._running.sources)))
+        wanted = {name: self._codes(name, look.source(name)[0] in GOOD, look.now) for name in names}
         for listener in listeners:
             self._say(listener, wanted, AT_ONCE)
 

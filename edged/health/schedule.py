@@ -10,7 +10,8 @@ What is said is made elsewhere: `status.py` (the state of each part), `snapshot.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -37,6 +38,8 @@ from edged.results.encode import rfc3339
 
 ENGINE_EVERY_NS = 5 * 10**9
 """How often it is said how far an engine is."""
+SLICE_NS = 3 * 10**6
+"""So long the loop is kept at a time by health that is being made: that of hundreds of parts takes 30 ms and more."""
 BUSY_ROWS = 25
 """Rows read between two ticks, from which on much comes in."""
 
@@ -50,6 +53,8 @@ class Due:
         self.look = 0
         self.health = 0
         self.engine = 0
+        self.telling: Iterator[None] | None = None
+        """Health that is being made; exhausted once it is published."""
 
 
 class Health:
@@ -92,6 +97,8 @@ class Health:
         self._configured.digest = config_hash
         if running is before:
             return
+        if self._due.telling is not None:  # of what is gone
+            self._due.telling, self._due.health = None, 0
         self._topics.adopt(running)
         for name in before.models.keys() - running.models.keys():
             self._topics.remove(f"model/{name}")
@@ -173,7 +180,8 @@ class Health:
                 envelope.clock_unsynced = not is_synced
         if now >= due.health:
             due.health = now + self._running.plan.health_interval_ns
-            self.publish(look)
+            due.telling = self._tell(look)
+            self.go_on()
         if (due.engine and now >= due.engine) or (not due.engine and self.building()):
             self._say_models()
 
@@ -186,9 +194,25 @@ class Health:
         if (level := self._memory.look(now / 1e9)) is not None:
             self._topics.event("memory", **level)
 
-    def publish(self, look: Look | None = None) -> None:
-        """Publishes health now, retained; and each model's topic, which changes seldom, along with it."""
-        facts = self.snapshot(look)
+    def go_on(self) -> bool:
+        """Goes on with the health that is being made; whether there is more to do, after another turn of the loop."""
+        if self._due.telling is None:
+            return False
+        end = self._clock.now() + SLICE_NS
+        for _ in self._due.telling:
+            if self._clock.now() > end:
+                return True
+        self._due.telling = None
+        return False
+
+    def publish(self) -> None:
+        """Publishes health now, all of it at once."""
+        self._due.telling = None
+        deque(self._tell(Look(self._running, self._clock.now())), maxlen=0)
+
+    def _tell(self, look: Look) -> Iterator[None]:
+        """Makes health and publishes it, retained; and each model's topic, which changes seldom, along with it."""
+        facts = yield from self._snapshot(look)
         if self._configured.errors:
             facts["config_errors"] = self._configured.places
         self._topics.keep("health", facts)
@@ -267,11 +291,21 @@ class Health:
         """Who takes what from whom, for a drawing."""
         return graph(self._running.plan)
 
-    def snapshot(self, look: Look | None = None) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """What `edged status` says; the health topic has the errors of the file without their words."""
-        look = look or Look(self._running, self._clock.now())
-        now, plan, found = look.now, self._running.plan, list(look.states)
-        is_well = all(s.state in GOOD for s in found) and not self._configured.last_good
+        making = self._snapshot(Look(self._running, self._clock.now()))
+        while True:
+            try:
+                next(making)
+            except StopIteration as made:
+                facts: dict[str, Any] = made.value
+                return facts
+
+    def _snapshot(self, look: Look) -> Generator[None, None, dict[str, Any]]:
+        """The same, in pieces."""
+        now, plan = look.now, self._running.plan
+        by_kind = yield from parts(self._running, now, look.states, self._rates)
+        is_well = all(s.state in GOOD for s in look.states) and not self._configured.last_good
         return {
             "device": plan.device,
             **({"tags": dict(plan.tags)} if plan.tags else {}),
@@ -285,6 +319,6 @@ class Health:
             "memory": self._memory.facts() | ({"gpu": gpu(plan.gpu, used_bytes())} if plan.gpu is not None else {}),
             **self.loop.facts(),
             "cpu_s": round(time.process_time(), 2),
-            **parts(self._running, now, found, self._rates),
+            **by_kind,
             **self.homeassistant.facts(),
         }

@@ -5,7 +5,7 @@ Reads the counters; owns none of them. When it is made, and to whom it goes, is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from edged.spool.spool import Spool
 from edged.spool.store import HOLDING
 from edged.telemetry import PublishCounts, Rate
 
+ALWAYS = ("sources", "pipelines", "models", "brokers")
+"""Said where there is none, too."""
+
 
 class Rates:
     """Events per second, by part: the one thing here that remembers the snapshot before."""
@@ -37,19 +40,34 @@ class Rates:
         self._rates.pop((kind, name), None)
 
 
-def parts(a: Running, now: int, states: list[State], rates: Rates) -> dict[str, Any]:
-    """Every part by kind and name: its state, and why, and its counters. `now` is monotonic ns."""
+def parts(a: Running, now: int, states: Iterable[State], rates: Rates) -> Generator[None, None, dict[str, Any]]:
+    """Every part by kind and name: its state, and why, and its counters. `now` is monotonic ns. Yields after each, since a device
+    may have hundreds, and the loop has other things to do."""
     found = {(s.kind, s.name): s for s in states}
-    return {
-        "sources": {n: _said(found, "source", n) | _source(a, n, now, rates) for n in a.sources},
-        **({"ports": {n: _said(found, "port", n) | _port(a, n) for n in a.ports}} if a.ports else {}),
-        "pipelines": {n: _said(found, "pipeline", n) | _pipeline(a, n, now, rates) for n in a.pipelines},
-        "models": {n: _said(found, "model", n) | _model(a, n) for n in a.models}
-        | {n: _said(found, "model", n) | _remote(a, n) for n in a.remotes},
-        "brokers": {n: _said(found, "broker", n) | _broker(a, n) for n in a.links},
-        **({"behaviours": {n: _said(found, "behaviour", n) | _behaviour(a, n) for n in a.behaviours}} if a.behaviours else {}),
-        **({"spool": _said(found, "spool", "spool") | _spool(a.spool)} if a.spool else {}),
-    }
+    whole: dict[str, dict[str, Any]] = {kind: {} for kind in ALWAYS}
+    for kind, name, facts in _facts(a, now, rates):
+        whole.setdefault(kind, {})[name] = _said(found, kind.removesuffix("s"), name) | facts
+        yield
+    if a.spool:
+        whole["spool"] = _said(found, "spool", "spool") | _spool(a.spool)
+    return whole
+
+
+def _facts(a: Running, now: int, rates: Rates) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for n in a.sources:
+        yield "sources", n, _source(a, n, now, rates)
+    for n in a.ports:
+        yield "ports", n, _port(a, n)
+    for n in a.pipelines:
+        yield "pipelines", n, _pipeline(a, n, now, rates)
+    for n in a.models:
+        yield "models", n, _model(a, n)
+    for n in a.remotes:
+        yield "models", n, _remote(a, n)
+    for n in a.links:
+        yield "brokers", n, _broker(a, n)
+    for n in a.behaviours:
+        yield "behaviours", n, _behaviour(a, n)
 
 
 def _source(a: Running, name: str, now: int, rates: Rates) -> dict[str, Any]:

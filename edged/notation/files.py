@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+import difflib
 from pathlib import Path
 
 from edged.notation.units import MIB
@@ -35,7 +35,7 @@ def _instead(file: Path) -> str:
     except OSError:
         return f"; {file.parent} is no folder that can be read"
     alike = [name for name in there if Path(name).suffix == file.suffix]
-    close = get_close_matches(file.stem, [Path(name).stem for name in alike], 1, LIKENESS)
+    close = difflib.get_close_matches(file.stem, [Path(name).stem for name in alike], 1, LIKENESS)
     if close:
         return f'; did you mean "{close[0]}{file.suffix}"?'
     return f"; in its folder are: {listed(alike or there)}" if there else "; its folder is empty"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from edged.notation.units import MIN, MS, NS, RATE_UNITS, US, D, H, S
@@ -50,7 +50,7 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     longer = [k for k in folded if k.startswith(word)] if word else []
     if longer:
         return folded[longer[0]] if len(longer) == 1 else None
-    close = get_close_matches(word, list(folded), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(folded), n=1, cutoff=0.6)
     return folded[close[0]] if close else None
 
 

@@ -26,7 +26,7 @@ from edged.pipeline.preprocess import Postprocess, Preprocess
 from edged.pipeline.recurrent import States
 from edged.pipeline.requests import Requests
 from edged.pipeline.slots import Slots
-from edged.pipeline.straight import Solo, Straight
+from edged.pipeline.straight import Solo, Straight, StraightRow, StraightWindow
 from edged.pipeline.timer import Timer
 from edged.pipeline.view import Parts
 from edged.pipeline.window import WindowStage
@@ -138,26 +138,33 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
     else:
         waits = wake is not None and order.overflow != "latest_only"
         admission = Dropping(entry, slots, counts, guard, requests, room, tells_again, waits)
-    straight = None
-    if order.solo is not None and order.tail is not None and isinstance(due, Rows) and order.aligner is None:
-        is_plain = order.gate is None and order.states is None and slots.rows.keys() == order.fillers.keys()
+    straight: Straight | None = None
 
-        def may_enter() -> bool:
-            return not (admission.parked or admission.is_shed) and (not is_blocking or outlets.room() > 0)
+    def may_enter() -> bool:
+        return not (admission.parked or admission.is_shed)
 
-        if is_plain:
-            straight = Straight(
-                order.solo,
-                order.tail,
-                slots,
-                exit,
-                guard,
-                order.preprocess,
-                order.fillers,
-                may_enter,
-                lambda source, block: pipeline.push_long(source, block),
-                order.stage,
-            )
+    if order.window is not None and order.aligner is None:
+        straight = StraightWindow(order.window, may_enter)
+    elif (
+        order.solo is not None
+        and order.tail is not None
+        and order.aligner is None
+        and order.gate is None
+        and order.states is None
+        and slots.rows.keys() == order.fillers.keys()
+    ):
+        straight = StraightRow(
+            order.solo,
+            order.tail,
+            slots,
+            exit,
+            guard,
+            order.preprocess,
+            order.fillers,
+            (lambda: may_enter() and outlets.room() > 0) if is_blocking else may_enter,
+            lambda source, block: pipeline.push_long(source, block),
+            order.stage,
+        )
     parts = Parts(
         counts=counts,
         clock=clock,

@@ -1,10 +1,11 @@
-"""The straight path: a row that comes alone, while nothing waits, goes from the source to the outbox in one chain of calls.
+"""The straight path: a row that comes alone, while nothing waits, goes as far as it gets in one chain of calls.
 
-    push --> Straight.takes ... end of the wake-up --> Straight.run: fill, run, exit
+    push --> StraightRow.takes ... end of the wake-up --> run: fill, run, exit
+    push --> StraightWindow.takes: into its ring, where no window is complete by it
 
-It takes no slot, no second turn of the loop and no part in a batch. What is put into a batch by anybody else in the same wake-up,
-what cannot be prepared or run, and what the model has no time for goes the long way instead, before anything was counted of it:
-both ways count, acknowledge and publish the same.
+The first takes no slot, no second turn of the loop and no part in a batch. What is put into a batch by anybody else in the same
+wake-up, what cannot be prepared or run, and what the model has no time for goes the long way instead, before anything was counted
+of it: all ways count, acknowledge and publish the same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from edged.pipeline.counts import Guard
 from edged.pipeline.exit import Exit
 from edged.pipeline.preprocess import Preprocess
 from edged.pipeline.slots import Slots
+from edged.pipeline.window import WindowStage
 from edged.records import Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
@@ -44,7 +46,43 @@ class Solo(Protocol):
         """The outputs of the row that is there; None if it cannot be run, of which nothing is counted."""
 
 
-class Straight:
+class Straight(Protocol):
+    """A way that is tried before the long one."""
+
+    def takes(self, source: int, block: Block) -> bool:
+        """Whether the block is one row that goes this way."""
+
+    def close(self) -> None:
+        """Lets go of what is large."""
+
+
+class StraightWindow:
+    """Most rows of a window complete none: they only go behind those that came before."""
+
+    def __init__(self, window: WindowStage, may_enter: Callable[[], bool]) -> None:
+        self._window: WindowStage | None = window
+        self._may_enter = may_enter
+
+    def takes(self, source: int, block: Block) -> bool:
+        window, key = self._window, block.keys
+        if (
+            window is None
+            or len(block.values) != 1
+            or not isinstance(key, int)
+            or block.restarts
+            or block.seen is not None
+            or block.degraded is not None
+            or block.has_requests
+            or not self._may_enter()
+        ):
+            return False
+        return window.takes(key, block.values[0], block.time.item(0))
+
+    def close(self) -> None:
+        self._window = None
+
+
+class StraightRow:
     """`exit` publishes what was run; `long_way` is how all other blocks come in."""
 
     def __init__(
@@ -77,7 +115,6 @@ class Straight:
         self._block: Block | None = None
 
     def takes(self, source: int, block: Block) -> bool:
-        """Whether the block is one row that goes this way."""
         if self._block is not None:
             self._model.unclaim()  # the two go together
             return False

@@ -136,6 +136,22 @@ class WindowStage:
         ends = np.sort(order[(beyond >= 0) & (beyond % self.hop == 0)])
         return count if len(ends) <= most else int(ends[most])
 
+    def takes(self, key: int, row: NDArray[Any], time: int) -> bool:
+        """Takes in one row of `key`, as `push` would, where it only goes behind the one before it: it completes no window, and
+        none begins anew. Else False, and nothing has happened."""
+        seen, end = self._seen.item(key), self._end.item(key)
+        if (
+            seen + 1 >= self._due.item(key)
+            or end >= self._stop.item(key)
+            or (self.gap_ns is not None and time - self._last.item(key) > self.gap_ns)
+        ):
+            return False
+        self._rings[end] = row
+        self._end[key] = end + 1
+        self._seen[key] = seen + 1
+        self._last[key] = time
+        return True
+
     def push(self, block: Block, emit: Emit) -> None:
         """Takes a block in; calls `emit` for every window that it completes, in order for each key."""
         for key in block.restarts:

@@ -1,6 +1,6 @@
-"""The one file that knows pyserial: a serial port as `await port.read()`.
+"""The one file that knows pyserial: a serial port as `await port.read()`, or `await port.read_each(take)`.
 
-pyserial opens and configures; reading is `os.readv` on the loop's word. An empty read, EIO, SerialException and termios.error
+pyserial opens and configures; reading is `os.read` on the loop's word. An empty read, EIO, SerialException and termios.error
 are one event: the device is gone. `port_faults` says what each fault means.
 
 Invariants: a descriptor is watched by one object, let go before it is closed, and closed on a later turn of the loop
@@ -18,6 +18,7 @@ import os
 import select
 import termios
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -35,7 +36,8 @@ from edged.system.one_shot import Few, in_one_shot_thread, start_one_shot_thread
 BLOCK_BYTES = 64 * 1024
 """The most that one read returns."""
 
-SHORT_READ = 1024  # a tty hands out up to 4095 bytes at a time; less than this and there is nothing more
+TTY_BYTES = 4096  # a tty hands out up to 4095 bytes at a time
+SHORT_READ = 1024  # less than this and there is nothing more
 CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
 MAX_TOLD = 16  # ports that inotify tells of at a time
 MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
@@ -93,7 +95,8 @@ class SerialPort:
         self._name = port_name(settings.port)
         self._serial: Any = None
         self._fd = -1
-        self._waiter: asyncio.Future[bytes] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._take: Callable[[bytes], bool] = _keeps_nothing
         self._is_watched = False
         self._lost: Retryable | None = None
         self._marks = Marks()
@@ -103,7 +106,6 @@ class SerialPort:
 
     async def __aenter__(self) -> SerialPort:
         self._loop = asyncio.get_running_loop()
-        self._buffer = memoryview(bytearray(BLOCK_BYTES))
         # A driver may take seconds to open a device that is about to fail.
         async with OPENING:
             self._serial = await in_one_shot_thread("open a port", lambda: _open(self._settings), _close)
@@ -129,17 +131,29 @@ class SerialPort:
 
         Raises Retryable("unplugged") when the device is gone, after everything it sent was returned.
         """
+        got = b""
+
+        def keep(data: bytes) -> bool:
+            nonlocal got
+            got = data
+            return False
+
+        await self.read_each(keep)
+        if not got and self._lost is not None:
+            raise self._lost
+        return got
+
+    async def read_each(self, take: Callable[[bytes], bool]) -> None:
+        """Hands each read to `take` in the wake-up that brought it, without a turn of the loop; returns when `take` says that it
+        can have no more for now, or the device is gone. Raises Retryable where that was so before, and what `take` raises."""
         if self._lost is not None:
             raise self._lost
         self._watch()
-        self._waiter = self._loop.create_future()
+        self._waiter, self._take = self._loop.create_future(), take
         try:
-            data = await self._waiter
+            await self._waiter
         finally:
             self._waiter = None
-        if not data and self._lost is not None:
-            raise self._lost
-        return data
 
     async def write(self, data: bytes, limit_s: float) -> bool:
         """Hands all of it to the driver, and nothing of anybody else in between; False if that had no room for it in time. Raises
@@ -211,27 +225,38 @@ class SerialPort:
             self.bad = [(place, self._watcher.reason()) for place in places]
         elif self._lost is None:
             self._watcher.robbed = True  # there was something to read, and somebody else was faster
-        if data or self.bad or self._lost is not None:
-            waiter.set_result(data)
+        has_room = True
+        if data or self.bad:
+            try:
+                has_room = self._take(data)
+            except Exception as error:  # whoever reads is told
+                waiter.set_exception(error)
+                return
         if self._lost is not None:
             self._unwatch()
+        if not has_room or self._lost is not None:
+            waiter.set_result(None)
 
     def _drain(self) -> bytes:
-        """Everything there is, at most BLOCK_BYTES. Sets `_lost` when the device turns out to be gone."""
-        size = 0
+        """Everything there is, at most about BLOCK_BYTES. Sets `_lost` when the device turns out to be gone."""
+        data = b""
+        pieces: list[bytes] = []
         try:
-            while size < BLOCK_BYTES:
-                count = os.readv(self._fd, (self._buffer[size:],))
-                size += count
-                if not count and not self._watcher.look():  # in canonical mode a byte 0x04 ends a read
+            while True:
+                data = os.read(self._fd, TTY_BYTES)
+                if not data and not self._watcher.look():  # in canonical mode a byte 0x04 ends a read
                     self._lose("no more bytes")
-                if count < SHORT_READ:
+                if len(data) < SHORT_READ:
+                    break
+                pieces.append(data)
+                data = b""
+                if len(pieces) * TTY_BYTES >= BLOCK_BYTES:
                     break
         except BlockingIOError:
             pass
         except OSError as e:
             self._lose(e.strerror or str(e))
-        return bytes(self._buffer[:size])
+        return b"".join((*pieces, data)) if pieces else data
 
     def _lose(self, how: str) -> None:
         self._lost = faults.unplugged(self._name, how)
@@ -244,7 +269,7 @@ class SerialPort:
             if self._lost is None and not self._waiter.done():
                 self._lose("hung up")
                 self._unwatch()
-                self._waiter.set_result(b"")
+                self._waiter.set_result(None)
         if self._lost is None:
             self._watcher.look()
 
@@ -257,6 +282,11 @@ class SerialPort:
         if self._is_watched:
             self._loop.remove_reader(self._fd)
             self._is_watched = False
+
+
+def _keeps_nothing(data: bytes) -> bool:
+    """Until somebody reads."""
+    return False
 
 
 class Watcher:

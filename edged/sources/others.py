@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 import msgspec
 
@@ -63,7 +63,7 @@ class Others:
         for name, wanted in where.items():
             seen = [kind.removeprefix(f'{name} = "').removesuffix('"') for kind in self._kinds if kind.startswith(f'{name} = "')]
             for one in wanted:
-                if isinstance(one, str) and (near := get_close_matches(one, seen, 1, 0.5)):
+                if isinstance(one, str) and (near := difflib.get_close_matches(one, seen, 1, 0.5)):
                     return f"write where = {_written({name: near})}"
         return ""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,10 @@ LOOKED_AT_BYTES = 1024
 """Of what gave no row: enough to see what would read it."""
 
 
+Late = tuple[bytes, Sequence[tuple[int, str]], int]
+"""A read of a port: its bytes, which of them were wrong on the line, and when it came (monotonic ns)."""
+
+
 class Reading(ABC):
     """Reads one port for as long as it is there, and asks on it what is to be asked. What becomes of the rows is said by the two
     that are made of it: a source, and a port that several sources share."""
@@ -63,7 +67,7 @@ class Reading(ABC):
         self._decoder = decoder
         self._flow = flow
         self._clock = clock
-        self._is_slow = is_slow
+        self._late: list[Late] | None = [] if is_slow else None  # reads that are decoded beside the loop
         self._state = "connecting"
         self._reason = ""
         self._heard = 0  # monotonic ns: when the port was opened or last sent something
@@ -71,6 +75,7 @@ class Reading(ABC):
         self._port: SerialPort | None = None
         self._silence: asyncio.TimerHandle | None = None
         self._talk: Conversation | None = None
+        self._push: Any = None
 
     @property
     def state(self) -> str:
@@ -99,14 +104,14 @@ class Reading(ABC):
         counts, clock = self.counts, self._clock
         self._decoder.reset(await port.is_midway())
         self._opened()
-        self._port = port
+        self._port, self._push, self._talk = port, push, None
         self._turn("running", "")
         if not self._settings.send:
-            await self._read(port, push, None)
+            await self._read(port)
             return
         talk = self._talk = Conversation(questions(self._settings.send), counts.asked, clock, self._flow, self._is_silent)
         talk.begin()
-        await beside(talk.run(port), self._read(port, push, talk))
+        await beside(talk.run(port), self._read(port))
 
     async def write(self, data: bytes, limit_s: float) -> None:
         """Raises Retryable where the port is not open, or takes nothing."""
@@ -115,101 +120,137 @@ class Reading(ABC):
 
     def _opened(self) -> None:
         self.counts.opens += 1
-        self._heard = self.counts.opened = self._clock.now()
-        self._hunt.begin(self._heard)
+        self._heard = self._hunt.since = self.counts.opened = self._clock.now()
+        self._hunt.begin()
 
-    async def _read(self, port: SerialPort, push: Any, talk: Conversation | None) -> None:
+    async def _read(self, port: SerialPort) -> None:
+        come = partial(self._come, port)
         while True:
-            data = await port.read()
-            arrival = self._heard = self.counts.last_arrival = self._clock.now()
-            self.counts.bytes += len(data)
-            if self.counts.watch.on_raw:
-                self.counts.watch.came(Arrival(data, arrival))
-            if port.bad:
-                await self._take_damaged(data, port.bad, arrival, push, talk)
-            elif data and (talk is None or (data := talk.take(data))):
-                await self._take(data, arrival, push, talk)
-            if not self._flow.is_open:
-                await self._flow.wait()
+            await port.read_each(come)
+            while self._late:
+                await self._take_late(*self._late.pop())
+            await self._flow.wait()
 
-    async def _take(self, data: bytes, arrival: int, push: Any, talk: Conversation | None) -> None:
+    def _come(self, port: SerialPort, data: bytes) -> bool:
+        """Takes one read of the port; whether the next may come."""
         counts = self.counts
-        block: Any = None
-        rejects: Sequence[Reject] = ()
+        arrival = self._heard = counts.last_arrival = self._clock.now()
+        counts.bytes += len(data)
+        if counts.watch.on_raw:
+            counts.watch.came(Arrival(data, arrival))
+        if self._late is not None:
+            self._late.append((data, port.bad, arrival))
+            return False
+        if not port.bad and self._talk is None:
+            self._take(data, arrival)
+        else:
+            for piece, reason in self._pieces(data, port.bad):
+                if piece:
+                    self._take(piece, arrival)
+                self._spoil(reason)
+        return self._flow.is_open
+
+    def _pieces(self, data: bytes, bad: Sequence[tuple[int, str]]) -> Iterator[tuple[bytes, str]]:
+        """What is data of a read, up to each byte that was wrong on the line and why that was; empty: no byte was."""
+        at = 0
+        for place, reason in (*bad, (len(data), "")):
+            piece, at = data[at:place], place
+            yield piece if self._talk is None or not piece else self._talk.take(piece), reason
+
+    def _spoil(self, reason: str) -> None:
+        """The frame that a byte belongs to which was wrong on the line is refused."""
+        if reason:
+            self._decoder.spoil()
+            self.counts.read += 1
+            self.counts.reject([damaged(reason, self._settings)])
+
+    @spends("decode")
+    def _take(self, data: bytes, arrival: int) -> None:
+        counts = self.counts
         if counts.watch.on_data:
             counts.watch.decodes(Arrival(data, arrival))
         try:
-            rows = await off_the_loop(self.name, partial(self._decoder.feed, data)) if self._is_slow else self._feed(data)
-            if rows is not None:
-                rejects = rows.rejects
-                block = self._stamped(rows, arrival)
-        except Exception as error:  # a fault of ours costs this read
-            counts.lose(error, data)
-            self._decoder.reset()
-        self._judge(block, rejects, data, arrival, push, talk)
+            rows = self._feed(data)
+        except Exception as error:
+            rows = None
+            self._lose(error, data)
+        self._settle(rows, data, arrival)
+        self._listen()
+
+    async def _take_late(self, data: bytes, bad: Sequence[tuple[int, str]], arrival: int) -> None:
+        """The same, decoded beside the loop."""
+        for piece, reason in self._pieces(data, bad):
+            if piece:
+                if self.counts.watch.on_data:
+                    self.counts.watch.decodes(Arrival(piece, arrival))
+                try:
+                    rows = await off_the_loop(self.name, partial(self._feed, piece))
+                except Exception as error:
+                    rows = None
+                    self._lose(error, piece)
+                self._settle(rows, piece, arrival)
+                self._listen()
+            self._spoil(reason)
+
+    def _lose(self, error: Exception, data: bytes = b"") -> None:
+        """A fault of ours costs this read."""
+        self.counts.lose(error, data)
+        self._decoder.reset()
+
+    def _listen(self) -> None:
+        """Where a silence would tell more of what is held, it is waited for."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
         if self._decoder.is_waiting:
             gap = self._settings.frame.gap or _patience_ns(self._settings.baudrate)
-            self._silence = asyncio.get_running_loop().call_later(gap / 1e9, self._on_silence, push, talk)
+            self._silence = asyncio.get_running_loop().call_later(gap / 1e9, self._on_silence)
 
-    def _on_silence(self, push: Any, talk: Conversation | None) -> None:
+    def _on_silence(self) -> None:
         """A block that only a silence ends has ended, and a frame that was begun may be none, if the port is still open."""
         if self._state not in OPEN:
             return
         try:
             rows = self._quiet()
-            block = self._stamped(rows, self._heard) if rows is not None else None
         except Exception as error:
-            self.counts.lose(error)
-            self._decoder.reset()
+            self._lose(error)
         else:
-            self._judge(block, rows.rejects if rows is not None else (), b"", self._heard, push, talk)
+            self._settle(rows, b"", self._heard)
 
-    def _judge(
-        self, block: Any, rejects: Sequence[Reject], data: bytes, arrival: int, push: Any, talk: Conversation | None
-    ) -> None:
+    def _settle(self, rows: Rows | None, data: bytes, arrival: int) -> None:
         """What became of some bytes: it is handed on, and says how the port is."""
-        hunt = self._hunt
+        block: Any = None
+        rejects: Sequence[Reject] = ()
+        if rows is not None:
+            rejects = rows.rejects
+            try:
+                block = self._stamped(rows, arrival)
+            except Exception as error:
+                self._lose(error, data)
+        talk, hunt = self._talk, self._hunt
         is_other = bool(rejects) and all(reject.reason in QUIET for reject in rejects)
         if talk is not None and (block is not None or is_other):
             talk.heard()
         if block is not None:
-            hunt.begin(arrival)
+            hunt.since = arrival
+            if hunt.is_on:
+                hunt.begin()
             if self._state != "running":
                 self._turn("running", "")
-            self._hand_on(block, push)
+            self._hand_on(block, self._push)
         elif is_other:
-            hunt.begin(arrival)  # good frames, though of another kind
-        elif hunt.missed(data, rejects, arrival) and self._state != "no valid frame":
-            self._turn("no valid frame", hunt.complaint(self._settings))
-            if self._port is not None:
-                self._port.suspect()
-
-    async def _take_damaged(
-        self,
-        data: bytes,
-        bad: Sequence[tuple[int, str]],
-        arrival: int,
-        push: Any,
-        talk: Conversation | None,
-    ) -> None:
-        """Bytes among which some were wrong on the line: the frames that those belong to are refused."""
-        at = 0
-        for place, reason in (*bad, (len(data), "")):
-            piece, at = data[at:place], place
-            if piece and (talk is None or (piece := talk.take(piece))):
-                await self._take(piece, arrival, push, talk)
-            if reason:
-                self._decoder.spoil()
-                self.counts.read += 1
-                self.counts.reject([damaged(reason, self._settings)])
+            hunt.since = arrival  # good frames, though of another kind
+            hunt.begin()
+        elif data or rejects:
+            hunt.miss(data, rejects)
+            if arrival - hunt.since >= NO_FRAME_NS and self._state != "no valid frame":
+                self._turn("no valid frame", hunt.complaint(self._settings))
+                if self._port is not None:
+                    self._port.suspect()
 
     def _quiet(self) -> Rows | None:
         return self._decoder.quiet()
 
-    @spends("decode")
     def _feed(self, data: bytes) -> Rows | None:
         return self._decoder.feed(data)
 
@@ -259,19 +300,24 @@ def silence_ns(settings: Any, was_heard: bool) -> float | None:
 
 
 class _Hunt:
-    """What came in since the last good row."""
+    """What came in since the last good frame, or since the port was opened: `since`, in monotonic ns."""
 
-    __slots__ = ("_bytes", "_first", "_frames", "_last", "_since")
+    __slots__ = ("_bytes", "_first", "_frames", "_last", "is_on", "since")
 
-    def begin(self, now: int) -> None:
-        self._since = now
+    def __init__(self) -> None:
+        self.since = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self.is_on = False
         self._bytes = 0
         self._frames = 0
         self._first = b""
         self._last: Reject | None = None
 
-    def missed(self, data: bytes, rejects: Sequence[Reject], now: int) -> bool:
-        """Takes bytes that made no good row; True when that has gone on for too long."""
+    def miss(self, data: bytes, rejects: Sequence[Reject]) -> None:
+        """Takes bytes that made no good row."""
+        self.is_on = True
         if len(self._first) < LOOKED_AT_BYTES:
             self._first = (self._first + data)[:LOOKED_AT_BYTES]
         self._bytes += len(data)
@@ -279,7 +325,6 @@ class _Hunt:
             if reject.reason not in ("too_large", "no_frame"):  # these say that no frame was found at all
                 self._frames += reject.times
                 self._last = reject
-        return now - self._since >= NO_FRAME_NS
 
     def complaint(self, settings: schema.SerialSource) -> str:
         seen = f"it begins {shown(self._first)}"

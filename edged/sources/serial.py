@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edged.clock.clock import Clock
-from edged.clock.spent import spends
 from edged.config import schema
 from edged.decode import StreamDecoder, make_stream_decoder
 from edged.records import Block, Rows
@@ -47,7 +46,6 @@ class SerialSource(Reading):
         super()._opened()
         self._stamper.reset()
 
-    @spends("decode")
     def _stamped(self, rows: Rows, arrival: int) -> Block | None:
         return stamped(rows, self._stamper, self.counts, arrival, self._clock.offset(), self._clock.is_synced())
 

@@ -8,7 +8,6 @@ import faulthandler
 import importlib
 import os
 import sys
-import urllib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -34,7 +33,9 @@ def set_up() -> bool:
     # structlog imports rich for its tracebacks wherever it is installed: 4 MiB that a daemon has no use for.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     # paho asks it for proxies, for sockets of its own that we never let it make; it brings http and email: 1.2 MiB.
-    _put_off(urllib, "request")
+    _put_off("urllib.request")
+    for name in ("difflib", "tarfile", "zipfile"):  # words for errors, packages, golden samples: 1.4 MiB
+        _put_off(name)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -58,24 +59,25 @@ def _open_closed_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _put_off(package: ModuleType, name: str) -> None:
-    """Imports a module of a package when something in it is used, not when it is imported. (`importlib.util.LazyLoader` would
-    load it at its second import.)"""
-    full = f"{package.__name__}.{name}"
-    if full in sys.modules:
+def _put_off(name: str) -> None:
+    """Imports a module when something in it is used, not when it is imported. (`importlib.util.LazyLoader` would load it at its
+    second import.)"""
+    if name in sys.modules:
         return
 
     def load(wanted: str) -> Any:
         if wanted.startswith("__"):  # what imports ask of any module
             raise AttributeError(wanted)
-        if sys.modules.get(full) is stand_in:
-            del sys.modules[full]
-        return getattr(importlib.import_module(full), wanted)
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), wanted)
 
-    stand_in = ModuleType(full)
+    stand_in = ModuleType(name)
     vars(stand_in)["__getattr__"] = load
-    sys.modules[full] = stand_in
-    setattr(package, name, stand_in)
+    sys.modules[name] = stand_in
+    package, _, own = name.rpartition(".")
+    if package:
+        setattr(importlib.import_module(package), own, stand_in)
 
 
 def say(text: str, is_clean: bool = False) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edged.daemon.assembly import Assembly
-from edged.health.availability import AT_ONCE, Availability
+from edged.health.availability import AT_ONCE, LOOKED_AT, Availability
 from edged.health.status import Look, states
 from edged.records import NONE
 from edged.sources.pace import GAPS
@@ -154,6 +154,17 @@ async def test_many_keys_are_said_a_few_at_a_time(make: Callable[[str], Assembly
     assert len(first) == AT_ONCE
     assert len(first) + len(second) == 2 + AT_ONCE + 50
     assert third == {}
+
+
+async def test_many_sources_are_looked_at_in_turn(make: Callable[[str], Assembly], clock: Any) -> None:
+    source = '[source.s{0}]\ntype = "mqtt"\ntopic = "s{0}"\ndecode = {{ format = "csv", fields = ["v"] }}\n'
+    count = LOOKED_AT + 50
+    config = "".join(source.format(i) + f'[pipeline.p{i}]\nsource = "s{i}"\n' for i in range(count))
+    rig = Rig(make, clock, config=config)
+    looks = [rig.look() for _ in range(3)]
+    assert [len(look) for look in looks] == [LOOKED_AT, count - LOOKED_AT, 0]
+    rig.hear(f"s{count - 1}")
+    assert {**rig.look(), **rig.look()} == {f"s{count - 1}": "online"}
 
 
 async def test_what_an_outbox_dropped_is_said_again(make: Callable[[str], Assembly], clock: Any) -> None:

@@ -12,8 +12,10 @@ from edged.clock import spent
 from edged.clock.spent import LoopTime
 from edged.daemon.assembly import Assembly
 from edged.daemon.relief import Relief
+from edged.health import schedule
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
+from edged.health.status import Look
 from edged.plan.change import Change
 from edged.records import NONE
 
@@ -91,6 +93,37 @@ async def test_health_goes_out_at_its_interval_and_only_where_it_is_heard(make: 
         topics += [topic for topic, _, is_retained in sent(a) if is_retained]
     assert topics == ["edged/t/health"] * topics.count("edged/t/health")
     assert topics.count("edged/t/health") in (2, 3)
+
+
+async def test_health_of_many_parts_is_made_a_piece_at_a_time(
+    make: Callable[[str], Assembly], clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each look at the clock is a slice later, each turn makes one part; all of it goes out once it is whole."""
+    a = make(CONFIG)
+    a.links["main"].show("connected", "")
+    health = Health(a, Relief(a), clock, "")
+    begun = itertools.count(clock.now(), schedule.SLICE_NS + 1)
+    monkeypatch.setattr(clock, "now", lambda: next(begun))
+    health.tick()
+    turns = 1
+    while health.go_on():
+        assert "edged/t/health" not in [topic for topic, _, _ in sent(a)]
+        turns += 1
+    assert turns == 3  # a source, a pipeline, a broker
+    [facts] = [facts for topic, facts, _ in sent(a) if topic == "edged/t/health"]
+    assert (list(facts["sources"]), list(facts["pipelines"]), list(facts["brokers"])) == (["in"], ["p"], ["main"])
+
+
+async def test_health_of_parts_that_are_gone_is_made_anew(make: Callable[[str], Assembly], clock: Any) -> None:
+    a, b = make(CONFIG), make(CONFIG.replace("pipeline.p", "pipeline.q"))
+    for one in (a, b):
+        one.links["main"].show("connected", "")
+    health = Health(a, Relief(a), clock, "")
+    health._due.telling = health._tell(Look(a, clock.now()))  # begun
+    health.adopt(b, "")
+    assert not health.go_on()
+    health.tick()
+    assert [list(facts["pipelines"]) for topic, facts, _ in sent(b) if topic == "edged/t/health"] == [["q"]]
 
 
 async def test_a_change_of_state_is_said_once(make: Callable[[str], Assembly], clock: Any) -> None:

@@ -89,6 +89,37 @@ def test_reads_what_is_sent_and_what_was_there_before(run: Run[None]) -> None:
     assert threading.active_count() == IDLE_THREADS
 
 
+def test_each_read_is_handed_on_until_its_taker_has_enough(run: Run[None]) -> None:
+    async def main() -> None:
+        pty, taken = Pty(), list[bytes]()
+
+        def take(data: bytes) -> bool:
+            taken.append(data)
+            if data == b"bad":
+                raise ValueError("bad")
+            return data != b"enough"
+
+        async with SerialPort(settings(pty.path)) as port:
+            reading = asyncio.ensure_future(port.read_each(take))
+            for data in (b"1", b"2", b"enough"):
+                pty.write(data)
+                await until(lambda data=data: data in taken)  # type: ignore[misc]
+            await reading
+            pty.write(b"later")
+            assert await port.read() == b"later"
+            pty.write(b"bad")
+            with pytest.raises(ValueError, match="bad"):
+                await port.read_each(take)
+            pty.write(b"last")
+            pty.hang_up()
+            await port.read_each(take)  # all that it sent, then that it is gone
+            with pytest.raises(Retryable):
+                await port.read_each(take)
+        assert taken[:3] == [b"1", b"2", b"enough"]
+
+    run(main())
+
+
 def test_a_burst_of_megabytes_is_byte_exact_and_lets_others_run(run: Run[None]) -> None:
     sent = random.Random(1).randbytes(3_000_000)
     turns = 0
