@@ -138,7 +138,7 @@ class WindowStage:
 
     def takes(self, key: int, row: NDArray[Any], time: int) -> bool:
         """Takes in one row of `key`, as `push` would, where it only goes behind the one before it: it completes no window, and
-        none begins anew. Else False, and nothing has happened."""
+        none starts again. Else False, and nothing has happened."""
         seen, end = self._seen.item(key), self._end.item(key)
         if (
             seen + 1 >= self._due.item(key)
