@@ -118,7 +118,7 @@ class Losses:
         goes_on = self.rows >= self.ROWS and self.latest - self.since >= self.LONG_S
         if not is_enough and not goes_on:
             return ""
-        which = f"the last {self.rows} came to nothing, the newest" if self.rows > 1 else "the last one came to nothing,"
+        which = f"the last {self.rows} were lost, the newest" if self.rows > 1 else "the last one was lost,"
         return f"{which} as {self.reason}" + (f": {self.detail}" if self.detail else "")
 
 

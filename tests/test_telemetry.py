@@ -68,16 +68,16 @@ def lost(*drops: tuple[float, str], came: int = 0, at: float = 0.0) -> str:
 
 def test_where_nothing_comes_through_it_is_said_why() -> None:
     assert lost((1, "preprocess"), at=2.9) == ""
-    assert lost((1, "preprocess"), at=3) == "the last one came to nothing, as preprocess: why"
+    assert lost((1, "preprocess"), at=3) == "the last one was lost, as preprocess: why"
     assert lost((1, "preprocess"), (2, "preprocess"), came=1, at=9) == ""  # may be chance
     found = lost((1, "preprocess"), (2, "postprocess"), (3, "not_finite"), came=1, at=3)
-    assert found == "the last 3 came to nothing, the newest as not_finite: why"
+    assert found == "the last 3 were lost, the newest as not_finite: why"
 
 
 def test_what_is_dropped_as_it_should_be_is_said_when_it_goes_on() -> None:
     again = [(float(second), "duplicate") for second in range(11)]
     assert lost(*again[:10], at=100) == ""
-    assert lost(*again, at=10) == "the last 11 came to nothing, the newest as duplicate: why"
+    assert lost(*again, at=10) == "the last 11 were lost, the newest as duplicate: why"
 
 
 def test_losses_end_with_what_comes_through() -> None:

@@ -57,7 +57,7 @@ class Kept:
         """What an earlier run left; `ended_in`: the stages in which that ended, if it had no time to say so."""
         path = folder / NAME
         decoder = msgspec.msgpack.Decoder(Saved)
-        kept = cls(path, read_kept(path, MAX_BYTES, decoder.decode, "behaviours", lost="the state of behaviours"))
+        kept = cls(path, read_kept(path, MAX_BYTES, decoder.decode, lost="the state of behaviours"))
         blamed = [stage.removeprefix(PREFIX) for stage in ended_in if stage.startswith(PREFIX)]
         for name in blamed:
             kept._saved.ends.setdefault(name, Ends()).times += 1

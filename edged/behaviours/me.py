@@ -69,7 +69,7 @@ class Me:
         name = self.key if key is None else key
         number = target.key_of(name, actor.clock.now())
         if number is None:
-            known = f'"{name}" is no key of it, and it takes no more' if name else "it has keys: say key = ... of whom"
+            known = f'"{name}" is no key of it, and all its keys are in use' if name else "it has keys: give key = ..."
             raise Failed("no_key", f"pipeline.{pipeline}: {known}")
         actor.counts.asked += 1
         return await ask(target, given, number, name, timeout, actor.clock)

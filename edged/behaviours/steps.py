@@ -49,7 +49,7 @@ def _stepped(work: Coroutine[Any, Any, Any], owner: Owner) -> Generator[Any, Any
         except StopIteration as end:
             return end.value
         except (SystemExit, KeyboardInterrupt) as end:  # asyncio would end the daemon with it
-            raise RuntimeError(f"it called for the end of the process ({type(end).__name__}), which is not its own") from end
+            raise RuntimeError(f"it tried to end the process ({type(end).__name__})") from end
         value = error = None
         if owner.is_over:
             ignored += 1

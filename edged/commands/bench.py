@@ -196,13 +196,13 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
     yield f"{found.plan.manifest.origin}, onnxruntime {version()}, {cores}"
     yield ""
     paces = [f"{hz} per second" if hz else "back to back" for hz in CADENCES]
-    yield from _table("one row a run: median / 99 % us, share of a core", paces, [[t, *_paces(w)] for t, w in ways.items()])
+    yield from _table("one row per run: median / 99 % us, share of a core", paces, [[t, *_paces(w)] for t, w in ways.items()])
     yield ""
     counts = sorted({b.rows for way in found.ways for b in way.measured.batches})
-    yield from _table("rows a run: us for each", [*map(str, counts)], [[t, *_batches(w, counts)] for t, w in ways.items()])
+    yield from _table("rows per run: us per row", [*map(str, counts)], [[t, *_batches(w, counts)] for t, w in ways.items()])
     yield ""
     rest = ["inline", "worker", "resident", "private", "while loading"]
-    yield from _table("there and back, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
+    yield from _table("round trip, memory", rest, [[t, *_rest(w)] for t, w in ways.items()])
     if said := side_by_side(found.ways):
         yield ""
         yield said
@@ -210,7 +210,8 @@ def lines(found: Benched, is_configured: bool) -> Iterator[str]:
         yield f"{title} did not run: {reason}"
     yield ""
     if not found.advice:
-        yield f"nothing to set: {'what is configured' if is_configured else 'the default'} is as good here as all that was tried"
+        now = "the configuration" if is_configured else "the default"
+        yield f"nothing to set: {now} is as good here as all others that were tried"
         return
     yield f"[model.{found.name}]"
     width = max(len(a.line) for a in found.advice)

@@ -86,12 +86,12 @@ def evaluate(
     recordings = recordings_at(recording)
     found = [_run(draft, name, one, recordings) for one in (model, against) if one is not None]
     if not found[0].answers:
-        raise Fatal(f"{recording}: no result came of it: {found[0].samples} samples, rejected: {_rejected(found[0]) or 'none'}")
+        raise Fatal(f"{recording}: it gave no result: {found[0].samples} samples, rejected: {_rejected(found[0]) or 'none'}")
     truth = _labels(labels, recordings[0], found[0].started) if labels is not None else _own_labels(recordings)
     is_classes = "label" in found[0].answers[0].body
     is_scores = "anomaly" in found[0].answers[0].body
     if truth is not None and not (is_classes or is_scores):
-        raise Fatal(f"pipeline.{name}: labels tell of classes or of what is abnormal, and its results have neither")
+        raise Fatal(f"pipeline.{name}: labels name classes or what is abnormal; its results have neither")
     if truth is not None and is_scores and normal not in truth.names:
         raise Fatal(
             f"{labels or recording}: no label is {normal!r}; say which one is normal: --normal {(truth.names or ['...'])[0]}"
@@ -143,7 +143,7 @@ def _run(draft: Draft, name: str, model: str, recordings: Sequence[Path]) -> Eva
     used = config.model.get(model) or msgspec.structs.replace(config.model[own], path=Path(model).absolute())
     config = msgspec.structs.replace(config, model={**config.model, own: used})
     if settings.gate is not None:
-        complain(f"pipeline.{name}: its gate is left open, since its stream is not recorded")
+        complain(f"pipeline.{name}: edged leaves its gate open, since its stream is not recorded")
     whole = msgspec.structs.replace(settings, publish=(), gate=None, deadline=None, overflow="block")
     answers: list[Answer] = []
     rejected: Counter[str] = Counter()
@@ -303,7 +303,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from _lines_of(model)
     if facts.get("agreement") is not None:
         yield ""
-        yield f"they say the same of {100 * facts['agreement']:.2f} % of the windows"
+        yield f"they agree on {100 * facts['agreement']:.2f} % of the windows"
 
 
 def _lines_of(model: dict[str, Any]) -> Iterator[str]:
@@ -319,10 +319,10 @@ def _lines_of(model: dict[str, Any]) -> Iterator[str]:
     if model.get("abnormal_keys"):
         yield f"  abnormal keys: {', '.join(f'{key} ({count})' for key, count in model['abnormal_keys'].items())}"
     if "confusion" in model:
-        yield f"  right: {100 * model['accuracy']:.2f} %"
+        yield f"  accuracy: {100 * model['accuracy']:.2f} %"
         yield from _confusion_lines(model["confusion"])
     elif "labels" in model:
-        yield f"  said: {', '.join(f'{name} {count}' for name, count in model['labels'].items())}"
+        yield f"  results: {', '.join(f'{name} {count}' for name, count in model['labels'].items())}"
     for rate in model.get("rates", ()):
         share = 100 * rate["flagged"] / max(1, rate["count"])
         more = (
@@ -332,17 +332,17 @@ def _lines_of(model: dict[str, Any]) -> Iterator[str]:
         )
         yield f"  {rate['label']}: {share:.2f} % of {rate['count']} results abnormal{more}"
     if "false_alarms" in model:
-        yield f"  false alarms: {model['false_alarms']}, {model['false_alarms_per_day']:.3g} a day"
+        yield f"  false alarms: {model['false_alarms']}, {model['false_alarms_per_day']:.3g} per day"
     if model["drift"] is None:
         yield "  drift of the inputs: not known, model.toml has no [inputs.NAME.seen]"
         return
-    yield "  drift of the inputs, in deviations of what it was made of:"
+    yield "  drift of the inputs, in deviations of the training data:"
     for d in model["drift"]:
-        far = "  <- far from that" if d["is_far"] else ""
+        far = "  <- far from training" if d["is_far"] else ""
         yield (
             f"    {d['field']}: mean {d['shift']:+.2f}, deviation x {d['spread']:.2f}{far}"
             if math.isfinite(d["spread"])
-            else (f"    {d['field']}: mean {d['shift']:+.2f}; it never changed then, and does now  <- far from that")
+            else (f"    {d['field']}: mean {d['shift']:+.2f}; constant in training, and it changes now  <- far from training")
         )
 
 

@@ -76,7 +76,7 @@ def learn(
         raise ConfigError(report(draft, wrong))
     _need_numbers(draft, source)
     if output.exists() and (not output.is_dir() or any(p.name not in OWN for p in output.iterdir())):
-        raise Fatal(f"{output}: is there already and holds other files than a model of edged learn; give another -o")
+        raise Fatal(f"{output}: exists, and holds other files than a model of edged learn; give another -o")
     collectors = [
         _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate), by_key)
         for recording in ([one for path in recordings for one in recordings_at(path)] or (None,))
@@ -87,10 +87,10 @@ def learn(
         lost = ", ".join(f"{reason} {count}" for c in collectors for reason, count in c.rejected.items())
         if not heard.samples:
             raise Fatal(
-                f"source.{source}: no sample came; rejected: {lost or 'nothing'}; does it run, and does edged check like it?"
+                f"source.{source}: no sample came; rejected: {lost or 'nothing'}; check that the sensor runs, and run edged check"
             )
         raise Fatal(
-            f"source.{source}: {len(heard.keys)} {what} came, {MIN_WINDOWS} are the least; listen longer (--for), "
+            f"source.{source}: {len(heard.keys)} {what} came, and at least {MIN_WINDOWS} are needed; listen longer (--for), "
             "or take a smaller --window"
         )
     names = [n for f in plan.fields for n in _columns(f)]
@@ -107,9 +107,7 @@ def _need_numbers(draft: Draft, source: str) -> None:
     if decode is None or FORMATS[decode.format].needs_dtype:
         return
     if texts := [f.name for f in decode.fields if f.dtype == "text"]:
-        raise Fatal(
-            f"source.{source}: {listed(texts)} is a text, and what is normal is learned of numbers; leave it out of fields"
-        )
+        raise Fatal(f"source.{source}: {listed(texts)} is a string, and edged learn takes numbers; leave it out of fields")
 
 
 OWN = ("model.onnx", "model.toml", "golden.npz")
@@ -378,17 +376,18 @@ def lines(
         yield f"  {n:{width}}  mean {mean:.5g}, deviation {deviation:.3g}{still}"
     yield f"score 1.0: {100 * QUANTILE:g} % of the {learned.kept} windows of the last third, which it has not seen, are below"
     if learned.kept < FEW_WINDOWS:
-        yield f"  few: the highest of {learned.kept} decides; listen longer for {FEW_WINDOWS} ({_longer(heard, learned)})"
+        longer = _longer(heard, learned)
+        yield f"  few windows: the highest of {learned.kept} scores decides; listen for {FEW_WINDOWS} windows ({longer})"
     first, last = facts["median_score"]["first_third"], facts["median_score"]["last_third"]
     went = ", ".join(f"{feature} {deviations:+.1f}" for feature, deviations in learned.drift)
     yield f"drift: median score {first:.2f} in the first third, {last:.2f} in the last; furthest, in deviations: {went}"
     if any(abs(deviations) > DRIFTED for _, deviations in learned.drift):
-        yield "  normal moved while it was learned: listen for as long as it takes to see all of it (a shift, a day)"
+        yield "  normal changed during learning: listen for as long as it takes to see all of it (a shift, a day)"
     for key, score in learned.differs[:DIFFERS]:
         yield f"key {key}: its usual score is {score:.1f}, unlike the others; if something is wrong with it, learn without it"
     lines = f"above = {_decimal(expected.above)}, smooth = {expected.smooth}"
     raw = _rate(expected.raw_per_day)
-    yield f"false alarms expected: {_rate(expected.false_per_day)} a day with {lines}; {raw} a day with above = 1.0 alone"
+    yield f"false alarms expected: {_rate(expected.false_per_day)} per day with {lines}; {raw} per day with above = 1.0 alone"
     yield ""
     yield f"add to {draft.path}:"
     yield ""

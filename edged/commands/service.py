@@ -24,7 +24,7 @@ NAME = "edged.service"
 INSTALLED = "/opt/edged/current/venv/bin/edged"
 """The program in the unit as it ships, where `make deploy` puts it."""
 FIRST = """\
-# edged's configuration. `edged help` says what may stand here, `edged check` whether it is right.
+# edged's configuration. `edged help` explains its keys, and `edged check` checks it.
 [broker.main]
 url = "mqtt://localhost"
 
@@ -86,7 +86,7 @@ def install(root: Path = Path("/"), starts: bool = True) -> int:
         else:
             config.write_text(FIRST, "utf-8")
             config.chmod(0o640)
-            say(f"{config}: written, with a simulated sensor; put yours there")
+            say(f"{config}: written, with a simulated sensor; replace it with yours")
     except OSError as error:
         raise Fatal(f"{error.filename}: {error.strerror}") from error
     if not is_here:

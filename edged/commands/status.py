@@ -88,7 +88,7 @@ def lines(answer: Mapping[str, Any], with_rejects: bool = False, look: Look | No
         more = details.get(f"{kind}s", {}).get(name, {})
         yield from (f"{'':{width + 12}}{look.paint(readable(text), DIM)}" for text in _more(part, more, with_rejects))
     if "config_last_good" in facts:
-        yield f"runs the last good configuration, of {facts['config_last_good']}, until the file is right"
+        yield f"runs the last good configuration, of {facts['config_last_good']}, until the file has no errors"
     yield from (look.paint(f"configuration refused: {readable(line)}", RED) for line in facts.get("config_errors", ()))
     if word := _odd_word(part for _, _, part in rows):
         yield look.paint(f"edged help WORD says what a state or a reason means: {help_on(word)}", DIM)
@@ -149,14 +149,14 @@ def _more(part: Mapping[str, Any], more: Mapping[str, Any], with_rejects: bool) 
         done = ", ".join(f"{samples[word]} {word}" for word in ("kept", "labelled", "published") if word in samples)
         lost = "".join(f", {times} lost as {reason}" for reason, times in samples["dropped"].items())
         beyond = f", {samples['left_out']} beyond limit" if samples["left_out"] else ""
-        yield f"samples worth a look: {done}{beyond}{lost}"
+        yield f"hard samples: {done}{beyond}{lost}"
     if "waiting" in more:
         hurried = (
             f"; {more['hurried']} found no room and went on early: set rate, or a shorter lateness" if more["hurried"] else ""
         )
         yield f"{more['waiting']} samples wait to be put in order{hurried}"
     if table := more.get("table"):
-        without = f"; {table['without']} came that it has not: {listed(table['such_as'])}" if table["without"] else ""
+        without = f"; {table['without']} arrived without a row: {listed(table['such_as'])}" if table["without"] else ""
         yield f"{table['name']}: {table['keys']} keys{without}"
     for reason, times in part.get("dropped", {}).items():
         why = more.get("why", {}).get(reason, "")

@@ -186,7 +186,7 @@ class Lines:
         if found := propose(self._looked):
             complain(f"what would read this: {'; '.join(found)}")
         elif self._looked:
-            complain(f"nothing is sure of what this is: it begins {shown(self._looked)}")
+            complain(f"edged does not recognize this: it begins {shown(self._looked)}")
 
 
 def tap_topic(config: Path, broker: str, topic: str, count: int | None, seconds: float | None, as_json: bool) -> int:

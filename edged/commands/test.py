@@ -76,7 +76,7 @@ def _accept(tests: Tests, outcomes: dict[int, Outcome]) -> int:
         place = f"{tests.path}:{tests.line(error.index)}"
         raise Fatal(f"{place}: its `expect` cannot be replaced safely; write there by hand:\n\n{error.block}") from None
     if text == tests.text:
-        say(f"{tests.path}: as it was")
+        say(f"{tests.path}: unchanged")
         return EX_OK
     try:
         with replaced(tests.path, tests.path.stat().st_mode & 0o777) as file:
@@ -84,7 +84,7 @@ def _accept(tests: Tests, outcomes: dict[int, Outcome]) -> int:
     except OSError as error:
         raise Fatal(f"{tests.path}: cannot be written: {error.strerror}") from None
     results = sum(len(one.published) for one in outcomes.values())
-    say(f"{tests.path}: {results} results are expected from now on; look whether they are right")
+    say(f"{tests.path}: {results} results are now expected; check that they are correct")
     return EX_OK
 
 

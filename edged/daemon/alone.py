@@ -47,7 +47,7 @@ class Claims:
         try:
             folder = own_folder()
         except OSError as error:
-            log.warning("not_locked", what=str(self._config), reason=str(error), lost=UNGUARDED)
+            log.warning("not_locked", config=str(self._config), reason=str(error), lost=UNGUARDED)
             return
         self._claim(folder / name, f"runs with {self._config}", " first")
 
@@ -73,7 +73,7 @@ class Claims:
                     raise
                 os.close(fd)
         except OSError as error:  # a device must start, also where nothing can be written
-            log.warning("not_locked", what=str(path), reason=error.strerror, lost=UNGUARDED)
+            log.warning("not_locked", path=str(path), reason=error.strerror, lost=UNGUARDED)
         else:
             self._held[path] = fd
 

@@ -137,7 +137,7 @@ def load(folder: Path, device: str, now: int, max_bytes: int = 64 * MIB) -> tupl
             raise Unusable(f"it is {age_h:.0f} hours old" if age_h > 0 else "its time is in the future: was the clock set?")
         return head, windows
 
-    found = read_kept(path, max_bytes, decode, "state", lost="windows that were not full")
+    found = read_kept(path, max_bytes, decode, lost="windows that were not full")
     if found is None:
         return None
     try:

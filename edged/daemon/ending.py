@@ -53,7 +53,9 @@ class Ending:
     def restart(self, stage: str) -> None:
         """In good order: a stage stands still, and systemd starts the process again with what was kept."""
         log.error(
-            "leaving_to_restart", stage=stage, reason="the stage still blocks the event loop; edged ends, to be started again"
+            "leaving_to_restart",
+            stage=stage,
+            reason="the stage still blocks the event loop; edged ends, so that it is started again",
         )
         self.code = EX_SOFTWARE
         self._has_come.set()

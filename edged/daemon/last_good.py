@@ -74,13 +74,13 @@ def find(config: Path, environ: Mapping[str, str] = os.environ) -> tuple[Draft, 
     """What was kept, as it was read then, and when that was; None if there is none. Raises ConfigError where it does not hold
     here any more."""
     at = folder(config, environ)
-    kept = read_kept(at / KEPT, MAX_BYTES, _decode, "last good", lost="what to run while the file has errors")
+    kept = read_kept(at / KEPT, MAX_BYTES, _decode, lost="the configuration to run while the file has errors")
     if kept is None:
         return None
     try:
         copies = _write_out(kept, at)
     except OSError as error:
-        log.warning("last_good", reason=f"its files cannot be written to {at}: {error.strerror}; those that are there are used")
+        log.warning("last_good_not_written", path=str(at), reason=error.strerror, used="the files of the last write")
         copies = {}
     around = Surroundings(config.absolute().parent, environ, copies=copies)
     return replace(understand(config, kept.content, around, copy=at / FILE), is_last_good=True), rfc3339(kept.time)

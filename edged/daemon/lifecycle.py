@@ -241,7 +241,7 @@ class Lifecycle:
         for name in self.assembly.stampers:
             self.assembly.let_out(name)
         while self._is_busy() and loop.time() < deadline - 1:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times per second is simpler than an event
+            await asyncio.sleep(0.005)  # runs end in callbacks; at a stop, looking 200 times a second is simpler than an event
         for remote in self.assembly.remotes.values():
             remote.close()
         await asyncio.sleep(0)  # what was under way there is counted
@@ -303,8 +303,8 @@ class Lifecycle:
         return max(self._notifier.watchdog_s or WATCHDOG_S, MIN_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
 
     def _on_stuck(self, stage: str) -> None:
-        """Said with every stack; if it lasts, the process ends in good order, and systemd starts it again with what was kept."""
-        log.error("no_progress", stage=stage, reason="the event loop stands still in this stage")
+        """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""
+        log.error("no_progress", stage=stage, reason="this stage blocks the event loop")
         self._stuck += 1
         if self._stuck == 1:
             faulthandler.dump_traceback(all_threads=True)

@@ -49,7 +49,7 @@ class Upkeep:
     def restore(self) -> None:
         """What an earlier run left, before the first sample comes."""
         lost = "pauses, and alarms to be acknowledged"
-        found = read_kept(self._path, MAX_BYTES, lambda data: msgspec.json.decode(data, type=Kept), "upkeep", lost)
+        found = read_kept(self._path, MAX_BYTES, lambda data: msgspec.json.decode(data, type=Kept), lost)
         if found is None:
             return
         self._saved = found

@@ -122,7 +122,9 @@ class Blocks:
         while blob.startswith(self._start, at):
             stop = blob.find(end, at) + 1
             stop = blob.find(b"\n", stop) + 1 if stop else 0
-            if not stop or stop - at > self._max_bytes or blob.find(start, at, stop) >= 0 or blob.find(_STX, at, stop) >= 0:
+            if not stop or stop - at > self._max_bytes or blob.find(_STX, at, stop) >= 0:
+                break
+            if blob.find(self._start, at + 1, stop) >= 0 and blob.find(start, at, stop) >= 0:
                 break
             self._held.append(blob[at:stop])
             self._place = place + at

@@ -2,40 +2,65 @@
 
 `KINDS` is the table: what each of them makes of the bytes it covers, how many bytes it takes and in which order. Frames of
 one length are the rows of a matrix, so that many cost a few numpy calls.
+
+A CRC is linear: the CRC of some bytes is the exclusive-or of what each byte contributes at its place, once the state from
+before is exclusive-ored into the first of them. With a table of contributions for each of 256 places, a frame of any length
+is a few chunks.
 """
 
 from __future__ import annotations
 
 import binascii
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial, reduce
+from itertools import accumulate
 from operator import xor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.decode.crc import Bytes, Crc, crc_1021, crc_of, crcs_of
-
 if TYPE_CHECKING:
     from edged.config import schema
 
+Bytes = NDArray[np.uint8]
 Numbers = NDArray[Any]
 
 FEW = 16
 """So few pieces of one length are faster one by one than by numpy's calls."""
+_FEW_LINES = 4
+"""The same of lines, of which each is of another length."""
+_CHUNK_BYTES = 256
+"""Places in the table of contributions of a CRC: 128 KiB of it."""
+_PLACES = np.arange(0, 256 * _CHUNK_BYTES, 256, dtype=np.int32)
+"""Where in it each place begins."""
+_FOLDED = 32, 3000
+"""So many bytes are folded faster than by the loop and by numpy, where the polynomial has few terms."""
+_FOLDS = [(1 << k, 15 << k, (1 << (15 << k)) - 1) for k in range(11, -1, -1)]
+_SUMMED_BYTES = 256
+"""Adler-32 begins with 1, and counts modulo 65521."""
+_LONG_BYTES = 128
+"""From here on the table of contributions is faster than the loop, for a single frame too."""
+
+
+class Crc(NamedTuple):
+    """A CRC as the catalogue of CRCs says it. `reflect`: least significant bit first, as modbus and kermit have it."""
+
+    width: int
+    poly: int
+    init: int = 0
+    xor: int = 0
+    reflect: bool = False
 
 
 class Kind(NamedTuple):
-    """What `size` bytes, sent in the order `endian`, prove: of the covered bytes, and of each row of them. `is_quick`: one
-    by one is as quick as many at once."""
+    """What `size` bytes, sent in the order `endian`, prove: of the covered bytes, and of each row of them."""
 
     size: int
     endian: str
     one: Callable[[bytes], int]
     many: Callable[[Bytes], Numbers]
-    is_quick: bool = False
 
 
 def _fletcher8(covered: bytes) -> int:
@@ -51,12 +76,137 @@ def _fletcher8_of_rows(rows: Bytes) -> Any:
     return _sums(rows) & 0xFF | ((rows * places).sum(axis=1, dtype=np.uint32) & 0xFF) << 8
 
 
+def sum_of(covered: bytes) -> int:
+    """The sum of the bytes; of few of them by zlib, which has it in C, less what it takes away from sums of more."""
+    return (zlib.adler32(covered) & 0xFFFF) - 1 if len(covered) <= _SUMMED_BYTES else sum(covered)
+
+
 def _sums(rows: Bytes) -> Any:
     return np.ascontiguousarray(rows.T).sum(axis=0, dtype=np.uint32)  # thrice as fast as along short rows
 
 
 def _xors(rows: Bytes) -> Any:
     return np.bitwise_xor.reduce(np.ascontiguousarray(rows.T), axis=0).astype(np.uint32)
+
+
+MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _mirrored16(value: int) -> int:
+    return MIRRORED[value & 0xFF] << 8 | MIRRORED[value >> 8]
+
+
+def _crc_table(crc: Crc) -> tuple[int, ...]:
+    return _table_of(crc.width, crc.poly, crc.reflect)
+
+
+@lru_cache(maxsize=8)
+def _table_of(width: int, poly: int, reflect: bool) -> tuple[int, ...]:
+    mask, top = (1 << width) - 1, 1 << (width - 1)
+    mirrored = int(f"{poly:0{width}b}"[::-1], 2)
+    entries = []
+    for byte in range(256):
+        value = byte if reflect else byte << (width - 8)
+        for _ in range(8):
+            if reflect:
+                value = (value >> 1) ^ (mirrored if value & 1 else 0)
+            else:
+                value = ((value << 1) & mask) ^ (poly if value & top else 0)
+        entries.append(value)
+    return tuple(entries)
+
+
+@lru_cache(maxsize=8)
+def _contributions(crc: Crc) -> NDArray[np.uint16]:
+    """`[256, 256]`: what a byte at each place adds to the CRC, the last place last."""
+    table = np.array(_crc_table(crc), np.uint16)
+    places = np.empty((_CHUNK_BYTES, 256), np.uint16)
+    places[-1] = table
+    for place in range(_CHUNK_BYTES - 2, -1, -1):  # one more zero byte behind it
+        after = places[place + 1]
+        if crc.width == 8:
+            places[place] = table[after]
+        elif crc.reflect:
+            places[place] = table[after & 0xFF] ^ (after >> 8)
+        else:
+            places[place] = table[after >> 8] ^ (after << np.uint16(8))
+    return places
+
+
+def _crc(crc: Crc, covered: bytes) -> int:
+    if crc.poly == 0x8005 and crc.width == 16 and _FOLDED[0] <= len(covered) <= _FOLDED[1]:
+        return _crc_8005(crc, covered)
+    if len(covered) > _LONG_BYTES:
+        return int(_crcs(crc, np.frombuffer(covered, np.uint8)[None])[0])
+    table, value, shift = _crc_table(crc), crc.init, crc.width - 8
+    if crc.reflect:
+        for byte in covered:
+            value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
+    else:
+        mask = (1 << crc.width) - 1
+        for byte in covered:
+            value = table[(value >> shift) ^ byte] ^ ((value << 8) & mask)
+    return value ^ crc.xor
+
+
+def _crc_8005(crc: Crc, covered: bytes) -> int:
+    """The bytes as one polynomial, folded until the rest is left: 0x8005 is x + 1 times x^15 + x + 1, by which x^(15k) is
+    x^k + 1 where k is a power of two. What is left by x + 1 is whether the bits are even in number."""
+    if crc.reflect:
+        covered = covered.translate(MIRRORED)
+    rest = (int.from_bytes(covered, "big") << 16) ^ (crc.init << 8 * len(covered))
+    is_odd, size = rest.bit_count() & 1, rest.bit_length()
+    for k, width, mask in _FOLDS:
+        if size > width:
+            while high := rest >> width:
+                rest = (rest & mask) ^ high ^ (high << k)
+    if rest.bit_count() & 1 != is_odd:
+        rest ^= 0x8003
+    return (_mirrored16(rest) if crc.reflect else rest) ^ crc.xor
+
+
+def _crcs(crc: Crc, rows: Bytes) -> Any:
+    """All chunks of all rows at once, then those of each row one after the other: the CRC so far is two bytes more in front
+    of the next chunk. Zeros before the first chunk make it as long as the others, and add nothing."""
+    size, (count, length) = crc.width // 8, rows.shape
+    if length < size:  # there is no room for the state
+        return np.array([_crc(crc, row.tobytes()) for row in rows], np.uint32)
+    width = min(length, _CHUNK_BYTES)
+    padded = np.zeros((count, -(-length // width) * width), np.uint8)
+    padded[:, -length:] = rows
+    begin = padded.shape[1] - length
+    padded[:, begin : begin + size] ^= np.frombuffer(crc.init.to_bytes(size, "little" if crc.reflect else "big"), np.uint8)
+    added, chunks, places = _contributions(crc).ravel(), padded.reshape(-1, width), _PLACES[_CHUNK_BYTES - width :]
+    if len(chunks) < width:
+        states = np.bitwise_xor.reduce(added.take(chunks + places), axis=1)
+    else:
+        states = np.bitwise_xor.reduce(added.take(chunks.T + places[:, None]), axis=0)
+    if len(chunks) > count:
+        states = np.array([_in_turn(crc, row) for row in states.reshape(count, -1).tolist()], np.uint16)
+    return states.astype(np.uint32) ^ np.uint32(crc.xor)
+
+
+def _in_turn(crc: Crc, states: Sequence[int]) -> int:
+    """The state after whole chunks, of which each would leave one of these by itself."""
+    first, second = _before_a_chunk(crc)
+    if crc.width == 8:
+        return reduce(lambda state, chunk: first[state] ^ chunk, states)
+    low, high = (first, second) if crc.reflect else (second, first)
+    return reduce(lambda state, chunk: low[state & 0xFF] ^ high[state >> 8] ^ chunk, states)
+
+
+@lru_cache(maxsize=8)
+def _before_a_chunk(crc: Crc) -> tuple[list[int], list[int]]:
+    """What its first two bytes add."""
+    first, second = _contributions(crc)[:2].tolist()
+    return first, second
+
+
+def _crc_1021(crc: Crc, covered: bytes) -> int:
+    """The same with the polynomial 0x1021, which the standard library has in C, highest bit first."""
+    if not crc.reflect:
+        return binascii.crc_hqx(covered, crc.init) ^ crc.xor
+    return _mirrored16(binascii.crc_hqx(covered.translate(MIRRORED), _mirrored16(crc.init))) ^ crc.xor
 
 
 def _each(one: Callable[[bytes], int], rows: Bytes) -> Numbers:
@@ -67,19 +217,19 @@ def _each(one: Callable[[bytes], int], rows: Bytes) -> Numbers:
 def _kind_of_crc(crc: Crc) -> Kind:
     """Sent as the catalogue's CRCs usually are: the end that is computed last comes first."""
     if (crc.width, crc.poly) == (16, 0x1021):
-        one = partial(crc_1021, crc)
-        return Kind(2, "little" if crc.reflect else "big", one, partial(_each, one), is_quick=True)
-    return Kind(crc.width // 8, "little" if crc.reflect else "big", partial(crc_of, crc), partial(crcs_of, crc))
+        one = partial(_crc_1021, crc)
+        return Kind(2, "little" if crc.reflect else "big", one, partial(_each, one))
+    return Kind(crc.width // 8, "little" if crc.reflect else "big", partial(_crc, crc), partial(_crcs, crc))
 
 
 KINDS: dict[str, Kind] = {
-    "sum8": Kind(1, "big", lambda b: sum(b) & 0xFF, lambda rows: _sums(rows) & 0xFF),
-    "neg8": Kind(1, "big", lambda b: -sum(b) & 0xFF, lambda rows: (256 - (_sums(rows) & 0xFF)) & 0xFF),
-    "inv8": Kind(1, "big", lambda b: ~sum(b) & 0xFF, lambda rows: 255 - (_sums(rows) & 0xFF)),
-    "sum15": Kind(2, "big", lambda b: sum(b) & 0x7FFF, lambda rows: _sums(rows) & 0x7FFF),
-    "sum16": Kind(2, "big", lambda b: sum(b) & 0xFFFF, lambda rows: _sums(rows) & 0xFFFF),
-    "neg16": Kind(2, "big", lambda b: -sum(b) & 0xFFFF, lambda rows: (0x10000 - (_sums(rows) & 0xFFFF)) & 0xFFFF),
-    "inv16": Kind(2, "big", lambda b: ~sum(b) & 0xFFFF, lambda rows: 0xFFFF - (_sums(rows) & 0xFFFF)),
+    "sum8": Kind(1, "big", lambda b: sum_of(b) & 0xFF, lambda rows: _sums(rows) & 0xFF),
+    "neg8": Kind(1, "big", lambda b: -sum_of(b) & 0xFF, lambda rows: (256 - (_sums(rows) & 0xFF)) & 0xFF),
+    "inv8": Kind(1, "big", lambda b: ~sum_of(b) & 0xFF, lambda rows: 255 - (_sums(rows) & 0xFF)),
+    "sum15": Kind(2, "big", lambda b: sum_of(b) & 0x7FFF, lambda rows: _sums(rows) & 0x7FFF),
+    "sum16": Kind(2, "big", lambda b: sum_of(b) & 0xFFFF, lambda rows: _sums(rows) & 0xFFFF),
+    "neg16": Kind(2, "big", lambda b: -sum_of(b) & 0xFFFF, lambda rows: (0x10000 - (_sums(rows) & 0xFFFF)) & 0xFFFF),
+    "inv16": Kind(2, "big", lambda b: ~sum_of(b) & 0xFFFF, lambda rows: 0xFFFF - (_sums(rows) & 0xFFFF)),
     "xor8": Kind(1, "big", lambda b: reduce(xor, b, 0), _xors),
     "fletcher8": Kind(2, "little", _fletcher8, _fletcher8_of_rows),
     "crc16-arc": _kind_of_crc(Crc(16, 0x8005, reflect=True)),
@@ -89,9 +239,10 @@ KINDS: dict[str, Kind] = {
     "crc16-kermit": _kind_of_crc(Crc(16, 0x1021, reflect=True)),
     "crc16-x25": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, 0xFFFF, reflect=True)),
     "crc16-mcrf4xx": _kind_of_crc(Crc(16, 0x1021, 0xFFFF, reflect=True)),
-    "crc32": Kind(4, "little", zlib.crc32, partial(_each, zlib.crc32), is_quick=True),
+    "crc32": Kind(4, "little", zlib.crc32, partial(_each, zlib.crc32)),
 }
 DIGITS = ("hex", "all-hex")
+_HEX = [b"%02X" % value for value in range(256)]
 LINE_SAFE = bytes(byte + (byte in b"(\r\n") for byte in range(256))
 """How Voltronic's inverters send the bytes of a CRC: never as what begins or ends one of their lines."""
 WIDTHS = {"crc8": 8, "crc16": 16}
@@ -177,34 +328,30 @@ class Checksum:
             return False
         return self.value(frame[: len(frame) - self.size]) == self.carried(frame)
 
-    def first_bad(self, frames: Sequence[bytes]) -> int:
-        """Index of the first frame that fails, or how many there are."""
-        if len(frames) < FEW:
-            return next((i for i, frame in enumerate(frames) if not self.is_right(frame)), len(frames))
-        wrong = np.flatnonzero(~self.right(frames))
-        return int(wrong[0]) if len(wrong) else len(frames)
-
-    def right(self, frames: Sequence[bytes]) -> NDArray[np.bool_]:
+    def right(self, frames: Sequence[bytes]) -> list[bool]:
         """Which of the frames are right."""
+        if len(frames) < FEW:
+            return list(map(self.is_right, frames))
+        groups: dict[int, list[int]] = {}
+        for i, length in enumerate(map(len, frames)):
+            groups.setdefault(length, []).append(i)
         flags = np.empty(len(frames), np.bool_)
-        for which, length in _by_length(frames):
-            group = frames if which is None else [frames[i] for i in which]
+        for length, which in groups.items():
+            group = frames if len(groups) == 1 else [frames[i] for i in which]
             if len(group) < FEW:
-                flags[slice(None) if which is None else which] = [self.is_right(frame) for frame in group]
+                flags[which] = list(map(self.is_right, group))
                 continue
-            rows = np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)
-            flags[slice(None) if which is None else which] = self.right_rows(rows)
-        return flags
+            is_right = self.right_rows(np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length))
+            flags[slice(None) if len(groups) == 1 else which] = is_right
+        found: list[bool] = flags.tolist()
+        return found
 
     def right_rows(self, rows: Bytes) -> NDArray[np.bool_]:
         """The same of frames of one length, one a row."""
         covered = rows.shape[1] - self.size
         if covered - self._stop <= self.start or self._encoding is not None:
             return np.array([self.is_right(row.tobytes()) for row in rows], np.bool_)
-        carried = np.zeros(len(rows), np.uint32)
-        for i in range(self.size):
-            shift = np.uint32(8 * (i if self._endian == "little" else self.size - 1 - i))
-            carried |= rows[:, covered + i].astype(np.uint32) << shift
+        carried = np.ascontiguousarray(rows[:, covered:]).view(f"{'<' if self._endian == 'little' else '>'}u{self.size}")[:, 0]
         return np.asarray(self._kind.many(rows[:, self.start : covered - self._stop]) == carried)
 
     def wrong(self, frame: bytes) -> str:
@@ -230,46 +377,23 @@ class Checksum:
         return ""
 
 
-def _by_length(pieces: Sequence[bytes]) -> Iterator[tuple[list[int] | None, int]]:
-    """Which pieces are of each length; None: all are of one."""
-    lengths = list(map(len, pieces))
-    if len(set(lengths)) <= 1:
-        if lengths:
-            yield None, lengths[0]
-        return
-    groups: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        groups.setdefault(length, []).append(i)
-    for length, which in groups.items():
-        yield which, length
-
-
-def values_of(kind: Kind, pieces: Sequence[bytes]) -> list[int]:
-    """The checksum of each piece."""
-    if kind.is_quick:
-        return list(map(kind.one, pieces))
-    found = [0] * len(pieces)
-    for which, length in _by_length(pieces):
-        group = pieces if which is None else [pieces[i] for i in which]
-        if len(group) < FEW or not length:
-            values = list(map(kind.one, group))
-        else:
-            values = kind.many(np.frombuffer(b"".join(group), np.uint8).reshape(len(group), length)).tolist()
-        if which is None:
-            return values
-        for i, value in zip(which, values, strict=True):
-            found[i] = value
-    return found
+def _of_each(ufunc: np.ufunc, one: Callable[[bytes], int], pieces: Sequence[bytes]) -> list[int]:
+    """The exclusive-or, or the sum, of each piece; a zero behind it changes neither."""
+    if len(pieces) < _FEW_LINES:
+        return list(map(one, pieces))
+    starts = np.array([0, *accumulate(map((1).__add__, map(len, pieces)))][:-1], np.intp)
+    values: list[int] = ufunc.reduceat(np.frombuffer(b"\0".join([*pieces, b""]), np.uint8), starts).tolist()
+    return values
 
 
 def nmea_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     """What lies between the last `$` (or `!`, or the line's start) and `*hh` of each line, or None when hh is not its
     exclusive-or."""
     parts = [line.rpartition(b"*") for line in lines]
-    bodies = [body[max(body.rfind(b"$"), body.rfind(b"!")) + 1 :] for body, _, _ in parts]
+    bodies = [body.rpartition(b"$")[2].rpartition(b"!")[2] for body, _, _ in parts]
     return [
-        body if star and len(digits) == 2 and b"%02X" % value == digits.upper() else None
-        for body, (_, star, digits), value in zip(bodies, parts, values_of(KINDS["xor8"], bodies), strict=True)
+        body if star and digits.upper() == _HEX[value] else None
+        for body, (_, star, digits), value in zip(bodies, parts, _of_each(np.bitwise_xor, KINDS["xor8"].one, bodies), strict=True)
     ]
 
 
@@ -281,7 +405,7 @@ def teleinfo_bodies(lines: Sequence[bytes]) -> list[bytes | None]:
     covered = [line[:-1] if line[-2:-1] == b"\t" else line[:-2] for line in lines]
     return [
         line[:-2] if line[-2:-1] in (b" ", b"\t") and (value & 0x3F) + 0x20 == line[-1] else None
-        for line, value in zip(lines, values_of(KINDS["sum8"], covered), strict=True)
+        for line, value in zip(lines, _of_each(np.add, sum_of, covered), strict=True)
     ]
 
 
@@ -315,7 +439,7 @@ def line_proof(settings: schema.Checksum | None) -> LineProof | None:
     assert checksum is not None
 
     def bodies(lines: Sequence[bytes]) -> list[bytes | None]:
-        is_right = checksum.right(lines).tolist()
+        is_right = checksum.right(lines)
         return [line[: len(line) - checksum.size] if good else None for line, good in zip(lines, is_right, strict=True)]
 
     form = "hex digits" if settings.encoding in DIGITS else "bytes"

@@ -49,9 +49,9 @@ def _dle(frame: schema.Frame, proof: Any, max_bytes: int) -> Framer:
 _FRAMERS: dict[str, Callable[[schema.Frame, Any, int], Framer]] = {
     "fixed": _sized,
     "length": _sized,
-    "cobs": lambda frame, proof, max_bytes: escapes.Delimited(b"\0", escapes.of_cobs, proof, max_bytes),
-    "slip": lambda frame, proof, max_bytes: escapes.Delimited(b"\xc0", escapes.of_slip, proof, max_bytes),
-    "hdlc": lambda frame, proof, max_bytes: escapes.Delimited(b"~", escapes.of_hdlc, proof, max_bytes),
+    "cobs": lambda frame, proof, max_bytes: escapes.Delimited(escapes.COBS, proof, max_bytes),
+    "slip": lambda frame, proof, max_bytes: escapes.Delimited(escapes.SLIP, proof, max_bytes),
+    "hdlc": lambda frame, proof, max_bytes: escapes.Delimited(escapes.HDLC, proof, max_bytes),
     "dle": _dle,
     "mavlink": _mavlink,
     "block": _block,

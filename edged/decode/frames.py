@@ -17,7 +17,7 @@ the end, of what is handed on.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from edged.decode.refusals import Refusals
 from edged.decode.shapes import Shape
@@ -233,7 +233,7 @@ class FrameScanner:
             if good:
                 found = shape.payloads(self._buffer, cuts[: good + 1])
                 payloads += found
-                starts += [self._position + start for start in cuts[:good]]
+                starts += map(self._position.__add__, cuts[:good])
                 self._is_lost, self._has_begun = False, True
             if good < len(cuts) - 1:
                 self._bad(cuts[good], self._buffer[cuts[good] : cuts[good + 1]], refusals)
@@ -254,6 +254,8 @@ class FrameScanner:
 
     def _meant(self, payloads: list[bytes | None], starts: list[int], refusals: Refusals) -> Frames:
         """The frames without those that are of another kind."""
+        if all(payloads):
+            return Frames(cast("list[bytes]", payloads), starts)
         kept = [(payload, start) for payload, start in zip(payloads, starts, strict=True) if payload is not None]
         if len(kept) < len(starts):
             others = [start for payload, start in zip(payloads, starts, strict=True) if payload is None]

@@ -33,8 +33,8 @@ class Notation(NamedTuple):
     default: str = ""
     folded: tuple[str, str] = ("", "")
 
-    def line(self, label: str) -> str:
-        return rf"(?m)^({label}){self.behind}[ \t]*\r?$"
+    def line(self, label: str, before: str = "^") -> str:
+        return rf"(?m){before}({label}){self.behind}[ \t]*\r?$"
 
 
 OBIS = Notation(
@@ -44,7 +44,7 @@ OBIS = Notation(
     folded=(")\n(", ")("),
 )
 """DSMR and IEC 62056-21: `1-0:1.8.1(000004.426*kWh)`, and the last of several values."""
-TABS = Notation(label=r"[^\t\r\n]+", behind=r"\t([^\r\n]*?)((?!))?")
+TABS = Notation(label=r"[^\t\r\n]+", behind=r"\t((?:[^\r\n]*[^ \t\r\n])?)()")
 """VE.Direct: label, tab, value."""
 _MAX_ORDERS = 64
 
@@ -61,10 +61,11 @@ class Labels(Walk):
         self._line = re.compile(notation.line(notation.label))
         wanted = "|".join(re.escape(labels[field.name]) for field in plan.fields)
         ending = f"(?:{re.escape(notation.default)})?" if notation.default else ""
-        self._wanted = re.compile(notation.line(f"(?:{wanted}){ending}").encode())
+        line = notation.line(f"(?:{wanted}){ending}", "\n")  # quicker to look for than a beginning
+        self._wanted = re.compile(f"{line}({re.escape(notation.folded[0].removeprefix(')'))})?".encode())
         others = plan.where or plan.key_fields or plan.time_field is not None
         self._is_plain = not others and all(field.values is None for field in plan.value_fields)
-        self._orders: dict[tuple[tuple[bytes, bytes], ...], list[int] | None] = {}
+        self._orders: dict[tuple[tuple[bytes, bytes, bytes], ...], list[int] | None] = {}
         self._stamp: re.Pattern[str] | None = None
         if plan.time_field is not None:
             label, end = re.escape(labels[plan.time_field]), re.escape(notation.default)
@@ -76,13 +77,10 @@ class Labels(Walk):
 
     def _at_once(self, payloads: Sequence[bytes]) -> Table | None:
         """None where something is off, and each must be looked at."""
-        many = self._notation.folded[0].encode()
         texts: list[bytes] = []
         for payload in payloads:
-            if many and many in payload:
-                return None
-            lines = self._wanted.findall(payload)
-            order = self._order(tuple([(label, unit) for label, _, unit in lines]))
+            lines = self._wanted.findall(b"\n" + payload)
+            order = self._order(tuple([(label, unit, after) for label, _, unit, after in lines]))
             if order is None:
                 return None
             texts += [lines[at][1] for at in order]
@@ -90,18 +88,20 @@ class Labels(Walk):
         if text.translate(None, b"0123456789.-+") != b"," * (len(texts) - 1):
             return None
         numbers = parse_numbers(text)
-        return None if numbers is None else Table(numbers.reshape(len(payloads), self.plan.width))
+        if numbers is None or len(numbers) != len(texts):  # none at all is a list, too
+            return None
+        return Table(numbers.reshape(len(payloads), self.plan.width))
 
-    def _order(self, found: tuple[tuple[bytes, bytes], ...]) -> list[int] | None:
-        """Which of these labels and units is that of each field; None unless each has one, in its unit. Remembered, since devices
-        send their lines in one order or few."""
+    def _order(self, found: tuple[tuple[bytes, bytes, bytes], ...]) -> list[int] | None:
+        """Which of these labels and units is that of each field; None unless each has one, in its unit, with its value on the
+        same line. Remembered, since devices send their lines in one order or few."""
         if found not in self._orders:
             if len(self._orders) >= _MAX_ORDERS:
                 self._orders.clear()
-            labels = [self._label(label.decode("utf-8", "replace")) for label, _ in found]
-            units = [unit.decode("utf-8", "replace") for _, unit in found]
+            labels = [self._label(label.decode("utf-8", "replace")) for label, _, _ in found]
+            units = [unit.decode("utf-8", "replace") for _, unit, _ in found]
             wanted = [str(field.path[0]) for field in self._values]
-            is_each = sorted(labels) == sorted(wanted)
+            is_each = sorted(labels) == sorted(wanted) and not any(after for _, _, after in found)
             order = [labels.index(label) for label in wanted] if is_each else []
             is_good = is_each and all(
                 field.unit in (None, units[at]) or not units[at] for field, at in zip(self._values, order, strict=True)

@@ -8,10 +8,10 @@ Handed on: system, component, id (three bytes), payload.
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
-from edged.decode.checksums import KINDS, values_of
+from edged.decode.checksums import KINDS, MIRRORED
 from edged.decode.shapes import Pattern, one_by_one
 
 _V1, _V2 = 0xFE, 0xFD
@@ -32,7 +32,8 @@ class Mavlink:
     is_proving = True
 
     def __init__(self, extras: Mapping[int, int]) -> None:
-        self._extras = {id: bytes([extra]) for id, extra in extras.items()}
+        self._v1 = {id: bytes([extra]) for id, extra in extras.items()}
+        self._v2 = {id.to_bytes(3, "little"): bytes([extra]) for id, extra in extras.items()}
         self._starts = Pattern(bytes([_V1])), Pattern(bytes([_V2]))
 
     def find(self, buffer: bytes, at: int) -> int:
@@ -48,59 +49,55 @@ class Mavlink:
             return -1
         if held < head:
             return 0
-        signature = _SIGNATURE_BYTES if head == _HEADS[_V2] and buffer[at + 2] & _IS_SIGNED else 0
-        size = head + buffer[at + 1] + _CRC_BYTES + signature
-        if self._id(buffer, at) in self._extras or held < size:
+        size = head + buffer[at + 1] + _CRC_BYTES
+        if head == _HEADS[_V2] and buffer[at + 2] & _IS_SIGNED:
+            size += _SIGNATURE_BYTES
+        if held < size or (held > size and buffer[at + size] in _STARTS) or self._extra(buffer, at) is not None:
             return size
-        if held == size:
-            return 0
-        return size if buffer[at + size] in _STARTS else -1
-
-    def _id(self, buffer: bytes, at: int) -> int:
-        if buffer[at] == _V1:
-            return buffer[at + 5]
-        return int.from_bytes(buffer[at + 7 : at + 10], "little")
+        return 0 if held == size else -1
 
     def follow(self, buffer: bytes, at: int, most: int) -> Sequence[int]:
         return one_by_one(self, buffer, at, most)
 
+    def _extra(self, buffer: bytes, at: int) -> bytes | None:
+        return self._v1.get(buffer[at + 5]) if buffer[at] == _V1 else self._v2.get(buffer[at + 7 : at + 10])
+
     def first_bad(self, buffer: bytes, cuts: Sequence[int]) -> int:
-        known = [(i, at, self._extras[id]) for i, at in enumerate(cuts[:-1]) if (id := self._id(buffer, at)) in self._extras]
-        wanted = values_of(_CRC, [_covered(buffer, at) + extra for _, at, extra in known])
-        return next((i for (i, at, _), one in zip(known, wanted, strict=True) if one != _said(buffer, at)), len(cuts) - 1)
+        """The CRC of what it covers and of itself is 0."""
+        v1, v2 = self._v1, self._v2
+        for i, at in enumerate(cuts[:-1]):
+            if buffer[at] == _V1:
+                extra, stop = v1.get(buffer[at + 5]), at + 6 + buffer[at + 1]
+            else:
+                extra, stop = v2.get(buffer[at + 7 : at + 10]), at + 10 + buffer[at + 1]
+            if extra is not None:
+                proved = buffer[at + 1 : stop] + extra + buffer[stop : stop + 2]
+                if crc_hqx(proved.translate(MIRRORED), 0xFFFF):
+                    return i
+        return len(cuts) - 1
 
     def payloads(self, buffer: bytes, cuts: Sequence[int]) -> Sequence[bytes | None]:
-        return [self._payload(buffer, start) for start, _ in pairwise(cuts)]
-
-    def _payload(self, buffer: bytes, at: int) -> bytes | None:
-        id, head = self._id(buffer, at), _HEADS[buffer[at]]
-        if id not in self._extras:
-            return None
-        sender = at + (3 if buffer[at] == _V1 else 5)
-        payload = buffer[at + head : at + head + buffer[at + 1]]
-        return buffer[sender : sender + 2] + id.to_bytes(3, "little") + payload
+        v1, v2 = self._v1, self._v2
+        found: list[bytes | None] = []
+        for at in cuts[:-1]:
+            if buffer[at] == _V1:
+                payload = buffer[at + 3 : at + 6] + b"\0\0" + buffer[at + 6 : at + 6 + buffer[at + 1]]
+                found.append(payload if buffer[at + 5] in v1 else None)
+            else:
+                found.append(buffer[at + 5 : at + 10 + buffer[at + 1]] if buffer[at + 7 : at + 10] in v2 else None)
+        return found
 
     def reason(self, frame: bytes) -> str:
         return "checksum"
 
     def why_bad(self, frame: bytes, is_first: bool) -> str:
-        if len(frame) < _HEADS[frame[0]] or len(frame) != self.size_at(frame, 0) or self._id(frame, 0) not in self._extras:
+        extra = self._extra(frame, 0) if len(frame) >= _HEADS[frame[0]] else None
+        if extra is None or len(frame) != self.size_at(frame, 0):
             return f"the beginning of a frame, {frame[0]:02x}, and another frame {len(frame)} bytes behind it"
-        id = self._id(frame, 0)
-        wanted, found = _CRC.one(_covered(frame, 0) + self._extras[id]), _said(frame, 0)
+        stop, id = _HEADS[frame[0]] + frame[1], frame[5] if frame[0] == _V1 else int.from_bytes(frame[7:10], "little")
+        wanted, found = _CRC.one(frame[1:stop] + extra), int.from_bytes(frame[stop : stop + _CRC_BYTES], "little")
         fix = f"; is crc_extra of message {id} right?" if is_first else ""
         return f"message {id}: the CRC is 0x{wanted:04x}, the frame says 0x{found:04x}{fix}"
 
     def why_none(self, buffer: bytes, at: int) -> tuple[str, str]:
         return "no_frame", "expected the start of a MAVLink frame, fe or fd"
-
-
-def _covered(buffer: bytes, at: int) -> bytes:
-    """The bytes of a frame that its CRC covers."""
-    return buffer[at + 1 : at + _HEADS[buffer[at]] + buffer[at + 1]]
-
-
-def _said(buffer: bytes, at: int) -> int:
-    """What a frame says its CRC is."""
-    stop = at + _HEADS[buffer[at]] + buffer[at + 1]
-    return int.from_bytes(buffer[stop : stop + _CRC_BYTES], "little")

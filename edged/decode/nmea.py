@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ _MAX_CLIMB_S = 10.0
 """Between two altitudes that give a speed of climb."""
 
 Said = dict[str, float]
+Read = Callable[[list[str]], float]
 
 
 def _number(cell: str) -> float:
@@ -41,57 +43,35 @@ def _number(cell: str) -> float:
         return math.nan
 
 
+@lru_cache(maxsize=8)
 def _degrees(cell: str, side: str) -> float:
-    """ddmm.mmmm and its hemisphere."""
+    """ddmm.mmmm and its hemisphere. Several sentences of an epoch say the same."""
     value = _number(cell)
     whole = math.floor(value / 100) if math.isfinite(value) else 0
     degrees = whole + (value - 100 * whole) / 60
     return {"N": degrees, "E": degrees, "S": -degrees, "W": -degrees}.get(side, math.nan)
 
 
-def _place(cells: list[str], at: int, is_valid: bool) -> Said:
-    if not is_valid:
-        return {"lat": math.nan, "lon": math.nan}
-    return {"lat": _degrees(cells[at], cells[at + 1]), "lon": _degrees(cells[at + 2], cells[at + 3])}
+def _at(cell: int) -> Read:
+    return lambda c: _number(c[cell])
 
 
-def _gga(c: list[str]) -> Said:
-    is_valid = c[6] != "0"
-    alt = _number(c[9]) if is_valid else math.nan
-    return {**_place(c, 2, is_valid), "satellites": _number(c[7]), "hdop": _number(c[8]), "alt": alt}
+def _degrees_at(cell: int) -> Read:
+    return lambda c: _degrees(c[cell], c[cell + 1])
 
 
-def _gns(c: list[str]) -> Said:
-    is_valid = c[6].strip("N") != ""
-    alt = _number(c[9]) if is_valid else math.nan
-    return {**_place(c, 2, is_valid), "satellites": _number(c[7]), "hdop": _number(c[8]), "alt": alt}
+def _place_at(cell: int) -> dict[str, Read]:
+    return {"lat": _degrees_at(cell), "lon": _degrees_at(cell + 2)}
 
 
-def _rmc(c: list[str]) -> Said:
-    is_valid = c[2] == "A"
-    return {
-        **_place(c, 3, is_valid),
-        "speed": _number(c[7]) * _KNOT if is_valid else math.nan,
-        "track": _number(c[8]) if is_valid else math.nan,
-    }
-
-
-def _gll(c: list[str]) -> Said:
-    return _place(c, 1, len(c) < 7 or c[6] == "A")
-
-
-def _vtg(c: list[str]) -> Said:
+def _speed(c: list[str]) -> float:
     speed = _number(c[5]) * _KNOT
-    is_valid = len(c) < 10 or c[9] != "N"
-    speed = _number(c[7]) / 3.6 if math.isnan(speed) else speed
-    return {"track": _number(c[1]), "speed": speed} if is_valid else {"track": math.nan, "speed": math.nan}
+    return _number(c[7]) / 3.6 if math.isnan(speed) else speed
 
 
-def _dbt(c: list[str]) -> Said:
-    for cell, unit in ((c[3], 1.0), (c[1], _FOOT), (c[5], _FATHOM)):
-        if math.isfinite(depth := _number(cell) * unit):
-            return {"depth": depth}
-    return {"depth": math.nan}
+def _depth(c: list[str]) -> float:
+    depths = _number(c[3]), _number(c[1]) * _FOOT, _number(c[5]) * _FATHOM
+    return next(filter(math.isfinite, depths), math.nan)
 
 
 def _xdr(c: list[str]) -> Said:
@@ -105,37 +85,49 @@ def _xdr(c: list[str]) -> Said:
 
 
 _ATTITUDE = {"PTCH": "pitch", "PITCH": "pitch", "ROLL": "roll"}
+_ALWAYS = ("satellites", "hdop")
+"""What is said without a fix, too."""
 
 
 class Sentence(NamedTuple):
-    """What a kind of sentence says: its fields, what reads them, and in which cell its time of day stands (0: it has none).
-    `cells` is how many it has at least, its kind among them."""
+    """What a kind of sentence says: what reads each of its fields, how many cells it has at least, its kind among them, in which
+    of them its time of day stands (0: it has none), and whether it has a fix."""
 
-    fields: tuple[str, ...]
-    read: Callable[[list[str]], Said]
+    fields: Mapping[str, Read]
     cells: int
     time: int = 0
+    has_fix: Callable[[list[str]], bool] = lambda _: True
+
+    def read(self, cells: list[str]) -> Said:
+        if self.has_fix(cells):
+            return {name: read(cells) for name, read in self.fields.items()}
+        return {name: read(cells) if name in _ALWAYS else math.nan for name, read in self.fields.items()}
 
 
+_FIX: dict[str, Read] = {**_place_at(2), "alt": _at(9), "satellites": _at(7), "hdop": _at(8)}
 SENTENCES: Mapping[str, Sentence] = {
-    "GGA": Sentence(("lat", "lon", "alt", "satellites", "hdop"), _gga, 10, 1),
-    "GNS": Sentence(("lat", "lon", "alt", "satellites", "hdop"), _gns, 10, 1),
-    "RMC": Sentence(("lat", "lon", "speed", "track"), _rmc, 10, 1),
-    "GLL": Sentence(("lat", "lon"), _gll, 6, 5),
-    "VTG": Sentence(("speed", "track"), _vtg, 8),
-    "DPT": Sentence(("depth",), lambda c: {"depth": _number(c[1])}, 2),
-    "DBT": Sentence(("depth",), _dbt, 7),
-    "HDT": Sentence(("heading",), lambda c: {"heading": _number(c[1])}, 2),
-    "HDG": Sentence(("mheading",), lambda c: {"mheading": _number(c[1])}, 2),
-    "HDM": Sentence(("mheading",), lambda c: {"mheading": _number(c[1])}, 2),
-    "ROT": Sentence(("rot",), lambda c: {"rot": _number(c[1])}, 2),
-    "MTW": Sentence(("temp",), lambda c: {"temp": _number(c[1])}, 2),
-    "XDR": Sentence(("pitch", "roll"), _xdr, 5),
+    "GGA": Sentence(_FIX, 10, 1, lambda c: c[6] != "0"),
+    "GNS": Sentence(_FIX, 10, 1, lambda c: c[6].strip("N") != ""),
+    "RMC": Sentence({**_place_at(3), "speed": lambda c: _number(c[7]) * _KNOT, "track": _at(8)}, 10, 1, lambda c: c[2] == "A"),
+    "GLL": Sentence(_place_at(1), 6, 5, lambda c: len(c) < 7 or c[6] == "A"),
+    "VTG": Sentence({"speed": _speed, "track": _at(1)}, 8, has_fix=lambda c: len(c) < 10 or c[9] != "N"),
+    "DPT": Sentence({"depth": _at(1)}, 2),
+    "DBT": Sentence({"depth": _depth}, 7),
+    "HDT": Sentence({"heading": _at(1)}, 2),
+    "HDG": Sentence({"mheading": _at(1)}, 2),
+    "HDM": Sentence({"mheading": _at(1)}, 2),
+    "ROT": Sentence({"rot": _at(1)}, 2),
+    "MTW": Sentence({"temp": _at(1)}, 2),
+    "XDR": Sentence({}, 5),
 }
-NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "climb")
+NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "pitch", "roll", "climb")
+_OF_DATE = (b"RMC", b"ZDA")
 
 
-_OF_DATE = ("RMC", "ZDA")
+@lru_cache(maxsize=64)
+def _kind(start: bytes) -> bytes:
+    """Of the sentence that begins so; empty where it is none, or one of a maker's own."""
+    return start[3:6] if start[6:] == b"," and start[1:2] != b"P" else b""
 
 
 class Nmea:
@@ -144,10 +136,14 @@ class Nmea:
     def __init__(self, plan: DecodePlan) -> None:
         self._plan = plan
         self._names = [flat(field.path) for field in plan.value_fields]
-        wanted = {"alt" if name == "climb" else name for name in self._names}
-        is_any = any(name.startswith("xdr.") for name in wanted)
-        self._wanted = {kind: one for kind, one in SENTENCES.items() if wanted & {*one.fields} or (kind == "XDR" and is_any)}
-        self._epoch = _Epoch({*self._names, *wanted} - {"climb"})
+        self._is_climb = "climb" in self._names
+        self._needed = {"alt" if name == "climb" else name for name in self._names}
+        fields = {kind: {n: read for n, read in one.fields.items() if n in self._needed} for kind, one in SENTENCES.items()}
+        self._wanted = {kind: SENTENCES[kind]._replace(fields=of_kind) for kind, of_kind in fields.items() if of_kind}
+        if any(name in _ATTITUDE.values() or name.startswith("xdr.") for name in self._names):
+            self._wanted["XDR"] = SENTENCES["XDR"]
+        self._kinds = {kind.encode() for kind in self._wanted}
+        self._epoch = _Epoch(self._needed)
         self._clock = _Clock()
         self._last_alt: tuple[float, float] | None = None
 
@@ -184,7 +180,7 @@ class Nmea:
         origin: list[int] = []
         meant = self._meant(lines, refusals)
         for index, body in zip(meant, nmea_bodies([lines[i] for i in meant]), strict=True):
-            if body is None and lines[index][3:6].decode("ascii", "replace") not in self._wanted:
+            if body is None and lines[index][3:6] not in self._kinds:
                 continue  # it would have said the date
             if body is None:
                 refusals.add(
@@ -193,16 +189,21 @@ class Nmea:
                 continue
             cells = body.decode("ascii", "replace").split(",")
             kind = cells[0][2:]
-            self._clock.date(kind, cells)
+            if kind in ("RMC", "ZDA"):
+                self._clock.date(kind, cells)
             sentence = self._wanted.get(kind)
             if sentence is None:
                 continue
             if len(cells) < sentence.cells:
                 refusals.add(Reject("short", f"{kind}: expected {sentence.cells} cells, found {len(cells)}", payload=index))
                 continue
-            for said in self._epoch.take(kind, cells[sentence.time] if sentence.time else "", sentence.read(cells)):
-                rows.append(self._row(*said))
-                times.append(self._clock.time(said[1]))
+            time = cells[sentence.time] if sentence.time else ""
+            if time and self._epoch.is_done(time):
+                continue
+            said = sentence.read(cells) if kind != "XDR" else {n: v for n, v in _xdr(cells).items() if n in self._needed}
+            for sample in self._epoch.take(kind, time, said):
+                rows.append(self._row(*sample))
+                times.append(self._clock.time(sample[1]))
                 origin.append(index)
         raw = np.array(rows, np.float64).reshape(len(rows), self._plan.width)
         own = np.array(times, np.int64) if self._plan.time_format is not None else None
@@ -213,21 +214,23 @@ class Nmea:
         meant, others, reasons = [], [], []
         for index, line in enumerate(lines):
             start = line.rfind(b"$")
-            kind = line[start + 3 : start + 6].decode("ascii", "replace")
-            is_sentence = start >= 0 and line[start + 6 : start + 7] == b"," and line[start + 1 : start + 2] != b"P"
-            if is_sentence and (kind in self._wanted or kind in _OF_DATE):
+            kind = _kind(line[start : start + 7]) if start >= 0 else b""
+            if kind in self._kinds or kind in _OF_DATE:
                 lines[index] = line[start:].rstrip()
                 meant.append(index)
-            if not is_sentence and start < 0 and line[:1] != b"!" and line.strip():
+            if kind in self._kinds:
+                continue
+            if start < 0 and line[:1] != b"!" and line.strip():
                 refusals.add(Reject("malformed", "expected a sentence that begins with $", payload=index))
-            elif not is_sentence or kind not in self._wanted:
+            else:
                 others.append(index)
                 reasons.append(f"kind = {line[start + 1 : start + 6].decode('ascii', 'replace')!r}")
-        refuse_others(refusals, others, reasons)
+        if others:
+            refuse_others(refusals, others, reasons)
         return meant
 
     def _row(self, said: Said, time: str) -> list[float]:
-        if "climb" in self._names:
+        if self._is_climb:
             said["climb"] = self._climb(said.get("alt", math.nan), time)
         return [said.get(name, math.nan) for name in self._names]
 
@@ -249,28 +252,40 @@ class _Epoch:
 
     def begin(self) -> None:
         self._said: Said = {}
+        self._missing = {*self._wanted}
         self._by: set[tuple[str, str]] = set()  # which fields sentences without a time have said
         self._time = ""
-        self._is_done = False
+
+    def is_done(self, time: str) -> bool:
+        """Whether a sentence of this time changes nothing."""
+        return not self._missing and time == self._time
 
     def take(self, kind: str, time: str, said: Said) -> list[tuple[Said, str]]:
         """The samples that this sentence completes: that of the epoch before it, and its own."""
         done = []
-        said = {name: value for name, value in said.items() if name in self._wanted}
-        named = {(kind, name) for name in said} if not time else set()
-        if (time and self._time and time != self._time) or named & self._by:
-            if self._said and not self._is_done:
+        if time:
+            is_next = self._time not in ("", time)
+        else:
+            named = [(kind, name) for name in said]
+            is_next = not self._by.isdisjoint(named)
+        if is_next:
+            if self._said and self._missing:
                 done.append((self._said, self._time))
             self.begin()
-        self._time = self._time or time
-        self._by |= named
-        for name, value in said.items():
-            if name not in self._said or math.isfinite(value):
-                self._said[name] = value
-        is_complete = all(math.isfinite(self._said.get(name, math.nan)) for name in self._wanted)
-        if is_complete and not self._is_done:
-            self._is_done = True
-            done.append((dict(self._said), self._time))
+        if time:
+            self._time = time
+        else:
+            self._by.update(named)
+        if not self._missing:
+            return done
+        if not math.isfinite(sum(said.values())):
+            for name in said:
+                self._said.setdefault(name, said[name])
+            said = {name: value for name, value in said.items() if math.isfinite(value)}
+        self._said.update(said)
+        self._missing.difference_update(said)
+        if not self._missing:
+            done.append((self._said, self._time))
         return done
 
 
@@ -284,18 +299,13 @@ class _Clock:
         self._last = ON_ARRIVAL
 
     def date(self, kind: str, cells: list[str]) -> None:
+        day = None
         if kind == "RMC" and len(cells) > 9 and cells[2] == "A" and len(cells[9]) == 6:
-            century = "19" if cells[9][4:6] >= "80" else "20"
-            text = f"{century}{cells[9][4:6]}-{cells[9][2:4]}-{cells[9][:2]}"
+            day = _day(cells[9])
         elif kind == "ZDA" and len(cells) > 4:
-            text = "-".join(reversed(cells[2:5]))
-        else:
-            return
-        try:
-            self._day = date.fromisoformat(text).toordinal() - _EPOCH
-        except ValueError:
-            return
-        self._last_s = _seconds(cells[1]) or 0.0
+            day = _day("-".join(reversed(cells[2:5])))
+        if day is not None:
+            self._day, self._last_s = day, _seconds(cells[1]) or 0.0
 
     def time(self, text: str) -> int:
         """Of a sample: ns since 1970."""
@@ -309,6 +319,18 @@ class _Clock:
         return self._last
 
 
+@lru_cache(maxsize=8)
+def _day(text: str) -> int | None:
+    """Days since 1970, of ddmmyy or of a date in ISO 8601."""
+    if len(text) == 6:
+        text = f"{'19' if text[4:] >= '80' else '20'}{text[4:]}-{text[2:4]}-{text[:2]}"
+    try:
+        return date.fromisoformat(text).toordinal() - _EPOCH
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=8)
 def _seconds(text: str) -> float | None:
     """hhmmss.ss as seconds of the day."""
     value = _number(text)

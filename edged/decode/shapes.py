@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from struct import iter_unpack
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edged.decode.checksums import FEW, Checksum
 from edged.notation.markers import OpenMarker
@@ -54,10 +54,7 @@ class Shape(Protocol):
         """Why no frame begins at `at`."""
 
 
-_MASK = str.maketrans("01.", "110")
-_VALUE = str.maketrans(".", "0")
-
-
+_BYTES = bytes(range(256))
 Marker = bytes | OpenMarker | None
 
 
@@ -74,15 +71,16 @@ class Pattern:
         self.size = len(parts)
         self.kept = self.size if is_open else 0  # bytes of it that are data too
         self.text = shown(marker)
-        bits = marker.bits if isinstance(marker, OpenMarker) else [f"{byte:08b}" for byte in marker or b""]
-        self._mask, self._value = (np.array([int(one.translate(to), 2) for one in bits], np.uint8) for to in (_MASK, _VALUE))
+        self._fitting = [b"".join(re.findall(part, _BYTES, re.DOTALL)) for part in parts]
         whole = [re.compile(b"".join(parts[:n]), re.DOTALL) for n in range(self.size + 1)]
         self.match, self._search, self._all = whole[-1].match, whole[-1].search, whole[-1].finditer
         self._beginnings = whole
 
-    def begins(self, rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Which rows are it; they have as many columns as it has bytes."""
-        return np.asarray(((rows & self._mask) == self._value).all(axis=1))
+    def begins(self, buffer: bytes, at: int, size: int, count: int) -> int:
+        """How many of `count` pieces of `size` bytes, one behind the other from `at` on, begin with it before one does not."""
+        for place, fitting in enumerate(self._fitting, at):
+            count -= len(buffer[place : place + count * size : size].lstrip(fitting))
+        return count
 
     def may_begin(self, buffer: bytes, at: int) -> bool:
         """Whether the bytes from `at` to the end of the buffer could be the first of a marker."""
@@ -164,23 +162,23 @@ class Sized:
 
     def _alike(self, buffer: bytes, at: int, size: int, count: int) -> int:
         """How many of these frames begin as the first does: with the marker, and of the same length."""
-        rows = _rows(buffer, range(at, at + count * size + 1, size))
-        is_alike = self._sync.begins(rows[:, : self._sync.size])
-        if not self._room.size:
-            length = slice(self._room.field, self._room.body)
-            is_alike &= (rows[:, length] == rows[0, length]).all(axis=1)
-        return count if is_alike.all() else int(is_alike.argmin())
+        count = self._sync.begins(buffer, at, size, count)
+        for place in () if self._room.size else range(at + self._room.field, at + self._room.body):
+            column = buffer[place : place + count * size : size]
+            count -= len(column.lstrip(column[:1]))
+        return count
 
     def first_bad(self, buffer: bytes, cuts: Sequence[int]) -> int:
         count, tail = len(cuts) - 1, self._tail.size
         if self._checksum is None and not tail:
             return count
         if isinstance(cuts, range) and count >= FEW:
-            rows = _rows(buffer, cuts)
-            is_good = self._tail.begins(rows[:, cuts.step - tail :])
-            if self._checksum is not None:
-                is_good &= self._checksum.right_rows(rows[:, : cuts.step - tail])
-            return count if is_good.all() else int(is_good.argmin())
+            good = self._tail.begins(buffer, cuts[1] - tail, cuts.step, count)
+            if self._checksum is None:
+                return good
+            rows = np.frombuffer(buffer, np.uint8, count * cuts.step, cuts[0]).reshape(count, cuts.step)
+            is_right = self._checksum.right_rows(rows[:, : cuts.step - tail])
+            return good if is_right.all() else min(good, int(is_right.argmin()))
         for i, (start, stop) in enumerate(pairwise(cuts)):
             is_proved = self._checksum is None or self._checksum.is_right(buffer[start : stop - tail])
             if not is_proved or not self._tail.match(buffer, stop - tail):
@@ -191,14 +189,14 @@ class Sized:
         """What is between the markers, without length field and checksum."""
         room, head, kept = self._room, self._sync.size - self._sync.kept, self._tail.kept
         first = head if room.size else room.body
-        if isinstance(cuts, range) and len(cuts) > FEW:
-            size = cuts.step
-            columns = np.r_[head : first if room.size else room.field, first : size - room.behind, size - kept : size]
-            width, blob = len(columns), _rows(buffer, cuts)[:, columns].tobytes()
-            return [blob[i : i + width] for i in range(0, len(blob), width)] if width else [b""] * (len(cuts) - 1)
-        if not kept and (room.size or room.field == head):
-            return [buffer[start + first : stop - room.behind] for start, stop in pairwise(cuts)]
         before = first if room.size else room.field
+        if isinstance(cuts, range):
+            inner = cuts.step - room.behind - first
+            parts = (head, "x"), (before - head, "s"), (first - before, "x"), (inner, "s"), (room.behind - kept, "x"), (kept, "s")
+            pieces = iter_unpack("".join([f"{size}{code}" for size, code in parts if size]), buffer[cuts[0] : cuts[-1]])
+            return list(map(b"".join, pieces))
+        if not kept and before == head:
+            return [buffer[start + first : stop - room.behind] for start, stop in pairwise(cuts)]
         return [
             buffer[start + head : start + before] + buffer[start + first : stop - room.behind] + buffer[stop - kept : stop]
             for start, stop in pairwise(cuts)
@@ -233,8 +231,3 @@ def one_by_one(shape: Shape, buffer: bytes, at: int, most: int) -> list[int]:
         cuts.append(at)
         size = shape.size_at(buffer, at)
     return cuts
-
-
-def _rows(buffer: bytes, cuts: range) -> NDArray[np.uint8]:
-    """Frames of one size as the rows of a matrix."""
-    return np.frombuffer(buffer, np.uint8, cuts[-1] - cuts[0], cuts[0]).reshape(-1, cuts.step)

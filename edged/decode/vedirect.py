@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 
+from edged.decode.checksums import sum_of
 from edged.decode.frames import Frames
 from edged.decode.refusals import Refusals
 from edged.records import EXCERPT, Reject
 
 _LAST = b"\nChecksum\t"
-_HEX_OR_LAST = re.compile(rb":|\nChecksum\t")
 _HEX_BYTES = 300
 """A longer one is none."""
 _FIELDS = re.compile(rb"(?:\r\n[A-Za-z0-9#_ -]{1,16}\t[^\r\n\t]*)*\r\nChecksum\t.\Z", re.DOTALL)
@@ -59,24 +59,27 @@ class VeDirect:
 
     def _next(self) -> int:
         """Where the first block ends; 0: more bytes are needed."""
-        while (found := _HEX_OR_LAST.search(self._buffer, self._seen)) is not None:
-            start, stop = found.span()
-            if found[0] == _LAST:
-                if stop == len(self._buffer):
-                    self._seen = start
-                    return 0
-                return stop + 1
+        last = self._buffer.find(_LAST, self._seen)
+        while (start := self._buffer.find(b":", self._seen, last if last >= 0 else len(self._buffer))) >= 0:
             end = self._buffer.find(b"\n", start)
             if end < 0 and len(self._buffer) - start <= _HEX_BYTES:
                 self._seen = start
                 return 0
-            is_hex = 0 <= end - start <= _HEX_BYTES
-            if is_hex:
+            if 0 <= end - start <= _HEX_BYTES:
                 self._buffer = self._buffer[:start] + self._buffer[end + 1 :]
                 self._position += end + 1 - start
-            self._seen = max(0, start - len(_LAST)) if is_hex else stop
-        self._seen = max(self._seen, len(self._buffer) - len(_LAST))
-        return 0
+                self._seen = max(0, start - len(_LAST))
+                last = self._buffer.find(_LAST, self._seen)
+            else:
+                self._seen = start + 1
+        if last < 0:
+            self._seen = max(self._seen, len(self._buffer) - len(_LAST))
+            return 0
+        stop = last + len(_LAST)
+        if stop == len(self._buffer):
+            self._seen = last
+            return 0
+        return stop + 1
 
     def _forget(self, size: int) -> None:
         self._buffer = self._buffer[size:]
@@ -91,7 +94,7 @@ class VeDirect:
             reason = "partial" if is_midway else "no_frame"
             refusals.add(Reject(reason, "bytes before the first field of a block", block[:begin][:EXCERPT], place))
             block, place = block[begin:], place + begin
-        if wrong := sum(block) & 0xFF:
+        if wrong := sum_of(block) & 0xFF:
             reason = "partial" if is_midway else "checksum"
             detail = f"the bytes of the block add up to {wrong:#04x}, not to 0"
             refusals.add(Reject(reason, detail, block[:EXCERPT], place))

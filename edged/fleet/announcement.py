@@ -82,7 +82,7 @@ def read(payload: bytes, keys: list[Any], topic: str, model: str, sources: Seque
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Refused(f"not an announcement: {error}") from None
     if not is_signed(keys, envelope.signed, envelope.signature):
-        raise Refused("the signature is of none of the keys in signed_by")
+        raise Refused("none of the keys in signed_by made the signature")
     try:
         one = msgspec.json.decode(envelope.signed, type=Announcement)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -90,13 +90,13 @@ def read(payload: bytes, keys: list[Any], topic: str, model: str, sources: Seque
     digest = hashlib.sha256(envelope.signed.encode()).hexdigest()
     _check(one, topic, model, sources)
     if one.counter < known.counter:
-        raise Refused(f"its counter is {one.counter}, and {known.counter} was taken before: it is older, or a replay")
+        raise Refused(f"its counter is {one.counter}, and edged took {known.counter} before: it is older, or a replay")
     if one.counter == known.counter and digest != known.digest:
-        raise Refused(f"two announcements have the counter {one.counter} and contradict each other; sign again with a higher one")
+        raise Refused(f"two different announcements have the counter {one.counter}; sign again with a higher one")
     if utc_s < one.signed_at - CLOCK_SLACK_S:
-        raise Refused("the clock of this device is in the past: it was signed later than that; set the clock (NTP)")
+        raise Refused("the clock of this device is behind the time of the signature: set the clock (NTP)")
     if utc_s > one.until:
-        raise Refused("its end date is over; sign it again")
+        raise Refused("it has expired; sign it again")
     return Offer(one, digest)
 
 

@@ -116,7 +116,7 @@ def _download(url: str, part: _Part, context: ssl.SSLContext, limits: Limits, is
         _begin(response, part)
         _take(response, part, limits, is_cancelled)
     except ssl.SSLCertVerificationError as error:
-        raise Failed(f"the server's certificate is not good: {error.verify_message}; see fleet.ca, and the clock") from None
+        raise Failed(f"the server's certificate is not valid: {error.verify_message}; see fleet.ca, and the clock") from None
     except http.client.HTTPException as error:
         raise Failed(f"{parts.hostname}: {error or type(error).__name__}") from None
     except OSError as error:

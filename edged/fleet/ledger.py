@@ -71,7 +71,7 @@ class Ledger:
 
     def load(self) -> Ledger:
         decode = msgspec.json.Decoder(dict[str, Entry]).decode
-        self.entries = read_kept(self._path, MAX_BYTES, decode, "fleet's ledger", lost="which announcements were taken") or {}
+        self.entries = read_kept(self._path, MAX_BYTES, decode, lost="which announcements of the fleet were taken") or {}
         return self
 
     def get(self, model: str) -> Entry:

@@ -41,7 +41,7 @@ SILENCING = ("failing", "stalled", "shedding")
 """States of a pipeline in which the next ones of a chain get no samples from it."""
 WHILE_AWAY = ("shutdown", "spool_full")
 """What an outage costs results says nothing of those to come."""
-HELD = "TensorRT, which is required, builds its engine; no results until it is there"
+HELD = "TensorRT is required, and edged builds its engine; no results until then"
 LONGEST_RUNS = 3
 """A run that takes so many times the longest one before hangs."""
 
@@ -165,7 +165,7 @@ def _mqtt_state(look: Look, source: MqttSource) -> tuple[str, str]:
         return "waiting", f"broker {plan.broker} is {link.state}"
     if not counts.last_arrival:
         topics = ", ".join(topic.mqtt for _, topic in plan.filters)
-        text = f"no message yet on {topics}: does somebody publish there, and may this user read it (access rules)?"
+        text = f"no message yet on {topics}: check that somebody publishes there, and that the broker lets edged read it."
         if plan.decode is not None and plan.decode.is_slow:
             text += f" A broker silently drops messages larger than max_bytes ({plan.decode.max_bytes // KIB} KiB)"
         return "silent", text
@@ -208,7 +208,7 @@ def _outlet_state(a: Running, p: PipelinePlan, now: int) -> tuple[str, str]:
         if counts.refusal:
             return "refused", f"broker {publish.broker} refuses results on {counts.refusal}"
         if (losses := counts.drops.losses) is not None and losses.reason not in WHILE_AWAY and (why := losses.verdict(now / 1e9)):
-            return "failing", f"results for {publish.broker} do not get out: {why}"
+            return "failing", f"results do not reach broker {publish.broker}: {why}"
     return "running", ""
 
 
@@ -232,7 +232,7 @@ def _pipeline_state(look: Look, name: str) -> tuple[str, str]:
             return "waiting", f"source {s} is {state}" + (f": {reason}" if reason else "")
     for s in p.sources:
         if s in a.pipelines and a.pipelines[s].paused:
-            return "paused", f"pipeline {s}, which it reads, is"
+            return "paused", f"pipeline {s}, which it reads, is paused"
         if why := _withheld(look, s):
             return "waiting", why
     outlet = _outlet_state(a, p, now)

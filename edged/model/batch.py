@@ -19,7 +19,7 @@ from edged.model.trial.arithmetic import Timing, agree, batching
 INLINE_NS = 2_000_000
 RANGES = (1, 32, 1 / 32, 8)
 """Factors of rows: what is measured over a whole batch shows in those of small numbers."""
-IN_TRAINING = "if that is not meant, export it again in inference mode (PyTorch: model.eval())"
+IN_TRAINING = "if that is not intended, export it again in inference mode (PyTorch: model.eval())"
 DRAWN = 4
 """Runs of one row that must be alike, of a model that has operators which may draw lots."""
 TIMED_RUNS = 25
@@ -34,10 +34,10 @@ def settle_batch(opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSes
             text = f"an output has no row for each of the {fitted.fixed} rows that go in"
             raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
         why = "the number of rows that come out is not the number that went in"
-        reasons = (f"one row a run: {why}" if fitted.batch_max > 1 else "", _trained(plan))
+        reasons = (f"one row per run: {why}" if fitted.batch_max > 1 else "", _trained(plan))
         return _bind(opened, plan, fitted, 1), tuple(filter(None, reasons))
     if opened.alone:
-        return _bind(opened, plan, fitted, 1), (f"one row a run: {opened.alone}",)
+        return _bind(opened, plan, fitted, 1), (f"one row per run: {opened.alone}",)
     bound = _bind(opened, plan, fitted, fitted.batch_max)
     if said := _in_training(bound, plan):
         return (_bind(opened, plan, fitted, 1) if bound.buckets[-1] > 1 and not fitted.fixed else bound), (said,)
@@ -47,7 +47,7 @@ def settle_batch(opened: Opened, plan: ModelPlan, fitted: Fit) -> tuple[BoundSes
     why = _dependence(bound, opened.samples, plan)
     if why and fitted.fixed:
         raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", _of_fixed_rows(plan, fitted, why))])
-    return (_bind(opened, plan, fitted, 1), (f"one row a run: {why}",)) if why else (bound, ())
+    return (_bind(opened, plan, fitted, 1), (f"one row per run: {why}",)) if why else (bound, ())
 
 
 def _trained(plan: ModelPlan) -> str:
@@ -66,18 +66,18 @@ def _in_training(bound: BoundSession, plan: ModelPlan) -> str:
     for _ in range(DRAWN):
         again = bound.run(1)
         if not all(agree(again[n][0], first[n][0]) for n in first):
-            return f"it answers the same row otherwise each time, by {' and '.join(sketch.draws)}; {IN_TRAINING}"
+            return f"it answers the same row differently each time, by {' and '.join(sketch.draws)}; {IN_TRAINING}"
     return ""
 
 
 def _dependence(bound: BoundSession, batches: list[Arrays], plan: ModelPlan) -> str:
     """Why rows together do not give what they give alone; empty if they do."""
-    said = "(if that is right: batch_axis = 0 in model.toml)"
+    said = "(if that is intended, set batch_axis = 0 in model.toml)"
     if plan.manifest.onnx.sketch.quantises_by_batch:
-        return f"it is quantised by the range of all rows that go in together, so each would round the others {said}"
+        return f"it quantizes by the range of all rows of a run, so each row would change the rounding of the others {said}"
     if _is_independent(bound, batches):
         return ""
-    return "rows together do not give what they give alone (if they should: batch_axis = 0 in model.toml)"
+    return "rows of one run do not give what each gives alone (if they should, set batch_axis = 0 in model.toml)"
 
 
 def _of_fixed_rows(plan: ModelPlan, fitted: Fit, why: str) -> str:
@@ -159,8 +159,12 @@ def try_batches(bound: BoundSession, opened: Opened, plan: ModelPlan, fitted: Fi
     alone = measure(bound, 1, now)
     pays, figures = batching(alone, timing, rows)
     if pays or plan.batch_max is not None:
-        return bound, timing, f"batches of up to {rows} {'pay' if pays else 'do not pay, but were asked for'}: {figures}"
-    return _bind(opened, plan, fitted, 1), alone, f"one row a run: {rows} together would save nothing: {figures}"
+        return (
+            bound,
+            timing,
+            f"rows that wait run together{'' if pays else ', as configured, though that saves no time'}: {figures}",
+        )
+    return _bind(opened, plan, fitted, 1), alone, f"one row per run: {rows} rows in a run save no time: {figures}"
 
 
 def choose_thread(
@@ -183,10 +187,10 @@ def choose_thread(
             if fitted.fixed or smaller.median_ns / bucket > 1.25 * timing.median_ns / asked:
                 break
             bound = _bind(opened, plan, fitted, bucket)
-            reason = f"batches of {bucket}: {asked} rows take {timing.longest_ns / 1e6:.1f} ms, which is too long for the loop"
+            reason = f"at most {bucket} rows per run: {asked} would block the event loop for {timing.longest_ns / 1e6:.1f} ms"
             return bound, smaller, "inline", (reason,)
     rows = f"{asked} rows take" if asked > 1 else "a row takes"
-    return bound, timing, "worker", (f"on the worker: {rows} up to {timing.longest_ns / 1e6:.1f} ms",)
+    return bound, timing, "worker", (f"runs on a worker thread: {rows} up to {timing.longest_ns / 1e6:.1f} ms",)
 
 
 def measure(bound: BoundSession, count: int, now: Callable[[], int]) -> Timing:

@@ -84,9 +84,9 @@ def _sized(plan: ModelPlan, batches: dict[str, int], fixed: int, shapes: dict[st
     asked = plan.batch_max or fixed or found
     limit, reason = asked, ""
     if without := [n for n, b in batches.items() if b == NO_AXIS] or ([] if batches else ["it"]):
-        limit, reason = 1, f"one row a run: {', '.join(without)} has no batch axis"
+        limit, reason = 1, f"one row per run: {', '.join(without)} has no batch axis"
     elif fixed and asked > fixed:
-        limit, reason = fixed, f"{fixed} rows a run: the file fixes that number"
+        limit, reason = fixed, f"{fixed} rows per run: the file fixes that number"
     is_told = plan.batch_max is not None and limit < asked
     return Fit(min(asked, limit), fixed, shapes, wanted_outputs(plan), (reason,) if is_told else ())
 

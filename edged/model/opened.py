@@ -79,7 +79,7 @@ def grow(rung: str, session: Any, plan: ModelPlan, fitted: Fit, golden: Arrays, 
             return fitted, ""
         pays, figures = batching(best, found, count, rows)
         if not pays:
-            said = f"one row a run: {count} together would save nothing: {figures}"
+            said = f"one row per run: {count} rows in a run save no time: {figures}"
             return replace(fitted, batch_max=rows), said if rows == 1 else ""
         best, rows = found, count
     return fitted, ""

@@ -185,7 +185,9 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _pointer(self, name: str) -> Pointer | None:
-        return read_kept(self._file(name), POINTER_BYTES, _pointer_in, "model's versions", lost="which ran last, and rollback")
+        return read_kept(
+            self._file(name), POINTER_BYTES, _pointer_in, lost="which version of the model ran last, and its rollback"
+        )
 
     def _point(self, name: str, pointer: Pointer) -> None:
         with replaced(self._file(name)) as file:

@@ -65,7 +65,7 @@ class Standing:
             return
         self.state, self.reason = state, reason
         log = self.log.info if state in ("connected", "stopped") else self.log.warning
-        log("broker", state=state, reason=reason, **details)
+        log("broker", state=state, **({"reason": reason} if reason else {}), **details)
 
 
 class Life:

@@ -204,11 +204,11 @@ class KnownFilters:
         except OSError as error:
             if not self._is_failing:
                 self._is_failing = True
-                lost = "what to unsubscribe after a restart"
+                lost = "which topics to unsubscribe from after a restart"
                 self._log.warning("subscriptions_not_noted", path=str(self._path), reason=error.strerror, lost=lost)
 
     def _read(self) -> set[str]:
-        return read_kept(self._path, MAX_BYTES, self._decode, "subscriptions", lost="what to unsubscribe") or set()
+        return read_kept(self._path, MAX_BYTES, self._decode, lost="which topics to unsubscribe from") or set()
 
     def _decode(self, data: bytes) -> set[str]:
         found = json.loads(data)

@@ -47,7 +47,7 @@ class Requests:
             if rows_of[receipt] > 1:
                 code, why = "several_rows", f"expected one sample in a request, found {rows_of[receipt]}"
             elif len(admitted) == room:
-                code, why = "busy", f"all {self._places} places to wait for the model are taken; try again later"
+                code, why = "busy", f"all {self._places} slots are taken; try again later"
             else:
                 admitted.append(i)
                 continue

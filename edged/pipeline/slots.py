@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from edged.records import Carried, Receipt, Slot
 from edged.telemetry import Drops
 
-GAVE_WAY = "it gave way to newer input: more comes in than the model can take"
+GAVE_WAY = "newer input evicted it: more comes in than the model can take"
 TOO_OLD = "it is older than the deadline of its pipeline"
 GATED = "the gate of its pipeline is closed"
 

@@ -148,10 +148,15 @@ def threads_text(plan: Plan, reports: Mapping[str, LoadReport]) -> list[str]:
         above = [f"model.{n}" for n, rank in ranks.items() if rank > min(ranks.values())]
         lines.append(f"  one of them stays free for {', '.join(above)}, of higher priority")
     if plan.cores > 1:
-        lines.append("  edged bench MODEL says whether threads inside a model or models beside each other pay here")
+        lines.append(
+            "  edged bench MODEL measures which is faster here: several threads for one model, or several models at once"
+        )
     inside = [n for n, model in shared.items() if model.threads > 1]
     if inside and count > 1 and count - 1 + max(shared[n].threads for n in inside) > plan.cores:
-        lines += [f"  model.{n}: threads = {shared[n].threads} pays where it runs alone; beside others set 1" for n in inside]
+        lines += [
+            f"  model.{n}: threads = {shared[n].threads} is faster only while it runs alone; beside other models set 1"
+            for n in inside
+        ]
     return lines
 
 
@@ -301,8 +306,8 @@ def _silences(sources: Mapping[str, SourcePlan]) -> list[str]:
     if learning:
         lines += [
             f"no limit of silence: {', '.join(learning)}; neither rate nor stale_after is set",
-            f"  where {GAPS} gaps are regular edged learns the pace, and reports silent after {SILENT_GAPS} of them, at least "
-            f"{MIN_SILENCE_NS // 10**9} s; where they are not (a door contact), it never does: set stale_after if it should",
+            f"  if {GAPS} gaps are regular, edged learns the pace, and reports silent after {SILENT_GAPS} gaps, at least "
+            f"{MIN_SILENCE_NS // 10**9} s; if not (a door contact), it reports no silence: set stale_after if it should",
         ]
     if never:
         lines.append(f'silence is never reported: {", ".join(never)}; stale_after = "never"')
@@ -326,12 +331,12 @@ def _span(seconds: float) -> str:
 
 def _asked(p: PipelinePlan, ask: AskPlan, remote: RemotePlan) -> Iterator[str]:
     """What leaves this device, for whom, and what becomes of rows that get no answer."""
-    yield f"{p.slots} places to wait for a model elsewhere, by which a sample is settled: a crash loses what waits there"
+    yield f"{p.slots} slots for a model elsewhere; a sample is settled once it has a slot, and a crash loses what waits there"
     picture = f", the picture of source.{p.sources[0]}" if p.view is not None else ""
     what = "a prompt" if ask.prompt else "; ".join(f"{i.name.removeprefix(PREFIX)} {list(i.shape)}" for i in ask.inputs)
     caps = f", at most {caps_said(remote.limits)}" if remote.limits else ""
     yield f"model.{remote.name}: {remote.url} by {remote.protocol} gets {what}{picture}; {remote.concurrency} at a time{caps}"
-    yield f"what it does not answer goes to {f'model.{p.model}' if p.model else 'nobody, and is dropped'}"
+    yield f"rows without an answer {f'go to model.{p.model}' if p.model else 'are dropped'}"
 
 
 def _stages(p: PipelinePlan, remotes: Mapping[str, RemotePlan]) -> Iterator[str]:
@@ -353,13 +358,13 @@ def _stages(p: PipelinePlan, remotes: Mapping[str, RemotePlan]) -> Iterator[str]
         yield from _asked(p, p.ask, remotes[p.ask.remote])
     elif p.model is not None:
         full = {
-            "block": "when full the source waits",
-            "drop_oldest": "when full the oldest is dropped",
-            "drop_newest": "when full the newest is dropped",
-            "latest_only": "when full the newest of a key replaces its older one",
+            "block": "when they are full the source waits",
+            "drop_oldest": "when they are full edged drops the oldest row",
+            "drop_newest": "when they are full edged drops the new row",
+            "latest_only": "only the newest row of each key waits",
         }
         turn = f", priority {p.priority}" if p.priority else ""
-        yield f"{p.slots} places to wait for the model, {full[p.overflow]}{turn}"
+        yield f"{p.slots} slots, {full[p.overflow]}{turn}"
         inputs = (f"{i.name} = {i.value}" if i.value is not None else f"{i.name} {list(i.shape)} {i.dtype}" for i in p.inputs)
         yield f"model.{p.model}: {', '.join(inputs)}"
     if p.states:
@@ -373,7 +378,7 @@ def _publish(x: PublishPlan, spool: SpoolSettings | None) -> str:
     s = x.settings
     what = f"{s.format}{' of ' + listed(s.fields) if s.fields else ''}, QoS {s.qos}{', retained' if s.retain else ''}"
     is_lost = s.when.min_interval is not None and (not s.qos or spool is None)
-    crash = "; what that holds back is in memory alone, and a crash loses it" if is_lost else ""
+    crash = "; a crash loses the results that edged holds back" if is_lost else ""
     return f"{x.broker}: {x.topic.text} ({what}{_when(s.when)}{crash})"
 
 

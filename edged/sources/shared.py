@@ -44,7 +44,7 @@ class Member:
     @property
     def reason(self) -> str:
         if self._is_silent():
-            return self._reason or f"nothing that is meant has come in for {(self._clock.now() - self._heard) / 1e9:.0f} s"
+            return self._reason or f"no frame for a source has come in for {(self._clock.now() - self._heard) / 1e9:.0f} s"
         return self._reason
 
     async def run(self, push: Push) -> None:

@@ -47,20 +47,20 @@ def replaced(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
-def read_kept(path: Path, max_bytes: int, decode: Callable[[bytes], T], what: str, lost: str) -> T | None:
+def read_kept(path: Path, max_bytes: int, decode: Callable[[bytes], T], lost: str) -> T | None:
     """What `decode` finds in a file that an earlier run left; None if it left none. One that is damaged, or not one of
-    ours, is moved aside for those who want to know why, and logged. `what` it is, and what is `lost` with it, in words."""
+    ours, is moved aside for those who want to know why, and logged. `lost`: what is lost with it, in words."""
     log: Any = structlog.get_logger("edged")
     try:
         return decode(read_plain(path, max_bytes))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        log.warning("file_not_read", what=what, path=str(path), reason=error.strerror, lost=lost)
+        log.warning("file_not_read", path=str(path), reason=error.strerror, lost=lost)
     except (UnfitFile, ValueError, TypeError, LookupError, RecursionError, msgspec.MsgspecError) as error:
         at = path
         with suppress(OSError):  # a folder that may not be written, or a folder of that name
             at = path.replace(path.with_name(path.name + ASIDE))
         reason = "too deeply nested" if isinstance(error, RecursionError) else str(error) or repr(error)
-        log.warning("file_moved_aside", what=what, path=str(at), reason=reason, lost=lost)
+        log.warning("file_moved_aside", path=str(at), reason=reason, lost=lost)
     return None

@@ -67,7 +67,7 @@ class Stages:
         """Keeps the marks in a file from now on; returns the stages that the process before was in when it ended, if it had no
         time to say so. To be called before `wrap`. Raises OSError where no such file can be had."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        last = read_kept(path, _SIZE, _read, "stages", lost="where the last run ended, if it did not stop") or Last()
+        last = read_kept(path, _SIZE, _read, lost="where the last run ended, if it did not stop") or Last()
         self._marks.keep_in(path)
         if last.ended_in:
             is_again = last.stage in last.ended_in

@@ -437,7 +437,7 @@ def test_who_calls_for_the_end_of_the_process_fails_like_any_other(end: BaseExce
     async def run(clock: Clock) -> None:
         world = World(work, clock)
         await turn()
-        assert f"it called for the end of the process ({type(end).__name__})" in world.actor.counts.drops.details["failed"]
+        assert f"it tried to end the process ({type(end).__name__})" in world.actor.counts.drops.details["failed"]
         assert world.actor.state()[0] == "failing"
         await ended(world)
 

@@ -103,4 +103,4 @@ def test_tables_for_people() -> None:
     assert "CUDA, 1 thread did not run: no driver" in text
     assert text[-2:] == ["[model.pump]", "threads = 2  # 15.0 ms for a row; with one thread 30.0 ms"]
     text = list(lines(Benched("pump", plan(), 4, (way(120),), {}), False))
-    assert text[-1] == "nothing to set: the default is as good here as all that was tried"
+    assert text[-1] == "nothing to set: the default is as good here as all others that were tried"

@@ -70,7 +70,7 @@ def test_two_models_side_by_side_as_text_and_picture(folder: Path, capsys: pytes
     recording, labels = str(folder / "mixed.rec"), str(folder / "labels.csv")
     assert evaluate(folder, "vibration", recording, labels, "--against", other, "--svg", str(svg)) == 0
     out = capsys.readouterr().out
-    assert "they say the same of 100.00 % of the windows" in out
+    assert "they agree on 100.00 % of the windows" in out
     assert out.count("was / said") == 2
     texts = [t.text for t in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")]
     assert {"what was so", "vibration", other, *CONDITIONS} <= {*texts}
@@ -111,7 +111,7 @@ def test_what_was_learned_against_labels(folder: Path, capsys: pytest.CaptureFix
         assert rates[name]["auc"] >= 0.95
     assert [d["field"] for d in found["drift"] if d["is_far"]] == ["ax", "ay", "az"]
     assert evaluate(folder, "normal", str(healthy), "--svg", str(folder / "p.svg")) == 0
-    assert "far from that" not in capsys.readouterr().out
+    assert "far from training" not in capsys.readouterr().out
     assert len([*ElementTree.parse(folder / "p.svg").iter("{http://www.w3.org/2000/svg}polyline")]) == 1
 
 
@@ -122,7 +122,7 @@ def test_what_was_learned_against_labels(folder: Path, capsys: pytest.CaptureFix
         (["vibration", "none.rec"], "none.rec: there is no such file"),
         (["vibration", "mixed.rec", "wrong.csv"], "wrong.csv: line 1: expected the columns time .or start. and label"),
         (["vibration", "mixed.rec", "--pipeline", "moto"], 'expected a pipeline with a model, found "moto"; did you mean'),
-        (["vibration", "short.rec"], "no result came of it: 0 samples"),
+        (["vibration", "short.rec"], "it gave no result: 0 samples"),
     ],
 )
 def test_what_cannot_be_said(arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def test_a_model_of_a_recording_runs_with_the_lines_that_were_printed(tmp_path: 
     recording = vibration(tmp_path / "a.rec", 1, [("healthy", 60)])
     out = learn(capsys, "accel", recording, "-c", config, "-o", folder)
     assert "59 s, 60000 samples, 233 windows of 512 samples" in out
-    assert "few: the highest of 77 decides" in out
+    assert "few windows: the highest of 77 scores decides" in out
     lines = out[out.index("[model.normal]") :]
     config.write_text(ACCEL + lines)
     assert main(["check", "-c", str(config)]) == 0
@@ -115,7 +115,7 @@ def test_each_key_by_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         (["accel", "--by-key"], "source.accel: has no keys"),
         (["accel", "--window", "0"], "--window must be from 1"),
         (["accel", "--for", "ten"], "--for: expected a duration"),
-        (["accel", "--window", "4096"], "1 windows came, 60 are the least; listen longer"),
+        (["accel", "--window", "4096"], "1 windows came, and at least 60 are needed; listen longer"),
     ],
 )
 def test_what_it_cannot_learn_it_says(
@@ -170,4 +170,4 @@ def test_texts_are_not_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str
     config = tmp_path / "edged.toml"
     config.write_text(PUMPS.replace('"rpm"', '{ name = "mode", dtype = "text" }'))
     assert main(["learn", "pumps", "-c", str(config), "-o", str(tmp_path / "m")]) != 0
-    assert "source.pumps: mode is a text, and what is normal is learned of numbers" in capsys.readouterr().err
+    assert "source.pumps: mode is a string, and edged learn takes numbers" in capsys.readouterr().err

@@ -136,7 +136,7 @@ def test_accept_writes_what_came_and_leaves_the_rest(config: Path, capsys: pytes
     tests = config.with_name("edged.test.toml")
     tests.write_text(TESTS.split("expect")[0] + "\n# what is held back" + TESTS.split("# what is held back")[1])
     assert edged_test(config, "--accept") == 0
-    assert "results are expected from now on" in capsys.readouterr().out
+    assert "results are now expected" in capsys.readouterr().out
     text = tests.read_text()
     assert 'dropped = { not_a_number = 1 }\n\n# what is held back comes later\n[[test]]\nname = "pumps"' in text
     assert 'result = { seq = 1, time = "2026-01-01T00:00:00.100000Z", outputs = { a = [1.0, 3.0], b = [2.0, 4.0] } }' in text

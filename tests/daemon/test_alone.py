@@ -99,4 +99,7 @@ def test_where_nothing_can_be_locked_it_starts_all_the_same(tmp_path: Path) -> N
     with Claims(tmp_path / "edged.toml") as claims, capture_logs() as logs:
         claims.state(tmp_path / "file" / "state")
         claims.state(tmp_path)
-    assert [line["event"] for line in logs] == ["not_locked", "not_locked"]
+    assert [(line["event"], line["path"]) for line in logs] == [
+        ("not_locked", str(tmp_path / "file" / "state" / "lock")),
+        ("not_locked", str(tmp_path / "lock")),
+    ]

@@ -95,7 +95,7 @@ def test_one_that_is_damaged_is_set_aside(config: Path, spoil: str) -> None:
         path.write_bytes(data[:50] if spoil == "cut" else data[:50] + bytes([data[50] ^ 1]) + data[51:])
     with capture_logs() as logs:
         assert last_good.find(config) is None
-    assert [(line["event"], line["what"]) for line in logs] == [("file_moved_aside", "last good")]
+    assert [(line["event"], line["path"]) for line in logs] == [("file_moved_aside", f"{path}.aside")]
 
 
 def test_one_that_does_not_hold_any_more_says_so(config: Path) -> None:

@@ -96,8 +96,17 @@ def scanned(frames: FrameScanner, chunks: list[bytes]) -> tuple[list[bytes], lis
         ({"type": "length", "length": "uint32"}, b"\x02\x00\x00\x00ab", b"ab"),
     ],
 )
-def test_what_is_decoded_is_the_frame_without_the_rest(keys: dict[str, Any], frame: bytes, payload: bytes) -> None:
-    assert scanned(scanner(None, **keys), [frame * 3]) == ([payload] * 3, [])
+@pytest.mark.parametrize("count", [3, 40])
+def test_what_is_decoded_is_the_frame_without_the_rest(keys: dict[str, Any], frame: bytes, payload: bytes, count: int) -> None:
+    assert scanned(scanner(None, **keys), [frame * count]) == ([payload] * count, [])
+
+
+def test_a_frame_of_another_length_among_many_of_one() -> None:
+    frames = scanner(None, type="length", sync=b"\xaa", length="uint8")
+    assert scanned(frames, [b"\xaa\x02ab" * 20 + b"\xaa\x0612345\xaa" + b"\xaa\x02cd" * 20]) == (
+        [b"ab"] * 20 + [b"12345\xaa"] + [b"cd"] * 20,
+        [],
+    )
 
 
 @pytest.mark.parametrize(("counts", "length"), [("payload", 3), ("rest", 5), ("frame", 8)])

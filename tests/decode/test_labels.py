@@ -47,6 +47,20 @@ def test_a_value_in_another_unit_is_refused_and_another_telegram_is_other() -> N
     assert "expected the unit kW, found W" in next(r.detail for r in rows.rejects if r.reason == "malformed")
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_value_on_the_next_line_among_plain_ones(end: bytes) -> None:
+    planned = plan("dsmr", field("power", path=("1-0:1", 7, 0)), field("gas", path=("0-1:24", 3, 0)))
+    plain = b"1-0:1.7.0(00.244)\n0-1:24.3.0(7)"
+    folded = b"1-0:1.7.0(00.244)\n0-1:24.3.0(120517020000)(08)\n(00124.477)"
+    rows = make_payload_decoder(planned).decode([plain.replace(b"\n", end), folded.replace(b"\n", end)])
+    assert rows.values.tolist() == [pytest.approx([0.244, 7]), pytest.approx([0.244, 124.477])]
+
+
+def test_an_empty_value_of_a_telegram_that_comes_alone_is_missing() -> None:
+    rows = make_payload_decoder(plan("dsmr", field("power", path=("1-0:1", 7, 0)))).decode([b"1-0:1.7.0(*kW)"])
+    assert reasons(rows.rejects) == ["missing"]
+
+
 def test_labels_and_tabs() -> None:
     planned = plan(
         "vedirect",

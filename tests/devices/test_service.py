@@ -47,7 +47,7 @@ def test_installed_used_rebooted_and_removed(built: Built, tmp_path: Path) -> No
         said = device.root(f"{edged} service install")
         assert said.splitlines() == [
             "/etc/systemd/system/edged.service: written",
-            "/etc/edged/edged.toml: written, with a simulated sensor; put yours there",
+            "/etc/edged/edged.toml: written, with a simulated sensor; replace it with yours",
             "user edged: made",
         ]
         assert device.shown("ActiveState") == "active"  # it has said READY, else `systemctl enable --now` fails

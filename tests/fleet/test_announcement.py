@@ -37,8 +37,8 @@ def test_takes_what_is_signed(signer: Signer) -> None:
         ({"size": 0}, "expected sha256"),
         ({"url": "http://models.plant/a.onnx"}, "not below"),
         ({"url": "https://elsewhere/a.onnx"}, "not below"),
-        ({"until": 1}, "end date is over"),
-        ({"signed_at": int(time.time()) + 10**6, "until": int(time.time()) + 10**7}, "clock of this device is in the past"),
+        ({"until": 1}, "it has expired"),
+        ({"signed_at": int(time.time()) + 10**6, "until": int(time.time()) + 10**7}, "clock of this device is behind"),
         ({"more": 1}, "not understood"),
     ],
 )
@@ -49,7 +49,7 @@ def test_refuses(signer: Signer, changes: dict[str, object], said: str) -> None:
 
 def test_two_that_contradict(signer: Signer) -> None:
     first = taken(signer, signer.announce(b"one"))
-    with pytest.raises(Refused, match="contradict each other"):
+    with pytest.raises(Refused, match="two different announcements"):
         taken(signer, signer.announce(b"two"), Known(1, first.digest))
     assert taken(signer, signer.announce(b"two", counter=2), Known(1, first.digest)).announcement.counter == 2
 

@@ -112,7 +112,7 @@ def test_a_connection_that_ends_early(server: Server, tmp_path: Path) -> None:
 
 def test_somebody_elses_certificate(server: Server, tmp_path: Path) -> None:
     server.files["/m"] = DATA
-    with pytest.raises(Failed, match="certificate is not good"):
+    with pytest.raises(Failed, match="certificate is not valid"):
         fetch(server.url + "m", DIGEST, len(DATA), tmp_path, ssl.create_default_context(), Limits(1 << 30), lambda: False)
 
 

@@ -157,7 +157,7 @@ async def test_a_source_that_never_heard_anything_is_told_once(make: Callable[[s
             health.tick()
             if clock.time == 10**12 + 60 * 10**9:
                 assert [(e["source"], e["reason"][:25]) for e in logs if e["event"] == "unheard"] == [
-                    ("in", "no message yet on in/+: d")
+                    ("in", "no message yet on in/+: c")
                 ]
         assert len([e for e in logs if e["event"] == "unheard"]) == 1
 

@@ -141,12 +141,12 @@ async def test_where_every_row_is_dropped_the_pipeline_fails(
     a, say, seen = hear(text)
     assert (await say(bad))[0] == ("running" if "null" in reason else "filling")
     clock.pass_s(2)
-    assert seen() == ("failing", f"the last one came to nothing, as {reason}")
+    assert seen() == ("failing", f"the last one was lost, as {reason}")
     assert (await say("4", after_s=1))[0] == "running"
     since = a.pipelines["p"].counts.last_result
     assert (await say(bad, after_s=1))[0] == "running"  # one may be chance
     await say(bad, after_s=1)
-    assert (await say(bad, after_s=1)) == ("failing", f"the last 3 came to nothing, the newest as {reason}")
+    assert (await say(bad, after_s=1)) == ("failing", f"the last 3 were lost, the newest as {reason}")
     if "null" not in reason:
         assert a.pipelines["p"].counts.last_result == since
     assert (await say("4", after_s=1)) == ("running", "")
@@ -160,7 +160,7 @@ async def test_a_join_that_fits_nothing_fails(hear: Any) -> None:
     for _ in range(3):
         found = await say("1", "in/x", after_s=6)
     reason = "a joined value was older than its tolerance (align.tolerance, or stale_after of its source)"
-    assert found == ("failing", f"the last 3 came to nothing, the newest as stale_join: {reason}")
+    assert found == ("failing", f"the last 3 were lost, the newest as stale_join: {reason}")
     await say("1", "other")
     assert (await say("1", "in/x", after_s=1)) == ("running", "")
 
@@ -195,7 +195,7 @@ async def test_where_every_request_fails_the_pipeline_does(hear: Any, clock: Any
     assert await ask(b"4") == ("running", "")
     for payload in (b"-1", b"-4", b"-9"):
         found = await ask(payload)
-    why = "the last 3 came to nothing, the newest as not_finite: an output of the model is NaN or infinite"
+    why = "the last 3 were lost, the newest as not_finite: an output of the model is NaN or infinite"
     assert found == ("failing", why)
     assert a.replies[0].counts.failed == {"not_finite": 3}
     assert await ask(b"9") == ("running", "")
@@ -221,7 +221,7 @@ async def test_bad_values_only_are_said_without_a_limit_too(hear: Any, clock: An
         await say("nan", "in/y", after_s=1)
     state, reason = seen("door", "source")
     assert state == "bad values"
-    assert reason.startswith("the last 3 came to nothing, the newest as not_finite")
+    assert reason.startswith("the last 3 were lost, the newest as not_finite")
     await say("1", "in/y", after_s=1)
     assert seen("door", "source") == ("running", "")
 
@@ -292,7 +292,7 @@ async def test_every_part_has_a_state_and_a_reason(make: Callable[[str], Assembl
     assert found["pipeline p"][0] == "waiting"
 
     link.show("connected", "")
-    unheard = "no message yet on in/x: does somebody publish there, and may this user read it (access rules)?"
+    unheard = "no message yet on in/x: check that somebody publishes there, and that the broker lets edged read it."
     assert seen()["source in"] == ("silent", unheard)
     assert seen()["pipeline p"] == ("waiting", f"source in is silent: {unheard}")
 

@@ -153,7 +153,7 @@ def test_what_cannot_be_taken_changes_nothing_and_the_next_one_works(device: Dev
         ("size", {"size": 5}, "announced"),
         ("url", {"url": "https://elsewhere/x.onnx"}, "not below"),
         ("old", {"counter": 0}, "replay"),
-        ("over", {"until": 5}, "end date"),
+        ("over", {"until": 5}, "expired"),
         ("clock", {"signed_at": int(time.time()) + 10**6, "until": int(time.time()) + 10**7}, "clock"),
         ("disk", {"size": 1 << 40}, "fleet.max_bytes"),
     ]
@@ -204,7 +204,7 @@ def test_a_redirect_is_not_followed_and_two_that_contradict_are_refused(device: 
     device.announce("5", times(5))
     device.reported(lambda m: m["running"] == "5" and m["state"] == "running")
     device.announce("6", times(6), counter=device.counter)
-    report = device.reported_reason("contradict each other")
+    report = device.reported_reason("two different announcements")
     assert (report["state"], report["running"]) == ("refused", "5")
     assert device.answer(3) == 15
     device.announce("7", times(7))

@@ -66,7 +66,7 @@ def test_a_cheap_model_gates_an_expensive_one(tmp_path: Path, broker: Broker, zo
         assert health["models"]["expensive"]["rows"] == COUNT - detail["gated"]
         assert (detail["dropped"], balanced(health)) == ({}, True)
         said = client.wait("edged/t/model/cheap")[-1].json["batching"]
-        assert said.startswith("batches of up to 8 pay: ")
+        assert said.startswith("rows that wait run together: ")
         assert said in daemon.log
         _change_it(daemon, client, detail["gated"])
 

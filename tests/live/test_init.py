@@ -99,7 +99,7 @@ def test_from_the_topics_of_a_broker(broker: Broker, tmp_path: Path) -> None:
 def test_nothing_is_opened_without_consent(tmp_path: Path) -> None:
     code, _, errors = said(edged("init", "--model", "none", cwd=tmp_path))
     assert code == 64
-    assert errors.startswith("edged: expected --serial PORT (it is opened, which can reset a board) or --broker URL")
+    assert errors.startswith("edged: expected --serial PORT (edged opens it, which can reset a board) or --broker URL")
     assert not (tmp_path / "edged.toml").exists()
 
 

@@ -54,5 +54,5 @@ def test_an_edit_of_the_table_is_taken_and_a_wrong_one_is_refused(tmp_path: Path
         client.health(lambda h: h.get("config_errors"))
         daemon.wait_log('pumps.csv:1:11: unknown column \\"v.ofset\\"; did you mean \\"v.offset\\"?')
         client.publish("pumps/p9", '{"v": 5}')
-        until(lambda: "pumps.csv: 1 keys; 1 came that it has not: p9" in said(edged("status", "-c", str(daemon.config)))[1])
+        until(lambda: "pumps.csv: 1 keys; 1 arrived without a row: p9" in said(edged("status", "-c", str(daemon.config)))[1])
         balanced(client.health())

@@ -68,7 +68,7 @@ def test_each_part_and_why_it_is_not_well(stage: tuple[Daemon, Client]) -> None:
         ["spool", "idle"],
         ["edged", "help", "WORD"],
     ]
-    assert "0 rows; no message yet on in/a: does somebody publish there" in parts[0]
+    assert "0 rows; no message yet on in/a: check that somebody publishes there" in parts[0]
     code, _ = status(daemon, "--check")
     assert code == 1
     code, printed = status(daemon, "--json")

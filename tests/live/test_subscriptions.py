@@ -77,7 +77,7 @@ def test_a_subscription_that_is_granted_and_never_served(tmp_path: Path) -> None
         sources = client.health(lambda h: h["sources"]["kept"]["state"] == "running")["sources"]
         assert sources["gone"]["state"] == "silent"
         assert "no message yet on in/gone" in sources["gone"]["reason"]
-        assert "may this user read it" in sources["gone"]["reason"]
+        assert "lets edged read it" in sources["gone"]["reason"]
         assert client.health()["state"] == "degraded"
 
 

@@ -111,7 +111,7 @@ def test_a_wrong_edit_and_a_reboot(tmp_path: Path, zoo: Path, spoil: str) -> Non
         before = facts["pipelines"]["p"]["due"]
         until(lambda: status(daemon.config)["pipelines"]["p"]["due"] > before, what="results")
         code, out, _ = said(edged("status", "-c", str(daemon.config)))
-        assert (code, "until the file is right" in out) == (0, True)
+        assert (code, "until the file has no errors" in out) == (0, True)
         # Mended, it is applied as it runs.
         (tmp_path / "steps.py").write_text(STEPS)
         model.write_bytes((zoo / "linear.onnx").read_bytes())

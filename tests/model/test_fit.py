@@ -63,9 +63,9 @@ def test_batch_sizes(tmp_path: Path) -> None:
     assert (fitted(path, {"x": (3,)}).batch_max, fitted(path, {"x": (3,)}).fixed) == (4, 4)
     assert fitted(path, {"x": (3,)}, batch_max=2).batch_max == 2
     found = fitted(path, {"x": (3,)}, batch_max=9)
-    assert (found.batch_max, found.reasons) == (4, ("4 rows a run: the file fixes that number",))
+    assert (found.batch_max, found.reasons) == (4, ("4 rows per run: the file fixes that number",))
     found = fitted(models.no_batch(tmp_path / "m.onnx"), {"x": (5,)}, batch_max=9)
-    assert (found.batch_max, found.reasons) == (1, ("one row a run: x has no batch axis",))
+    assert (found.batch_max, found.reasons) == (1, ("one row per run: x has no batch axis",))
 
 
 def test_a_constant_input(tmp_path: Path) -> None:

@@ -59,21 +59,24 @@ def test_outputs_as_pipelines_see_them(tmp_path: Path) -> None:
 
 def test_rows_go_together_where_that_saves_time_or_was_asked_for(tmp_path: Path) -> None:
     report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)})[1]
-    assert (report.batch_max, report.batching.partition(":")[0]) == (16, "batches of up to 16 pay")
+    assert (report.batch_max, report.batching.partition(":")[0]) == (16, "rows that wait run together")
     heavy, rows = models.slow(tmp_path / "slow.onnx", width=192, layers=20), {"x": (192, 192)}
     bound, report = load(heavy, rows)
     assert (report.batch_max, bound.batch_max) == (1, 1)
-    assert report.batching.startswith("one row a run: 16 together would save nothing: ")
+    assert report.batching.startswith("one row per run: 16 rows in a run save no time: ")
     report = load(heavy, rows, batch_max=4, run="worker")[1]
     assert report.batch_max == 4  # whether they pay as well, two measurements of a busy machine may say either way
-    assert report.batching.partition(":")[0] in ("batches of up to 4 do not pay, but were asked for", "batches of up to 4 pay")
+    assert report.batching.partition(":")[0] in (
+        "rows that wait run together, as configured, though that saves no time",
+        "rows that wait run together",
+    )
     assert load(heavy, rows, batch_max=1)[1].batching == ""
 
 
 def test_rows_that_depend_on_each_other_run_one_by_one(tmp_path: Path) -> None:
     bound, report = load(models.centred(tmp_path / "m.onnx"), {"x": (2,)})
     assert report.batch_max == 1
-    assert "rows together do not give what they give alone" in report.reasons[0]
+    assert "rows of one run do not give what each gives alone" in report.reasons[0]
     bound.inputs["x"][0] = [5, 7]
     np.testing.assert_array_equal(bound.run(1)["y"], [[0, 0]])
 
@@ -155,7 +158,7 @@ def test_a_slow_model_goes_to_the_worker_and_configuration_wins(tmp_path: Path) 
     path = models.slow(tmp_path / "m.onnx")
     report = load(path, {"x": (384, 384)}, batch_max=2)[1]
     assert (report.run, report.batch_max) == ("worker", 2)
-    assert report.reasons[0].startswith("on the worker: 2 rows take up to ")
+    assert report.reasons[0].startswith("runs on a worker thread: 2 rows take up to ")
     assert load(path, {"x": (384, 384)}, batch_max=1, run="inline")[1].run == "inline"
     assert load(models.linear(path), {"x": (3,)}, run="worker")[1].run == "worker"
 
@@ -165,7 +168,7 @@ def test_a_batch_is_cut_to_what_the_loop_can_bear(tmp_path: Path) -> None:
     report = load(path, {"x": (64, 64)}, batch_max=256)[1]
     if report.run == "inline":  # how much is too much depends on the machine
         assert report.max_us <= 2000
-        assert report.batch_max == 256 or "too long for the loop" in report.reasons[0]
+        assert report.batch_max == 256 or "would block the event loop" in report.reasons[0]
 
 
 def test_a_state_must_come_out_as_it_goes_in(tmp_path: Path) -> None:
@@ -261,7 +264,7 @@ def test_what_is_quantised_by_the_range_of_a_batch_runs_row_by_row(tmp_path: Pat
     path = build(tmp_path / "m.onnx")
     bound, report = load(path, {"x": (3,)}, batch_max=8)
     assert report.batch_max == 1
-    assert report.reasons[0].startswith("one row a run: ")
+    assert report.reasons[0].startswith("one row per run: ")
     row = np.array([[0.01, 0.02, -0.03]], np.float32)
     bound.inputs["x"][:] = row
     assert np.array_equal(bound.run(1)["y"], ort.InferenceSession(str(path)).run(None, {"x": row})[0])
@@ -281,7 +284,7 @@ def test_an_open_axis_that_takes_one_row_only_is_run_row_by_row(tmp_path: Path) 
     path = models.single(tmp_path / "m.onnx")
     bound, report = load(path, {"x": (4,)})
     assert report.batch_max == 1
-    assert report.reasons[0].startswith("one row a run: the file leaves the number of rows open, and 16 at once fail: ")
+    assert report.reasons[0].startswith("one row per run: the file leaves the number of rows open, and 16 at once fail: ")
     bound.inputs["x"][:] = [[1, 2, 3, 4]]
     assert bound.run(1)["y"].tolist() == [[[1, 2], [3, 4]]]
 
@@ -338,7 +341,12 @@ class Slow:
 @pytest.mark.parametrize(
     ("took", "ran", "batch_max", "said"),
     [
-        ({1: 0.5, 2: 1.0}, [1, 2], 1, "one row a run: 2 together would save nothing: 500000.0 us per row, alone 500000.0 us"),
+        (
+            {1: 0.5, 2: 1.0},
+            [1, 2],
+            1,
+            "one row per run: 2 rows in a run save no time: a row takes 500000.0 us in a run of 2, 500000.0 us alone",
+        ),
         ({1: 0.5, 2: 0.6, 4: 0.8, 8: 1.6}, [1, 2, 4, 8], 4, ""),
         ({1: 0.5, 2: 0.6, 4: 0.8, 8: 1.0, 16: 1.2}, [1, 2, 4, 8, 16], 16, ""),
         ({1: 0.001}, [1], 16, ""),  # a quick one is measured on a whole batch
@@ -363,7 +371,7 @@ def test_of_a_slow_model_no_more_rows_are_tried_together_than_pay(
 
 
 def test_what_a_trial_found_is_not_looked_for_again(tmp_path: Path) -> None:
-    known = Tried(4, ("one reason",), "batches of up to 4 pay")
+    known = Tried(4, ("one reason",), "rows that wait run together")
     bound, report = load(models.linear(tmp_path / "m.onnx"), {"x": (3,)}, tried=known)
     assert (bound.batch_max, report.tried) == (4, known)
     assert report.reasons == ("one reason",)
@@ -372,13 +380,13 @@ def test_what_a_trial_found_is_not_looked_for_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("op", "said"),
     [
-        ("Dropout", "it answers the same row otherwise each time, by Dropout"),
+        ("Dropout", "it answers the same row differently each time, by Dropout"),
         ("BatchNormalization", "its BatchNormalization takes mean and deviation from the rows of each run, not from training"),
     ],
 )
 def test_a_model_that_was_exported_in_training_is_said_to_be(tmp_path: Path, op: str, said: str) -> None:
     bound, report = load(models.in_training(tmp_path / "m.onnx", op), {"x": (3,)})
-    fix = "if that is not meant, export it again in inference mode (PyTorch: model.eval())"
+    fix = "if that is not intended, export it again in inference mode (PyTorch: model.eval())"
     assert (bound.batch_max, report.reasons[-1]) == (1, f"{said}; {fix}")
 
 

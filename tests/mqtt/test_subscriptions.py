@@ -52,7 +52,9 @@ def test_what_cannot_be_read_is_forgotten(tmp_path: Path, text: str) -> None:
     with capture_logs() as logs:
         assert one.filters == frozenset()
         assert one.filters == frozenset()
-    assert [(line["event"], line["what"]) for line in logs] == [("file_moved_aside", "subscriptions")]  # said, and once
+    assert [(line["event"], line["lost"]) for line in logs] == [
+        ("file_moved_aside", "which topics to unsubscribe from")
+    ]  # said, and once
     one.add(["in/a"])
     assert known(path).filters == {"in/a"}
 

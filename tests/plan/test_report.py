@@ -55,7 +55,7 @@ def test_a_person_reads_what_is_wired_to_what(tmp_path: Path) -> None:
         "    --> window of 30 samples, one every 5, starting over after a silence of 3s",
         "    --> detrend",
         "    --> steps.py:same",
-        "    --> 20 places to wait for the model, when full the newest of a key replaces its older one",
+        "    --> 20 slots, only the newest row of each key waits",
         "    --> model.m: x [30, 7] float32, gain = 2",
         "    --> classify: calm, brisk, mean of 3",
         "    --> main: edged/pi4/driver/{key} (json, QoS 1, if changed, at most one in 1s, at least one in 60s)",
@@ -135,7 +135,7 @@ def test_sources_without_a_limit_of_silence_are_named(tmp_path: Path) -> None:
     lines = plan_text(plan).splitlines()
     at = lines.index("no limit of silence: source.door; neither rate nor stale_after is set")
     assert lines[at + 1].startswith(
-        "  where 50 gaps are regular edged learns the pace, and reports silent after 10 of them, at least 30 s;"
+        "  if 50 gaps are regular, edged learns the pace, and reports silent after 10 gaps, at least 30 s;"
     )
     assert lines[at + 2] == 'silence is never reported: source.key; stale_after = "never"'
     found = {name: (s["stale_after_ns"], s["learns_pace"]) for name, s in plan_json(plan)["sources"].items()}

@@ -71,7 +71,7 @@ def test_what_is_held_back_in_memory_alone_is_warned_of(tmp_path: Path) -> None:
     off = planned(tmp_path, text + '[spool]\nmode = "off"\n')
     (line,) = off.lines
     assert "pipeline.p.publish[0].when.min_interval: what it holds back is in memory alone, and a crash loses it" in line
-    assert plan_text(off.whole).count("a crash loses it") == 2
+    assert plan_text(off.whole).count("a crash loses the results that edged holds back") == 2
     on = planned(tmp_path, text)
     assert on.lines == []
-    assert plan_text(on.whole).count("a crash loses it") == 1  # at QoS 0
+    assert plan_text(on.whole).count("a crash loses the results that edged holds back") == 1  # at QoS 0

@@ -164,7 +164,7 @@ async def test_who_hears_nothing_that_is_meant_is_silent_while_the_others_run(tm
     async with found.running():
         pty.write(b"t12381AF8000000000000\r")
         await until(lambda: found.members["brake"].state == "silent", 10)
-        assert "nothing that is meant has come in for" in found.members["brake"].reason
+        assert "no frame for a source has come in for" in found.members["brake"].reason
         assert found.members["engine"].state == "running"
         pty.hang_up()
         await until(lambda: found.members["engine"].state == "unplugged", 10)

@@ -74,17 +74,17 @@ def test_what_is_damaged_is_set_aside(tmp_path: Path, make: Callable[[Path], obj
     (tmp_path / "state.aside").write_text("of another day")
     make(path)
     with capture_logs() as logs:
-        assert read_kept(path, 1000, numbers, "state", lost="the numbers") is None
+        assert read_kept(path, 1000, numbers, lost="the numbers") is None
     [line] = logs
     assert (line["event"], line["path"], line["lost"]) == ("file_moved_aside", f"{path}.aside", "the numbers")
     assert reason in line["reason"]
     path.write_bytes(b'{"numbers": [1, 2]}')
-    assert read_kept(path, 1000, numbers, "state", lost="the numbers") == [1, 2]
+    assert read_kept(path, 1000, numbers, lost="the numbers") == [1, 2]
 
 
 def test_what_is_not_there_is_no_news(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with capture_logs() as logs:
-        assert read_kept(tmp_path / "state", 1000, numbers, "state", lost="") is None
-        assert read_kept(tmp_path / "file" / "state", 1000, numbers, "state", lost="") is None
+        assert read_kept(tmp_path / "state", 1000, numbers, lost="") is None
+        assert read_kept(tmp_path / "file" / "state", 1000, numbers, lost="") is None
     assert logs == []

@@ -86,7 +86,7 @@ def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -
     stages = Stages(Hands())
     with capture_logs() as logs:
         assert stages.keep_in(path) == []
-    assert [(line["what"], line["path"]) for line in logs] == [("stages", str(tmp_path / "stage.aside"))]
+    assert [(line["event"], line["path"]) for line in logs] == [("file_moved_aside", str(tmp_path / "stage.aside"))]
     assert (tmp_path / "stage.aside").read_bytes() == data
     with stages.on_worker("model.m"):
         (tmp_path / "copy").write_bytes(path.read_bytes())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 DEFAULT_CONFIG = Path("/etc/edged/edged.toml")
 LOCAL_CONFIG = Path("edged.toml")
-CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} where it is there, else {DEFAULT_CONFIG})"
+CONFIG_HELP = f"configuration ($EDGED_CONFIG, else ./{LOCAL_CONFIG} if it exists, else {DEFAULT_CONFIG})"
 
 
 def take_configuration(command: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_fleet(commands: Commands) -> None:
     parser = commands.add(
         "fleet",
-        "lead the devices of a group through their broker: models and roll-outs",
+        "bring models and configurations to a group of devices, through their broker",
         "edged fleet status --broker mqtt://plant --to fleet/presses",
     )
     below = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -31,26 +31,32 @@ def add_fleet(commands: Commands) -> None:
         return one
 
     keys = add("key", "make a pair of keys: NAME.key signs, NAME.pub goes to the devices", _make_keys)
-    keys.add_argument("path", type=Path, metavar="NAME")
-    status = add("status", "list every device of a group: what runs, what is wanted, and why not", _status)
+    keys.add_argument("path", type=Path, metavar="NAME", help="path of the two files, without .key and .pub")
+    status = add("status", "list every device of a group: which version runs, which is wanted, and why they differ", _status)
     _take_group(status)
     watch = add("watch", "show every report of a group as it arrives", _watch)
     _take_group(watch)
-    watch.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    watch.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     collect = add("collect", "keep the hard samples that devices publish, as recordings, in a folder", _collect)
     _take_group(collect)
-    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    collect.add_argument("--labels", default="", metavar="TOPIC", help="where messages say what a result should have been")
+    collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the folder to write to")
     collect.add_argument(
-        "--max-bytes", type=int, default=1 << 30, metavar="N", help="size of the folder; beyond it the oldest go (%(default)s)"
+        "--labels", default="", metavar="TOPIC", help="the topic of messages that say what a result should have been"
     )
-    collect.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
+    collect.add_argument(
+        "--max-bytes",
+        type=int,
+        default=1 << 30,
+        metavar="N",
+        help="largest size of the folder; beyond it edged deletes the oldest (%(default)s)",
+    )
+    collect.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     push = add("push", "announce a model, or a configuration, to a group", _push)
     _take_group(push)
     _take_target(push)
     _take_wait(push)
     _take_file(push)
-    sign = add("sign", "print an announcement, to be published by other means", _sign)
+    sign = add("sign", "print an announcement, to publish by other means", _sign)
     _take_topic(sign)
     _take_target(sign)
     _take_file(sign)
@@ -58,52 +64,63 @@ def add_fleet(commands: Commands) -> None:
     _take_group(back)
     _take_target(back)
     _take_wait(back)
-    back.add_argument("name", metavar="MODEL", nargs="?", help="or --configuration")
+    back.add_argument("name", metavar="MODEL", nargs="?", help="the model to roll back, or --configuration")
     back.add_argument("--configuration", action="store_true", help="the configuration before, or the device's own")
     back.add_argument(
         "--from",
         dest="version",
         default="",
         metavar="VERSION",
-        help="the version to leave; without it, the one that most devices run",
+        help="the version to leave; by default the one that most devices run",
     )
 
 
 def _take_group(one: argparse.ArgumentParser) -> None:
     """Of the commands that speak to the broker."""
-    one.add_argument("--broker", required=True, metavar="URL|NAME", help="an address, or a name of the configuration")
+    one.add_argument("--broker", required=True, metavar="URL|NAME", help="a URL, or a name in the configuration")
     take_configuration(one)
-    one.add_argument("--json", action="store_true", help="as JSON, for machines")
+    one.add_argument("--json", action="store_true", help="print JSON")
     _take_topic(one)
 
 
 def _take_topic(one: argparse.ArgumentParser) -> None:
-    one.add_argument("--to", required=True, metavar="TOPIC", help="the group: what its devices have as fleet.topic")
+    one.add_argument("--to", required=True, metavar="TOPIC", help="the group: fleet.topic of its devices")
 
 
 def _take_target(one: argparse.ArgumentParser) -> None:
     """Of the commands that sign."""
-    one.add_argument("--key", required=True, type=Path, metavar="FILE", help="the private key that signs")
-    one.add_argument("--percent", type=float, default=100.0, metavar="N", help="so many of the devices, always the same ones")
-    one.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device (again for more)")
+    one.add_argument("--key", required=True, type=Path, metavar="FILE", help="the private key to sign with")
+    one.add_argument(
+        "--percent", type=float, default=100.0, metavar="N", help="only N percent of the devices, always the same ones"
+    )
+    one.add_argument("--device", action="append", default=[], metavar="NAME", help="only this device (may be repeated)")
     one.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="only devices with this tag")
-    one.add_argument("--days", type=float, default=30.0, metavar="N", help="devices may take it for so many days (%(default)s)")
+    one.add_argument("--days", type=float, default=30.0, metavar="N", help="devices may take it for N days (%(default)s)")
 
 
 def _take_wait(one: argparse.ArgumentParser) -> None:
     one.add_argument(
-        "--wait", action="store_true", help="the canary (--percent) first, then the rest; stops when a report is bad"
+        "--wait",
+        action="store_true",
+        help="announce it to a canary (--percent) first, then to the rest; stop at the first bad report",
     )
-    one.add_argument("--timeout", type=float, default=600.0, metavar="S", help="for each step of --wait (%(default)s s)")
+    one.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="most seconds for each step of --wait (%(default)s)"
+    )
 
 
 def _take_file(one: argparse.ArgumentParser) -> None:
-    one.add_argument("file", type=Path, metavar="FILE", help="the .onnx, or a .tar of model.onnx and model.toml; or a .toml")
-    one.add_argument("--url", required=True, help="its address on the server, or that of its folder with a /")
-    one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; without it, the name of the file")
+    one.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="an .onnx file, or a .tar of model.onnx and model.toml; with --configuration a .toml file",
+    )
+    one.add_argument("--url", required=True, help="the file's URL on the web server, or that of its folder, ending in /")
+    one.add_argument("--name", metavar="MODEL", help="the [model.NAME] that it is for; by default the name of the file")
     one.add_argument("--configuration", action="store_true", help="the file is a configuration, for the whole device")
     one.add_argument(
-        "--as", dest="version", default="", metavar="VERSION", help="its version; without it, the start of its SHA-256"
+        "--as", dest="version", default="", metavar="VERSION", help="its version; by default the start of its SHA-256"
     )
 
 

@@ -14,11 +14,13 @@ LONGEST_BENCH_S = 3600
 
 
 def add_bench(commands: Commands) -> None:
-    bench = commands.add("bench", "measure a model on this machine, and say what to configure", "edged bench model.onnx")
-    bench.add_argument("model", metavar="MODEL", help="an .onnx file or a folder; with -c the name of a model in it")
-    bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model is run")
-    bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="how long to measure, about (20)")
-    bench.add_argument("--json", action="store_true", help="the same as JSON")
+    bench = commands.add("bench", "measure a model on this machine, and recommend settings", "edged bench model.onnx")
+    bench.add_argument(
+        "model", metavar="MODEL", help="an .onnx file or a model folder; with -c, the name of a model of that configuration"
+    )
+    bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model runs")
+    bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="measure for about N seconds (20)")
+    bench.add_argument("--json", action="store_true", help="print the same as JSON")
     bench.set_defaults(command=_bench)
 
 
@@ -33,19 +35,21 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def add_model(commands: Commands) -> None:
     parser = commands.add(
-        "model", "look at a model, build its engine, or go back to the one before", "edged model inspect model.onnx"
+        "model", "inspect a model, build its TensorRT engine, or go back to the version before", "edged model inspect model.onnx"
     )
     commands = Commands(parser)
-    inspect = commands.add("inspect", "show what a model is, and what it takes on this machine", "edged model inspect model.onnx")
+    inspect = commands.add(
+        "inspect", "show what a model is, and its time and memory on this machine", "edged model inspect model.onnx"
+    )
     inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
-    inspect.add_argument("--json", action="store_true", help="the same as JSON")
+    inspect.add_argument("--json", action="store_true", help="print the same as JSON")
     inspect.set_defaults(command=_inspect)
-    prepare = commands.add("prepare", "build TensorRT's engine for a model ahead of time", "edged model prepare vibration")
-    prepare.add_argument("name", metavar="NAME", help="of the model in the configuration")
+    prepare = commands.add("prepare", "build the TensorRT engine of a model ahead of time", "edged model prepare vibration")
+    prepare.add_argument("name", metavar="NAME", help="a model of the configuration")
     prepare.set_defaults(command=_prepare_model)
     take_configuration(prepare)
     rollback = commands.add("rollback", "go back to the version of a model that ran before", "edged model rollback vibration")
-    rollback.add_argument("name", metavar="NAME", help="of the model in the configuration")
+    rollback.add_argument("name", metavar="NAME", help="a model of the configuration")
     rollback.set_defaults(command=_roll_back)
     take_configuration(rollback)
 

@@ -14,22 +14,22 @@ from edged.system import process
 def add_learn(commands: Commands) -> None:
     learn = commands.add(
         "learn",
-        "learn what is normal for a source, and write a model that says how far it is from that",
+        "learn what is normal for a source, and write a model that scores how far samples are from it",
         "edged learn accel --for 10min -o models/normal",
     )
-    learn.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, in normal operation")
+    learn.add_argument("source", metavar="SOURCE", help="a source of the configuration, in normal operation")
     learn.add_argument(
-        "recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of it (edged record) instead"
+        "recordings", metavar="RECORDING", type=Path, nargs="*", help="learn from recordings of the source (edged record) instead"
     )
     learn.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model folder to write")
     learn.add_argument(
         "--for", dest="period", default="10min", metavar="TIME", help='how long to listen, such as "10min" (10min)'
     )
     learn.add_argument(
-        "--window", type=int, metavar="N", help="samples of a window (half a second of a fast sensor; else 1, each by itself)"
+        "--window", type=int, metavar="N", help="samples per window (by default half a second of a fast sensor, else 1)"
     )
-    learn.add_argument("--by-key", action="store_true", help="what is normal differs from key to key: judge each by its own")
-    learn.add_argument("--json", action="store_true", help="the report as JSON")
+    learn.add_argument("--by-key", action="store_true", help="judge each key by what is normal for that key")
+    learn.add_argument("--json", action="store_true", help="print the report as JSON")
     learn.set_defaults(command=_learn)
     take_configuration(learn)
 
@@ -53,21 +53,21 @@ def _learn(arguments: argparse.Namespace) -> int:
 def add_evaluate(commands: Commands) -> None:
     evaluate = commands.add(
         "evaluate",
-        "show what a model would have said of a recording, beside the truth or another model",
+        "run a model on a recording, and compare its results with labels or with another model",
         "edged evaluate models/normal accel.rec labels.csv",
     )
-    evaluate.add_argument("model", metavar="MODEL", help="name of a model of the configuration, or the path of one")
+    evaluate.add_argument("model", metavar="MODEL", help="a model of the configuration, or the path of one")
     evaluate.add_argument(
-        "recording", metavar="RECORDING", type=Path, help="of the source of its pipeline (edged record), or a folder of samples"
+        "recording", metavar="RECORDING", type=Path, help="a recording of its source (edged record), or a folder of samples"
     )
     evaluate.add_argument(
-        "labels", metavar="LABELS", type=Path, nargs="?", help="CSV with the columns time, label, maybe end and key"
+        "labels", metavar="LABELS", type=Path, nargs="?", help="CSV file with the columns time and label, optionally end and key"
     )
-    evaluate.add_argument("--against", metavar="MODEL", help="another model, side by side")
-    evaluate.add_argument("--pipeline", metavar="NAME", help="how the model is run, where several pipelines could be meant")
-    evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="which label is no fault (normal)")
-    evaluate.add_argument("--svg", type=Path, metavar="FILE", help="write a picture of it, too")
-    evaluate.add_argument("--json", action="store_true", help="the same as JSON")
+    evaluate.add_argument("--against", metavar="MODEL", help="a second model to compare with")
+    evaluate.add_argument("--pipeline", metavar="NAME", help="the pipeline that says how the model runs, if several could")
+    evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="the label that means no fault (normal)")
+    evaluate.add_argument("--svg", type=Path, metavar="FILE", help="also write a picture (SVG)")
+    evaluate.add_argument("--json", action="store_true", help="print the same as JSON")
     evaluate.set_defaults(command=_evaluate)
     take_configuration(evaluate)
 
@@ -81,12 +81,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def add_test(commands: Commands) -> None:
     test = commands.add(
-        "test", "play the tests that stand beside a configuration, in NAME.test.toml, in virtual time", "edged test -c edged.toml"
+        "test", "play the tests of a configuration, in NAME.test.toml beside it, in virtual time", "edged test -c edged.toml"
     )
-    test.add_argument("tests", nargs="*", metavar="NAME", help="only the tests of these names")
-    test.add_argument("--accept", action="store_true", help="write what comes out into the file, as what is expected")
-    test.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML too")
-    test.add_argument("--json", action="store_true", help="the results as JSON")
+    test.add_argument("tests", nargs="*", metavar="NAME", help="play only the tests of these names")
+    test.add_argument("--accept", action="store_true", help="write the actual results into the file, as the expected ones")
+    test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
+    test.add_argument("--json", action="store_true", help="print the results as JSON")
     test.set_defaults(command=_test)
     take_configuration(test)
 
@@ -99,11 +99,11 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def add_record(commands: Commands) -> None:
     record = commands.add(
-        "record", "record what a source sends, to be played by a replay source", "edged record accel -o accel.rec --seconds 60"
+        "record", "record what a source sends, for a replay source to play", "edged record accel -o accel.rec --seconds 60"
     )
-    record.add_argument("source", metavar="SOURCE", help="name of a source of the configuration, or of a port that several share")
+    record.add_argument("source", metavar="SOURCE", help="a source of the configuration, or a port that several sources share")
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
-    record.add_argument("--seconds", type=float, metavar="N", help="stop after so many seconds; without it, on Ctrl-C")
+    record.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds; without it, at Ctrl-C")
     record.set_defaults(command=_record)
     take_configuration(record)
 

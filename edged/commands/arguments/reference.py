@@ -15,9 +15,9 @@ from edged.system.terminal import look_of
 
 def add_help(commands: Commands) -> None:
     about = commands.add(
-        "help", "explain a key, a table, a state or a reason, or print a page of the manual", "edged help silent"
+        "help", "explain a key, a table, a state or the reason of a drop, or print a page of the manual", "edged help silent"
     )
-    about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent, troubleshooting")
+    about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent or troubleshooting")
     about.set_defaults(command=_help)
 
 
@@ -44,7 +44,7 @@ def _schema(arguments: argparse.Namespace) -> int:
 def add_completions(commands: Commands) -> None:
     completions = commands.add(
         "completions",
-        "print what a shell needs to complete commands of edged",
+        "print the script with which a shell completes edged commands",
         "edged completions bash > ~/.local/share/bash-completion/completions/edged",
     )
     completions.add_argument("shell", choices=tuple(SHELLS), help="which shell")

@@ -14,10 +14,12 @@ TAP_STAGES = ("raw", "decoded", "window", "result")
 
 def add_status(commands: Commands) -> None:
     status = commands.add("status", "show the state of each part of the daemon that runs with a configuration", "edged status")
-    status.add_argument("--json", action="store_true", help="all of it, as in its health topic")
-    status.add_argument("--rejects", action="store_true", help="with the newest inputs that each source refused, and why")
-    status.add_argument("--watch", action="store_true", help="again every two seconds, until Ctrl-C")
-    status.add_argument("--check", action="store_true", help="one line; exit 0: healthy, 1: degraded, 2: no daemon answers")
+    status.add_argument("--json", action="store_true", help="print everything as JSON, in the form of the health topic")
+    status.add_argument("--rejects", action="store_true", help="also show the newest inputs that each source refused, and why")
+    status.add_argument("--watch", action="store_true", help="show it again every two seconds, until Ctrl-C")
+    status.add_argument(
+        "--check", action="store_true", help="print one line; exit status 0: healthy, 1: degraded, 2: no daemon answers"
+    )
     status.set_defaults(command=_status)
     take_configuration(status)
 
@@ -37,11 +39,11 @@ def add_top(commands: Commands) -> None:
         "top", "show a live screen of a daemon, or of a fleet, with problems first", "edged top --broker mqtt://plant"
     )
     top.add_argument(
-        "--broker", metavar="URL|NAME", help="all devices of this broker (an address, or a name of the configuration)"
+        "--broker", metavar="URL|NAME", help="show all devices of this broker (a URL, or a name in the configuration)"
     )
-    top.add_argument("--topic", default="edged/+/health", help="where they publish their health (%(default)s)")
-    top.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
-    top.add_argument("--once", action="store_true", help="print one picture, and end")
+    top.add_argument("--topic", default="edged/+/health", help="the topic of their health messages (%(default)s)")
+    top.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
+    top.add_argument("--once", action="store_true", help="print one screen, and end")
     top.set_defaults(command=_top)
     take_configuration(top)
 
@@ -54,22 +56,31 @@ def _top(arguments: argparse.Namespace) -> int:
 
 def add_tap(commands: Commands) -> None:
     tap = commands.add(
-        "tap", "show samples, windows or results as they pass, or what arrives on a port or a topic", "edged tap accel -n 20"
+        "tap",
+        "show samples, windows or results as they pass through the daemon, or what arrives on a port or a topic",
+        "edged tap accel -n 20",
     )
-    tap.add_argument("stream", metavar="SOURCE|PIPELINE", nargs="?", help="of the daemon that runs with the configuration")
+    tap.add_argument(
+        "stream",
+        metavar="SOURCE|PIPELINE",
+        nargs="?",
+        help="a source or a pipeline of the daemon that runs with the configuration",
+    )
     tap.add_argument(
         "--stage",
         choices=TAP_STAGES,
-        help="bytes, samples (sources: decoded), what the model was run on, or results (pipelines: result)",
+        help="raw: bytes; decoded: samples (default for a source); window: inputs of the model; result (default for a pipeline)",
     )
-    tap.add_argument("--key", metavar="KEY", help="only this sensor")
-    tap.add_argument("--serial", metavar="PORT", help="no daemon: lines of this port as they come; opening it can reset a board")
-    tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="of the port (%(default)s)")
-    tap.add_argument("--broker", metavar="URL|NAME", help="no daemon: messages of this broker")
-    tap.add_argument("--topic", default="#", metavar="FILTER", help="which messages (all)")
-    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after so many lines; without it, on Ctrl-C")
-    tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after so long")
-    tap.add_argument("--json", action="store_true", help="a line of JSON each")
+    tap.add_argument("--key", metavar="KEY", help="only this key")
+    tap.add_argument(
+        "--serial", metavar="PORT", help="without a daemon: show the lines of this port; opening it can reset a board"
+    )
+    tap.add_argument("--baudrate", type=int, default=115200, metavar="N", help="baud rate of the port (%(default)s)")
+    tap.add_argument("--broker", metavar="URL|NAME", help="without a daemon: show messages of this broker")
+    tap.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
+    tap.add_argument("-n", "--count", type=int, metavar="N", help="end after N lines; without it, at Ctrl-C")
+    tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after N seconds")
+    tap.add_argument("--json", action="store_true", help="print one line of JSON for each")
     tap.set_defaults(command=_tap)
     take_configuration(tap)
 
@@ -91,9 +102,11 @@ def _tap(arguments: argparse.Namespace) -> int:
 def add_reload(commands: Commands) -> None:
     reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
     reload.add_argument(
-        "--wait", action="store_true", help="wait for the answer: what was kept, added, changed, removed, or why not"
+        "--wait",
+        action="store_true",
+        help="wait for the answer: what edged kept, added, changed and removed, or why it refused the file",
     )
-    reload.add_argument("--json", action="store_true", help="the answer as JSON")
+    reload.add_argument("--json", action="store_true", help="print the answer as JSON")
     reload.set_defaults(command=_reload)
     take_configuration(reload)
 
@@ -105,9 +118,11 @@ def _reload(arguments: argparse.Namespace) -> int:
 
 
 def add_pause(commands: Commands) -> None:
-    pause = commands.add("pause", "stop a pipeline from taking samples for a while: maintenance", "edged pause motor --for 1h")
-    pause.add_argument("name", metavar="PIPELINE", help="of the configuration")
-    pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='when it goes on by itself ("1h")')
+    pause = commands.add(
+        "pause", "keep a pipeline from taking samples for a while, for maintenance", "edged pause motor --for 1h"
+    )
+    pause.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
+    pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='how long it stays paused ("1h")')
     pause.set_defaults(command=_pause)
     take_configuration(pause)
 
@@ -126,8 +141,8 @@ def _pause(arguments: argparse.Namespace) -> int:
 
 
 def add_resume(commands: Commands) -> None:
-    resume = commands.add("resume", "let a paused pipeline go on", "edged resume motor")
-    resume.add_argument("name", metavar="PIPELINE", help="of the configuration")
+    resume = commands.add("resume", "let a paused pipeline take samples again", "edged resume motor")
+    resume.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
     resume.set_defaults(command=_resume)
     take_configuration(resume)
 
@@ -139,9 +154,9 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def add_ack(commands: Commands) -> None:
-    ack = commands.add("ack", "acknowledge alarms that stay until somebody does (output.latch)", "edged ack motor --key pump7")
-    ack.add_argument("name", metavar="PIPELINE", help="of the configuration")
-    ack.add_argument("--key", metavar="KEY", help="only this sensor; without it, all")
+    ack = commands.add("ack", "acknowledge latched alarms of a pipeline (output.latch)", "edged ack motor --key pump7")
+    ack.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
+    ack.add_argument("--key", metavar="KEY", help="only the alarm of this key; without it, all")
     ack.set_defaults(command=_acknowledge)
     take_configuration(ack)
 

@@ -13,9 +13,9 @@ BROKERS = ("mosquitto", "amqtt")
 
 
 def add_demo(commands: Commands) -> None:
-    demo = commands.add("demo", "show the daemon at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
-    demo.add_argument("--seconds", type=float, metavar="N", help="end after so many seconds; without it, on Ctrl-C")
-    demo.add_argument("--broker", choices=BROKERS, help="which broker; without it, mosquitto where it is installed")
+    demo = commands.add("demo", "show edged at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
+    demo.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
+    demo.add_argument("--broker", choices=BROKERS, help="which broker; by default mosquitto if it is installed")
     demo.set_defaults(command=_demo)
 
 
@@ -37,16 +37,22 @@ def add_init(commands: Commands) -> None:
         metavar="PORT",
         help="listen to this port; you agree that edged opens it (may be repeated)",
     )
-    init.add_argument("--baudrate", type=int, metavar="N", help="of the ports; without it, edged finds it")
-    init.add_argument("--broker", metavar="URL", help="list the topics of this broker")
+    init.add_argument("--baudrate", type=int, metavar="N", help="baud rate of the ports; without it, edged finds it")
+    init.add_argument("--broker", metavar="URL", help="listen to the topics of this broker")
     init.add_argument("--topic", default="#", metavar="FILTER", help="only these topics (all)")
     init.add_argument("--seconds", type=float, default=10.0, metavar="N", help="how long to listen to a broker (10)")
-    init.add_argument("--model", metavar="PATH", help='a model, a folder or an .onnx file; "none": results are samples')
-    init.add_argument("--results", metavar="URL", help="the broker that gets results (mqtt://localhost)")
+    init.add_argument("--model", metavar="PATH", help='a model folder or an .onnx file; "none": samples are results')
+    init.add_argument("--results", metavar="URL", help="the broker to publish results to (mqtt://localhost)")
     run = init.add_mutually_exclusive_group()
-    run.add_argument("--run", dest="runs", action="store_true", default=None, help="run it for ten seconds, and show results")
-    run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run it")
-    init.add_argument("--yes", action="store_true", help="ask nothing: take the default for what no flag says")
+    run.add_argument(
+        "--run",
+        dest="runs",
+        action="store_true",
+        default=None,
+        help="run the configuration for ten seconds, and show its results",
+    )
+    run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run the configuration")
+    init.add_argument("--yes", action="store_true", help="ask nothing: take the default of each option that is not given")
     init.set_defaults(command=_init)
 
 
@@ -60,9 +66,9 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def add_check(commands: Commands) -> None:
     check = commands.add(
-        "check", "check a configuration and its models, print the plan and the memory table", "edged check -c edged.toml"
+        "check", "check a configuration and its models, and print the plan with the memory table", "edged check -c edged.toml"
     )
-    check.add_argument("--json", action="store_true", help="the plan, errors and warnings as JSON")
+    check.add_argument("--json", action="store_true", help="print the plan, errors and warnings as JSON")
     check.set_defaults(command=_check)
     take_configuration(check)
 
@@ -79,7 +85,7 @@ def add_run(commands: Commands) -> None:
         "--on-invalid",
         choices=("last-good", "exit"),
         default="exit",
-        help="with a file that has errors: run the configuration that ran last for a minute, or exit (exit)",
+        help="if the file has errors: run the last configuration that ran for a minute, or exit (exit)",
     )
     run.set_defaults(command=_run)
     take_configuration(run)

@@ -45,7 +45,7 @@ COMMANDS = (
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="edged",
-        description="Sensors in, ONNX Runtime, results out, within a memory budget.",
+        description="Read sensors, run ONNX models, publish results, within a memory budget.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edged {__version__}")

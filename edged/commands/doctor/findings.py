@@ -60,15 +60,16 @@ LET_GO = {
     "gpsd": "sudo systemctl disable --now gpsd gpsd.socket",
 }
 UNREACHED = {
-    "refused": "start the broker that is to be there, or set url right",
-    "unresolved": "getent hosts asks the same name server; or put the address into url",
-    "unreachable": "look at cable, Wi-Fi and routes: ip addr; ip route",
-    "timeout": "is it on? does a firewall let this port through?",
+    "refused": "start the broker at this address, or correct url",
+    "unresolved": "getent hosts NAME asks the same name server; or put the IP address into url",
+    "unreachable": "check cable, Wi-Fi and routes: ip addr; ip route",
+    "timeout": "check that the broker is on, and that no firewall blocks the port",
     "tls": "openssl s_client -connect HOST:PORT shows the broker's certificate; ca in the configuration must have signed it",
-    "files": "set ca, cert and key right",
-    "websocket": "set url right: its path and port",
+    "files": "correct ca, cert and key",
+    "websocket": "correct the path and the port in url",
 }
-OURS = "start the broker (sudo systemctl start mosquitto), or set url right"
+COOL = "add a heat sink or a fan, or leave air around the board"
+OURS = "start the broker (sudo systemctl start mosquitto), or correct url"
 
 
 def diagnose(facts: Facts) -> list[Finding]:
@@ -85,7 +86,7 @@ def _system(f: Facts) -> Iterator[Finding]:
     jetpack = f", L4T {f.l4t}" if f.l4t else ""
     text = f"{board}{f.system}{jetpack}, {f.architecture}, {f.cores} cores, {f.memory_bytes / GIB:.1f} GiB, Python {f.python}"
     if f.bits < 64:
-        yield Finding("bad", "system", f"{text}: 32 bits, for which there is no onnxruntime", "install the 64-bit system")
+        yield Finding("bad", "system", f"{text}: 32 bits; onnxruntime has no 32-bit build", "install the 64-bit system")
     elif f.has_dot_product is False:
         yield Finding("ok", "system", f"{text}; no int8 dot product: int8 models are no faster here")
     else:
@@ -96,7 +97,7 @@ def _onnxruntime(f: Facts) -> Iterator[Finding]:
     level, text, fix = _onnx_fault(f) or _gpu_fault(f) or ("ok", "", "")
     said = f"onnxruntime {f.onnx.version}, runs on {', '.join(f.onnx.providers)}"
     if f.l4t and level == "ok":
-        said += "; only a run shows whether its code fits this GPU: edged bench MODEL"
+        said += "; edged bench MODEL shows whether it has code for this GPU"
     yield Finding(level, "onnxruntime", f"{said}: {text}" if text and f.onnx.version else text or said, fix)
 
 
@@ -107,11 +108,11 @@ def _onnx_fault(f: Facts) -> tuple[str, str, str] | None:
     if len(o.packages) > 1:
         keep = next((name for name in sorted(o.packages) if name != "onnxruntime"), "onnxruntime")
         fix = f"pip uninstall -y {' '.join(sorted(o.packages))}, then install {keep} again, alone"
-        return "bad", f"{packages} are installed over each other, and which one runs is chance", fix
+        return "bad", f"{packages} are installed over each other; which one runs is undefined", fix
     if not o.packages and o.error:
         return "bad", "onnxruntime is not installed", "pip install onnxruntime; on a Jetson a build for its JetPack"
     if "numpy" in o.error.lower() or "_ARRAY_API" in o.error:
-        return "bad", f"{packages} does not go with this numpy: {o.error}", 'pip install "numpy<2"'
+        return "bad", f"{packages} does not work with this numpy: {o.error}", 'pip install "numpy<2"'
     if o.error:
         return "bad", f"{packages}: {o.error}", f"pip install --force-reinstall {packages}; is it built for {f.architecture}?"
     return None
@@ -148,7 +149,7 @@ def _groups(f: Facts) -> Iterator[Finding]:
     again = "sudo systemctl restart edged" if who.is_service else "log in again"
     for group, what in needed.items():
         if group in who.listed:
-            text = f"{who.name} was added to {group} after this login began, which does not have it yet"
+            text = f"{who.name} was added to {group} after this login, so the login lacks it"
             yield Finding("warn", "groups", text, again)
         else:
             text = f"{who.name} is not in the group {group}, to which {what}"
@@ -179,11 +180,11 @@ def _ports(f: Facts) -> Iterator[Finding]:
     for p in f.ports:
         yield _port(f, p)
     if not f.ports:
-        yield Finding("ok", "ports", "no serial port is here, and none is asked for")
+        yield Finding("ok", "ports", "this machine has no serial port, and the configuration names none")
     held = {h.name for p in here for h in p.holders}
     for name in f.probers:
         if here and name not in held:
-            yield Finding("warn", "ports", f"{name} runs: it writes to every new port to see what answers", LET_GO[name])
+            yield Finding("warn", "ports", f"{name} runs, and writes to every new port to see what answers", LET_GO[name])
 
 
 def _port(f: Facts, p: Port) -> Finding:
@@ -198,11 +199,11 @@ def _port(f: Facts, p: Port) -> Finding:
         text = f"{who}{p.path} is in use by {first.name or 'a process'}, pid {first.pid}"
         return Finding("bad" if p.source else "warn", "ports", text, fix, "busy")
     if p.console:
-        text = f"{who}{p.console}: its messages come between what a sensor sends, and what is sent is read as commands"
+        text = f"{who}{p.console}: its messages mix with those of a sensor, and it reads what edged sends as commands"
         return Finding("bad" if p.source else "warn", "ports", text, CONSOLE_FIX)
     if not p.may_open and not p.group:
-        text = f"{who}{p.path} may not be opened by {f.user.name}: its mode lets no group in"
-        return Finding("bad", "ports", text, 'a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"', "forbidden")
+        text = f"{who}{f.user.name} may not open {p.path}: its mode gives no group access"
+        return Finding("bad", "ports", text, 'add a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"', "forbidden")
     return Finding("ok", "ports", f"{who}{p.path}{', in use by edged' if p.holders else ''}")
 
 
@@ -236,7 +237,7 @@ def _queues(f: Facts) -> Iterator[Finding]:
     """What a broker keeps for us while we are away or withhold acknowledgments; beyond that it drops without a word."""
     for q in f.queues:
         kept = q.kept if q.kept is not None else 1000
-        whose = "this machine's mosquitto keeps" if q.kept is not None else "mosquitto keeps, unless told otherwise,"
+        whose = "this machine's mosquitto keeps" if q.kept is not None else "mosquitto by default keeps"
         text = f"{q.broker}: {whose} {kept} messages for a client that is away or slow"
         if kept == 0:
             yield Finding("ok", "queue", f"{q.broker}: {whose} any number of messages for a client that is away or slow")
@@ -251,9 +252,9 @@ def _queues(f: Facts) -> Iterator[Finding]:
 
 def _clock(f: Facts) -> Iterator[Finding]:
     now = datetime.fromtimestamp(f.utc, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    fix = "sudo timedatectl set-ntp true; timedatectl timesync-status says what keeps it"
+    fix = "sudo timedatectl set-ntp true; timedatectl timesync-status shows the time server"
     if f.utc < SET_THIS_CENTURY:
-        yield Finding("bad", "clock", f"it says {now}: certificates will not be believed", fix)
+        yield Finding("bad", "clock", f"it says {now}: TLS rejects every certificate", fix)
     elif not f.is_clock_synced:
         yield Finding("warn", "clock", f'it says {now} and is not synchronized: results say clock = "unsynced"', fix)
     else:
@@ -267,7 +268,7 @@ def _cgroup(f: Facts) -> Iterator[Finding]:
         yield Finding("ok", "cgroup", f"the kernel can limit memory (version {c.version}){limit}")
         return
     off = " (booted with cgroup_disable=memory)" if c.is_off_at_boot else ""
-    text = f"the kernel limits no memory{off}: MemoryMax has no effect, and edged watches itself"
+    text = f"the kernel limits no memory{off}: MemoryMax has no effect, and only edged itself watches its memory"
     pi = "put cgroup_enable=memory at the end of the line in /boot/firmware/cmdline.txt, then reboot"
     yield Finding("warn", "cgroup", text, pi if "Raspberry" in f.board else "boot the kernel with cgroup_enable=memory")
 
@@ -277,27 +278,27 @@ def _heat(f: Facts) -> Iterator[Finding]:
     hottest = max(f.zones, key=lambda z: z.now_c, default=None)
     near = [z for z in f.zones if z.now_c >= (z.limit_c - NEAR_C if z.limit_c is not None else HOT_C)]
     if flags & (UNDER_VOLTAGE | UNDER_VOLTAGE_WAS):
-        when = "is" if flags & UNDER_VOLTAGE else "was, since it was switched on,"
+        when = "is too low" if flags & UNDER_VOLTAGE else "was too low since the last boot"
         yield Finding(
             "warn",
             "heat",
-            f"the voltage {when} too low: the board slows down, and cards get damaged",
-            "a stronger supply, a shorter cable",
+            f"the supply voltage {when}: the board slows down, and cards get damaged",
+            "use a stronger supply or a shorter cable",
         )
     elif flags & THROTTLED_NOW or near:
         where = f"{near[0].name} at {near[0].now_c:.0f} C" if near else "the board"
-        yield Finding("warn", "heat", f"{where} is so hot that it slows down", "a heat sink or a fan; air around the board")
+        yield Finding("warn", "heat", f"{where} is so hot that it slows down", COOL)
     elif flags & THROTTLED_WAS:
         yield Finding(
             "warn",
             "heat",
-            "the board was slowed down by heat since it was switched on",
-            "a heat sink or a fan; air around the board",
+            "heat slowed the board down since the last boot",
+            COOL,
         )
     elif hottest is not None:
         yield Finding("ok", "heat", f"{hottest.now_c:.0f} C at most ({hottest.name})")
     else:
-        yield Finding("ok", "heat", "this machine does not say how hot it is")
+        yield Finding("ok", "heat", "this machine reports no temperature")
 
 
 def _disk(f: Facts) -> Iterator[Finding]:
@@ -306,12 +307,10 @@ def _disk(f: Facts) -> Iterator[Finding]:
         where = f"{d.what}: {d.path}"
         if d.is_read_only:
             text = f"{where} is on a disk that is mounted read-only: nothing outlives a restart"
-            yield Finding(
-                "bad", "disk", text, "sudo dmesg | grep -i error; a card that does this by itself is at its end: replace it"
-            )
+            yield Finding("bad", "disk", text, "sudo dmesg | grep -i error; replace a card that turns read-only by itself")
         elif not d.may_write:
             fix = f"sudo install -d -o {f.user.name} -m 700 {d.path}"
-            yield Finding("bad", "disk", f"{where} may not be written by {f.user.name}", fix)
+            yield Finding("bad", "disk", f"{where}: {f.user.name} may not write to it", fix)
         elif d.free_bytes < FULL and d.total_bytes:
             yield Finding(
                 "bad", "disk", f"{where}: the disk is full, {free}", "sudo journalctl --vacuum-size=50M; sudo apt-get clean"
@@ -337,14 +336,14 @@ def _wear(f: Facts) -> Iterator[Finding]:
         elif chip.used_tenths:
             yield Finding("ok", "wear", life)
         else:
-            yield Finding("ok", "wear", f"{chip.kind} {chip.name} does not say how worn it is")
+            yield Finding("ok", "wear", f"{chip.kind} {chip.name} reports no wear")
 
 
 def _swap(f: Facts) -> Iterator[Finding]:
     used = [s for s in f.swaps if "zram" not in s.name and s.used_bytes >= MUCH_SWAP]
     for s in used:
-        text = f"{s.used_bytes // MIB} MiB are swapped to {s.name}: runs take seconds then, and cards wear"
-        yield Finding("warn", "swap", text, "less on this machine, or more memory; sudo swapoff -a shows whether all fits")
+        text = f"{s.used_bytes // MIB} MiB are swapped to {s.name}: a model run can take seconds, and a card wears"
+        yield Finding("warn", "swap", text, "run less here, or add memory; sudo swapoff -a shows whether everything fits")
     if not used:
         total = sum(s.total_bytes for s in f.swaps)
         yield Finding("ok", "swap", f"{total // MIB} MiB, hardly used" if total else "none")
@@ -353,25 +352,25 @@ def _swap(f: Facts) -> Iterator[Finding]:
 def _process(f: Facts) -> Iterator[Finding]:
     p = f.process
     if not p.is_malloc_set:
-        text = "the C library takes no malloc settings (it is not glibc): memory may grow with each model change"
+        text = "the C library takes no malloc settings (it is not glibc): memory can grow with each model change"
         yield Finding("warn", "process", text, "run edged on a system with glibc: Debian, Raspberry Pi OS, Ubuntu")
     elif p.blas_threads != "1":
         text = f"OPENBLAS_NUM_THREADS is {p.blas_threads} here: idle threads take memory"
         yield Finding("warn", "process", text, "unset OPENBLAS_NUM_THREADS; edged sets it to 1")
     else:
         telemetry = "off" if p.is_telemetry_off else "on"
-        yield Finding("ok", "process", f"malloc gives memory back, one thread for numpy, onnxruntime's telemetry is {telemetry}")
+        yield Finding("ok", "process", f"malloc returns memory, numpy has one thread, onnxruntime's telemetry is {telemetry}")
 
 
 def _configuration(f: Facts) -> Iterator[Finding]:
     c = f.configuration
     if not c.is_there and not c.is_asked_for:
-        yield Finding("ok", "configuration", f"none at {c.path}: only the machine was looked at")
+        yield Finding("ok", "configuration", f"none at {c.path}; edged looked at the machine only")
     elif c.errors:
         more = f", and {len(c.errors) - 1} more" if len(c.errors) > 1 else ""
         yield Finding("bad", "configuration", f"{c.errors[0]}{more}", f"edged check -c {c.path}")
     elif c.unseen:
-        text = f"{c.unseen[0].partition('; add')[0]}: what depends on it was not looked at"
+        text = f"{c.unseen[0].partition('; add')[0]}; edged did not look at what depends on it"
         yield Finding("warn", "configuration", text, f"sudo edged doctor -c {c.path}, while the service runs")
     else:
         yield Finding("ok", "configuration", c.path)
@@ -381,7 +380,7 @@ def _daemon(f: Facts) -> Iterator[Finding]:
     if f.daemon.pid is not None:
         yield Finding("ok", "daemon", f"runs, pid {f.daemon.pid}")
     elif f.daemon.is_closed:
-        yield Finding("ok", "daemon", "may run: this user may not ask it")
+        yield Finding("ok", "daemon", "may be running; this user may not ask it")
     elif f.has_unit:
         fix = "sudo systemctl start edged; journalctl -u edged -n 50 says why it ended"
         yield Finding("warn", "daemon", "the service is installed and does not run", fix)

@@ -128,8 +128,11 @@ def _sources(asked: Asked, questions: Questions) -> tuple[list[Found], str | Non
         here = usb_ports()
         if questions.is_silent:
             listed = f"; USB ports here: {', '.join(here)}" if here else ""
-            raise Fatal(f"expected --serial PORT (it is opened, which can reset a board) or --broker URL{listed}", EX_USAGE)
-        choices = [*(f"{port}: is opened, which can reset a board" for port in here), f"the topics of a broker, such as {BROKER}"]
+            raise Fatal(f"expected --serial PORT (edged opens it, which can reset a board) or --broker URL{listed}", EX_USAGE)
+        choices = [
+            *(f"{port}: edged opens it, which can reset a board" for port in here),
+            f"the topics of a broker, such as {BROKER}",
+        ]
         chosen = questions.pick("Where do samples come from?", choices)
         ports = tuple(here[i] for i in chosen if i < len(here))
         if len(here) in chosen:
@@ -169,7 +172,9 @@ def _heard(asked: Asked, broker: str) -> tuple[str, list[Stream]]:
     complain(f"{_address(broker)}: listening for {asked.seconds:g} s")
     streams = on_loop(hear_topics(broker, [asked.topic], asked.seconds))
     if not streams:
-        text = f"{broker}: nothing with numbers came on {asked.topic} in {asked.seconds:g} s; edged tap --broker shows it all"
+        text = (
+            f"{broker}: nothing with numbers came on {asked.topic} in {asked.seconds:g} s; edged tap --broker shows all messages"
+        )
         raise Fatal(text)
     return broker, streams
 

@@ -96,8 +96,8 @@ def text(uses: Sequence[Use], broker: str, folder: Path) -> str:
         if use.model is not None:
             lines += [f"model = {toml(models[use.model])}", f"output = {toml(use.output)}"]
         else:
-            lines += [f"# No model yet: results are the samples. edged learn {use.source.name} makes one of what is normal."]
-        lines += ["# Results go to edged/DEVICE/PIPELINE, as JSON; publish = { topic = ..., qos = 1 } says otherwise."]
+            lines += [f"# No model yet: results are the samples. edged learn {use.source.name} makes a model of what is normal."]
+        lines += ["# Results go to edged/DEVICE/PIPELINE, as JSON; publish = { topic = ..., qos = 1 } changes that."]
     return "\n".join([*lines, ""])
 
 
@@ -171,9 +171,7 @@ def _columns(source: Found, shape: Sequence[int], wanted: Sequence[str] | None) 
     if wanted is not None and reading.keys["decode"]["format"] == "csv":
         for names in (fields, steady):
             if len(names) == len(wanted):
-                note = (
-                    f"Its columns are called as the model calls its inputs, in this order: {', '.join(wanted)}. Are they these?"
-                )
+                note = f"The model names its inputs, in this order: {', '.join(wanted)}. Check that the columns are these."
                 renamed = replace(source, reading=_renamed(reading.only(names), dict(zip(names, wanted, strict=True))))
                 yield replace(renamed, remarks=(*renamed.remarks, note)), ()
                 return
@@ -183,7 +181,7 @@ def _columns(source: Found, shape: Sequence[int], wanted: Sequence[str] | None) 
             counts = (f"Without {', '.join(left)}, which only counts up.",) if left else ()
             yield replace(source, reading=reading.only(names), remarks=(*source.remarks, *counts)), ()
     for count in sorted({n for n in (math.prod(shape), *shape) if 0 < n < len(steady)}, reverse=True):
-        note = f"Of {len(fields)} fields the model takes {count}: these, the first. Are they the right ones?"
+        note = f"Of {len(fields)} fields the model takes {count}; these are the first ones: check them."
         yield replace(source, reading=reading.only(steady[:count]), remarks=(*source.remarks, note)), ()
 
 

@@ -52,10 +52,10 @@ async def hear_one_port(port: str, baudrate: int | None) -> Found:
                 remarks = (f"Heard at {speed} baud: {reading.about}; about {rate:.3g} samples per second.",)
                 return Found(port_name(port), keys, reading, samples[:MAX_SAMPLES], remarks)
     if not seen:
-        raise Fatal(f"{port}: nothing came in {FIRST_S:g} s; does it send by itself? If it must be asked, see edged help send")
+        raise Fatal(f"{port}: nothing came in {FIRST_S:g} s; if the device must be asked, see edged help send")
     hints = next((f"at {speed} baud: {'; '.join(found)}" for speed, data in seen if (found := propose(data))), "")
     begins = f"at {seen[0][0]} baud it begins {shown(seen[0][1])}"
-    raise Fatal(f"{port}: nothing is sure of what it sends; {hints or begins}; write the source by hand: edged help source")
+    raise Fatal(f"{port}: edged does not recognize what it sends; {hints or begins}; write the source by hand: edged help source")
 
 
 async def _take(port: str, baudrate: int, limit_s: float) -> _Taken:

@@ -60,7 +60,7 @@ def decoded(data: bytes) -> Ledger:
 
 def read(folder: Path) -> Ledger:
     """What an earlier run left."""
-    return read_kept(folder / NAME, MAX_BYTES, decoded, NAME, "what is to be taken back from Home Assistant") or {}
+    return read_kept(folder / NAME, MAX_BYTES, decoded, lost="which entities to remove from Home Assistant") or {}
 
 
 def write(folder: Path, data: bytes) -> None:

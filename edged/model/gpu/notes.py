@@ -75,7 +75,7 @@ class Notes(msgspec.Struct, frozen=True):
 
 def _read(path: Path, kind: type[T]) -> T | None:
     decoder = msgspec.json.Decoder(kind)
-    return read_kept(path, MAX_BYTES, decoder.decode, "note", lost="the time to try it again")
+    return read_kept(path, MAX_BYTES, decoder.decode, lost="what a trial of the model found")
 
 
 def _write(path: Path, value: object) -> bool:

@@ -138,7 +138,7 @@ def _best_threads(asked: int, way: Way, ways: Sequence[Way], cores: int) -> tupl
     why = f"{_us(its)} for a row; with {_threads(way.threads)} {_us(theirs)}"
     beside = max(w.measured.beside for w in in_order)
     if best.threads > asked and beside:
-        why += f"; beside another model leave it at {asked}: two of them do {beside:.1f} times what one does"
+        why += f"; beside another model keep {asked}: two models at the same time do {beside:.1f} times the runs of one"
     return best, [Advice(f"threads = {best.threads}", why)]
 
 
@@ -148,21 +148,23 @@ def side_by_side(ways: Sequence[Way]) -> str:
     two = next((w for w in ways if w.report.provider == "cpu" and w.threads == 2), None)
     if one is None or not one.measured.beside:
         return ""
-    text = f"two such models beside each other do {one.measured.beside:.2f} times the runs of one"
+    text = f"two such models at the same time do {one.measured.beside:.2f} times the runs of one"
     if two is not None:
         single, double = compare(one, two)
-        text += f"; two threads inside make one {single / double:.2f} times as fast"
+        text += f"; one model with two threads is {single / double:.2f} times as fast"
     return text
 
 
 def _best_run(way: Way) -> Iterator[Advice]:
     pace = next(p for hz in USUAL_HZ if (p := way.pace(hz)) is not None)
     if pace.p99_us <= INLINE_US and way.report.run == "worker" and way.report.provider == "cpu" and way.report.batch_max == 1:
-        why = f"99 of 100 runs keep the loop for {_us(pace.p99_us)} at most; the worker takes {_us(way.measured.worker_us)}"
+        why = (
+            f"99 of 100 runs block the event loop for at most {_us(pace.p99_us)}; the worker takes {_us(way.measured.worker_us)}"
+        )
         yield Advice('run = "inline"', why)
     elif pace.p50_us > INLINE_US and way.report.run == "inline":
         at = f" at {pace.hz} per second" if pace.hz else ""
-        yield Advice('run = "worker"', f"a run takes {_us(pace.p50_us)}{at}, which would block the event loop")
+        yield Advice('run = "worker"', f"a run takes {_us(pace.p50_us)}{at}, and would block the event loop for that long")
 
 
 def _best_batch(way: Way) -> Iterator[Advice]:
@@ -179,7 +181,7 @@ def _best_batch(way: Way) -> Iterator[Advice]:
     larger = [b for b in fits if b.rows > now.rows and b.row_us <= MUCH_FASTER * now.row_us]
     if larger and now.row_us >= WORTH_A_BATCH_US:
         best = min(larger, key=lambda b: b.row_us)
-        why = f"{_us(best.row_us)} a row, in batches of {now.rows} {_us(now.row_us)}; it takes what waits, and waits for nothing"
+        why = f"{_us(best.row_us)} per row, {_us(now.row_us)} with {now.rows}; a run takes rows that wait, and waits for none"
         yield Advice(f"batch = {{ max = {best.rows} }}", why)
 
 

@@ -40,8 +40,9 @@ def split_buckets(batch_max: int, fixed: int, exact: int = EXACT) -> list[int]:
 def batching(alone: Timing, together: Timing, rows: int, alone_rows: int = 1) -> tuple[bool, str]:
     """Whether a batch of `rows` pays against one of `alone_rows`, and the figures."""
     each, one = (together.median_ns + BESIDE_NS) / rows, (alone.median_ns + BESIDE_NS) / alone_rows
-    before = "alone" if alone_rows == 1 else f"in batches of {alone_rows}"
-    figures = f"{together.median_ns / rows / 1e3:.1f} us per row, {before} {alone.median_ns / alone_rows / 1e3:.1f} us"
+    many, few = together.median_ns / rows / 1e3, alone.median_ns / alone_rows / 1e3
+    fewer = "alone" if alone_rows == 1 else f"in a run of {alone_rows}"
+    figures = f"a row takes {many:.1f} us in a run of {rows}, {few:.1f} us {fewer}"
     return each < WORTH * one, figures
 
 

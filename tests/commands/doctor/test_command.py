@@ -21,7 +21,7 @@ def test_a_line_a_finding(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert all(text[:4].strip() in ("ok", "warn", "bad") for text in out)
     (broker,) = (text for text in out if text.split()[1] == "broker")
     assert broker.startswith("bad   broker         main: nothing listens at mqtt://127.0.0.1:")
-    assert broker.endswith("  =>  start the broker that is to be there, or set url right; edged help refused")
+    assert broker.endswith("  =>  start the broker at this address, or correct url; edged help refused")
 
 
 def test_without_a_configuration_the_machine_is_looked_at(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

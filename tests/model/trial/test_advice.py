@@ -114,9 +114,9 @@ def test_how_many_threads_are_tried() -> None:
 def test_threads_inside_or_models_beside() -> None:
     one, two = way(30_000, run="worker", batches={1: 1}), way(20_000, threads=2, run="worker", batches={1: 1})
     one = replace(one, measured=replace(one.measured, beside=1.9))
-    text = "two such models beside each other do 1.90 times the runs of one; two threads inside make one 1.50 times as fast"
+    text = "two such models at the same time do 1.90 times the runs of one; one model with two threads is 1.50 times as fast"
     assert side_by_side([one, two]) == text
     assert side_by_side([two]) == ""
     (advice,) = advise(plan(), one, [two], 4)
     assert advice.line == "threads = 2"
-    assert advice.why.endswith("; beside another model leave it at 1: two of them do 1.9 times what one does")
+    assert advice.why.endswith("; beside another model keep 1: two models at the same time do 1.9 times the runs of one")

@@ -47,7 +47,10 @@ def test_rows_are_of_the_type_and_always_the_same() -> None:
 )
 def test_whether_rows_together_are_worth_it(alone_us: int, together_us: int, pays: bool) -> None:
     alone, together = (Timing(us * 1000, us * 1000) for us in (alone_us, together_us))
-    assert batching(alone, together, 16) == (pays, f"{together_us / 16:.1f} us per row, alone {alone_us:.1f} us")
+    assert batching(alone, together, 16) == (
+        pays,
+        f"a row takes {together_us / 16:.1f} us in a run of 16, {alone_us:.1f} us alone",
+    )
 
 
 def test_agreement() -> None:
