@@ -39,6 +39,7 @@ ELSEWHERE = {
     "pipeline/into.py": "tests/pipeline/test_pipeline.py",
     "pipeline/view.py": "tests/pipeline/test_pipeline.py",
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
+    "decode/crc.py": "tests/decode/test_checksums.py",
     "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",
     "config/checks/broker.py": "tests/config/test_checks.py",

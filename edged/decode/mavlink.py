@@ -11,7 +11,8 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Mapping, Sequence
 
-from edged.decode.checksums import KINDS, MIRRORED
+from edged.decode.checksums import KINDS
+from edged.decode.crc import MIRRORED
 from edged.decode.shapes import Pattern, one_by_one
 
 _V1, _V2 = 0xFE, 0xFD
