@@ -36,7 +36,7 @@ MIB = 1024 * 1024
 ENDING_S = 5.0
 CHUNK = 64 * 1024
 MIN_TRIES = 5
-"""Connections that brought nothing further before it is given up; every one that did starts the count anew."""
+"""Connections that brought nothing further before it is given up; every one that did starts the count again."""
 BOOT = (
     "import os,runpy,sys;path='/proc/self/fd/%d'%os.memfd_create('device.pyz');size=int(sys.argv[1]);"
     "file=open(path,'wb');file.write(sys.stdin.buffer.read(size));file.close();"

@@ -113,8 +113,8 @@ def warnings(facts: Mapping[str, str], target: str, now: float) -> list[str]:
     elif facts["synced"] == "no":
         found.append('its clock is not synchronized; results will say clock: "unsynced": timedatectl')
     if not facts["memory_cgroup"]:
-        cure = "; cgroup_enable=memory in /boot/firmware/cmdline.txt turns it on" if "Raspberry" in facts["board"] else ""
-        found.append(f"its kernel enforces no memory limits (MemoryMax); edged watches itself{cure}")
+        fix = "; cgroup_enable=memory in /boot/firmware/cmdline.txt turns it on" if "Raspberry" in facts["board"] else ""
+        found.append(f"its kernel enforces no memory limits (MemoryMax); edged watches itself{fix}")
     if 0 < int(facts["memory_mib"] or 0) < MIN_MEMORY_MIB:
         found.append(f"it has {facts['memory_mib']} MiB of memory; edged takes 80 and more")
     if not facts["dialout"]:
@@ -145,8 +145,8 @@ def choose(facts: Mapping[str, str], asked: str, targets: Iterable[Target]) -> C
     ]
     general = MACHINES[target.machine]
     instead = [f"TARGET={general}"] if general in others else [f"TARGET={other}" for other in others[:1]]
-    cure = " or ".join([*instead, f"add its system to cross/targets/{name}.toml"])
-    return f"target {name} is for Python {pythons}, the device has {facts['python']}: {cure}"
+    fix = " or ".join([*instead, f"add its system to cross/targets/{name}.toml"])
+    return f"target {name} is for Python {pythons}, the device has {facts['python']}: {fix}"
 
 
 def _guess(facts: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ class Problem(msgspec.Struct, frozen=True):
     """One thing wrong in a configuration.
 
     `path` is the key's path (`pipeline.motor.publish[1].deadline`). `text` says what was expected and what was
-    found, then the cure. `at` is where to point: the "value" of the key, the "key" itself, or the "table" it is missing from.
+    found, then the fix. `at` is where to point: the "value" of the key, the "key" itself, or the "table" it is missing from.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def said_and_fix(text: str) -> tuple[str, str]:
-    """What is wrong, and how to mend it: the two stand on either side of a semicolon outside of quotes."""
+    """What is wrong, and how to fix it: the two stand on either side of a semicolon outside of quotes."""
     found = re.match(r'((?:"[^"]*"|[^";]|;(?! )|")*?); (.*)', text, re.DOTALL)
     return (found[1], found[2]) if found else (text, "")
 
@@ -79,7 +79,7 @@ class ConfigError(Exception):
 class Retryable(Exception):
     """Something outside is not there now: back off and try again.
 
-    `state` is one word for health (`missing`, `busy`, `forbidden`, `unplugged`, `refused`), `reason` a sentence with the cure.
+    `state` is one word for health (`missing`, `busy`, `forbidden`, `unplugged`, `refused`), `reason` a sentence with the fix.
     """
 
     def __init__(self, state: str, reason: str) -> None:

@@ -174,7 +174,7 @@ class Block(msgspec.Struct):
 
     `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
     the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
-    `restarts` names keys whose windows and state begin anew with this block. `receipts` has one entry a row, or one for all.
+    `restarts` names keys whose windows and state start again with this block. `receipts` has one entry a row, or one for all.
     `carried` has one entry a row, if anything is to be carried. `seen` marks rows that the broker sent again and that, by
     their time, have been pushed before. `has_requests`: some of the receipts are requests. `kept` marks rows of messages
     that the broker had kept, whose sensors may be gone: only the freshness of the source looks at it.

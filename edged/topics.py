@@ -192,7 +192,7 @@ def matches(a: TopicFilter, template: Template, deep: Collection[str] = ("key", 
 
 def _check_text(text: str) -> None:
     if not text:
-        raise TopicError("expected a topic, found an empty text")
+        raise TopicError("expected a topic, found an empty string")
     if found := unfit(text):
         raise TopicError(f"expected a topic without control characters and non-characters, which brokers refuse; found {found}")
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:

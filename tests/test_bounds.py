@@ -22,8 +22,9 @@ from edged.notation.units import KIB, MIB, S
 from edged.records import NONE, Block, Message, Rows
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
-from edged.sources.mqtt import ROUTES, TOPIC_BYTES, Filter, MqttSource, Router, SourceWiring, Wanted
+from edged.sources.mqtt import MqttSource, SourceWiring
 from edged.sources.replay import PACED_KEYS, ReplaySource
+from edged.sources.router import ROUTES, TOPIC_BYTES, Filter, Router, Wanted
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops, Histogram, PublishCounts, Rate
 from edged.topics import parse_filter

@@ -10,6 +10,13 @@ ROOT = Path(__file__).parents[1]
 EDGED = Path(edged.__file__).parent
 """Of the source, or installed."""
 ELSEWHERE = {
+    "commands/arguments/fleet.py": "tests/live/test_fleet.py",
+    "commands/arguments/machine.py": "tests/test_cli.py",
+    "commands/arguments/models.py": "tests/commands/test_bench.py",
+    "commands/arguments/parser.py": "tests/test_cli.py",
+    "commands/arguments/reference.py": "tests/commands/test_completions.py",
+    "commands/arguments/running.py": "tests/live/test_status.py",
+    "commands/arguments/start.py": "tests/commands/test_check.py",
     "commands/collect.py": "tests/live/test_hard_samples.py",
     "commands/fleet.py": "tests/live/test_fleet.py",
     "config/checks/fleet.py": "tests/plan/test_fleet.py",
@@ -32,6 +39,7 @@ ELSEWHERE = {
     "pipeline/into.py": "tests/pipeline/test_pipeline.py",
     "pipeline/view.py": "tests/pipeline/test_pipeline.py",
     "pipeline/align/plan.py": "tests/pipeline/align/test_aligner.py",
+    "decode/crc.py": "tests/decode/test_checksums.py",
     "decode/plan.py": "tests/decode/test_planner.py",
     "daemon/assembly.py": "tests/test_chain.py",
     "config/checks/broker.py": "tests/config/test_checks.py",
@@ -57,6 +65,7 @@ ELSEWHERE = {
     "config/schema/result.py": "tests/config/test_schema.py",
     "config/schema/source.py": "tests/config/test_schema.py",
     "daemon/build.py": "tests/test_chain.py",
+    "daemon/build_pipeline.py": "tests/test_chain.py",
     "model/load_all.py": "tests/test_error_cases.py",
     "pipeline/admission.py": "tests/pipeline/test_pipeline.py",
     "pipeline/chain.py": "tests/pipeline/test_pipeline.py",
@@ -116,6 +125,7 @@ ELSEWHERE = {
     "sources/asked.py": "tests/sources/test_asking.py",
     "sources/opening.py": "tests/sources/test_serial.py",
     "sources/reading.py": "tests/sources/test_serial.py",
+    "sources/router.py": "tests/sources/test_mqtt.py",
     "sources/kind.py": "tests/live/test_kinds.py",
     "sources/kinds.py": "tests/live/test_kinds.py",
     "spool/settings.py": "tests/plan/test_spool.py",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from edged import cli
+from edged.commands.arguments.table import make_parser
 from edged.commands.help import ORDER, entries, sections
 from edged.config.load import read, report
 from edged.model.manifest import read_manifest
@@ -140,7 +140,7 @@ def test_make_knows_what_to_do(target: str) -> None:
 
 
 def test_commands_and_options_exist() -> None:
-    parser = cli.make_parser()
+    parser = make_parser()
     (commands,) = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     command_line = re.compile(rf"(^|/|\s)edged ({'|'.join(commands)})\b")
     lines = [line for page in PAGES for code in _code(page) for line in code.splitlines() if command_line.search(line)]

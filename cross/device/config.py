@@ -98,7 +98,7 @@ def refusal(output: str, errors: str) -> str:
 
 
 def problem(found: Any) -> str:
-    """One problem in a line: `file:line:column: key: what is wrong; how to mend it`. Earlier releases say a line already."""
+    """One problem in a line: `file:line:column: key: what is wrong; how to fix it`. Earlier releases say a line already."""
     if not isinstance(found, dict):
         return str(found)
     place = ":".join(str(found[key]) for key in ("path", "line", "column") if found.get(key))

@@ -131,10 +131,10 @@ def roll_back(request: dict[str, Any], stream: Any) -> int:
         try:
             check(RELEASES / to, CONFIG_NEXT if config else CONFIG)
         except Refused as refused:
-            cure = (
+            fix = (
                 "" if config or not CONFIG_BEFORE.is_dir() else f"\nthe configuration before is in {CONFIG_BEFORE}: CONFIG=before"
             )
-            raise Refused(f"{refused}{cure}".replace("the new release", f"release {to}")) from None
+            raise Refused(f"{refused}{fix}".replace("the new release", f"release {to}")) from None
         return ask_for_switch(to, config, request["watch_s"], request["ready_s"])
 
 

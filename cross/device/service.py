@@ -56,7 +56,7 @@ def ask_status(release: Path) -> dict[str, Any] | None:
 
 def start(name: str) -> str:
     """One rename makes a release the one that runs, with its unit and its settings. Gives back how often systemd had started the
-    service anew by then: it does not always count from 0."""
+    service again by then: it does not always count from 0."""
     point(CURRENT, RELEASES / name)
     point(UNIT, CURRENT / "systemd/edged.service")
     point(SETTINGS, CURRENT / "device.conf")

@@ -4,7 +4,7 @@ a row comes --> the inbox of its instance, which is made with the first row of i
                 start); there it is settled
 it fails    --> counted, said with the line of the file, `on_end`, run again after a pause that grows
 it returns  --> `on_end`; no more of it
-it spins    --> a step that holds the loop is told by name; too many in a minute end the behaviour at its next await
+it spins    --> a step that blocks the loop is named; too many in a minute end the behaviour at its next await
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Reach(msgspec.Struct, frozen=True):
 
 class Counts:
     """`messages` is the ledger of what it published. Drops: `overflow` (of an inbox), `limit`, `failed` (an instance), `keys`
-    (an instance too many), `log`, `on_end`, `ended` (it held the loop), `stopped` (rows that came when it had ended)."""
+    (an instance too many), `log`, `on_end`, `ended` (it blocked the loop), `stopped` (rows that came when it had ended)."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         self.heard = 0
@@ -391,8 +391,8 @@ class Actor:
         if len(self._spins) == MAX_SPINS and now - self._spins[0] < SPIN_NS and not self._over:
             last = f"the last for {ns // 10**6} ms"
             self._over = f"{MAX_SPINS} steps within a minute blocked the event loop for more than {SLOW_NS // 10**6} ms, {last}"
-            cure = f"it starts again when {self.plan.function.path.name} changes"
-            self.counts.drops.add("ended", detail=f"{self._over}; {cure}")
+            fix = f"it starts again when {self.plan.function.path.name} changes"
+            self.counts.drops.add("ended", detail=f"{self._over}; {fix}")
             for one in self.instances.values():
                 one.is_over = True
                 one.task.cancel()

@@ -133,7 +133,7 @@ def _plain(name: str, value: Any) -> Any:
     try:
         return msgspec.to_builtins(value, enc_hook=_listed)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        raise ValueError(f"{name}: expected a text, a number, or what JSON knows, found a {type(value).__name__}") from None
+        raise ValueError(f"{name}: expected a string, a number, or what JSON knows, found a {type(value).__name__}") from None
 
 
 def _listed(value: Any) -> Any:

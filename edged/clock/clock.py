@@ -31,7 +31,7 @@ class Clock:
         return self.utc() - self.now()
 
     def is_synced(self) -> bool:
-        """Whether the kernel believes that its clock is set; asked anew every 10 s."""
+        """Whether the kernel believes that its clock is set; asked again every 10 s."""
         now = self.now()
         if now - self._asked >= ASK_EVERY_NS:
             self._asked = now

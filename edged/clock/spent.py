@@ -65,7 +65,7 @@ class LoopTime:
         self.state = IDLE
 
     def enter(self, spent: Spent, stage: str) -> tuple[Spent, str]:
-        """Of a wake-up that is measured, a stage begins, or goes on; returns the one that gives way."""
+        """Of a wake-up that is measured, a stage begins, or goes on; returns the one that it interrupts."""
         now = self._now()
         self._spent[self._stage] += (now - self._since) * self.every
         before = self._spent, self._stage

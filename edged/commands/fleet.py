@@ -76,8 +76,8 @@ def announce(file: Path, model: str, version: str, url: str, topic: str, target:
     try:
         data = file.read_bytes()
     except OSError as error:
-        cure = "; pack a folder: tar -C FOLDER -cf NAME.tar model.onnx model.toml" if file.is_dir() else ""
-        raise Fatal(f"{file}: {(error.strerror or 'cannot be read').lower()}{cure}") from None
+        fix = "; pack a folder: tar -C FOLDER -cf NAME.tar model.onnx model.toml" if file.is_dir() else ""
+        raise Fatal(f"{file}: {(error.strerror or 'cannot be read').lower()}{fix}") from None
     if model == CONFIGURATION:
         parsed(file, data)  # what only the device knows is checked there
     digest = hashlib.sha256(data).hexdigest()

@@ -89,8 +89,8 @@ def show(asked: str | None, look: Look) -> int:
     words = [line.strip("#` ") for line in topics()[TROUBLES].read_text("utf-8").splitlines() if line.startswith("### ")]
     known = sorted({*topics(), *words, *(one.attribute.name for one in entries())})
     meant = nearest(path[-1] if path else asked, known)
-    cure = f'did you mean "{meant}"?' if meant else f"the pages are {listed(topics())}; edged help reference lists all keys"
-    complain(f'edged help: no key, table or page is called "{asked}"; {cure}')
+    fix = f'did you mean "{meant}"?' if meant else f"the pages are {listed(topics())}; edged help reference lists all keys"
+    complain(f'edged help: no key, table or page is called "{asked}"; {fix}')
     return EX_USAGE
 
 

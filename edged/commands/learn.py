@@ -67,7 +67,7 @@ def learn(
     by_key: bool,
     as_json: bool,
 ) -> int:
-    """Listens for so long, or plays the recordings; writes the model folder and says how well it will do. Raises ConfigError,
+    """Listens for this long, or plays the recordings; writes the model folder and says how well it will do. Raises ConfigError,
     Fatal."""
     _need_onnx()
     log.configure("error", "auto")
@@ -278,9 +278,9 @@ def beyond_manifest(size: int, keys: int) -> str:
     if size <= MAX_MANIFEST:
         return ""
     room = MAX_MANIFEST * keys // size
-    cure = "learn without --by-key, which judges all alike, or of fewer keys at once"
+    fix = "learn without --by-key, which judges all alike, or of fewer keys at once"
     said = f"what is normal for {keys} keys takes {size >> 10} KiB, and model.toml has room for {room} ({MAX_MANIFEST >> 10} KiB)"
-    return f"{said}; {cure}"
+    return f"{said}; {fix}"
 
 
 def _golden(inputs: NDArray[np.float32], at: NDArray[Any], learned: Learned) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from edged.commands.listen import hear_broker, hear_port, observer
 from edged.commands.run import on_loop
 from edged.decode.propose import propose, shown
 from edged.errors import EX_OK, EX_USAGE, Fatal
+from edged.results.fields import OF_THE_RUN
 from edged.system import log
 from edged.system.process import complain, say
 from edged.system.readable import readable
@@ -46,8 +47,8 @@ def _show(lines: Iterator[dict[str, Any]], count: int | None, as_json: bool) -> 
     proposals, left = Proposals(), count
     for line in lines:
         say(json.dumps(line) if as_json else text(line), is_clean=True)
-        if line.get("stage") == "rejected" and (cure := proposals.of(line)):
-            complain(f"what would read these: {cure}")
+        if line.get("stage") == "rejected" and (fix := proposals.of(line)):
+            complain(f"what would read these: {fix}")
         if left is not None and "stage" in line:
             left -= 1
             if left <= 0:
@@ -89,7 +90,8 @@ def text(line: dict[str, Any]) -> str:
         return f"{at}{key} {_pairs(line['values'])}{degraded}"
     if stage == "window":
         return f"{at}{key} {_pairs(line['inputs'])} -> {_pairs(line['outputs'])}"
-    result = {name: value for name, value in line["result"].items() if name not in ("device", "pipeline", "run", "time", "key")}
+    shown_before = OF_THE_RUN | {"time", "key"}
+    result = {name: value for name, value in line["result"].items() if name not in shown_before}
     return f"{at}{key} {readable(json.dumps(result, ensure_ascii=False))}"
 
 

@@ -33,7 +33,7 @@ EVERY_S = 1.0
 TOPIC = "edged/+/health"
 MAX_DEVICES = 5000
 GONE_S = 60.0
-"""A device that has said nothing for so long is shown as gone."""
+"""A device that has said nothing for this long is shown as gone."""
 
 
 def top(config: Path, broker: str | None, topic: str, seconds: float | None, once: bool) -> int:

@@ -348,7 +348,7 @@ class Conversion(msgspec.Struct):
 def _example(table: type[Table]) -> str:
     names = [a.name for a in attributes(table).values() if a.is_required] or list(attributes(table))[:2]
     inside = ", ".join(f"{name} = ..." for name in names)
-    short = f"a text ({table.FIRST}) or " if table.FIRST else ""
+    short = f"a string ({table.FIRST}) or " if table.FIRST else ""
     return f"{short}a table such as {{ {inside} }}"
 
 

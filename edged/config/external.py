@@ -50,7 +50,7 @@ def device_id(raw: object, around: Surroundings) -> str:
 
 def _said(plain: str, raw: object) -> str:
     """A value as a message may show it: what came from outside the file may be the wrong secret."""
-    return shown(plain) if isinstance(raw, str) else "a text from outside the file, not shown here"
+    return shown(plain) if isinstance(raw, str) else "a string from outside the file, not shown here"
 
 
 def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
@@ -70,8 +70,8 @@ def broker_url(raw: object, around: Surroundings) -> BrokerUrl:
             else "a user in the address is not taken from there; use username"
         )
     if scheme not in PORTS or not rest.startswith("//"):
-        cure = _url_cure(address, scheme, authority) if isinstance(raw, str) else ""
-        raise ValueError(f"expected {wanted}, found {_said(address, raw)}{cure}")
+        fix = _url_fix(address, scheme, authority) if isinstance(raw, str) else ""
+        raise ValueError(f"expected {wanted}, found {_said(address, raw)}{fix}")
     path = ""
     if scheme in ("ws", "wss"):
         authority, slash, path = authority.partition("/")
@@ -162,7 +162,7 @@ def _unusable(schema: Any, at: str) -> str:
     return next(filter(None, (_unusable(one, f"{f'{at}.' if at else ''}{key}") for key, one in inner.items())), "")
 
 
-def _url_cure(address: str, scheme: str, authority: str) -> str:
+def _url_fix(address: str, scheme: str, authority: str) -> str:
     secure = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts", "mqtt+ssl": "mqtts", "http": "mqtt", "https": "mqtts"}
     if scheme in PORTS:
         return f"; write {scheme}://{authority.lstrip('/')}"
@@ -177,16 +177,16 @@ def _host_and_port(authority: str, address: str, wanted: str, is_shown: bool) ->
         name, colon, rest = authority.partition(":")
         if name and colon and not re.match(r"\d*(/|$)|[0-9A-Fa-f]*:", rest):  # the host may be missing: mqtt://user:password
             raise ValueError(f"expected {wanted}, found something else than a port after the host, not shown here")
-        cure = ""
+        fix = ""
         if authority.count(":") > 1:
-            cure = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"
+            fix = "; an IPv6 address stands in brackets: mqtt://[::1]:1883"
         elif not authority:
-            cure = "; the host is missing"
+            fix = "; the host is missing"
         elif "/" in authority:
-            cure = f"; without a path: {address.partition(':')[0]}://{authority.partition('/')[0]}"
+            fix = f"; without a path: {address.partition(':')[0]}://{authority.partition('/')[0]}"
         if not is_shown:
             raise ValueError(f"expected {wanted}, found {_said(address, None)}")
-        raise ValueError(f"expected {wanted}, found {shown(address)}{cure}")
+        raise ValueError(f"expected {wanted}, found {shown(address)}{fix}")
     host = found[1].strip("[]")
     port = int(found[2]) if found[2] else None
     if port is not None and not 1 <= port <= 65535:
@@ -198,11 +198,11 @@ def ext(raw: object, around: Surroundings) -> str:
     """External text: as it stands, or from a systemd credential, an environment variable or a file."""
     plain = _external(raw, around)
     if not plain:
-        raise ValueError(f"{_place(raw)} is empty" if isinstance(raw, dict) else "expected a text, found an empty one")
+        raise ValueError(f"{_place(raw)} is empty" if isinstance(raw, dict) else "expected a string, found an empty one")
     if isinstance(raw, str):
         nothing_to_replace(raw)
     if "\0" in plain:
-        raise ValueError("expected a text without NUL, found one with NUL")
+        raise ValueError("expected a string without NUL, found one with NUL")
     return plain
 
 
@@ -216,7 +216,7 @@ def nothing_to_replace(raw: str) -> None:
 
 
 def _whole(raw: str, found: str) -> str:
-    return "" if found == raw else ", a variable that holds all of the text"
+    return "" if found == raw else ", a variable that holds all of the string"
 
 
 def secret(raw: object, around: Surroundings) -> Secret:
@@ -234,8 +234,8 @@ def secret(raw: object, around: Surroundings) -> Secret:
 def private_key(raw: object, around: Surroundings) -> Secret:
     plain = secret(raw, around)
     if "-----BEGIN " not in plain:
-        cure = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
-        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a text that is none{cure}")
+        fix = '; for the path of a file: { file = "client.key" }' if isinstance(raw, str) else ""
+        raise ValueError(f"expected a key in PEM form (-----BEGIN ... PRIVATE KEY-----), found a string that is none{fix}")
     return plain
 
 
@@ -254,7 +254,7 @@ def labels(raw: object, around: Surroundings) -> tuple[str, ...]:
     elif isinstance(raw, list) and raw and all(isinstance(x, str) and x for x in raw):
         names = raw
     else:
-        raise ValueError(f"expected a list of texts, or the path of a file with one a line, found {shown(raw)}")
+        raise ValueError(f"expected a list of strings, or the path of a file with one a line, found {shown(raw)}")
     if isinstance(raw, str) and len(set(names)) < len(names):
         line = next(i for i, one in enumerate(names, 1) if one in names[: i - 1])
         raise ValueError(f"expected a different name for each class, line {line} of {around.folder / raw} was there before")
@@ -279,7 +279,7 @@ def charset(raw: object, around: Surroundings) -> tuple[str, ...]:
         raise ValueError(f"expected 1 to {MAX_CHARSET} characters, found {len(characters)}")
     for one in characters:
         if not isinstance(one, str):
-            raise ValueError(f"expected a text for each class, found {kind(one)}")
+            raise ValueError(f"expected a string for each class, found {kind(one)}")
     return tuple(str(one) for one in characters)
 
 
@@ -295,14 +295,14 @@ def _external(raw: object, around: Surroundings) -> str:
     if isinstance(raw, str):
         return raw
     if not isinstance(raw, dict):
-        raise ValueError(f"expected a text, {EXT_FORMS}, found {kind(raw)}")
+        raise ValueError(f"expected a string, {EXT_FORMS}, found {kind(raw)}")
     if len(raw) != 1 or next(iter(raw)) not in ("credential", "env", "file"):
         known = ("credential", "env", "file")
         keys = " and ".join(key if key in known else "a key that is none of these" for key in raw) or "nothing"
-        cure = (
+        fix = (
             did_you_mean(next(iter(raw)), known) if len(raw) == 1 else "; one of them, not both" if set(raw) < set(known) else ""
         )
-        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{cure}")
+        raise ValueError(f"expected {EXT_FORMS}, found a table with {keys}{fix}")
     ((where, called),) = raw.items()
     if not isinstance(called, str) or not called:
         raise ValueError(f"expected {EXT_FORMS}, found {kind(called)} for {where}")
@@ -324,18 +324,18 @@ def _external(raw: object, around: Surroundings) -> str:
 def _from_environment(variable: str, environ: Mapping[str, str]) -> str:
     if variable not in environ:
         meant = nearest(variable, list(environ))
-        cure = (
+        fix = (
             f"did you mean {meant}?"
             if meant
             else f"export {variable}=..., or under systemd Environment={variable}=... in the unit"
         )
-        raise ValueError(f"environment variable {variable} is not set; {cure}")
+        raise ValueError(f"environment variable {variable} is not set; {fix}")
     return environ[variable].rstrip("\r\n")
 
 
-def _read_text(file: Path, cure: str = "") -> str:
+def _read_text(file: Path, fix: str = "") -> str:
     try:
-        return read_small(file, cure).decode().replace("\r\n", "\n").rstrip("\r\n")
+        return read_small(file, fix).decode().replace("\r\n", "\n").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError(f"{file} is not UTF-8 text") from None
 
@@ -344,8 +344,8 @@ Ext = Annotated[str, Value("ext", ext)]
 ClientId = Annotated[str, Value("ext", client_id)]
 DeviceId = Annotated[str, Value("ext", device_id)]
 SecretText = Annotated[Secret, Value("ext", secret)]
-Labels = Annotated[tuple[str, ...], Value("text list or path", labels)]
-Charset = Annotated[tuple[str, ...], Value("text list or path", charset)]
+Labels = Annotated[tuple[str, ...], Value("string list or path", labels)]
+Charset = Annotated[tuple[str, ...], Value("string list or path", charset)]
 PrivateKey = Annotated[Secret, Value("ext", private_key)]
 Url = Annotated[BrokerUrl, Value("ext", broker_url)]
 PeerUrl = Annotated[HttpUrl, Value("ext", peer_url)]

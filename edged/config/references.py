@@ -223,8 +223,8 @@ def _behaviour_references(name: str, behaviour: Raw, names: _Names, file: Raw) -
     ports = _writable(file)
     for path, one in (*_several(f"{at}.write", behaviour.get("write", [])), *writes):
         if one not in ports:
-            cure = found_among(one, ports) if ports else f'found "{one}"; there is none: add [port.{one}]'
-            yield Problem(path, f"expected a [port.NAME] or a serial source, {cure}")
+            fix = found_among(one, ports) if ports else f'found "{one}"; there is none: add [port.{one}]'
+            yield Problem(path, f"expected a [port.NAME] or a serial source, {fix}")
     if behaviour.get("publish") or any("topic" in one for one in ends):
         yield from _broker(f"{at}.broker", behaviour, names)
 
@@ -274,8 +274,8 @@ def _port(at: str, source: Raw, ports: Sequence[str], line_of: Callable[[str], i
     if port not in ports:
         wanted = 'expected a device such as "/dev/ttyUSB0" or the name of a [port.NAME]'
         is_device = port.startswith(("tty", "serial"))
-        cure = f'found "{port}"; write "/dev/{port}"' if is_device else found_among(port, ports) if ports else f'found "{port}"'
-        yield Problem(f"{at}.port", f"{wanted}, {cure}")
+        fix = f'found "{port}"; write "/dev/{port}"' if is_device else found_among(port, ports) if ports else f'found "{port}"'
+        yield Problem(f"{at}.port", f"{wanted}, {fix}")
         return
     for key in source:
         if key in OF_PORT:

@@ -54,16 +54,16 @@ class Claims:
     def state(self, folder: Path) -> None:
         """Raises Fatal when another daemon keeps its state there."""
         if folder / NAME not in self._held:
-            cure = ", or give each daemon its own device.state_dir"
-            self._claim(folder / NAME, f"keeps its state in {folder}", cure)
+            fix = ", or give each daemon its own device.state_dir"
+            self._claim(folder / NAME, f"keeps its state in {folder}", fix)
 
-    def _claim(self, path: Path, does: str, cure: str) -> None:
+    def _claim(self, path: Path, does: str, fix: str) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             while True:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o640)
                 try:
-                    _lock(fd, path, does, cure)
+                    _lock(fd, path, does, fix)
                     if _is_at(fd, path):  # else its holder has just removed it
                         os.ftruncate(fd, 0)
                         os.pwrite(fd, f"{os.getpid()}\n{self._config}\n".encode(), 0)
@@ -78,22 +78,22 @@ class Claims:
             self._held[path] = fd
 
 
-def _must_be_free(path: Path, does: str, cure: str) -> None:
+def _must_be_free(path: Path, does: str, fix: str) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # most often there is none
         return
     try:
-        _lock(fd, path, does, cure)
+        _lock(fd, path, does, fix)
     finally:
         os.close(fd)
 
 
-def _lock(fd: int, path: Path, does: str, cure: str) -> None:
+def _lock(fd: int, path: Path, does: str, fix: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Fatal(f"another edged{_holder(path)} {does}: stop it{cure}", EX_UNAVAILABLE) from None
+        raise Fatal(f"another edged{_holder(path)} {does}: stop it{fix}", EX_UNAVAILABLE) from None
 
 
 def _holder(path: Path) -> str:

@@ -28,8 +28,9 @@ from edged.sources.freshness import Freshness
 from edged.sources.in_order import let_out
 from edged.sources.kind import PortReader, Reader
 from edged.sources.kinds import kind_of
-from edged.sources.mqtt import MqttSource, Router
+from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Replies
+from edged.sources.router import Router
 from edged.spool.spool import Spool
 from edged.stamp import KeyTable, Stamper
 from edged.system.hang_recorder import Stages

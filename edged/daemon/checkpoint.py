@@ -3,8 +3,8 @@ the run.
 
 One file in the state directory, written whole when all is stopped and taken away when it is read, so that a crash can never
 bring back what is old. It is a list of records, `length, CRC32, MessagePack`: a head, one for each key of each pipeline, an end.
-A file that is damaged, of another device or version, or old is set aside and said so; a pipeline whose windows are
-made in another way now starts them anew.
+A file that is damaged, of another device or version, or old is moved aside and logged; a pipeline whose windows are
+made in another way now starts them again.
 """
 
 from __future__ import annotations

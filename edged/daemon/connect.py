@@ -24,8 +24,9 @@ from edged.records import Block, Receipt, Reject, Result
 from edged.results.encode import make_encoder
 from edged.results.publish import Publish
 from edged.sources.dead_letters import DeadLetters
-from edged.sources.mqtt import Filter, MqttSource, SourceWiring, Told
+from edged.sources.mqtt import MqttSource, SourceWiring
 from edged.sources.replies import Replies
+from edged.sources.router import Filter, Told
 
 
 def connect(new: Assembly, old: Assembly | None = None) -> None:

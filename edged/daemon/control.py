@@ -31,7 +31,7 @@ MAX_BYTES = 64 * 1024
 MAX_CLIENTS = 8
 """Who waits for an answer at a time."""
 MAX_SILENT = 32
-"""Who has not asked yet at a time; of more, the one that has been silent longest goes. Room for many that come in one turn of the
+"""Who has not asked yet at a time; of more, the least recently heard one goes. Room for many that come in one turn of the
 loop, whose requests are still on their way."""
 SILENT_S = 2.0
 """For a request to come, and for an answer to be taken."""

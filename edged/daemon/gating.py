@@ -1,6 +1,6 @@
 """Wires gates: who tells them what their stream says, whose samples they wait for, and who waits for them.
 
-All of it is anew with every plan. A gate belongs to its pipeline, and to the one that goes on with it after a reload; pipelines
+All of it is again with every plan. A gate belongs to its pipeline, and to the one that goes on with it after a reload; pipelines
 of an earlier plan that still run out what they had are told, and waited for, like those of the plan.
 """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edged.config.ports import shared_port
-from edged.config.schema import Config, Function
+from edged.config.schema import Config
 from edged.errors import Problem
 from edged.plan.scope import Scope
 from edged.serialport.port import ports_here
@@ -57,15 +57,13 @@ def look_at_rights(path: Path, config: Config, uid: int) -> list[Problem]:
         return []
     files = {"": path}
     for name, pipeline in config.pipeline.items():
-        steps = [step.step for step in pipeline.preprocess or ()]
-        for key, functions in (("preprocess", steps), ("postprocess", pipeline.postprocess or ())):
-            files |= {f"pipeline.{name}.{key}[{i}]": f.path for i, f in enumerate(functions) if isinstance(f, Function)}
+        files |= {f"pipeline.{name}.{key}": function.path for key, function in pipeline.functions.items()}
     files |= {f"behaviour.{name}.run": behaviour.run.path for name, behaviour in config.behaviour.items()}
     problems: list[Problem] = []
     for key, file in files.items():
         if (who := who_may_write(file)) is not None:
-            cure = "whatever they write there runs as root; give it to root alone, or run edged as a user of its own"
-            Scope(key, problems).warn("", f"edged runs as root, and {who}: {cure}")
+            fix = "whatever they write there runs as root; give it to root alone, or run edged as a user of its own"
+            Scope(key, problems).warn("", f"edged runs as root, and {who}: {fix}")
     return problems
 
 

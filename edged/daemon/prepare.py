@@ -73,8 +73,8 @@ def prepare(path: Path, copies_models: bool = False) -> Prepared:
 
 
 def read_led(path: Path, at_start: bool) -> Draft:
-    """What the daemon runs: the file, or what the fleet put in its place. Raises ConfigError; but `at_start` the latter gives way
-    to the file where it cannot be read, with a warning."""
+    """What the daemon runs: the file, or what the fleet put in its place. Raises ConfigError; but `at_start` the file
+    replaces the latter where that cannot be read, with a warning."""
     local = read(path)
     fleet = local.config.fleet
     if fleet is None or not fleet.configuration or any(not p.is_warning for p in local.problems):
@@ -242,7 +242,7 @@ def load(prepared: Prepared, all_golden: bool = True) -> tuple[Plan, dict[str, L
 
 
 def load_or_fall_back(prepared: Prepared) -> tuple[Prepared, dict[str, Loaded]]:
-    """As a daemon starts: a model that was not tried here is tried elsewhere first, and gives way to the one that ran before
+    """As a daemon starts: a model that was not tried here is tried elsewhere first, and is replaced by the one that ran before
     where it is refused. Raises ConfigError."""
     try:
         prepared = _try_new(prepared)

@@ -26,7 +26,8 @@ from edged.clock.clock import Clock
 from edged.config.load import Draft, content_of, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
-from edged.daemon.build import Steps, assemble, make_steps
+from edged.daemon.build import assemble
+from edged.daemon.build_pipeline import Steps, make_steps
 from edged.daemon.file_watch import Watch
 from edged.daemon.guards import Ended, Guards, tally
 from edged.daemon.prepare import Prepared, ladder_of, model_store, on_cpu, plan_draft, promote, read_led, room_for
@@ -42,7 +43,6 @@ from edged.model.runner import Loaded
 from edged.model.trial.attempt import Trial, attempt, limits
 from edged.model.trial.notes import trials_here
 from edged.notation.files import read_small
-from edged.notation.values import Function
 from edged.plan.change import Change, compare, with_kept
 from edged.plan.memory import check_budget, with_tried
 from edged.plan.records import Plan
@@ -168,9 +168,7 @@ class Reloader:
         mark."""
         config = self._running.draft.config
         code = {b.run.path for b in config.behaviour.values()}
-        for p in config.pipeline.values():
-            functions = (*(step.step for step in p.preprocess or ()), *(p.postprocess or ()))
-            code |= {f.path for f in functions if isinstance(f, Function)}
+        code |= {function.path for p in config.pipeline.values() for function in p.functions.values()}
         return {
             "": self._running.draft.path,
             **{name: m.path for name, m in config.model.items() if m.watch and m.path is not None},
@@ -253,6 +251,9 @@ class Reloader:
         if rereads:
             self._refused = ""
         self._running = after
+        replaced = _replaced(before.plan, after.plan)
+        for name in replaced:
+            self.guards.end(name)
         self._on_running(after.draft)
         paces = {n: tally(self._daemon.assembly, n).row_ns for n in loaded if n in before.plan.models}
         settings = after.draft.config.log
@@ -266,7 +267,7 @@ class Reloader:
             await in_one_shot_thread("edged-trim", partial(_tidy, after, self._log), lambda _: None)
         else:
             await self._daemon.switch(self._daemon.assembly, after.draft.digest)
-        self._guard(before, after, paces)
+        self._guard(replaced, after, paces)
         self._follow_builds()
         self._daemon.say_reload((), change, why, of_file=rereads)
         for line in after.warnings:
@@ -274,22 +275,23 @@ class Reloader:
                 self._log.warning("configuration", problem=line)
         return Answer(change=change, warnings=after.warnings)
 
-    def _guard(self, before: Prepared, after: Prepared, paces: Mapping[str, Pace]) -> None:
+    def _guard(self, replaced: Collection[str], after: Prepared, paces: Mapping[str, Pace]) -> None:
         """Watches the versions that are new; who went back to one that had run is not watched."""
-        for name, ran in before.plan.models.items():
-            now = after.plan.models.get(name)
-            if now is None or now.manifest.sha256 == ran.manifest.sha256:
-                continue
-            self.guards.end(name)
+        for name in replaced:
             guard = after.draft.config.model[name].guard
             if guard is not None and name not in self._going_back:
                 self.guards.begin(name, guard, paces.get(name, Pace()))
 
     async def _guard_ended(self, name: str, why: str) -> None:
-        """A version was left, or has kept to what was asked of it."""
-        self._log.log(
-            logging.ERROR if why else logging.INFO, "guard", model=name, state="went_back" if why else "kept", reason=why
-        )
+        """A version was left, or has kept to what was asked of it. One that a newer version replaces meanwhile is neither: its
+        verdict is no reason to leave the newer one."""
+        judged = self._running
+        async with self._lock:  # a newer version may be on its way in
+            is_replaced = name not in self._running.plan.models or name in _replaced(judged.plan, self._running.plan)
+        state = "replaced" if is_replaced else "went_back" if why else "kept"
+        self._log.log(logging.ERROR if why else logging.INFO, "guard", model=name, state=state, reason=why)
+        if is_replaced:
+            return
         self._daemon.say_guard(name, why)
         if why:
             self._going_back.add(name)
@@ -457,6 +459,12 @@ def _is_as_it_was(draft: Draft) -> bool:
         return content_of(draft.path) == draft.content and all(read_small(p) == data for p, data in draft.files.items())
     except (ConfigError, ValueError):
         return False
+
+
+def _replaced(old: Plan, new: Plan) -> set[str]:
+    """The models of which another version runs."""
+    both = old.models.keys() & new.models.keys()
+    return {name for name in both if old.models[name].manifest.sha256 != new.models[name].manifest.sha256}
 
 
 def _has_models(change: Change) -> bool:

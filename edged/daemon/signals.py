@@ -71,6 +71,6 @@ class Deadman:
         self._sigaction = ctypes.CDLL(None).sigaction
 
     def put_off(self, limit_s: float) -> None:
-        """From now on it waits for so long."""
+        """From now on it waits for this long."""
         signal.setitimer(signal.ITIMER_REAL, limit_s * 2 / 3, limit_s / 3)
         self._sigaction(signal.SIGALRM, ctypes.byref(self._action), None)  # the stacks may have been printed, and it went on

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edged.daemon.assembly import Assembly
 
 STUCK_S = 20.0
-"""A run of a model, or rows that wait, get no further for so long: that stage hangs. A model that is known to take longer
+"""A run of a model, or rows that wait, get no further for this long: that stage hangs. A model that is known to take longer
 has three times its longest run."""
 
 

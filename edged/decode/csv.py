@@ -85,7 +85,7 @@ class Csv:
         self._texts = [constant_texts(field) for field in plan.value_fields for _ in range(field.count)]
 
     def reset(self) -> None:
-        """The stream begins anew: its first line may be a header. A sensor that says it only at power-on keeps its old one."""
+        """The stream starts again: its first line may be a header. A sensor that says it only at power-on keeps its old one."""
         self._wants_header = self._plan.header
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:

@@ -63,7 +63,7 @@ class Format(msgspec.Struct, frozen=True):
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
     `max_bytes`: of a source that does not say its own, where that is not the source's. `frame`: the type of the frames that it
-    brings along, with their proof. `has_rate`: what is decoded says how many samples a second it holds.
+    brings along, with their proof. `has_rate`: what is decoded says how many samples per second it holds.
 
     Of numbers: `numbers` decodes payloads, `lines` what comes as lines, where that is quicker than one by one; `tree` is
     msgspec's decoder of what is found by a path, and may be carried (or one like it); `named` gives the trees of messages that

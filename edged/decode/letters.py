@@ -34,7 +34,7 @@ def letters(field: FieldPlan, leaf: Any) -> Any:
     elif isinstance(leaf, int | float):
         leaf = str(leaf)
     if not isinstance(leaf, str):
-        raise BadPayload("malformed", f"{field.name}: expected a text, found {kind_of(leaf)}")
+        raise BadPayload("malformed", f"{field.name}: expected a string, found {kind_of(leaf)}")
     if len(leaf) > field.count:
         raise BadPayload("long", f"{field.name}: a text of {len(leaf)} characters, at most {field.count} are taken (size)")
     return [*map(float, map(ord, leaf)), *[0.0] * (field.count - len(leaf))]

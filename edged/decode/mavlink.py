@@ -11,7 +11,8 @@ from __future__ import annotations
 from binascii import crc_hqx
 from collections.abc import Mapping, Sequence
 
-from edged.decode.checksums import KINDS, MIRRORED
+from edged.decode.checksums import KINDS
+from edged.decode.crc import MIRRORED
 from edged.decode.shapes import Pattern, one_by_one
 
 _V1, _V2 = 0xFE, 0xFD
@@ -96,8 +97,8 @@ class Mavlink:
             return f"the beginning of a frame, {frame[0]:02x}, and another frame {len(frame)} bytes behind it"
         stop, id = _HEADS[frame[0]] + frame[1], frame[5] if frame[0] == _V1 else int.from_bytes(frame[7:10], "little")
         wanted, found = _CRC.one(frame[1:stop] + extra), int.from_bytes(frame[stop : stop + _CRC_BYTES], "little")
-        cure = f"; is crc_extra of message {id} right?" if is_first else ""
-        return f"message {id}: the CRC is 0x{wanted:04x}, the frame says 0x{found:04x}{cure}"
+        fix = f"; is crc_extra of message {id} right?" if is_first else ""
+        return f"message {id}: the CRC is 0x{wanted:04x}, the frame says 0x{found:04x}{fix}"
 
     def why_none(self, buffer: bytes, at: int) -> tuple[str, str]:
         return "no_frame", "expected the start of a MAVLink frame, fe or fd"

@@ -16,7 +16,7 @@ class Nothing(Enum):
 
 
 ABSENT = Nothing.ABSENT
-_KINDS = {dict: "an object", list: "an array", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+_KINDS = {dict: "an object", list: "an array", str: "a string", bool: "true or false", int: "a number", float: "a number"}
 
 
 def find(tree: Any, path: Path, root: Any = ABSENT) -> Any:

@@ -222,7 +222,7 @@ class _Inside:
         elif self._plan.encoding is None and self._plan.compress is None and FORMATS[self._plan.format].is_by_path:
             data = msgspec.json.encode(leaf)
         else:
-            raise BadPayload("malformed", f"{flat(self._path)}: expected a text, found {kind_of(leaf)}")
+            raise BadPayload("malformed", f"{flat(self._path)}: expected a string, found {kind_of(leaf)}")
         try:
             return self._open(data)
         except BadPayload as bad:

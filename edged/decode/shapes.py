@@ -210,8 +210,8 @@ class Sized:
             tail = frame[len(frame) - self._tail.size :]
             return f"expected the end marker {self._tail.text} after {len(frame)} bytes, found {tail.hex(' ')}"
         proved = frame[: len(frame) - self._tail.size]
-        cure = self._checksum.cure(proved, (0, self._sync.size, self._room.body)) if is_first else ""
-        return self._checksum.wrong(proved) + cure
+        fix = self._checksum.fix(proved, (0, self._sync.size, self._room.body)) if is_first else ""
+        return self._checksum.wrong(proved) + fix
 
     def why_none(self, buffer: bytes, at: int) -> tuple[str, str]:
         room = self._room

@@ -133,8 +133,8 @@ def _better(ns: int, format: str) -> str:
 def _rfc3339_ns(text: str) -> int:
     found = _RFC3339.fullmatch(text.strip())
     if found is None:
-        cure = '; write decode.time.format = "iso8601"' if _ISO.fullmatch(text.strip()) else ""
-        raise BadTime("malformed", f"time: expected a time such as 2026-01-31T12:00:00.5Z, found {text[:40]!r}{cure}")
+        fix = '; write decode.time.format = "iso8601"' if _ISO.fullmatch(text.strip()) else ""
+        raise BadTime("malformed", f"time: expected a time such as 2026-01-31T12:00:00.5Z, found {text[:40]!r}{fix}")
     day, hour, minute, second, fraction, sign, east_hours, east_minutes = found.groups()
     start = _day_ns(day)
     h, m, s = int(hour), int(minute), int(second)

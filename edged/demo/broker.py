@@ -65,7 +65,7 @@ def find(name: str | None, path: str, environment: Path) -> Program:
 
 @contextlib.contextmanager
 def broker(program: Program, folder: Path, port: int) -> Iterator[None]:
-    """Runs a broker for this machine alone on `port`; it takes connections when this gives way. Raises NoBroker."""
+    """Runs a broker for this machine alone on `port`; it takes connections when this yields. Raises NoBroker."""
     file, log_file = folder / "broker.conf", folder / "broker.log"
     config = program.config.format(port=port)
     if program.name == "mosquitto" and os.geteuid() == 0:

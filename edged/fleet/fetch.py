@@ -37,7 +37,7 @@ class Failed(Exception):
 
 
 class Limits(NamedTuple):
-    """`bandwidth` bytes a second at most, at least `min_rate` over `patience_s`."""
+    """`bandwidth` bytes per second at most, at least `min_rate` over `patience_s`."""
 
     bandwidth: int
     min_rate: int = 256

@@ -4,7 +4,7 @@
     {base_topic}/source/NAME/KEY    of a key of which it can be told, by what is configured or by a pace that was learned: it
                                     is neither silent nor frozen, and the source is well
 
-Said on a change and anew on every connect, a few at a time, so that a source of many keys does not fill an outbox. The topic of
+Said on a change and again on every connect, a few at a time, so that a source of many keys does not fill an outbox. The topic of
 a key whose place another one took is removed. A crash leaves them as they were: then the device's status says `offline`.
 """
 

@@ -18,7 +18,7 @@ from edged.results.heads.anomaly import Anomaly
 from edged.telemetry import QUIET, Drops, PublishCounts
 
 MAX_KEYS = 20
-"""Keys of a source that are named; of more, those that have been silent longest."""
+"""Keys of a source that are named; of more, the least recently seen."""
 MAX_BYTES = 4096
 """Of a result that is shown."""
 

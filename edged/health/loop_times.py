@@ -24,7 +24,7 @@ class LoopTimes:
         self.highest_ns = max(self.highest_ns, ns)
 
     def see_slow(self, stage: str, ns: int, now: int) -> int:
-        """A stage blocked the loop for so long. Returns how many times it has, if that is news; else 0."""
+        """A stage blocked the loop for this long. Returns how many times it has, if that is news; else 0."""
         count, longest = self._slow.get(stage, (0, 0))
         self._slow[stage] = (count + 1, max(longest, ns))
         if now < self._next_news.get(stage, 0):

@@ -19,7 +19,8 @@ from edged.plan.records import Plan
 from edged.results.encode import Envelope
 from edged.sources.counts import SourceCounts
 from edged.sources.freshness import Freshness
-from edged.sources.mqtt import MqttSource, Router
+from edged.sources.mqtt import MqttSource
+from edged.sources.router import Router
 from edged.spool.spool import Spool
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import PublishCounts

@@ -143,7 +143,7 @@ class Health:
         self._due.health = 0
 
     def see_slow(self, stage: str, ns: int) -> None:
-        """A stage blocked the loop for so long."""
+        """A stage blocked the loop for this long."""
         if times := self.loop.see_slow(stage, ns, self._clock.now()):
             log.warning("loop_blocked", by=stage, ms=ns // 10**6, times=times)
             self._topics.event("slow", stage=stage, ms=ns // 10**6)

@@ -10,7 +10,7 @@ pipeline  filling: no result yet; running: results come as often as they should;
           refused: its broker takes none; failing: its model fails, or every row is dropped; shedding: memory is over the
           budget; closed: its gate is; paused: somebody said so (edged pause)
 broker    connecting, connected, degraded, lost, refused, unreachable, ...
-behaviour idle: no row of any key yet; running; failing: an instance failed and waits to be run again; ended: it held the loop
+behaviour idle: no row of any key yet; running; failing: an instance failed and waits to be run again; ended: it blocked the loop
           too often, or ended the process; finished: it returned
 spool     idle, storing, replaying, failing: the disk takes nothing
 """
@@ -36,7 +36,7 @@ MIN_SILENCE_S = 2.0
 """No sensor and no pipeline is called silent sooner than this."""
 PERIODS = 3
 CLOSED_NS = 10 * 10**9
-"""A gate that lets nothing through for so long is called closed: one that opens and closes all the time is no news each time."""
+"""A gate that lets nothing through for this long is called closed: one that opens and closes all the time is not news."""
 SILENCING = ("failing", "stalled", "shedding")
 """States of a pipeline in which the next ones of a chain get no samples from it."""
 WHILE_AWAY = ("shutdown", "spool_full")

@@ -1,7 +1,7 @@
 """What a window is judged by, as nodes of an ONNX graph: the one place where it is computed, in learning and in use.
 
 Of each field, all in units of its deviation in normal operation: mean, and the logarithms of deviation, RMS, peak, and kurtosis;
-where the samples a second are known, also of the power in each octave. Logarithms, since a machine that is twice as loud is as
+where the samples per second are known, also of the power in each octave. Logarithms, since a machine that is twice as loud is as
 far away from normal as one that is half as loud, and since their spread is nearer to a normal one. A sample alone is its own
 feature.
 """

@@ -170,7 +170,7 @@ def try_batches(bound: BoundSession, opened: Opened, plan: ModelPlan, fitted: Fi
 def choose_thread(
     bound: BoundSession, timing: Timing, opened: Opened, plan: ModelPlan, fitted: Fit
 ) -> tuple[BoundSession, Timing, str, tuple[str, ...]]:
-    """Inline while the longest run keeps the loop deaf for 2 ms at most; a smaller batch is preferred to the worker where a
+    """Inline while the longest run blocks the event loop for 2 ms at most; a smaller batch is preferred to the worker where a
     row costs about the same in it. `timing` is that of the largest batch."""
     now = timer(opened.rung, plan)
     if plan.run != "auto":

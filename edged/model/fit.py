@@ -109,8 +109,8 @@ def _bad_inputs(plan: ModelPlan) -> list[str]:
         elif info.kind != "tensor":
             texts.append(f"its input {info.name} is a {info.kind}, which cannot be filled from numbers")
         elif 0 in (info.shape or ()) and info.name in plan.rows:
-            cure = "export it again with that axis open (PyTorch: dynamic_shapes or dynamic_axes), or with its real size"
-            texts.append(f"its input {onnx_name(info)} has an axis of size 0, so no sample fits into it; {cure}")
+            fix = "export it again with that axis open (PyTorch: dynamic_shapes or dynamic_axes), or with its real size"
+            texts.append(f"its input {onnx_name(info)} has an axis of size 0, so no sample fits into it; {fix}")
         elif info.dtype in (None, "string", "complex64", "complex128"):  # a string that is filled has numpy's type here
             texts.append(f"its input {onnx_name(info)} cannot be filled: numpy and sensors have no {info.dtype or info.element}")
     return texts
@@ -132,10 +132,10 @@ def cannot_bind(output: TensorInfo) -> str:
     """Why an output cannot be had as an array; empty if it can."""
     if output.kind != "tensor":
         is_map = "map" in output.kind
-        cure = (
+        fix = (
             'export with options={"zipmap": False}' if is_map else "name others as output.tensor, or export its parts as tensors"
         )
-        return f"output {output.name} is a {output.kind}, which cannot be bound; {cure}"
+        return f"output {output.name} is a {output.kind}, which cannot be bound; {fix}"
     if output.dtype in (None, "complex64", "complex128"):
         return f"output {onnx_name(output)} cannot be read: numpy has no {output.element or output.dtype}"
     return ""

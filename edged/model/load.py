@@ -99,8 +99,8 @@ def _climb(
     if tell is not None and len(order) == 1 and order[0] != "cpu":  # a trial of it alone: whoever asked knows what that means
         raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", failed[order[0]])])
     if choice is not None and choice.is_held:
-        cure = f"build it first: edged model prepare {plan.manifest.name}"
-        text = f"TensorRT has no engine yet, and the CPU cannot keep its place until then: {failed[order[0]]}; {cure}"
+        fix = f"build it first: edged model prepare {plan.manifest.name}"
+        text = f"TensorRT has no engine yet, and the CPU cannot keep its place until then: {failed[order[0]]}; {fix}"
         raise ModelRefused([Problem(f"model.{plan.manifest.name}.providers", text)])
     if choice is not None:
         failed = dict(choice.failed) | failed

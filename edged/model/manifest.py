@@ -291,10 +291,10 @@ class _Toml(msgspec.Struct):
         return None
 
     def text(self, table: dict[str, Any], key: str) -> str:
-        return str(self.get(table, key, "a text", lambda v: isinstance(v, str)) or "")
+        return str(self.get(table, key, "a string", lambda v: isinstance(v, str)) or "")
 
     def texts(self, table: dict[str, Any], key: str, prefix: str = "") -> tuple[str, ...]:
-        return tuple(self.get(table, key, "a list of texts", lambda v: _is_list(v, str), prefix) or ())
+        return tuple(self.get(table, key, "a list of strings", lambda v: _is_list(v, str), prefix) or ())
 
     def labels_of(self, onnx: OnnxFile) -> tuple[str, ...]:
         try:
@@ -402,7 +402,7 @@ class _Toml(msgspec.Struct):
         self.only(prefix, given, ("fields", "units", "layout", "color", "shape", "seen"))
         fields = self.texts(given, "fields", prefix) or None
         units = (
-            self.get(given, "units", "texts by field", lambda v: isinstance(v, dict) and _is_list([*v.values()], str), prefix)
+            self.get(given, "units", "strings by field", lambda v: isinstance(v, dict) and _is_list([*v.values()], str), prefix)
             or {}
         )
         if fields and (unknown := units.keys() - set(fields)):

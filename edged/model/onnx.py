@@ -433,7 +433,7 @@ class BoundSession:
         return views
 
     def _run_unbound(self, count: int, feeds: Arrays) -> Arrays:
-        """For outputs that ONNX Runtime allocates itself, anew for each run."""
+        """For outputs that ONNX Runtime allocates itself, again for each run."""
         try:
             found = run_unbound(self.session, self.names, feeds)
         except Exception as e:
@@ -489,7 +489,7 @@ def _pinned(shape: tuple[int, ...], dtype: np.dtype[Any], place: Place) -> Any:
 
 
 def plain(error: Exception) -> str:
-    """ONNX Runtime's message for a technician: without its prefix, source paths and further lines, known ones with the cure."""
+    """ONNX Runtime's message for a technician: without its prefix, source paths and further lines, known ones with the fix."""
     said = re.sub(r" for the following indices\n(.*?)\n Please fix.*", _sizes, str(error).strip(), flags=re.DOTALL)
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", said.split("\n")[0])
     text = re.sub(r"\S+\.(cc|h):\d+ .*?\[with .*?\] |\S+\.(cc|h):\d+ \S* ?\S+\(.*?\) ", "", text)

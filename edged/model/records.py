@@ -20,7 +20,7 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 class ModelRefused(Exception):
-    """The model cannot be loaded as asked; `problems` says why, each with the cure where there is one."""
+    """The model cannot be loaded as asked; `problems` says why, each with the fix where there is one."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(f"{p.path}: {p.text}" for p in problems))

@@ -71,8 +71,8 @@ def _unknown(onnx: OnnxFile, pairs: Mapping[str, str]) -> Iterator[str]:
     for output, name in pairs.items():
         is_swapped = output in inputs and name in outputs
         if output not in outputs:
-            cure = f'; it is written output = "input": {name} = "{output}"' if is_swapped else did_you_mean(output, outputs)
-            yield f'the model has no output "{output}"; it has {", ".join(outputs)}{cure}'
+            fix = f'; it is written output = "input": {name} = "{output}"' if is_swapped else did_you_mean(output, outputs)
+            yield f'the model has no output "{output}"; it has {", ".join(outputs)}{fix}'
         if name not in inputs and not is_swapped:
             yield f'the model has no input "{name}"; it has {", ".join(inputs)}{did_you_mean(name, inputs)}'
     for name in dict.fromkeys(pairs.values()):

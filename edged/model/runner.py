@@ -208,7 +208,7 @@ class Model:
 
     def feed_from(self, feeders: Sequence[Feeder], delay_ns: int = 0) -> None:
         """These and no others from now on; what those that stay are owed stays. The higher `priority` is served first; among
-        equals rows are dealt out fairly. With `delay_ns` a run that would be no full batch waits for so long after the first of
+        equals rows are dealt out fairly. With `delay_ns` a run that would be no full batch waits for this long after the first of
         its rows came."""
         self._patience.delay_ns = delay_ns
         credits = {id(share.feeder): share.credit for share in self._shares}

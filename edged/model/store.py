@@ -5,7 +5,7 @@
     models/<name>.json  which copy the model `name` runs with, and which it ran with before
 
 onnxruntime maps what it loads: whoever shortened the original would end the process, whoever overwrote it would change its
-answers; and it reads more into odd bytes than they say, so model.onnx is written anew (`model/onnx_copy.py`). `<id>` is the
+answers; and it reads more into odd bytes than they say, so model.onnx is rewritten (`model/onnx_copy.py`). `<id>` is the
 SHA-256 of the one file that was copied, or of what `sha256sum` prints for several, so that equal models are one copy.
 A copy is made beside and renamed when it is whole; a pointer is replaced in one step. Everything here blocks: call it in a
 one-shot thread, one call at a time.
@@ -178,7 +178,7 @@ class Store:
         for file in self.root.glob("*.json*"):
             pointer = self._pointer(file.name.partition(".json")[0])
             if pointer is None:
-                return  # it cannot be read, or was set aside: rather a copy too many
+                return  # it cannot be read, or was moved aside: rather a copy too many
             kept |= {pointer.current, pointer.previous or ""}
         for folder in self.root.iterdir():
             if folder.name not in kept and COPY.fullmatch(folder.name.removesuffix(NEW)):
@@ -223,10 +223,10 @@ class Store:
         try:
             new.mkdir(mode=0o700)
             hashes = {n: _write(_blocks(f), new / n) for n, f in files.items() if n != MODEL}
-            anew = _write(_model_blocks(source), new / MODEL)
+            written = _write(_model_blocks(source), new / MODEL)
             if _name(hashes | {MODEL: _hash(files[MODEL])}) != copy.id:
                 raise _unfinished(source.name, source.path)
-            _write([msgspec.json.encode(Note(source.sha256, hashes | {MODEL: anew}))], new / NOTE)
+            _write([msgspec.json.encode(Note(source.sha256, hashes | {MODEL: written}))], new / NOTE)
             for folder in (*(p for p in new.rglob("*") if p.is_dir()), new):
                 sync(folder)
             os.rename(new, copy.path)
@@ -279,7 +279,7 @@ def _read(name: str, path: Path) -> tuple[Manifest, list[Problem]]:
 
 
 def _note(folder: Path) -> Note | None:
-    """None of a copy of an earlier edged, too: it was not written anew."""
+    """None of a copy of an earlier edged, too: it was not rewritten."""
     with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):
         return msgspec.json.decode(read_plain(folder / NOTE, MAX_NOTE), type=Note)
     return None
@@ -302,7 +302,7 @@ def _files(manifest: Manifest, path: Path) -> dict[str, _File]:
 
 
 def _model_blocks(source: Manifest) -> Iterator[bytes]:
-    """Raises `OSError`, `ModelRefused` for what cannot be written anew."""
+    """Raises `OSError`, `ModelRefused` for what cannot be rewritten."""
     weights = {n: Weights(str(PurePosixPath(n)), p.stat().st_size) for n, p in source.onnx.external.items()}
     with opened_plain(source.path, MAX_WEIGHTS) as (fd, status):
         try:

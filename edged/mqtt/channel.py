@@ -164,7 +164,7 @@ class Channel:
         except OSError as error:
             return self._lose(error.strerror or str(error), isinstance(error, HANG_UPS))
         if not size:
-            return self._lose("the broker closed the connection" + ("" if self._has_heard else self._silent_cure()), True)
+            return self._lose("the broker closed the connection" + ("" if self._has_heard else self._silent_fix()), True)
         if not self._has_heard:
             self._has_heard = True
             if self._read == self._read_plain and self._view[:2] == TLS_ALERT:
@@ -172,7 +172,7 @@ class Channel:
         self._counts.bytes_in += size
         self._on_bytes(bytes(self._view[:size]))
 
-    def _silent_cure(self) -> str:
+    def _silent_fix(self) -> str:
         """Of a broker that closed before it said a word."""
         tls = "is this its TLS port (mqtts://)? else " if self._read == self._read_plain else ""
         return f" before it answered: {tls}see the broker's log"

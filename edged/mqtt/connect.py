@@ -36,7 +36,7 @@ WEAK_KEY = (66, 67)
 NO_TLS = "what answers does not speak TLS: is this the plain port (mqtt://, usually 1883)? mqtts:// is usually 8883"
 HUNG_UP = "the broker closed the connection in the handshake: is this its plain port (mqtt://, usually 1883)? else see its log"
 NO_CERTIFICATE = "the broker requires a client certificate: set cert and key"
-# What OpenSSL calls it, and what it means to whoever has to mend it.
+# What OpenSSL calls it, and what it means to whoever has to fix it.
 TLS_FAULTS = {
     "WRONG_VERSION_NUMBER": NO_TLS,
     "HTTP_REQUEST": NO_TLS,
@@ -277,9 +277,9 @@ async def _when_ready(sock: socket.socket, work: Callable[[], T], deadline: floa
 
 
 def explain_tls(error: OSError, settings: LinkSettings | None = None) -> str:
-    """The reason for a technician, with its cure; a wrong clock looks like a bad certificate."""
+    """The reason for a technician, with its fix; a wrong clock looks like a bad certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return str(error.verify_message).rstrip(".") + _certificate_cure(error.verify_code, settings)
+        return str(error.verify_message).rstrip(".") + _certificate_fix(error.verify_code, settings)
     reason = getattr(error, "reason", None)
     if reason in TLS_FAULTS:
         return f"{TLS_FAULTS[reason]} ({reason})"
@@ -288,7 +288,7 @@ def explain_tls(error: OSError, settings: LinkSettings | None = None) -> str:
     return str(reason or error.strerror or error)
 
 
-def _certificate_cure(code: int, settings: LinkSettings | None) -> str:
+def _certificate_fix(code: int, settings: LinkSettings | None) -> str:
     if code in (CERT_NOT_YET_VALID, CERT_EXPIRED):
         now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
         return f"; this machine's clock says {now} UTC: if that is wrong, set it, else the broker needs a new certificate"

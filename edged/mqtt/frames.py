@@ -36,7 +36,7 @@ CONTROL_HEADS_V5 = {**CONTROL_HEADS, 0xE0: "DISCONNECT", 0xF0: "AUTH"}
 CONTROL_MAX = 1 << 11
 """Bytes of one other packet, which has one code and perhaps a reason. Paho takes 75 us for each 5 bytes of properties."""
 AT_ONCE = 256
-"""PUBACKs and other packets given out by one call, so that a storm of them does not hold the loop; large ones count for more."""
+"""PUBACKs and other packets given out by one call, so that a storm of them does not block the loop; large ones count for more."""
 MAX_PROPERTIES, MAX_PROPERTIES_BYTES = 64, 16 << 10
 """Of one PUBLISH. Checking a property takes some microseconds: a packet of 1 MB made of small ones would block the loop for a
 second and a half."""

@@ -22,7 +22,7 @@ from edged.mqtt.dialect import Dialect
 from edged.mqtt.frames import Inbound
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.receipts import Ledger
-from edged.mqtt.receiver import Receiver
+from edged.mqtt.receiver import Failures, Receiver
 from edged.mqtt.retry import Again, OtherVersion, RetryPolicy
 from edged.mqtt.sender import ENDS_CONNECTION, Backlog, Sender
 from edged.mqtt.settings import LinkCounts, LinkSettings, Subscription
@@ -126,7 +126,8 @@ class Link:
         self.standing = Standing(log.bind(broker=settings.name))
         self.receiver = Receiver(settings, self.counts, on_publishes, clock, self.standing.log, suspects, on_poison)
         outbox = Outbox(settings.outbox_items, settings.outbox_bytes, backlog.hand_over if backlog is not None else None)
-        self.sender = Sender(outbox, settings.inflight, settings.is_v5, backlog)
+        failures = Failures(self.counts, clock, self.standing.log)
+        self.sender = Sender(outbox, settings.inflight, settings.is_v5, backlog, lambda message: failures.tell(message.topic))
         if backlog is not None:
             backlog.on_room = self.tell_waiters
         self.retry = RetryPolicy(settings)

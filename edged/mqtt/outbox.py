@@ -1,6 +1,6 @@
 """Messages waiting for one link, bounded in items and in bytes.
 
-When full, the oldest QoS 0 message gives way, then the oldest of QoS 1; each is counted on its account as `overflow`, or
+When full, the oldest QoS 0 message is dropped, then the oldest of QoS 1; each is counted on its account as `overflow`, or
 handed over to the spool where there is one. One message always has its place, however large: else nothing would ever leave.
 Two queues, so that QoS 1 messages waiting for the broker's acknowledgements do not hold up the others. A `publish` has
 one QoS, so its messages keep their order.
@@ -48,13 +48,13 @@ class Outbox:
 
     def is_full_for(self, message: Message) -> bool:
         """Whether a message that can go elsewhere, to the spool, had better: a quarter is left to those of QoS 0, which
-        cannot, and would all give way while acknowledgements are slow."""
+        cannot, and would all be dropped while acknowledgements are slow."""
         if not self.items:
             return False
         return 4 * self.items >= 3 * self.max_items or 4 * (self.bytes_held + message.size) > 3 * self.max_bytes
 
     def put(self, message: Message) -> None:
-        """Takes a message. Never refuses: the oldest give way; what is larger than `max_bytes` waits alone."""
+        """Takes a message. Never refuses: the oldest are dropped; what is larger than `max_bytes` waits alone."""
         account = message.account
         if account is not None:
             account.queued += 1

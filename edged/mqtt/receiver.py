@@ -30,7 +30,7 @@ from edged.telemetry import LOG_EVERY_S
 
 
 class Failures:
-    """Faults of whoever handles messages: counted, and logged now and then."""
+    """Faults of whoever handles messages or frames them: counted, and logged now and then."""
 
     def __init__(self, counts: LinkCounts, clock: Clock, log: Any) -> None:
         self._counts = counts
@@ -38,13 +38,13 @@ class Failures:
         self._log = log
         self._logged_at = -LOG_EVERY_S
 
-    def tell(self, publishes: list[Inbound]) -> None:
+    def tell(self, topic: bytes, count: int = 1) -> None:
         """Called where the fault was caught."""
         self._counts.failures += 1
         now = self._clock.now() / 1e9
         if now - self._logged_at >= LOG_EVERY_S:
             self._logged_at = now
-            self._log.exception("messages_failed", count=len(publishes), topic=publishes[0][0].decode(errors="replace"))
+            self._log.exception("messages_failed", count=count, topic=topic.decode(errors="replace"))
 
 
 class Receiver:
@@ -133,7 +133,7 @@ class Receiver:
         try:
             self._on_publishes(publishes)
         except Exception:
-            self._failures.tell(publishes)
+            self._failures.tell(publishes[0][0], len(publishes))
             for publish in publishes:  # in the place of `on_publishes`: or they would come again and fail again for ever
                 publish[5].done()
 

@@ -27,6 +27,7 @@ from edged.mqtt.outbox import Outbox, drop
 from edged.mqtt.suspicion import Suspicion
 from edged.records import MESSAGE_OVERHEAD, NONE, Message
 from edged.results.encode import encode_error
+from edged.telemetry import INTERNAL_ERROR
 
 FIRST_MID, LAST_MID = 8192, 65535  # below are those of paho's SUBSCRIBE packets: ids are shared by both in a session
 REFUSED_FOR_GOOD = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
@@ -80,13 +81,21 @@ class Sender:
     `unsayable`: what edged last had to say of itself and this broker does not take, by its topic.
     """
 
-    def __init__(self, outbox: Outbox, inflight: int, is_v5: bool, backlog: Backlog | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        inflight: int,
+        is_v5: bool,
+        backlog: Backlog | None = None,
+        on_fault: Callable[[Message], None] = lambda message: None,
+    ) -> None:
+        """`on_fault` is called where a message cannot be framed, for a fault of edged, while the fault is being handled."""
+        self._on_fault = on_fault
         self.outbox = outbox
         self.backlog = backlog
         self.is_away = False
         self.unsayable: dict[str, str] = {}
         self.in_flight: dict[int, Message] = {}
-        self.sent = 0
         self.acked = 0
         self.stray_acks = 0
         self._writer = FrameWriter(is_v5)
@@ -163,7 +172,7 @@ class Sender:
         self.outbox.put(message)
 
     def room(self, size: int) -> int:
-        """How many more messages of `size` bytes may be put by somebody who can wait, so that none gives way: half of the
+        """How many more messages of `size` bytes may be put by somebody who can wait, so that none is dropped: half of the
         outbox is theirs, the other half for those who cannot, and one message has room where nothing is. While what comes
         goes to disk, as many as the disk takes."""
         if self.is_away and self.backlog is not None:
@@ -290,24 +299,32 @@ class Sender:
         suspicion = self.suspicion
         if suspicion.barred and suspicion.is_barred(topic, now):
             return self._refuse(message, f"{ENDS_CONNECTION}; edged retries its topic later")
-        if message.replayed:
-            body, properties = _replayed(message, now)
-        elif message.is_json and message.arrival:
-            age_us = (now - message.arrival + 500) // 1000  # whole numbers are written in half the time
-            body = b'%b,"age_ms":%d.%03d}' % (body, age_us // 1000, age_us % 1000)
-        account, granted = message.account, self._granted
-        size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
-        if size > granted.maximum_packet or len(topic) > MAX_TOPIC:
-            if message.is_reply:  # whoever asked waits for something
+        account, granted, start = message.account, self._granted, len(out)
+        qos, mid, is_again = (1 if message.qos and granted.maximum_qos else 0), 0, False
+        try:
+            if message.replayed:
+                body, properties = _replayed(message, now)
+            elif message.is_json and message.arrival:
+                age_us = (now - message.arrival + 500) // 1000  # whole numbers are written in half the time
+                body = b'%b,"age_ms":%d.%03d}' % (body, age_us // 1000, age_us % 1000)
+            size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
+            is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
+            if is_too_large and message.is_reply:  # whoever asked waits for something
                 why = f"the result has {len(body)} bytes, and this broker takes packets of {granted.maximum_packet}"
                 body = encode_error("too_large", why)
                 size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
-            if size > granted.maximum_packet or len(topic) > MAX_TOPIC:
-                return self._drop_too_large(message, size)
-        self.sent += 1
-        retain = message.retain and granted.may_retain
-        if not message.qos or not granted.maximum_qos:
-            self._writer.publish(out, topic, body, 0, retain, properties=properties)
+                is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
+            if not is_too_large:
+                if qos:
+                    is_again = message.mid != 0 and granted.is_session_present
+                    mid = message.mid if is_again else self._next_mid()
+                self._writer.publish(out, topic, body, qos, message.retain and granted.may_retain, mid, is_again, properties)
+        except Exception as error:
+            del out[start:]
+            return self._drop_faulty(message, error)
+        if is_too_large:
+            return self._drop_too_large(message, size)
+        if not qos:
             if suspicion.is_careful:
                 suspicion.watch(message)
                 if account is not None:
@@ -320,14 +337,19 @@ class Sender:
             if message.record is not None or message.receipt is not NONE:
                 _settle(message, None)
             return
-        is_again = message.mid != 0 and granted.is_session_present
-        mid = message.mid if is_again else self._next_mid()
         message.mid = mid
         self.in_flight[mid] = message
         self.outbox.bytes_flying += len(topic) + len(message.body) + MESSAGE_OVERHEAD
         if account is not None:
             account.in_flight += 1
-        self._writer.publish(out, topic, body, 1, retain, mid, is_again, properties)
+
+    def _drop_faulty(self, message: Message, error: Exception) -> None:
+        """A fault of edged costs the message that shows it, and neither the connection nor its count."""
+        self._on_fault(message)
+        if message.account is not None:
+            topic = message.topic[:256].decode(errors="replace")
+            message.account.drops.add(INTERNAL_ERROR, topic=topic, detail=repr(error))
+        _settle(message, INTERNAL_ERROR)
 
     def _drop_too_large(self, message: Message, size: int) -> None:
         """Neither this broker nor the protocol takes it: counted, its input settled, and said where it can be seen."""
@@ -335,8 +357,8 @@ class Sender:
         if len(message.topic) > MAX_TOPIC:
             why = f"{topic}... (a topic of {len(message.topic)} bytes, at most {MAX_TOPIC})"
         else:
-            cure = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
-            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._granted.maximum_packet}): {cure}"
+            fix = "raise its limit (mosquitto: max_packet_size), or send less (fields, or another format)"
+            why = f"{topic} (too large: {size} bytes, it takes packets of at most {self._granted.maximum_packet}): {fix}"
         if message.account is not None:
             message.account.refusal = why
             message.account.drops.add("too_large", size=size, limit=self._granted.maximum_packet, topic=topic)
@@ -390,7 +412,7 @@ class Sender:
         return False
 
     def again(self, out: bytearray, mid: int, now: int) -> None:
-        """Frames a message anew that the broker refused for the time being, if it is still in flight."""
+        """Frames a message again that the broker refused for the time being, if it is still in flight."""
         if message := self.in_flight.get(mid):
             body, properties = message.body, message.properties
             if message.replayed:

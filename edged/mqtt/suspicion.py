@@ -24,7 +24,7 @@ PROOF_PINGS = 1024
 """2 KiB each way, more than most messages have: on a line that breaks after some bytes, or soon, no message is to blame."""
 BARRED_MAX = 64
 BARRED_NS, BARRED_MAX_NS = 60 * 10**9, 3600 * 10**9
-"""A topic that twice ended connections is not sent for so long, twice as long after each further time, and at most."""
+"""A topic that twice ended connections is not sent for this long, twice as long after each further time, and at most."""
 NO_BOUND = 1 << 30
 
 

@@ -14,12 +14,12 @@ LIKENESS = 0.75
 """Of two names of files, so that one is a slip of the other."""
 
 
-def read_small(file: Path, cure: str = "") -> bytes:
-    """Raises ValueError with what is wrong with it, in words; `cure` for one that is not there."""
+def read_small(file: Path, fix: str = "") -> bytes:
+    """Raises ValueError with what is wrong with it, in words; `fix` for one that is not there."""
     try:
         return read_plain(file, MAX_BYTES)
     except FileNotFoundError:
-        raise ValueError(f"{file} is not there{cure or _instead(file)}") from None
+        raise ValueError(f"{file} is not there{fix or _instead(file)}") from None
     except PermissionError:
         raise ValueError(f"{file} may not be read by this user; chown or chmod it") from None
     except UnfitFile as error:

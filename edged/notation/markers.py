@@ -1,6 +1,6 @@
 """Markers: bytes at which a frame begins or ends, with bits that may be open.
 
-Owns how they are written: `[0xAA, 0x55]`, a text (its UTF-8), and for open bits eight characters for a byte, highest first.
+Owns how they are written: `[0xAA, 0x55]`, a string (its UTF-8), and for open bits eight characters for a byte, highest first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BLOCKS = ("block", "dsmr", "vedirect")
 """Types of frames that are lines, handed on together."""
 _BITS = re.compile(r"[01.]{8}")
 _HEX_DIGITS = re.compile(r"(0x)?[0-9A-Fa-f]{2}([ ,]+(0x)?[0-9A-Fa-f]{2})+")
-WANTED = "bytes such as [0xAA, 0x55] or a text"
+WANTED = "bytes such as [0xAA, 0x55] or a string"
 
 
 class OpenMarker(msgspec.Struct, frozen=True):
@@ -81,13 +81,13 @@ def marker(raw: object, around: Any) -> bytes | OpenMarker:
         elif isinstance(one, str) and _BITS.fullmatch(one):
             bits.append(one)
         else:
-            raise ValueError(f"expected 0 to 255, or eight characters of 0, 1 and ., found {shown(one)} at [{i}]{_cure(one)}")
+            raise ValueError(f"expected 0 to 255, or eight characters of 0, 1 and ., found {shown(one)} at [{i}]{_fix(one)}")
     if all("." not in one for one in bits):
         return bytes(int(one, 2) for one in bits)
     return OpenMarker(tuple(bits))
 
 
-def _cure(one: object) -> str:
+def _fix(one: object) -> str:
     """For hex digits with open ones: `0xC.` is `1100....`."""
     found = re.fullmatch(r"0x([0-9A-Fa-f.xX?])([0-9A-Fa-f.xX?])", one) if isinstance(one, str) else None
     if found is None:

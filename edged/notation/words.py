@@ -40,7 +40,7 @@ def kind(raw: object) -> str:
         return "true or false"
     if isinstance(raw, int | float):
         return "a number"
-    return "a text" if isinstance(raw, str) else shown(raw)
+    return "a string" if isinstance(raw, str) else shown(raw)
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:

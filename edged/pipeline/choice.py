@@ -13,7 +13,7 @@ UNSURE, AUDIT = "unsure", "audit"
 
 class Choice:
     """Of those that `when` holds for at most `limits`. Of all, as many as `audit` says on average, at random moments: the time to
-    the next is drawn anew after each, so that neither a restart nor a reload favours anything. `draw` gives exponentially
+    the next is drawn again after each, so that neither a restart nor a reload favours anything. `draw` gives exponentially
     distributed numbers of mean 1."""
 
     def __init__(

@@ -62,7 +62,7 @@ class Pipeline(View):
 
     def pause(self, why: str) -> None:
         """Takes no samples until told otherwise, but counts and settles them; what has come in runs. With an empty `why` it goes
-        on: windows and what the model remembers begin anew, since there would be a hole in them."""
+        on: windows and what the model remembers start again, since there would be a hole in them."""
         if self.paused and not why:
             if self.window is not None:
                 self.window.reset_all()

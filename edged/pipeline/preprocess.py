@@ -246,7 +246,7 @@ def compose_outputs(names: Sequence[str], folder: Path, outputs: Mapping[str, tu
 
 
 def load_function(name: str, folder: Path, patience_s: float = PATIENCE_S) -> Callable[[Any], Any]:
-    """The function that `"file.py:function"` names. Runs the file anew each time.
+    """The function that `"file.py:function"` names. Runs the file again each time.
 
     Raises ValueError, also for a file that does not return."""
     file, _, function_name = name.rpartition(":")

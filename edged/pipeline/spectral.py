@@ -223,7 +223,7 @@ class _Frames:
 
 
 def _size(shape: Shape, name: str, missing: str = "") -> int:
-    """Samples of a signal. `missing`: the parameter that has the samples a second, where nobody said them."""
+    """Samples of a signal. `missing`: the parameter that has the samples per second, where nobody said them."""
     if len(shape) not in (1, 2) or shape[0] < 2:
         raise ValueError(f"{name}: needs samples over time, and gets rows of {list(shape)}: set window.size")
     if missing and len(shape) == 1:

@@ -27,8 +27,6 @@ from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block, Slot
 
 Arrays = dict[str, NDArray[Any]]
-
-
 Fill = Callable[[NDArray[Any], NDArray[Any]], object]
 
 
@@ -91,6 +89,29 @@ class StraightWindow:
         self._window = None
 
 
+class Bound:
+    """Prepared rows into the inputs that a session is bound to."""
+
+    def __init__(self, fillers: Mapping[str, AnyFiller]) -> None:
+        self._fillers = fillers
+        self._inputs: Arrays = {}
+        self._fills: Sequence[tuple[Fill, NDArray[Any]]] = ()
+        """What puts a single row into those inputs."""
+
+    def fill(self, inputs: Arrays, values: NDArray[Any]) -> None:
+        """Raises what fillers raise."""
+        count = len(values)
+        if count > 1:
+            for name, filler in self._fillers.items():
+                filler.fill_all(inputs[name][:count], values)
+            return
+        if inputs is not self._inputs:  # of another session
+            self._inputs = inputs
+            self._fills = [(filler.fill, inputs[name][0, ...]) for name, filler in self._fillers.items()]
+        for fill, row in self._fills:
+            fill(row, values[0])
+
+
 class StraightRows:
     """`exit` publishes what was run; `long_way` is how all other blocks come in."""
 
@@ -114,16 +135,13 @@ class StraightRows:
         self._exit = exit
         self._guard = guard
         self._preprocess = preprocess
-        self._fillers = fillers
+        self._bound = Bound(fillers)
         self._may_enter = may_enter
         self._long_way = long_way
         self._run_as_stage = stage(self._run)
         self._source = 0
         self._block: Block | None = None
         self._rows: list[Slot] = []
-        self._inputs: Arrays = {}
-        self._fills: Sequence[tuple[Fill, NDArray[Any]]] = ()
-        """What puts a single row into those inputs."""
 
     def takes(self, source: int, block: Block) -> bool:
         if self._block is not None:
@@ -176,20 +194,11 @@ class StraightRows:
         self._go_the_long_way(block.part(len(block.values) - len(rows), len(block.values)), rows)
 
     def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
-        count, inputs = len(values), session.inputs
         try:
-            if count == 1:
-                if inputs is not self._inputs:  # of another session
-                    self._inputs = inputs
-                    self._fills = [(filler.fill, inputs[name][0, ...]) for name, filler in self._fillers.items()]
-                for fill, row in self._fills:
-                    fill(row, values[0])
-            else:
-                for name, filler in self._fillers.items():
-                    filler.fill_all(inputs[name][:count], values)
+            self._bound.fill(session.inputs, values)
         except Exception:
             return None
-        outputs = self._model.run_claimed(count)
+        outputs = self._model.run_claimed(len(values))
         if spent := self._model.take_spent():
             self.counts.spent["run"] += spent
         return outputs
@@ -202,7 +211,7 @@ class StraightRows:
             self._guard.settle(error)
 
     def close(self) -> None:
-        self._fillers, self._rows, self._inputs, self._fills = {}, [], {}, ()
+        self._bound, self._rows = Bound({}), []
 
 
 def rows_of(block: Block) -> list[Slot]:

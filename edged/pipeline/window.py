@@ -97,11 +97,11 @@ class WindowStage:
         return min(int(self._seen[key]), self.size)
 
     def taken(self, keys: NDArray[Any] | int) -> NDArray[np.int64]:
-        """Samples of each key since its window began anew."""
+        """Samples of each key since its window started again."""
         return np.asarray(self._seen[keys])
 
     def stretch(self, key: int) -> int:
-        """How often the window of `key` has begun anew: what a model remembers from before is then of no use."""
+        """How often the window of `key` has started again: what a model remembers from before is then of no use."""
         return int(self._stretch[key])
 
     def reset_all(self) -> None:
@@ -109,7 +109,7 @@ class WindowStage:
         self._start_over(self._rows)
 
     def reset(self, key: int) -> None:
-        """The window of `key` begins anew."""
+        """The window of `key` starts again."""
         self._start_over(key)
 
     def fitting(self, block: Block, most: int) -> int:
@@ -138,7 +138,7 @@ class WindowStage:
 
     def takes(self, key: int, row: NDArray[Any], time: int) -> bool:
         """Takes in one row of `key`, as `push` would, where it only goes behind the one before it: it completes no window, and
-        none begins anew. Else False, and nothing has happened."""
+        none starts again. Else False, and nothing has happened."""
         seen, end = self._seen.item(key), self._end.item(key)
         if (
             seen + 1 >= self._due.item(key)

@@ -69,10 +69,10 @@ def _plan(
         if settings.per == "key" and not mine:
             at.wrong(f"source[{i}]", f'{stream} has no keys, and per = "key" makes an instance of each; remove per')
         if stream in sources and not sources[stream].fields:
-            cure = 'preprocess = { step = "resize", size = [640, 480] }'
+            fix = 'preprocess = { step = "resize", size = [640, 480] }'
             at.wrong(
                 f"source[{i}]",
-                f"no pipeline reads the pictures of {stream}, so nothing says how large they are; add one with {cure}",
+                f"no pipeline reads the pictures of {stream}, so nothing says how large they are; add one with {fix}",
             )
         keys, most = mine, max(most, (sources[stream] if stream in sources else pipelines[stream]).max_keys)
     for i, asked in enumerate(settings.ask):

@@ -138,7 +138,7 @@ def compare(old: Plan, new: Plan) -> Change:
 
 def _link_parts(a: LinkSettings, b: LinkSettings) -> list[str]:
     if not a.is_same_connection(b):
-        return ["connects anew"]
+        return ["connects again"]
     parts = {"subscriptions": (a.subscriptions, b.subscriptions), "outbox": (a.outbox_bytes, b.outbox_bytes)}
     return [part for part, (x, y) in parts.items() if x != y]
 

@@ -85,8 +85,8 @@ def when_of(settings: Gate | Unsure, output: OutputPlan, change: float | None = 
         said = next((f for f in (*fields, *ENVELOPE) if f.name == settings.of), None)
         if said is not None and said.kind not in ("bool", "number", "tensor"):
             fitting = _names(f for f in fields if f.kind in ("bool", "number"))
-            cure = "use label" if said.kind == "text" else f"name one of: {fitting}"
-            raise ValueError(f'of: "{said.name}" is no number and neither true nor false; {cure}')
+            fix = "use label" if said.kind == "text" else f"name one of: {fitting}"
+            raise ValueError(f'of: "{said.name}" is no number and neither true nor false; {fix}')
     known = output.judged_labels if settings.of in (None, "label") else None
     for label in settings.label or () if known else ():
         if label not in (known or ()):

@@ -67,8 +67,8 @@ def _too_much(table: GpuPlan, is_set: bool) -> Problem | None:
         return None
     what = "the GPU's budget is" if is_set else f"half of what is free on {table.name} is"
     text = f"the models need {table.planned_bytes / MIB:.0f} MiB of the GPU's memory, {what} {table.budget / MIB:.0f} MiB"
-    cure = 'set gpu_budget, or providers = ["cpu"] for some of them'
-    return Problem("memory.gpu_budget", f"{text}; {cure}", is_warning=not is_set)
+    fix = 'set gpu_budget, or providers = ["cpu"] for some of them'
+    return Problem("memory.gpu_budget", f"{text}; {fix}", is_warning=not is_set)
 
 
 def _with_the_machine(table: GpuPlan, gpu: Gpu, memory: int, budget: int) -> Problem | None:

@@ -172,8 +172,8 @@ class _Planner:
         if len(names) != len(wanted) or set(names) & set(wanted):
             return ""
         given = ", ".join(f'"{name}"' for name in names)
-        cure = f"rename them in decode.fields, or write inputs = {{ {info.name} = {{ fields = [{given}] }} }}"
-        return f"the fields are {listed(names)}; {cure}"
+        fix = f"rename them in decode.fields, or write inputs = {{ {info.name} = {{ fields = [{given}] }} }}"
+        return f"the fields are {listed(names)}; {fix}"
 
     @property
     def _name(self) -> str:
@@ -186,8 +186,8 @@ class _Planner:
             return None
         if info.shape is None:
             if hints.shape is None:
-                cure = f"say it in model.toml: [inputs.{info.name}] shape = [...]"
-                self.at.wrong("model", f"{self._name} does not say the shape of its input {info.name}; {cure}")
+                fix = f"say it in model.toml: [inputs.{info.name}] shape = [...]"
+                self.at.wrong("model", f"{self._name} does not say the shape of its input {info.name}; {fix}")
                 return None
             return (None, *hints.shape)
         if hints.shape is None:
@@ -241,8 +241,8 @@ class _Planner:
             if unit is not None and f.unit is not None and f.unit != unit:
                 others.setdefault((unit, f.unit), []).append(f.name)
         for (unit, given), names in others.items():
-            cure = f'scale it in decode.fields and say unit = "{unit}"'
-            self.at.wrong("model", f"{self._name} takes {', '.join(names)} in {unit}, the source gives {given}; {cure}")
+            fix = f'scale it in decode.fields and say unit = "{unit}"'
+            self.at.wrong("model", f"{self._name} takes {', '.join(names)} in {unit}, the source gives {given}; {fix}")
 
     def _fitted(
         self, info: TensorInfo, axes: Axes, settings: Input, hints: InputHints, chosen: Sequence[Field]
@@ -271,8 +271,8 @@ class _Planner:
             self.at.wrong("model", self._doubt(info, axes))
             return None
         if len(fits) > 1:
-            cure = f'say which axis is time: inputs = {{ {info.name} = {{ layout = "time,field" }} }}'
-            self.at.wrong(key, f"{seen[0]} samples of {seen[1]} fields fit {info.name}: {info} both ways; {cure}")
+            fix = f'say which axis is time: inputs = {{ {info.name} = {{ layout = "time,field" }} }}'
+            self.at.wrong(key, f"{seen[0]} samples of {seen[1]} fields fit {info.name}: {info} both ways; {fix}")
             return None
         return InputPlan(
             info.name,
@@ -297,12 +297,12 @@ class _Planner:
         height, width, channels = self.picture
         found = f"{f'{rows} pictures' if rows else 'a picture'} of {width} x {height} pixels, {channels} colors"
         if not fits:
-            cure = "; resize them as it wants" if channels in (info.shape or ()) else '; set decode.color ("gray" is one color)'
-            self.at.wrong(key, f"{self._name} takes {info.name}: {info}; it gets {found}{cure}")
+            fix = "; resize them as it wants" if channels in (info.shape or ()) else '; set decode.color ("gray" is one color)'
+            self.at.wrong(key, f"{self._name} takes {info.name}: {info}; it gets {found}{fix}")
             return None
         if len(fits) > 1:
-            cure = f'say which: inputs = {{ {info.name} = {{ layout = "{CHW}" }} }}, or layout in model.toml'
-            self.at.wrong(key, f"{info.name}: {info} can take {found}, with colors first or last; {cure}")
+            fix = f'say which: inputs = {{ {info.name} = {{ layout = "{CHW}" }} }}, or layout in model.toml'
+            self.at.wrong(key, f"{info.name}: {info} can take {found}, with colors first or last; {fix}")
             return None
         assert info.dtype is not None
         return InputPlan(
@@ -326,12 +326,12 @@ class _Planner:
             return None
         every = [f for f in self.row.fields if f.is_text]
         chosen = chosen or [f for f in every if f.name == info.name] or [f for f in every if f.name not in self.filled] or every
-        cure = f'such as decode = {{ format = "json", fields = [{{ name = "{info.name}", dtype = "text" }}] }}'
+        fix = f'such as decode = {{ format = "json", fields = [{{ name = "{info.name}", dtype = "text" }}] }}'
         if numbers := [f.name for f in chosen if not f.is_text]:
-            self.at.wrong(here, f"{info.name}: {info} takes texts, and {listed(numbers)} is a number; make it a text, {cure}")
+            self.at.wrong(here, f"{info.name}: {info} takes texts, and {listed(numbers)} is a number; make it a text, {fix}")
             return None
         if not chosen:
-            self.at.wrong(here, f"{self._name} takes {info.name}: {info}, and the source has no field of texts, {cure}")
+            self.at.wrong(here, f"{self._name} takes {info.name}: {info}, and the source has no field of texts, {fix}")
             return None
         if settings.layout is not None or settings.size is not None:
             key = "layout" if settings.layout is not None else "size"
@@ -367,7 +367,7 @@ class _Planner:
         if pair := self._remembered(info):
             text += f'; if that is what it remembers, say so: state = {{ {pair} = "{info.name}" }} in [{self._name}]'
         elif self.is_plain:
-            text += self._cure(axes, seen, chosen) or self._ways(axes, seen)
+            text += self._fix(axes, seen, chosen) or self._ways(axes, seen)
         hinted = [n for hints in self.manifest.inputs.values() for n in hints.fields or ()]
         unused = [n for n in hinted if n not in {f.name for f in self.row.fields}]
         return f"{text}; the manifest also names: {listed(unused)}" if unused else text
@@ -391,7 +391,7 @@ class _Planner:
             ways.insert(0, f"window.size = {total // width}, whose {total // width} x {width} numbers go in flat")
         return f"; it takes {total} numbers: {'; or '.join(ways)}"
 
-    def _cure(self, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
+    def _fix(self, axes: Axes, seen: tuple[int | None, int], chosen: Sequence[Field]) -> str:
         """The window that would fit, or what the manifest would have to say for this one to fit."""
         width, has_batch = seen[1], self._has_batch(axes)
         field_shape = chosen[0].shape if len(chosen) == 1 else ()
@@ -408,6 +408,6 @@ class _Planner:
             if not fields:
                 return ""
             more = fields[0] - width
-            cure = f"{more} more must come from a source" if more > 0 else "choose them with fields in inputs"
-            return f"; it takes {fields[0]} fields, here are {width}: {cure}"
+            fix = f"{more} more must come from a source" if more > 0 else "choose them with fields in inputs"
+            return f"; it takes {fields[0]} fields, here are {width}: {fix}"
         return f"; set window = {{ size = {sizes[0]} }}" if self.window is None else f"; set window.size = {sizes[0]}"

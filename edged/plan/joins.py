@@ -107,9 +107,9 @@ def _check_delay(at: Scope, streams: Sequence[Stream], pace: int | None, stream:
     if stream.delay_ns <= waits:
         return
     whose = "the points of the grid wait" if pace is None else f"rows of {streams[pace].name} wait"
-    cure = "" if pace is None else f'; set source.{streams[pace].name}.lateness = "{duration(stream.delay_ns)}" too'
+    fix = "" if pace is None else f'; set source.{streams[pace].name}.lateness = "{duration(stream.delay_ns)}" too'
     text = f"samples of {stream.name} may wait {duration(stream.delay_ns)} to be put in order (lateness), and {whose} "
-    at.warn("source", f"{text}{duration(waits) if waits else 'for nothing'}: they are joined with older values{cure}")
+    at.warn("source", f"{text}{duration(waits) if waits else 'for nothing'}: they are joined with older values{fix}")
 
 
 def _history(at: Scope, stream: Stream, delay_s: float) -> int:

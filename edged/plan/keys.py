@@ -159,8 +159,8 @@ def _check_columns(said: _Complaints, source: str, config: Config) -> None:
             known = [LABEL, "tags.NAME", *(f"{field}.{what}" for field in fields for what in CORRECTIONS)]
             known += [f"{pipeline}.{what}" for pipeline in config.pipeline for what in LIMITS]
             meant = nearest(text, known)
-            cure = f'did you mean "{meant}"?' if meant else f"there are: {listed(known)}"
-            said.wrong(column, f'unknown column "{text}"; {cure}')
+            fix = f'did you mean "{meant}"?' if meant else f"there are: {listed(known)}"
+            said.wrong(column, f'unknown column "{text}"; {fix}')
         elif found[0] not in config.pipeline:
             said.wrong(column, f"expected {found[1]} of a pipeline, {found_among(found[0], list(config.pipeline))}")
         elif not _reads(source, found[0], config.pipeline):
@@ -226,8 +226,8 @@ def _with_limits(said: _Complaints, plan: PipelinePlan) -> PipelinePlan:
         if (release > threshold) if side == "above" else (release < threshold):
             most = "at most" if side == "above" else "at least"
             text = f"{plan.name}.release: expected {most} {plan.name}.{side}, {threshold:g}, found {release:g}"
-            cure = "" if "release" in own else f", as pipeline.{plan.name} says; add a column {plan.name}.release"
-            said.wrong(row.key, f"{text}{cure}")
+            fix = "" if "release" in own else f", as pipeline.{plan.name} says; add a column {plan.name}.release"
+            said.wrong(row.key, f"{text}{fix}")
         if own:
             limits.append(Limits(row.key.text, threshold, release))
     return replace(plan, output=replace(output, by_key=(*output.by_key, *limits)))

@@ -234,8 +234,8 @@ def window_misfit(size: int, width: int, dtype: str, keys: int, budget: int) -> 
     need = 2 * size * width * np.dtype(dtype).itemsize * keys
     if need <= budget:
         return ""
-    many, cure = (f"{keys} keys x ", "set a smaller size, or max_keys") if keys > 1 else ("", "set a smaller size")
-    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: {cure}"
+    many, fix = (f"{keys} keys x ", "set a smaller size, or max_keys") if keys > 1 else ("", "set a smaller size")
+    return f"{many}2 x {size} x {width} {dtype} = {_large(need)}, and memory.budget is {_mib(budget)}: {fix}"
 
 
 def _large(n: int) -> str:
@@ -407,7 +407,7 @@ def _pipeline(p: PipelinePlan, sources: Mapping[str, SourcePlan]) -> Iterator[Me
         shapes = " + ".join(f"{' x '.join(map(str, i.shape)) or '1'} {i.dtype}" for i in rows)
         one = sum(math.prod(i.shape) * np.dtype(i.dtype).itemsize for i in rows)
         is_by_key = bool(p.keys) and p.slots == p.max_keys
-        how = f"{p.slots} x {shapes}" + (", one a key" if is_by_key else "")
+        how = f"{p.slots} x {shapes}" + (", one per key" if is_by_key else "")
         key = f"{max_keys}{name}.slots" if is_by_key else f"{name}.slots"
         carried = CARRIED if any(sources[s].settings.carry for s in p.roots) else 0
         if given := _given(p):

@@ -108,8 +108,8 @@ def plan_models(
         for other in users[1:]:
             if _filling(other) != _filling(first):
                 text = f"pipelines that share a model must fill it alike: {other.name} gives {_said(other)}, "
-                cure = f"{first.name} {_said(first)}; load it twice under two names"
-                Scope(f"pipeline.{other.name}", problems).wrong("model", text + cure)
+                fix = f"{first.name} {_said(first)}; load it twice under two names"
+                Scope(f"pipeline.{other.name}", problems).wrong("model", text + fix)
         outputs: tuple[str, ...] | None = None
         if not any(p.postprocess for p in users):
             outputs = tuple(dict.fromkeys(t for p in users for t in p.output.wanted))

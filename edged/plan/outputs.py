@@ -159,8 +159,8 @@ def _after_postprocess(at: Scope, pipeline: Pipeline, found: Sequence[TensorInfo
     for o in found:
         shape = row_shape(o)
         if o.dtype is None or shape is None:
-            cure = f"say it in model.toml: [outputs.{o.name}] shape = [...]"
-            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function; {cure}")
+            fix = f"say it in model.toml: [outputs.{o.name}] shape = [...]"
+            at.wrong("postprocess", f"output {o.name} is {o}: its shape must be known to be handed to a function; {fix}")
             return None
         rows[o.name] = (shape, o.dtype)
     try:

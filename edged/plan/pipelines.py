@@ -176,7 +176,7 @@ def plan_pipeline(
         priority=settings.priority,
         ask=ask,
         seen=rows_seen,
-        code=code_of(steps, settings.postprocess or ()),
+        code=code_of(settings.functions.values()),
     )
     return plan if all(p.is_warning for p in at.problems[before:]) else None
 
@@ -222,19 +222,20 @@ def _check_fractions(
     is_made = bool(steps)
     if all(s.dtype == "uint8" for s in streams) and not is_made:
         return  # colours of pictures are whole numbers
+    are_whole = [i for i in inputs if i.value is None and np.dtype(i.dtype).kind in "iu"]
+    if not are_whole:
+        return  # a row may have millions of columns
     is_between = align is not None and align.method == "linear"
     names = [f.name for s in streams for f in s.fields for _ in range(f.stop - f.start)]
     whole = [w for s in streams for w in _whole_columns(s, sources)]
-    for i in inputs:
-        if i.value is not None or np.dtype(i.dtype).kind not in "iu":
-            continue
+    for i in are_whole:
         columns = range(len(names)) if i.columns is None else i.columns
         cut = dict.fromkeys(names[c] for c in columns if not whole[c]) if not is_made and not is_between else {}
         if cut or is_made or is_between:
             of = f" of {listed(cut)}" if cut else ""
-            cure = "use a model with a float input, or set scale in decode.fields so that whole numbers are fine enough"
+            fix = "use a model with a float input, or set scale in decode.fields so that whole numbers are fine enough"
             what = "rounded (2.9 becomes 3)" if i.is_rounded else "cut off (2.9 becomes 2)"
-            at.warn("model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are {what}; {cure}")
+            at.warn("model", f"model.{settings.model} takes {i.name} as {i.dtype}: fractions{of} are {what}; {fix}")
 
 
 def _whole_columns(stream: Stream, sources: Mapping[str, SourcePlan]) -> list[bool]:

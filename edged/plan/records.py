@@ -120,7 +120,7 @@ class PortPlan(msgspec.Struct, frozen=True):
 class Stream(msgspec.Struct, frozen=True):
     """What a pipeline reads: the samples of a source, or the results of a pipeline before it.
 
-    `roots` are the sources behind it. `rate` samples a second of one key, said by the key `rate_key` of the file.
+    `roots` are the sources behind it. `rate` samples per second of one key, said by the key `rate_key` of the file.
     `is_lossless`: it waits at its origin as long as it must. `unheld` names what cannot be made to wait at all and says what
     to do about it; empty if it can. `line` are the streams from its source to it, each of which sets the pace of the next; empty
     on a regular grid.
@@ -201,7 +201,7 @@ class SamplesPlan(msgspec.Struct, frozen=True):
 class PipelinePlan(msgspec.Struct, frozen=True):
     """One pipeline. `sources` are the streams that it reads, `roots` the sources behind them. `fields` and `width` describe a
     row after `align`; `steps` are what runs before the model, `inputs` how their result fills it. `keys` names the parts of a
-    key, `max_keys` is 1 without one. `rate` results a second of one key are to be expected (None: nobody knows).
+    key, `max_keys` is 1 without one. `rate` results per second of one key are to be expected (None: nobody knows).
 
     `results` are the fields that the next pipeline of a chain sees, each with its path in the body of a result.
     `view` is what it sees of pictures, `columns` where that lies in the rows of its source.

@@ -99,8 +99,8 @@ def unshaped(name: str, m: Model, pipeline: Pipeline) -> str:
     tensors = [o.name for o in stand_in(name, m, pipeline).onnx.outputs if o.shape is None]
     if not tensors:
         return ""
-    cure = f"[model.{name}.outputs.{tensors[0]}] shape = [...], of one row"
-    return f"model.{name} runs elsewhere, and nothing says what its output {tensors[0]} looks like: {cure}; or name a fallback"
+    fix = f"[model.{name}.outputs.{tensors[0]}] shape = [...], of one row"
+    return f"model.{name} runs elsewhere, and nothing says what its output {tensors[0]} looks like: {fix}; or name a fallback"
 
 
 def plan_ask(
@@ -133,9 +133,9 @@ def plan_ask(
         _check_inputs(at, settings, name, is_asked)
     sends_picture = view is not None and (protocol == "openai" or remote.body == "image")
     if remote.body == "image" and view is None and not photo:
-        cure = 'and the question has none: inputs.image.fields = ["photo"]'
-        cure = cure if is_asked else 'and no source of this pipeline has pictures (format = "image")'
-        at.wrong("source", f'model.{name} has body = "image", {cure}')
+        fix = 'and the question has none: inputs.image.fields = ["photo"]'
+        fix = fix if is_asked else 'and no source of this pipeline has pictures (format = "image")'
+        at.wrong("source", f'model.{name} has body = "image", {fix}')
     if sends_picture and importlib.util.find_spec("PIL") is None:
         at.wrong("model", 'pictures go out as JPEG, for which Pillow is needed; pip install "edged[image]"')
     inputs: list[InputPlan] = []
@@ -245,8 +245,8 @@ def _prompt(
             at.wrong(f"inputs.{name}.template", f"model.{model} takes a prompt: inputs.prompt.template", "key")
     given = settings.inputs.get("prompt")
     if given is None or given.template is None:
-        cure = 'inputs = { prompt = { template = "What is {field}?" } }'
-        at.wrong("inputs", f"model.{model} needs a prompt: {cure}", "table")
+        fix = 'inputs = { prompt = { template = "What is {field}?" } }'
+        at.wrong("inputs", f"model.{model} needs a prompt: {fix}", "table")
         return None
     known = [*keys, "key", *(f.name for f in row.fields)]
     names: list[str] = []

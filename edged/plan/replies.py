@@ -1,4 +1,4 @@
-"""Plans ask and answer: where a source's answers may go, and that exactly one pipeline has one for every request."""
+"""Plans request/response: where a source's answers may go, and that exactly one pipeline has one for every request."""
 
 from __future__ import annotations
 

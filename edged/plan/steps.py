@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ SPECTRA = ("spectrogram", "log_mel", "bands")
 
 
 def with_rate(steps: Sequence[Step], rate: float | None) -> tuple[Step, ...]:
-    """The steps with the samples a second of the windows that they get, where they ask for that and say nothing themselves."""
+    """The steps with the samples per second of the windows that they get, where they ask for that and say nothing themselves."""
     given = {"log_mel": "sr", "bands": "fs"}
     return tuple(
         msgspec.structs.replace(step, **{key: rate})
@@ -70,13 +70,12 @@ def make_postprocess(
     return compose_outputs([f"{f.path.name if f.path.parent == folder else f.path}:{f.name}" for f in functions], folder, outputs)
 
 
-def code_of(steps: Sequence[Step], postprocess: Sequence[Function]) -> tuple[str, ...]:
+def code_of(functions: Iterable[Function]) -> tuple[str, ...]:
     """A digest of the file of each function. Of one that cannot be read, whoever loads it says so."""
     found = []
-    for function in (*(step.step for step in steps), *postprocess):
-        if isinstance(function, Function):
-            with contextlib.suppress(ValueError):
-                found.append(hashlib.sha256(read_small(function.path)).hexdigest()[:16])
+    for function in functions:
+        with contextlib.suppress(ValueError):
+            found.append(hashlib.sha256(read_small(function.path)).hexdigest()[:16])
     return tuple(found)
 
 

@@ -52,10 +52,10 @@ def _samples(at: Scope, key: str, span: Span, rate: float | None, rate_key: str)
         return span.samples
     said = duration(span.duration)
     if rate is None:
-        cure = f"set {rate_key} (one per second: rate = 1), or give {key} in samples"
+        fix = f"set {rate_key} (one per second: rate = 1), or give {key} in samples"
         if rate_key.startswith("source."):
-            cure += '; of a sensor that reports on change: align = { rate = "6/min", tolerance = "1h" }'
-        at.wrong(key, f'"{said}" needs the samples per second; {cure}')
+            fix += '; of a sensor that reports on change: align = { rate = "6/min", tolerance = "1h" }'
+        at.wrong(key, f'"{said}" needs the samples per second; {fix}')
         return None
     samples = round(span.duration * rate / 1e9)
     if samples < 1:

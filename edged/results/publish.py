@@ -112,7 +112,7 @@ class Publish:
             self._publish_held(result, now)
 
     def room(self) -> int:
-        """How many more results of the size of the last ones may be offered so that none gives way to another."""
+        """How many more results of the size of the last ones may be offered so that none is dropped for another."""
         return self.outlet.room(self._size)
 
     @property

@@ -51,7 +51,7 @@ def unplugged(name: str, how: str) -> Retryable:
 
 
 def explain(error: Exception, path: str, ports_here: Callable[[], Sequence[str]]) -> Retryable:
-    """What an error at opening `path` means, as a sentence with its cure."""
+    """What an error at opening `path` means, as a sentence with its fix."""
     code = _code(error)
     if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return missing(path, ports_here())

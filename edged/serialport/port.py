@@ -177,7 +177,7 @@ class SerialPort:
         return True
 
     async def send_break(self, seconds: float) -> None:
-        """Holds the line in the other state for so long. Raises Retryable when the device is gone."""
+        """Holds the line in the other state for this long. Raises Retryable when the device is gone."""
         try:
             terminal.set_break(self._fd, True)
             try:
@@ -361,7 +361,7 @@ def _set_up(fd: int, settings: LineSettings, path: str) -> str:
             why = f"its driver cannot switch an RS-485 transmitter ({e.strerror})"
             said.append(f"rs485: {why}; if the adapter does so by itself, remove rs485")
     if console := terminal.console_at(path):
-        said.append(f"{console}: its messages mix with what the sensor sends; {terminal.CONSOLE_CURE}")
+        said.append(f"{console}: its messages mix with what the sensor sends; {terminal.CONSOLE_FIX}")
     return "; ".join(said)
 
 
@@ -398,7 +398,7 @@ def usb_ports() -> list[str]:
 
 
 async def appeared(port: str | UsbId) -> None:
-    """Returns soon after `port` is there and may be opened: told by inotify, and looking once a second where that is deaf.
+    """Returns soon after `port` is there and may be opened: by inotify, and by a look once per second where that reports nothing.
 
     Permissions that udev has not set after SETTLE_S are left for the opening to complain of.
     """

@@ -105,7 +105,7 @@ def console_at(path: str, root: Path = Path("/")) -> str:
     return ""
 
 
-CONSOLE_CURE = "take console=... out of the kernel's command line (raspi-config: no login shell on the serial port), then reboot"
+CONSOLE_FIX = "take console=... out of the kernel's command line (raspi-config: no login shell on the serial port), then reboot"
 
 
 def _read(fd: int) -> bytes:

@@ -34,7 +34,7 @@ class Freshness:
         self.is_expected = np.zeros(max_keys, np.bool_)
         """Keys that must be there, heard or not: those that the configuration names."""
         self.renewed: set[int] = set()
-        """Keys that began anew, which may mean that they are other sensors now; emptied by whoever asks."""
+        """Keys that started again, which may mean that they are other sensors now; emptied by whoever asks."""
         self._paces = Paces(max_keys) if learns else None
         self._has_seen = False
         kept = max_keys if frozen_ns is not None else 0

@@ -56,9 +56,9 @@ class Others:
         if not where:
             return f"{begin}: {next(iter(self._kinds))}; for example {shown!r}"
         text = f"{begin} than where = {_written(where)}; seen: {', '.join(self._kinds)}"
-        return f"{text}; {cure}" if (cure := self._cure(where)) else f"{text}; for example {shown!r}"
+        return f"{text}; {fix}" if (fix := self._fix(where)) else f"{text}; for example {shown!r}"
 
-    def _cure(self, where: Where) -> str:
+    def _fix(self, where: Where) -> str:
         """The nearest of the kinds seen, if one is near."""
         for name, wanted in where.items():
             seen = [kind.removeprefix(f'{name} = "').removesuffix('"') for kind in self._kinds if kind.startswith(f'{name} = "')]

@@ -65,7 +65,7 @@ class Paces:
             self._judge(key)
 
     def forget(self, key: int) -> None:
-        """`key` begins anew, which may mean that it is another sensor now."""
+        """`key` starts again, which may mean that it is another sensor now."""
         self._last[key] = self._strikes[key] = 0
         self._start_over(key)
         self._limit(key, NEVER)

@@ -329,8 +329,8 @@ class _Hunt:
     def complaint(self, settings: schema.SerialSource) -> str:
         seen = f"it begins {shown(self._first)}"
         where = port_name(settings.port)
-        cure = "; ".join(propose(self._first))
-        seen += f"; {cure}" if cure else ""
+        fix = "; ".join(propose(self._first))
+        seen += f"; {fix}" if fix else ""
         if self._last is not None:
             return f"{where}: none of {self._frames} frames is good, the last: {self._last.reason} ({self._last.detail}); {seen}"
         wanted = "line end" if settings.frame.type == "line" else "valid frame"

@@ -1,4 +1,4 @@
-"""Ask and answer: requests of one MQTT source, each with the debt of one answer.
+"""Request/response: requests of one MQTT source, each with the debt of one answer.
 
 A request is a PUBLISH with a Response Topic that the source's `reply` allows. It goes the way of every input; its receipt is
 an `Ask`, which whoever holds the row holds. The first thing that is said of it is its answer: the result, or why there is
@@ -20,7 +20,7 @@ from edged.topics import TopicFilter, unfit
 MAX_REQUESTS = 512
 """Requests of one source that wait for their answers, or whose answers wait to be acknowledged; more are told `busy`."""
 MAX_BYTES = 1024
-"""Response Topic and Correlation Data together, which are kept for so long."""
+"""Response Topic and Correlation Data together, which are kept for this long."""
 S = 10**9
 
 Send = Callable[[Message], None]

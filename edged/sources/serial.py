@@ -11,7 +11,7 @@ from edged.decode import StreamDecoder, make_stream_decoder
 from edged.records import Block, Rows
 from edged.serialport import faults
 from edged.serialport.port import find, port_name
-from edged.serialport.terminal import CONSOLE_CURE, console_at
+from edged.serialport.terminal import CONSOLE_FIX, console_at
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow
 from edged.sources.kind import Kind, Parts, Planned, Push, Report
@@ -73,7 +73,7 @@ def describe(plan: Planned) -> str:
 
 def look(at: Report, settings: Any, ports: Callable[[], Sequence[str]]) -> None:
     if isinstance(settings.port, str) and (text := console_at(settings.port)):
-        at.warn("port", f"{text}: its messages mix with what the sensor sends; {CONSOLE_CURE}")
+        at.warn("port", f"{text}: its messages mix with what the sensor sends; {CONSOLE_FIX}")
     if find(settings.port) is None:
         at.warn("port", faults.missing(port_name(settings.port), ports()).reason)
     elif isinstance(settings.port, str) and (text := faults.is_no_port(settings.port, ports)):

@@ -15,7 +15,7 @@ Why no library. Measured on ext4 with results of 300 bytes: SQLite (WAL, synchro
 where it breaks its tree, and then stops there, where a log skips one record. persist-queue, the best kept of the queue
 packages, is unreadable after a power cut (its issue 180).
 
-What a commit adds on ext4: 24 KiB of journal where it makes the file larger, 16 KiB in space set aside by posix_fallocate,
+What a commit adds on ext4: 24 KiB of journal where it makes the file larger, 16 KiB in space that posix_fallocate reserved,
 one page where it writes over zeros. So for commits of less than 20 KiB a file grows by 64 KiB of zeros at a time (without
 it, two results a commit cost 30 times the payload); larger ones carry the journal themselves.
 """

@@ -391,7 +391,7 @@ class Log:
 
     def _message(self, record: Record, segment: Segment, now: int, now_utc: int) -> Message:
         arrival = record.arrival
-        if arrival and segment.head.boot != self.boot:  # the monotonic clock began anew since: go by UTC
+        if arrival and segment.head.boot != self.boot:  # the monotonic clock started again since: go by UTC
             arrival = now - max(0, now_utc - record.arrival_utc) or 1
         entry = Entry(self, None, record.arrival_utc, is_copy=True, not_before=record.not_before)
         entry.seq, entry.is_stored = record.seq, True

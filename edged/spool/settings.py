@@ -14,7 +14,7 @@ LARGEST_DEFAULT = 256 * MIB
 
 
 class SpoolSettings(msgspec.Struct, frozen=True):
-    """`[spool]`, resolved. `replay_rate`: results a second and broker, None for what live results leave free.
+    """`[spool]`, resolved. `replay_rate`: results per second and broker, None for what live results leave free.
     `receive_maximum`: the smallest of the links', since inputs wait for their results to be on disk."""
 
     path: Path

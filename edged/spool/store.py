@@ -4,7 +4,7 @@
     recover(disk)               what an earlier process left, at the start
 
 Pure. Decides everything; `perform` alone touches the disk. Nothing that is found there, and nothing that fails there, is
-a reason not to start: what cannot be read is set aside, what cannot be written waits in memory within `TAIL_BYTES`.
+a reason not to start: what cannot be read is moved aside, what cannot be written waits in memory within `TAIL_BYTES`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Job(msgspec.Struct):
 
 
 class Store(msgspec.Struct, eq=False):
-    """`max_bytes` bounds the files of all logs and what was set aside. `fault`: why the disk took nothing last time."""
+    """`max_bytes` bounds the files of all logs and what was moved aside. `fault`: why the disk took nothing last time."""
 
     max_bytes: int
     drops_newest: bool
@@ -197,7 +197,7 @@ class Store(msgspec.Struct, eq=False):
         return self.pending_bytes <= TAIL_BYTES // 4
 
     def _make_room(self) -> bool:
-        """Gives up the oldest file; those that were set aside first."""
+        """Gives up the oldest file; those that were moved aside first."""
         if self.aside:
             name = next(iter(self.aside))
             del self.aside[name]
@@ -278,7 +278,7 @@ class Store(msgspec.Struct, eq=False):
         self.gone[f"{log.broker}/{segment.name}"] = log.lose(segment)
 
     def _retire(self, log: Log, segment: Segment) -> None:
-        """A file whose records are done is deleted; a damaged one is set aside, for those who want to know why."""
+        """A file whose records are done is deleted; a damaged one is moved aside, for those who want to know why."""
         name = f"{log.broker}/{segment.name}"
         if segment.is_damaged:
             self._set_aside(name, segment.size, "bad")
@@ -341,7 +341,7 @@ class Store(msgspec.Struct, eq=False):
         return dict(sorted(left.items(), key=lambda item: item[1].record.not_before if item[1].record is not None else 0))
 
     def _adopt(self, disk: Disk, log: Log, files: dict[str, int]) -> None:
-        """What an older edged set aside since it could not read it is ours again; whatever else is aside counts."""
+        """What an older edged moved aside since it could not read it is ours again; whatever else is aside counts."""
         for file, size in list(files.items()):
             name = f"{log.broker}/{file}"
             if file.endswith(f".log.v{VERSION}"):

@@ -29,7 +29,7 @@ _TIME = np.dtype(np.int64)
 
 
 class Clock(Protocol):
-    """What gives rows their times. `restarts` collects the keys that begin anew, until a block takes them along."""
+    """What gives rows their times. `restarts` collects the keys that start again, until a block takes them along."""
 
     restarts: list[int]
 
@@ -128,7 +128,7 @@ class Utc:
     """The sample's own UTC stamp. Older than the last of its key: late. Equal ones are spread by the period, if known.
 
     One stamp of 2094 would make all that follow late. So the last one may turn out to have been wrong: it leapt ahead, and the
-    next one goes on from before the leap. The key begins anew with that.
+    next one goes on from before the leap. The key starts again with that.
     """
 
     def __init__(self, period: float | None, size: int) -> None:
@@ -225,8 +225,8 @@ class Utc:
 class Elapsed:
     """The sensor's own counter, unwrapped at 2^32 of its unit and anchored so that its first samples arrived when they did.
 
-    A jump back that is no wrap is a sensor that started over: it is anchored anew, and its key restarts. Rows before the
-    jump in the same read go: a block can begin a key anew only at its beginning.
+    A jump back that is no wrap is a sensor that started over: it is anchored again, and its key restarts. Rows before the
+    jump in the same read go: a block can begin a key again only at its beginning.
     """
 
     def __init__(self, tick: int, size: int) -> None:

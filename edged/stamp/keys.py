@@ -11,7 +11,7 @@ UNFIT = -1
 class KeyTable:
     """The keys of one stream as small ids, `0..max_keys-1`.
 
-    When it is full, the key silent longest gives way if it was silent for `stale_ns` (None: never); its id is then appended
+    When it is full, the least recently seen key is evicted if it was silent for `stale_ns` (None: never); its id is then appended
     to `recycled`, which the `Stamper` empties into the `restarts` of its next block.
     """
 

@@ -30,7 +30,7 @@ SECONDS_PER_YEAR = 31_556_952
 class Stamper:
     """Makes the blocks of one source.
 
-    `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples a second of one key.
+    `time_format` is `decode.time.format`, None to stamp on arrival; `rate` the expected samples per second of one key.
     Rows with UTC stamps give a block in UTC (`offset` 0). All others are on the monotonic clock, with the offset to UTC:
     stamped on arrival, or by the sensor's own counter, anchored at the arrival of its first samples. `thinning` leaves out rows,
     `lateness` makes them wait.
@@ -179,7 +179,7 @@ class Stamper:
         arrival: int,
         utc_offset: int,
     ) -> Block | None:
-        """The same for rows that are stamped on arrival, where nothing is to be refused and no key begins anew; else None, and
+        """The same for rows that are stamped on arrival, where nothing is to be refused and no key starts again; else None, and
         nothing has happened."""
         if self._arrival is None or self._arrival.restarts or rows.payload is not None:
             return None
@@ -208,7 +208,7 @@ class Stamper:
         return *self._clock.times(batch.time, batch.count, keys, arrival), None
 
     def reset(self) -> None:
-        """The port was opened anew: counters of the sensor may have begun anew."""
+        """The port was opened again: counters of the sensor may have started again."""
         self._clock.forget_all()
 
     def _take_recycled(self) -> None:

@@ -1,6 +1,6 @@
 """What nobody needs any more and only a collection finds, as parts that know each other.
 
-A collection looks at all objects that live, and holds the loop meanwhile: 80 ms where there are 500 pipelines. So what lives long
+A collection looks at all objects that live, and blocks the loop for it: 80 ms with 500 pipelines. So what lives long
 is set aside (`gc.freeze`), where no collection looks; and what of that has become garbage since is found once in a while. The
 collector is one for the process, and so is what is here.
 """

@@ -1,7 +1,7 @@
 """Which stage has the loop, and which models run on threads, right now: for whoever must say afterwards where it hung.
 
 The number of the stage is a byte in a mapped file, which outlives any end of the process: the next start reads it. A stage
-that holds the loop for more than 50 ms is told to `on_slow`, by name. The file:
+that blocks the loop for more than 50 ms is reported to `on_slow`, by name. The file:
 
     0        the stage that has the loop: a number of the table below, 0: none
     1, 3..15 models that run on threads

@@ -37,13 +37,13 @@ TOLERANCE = 1e-6
 
 
 def _data(raw: object, _: Surroundings) -> bytes:
-    """What is sent: a text (its UTF-8), or a list of bytes. Unlike markers it may be empty, and look like hex."""
+    """What is sent: a string (its UTF-8), or a list of bytes. Unlike markers it may be empty, and look like hex."""
     if isinstance(raw, str):
         return raw.encode()
     if not isinstance(raw, list) or not all(
         isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= 255 for one in raw
     ):
-        raise ValueError(f"expected a text, or a list of bytes such as [0xAA, 0x55], found {shown(raw)}")
+        raise ValueError(f"expected a string, or a list of bytes such as [0xAA, 0x55], found {shown(raw)}")
     return bytes(raw)
 
 

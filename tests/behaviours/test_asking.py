@@ -125,7 +125,10 @@ async def test_texts_go_beside_the_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("value", "wanted"),
-    [("x" * 100, "has at most 100 bytes, found"), (object(), "a: expected a text, a number, or what JSON knows, found a object")],
+    [
+        ("x" * 100, "has at most 100 bytes, found"),
+        (object(), "a: expected a string, a number, or what JSON knows, found a object"),
+    ],
 )
 def test_a_text_is_bounded_and_plain(value: object, wanted: str) -> None:
     with pytest.raises(ValueError, match=re.escape(wanted)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.cli import make_parser
+from edged.commands.arguments.table import make_parser
 from edged.commands.completions import SHELLS, commands_of
 from tests.support.lacking import lacking
 

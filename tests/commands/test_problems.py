@@ -77,5 +77,5 @@ def test_as_data() -> None:
         ('an open " quote; fix', ('an open " quote', "fix")),
     ],
 )
-def test_what_is_wrong_and_its_cure(text: str, parts: tuple[str, str]) -> None:
+def test_what_is_wrong_and_its_fix(text: str, parts: tuple[str, str]) -> None:
     assert said_and_fix(text) == parts

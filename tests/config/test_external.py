@@ -98,7 +98,7 @@ def test_what_is_no_text(tmp_path: Path, raw: Any, said: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_without_systemd_a_credential_names_the_cure() -> None:
+def test_without_systemd_a_credential_names_the_fix() -> None:
     with pytest.raises(ValueError, match="LoadCredential=mqtt:/path") as caught:
         external.ext({"credential": "mqtt"}, NOWHERE)
     assert "CREDENTIALS_DIRECTORY is not set" in str(caught.value)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from edged.config.convert import attributes, tables_in, types_of
-from edged.config.schema import Config, Decode, Table
+from edged.config.schema import Config, Decode, Pipeline, Step, Table
+from edged.notation.values import Function
 from edged.sources.kinds import KINDS
 
 LATER = {"match"}
@@ -37,3 +39,13 @@ def test_short_forms_and_types_are_keys(table: type[Table]) -> None:
 def test_source_types_are_those_of_the_table() -> None:
     assert [table for table, _ in tables_in(attributes(Config)["source"].type)] == [kind.settings for kind in KINDS.values()]
     assert all(types_of(kind.settings) == (name,) for name, kind in KINDS.items())
+
+
+def test_the_functions_of_a_pipeline_go_by_their_keys() -> None:
+    one, other = (Function(Path("steps.py"), name) for name in ("one", "other"))
+    steps = Step(step="normalize", mean=(1.0,), std=(1.0,)), Step(step=one)
+    assert Pipeline(source=("a",), preprocess=steps, postprocess=(other,)).functions == {
+        "preprocess[1]": one,
+        "postprocess[0]": other,
+    }
+    assert Pipeline(source=("a",)).functions == {}

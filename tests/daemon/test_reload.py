@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from edged.clock.clock import Clock
 from edged.config.load import Draft
 from edged.daemon import reload
-from edged.daemon.prepare import prepare
+from edged.daemon.prepare import Prepared, prepare
+from tests.support import models
 
 TEXT = """
 [source.a]
@@ -44,3 +50,46 @@ def test_only_a_file_that_differs_is_parsed_again(name: str, text: str, tmp_path
     (tmp_path / name).write_text(text)
     with pytest.raises(Parsed):
         reload._plan(before, rereads=True, is_asked=False, forgets=False)
+
+
+class Daemon:
+    """What a verdict is told to."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def say_guard(self, name: str, why: str) -> None:
+        self.said.append((name, why))
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+async def test_a_verdict_on_a_version_is_none_on_the_one_that_replaces_it(
+    is_replaced: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given while a newer version is on its way in."""
+
+    def version(out: int) -> Prepared:
+        models.linear(tmp_path / "m.onnx", out=out)
+        return prepare(tmp_path / "edged.toml", copies_models=True)
+
+    text = TEXT.replace('preprocess = "steps.py:step"', 'model = "m"')
+    (tmp_path / "edged.toml").write_text(f'device = {{ state_dir = "{tmp_path}" }}\n{text}[model.m]\npath = "m.onnx"\n')
+    judged, newer = version(2), version(3)
+    daemon: Any = Daemon()
+    reloader = reload.Reloader(judged, daemon, Clock(), structlog.get_logger("test"))
+    left: list[str] = []
+
+    async def roll_back(name: str) -> reload.Answer:
+        left.append(name)
+        return reload.Answer()
+
+    monkeypatch.setattr(reloader, "_roll_back", roll_back)
+    with capture_logs() as logs:
+        async with reloader._lock:
+            verdict = asyncio.create_task(reloader._guard_ended("m", "all of its 20 rows failed"))
+            await asyncio.sleep(0)
+            reloader._running = newer if is_replaced else judged
+        await verdict
+    assert left == ([] if is_replaced else ["m"])
+    assert daemon.said == ([] if is_replaced else [("m", "all of its 20 rows failed")])
+    assert [one["state"] for one in logs if one["event"] == "guard"] == ["replaced" if is_replaced else "went_back"]

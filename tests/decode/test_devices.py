@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edged.decode import DecodePlan, make_stream_decoder
-from edged.decode.checksums import KINDS, Crc, _crc
+from edged.decode.checksums import KINDS
+from edged.decode.crc import Crc, crc_of
 from edged.records import ON_ARRIVAL, Rows
 from tests.support.decode_plans import refused
 from tests.support.planning import MAIN, planned
@@ -65,7 +66,7 @@ def sentence(body: bytes) -> bytes:
 
 def crsf(kind: int, payload: bytes) -> bytes:
     body = bytes([kind]) + payload
-    return b"\xc8" + bytes([len(body) + 1]) + body + bytes([_crc(Crc(8, 0xD5), body)])
+    return b"\xc8" + bytes([len(body) + 1]) + body + bytes([crc_of(Crc(8, 0xD5), body)])
 
 
 def channels(numbers: list[int]) -> bytes:

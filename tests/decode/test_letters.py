@@ -29,7 +29,7 @@ def test_samples_in_arrays_and_what_is_written_as_no_text() -> None:
     ("payload", "reason"),
     [
         (b'{"city": "Thessaloniki"}', "long: city: a text of 12 characters, at most 6 are taken (size)"),
-        (b'{"city": {}}', "malformed: city: expected a text, found an object"),
+        (b'{"city": {}}', "malformed: city: expected a string, found an object"),
         (b'{"city": null}', "missing: city[0]: empty or null"),
     ],
 )

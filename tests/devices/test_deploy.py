@@ -137,7 +137,7 @@ def kept(device: Device) -> str:
     return device.root("cd / && find etc/edged -type f -exec sha256sum {} + | sort; cat var/lib/edged/kept 2>/dev/null || true")
 
 
-def test_what_cannot_be_done_is_refused_with_its_cure(device: Device, shop: Shop) -> None:
+def test_what_cannot_be_done_is_refused_with_its_fix(device: Device, shop: Shop) -> None:
     code, said = device.make("deploy", f"BUNDLE={shop.bundle()}", user="guest")
     assert code
     assert "sudo asks guest for a password there, and nobody is here to give it" in said

@@ -133,12 +133,12 @@ EDITS: dict[str, tuple[str, str, str]] = {
         'broker = "x"\n[broker.main]',
         "health.broker",
     ),
-    'client_id = "edged-second"': ('client_id = "edged-other"', 'client_id = ""', "broker.second: connects anew"),
-    'version = "5"': ('version = "3.1.1"', 'version = "4"', "broker.second: connects anew"),
-    'keepalive = "30s"': ('keepalive = "20s"', 'keepalive = "x"', "broker.second: connects anew"),
-    'session_expiry = "1h"': ('session_expiry = "0s"', "session_expiry = 1", "broker.second: connects anew"),
-    "receive_maximum = 64": ("receive_maximum = 10", "receive_maximum = 0", "broker.second: connects anew"),
-    'max_packet = "1MiB"': ('max_packet = "2MiB"', 'max_packet = "1B"', "broker.second: connects anew"),
+    'client_id = "edged-second"': ('client_id = "edged-other"', 'client_id = ""', "broker.second: connects again"),
+    'version = "5"': ('version = "3.1.1"', 'version = "4"', "broker.second: connects again"),
+    'keepalive = "30s"': ('keepalive = "20s"', 'keepalive = "x"', "broker.second: connects again"),
+    'session_expiry = "1h"': ('session_expiry = "0s"', "session_expiry = 1", "broker.second: connects again"),
+    "receive_maximum = 64": ("receive_maximum = 10", "receive_maximum = 0", "broker.second: connects again"),
+    'max_packet = "1MiB"': ('max_packet = "2MiB"', 'max_packet = "1B"', "broker.second: connects again"),
     'topic = "in/x"': ('topic = ["in/x", "in/y"]', 'topic = "in/#/x"', "source.in: settings"),
     "qos = 1\nretained": ("qos = 0\nretained", "qos = 2\nretained", "source.in: settings"),
     "retained = false": ("retained = true", "retained = 3", "source.in: settings"),
@@ -236,14 +236,14 @@ def test_a_key_alone(stage: Stage, before: str) -> None:
         assert ("pipeline.kept_windows" in answer["kept"]) is ("size = 4" not in before)
     last = client.health(lambda h: all(b["state"] == "connected" for b in h["brokers"].values()))
     assert last["brokers"]["main"]["connects"] == first["brokers"]["main"]["connects"]
-    anew = last["brokers"]["second"]["connects"] - first["brokers"]["second"]["connects"]
-    assert (anew > 0) is ("connects anew" in part)
+    reconnects = last["brokers"]["second"]["connects"] - first["brokers"]["second"]["connects"]
+    assert (reconnects > 0) is ("connects again" in part)
 
 
 def test_an_address_that_nobody_answers_at(stage: Stage) -> None:
     port = stage.text.split("mqtt://127.0.0.1:")[1][:5].strip('"\n')
     second = f'mqtt://127.0.0.1:{port}"\nclient_id'
-    assert stage.apply(second, f'mqtt://127.0.0.1:{free_port()}"\nclient_id')["changed"] == ["broker.second: connects anew"]
+    assert stage.apply(second, f'mqtt://127.0.0.1:{free_port()}"\nclient_id')["changed"] == ["broker.second: connects again"]
     stage.client.health(lambda h: h["brokers"]["second"]["state"] == "refused")
     stage.client.publish("in/kept", '{"v": 1}')
     assert stage.apply(second, second)["ok"]

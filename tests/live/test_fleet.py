@@ -225,7 +225,7 @@ def test_a_server_that_stalls_or_sends_a_byte_a_second(device: Device) -> None:
 
         return answer
 
-    for version, pause_s, why in (("stalls", 60.0, "timed out"), ("slow", 1.0, "less than 256 bytes a second")):
+    for version, pause_s, why in (("stalls", 60.0, "timed out"), ("slow", 1.0, "less than 256 bytes per second")):
         device.server.behaviour[f"/{version}.onnx"] = sends(pause_s)
         device.announce(version, times(4), path=f"/{version}.onnx")
         report = device.reported(lambda m, v=version: m["wanted"] == v and m["state"] == "waiting", 40)  # type: ignore[misc]

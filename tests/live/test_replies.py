@@ -1,4 +1,4 @@
-"""Ask and answer at a real broker: everybody gets his own answer, once; what cannot be answered is told so at once."""
+"""Request/response at a real broker: everybody gets his own answer, once; what cannot be answered is told so at once."""
 
 from __future__ import annotations
 

@@ -184,8 +184,8 @@ def test_a_second_daemon_is_refused(tmp_path: Path, zoo: Path) -> None:
         other.write_text(daemon.config.read_text())
         code, _, err = said(edged("run", "-c", str(other)))
         state = tmp_path / "state"
-        cure = "stop it, or give each daemon its own device.state_dir"
-        assert (code, err) == (69, f"edged: another edged (process {pid}) keeps its state in {state}: {cure}\n")
+        fix = "stop it, or give each daemon its own device.state_dir"
+        assert (code, err) == (69, f"edged: another edged (process {pid}) keeps its state in {state}: {fix}\n")
         assert status(daemon.config)["state"] == "healthy"
         daemon.kill()
         daemon.start()  # a lock that a crash left is in nobody's way

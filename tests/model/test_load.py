@@ -386,8 +386,8 @@ def test_what_a_trial_found_is_not_looked_for_again(tmp_path: Path) -> None:
 )
 def test_a_model_that_was_exported_in_training_is_said_to_be(tmp_path: Path, op: str, said: str) -> None:
     bound, report = load(models.in_training(tmp_path / "m.onnx", op), {"x": (3,)})
-    cure = "if that is not intended, export it again in inference mode (PyTorch: model.eval())"
-    assert (bound.batch_max, report.reasons[-1]) == (1, f"{said}; {cure}")
+    fix = "if that is not intended, export it again in inference mode (PyTorch: model.eval())"
+    assert (bound.batch_max, report.reasons[-1]) == (1, f"{said}; {fix}")
 
 
 def test_an_input_that_is_an_output_too(tmp_path: Path) -> None:

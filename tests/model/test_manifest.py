@@ -70,8 +70,8 @@ def test_the_hash_must_be_right(tmp_path: Path) -> None:
     ("toml", "text"),
     [
         ("colour = 1", "model.toml: colour: unknown key; known: name, version"),
-        ("version = 3", "model.toml: version: expected a text, found 3"),
-        ('labels = ["a", 1]', "labels: expected a list of texts"),
+        ("version = 3", "model.toml: version: expected a string, found 3"),
+        ('labels = ["a", 1]', "labels: expected a list of strings"),
         ("batch_axis = -1", 'batch_axis: expected 0 (rows first), 1, 2 or "none", found -1'),
         ("[inputs.z]", "inputs.z: the model has no such input; it has x"),
         ("[inputs]\nx = 1", "inputs.x: expected a table, found 1"),
@@ -183,7 +183,7 @@ def test_a_link_within_the_folder_is_as_good_as_the_file(tmp_path: Path) -> None
     (tmp_path / "model.toml").symlink_to("..data/model.toml")
     assert read_manifest("m", tmp_path)[1] == []
     (tmp_path / "..2026" / "model.toml").write_text("version = 3")
-    assert "version: expected a text, found 3" in read_manifest("m", tmp_path)[1][0].text
+    assert "version: expected a string, found 3" in read_manifest("m", tmp_path)[1][0].text
 
 
 def test_what_a_model_was_made_of_and_what_its_states_begin_with(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_the_memory_of_one_row_is_left_where_the_next_run_reads_it(tmp_path: Pat
     assert found == [times * total for total in (1, 3, 6, 10)]
 
 
-def test_a_zip_map_of_doubles_names_its_cure() -> None:
+def test_a_zip_map_of_doubles_names_its_fix() -> None:
     said = (
         "Type Error: Type 'tensor(double)' of input parameter (probabilities) of operator (ZipMap) in node (ZipMap) is invalid."
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from edged.mqtt.frames import UNREAD, user_property
 from edged.mqtt.link import Inbound, Link, Subscription
@@ -249,6 +250,23 @@ async def test_a_failing_handler_does_not_end_the_link(broker: Broker) -> None:
     assert subject.payloads == [b"1", b"bad", b"2"]
     assert subject.link.counts.failures == 1
     assert subject.link.counts.connects == 1
+
+
+@on_uvloop
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_a_message_that_cannot_be_framed_does_not_end_the_link(broker: Broker, qos: int) -> None:
+    """A fault of edged: it is counted and logged, and those around it arrive."""
+    subject = Subject(settings(broker.port, subscriptions=(Subscription("a", 1, 1),)))
+    with capture_logs() as logs:
+        async with running(subject):
+            await until(lambda: subject.link.is_connected)
+            for body in (b"1", "text", b"2"):
+                subject.send("a", body, qos)  # type: ignore[arg-type]
+            await until(lambda: subject.payloads == [b"1", b"2"])
+            assert subject.link.state == "connected"
+    assert (subject.link.counts.failures, subject.link.counts.connects) == (1, 1)
+    assert subject.account.drops.by_reason == {"internal_error": 1}
+    assert [one["topic"] for one in logs if one["event"] == "messages_failed"] == ["a"]
 
 
 @on_uvloop

@@ -11,7 +11,7 @@ from edged.mqtt.frames import FrameWriter, user_property
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.sender import FIRST_MID, Granted, Sender
 from edged.mqtt.suspicion import BARRED_NS, PROOF_PINGS
-from edged.records import Message
+from edged.records import Message, Receipt
 from edged.telemetry import PublishCounts
 
 WINDOW = 8
@@ -394,6 +394,30 @@ def test_what_edged_says_of_itself_and_is_too_large_is_told_by_its_topic() -> No
     s.sender.put(Message(b"edged/t/health", bytes(200)))
     s.fill()
     assert s.sender.unsayable["edged/t/health"].startswith("edged/t/health (too large: 230 bytes")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_fault_in_framing_costs_the_message_that_shows_it(qos: int, at_once: bool) -> None:
+    told: list[Message] = []
+    account = PublishCounts("p")
+    sender = Sender(Outbox(100, 1 << 20), WINDOW, True, on_fault=told.append)
+    sender.connected(Granted(False, 65535, 2, 0, True))
+    faulty = Message(b"t", "text", qos, account=account, receipt=Receipt(1))  # type: ignore[arg-type]
+    out = bytearray()
+    for message in (Message(b"t", b"a", qos, account=account), faulty, Message(b"t", b"b", qos, account=account)):
+        account.made += 1
+        if not at_once:
+            sender.put(message)
+        else:
+            assert sender.frame_now(out, 1 << 18, message, 0)
+    sender.fill(out, 1 << 18, 0)
+    assert [told, faulty.receipt.owed, account.drops.by_reason] == [[faulty], 0, {"internal_error": 1}]
+    assert (len(sender.in_flight), account.balance()) == (2 * qos, 0)
+    whole = bytearray()
+    for body, mid in zip((b"a", b"b"), sender.in_flight or (0, 0), strict=True):
+        FrameWriter(True).publish(whole, b"t", body, qos, mid=mid)
+    assert out == whole
 
 
 def test_room_for_those_who_can_wait_counts_bytes_and_what_flies() -> None:

@@ -29,11 +29,11 @@ def test_an_empty_line() -> None:
 @pytest.mark.parametrize(
     ("raw", "text"),
     [
-        ([256], "expected bytes such as [0xAA, 0x55] or a text (each from 0 to 255), found the number 256 in the list"),
-        ([], "expected bytes such as [0xAA, 0x55] or a text, found an empty list"),
+        ([256], "expected bytes such as [0xAA, 0x55] or a string (each from 0 to 255), found the number 256 in the list"),
+        ([], "expected bytes such as [0xAA, 0x55] or a string, found an empty list"),
         (
             "ff 01 86",
-            'expected bytes such as [0xAA, 0x55] or a text, found "ff 01 86" in hex; write [0xFF, 0x01, 0x86]',
+            'expected bytes such as [0xAA, 0x55] or a string, found "ff 01 86" in hex; write [0xFF, 0x01, 0x86]',
         ),
         (["0xC."], 'expected 0 to 255, or eight characters of 0, 1 and ., found "0xC." at [0]; write "1100...."'),
         ([1, "abc"], 'expected 0 to 255, or eight characters of 0, 1 and ., found "abc" at [1]'),

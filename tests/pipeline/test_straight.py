@@ -9,8 +9,8 @@ import math
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from edged.model.runner import RUNS_AT_ONCE  # noqa: E402
 from edged.mqtt.connection import SETTLE_S, Connection  # noqa: E402
 from edged.mqtt.frames import read_varint  # noqa: E402
 from edged.mqtt.receipts import Ledger  # noqa: E402
+from edged.plan.records import Plan  # noqa: E402
 from edged.records import NONE  # noqa: E402
 from edged.sources.mqtt import MqttSource  # noqa: E402
 from tests.support import models  # noqa: E402
@@ -98,13 +99,26 @@ messages = st.tuples(st.sampled_from(["x", "y", "z"]), st.sampled_from(PAYLOADS)
 reads = st.lists(st.lists(messages, min_size=1, max_size=5), min_size=1, max_size=8)
 
 
+@cache
+def plan_of(folder: Path, text: str) -> Plan:
+    """Of a configuration in a folder with the model and the steps."""
+    models.linear(folder / "m.onnx")
+    (folder / "steps.py").write_text(STEPS)
+    return planned(folder, MAIN + text).whole
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("straight")
+
+
 class Way:
     """A daemon's parts, fed by hand, with a session that refuses rows of 99."""
 
     def __init__(self, folder: Path, text: str, is_straight: bool) -> None:
         self.clock = Hands()
         self.is_straight = is_straight
-        plan = planned(folder, MAIN + text).whole
+        plan = plan_of(folder, text)
         self.a = assemble(plan, load_models(plan.models), self.clock, structlog.get_logger(), run="r")
         connect(self.a)
         session: Any = self.a.models["m"].loaded.session
@@ -147,22 +161,18 @@ class Way:
 
 
 @settings(max_examples=60, deadline=None)
-@given(reads, st.sampled_from(["drop_oldest", "block", "latest_only"]), st.integers(0, 1))
-def test_both_ways_come_to_the_same(arriving: list[Read], overflow: str, qos: int) -> None:
+@given(arriving=reads, overflow=st.sampled_from(["drop_oldest", "block", "latest_only"]), qos=st.integers(0, 1))
+def test_both_ways_come_to_the_same(folder: Path, arriving: list[Read], overflow: str, qos: int) -> None:
     async def both() -> tuple[Any, Any]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            models.linear(folder / "m.onnx")
-            (folder / "steps.py").write_text(STEPS)
-            ways = [Way(folder, TEXT % (DECODE["csv"], overflow, qos), is_straight) for is_straight in (True, False)]
-            for read in arriving:
-                for way in ways:
-                    await way.read(read)
-            assert [way.lone for way in ways][1] == 0
-            found = ways[0].facts, ways[1].facts
+        ways = [Way(folder, TEXT % (DECODE["csv"], overflow, qos), is_straight) for is_straight in (True, False)]
+        for read in arriving:
             for way in ways:
-                way.a.close()
-            return found
+                await way.read(read)
+        assert [way.lone for way in ways][1] == 0
+        found = ways[0].facts, ways[1].facts
+        for way in ways:
+            way.a.close()
+        return found
 
     straight, long = asyncio.run(both())
     assert straight == long
@@ -240,27 +250,28 @@ sampled = st.lists(st.lists(samples, min_size=1, max_size=5), min_size=1, max_si
 
 
 @settings(max_examples=40, deadline=None)
-@given(sampled, st.sampled_from(list(DECODE)), st.sampled_from(["drop_oldest", "block"]), st.integers(0, 1))
-def test_both_ways_send_the_same_bytes(arriving: list[Any], format: str, overflow: str, qos: int) -> None:
+@given(
+    arriving=sampled,
+    format=st.sampled_from(list(DECODE)),
+    overflow=st.sampled_from(["drop_oldest", "block"]),
+    qos=st.integers(0, 1),
+)
+def test_both_ways_send_the_same_bytes(folder: Path, arriving: list[Any], format: str, overflow: str, qos: int) -> None:
     written = [[(key, WRITTEN[format](row), qos) for key, row, qos in read] for read in arriving]
 
     async def both() -> list[Any]:
         found = []
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            models.linear(folder / "m.onnx")
-            (folder / "steps.py").write_text(STEPS)
-            for is_straight in (True, False):
-                one = Way(folder, TEXT % (DECODE[format], overflow, qos), is_straight)
-                if not is_straight:
-                    one.a.models["m"].claim = lambda give_up, arrival, rows: False  # type: ignore[method-assign]
-                wire = Wire(one)
-                await wire.open()
-                answers = [await wire.read(read) for read in written]
-                found.append((answers, one.facts, one.a.links["main"].sender.acked))
-                wire.connection.close()
-                wire.peer.close()
-                one.a.close()
+        for is_straight in (True, False):
+            one = Way(folder, TEXT % (DECODE[format], overflow, qos), is_straight)
+            if not is_straight:
+                one.a.models["m"].claim = lambda give_up, arrival, rows: False  # type: ignore[method-assign]
+            wire = Wire(one)
+            await wire.open()
+            answers = [await wire.read(read) for read in written]
+            found.append((answers, one.facts, one.a.links["main"].sender.acked))
+            wire.connection.close()
+            wire.peer.close()
+            one.a.close()
         return found
 
     straight, long = asyncio.run(both())
@@ -272,7 +283,6 @@ MAX_CALLS = 105
 
 
 async def test_a_message_alone_takes_few_calls(tmp_path: Path) -> None:
-    models.linear(tmp_path / "m.onnx")
     text = """
 [source.in]
 type = "mqtt"
@@ -311,8 +321,6 @@ publish = { topic = "out/x", qos = 0 }
 
 
 async def way(folder: Path, text: str = TEXT % (DECODE["csv"], "drop_oldest", 0)) -> Way:
-    models.linear(folder / "m.onnx")
-    (folder / "steps.py").write_text(STEPS)
     return Way(folder, text, is_straight=True)
 
 

@@ -1,4 +1,4 @@
-"""Behaviours in a configuration: what is planned, and every mistake with its place and cure."""
+"""Behaviours in a configuration: what is planned, and every mistake with its place and fix."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ on_end = [{ write = "relay", data = "OFF" }, { topic = "x/{key}", value = { a = 
         ('[behaviour.x]\nrum = "b.py:guard"', 'x.rum: unknown key; did you mean "run"?'),
     ],
 )
-def test_mistakes_are_named_with_their_cure(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, wanted: str) -> None:
+def test_mistakes_are_named_with_their_fix(tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, wanted: str) -> None:
     (tmp_path / "b.py").write_text(CODE)
     (tmp_path / "edged.toml").write_text(CONFIG + more)
     assert main(["check", "-c", str(tmp_path / "edged.toml")]) == 78

@@ -59,7 +59,7 @@ def test_the_same_text_changes_nothing(change: Callable[[str], Change]) -> None:
         ('source = "b"\n', 'source = "b"\n[health]\ninterval = "3s"\n', ("health.interval",)),
         ('source = "b"\n', 'source = "b"\n[device]\nworkers = 3\n', ("device.workers",)),
         ('"in/b"', '"in/c"', ("broker.main: subscriptions", "source.b: settings")),
-        ("localhost", "127.0.0.1", ("broker.main: connects anew",)),
+        ("localhost", "127.0.0.1", ("broker.main: connects again",)),
     ],
 )
 def test_what_changed_is_named(change: Callable[[str], Change], before: str, after: str, changed: tuple[str, ...]) -> None:

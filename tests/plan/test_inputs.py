@@ -111,17 +111,17 @@ def test_steps_that_change_the_shape_end_the_choice_of_fields(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("axes", "more", "cure"),
+    ("axes", "more", "fix"),
     [
         (["N", 8, 3], "", "; set window = { size = 8 }"),
         (["N", 8, 3], "window = { size = 4 }", "; set window.size = 8"),
         (["N", 3], "window = { size = 4 }", "; it takes single samples: remove window"),
     ],
 )
-def test_a_misfit_says_what_would_fit(tmp_path: Path, axes: Axes, more: str, cure: str) -> None:
+def test_a_misfit_says_what_would_fit(tmp_path: Path, axes: Axes, more: str, fix: str) -> None:
     model(tmp_path, axes)
     [line] = plan(tmp_path, more).lines
-    assert cure in line
+    assert fix in line
 
 
 def test_an_input_named_like_a_field_gets_that_field(tmp_path: Path) -> None:

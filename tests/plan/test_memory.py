@@ -94,8 +94,8 @@ def test_a_budget_that_one_setting_can_keep(tmp_path: Path) -> None:
     decode = 'decode = { format = "raw", dtype = "uint8", fields = [{ name = "image", shape = [3, 640, 640] }] }\n'
     text = '[memory]\nbudget = "512MiB"\n[model.m]\npath = "m.onnx"\nbatch = { max = 4 }\n[pipeline.people]\nsource = "cameras"\n'
     assert planned(tmp_path, MAIN + camera + decode + text + 'model = "m"\n').lines == [
-        "8:12: source.cameras.max_keys: pipeline.people: slots: 256 x 3 x 640 x 640 float32, one a key is 1200 MiB, and the plan "
-        "needs 1311 MiB, the budget is 512 MiB; set source.cameras.max_keys, or pipeline.people.slots"
+        "8:12: source.cameras.max_keys: pipeline.people: slots: 256 x 3 x 640 x 640 float32, one per key is 1200 MiB, and the "
+        "plan needs 1311 MiB, the budget is 512 MiB; set source.cameras.max_keys, or pipeline.people.slots"
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from edged.serialport.faults import explain, is_no_port, missing, others
 
 
-def test_errors_are_explained_with_their_cure(tmp_path: Path) -> None:
+def test_errors_are_explained_with_their_fix(tmp_path: Path) -> None:
     def said(code: int, path: str) -> tuple[str, str]:
         retryable = explain(OSError(code, os.strerror(code)), path, lambda: ["/dev/ttyUSB1"])
         return retryable.state, retryable.reason

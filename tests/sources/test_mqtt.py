@@ -18,8 +18,9 @@ from edged.mqtt.frames import UNREAD, Inbound
 from edged.records import NONE, Block, Receipt, Rows
 from edged.sources.freshness import Freshness
 from edged.sources.kept import KeptMessages
-from edged.sources.mqtt import ROUTES, Filter, MqttSource, Router, SourceWiring, Told, Wanted
+from edged.sources.mqtt import MqttSource, SourceWiring
 from edged.sources.replies import Replies
+from edged.sources.router import ROUTES, Filter, Router, Told, Wanted
 from edged.stamp import KeyTable, Stamper, Thinning
 from edged.telemetry import Drops
 from edged.topics import parse_filter

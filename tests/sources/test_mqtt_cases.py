@@ -22,7 +22,8 @@ from edged.plan.records import SourcePlan
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.kind import Parts
-from edged.sources.mqtt import Router, SourceWiring, build
+from edged.sources.mqtt import SourceWiring, build
+from edged.sources.router import Router
 from edged.stamp import KeyTable, Stamper
 from edged.system.hang_recorder import Stages
 from edged.telemetry import Drops

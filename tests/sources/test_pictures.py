@@ -12,8 +12,9 @@ import pytest
 from edged.clock.clock import Clock
 from edged.decode.values import UNTOLD, Arrived
 from edged.records import NONE, Block, Receipt, Reject, Rows
-from edged.sources.mqtt import Filter, MqttSource, Router, SourceWiring, Wanted
+from edged.sources.mqtt import MqttSource, SourceWiring
 from edged.sources.pictures import MAX_FULL, MAX_ITEMS, PictureQueue, Waiting, beside
+from edged.sources.router import Filter, Router, Wanted
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import Drops
 from edged.topics import parse_filter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,7 @@ def png_with(*chunks: tuple[bytes, bytes]) -> bytes:
     return png_of(16, 16, 8, 2, zlib.compress((b"\0" + bytes(GREEN) * 16) * 16), *chunks)
 
 
+@cache
 def laden() -> dict[str, bytes]:
     """Green pictures with parts that a library would choke on, and that no pixel needs."""
     region = tiff(*((0x1000 + i, 1, 2_900_000, 8) for i in range(1200)), more=bytes(2_900_000))
@@ -110,6 +112,7 @@ def laden() -> dict[str, bytes]:
     }
 
 
+@cache
 def hostile() -> dict[str, tuple[bytes, str, str]]:
     """By name: the payload, the reason of its refusal, and words of what is said of it."""
     good = jpeg(pixels(64, 48, (8, 8, 40, 40, RED)))

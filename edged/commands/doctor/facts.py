@@ -54,7 +54,7 @@ class Broker(msgspec.Struct, frozen=True):
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """Inputs at QoS 1 of one broker: messages a second as far as `rate` tells, and what it keeps for us (None: nobody knows)."""
+    """Inputs at QoS 1 of one broker: messages per second as far as `rate` tells, and what it keeps for us (None: unknown)."""
 
     broker: str
     rate: float | None

@@ -1,7 +1,7 @@
-"""What is well on a machine and what is not, each in one line with its cure. Pure: facts in, findings out.
+"""What is well on a machine and what is not, each in one line with its fix. Pure: facts in, findings out.
 
 A finding is `ok`, `warn` (it works, not as it should, or not for long) or `bad` (something that is asked for does not work).
-One fault gives one finding: whatever only follows from it is left to the one that has the cure.
+One fault gives one finding: whatever only follows from it is left to the one that has the fix.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edged.commands.doctor.facts import Facts, Holder, Port
 from edged.errors import EX_OK, EX_UNAVAILABLE
 from edged.notation.units import GIB, MIB
 from edged.notation.words import rate_said
-from edged.serialport.terminal import CONSOLE_CURE
+from edged.serialport.terminal import CONSOLE_FIX
 
 LEVELS = ("ok", "warn", "bad")
 STATUS = {"ok": EX_OK, "warn": 1, "bad": EX_UNAVAILABLE}
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
     level: str
     topic: str
     text: str
-    cure: str = ""
+    fix: str = ""
     word: str = ""
     """The state of a part that comes of it, where the manual tells more."""
 
@@ -94,11 +94,11 @@ def _system(f: Facts) -> Iterator[Finding]:
 
 
 def _onnxruntime(f: Facts) -> Iterator[Finding]:
-    level, text, cure = _onnx_fault(f) or _gpu_fault(f) or ("ok", "", "")
+    level, text, fix = _onnx_fault(f) or _gpu_fault(f) or ("ok", "", "")
     said = f"onnxruntime {f.onnx.version}, runs on {', '.join(f.onnx.providers)}"
     if f.l4t and level == "ok":
         said += "; edged bench MODEL shows whether it has code for this GPU"
-    yield Finding(level, "onnxruntime", f"{said}: {text}" if text and f.onnx.version else text or said, cure)
+    yield Finding(level, "onnxruntime", f"{said}: {text}" if text and f.onnx.version else text or said, fix)
 
 
 def _onnx_fault(f: Facts) -> tuple[str, str, str] | None:
@@ -107,8 +107,8 @@ def _onnx_fault(f: Facts) -> tuple[str, str, str] | None:
     packages = " and ".join(sorted(o.packages))
     if len(o.packages) > 1:
         keep = next((name for name in sorted(o.packages) if name != "onnxruntime"), "onnxruntime")
-        cure = f"pip uninstall -y {' '.join(sorted(o.packages))}, then install {keep} again, alone"
-        return "bad", f"{packages} are installed over each other; which one runs is undefined", cure
+        fix = f"pip uninstall -y {' '.join(sorted(o.packages))}, then install {keep} again, alone"
+        return "bad", f"{packages} are installed over each other; which one runs is undefined", fix
     if not o.packages and o.error:
         return "bad", "onnxruntime is not installed", "pip install onnxruntime; on a Jetson a build for its JetPack"
     if "numpy" in o.error.lower() or "_ARRAY_API" in o.error:
@@ -130,17 +130,17 @@ def _gpu_fault(f: Facts) -> tuple[str, str, str] | None:
             return "warn", f"{text}; models run on the CPU", "update to JetPack 6 or newer with NVIDIA's SDK Manager"
         name = f"JetPack {known.name}" if known is not None else f"L4T {f.l4t}"
         build = f"an onnxruntime-gpu built for {name}{f', CUDA {known.cuda}, Python {known.python}' if known else ''}"
-        cure = f"pip uninstall -y onnxruntime onnxruntime-gpu, then install {build}"
+        fix = f"pip uninstall -y onnxruntime onnxruntime-gpu, then install {build}"
         if broken:
-            return "warn", f"{broken}; it was built for another JetPack than {name}", cure
+            return "warn", f"{broken}; it was built for another JetPack than {name}", fix
         if "cuda" not in o.providers:
-            return "warn", f"it has no GPU provider, and this is a Jetson with {name}: models run on the CPU", cure
+            return "warn", f"it has no GPU provider, and this is a Jetson with {name}: models run on the CPU", fix
     elif f.has_nvidia:
         if broken:
             return "warn", broken, "install the CUDA and cuDNN libraries that it names"
         if "cuda" not in o.providers:
-            cure = "pip uninstall -y onnxruntime, then pip install onnxruntime-gpu"
-            return "warn", "it has no GPU provider, and an NVIDIA GPU is here: models run on the CPU", cure
+            fix = "pip uninstall -y onnxruntime, then pip install onnxruntime-gpu"
+            return "warn", "it has no GPU provider, and an NVIDIA GPU is here: models run on the CPU", fix
     return None
 
 
@@ -195,12 +195,12 @@ def _port(f: Facts, p: Port) -> Finding:
     strangers = [h for h in p.holders if not _is_edged(f, h)]
     if strangers:
         first = strangers[0]
-        cure = LET_GO.get(first.name, f"end it: sudo kill {first.pid}")
+        fix = LET_GO.get(first.name, f"end it: sudo kill {first.pid}")
         text = f"{who}{p.path} is in use by {first.name or 'a process'}, pid {first.pid}"
-        return Finding("bad" if p.source else "warn", "ports", text, cure, "busy")
+        return Finding("bad" if p.source else "warn", "ports", text, fix, "busy")
     if p.console:
         text = f"{who}{p.console}: its messages mix with those of a sensor, and it reads what edged sends as commands"
-        return Finding("bad" if p.source else "warn", "ports", text, CONSOLE_CURE)
+        return Finding("bad" if p.source else "warn", "ports", text, CONSOLE_FIX)
     if not p.may_open and not p.group:
         text = f"{who}{f.user.name} may not open {p.path}: its mode gives no group access"
         return Finding("bad", "ports", text, 'add a udev rule: SUBSYSTEM=="tty", GROUP="dialout", MODE="0660"', "forbidden")
@@ -214,9 +214,9 @@ def _is_edged(f: Facts, holder: Holder) -> bool:
 def _brokers(f: Facts) -> Iterator[Finding]:
     for b in f.brokers:
         if b.failure:
-            cure = UNREACHED.get(b.state, "see the broker's log")
-            cure = OURS if b.state == "refused" and b.is_mosquitto else cure
-            yield Finding("bad", "broker", f"{b.name}: {b.failure}", cure, b.state if b.state in UNREACHED else "")
+            fix = UNREACHED.get(b.state, "see the broker's log")
+            fix = OURS if b.state == "refused" and b.is_mosquitto else fix
+            yield Finding("bad", "broker", f"{b.name}: {b.failure}", fix, b.state if b.state in UNREACHED else "")
             continue
         text = f"{b.name}: {b.url} answers within {max(1, round(b.took_ms))} ms"
         if b.certificate_ends is None:
@@ -252,11 +252,11 @@ def _queues(f: Facts) -> Iterator[Finding]:
 
 def _clock(f: Facts) -> Iterator[Finding]:
     now = datetime.fromtimestamp(f.utc, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    cure = "sudo timedatectl set-ntp true; timedatectl timesync-status shows the time server"
+    fix = "sudo timedatectl set-ntp true; timedatectl timesync-status shows the time server"
     if f.utc < SET_THIS_CENTURY:
-        yield Finding("bad", "clock", f"it says {now}: TLS rejects every certificate", cure)
+        yield Finding("bad", "clock", f"it says {now}: TLS rejects every certificate", fix)
     elif not f.is_clock_synced:
-        yield Finding("warn", "clock", f'it says {now} and is not synchronized: results say clock = "unsynced"', cure)
+        yield Finding("warn", "clock", f'it says {now} and is not synchronized: results say clock = "unsynced"', fix)
     else:
         yield Finding("ok", "clock", f"synchronized, {now}")
 
@@ -309,8 +309,8 @@ def _disk(f: Facts) -> Iterator[Finding]:
             text = f"{where} is on a disk that is mounted read-only: nothing outlives a restart"
             yield Finding("bad", "disk", text, "sudo dmesg | grep -i error; replace a card that turns read-only by itself")
         elif not d.may_write:
-            cure = f"sudo install -d -o {f.user.name} -m 700 {d.path}"
-            yield Finding("bad", "disk", f"{where}: {f.user.name} may not write to it", cure)
+            fix = f"sudo install -d -o {f.user.name} -m 700 {d.path}"
+            yield Finding("bad", "disk", f"{where}: {f.user.name} may not write to it", fix)
         elif d.free_bytes < FULL and d.total_bytes:
             yield Finding(
                 "bad", "disk", f"{where}: the disk is full, {free}", "sudo journalctl --vacuum-size=50M; sudo apt-get clean"
@@ -323,8 +323,8 @@ def _disk(f: Facts) -> Iterator[Finding]:
 
 def _wear(f: Facts) -> Iterator[Finding]:
     for name in f.damaged:
-        cure = "boot once with fsck.mode=force fsck.repair=yes on the kernel's line; keep a copy of the configuration"
-        yield Finding("warn", "wear", f"the file system on {name} has errors", cure)
+        fix = "boot once with fsck.mode=force fsck.repair=yes on the kernel's line; keep a copy of the configuration"
+        yield Finding("warn", "wear", f"the file system on {name} has errors", fix)
     for chip in f.flash:
         life = f"{chip.kind} {chip.name}: {(chip.used_tenths - 1) * 10} to {chip.used_tenths * 10} % of its life is used"
         if chip.used_tenths >= DEAD_TENTHS or chip.end >= 3:
@@ -382,8 +382,8 @@ def _daemon(f: Facts) -> Iterator[Finding]:
     elif f.daemon.is_closed:
         yield Finding("ok", "daemon", "may be running; this user may not ask it")
     elif f.has_unit:
-        cure = "sudo systemctl start edged; journalctl -u edged -n 50 says why it ended"
-        yield Finding("warn", "daemon", "the service is installed and does not run", cure)
+        fix = "sudo systemctl start edged; journalctl -u edged -n 50 says why it ended"
+        yield Finding("warn", "daemon", "the service is installed and does not run", fix)
     else:
         yield Finding("ok", "daemon", f"none runs with {f.configuration.path}")
 

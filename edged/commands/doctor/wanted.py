@@ -24,7 +24,7 @@ NO_CREDENTIALS = "CREDENTIALS_DIRECTORY is not set"
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """`ports` by who opens them, `folders` by what is kept there; `rates`: messages a second at QoS 1 by broker, None unknown."""
+    """`ports` by who opens them, `folders` by what is kept there; `rates`: messages per second at QoS 1 by broker, or None."""
 
     configuration: Configuration
     ports: Mapping[str, str | UsbPort]

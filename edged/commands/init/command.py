@@ -225,7 +225,7 @@ def _write(output: Path, content: str) -> None:
 
 
 def run_for(config: Path, pipelines: Sequence[str], seconds: float) -> int:
-    """Runs the daemon for so long, and shows what comes out. 0 if anything did."""
+    """Runs the daemon for this long, and shows what comes out. 0 if anything did."""
     began = time.monotonic()
     command = [sys.executable, "-m", "edged", "run", "-c", str(config)]
     with tempfile.TemporaryFile() as errors:

@@ -13,7 +13,7 @@ from edged.commands.init.topics import MAX_TOPICS, Heard, Stream, streams_of
 from edged.commands.listen import hear_broker, hear_port, observer
 from edged.decode.propose import propose, readings, shown
 from edged.errors import Fatal
-from edged.serialport.terminal import CONSOLE_CURE, console_at
+from edged.serialport.terminal import CONSOLE_FIX, console_at
 
 BAUDRATES = (115200, 9600, 57600, 38400, 19200, 4800, 230400, 460800, 921600, 1200)
 """In the order of how often they are met."""
@@ -36,7 +36,7 @@ class _Taken(NamedTuple):
 async def hear_one_port(port: str, baudrate: int | None) -> Found:
     """What a port sends, and how it is read. Raises Fatal where nothing comes, or nothing is sure of it."""
     if why := console_at(port):
-        raise Fatal(f"{why}; {CONSOLE_CURE}")
+        raise Fatal(f"{why}; {CONSOLE_FIX}")
     seen: list[tuple[int, bytes]] = []
     for speed in BAUDRATES if baudrate is None else (baudrate,):
         taken = await _take(port, speed, FIRST_S if not seen else LISTEN_S)

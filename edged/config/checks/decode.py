@@ -92,8 +92,8 @@ def groups(table: Decode, raw: Raw) -> Wrong:
         and FORMATS[table.format].is_records
         and table.rows not in ((Step.SELF,), *map(path_of_name, names))
     ):
-        cure = found_among(flat(table.rows), [".", *names])
-        yield "rows", f'expected "." (record after record) or the name of a field with repeat, {cure}'
+        fix = found_among(flat(table.rows), [".", *names])
+        yield "rows", f'expected "." (record after record) or the name of a field with repeat, {fix}'
 
 
 def texts_in_messages(table: Decode, raw: Raw) -> Wrong:

@@ -26,8 +26,8 @@ def provider_options(table: ProviderOptions, raw: Raw) -> Wrong:
                 yield f"{provider}.{name}", f"cannot be set here: {OWN[name]}", "key"
             elif name not in known:
                 others = [other for other, names in KNOWN.items() if name in names]
-                cure = f'; it belongs to "{others[0]}"' if others else did_you_mean(name, known)
-                yield f"{provider}.{name}", f"ONNX Runtime has no such option for {provider}{cure}", "key"
+                fix = f'; it belongs to "{others[0]}"' if others else did_you_mean(name, known)
+                yield f"{provider}.{name}", f"ONNX Runtime has no such option for {provider}{fix}", "key"
 
 
 def options_of_others(table: Model, raw: Raw) -> Wrong:

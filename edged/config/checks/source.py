@@ -58,11 +58,11 @@ def markers(table: Frame, raw: Raw) -> Wrong:
 def blocks(table: Frame, raw: Raw) -> Wrong:
     """What ends a line or a block."""
     if table.type == "line" and table.end == b"":
-        yield "end", 'expected bytes such as [0xAA, 0x55] or a text, found an empty one; a line ends with "\\n" or "\\r"'
+        yield "end", 'expected bytes such as [0xAA, 0x55] or a string, found an empty one; a line ends with "\\n" or "\\r"'
     if table.type == "block" and not {"start", "end", "gap"} & set(raw):
         yield "type", 'a block needs its start line, its end line or a gap; write such as start = "/" or end = "!"'
     if table.start == b"":
-        yield "start", 'expected how the first line of a block begins, such as "/", found an empty text'
+        yield "start", 'expected how the first line of a block begins, such as "/", found an empty string'
     if table.type == "dle" and table.sync is not None and (not isinstance(table.sync, bytes) or table.sync[:1] != b"\x10"):
         yield "sync", "expected bytes that begin with DLE, [0x10, 0x02] or [0x10]"
     for id in table.crc_extra or ():
@@ -117,10 +117,10 @@ def checksum_of_frames(table: SerialSource | ReplaySource | Port, raw: Raw) -> W
                 f'"{checksum.type}" stands at the end of a line; frames of type "{frames}" have sums and CRCs of bytes',
             )
     elif checksum.type != "none" and frames == "line" and checksum.encoding is None:
-        cure = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
+        fix = "; a line's checksum of two hex digits after * is nmea" if checksum.type == "xor8" else ""
         own = 'lines have "nmea", "teleinfo", or encoding = "hex" or "line-safe"'
         text = f'"{checksum.type}" of bytes is for frames of type "fixed" or "length"; {own}'
-        yield "checksum", f"{text}{cure}"
+        yield "checksum", f"{text}{fix}"
     limit = table.max_bytes if isinstance(table, Port) or table.decode is None else _filled_max_bytes(table, raw)
     if table.frame.size is not None and table.frame.size > limit:
         yield "frame.size", f"a frame of {table.frame.size} bytes is longer than max_bytes, {limit} bytes; set max_bytes"

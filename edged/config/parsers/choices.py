@@ -69,24 +69,24 @@ def choice(raw: object, known: tuple[str | int, ...]) -> str | int:
     words = [str(k) for k in known]
     listed = " ".join(f'"{k}"' if isinstance(k, str) else str(k) for k in known)
     text = f"expected {'one of ' if len(known) > 1 else ''}{listed}, found {shown(raw)}"
-    cure = None
+    fix = None
     if isinstance(raw, str) and (known_as := raw.removesuffix("_b")) in RESERVED:
         raise ValueError(f"{text}; {RESERVED[known_as]}")
     if raw == 2 and set(known) == {0, 1}:
         text += "; MQTT's exactly once is not offered: write 1, at least once"
     elif isinstance(raw, int | float) and not isinstance(raw, bool) and (as_text := _version_meant(raw, words)):
-        cure = as_text
+        fix = as_text
     elif isinstance(raw, str) and raw not in words:
-        cure = SLIPS.get(raw.lower()) if SLIPS.get(raw.lower()) in words else nearest(raw, words)
+        fix = SLIPS.get(raw.lower()) if SLIPS.get(raw.lower()) in words else nearest(raw, words)
     elif str(raw) in words and not isinstance(raw, bool):
-        cure = str(raw)
-    if cure is not None:
-        text += f'; did you mean "{cure}"?' if isinstance(known[words.index(cure)], str) else f"; did you mean {cure}?"
+        fix = str(raw)
+    if fix is not None:
+        text += f'; did you mean "{fix}"?' if isinstance(known[words.index(fix)], str) else f"; did you mean {fix}?"
     raise ValueError(text)
 
 
 def _version_meant(raw: float, words: list[str]) -> str | None:
-    """`3.1` and `3.11` for `"3.1.1"`, `5` for `"5"`: numbers of versions are texts."""
+    """`3.1` and `3.11` for `"3.1.1"`, `5` for `"5"`: numbers of versions are strings."""
     if "3.1.1" not in words:
         return None
     return "3.1.1" if str(raw) in ("3", "3.1", "3.11", "311", "4") else str(raw).removesuffix(".0")
@@ -95,18 +95,18 @@ def _version_meant(raw: float, words: list[str]) -> str | None:
 def boolean(raw: object, _: Surroundings) -> bool:
     if isinstance(raw, bool):
         return raw
-    cure = f"; without quotes: {raw.lower()}" if isinstance(raw, str) and raw.lower() in ("true", "false") else ""
-    raise ValueError(f"expected true or false, found {shown(raw)}{cure}")
+    fix = f"; without quotes: {raw.lower()}" if isinstance(raw, str) and raw.lower() in ("true", "false") else ""
+    raise ValueError(f"expected true or false, found {shown(raw)}{fix}")
 
 
 def dtype(raw: object, _: Surroundings) -> str:
     if isinstance(raw, str) and raw in DTYPES:
         return raw
-    cure = ""
+    fix = ""
     if isinstance(raw, str):
         meant = DTYPE_SLIPS.get(raw.lower()) or nearest(raw, DTYPES)
-        cure = f'; did you mean "{meant}"?' if meant else ""
-    raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{cure}")
+        fix = f'; did you mean "{meant}"?' if meant else ""
+    raise ValueError(f"expected an element type ({' '.join(DTYPES)}), found {shown(raw)}{fix}")
 
 
 def wire_type(raw: object, around: Surroundings) -> str:
@@ -124,8 +124,8 @@ def byte_order(raw: object, _: Surroundings) -> str:
     if isinstance(raw, str) and raw in BYTE_ORDERS:
         return raw
     meant = PLAIN_ORDERS.get(raw.lower()) or nearest(raw, BYTE_ORDERS) if isinstance(raw, str) else None
-    cure = f'; write "{meant}"' if meant else ""
-    raise ValueError(f'expected "big" (abcd), "little" (dcba), "cdab" or "badc", found {shown(raw)}{cure}')
+    fix = f'; write "{meant}"' if meant else ""
+    raise ValueError(f'expected "big" (abcd), "little" (dcba), "cdab" or "badc", found {shown(raw)}{fix}')
 
 
 def one_of(raw: object, _: Surroundings) -> bool | int | float | str:
@@ -142,8 +142,8 @@ def providers(raw: object, _: Surroundings) -> tuple[str, ...] | None:
         return None
     known = PROVIDERS
     if not isinstance(raw, list) or not raw:
-        cure = f'; as a list: ["{raw}"]' if raw in known else ""
-        raise ValueError(f'expected "auto" or a list of {quoted(known)}, found {shown(raw)}{cure}')
+        fix = f'; as a list: ["{raw}"]' if raw in known else ""
+        raise ValueError(f'expected "auto" or a list of {quoted(known)}, found {shown(raw)}{fix}')
     for one in raw:
         if isinstance(one, str) and one.lower() in PROVIDER_SLIPS:
             meant = PROVIDER_SLIPS[one.lower()]
@@ -158,7 +158,7 @@ def option(raw: object, _: Surroundings) -> bool | int | float | str:
     """A value for a library, which has its own idea of what it may be."""
     if isinstance(raw, bool | int | str) or (isinstance(raw, float) and math.isfinite(raw)):
         return raw
-    raise ValueError(f"expected a number, a text, true or false, found {shown(raw)}")
+    raise ValueError(f"expected a number, a string, true or false, found {shown(raw)}")
 
 
 def absent(raw: object, _: Surroundings) -> float | str:
@@ -166,8 +166,8 @@ def absent(raw: object, _: Surroundings) -> float | str:
         return raw
     if isinstance(raw, int | float) and not isinstance(raw, bool) and math.isfinite(raw):
         return float(raw)
-    cure = '; write "hold"' if isinstance(raw, str) and raw.lower() in ("last", "keep", "previous", "held") else ""
-    raise ValueError(f'expected "drop", "hold" or a number, found {shown(raw)}{cure}')
+    fix = '; write "hold"' if isinstance(raw, str) and raw.lower() in ("last", "keep", "previous", "held") else ""
+    raise ValueError(f'expected "drop", "hold" or a number, found {shown(raw)}{fix}')
 
 
 Absent = Annotated[float | str, Value("`drop` `hold` or number", absent)]
@@ -177,5 +177,5 @@ ByteOrder = Annotated[str, Value("`big` `little` `cdab` `badc`", byte_order)]
 WireType = Annotated[str, Value("type, `int24` `uint24` `uint11` `text`", wire_type)]
 OneOf = Annotated[bool | int | float | str, Value("value", one_of)]
 Providers = Annotated[tuple[str, ...] | None, Value(f"`auto` or list of {' '.join(f'`{one}`' for one in PROVIDERS)}", providers)]
-Option = Annotated[bool | int | float | str, Value("number, text, true or false", option)]
+Option = Annotated[bool | int | float | str, Value("number, string, true or false", option)]
 Anything = Annotated[Any, Value("any", lambda raw, _: raw)]

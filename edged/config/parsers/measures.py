@@ -86,8 +86,8 @@ def silence(raw: object, around: Surroundings) -> int:
 def zone(raw: object, _: Surroundings) -> str:
     if isinstance(raw, str) and (raw in ("local", "utc") or _ZONE.fullmatch(raw)):
         return raw
-    cure = '; write "utc"' if raw in ("UTC", "Z", "GMT") else ""
-    raise ValueError(f'expected "local", "utc" or such as "+02:00", found {shown(raw)}{cure}')
+    fix = '; write "utc"' if raw in ("UTC", "Z", "GMT") else ""
+    raise ValueError(f'expected "local", "utc" or such as "+02:00", found {shown(raw)}{fix}')
 
 
 def keepalive(raw: object, around: Surroundings) -> int:
@@ -174,8 +174,8 @@ def _rate(raw: object) -> tuple[float, float]:
         amount, slash, unit = raw.replace(" ", "").partition("/")
         if not slash or unit not in RATE_UNITS or not re.fullmatch(r"\d+(\.\d+)?", amount):
             hertz = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)hz", raw.replace(" ", "").lower())
-            cure = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else _rate_cure(raw)
-            raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
+            fix = f"; write {float(hertz[1]) * (1000 if hertz[2] else 1):g}" if hertz else _rate_fix(raw)
+            raise ValueError(f"expected {wanted}, found {shown(raw)}{fix}")
         many, seconds = float(amount), RATE_UNITS[unit]
     elif isinstance(raw, int | float) and not isinstance(raw, bool):
         many, seconds = float(raw), 1.0
@@ -188,7 +188,7 @@ def _rate(raw: object) -> tuple[float, float]:
     return many, seconds
 
 
-def _rate_cure(raw: str) -> str:
+def _rate_fix(raw: str) -> str:
     """For a number in quotes, and for the time between two samples."""
     found = _NUMBER_AND_UNIT.fullmatch(raw)
     if found is None:

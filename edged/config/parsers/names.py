@@ -30,11 +30,11 @@ STAND_INS = _StandIns(device="device", base_topic="base/topic")
 
 def text(raw: object, _: Surroundings) -> str:
     if not isinstance(raw, str):
-        raise ValueError(f"expected a text, found {shown(raw)}")
+        raise ValueError(f"expected a string, found {shown(raw)}")
     if not raw:
-        raise ValueError("expected a text, found an empty one")
+        raise ValueError("expected a string, found an empty one")
     if "\0" in raw:
-        raise ValueError(f"expected a text without NUL, found {shown(raw)}")
+        raise ValueError(f"expected a string without NUL, found {shown(raw)}")
     return raw
 
 
@@ -114,7 +114,7 @@ def tag(raw: object, around: Surroundings) -> str:
     plain = text(raw, around)
     if unfit(plain) or any(c in plain for c in "/+#{}"):
         raise ValueError(
-            f"expected a text without /, +, #, braces and control characters, since topics may hold it, found {shown(raw)}"
+            f"expected a string without /, +, #, braces and control characters, since topics may hold it, found {shown(raw)}"
         )
     return plain
 
@@ -127,11 +127,11 @@ def https_folder(raw: object, _: Surroundings) -> str:
     return str(raw) if str(raw).endswith("/") else f"{raw}/"
 
 
-Tag = Annotated[str, Value("text", tag)]
+Tag = Annotated[str, Value("string", tag)]
 HttpsFolder = Annotated[str, Value("https URL", https_folder)]
 Listen = Annotated[tuple[str, int], Value("host:port", listen)]
-Text = Annotated[str, Value("text", text)]
-Label = Annotated[str, Value("text", label)]
+Text = Annotated[str, Value("string", text)]
+Label = Annotated[str, Value("string", label)]
 Pattern = Annotated[str, Value("pattern", pattern)]
 Name = Annotated[str, Value("name", name)]
 FieldName = Annotated[str, Value("name", field_name)]

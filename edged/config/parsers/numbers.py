@@ -35,10 +35,10 @@ def _integer(low: int | None, high: int | None) -> Callable[[Any, Surroundings],
 
     def parse(raw: object, _: Surroundings) -> int:
         if not isinstance(raw, int) or isinstance(raw, bool):
-            cure = f"; without quotes: {int(raw)}" if isinstance(raw, str) and raw.isdecimal() else ""
+            fix = f"; without quotes: {int(raw)}" if isinstance(raw, str) and raw.isdecimal() else ""
             if isinstance(raw, float) and raw.is_integer():
-                cure = f"; write {int(raw)}"
-            raise ValueError(f"expected {wanted}, found {shown(raw)}{cure}")
+                fix = f"; write {int(raw)}"
+            raise ValueError(f"expected {wanted}, found {shown(raw)}{fix}")
         if (low is not None and raw < low) or (high is not None and raw > high):
             raise ValueError(f"expected {wanted}, found {raw}")
         return not_too_many(raw)
@@ -114,8 +114,8 @@ def speed(raw: object, around: Surroundings) -> float:
     """How many times as fast as recorded; 0: as fast as it goes."""
     value = _number(0)(raw, around)
     if value and not 0.001 <= value <= 1000:
-        cure = "; as fast as it goes: 0" if value > 1 else ""
-        raise ValueError(f"expected 0, or a number from 0.001 to 1000, found {value:g}{cure}")
+        fix = "; as fast as it goes: 0" if value > 1 else ""
+        raise ValueError(f"expected 0, or a number from 0.001 to 1000, found {value:g}{fix}")
     return value
 
 

@@ -64,7 +64,7 @@ def step(raw: object, around: Surroundings) -> str | Function:
     raise ValueError(f"expected {wanted}, found {shown(raw)}" + (f'; did you mean "{meant}"?' if meant else ""))
 
 
-DevicePath = Annotated[str, Value("text", device_path)]
+DevicePath = Annotated[str, Value("string", device_path)]
 FilePath = Annotated[Path, Value("path", path)]
 SmallFile = Annotated[Path, Value("path", small_file)]
 KeyTableFile = Annotated[KeyFile, Value("path", key_file)]

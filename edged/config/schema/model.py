@@ -147,7 +147,7 @@ class Model(Table, frozen=True, kw_only=True):
     timeout: Annotated[Period, Key(REMOTE + "of one request, from the first byte to the last")] = 30 * S
     retries: Annotated[Annotated[int, integer(0, 10)], Key(REMOTE + "of one row, after a pause that doubles, with jitter")] = 2
     cooldown: Annotated[
-        Period, Key(REMOTE + "after 5 failures in a row nothing is asked for so long; then one request tries")
+        Period, Key(REMOTE + "after 5 failures in a row edged asks nothing for this long, then tries one request")
     ] = 30 * S
     limit: Annotated[
         Limit,

@@ -20,6 +20,7 @@ from edged.config.parsers.paths import Custom
 from edged.config.schema.inputs import Align, Input, Step, Window
 from edged.config.schema.keys import Key, Several, Table
 from edged.config.schema.result import UNSAID, Gate, HardSamples, Output, Publish
+from edged.notation.values import Function
 
 
 class Pipeline(Table, frozen=True, kw_only=True):
@@ -101,3 +102,10 @@ class Pipeline(Table, frozen=True, kw_only=True):
         dict[str, Input],
         Key("what goes into which input of the model", default="all fields into the only input"),
     ] = msgspec.field(default_factory=dict)
+
+    @property
+    def functions(self) -> dict[str, Function]:
+        """The user's own, before and after the model, by the key that names each."""
+        steps = [step.step for step in self.preprocess or ()]
+        named = (("preprocess", steps), ("postprocess", self.postprocess))
+        return {f"{key}[{i}]": one for key, of in named for i, one in enumerate(of) if isinstance(one, Function)}

@@ -145,8 +145,8 @@ def _declared_twice(failure: _Failure, _: re.Match[str]) -> Said:
     first = failure.scanner.places.get(path)
     where = f", first at line {failure.line_of(first.value)}" if first else ""
     one = {"source": "sensor", "broker": "broker", "model": "model", "pipeline": "pipeline"}.get(str(path[0]) if path else "")
-    cure = f"; a second {one} needs a name of its own" if one and len(path) == 2 else "; put all its keys in one place"
-    return header, f"{written(path)}: declared twice{where}{cure}"
+    fix = f"; a second {one} needs a name of its own" if one and len(path) == 2 else "; put all its keys in one place"
+    return header, f"{written(path)}: declared twice{where}{fix}"
 
 
 def _header_path(failure: _Failure) -> KeyPath:
@@ -218,7 +218,7 @@ def _no_value(failure: _Failure, _: re.Match[str]) -> Said:
         return failure.at, "TOML: a number needs a digit before the point, such as 0.5"
     if word[0] in "=,":
         return failure.at, f"TOML: expected a value, found {word[0]}"
-    return failure.at, 'TOML: expected a value; a text needs quotes: "..."'
+    return failure.at, 'TOML: expected a value; a string needs quotes: "..."'
 
 
 def _end_expected(failure: _Failure, _: re.Match[str]) -> Said:
@@ -230,7 +230,7 @@ def _end_expected(failure: _Failure, _: re.Match[str]) -> Said:
     if re.fullmatch(r"[+-]?0", value) and word[:1].isdigit():
         return failure.at - 1, "TOML: a number does not begin with 0"
     if re.fullmatch(r"[+-]?[\d._]+", value) and word and not word[0].isspace() and failure.text[failure.at] == word[0]:
-        return failure.at - len(value), 'TOML: a value with a unit is a text, in quotes, such as "8MiB"'
+        return failure.at - len(value), 'TOML: a value with a unit is a string, in quotes, such as "8MiB"'
     if failure.line_before.strip().startswith("["):
         return failure.at, "TOML: expected the end of the line after a table's name"
     return failure.at, "TOML: expected the end of the line after a value"
@@ -249,12 +249,12 @@ def _text_not_closed(failure: _Failure, _: re.Match[str]) -> Said:
         return failure.at, f"TOML: the character U+{ord(character):04X} cannot stand here"
     before = failure.line_before
     begin = max(before.rfind('"'), before.rfind("'"))
-    return failure.at - len(before) + max(begin, 0), "TOML: this text has no closing quote on its line"
+    return failure.at - len(before) + max(begin, 0), "TOML: this string has no closing quote on its line"
 
 
 def _quote_expected(failure: _Failure, found: re.Match[str]) -> Said:
     opened = failure.text.rfind(found[1], 0, failure.at)
-    return max(opened, 0), f"TOML: the text that begins here is not closed; expected {found[1]}"
+    return max(opened, 0), f"TOML: the string that begins here is not closed; expected {found[1]}"
 
 
 def _no_equals(failure: _Failure, _: re.Match[str]) -> Said:
@@ -271,12 +271,12 @@ def _header_open(failure: _Failure, found: re.Match[str]) -> Said:
 
 
 def _no_statement(failure: _Failure, _: re.Match[str]) -> Said:
-    cure = "; this is TOML, not JSON" if failure.word.startswith("{") else ""
-    return failure.at, f"TOML: expected key = value or [table]{cure}"
+    fix = "; this is TOML, not JSON" if failure.word.startswith("{") else ""
+    return failure.at, f"TOML: expected key = value or [table]{fix}"
 
 
 def _no_date(failure: _Failure, _: re.Match[str]) -> Said:
-    return failure.at, "TOML: there is no such date or time; a text needs quotes"
+    return failure.at, "TOML: there is no such date or time; a string needs quotes"
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[_Failure, re.Match[str]], Said]], ...] = (

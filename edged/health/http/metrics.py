@@ -297,7 +297,7 @@ FAMILIES = (
     Family("remote_answer_seconds", "histogram", "From a row's turn to its answer, retries included.", _remotes("time")),
     Family("behaviour_heard", "counter", "Results and samples that a behaviour was given.", _behaviours("heard")),
     Family("behaviour_restarts", "counter", "Instances that failed and were run again.", _behaviours("restarts")),
-    Family("behaviour_spins", "counter", "Steps that held the event loop for too long.", _behaviours("spins")),
+    Family("behaviour_spins", "counter", "Steps that blocked the event loop for too long.", _behaviours("spins")),
     Family("behaviour_messages", "counter", "Messages of behaviours by what became of them.", _behaviour_messages),
     Family("behaviour_dropped", "counter", "What did not come to be, by reason: inbox, limit, failures.", _behaviour_drops),
     Family("broker_connected", "gauge", "1 while the broker is connected.", _connected),

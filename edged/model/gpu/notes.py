@@ -4,7 +4,7 @@
     engines/<id>.<rung>.json       what came of trying a model there; `<id>` names all that it depends on
 
 A note is in doubt (`.doubt`) while the daemon itself loads what it speaks of: a library that ends the process then is tried in a
-process of its own again at the next start. Notes that cannot be read or written are none; what is damaged is set aside.
+process of its own again at the next start. Notes that cannot be read or written are none; what is damaged is moved aside.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Notes(msgspec.Struct, frozen=True):
         return seen.found if seen is not None and seen.stamp == stamp else None
 
     def keep_found(self, stamp: str, found: Found) -> None:
-        """Only what is there and whole: what is broken may be mended before the next start."""
+        """Only what is there and whole: what is broken may be fixed before the next start."""
         if found.gpu is not None and not found.errors:
             _write(self.root / "gpu.json", Seen(stamp, found))
 

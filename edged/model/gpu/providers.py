@@ -177,7 +177,7 @@ def options(
     """ONNX Runtime's list for one rung: what it names may take each node, the CPU last.
 
     `rows` are the inputs' shapes with their batch axis, when they have one, as -1; `least` and `batch` are the smallest and the
-    largest bucket: TensorRT would build anew, for minutes, for what lies outside. `given` are the options of the file;
+    largest bucket: TensorRT would build again, for minutes, for what lies outside. `given` are the options of the file;
     `gpu_bytes` is what the session may take of the GPU's memory (0: all of it), `engine` the folder in which TensorRT finds its
     engine, or leaves it.
     """
@@ -253,8 +253,8 @@ def missing(rung: str, cause: str | None) -> str:
     """Why a rung is not there; `cause` is the dynamic linker's word, when it had one."""
     if cause is None:
         return f"{HAS_NONE} ({PACKAGES[rung]})"
-    cure = next((text for name, text in LIBRARIES.items() if cause.startswith(name)), PACKAGES[rung])
-    return f"{cause.removesuffix(': No such file or directory')} ({cure})"
+    fix = next((text for name, text in LIBRARIES.items() if cause.startswith(name)), PACKAGES[rung])
+    return f"{cause.removesuffix(': No such file or directory')} ({fix})"
 
 
 def not_taken(rung: str, reason: str) -> str:
@@ -289,5 +289,5 @@ def none_ran(asked: str | tuple[str, ...], reasons: Mapping[str, str]) -> str:
     what = "; ".join(f"{TITLES[r]} is required and did not run: {reasons[r]}" for r in tried if r in reasons)
     wider = [r for r in RUNGS if r in tried and r != "cpu"]
     wider.append("cuda" if tried == ("tensorrt",) else "cpu")
-    cure = ", ".join(f'"{r}"' for r in wider)
-    return what if set(wider) == set(tried) else f"{what}; to allow others: [{cure}]"
+    fix = ", ".join(f'"{r}"' for r in wider)
+    return what if set(wider) == set(tried) else f"{what}; to allow others: [{fix}]"

@@ -4,7 +4,7 @@
                  ^                                       |
                  +------ a pause that doubles <----- no answer, and another attempt may do better
 
-Made anew where the settings change; rows under way end with the one that they began with.
+Made again where the settings change; rows under way end with the one that they began with.
 """
 
 from __future__ import annotations

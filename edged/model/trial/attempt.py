@@ -48,7 +48,7 @@ REST_S = 10.0
 RUNS_A_ROW = 100  # in a trial: samples, both ends of the batch, rows alone, golden samples, timing
 NUMBER_BYTES = 32  # of a batch, in all the arrays that it passes through in a trial
 SPARE_BYTES = 64 * MIB
-CURE = "use a smaller model, or set memory.budget higher"
+FIX = "use a smaller model, or set memory.budget higher"
 MAX_SAID = 1 << 20
 MAX_STDERR = 1 << 16
 
@@ -258,7 +258,7 @@ class _Child:
         took, room = trial.report.resident_bytes, self._allowed.room_bytes
         if room is not None and took > room and trial.report.provider not in NVIDIA:
             text = f"it took {in_mib(took)} when it was tried, {in_mib(room)} are left for it"
-            raise self._refused(f"{text}; {CURE}")
+            raise self._refused(f"{text}; {FIX}")
         return trial
 
     def _seconds(self, stage: str, before: float) -> float:
@@ -286,9 +286,9 @@ class _Child:
         doing = {"start": "before its trial began", "open": "while it was loaded"}.get(self._stage, "while it ran")
         too_large = f"it needs more than the {self._allowed.memory_bytes // MIB} MiB that are free for it, {doing}"
         if said.refused:
-            return [f"{too_large}; {CURE}"] if said.is_memory else said.refused
+            return [f"{too_large}; {FIX}"] if said.is_memory else said.refused
         if code == -signal.SIGABRT and any(word in self._stderr.decode("utf-8", "replace") for word in WORDS_OF_MEMORY):
-            return [f"{too_large}; {CURE}"]
+            return [f"{too_large}; {FIX}"]
         if is_late or code == -signal.SIGXCPU:
             return [self._too_long()]
         if code == -signal.SIGKILL:

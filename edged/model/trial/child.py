@@ -1,7 +1,7 @@
 """The process in which a model is tried before the daemon loads it: whatever its file makes onnxruntime do, this is where.
 
 Started by `model/trial/attempt.py` only. It ties its own hands first (memory, processor time, files, priority, and it ends with
-the thread that started it), then loads the model exactly as the daemon would, and measures it for so long as it is asked to
+the thread that started it), then loads the model exactly as the daemon would, and measures it for this long as it is asked to
 (`model/trial/bench.py`). It says a line of JSON on standard output for each stage that begins, and one at the end: what was
 found, or why not.
 """

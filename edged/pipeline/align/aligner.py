@@ -29,7 +29,7 @@ class Aligner:
     """Joins blocks of several streams. `dropped` counts by reason the rows that never came to be:
 
     stale_join: a stream's value was older than its tolerance; no_value: a stream had said nothing yet;
-    overflow: more rows waited, or grid points were due, than may; restart: a key began anew while its rows waited.
+    overflow: more rows waited, or grid points were due, than may; restart: a key started again while its rows waited.
     """
 
     def __init__(self, plan: AlignPlan) -> None:

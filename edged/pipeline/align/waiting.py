@@ -32,7 +32,7 @@ class Rows(msgspec.Struct):
 
 
 class Waiting:
-    """Rows that wait for the others' next samples, in order of arrival; the oldest gives way when `capacity` wait.
+    """Rows that wait for the others' next samples, in order of arrival; the oldest is dropped when `capacity` wait.
 
     They lie between `_first` and `_stop`, and move to the start when there is no room behind them.
     """

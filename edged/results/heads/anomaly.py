@@ -91,8 +91,8 @@ def plan_anomaly(asked: Asked) -> AnomalyPlan | None:
     of: Input | None = None
     if s.error is None:
         if size not in (None, 1):
-            cure = 'if the model reconstructs its input: error = "mae"'
-            asked.wrong("output", f"{tensor.name} is {tensor}, not one score; {cure}")
+            fix = 'if the model reconstructs its input: error = "mae"'
+            asked.wrong("output", f"{tensor.name} is {tensor}, not one score; {fix}")
             return None
     else:
         of = _reconstructed(asked)

@@ -12,7 +12,7 @@ from edged.decode.resize import Size, View, place
 from edged.results.heads.detectors.reading import Found
 
 MAX_CANDIDATES = 3000
-"""Boxes that are compared with each other, the best: a model that finds something everywhere must not hold the loop."""
+"""Boxes that are compared with each other, the best: a model that finds something everywhere must not block the loop."""
 
 Array = NDArray[Any]
 

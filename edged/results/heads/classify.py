@@ -97,8 +97,8 @@ def plan_classify(asked: Asked) -> ClassifyPlan | None:
     labels = asked.labels
     size = row_size(tensor) or (len(labels) if labels else 0)
     if not size:
-        cure = f"give model.{asked.model}.labels"
-        asked.wrong("output", f"{tensor.name} is {tensor}: how many classes that are is not said; {cure}")
+        fix = f"give model.{asked.model}.labels"
+        asked.wrong("output", f"{tensor.name} is {tensor}: how many classes that are is not said; {fix}")
         return None
     classes = max(size, 2)  # one number is the probability of the second of two
     if labels and len(labels) != classes:

@@ -154,8 +154,8 @@ def _report(asked: Asked, tensors: Sequence[Tensor], names: Sequence[str], head:
     n = len(asked.labels) if asked.labels else 0
     said = ", ".join(f"{t.name} is {t}" for t in tensors)
     if names:
-        cure = f'output = {{ type = "detect", head = "{names[0]}" }}'
-        asked.wrong("output", f"{said}, which may be {' or '.join(names)}; say which: {cure}")
+        fix = f'output = {{ type = "detect", head = "{names[0]}" }}'
+        asked.wrong("output", f"{said}, which may be {' or '.join(names)}; say which: {fix}")
         return
     if doubt and head in (AUTO, "detr"):
         asked.wrong("output", f"{doubt}: model.{asked.model}.labels = [...]")
@@ -174,8 +174,8 @@ def _classes(asked: Asked, labels: Sequence[str]) -> tuple[int, ...] | None:
     for name in asked.settings.label or ():
         if name not in labels:
             there = f"the model has {listed(labels)}" if labels else "the model has no labels: set model.NAME.labels"
-            cure = there.replace("NAME", asked.model)
-            asked.wrong("output.label", f'there is no label "{name}"; {cure}{did_you_mean(name, labels)}')
+            fix = there.replace("NAME", asked.model)
+            asked.wrong("output.label", f'there is no label "{name}"; {fix}{did_you_mean(name, labels)}')
             return None
     return None if asked.settings.label is None else tuple(labels.index(name) for name in asked.settings.label)
 

@@ -190,8 +190,8 @@ class Asked(msgspec.Struct, frozen=True):
         if len(numbers) == 1:
             return numbers[0]
         listed_all = ", ".join(f"{t.name}: {t}" for t in tensors)
-        cure = f'output = {{ type = "{kind}", tensor = "{(numbers or tensors)[0].name}" }}'
-        self.wrong("output", f"the model has {len(tensors)} outputs ({listed_all}); say which one: {cure}")
+        fix = f'output = {{ type = "{kind}", tensor = "{(numbers or tensors)[0].name}" }}'
+        self.wrong("output", f"the model has {len(tensors)} outputs ({listed_all}); say which one: {fix}")
         return None
 
 

@@ -1,4 +1,4 @@
-"""Story S14: each thing that is wrong with a machine gives one finding, and its cure."""
+"""Story S14: each thing that is wrong with a machine gives one finding, and its fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edged.commands.doctor.facts import Broker, Daemon, Onnx, Process
 from edged.commands.doctor.findings import LEVELS, STATUS, Finding, diagnose, worst
 from edged.commands.doctor.look import Login
 from edged.commands.help import word
-from edged.serialport.terminal import CONSOLE_CURE
+from edged.serialport.terminal import CONSOLE_FIX
 from edged.system.terminal import Look
 from tests.support.trees import (
     CONFIG,
@@ -48,7 +48,7 @@ def test_s14_a_healthy_pi(tmp_path: Path) -> None:
     assert said["broker"] == "main: mqtts://plant:8883 answers within 12 ms, certificate until 2027-09-14"
     assert said["queue"].endswith("17 min at 1 per second (max_queued_messages)")
     assert said["heat"] == "48 C at most (cpu-thermal)"
-    assert all(f.cure == "" for f in found)
+    assert all(f.fix == "" for f in found)
 
 
 def test_s14_a_healthy_jetson(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ class Fault:
     level: str
     topic: str
     words: str
-    cure: str
+    fix: str
     spoil: Callable[[Path], object] = lambda _: None
     seen: dict[str, object] = field(default_factory=dict)
     on: str = "pi"
@@ -333,7 +333,7 @@ WORDS = {"no dialout group": "forbidden", "port busy": "busy", "port locked": "b
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_s14_one_finding_with_its_cure(name: str, tmp_path: Path) -> None:
+def test_s14_one_finding_with_its_fix(name: str, tmp_path: Path) -> None:
     fault = FAULTS[name]
     lay_out(tmp_path, JETSON if fault.on == "jetson" else PI)
     fault.spoil(tmp_path)
@@ -341,7 +341,7 @@ def test_s14_one_finding_with_its_cure(name: str, tmp_path: Path) -> None:
     found = [f for f in diagnose(examine(tmp_path, seen, fault.config)) if f.level != "ok"]
     assert [(f.level, f.topic) for f in found] == [(fault.level, fault.topic)], found
     assert fault.words in found[0].text
-    assert fault.cure in found[0].cure
+    assert fault.fix in found[0].fix
     assert found[0].word == WORDS.get(name, "")
     assert not found[0].word or word(found[0].word, Look())
 
@@ -377,7 +377,7 @@ def test_a_port_that_is_the_kernels_console_is_no_port_for_a_sensor(tmp_path: Pa
     device = (tmp_path / "dev/serial/by-id/usb-FTDI-if00").resolve().name
     write(tmp_path, {"proc/consoles": f"{device}              -W- (EC p a)  204:64\n"})
     (found,) = [f for f in diagnose(examine(tmp_path, live())) if f.topic == "ports"]
-    assert (found.level, found.cure) == ("bad", CONSOLE_CURE)
+    assert (found.level, found.fix) == ("bad", CONSOLE_FIX)
     assert "source.accel: /dev/serial/by-id/usb-FTDI-if00 is the kernel's console (/proc/consoles)" in found.text
 
 
@@ -388,7 +388,7 @@ def test_the_user_of_the_service_is_the_one_who_counts(tmp_path: Path) -> None:
     )
     facts = examine(tmp_path, live(daemon=Daemon(812)))
     (found,) = [f for f in diagnose(facts) if f.level != "ok"]
-    assert found.cure == "sudo usermod -aG dialout edged, then sudo systemctl restart edged"
+    assert found.fix == "sudo usermod -aG dialout edged, then sudo systemctl restart edged"
     write(tmp_path, {"etc/systemd/system/edged.service": "[Service]\nUser=edged\nSupplementaryGroups=dialout\n"})
     assert worst(diagnose(examine(tmp_path, live(daemon=Daemon(812))))) == "ok"
 

@@ -397,10 +397,10 @@ def test_steady_pushing_leaves_nothing_allocated(method: str) -> None:
                 aligner.push(index, Block(values[index], np.full(40, time), 0, 0, 0 if index == 2 else keys))
             aligner.flush(time, 0)
 
-    turn(20)
+    turn(2000)  # numpy's own cache of small blocks fills for a long time
     gc.collect()
     tracemalloc.start()
-    turn(2000)  # numpy's own cache of small blocks fills for a long time
+    turn(150)  # what is kept from turn to turn is replaced by what is traced
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     turn(150)

@@ -1,0 +1,58 @@
+"""The commands that print what edged knows about itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from edged.commands.arguments.parser import Commands
+from edged.commands.completions import SHELLS, commands_of
+from edged.errors import EX_OK
+from edged.system import process
+from edged.system.terminal import look_of
+
+
+def add_help(commands: Commands) -> None:
+    about = commands.add(
+        "help", "explain a key, a table, a state or the reason of a drop, or print a page of the manual", "edged help silent"
+    )
+    about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent or troubleshooting")
+    about.set_defaults(command=_help)
+
+
+def _help(arguments: argparse.Namespace) -> int:
+    from edged.commands.help import show
+
+    return show(arguments.topic, look_of(sys.stdout))
+
+
+def add_schema(commands: Commands) -> None:
+    schema = commands.add(
+        "schema", "print the JSON Schema of the configuration, for an editor", "edged schema > edged.schema.json"
+    )
+    schema.set_defaults(command=_schema)
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from edged.config.json_schema import json_schema
+
+    process.say(json.dumps(json_schema(), indent=2))
+    return EX_OK
+
+
+def add_completions(commands: Commands) -> None:
+    completions = commands.add(
+        "completions",
+        "print the script with which a shell completes edged commands",
+        "edged completions bash > ~/.local/share/bash-completion/completions/edged",
+    )
+    completions.add_argument("shell", choices=tuple(SHELLS), help="which shell")
+    completions.set_defaults(command=_completions)
+
+
+def _completions(arguments: argparse.Namespace) -> int:
+    from edged.commands.arguments.table import make_parser
+
+    process.say(SHELLS[arguments.shell](list(commands_of(make_parser()))).rstrip())
+    return EX_OK
