@@ -12,6 +12,7 @@ import pytest
 from edged.clock.clock import Clock
 from edged.plan.records import PortPlan
 from edged.records import Block
+from edged.sources import reading
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.kind import Parts
@@ -239,7 +240,10 @@ source = "speed"
 
 
 @pytest.mark.parametrize("size", [1, 4096])
-async def test_an_epoch_of_a_receiver_may_come_in_several_reads(size: int, tmp_path: Path) -> None:
+async def test_an_epoch_of_a_receiver_may_come_in_several_reads(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_patience_ns", lambda baudrate: 1e9)  # a busy machine writes its bytes as slowly as that
     data = line("GPGGA,101112.00,4807.0380,N,01131.0000,E,1,08,0.9,545.4,M,46.9,M,,")
     data += line("GPVTG,084.4,T,077.8,M,022.4,N,041.5,K")
     pty = Pty()
