@@ -34,7 +34,7 @@ GAP_NS = 60_000
 TURN_NS = 5_000_000
 """So long inline runs may follow each other within one turn of the loop."""
 RUNS_AT_ONCE = 4
-"""The same of what runs at the end of a wake-up, in runs of a full batch: no time is looked at there."""
+"""So many runs of a full batch may be claimed for the end of a wake-up."""
 
 
 class Loaded(NamedTuple):
@@ -273,6 +273,11 @@ class Model:
             return None
         self._count(count, now() - started)
         return outputs
+
+    @property
+    def has_time(self) -> bool:
+        """Whether another run may follow the last one within this wake-up: that one, with what came of it, was short."""
+        return self._loop.now() - self.running_since < TURN_NS // RUNS_AT_ONCE
 
     def _count(self, rows: int, took_ns: int) -> None:
         """A run has ended."""

@@ -316,6 +316,15 @@ class Connection:
             self.flush_soon()
         return is_framed
 
+    @spends("send")
+    def send_now(self) -> None:
+        """Sends what is framed and what waits, before the end of the turn: a burst fills the outbox, and none of it is dropped
+        while the kernel takes bytes."""
+        sender, channel = self.owner.sender, self.channel
+        if self.connected_at and not (channel.is_stuck or channel.is_closed or sender.suspicion.is_careful):
+            sender.fill(channel.out, BUFFER_BYTES, self.owner.clock.now())
+            channel.flush()
+
     def flush_soon(self) -> None:
         """At the end of this turn; at once when it is connected, or the kernel takes bytes again."""
         if self.turn.is_awake:

@@ -174,8 +174,11 @@ class Link:
         there. The maker has counted it as `made` and holds its receipt for it; the link keeps the rest of the account and
         lets go."""
         connection = self._connection
-        if connection is not None and connection.frame_now(message):
-            return
+        if connection is not None:
+            if connection.frame_now(message):
+                return
+            if self.outbox.would_drop(message):
+                connection.send_now()
         self.sender.put(message)
         if connection is None:
             if self.state == "stopped":

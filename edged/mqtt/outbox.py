@@ -53,6 +53,10 @@ class Outbox:
             return False
         return 4 * self.items >= 3 * self.max_items or 4 * (self.bytes_held + message.size) > 3 * self.max_bytes
 
+    def would_drop(self, message: Message) -> bool:
+        """Whether one is dropped if this one is put."""
+        return self.items > 0 and (self.items >= self.max_items or self.bytes_held + message.size > self.max_bytes)
+
     def put(self, message: Message) -> None:
         """Takes a message. Never refuses: the oldest are dropped; what is larger than `max_bytes` waits alone."""
         account = message.account

@@ -49,6 +49,10 @@ class Solo(Protocol):
     def run_claimed(self, count: int) -> Arrays | None:
         """The outputs of the first rows of the inputs; None if they cannot be run, of which nothing is counted."""
 
+    @property
+    def has_time(self) -> bool:
+        """Whether another run may follow the last one within this wake-up."""
+
     def take_spent(self) -> int:
         """Processor time of runs, to be counted by who asked for them."""
 
@@ -191,6 +195,8 @@ class StraightRows:
                 return self._finish(rows, outputs, session.inputs)
             self._finish(rows[:most], outputs, session.inputs)
             rows, values = rows[most:], values[most:]
+            if not self._model.has_time:
+                break
         self._go_the_long_way(block.part(len(block.values) - len(rows), len(block.values)), rows)
 
     def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:

@@ -91,7 +91,7 @@ def test_a_new_daemon_goes_on_with_what_an_older_one_left(state: Path, tmp_path:
             health = results.health(lambda h: h["state"] == "healthy" and h["spool"]["state"] == "idle")
             assert balanced(health)
             aside = [line for line in daemon.log.splitlines() if "file_moved_aside" in line]
-            assert all("what=stages" in line for line in aside), aside  # where the last run was when it ended: it was stopped
+            assert all("/stage.aside " in line for line in aside), aside  # where the last run was when it ended: it was stopped
         with Client(broker_out.port, "edged/#") as late:
             assert late.wait("edged/t/status")[0].payload == b"stopped"
             assert "word" not in late.wait("edged/t/health")[0].json

@@ -61,6 +61,18 @@ def test_one_message_always_has_its_place() -> None:
     assert account.balance() == 0
 
 
+def test_whether_one_would_be_dropped_for_another() -> None:
+    outbox, account = Outbox(3, 5000), PublishCounts("p")
+    small, large = (Message(b"one", bytes(size), 0, account=account) for size in (1, 4000))
+    assert not outbox.would_drop(large)
+    for name in "ab":
+        put(outbox, account, name, 0, 1000)
+    assert (outbox.would_drop(small), outbox.would_drop(large)) == (False, True)
+    put(outbox, account, "c", 0, 1)
+    assert outbox.would_drop(small)
+    assert not account.drops.total
+
+
 def test_what_flies_counts_too() -> None:
     outbox, account = Outbox(100, 5000), PublishCounts("p")
     outbox.bytes_flying = 3000

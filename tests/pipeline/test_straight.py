@@ -373,6 +373,23 @@ async def test_what_would_hold_the_loop_for_long_waits_for_its_turn(tmp_path: Pa
     assert len(one.a.links["main"].outbox) == 2 * most + 1
 
 
+async def test_after_a_run_that_took_long_the_rest_waits_for_its_turn(tmp_path: Path) -> None:
+    one = await way(tmp_path)
+    session: Any = one.a.models["m"].loaded.session
+    run = session.run
+
+    def run_slowly(count: int) -> Any:
+        one.clock.pass_s(0.02)
+        return run(count)
+
+    session.run = run_slowly
+    assert hand_in(one, *several(3 * BATCH)) == BATCH
+    assert len(one.a.pipelines["p"].slots) == 2 * BATCH
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(one.a.links["main"].outbox) == 3 * BATCH
+
+
 async def test_of_what_came_together_only_the_row_that_cannot_be_run_is_lost(tmp_path: Path) -> None:
     one = await way(tmp_path)
     assert hand_in(one, b"1,2,3", b"4,5,6", b"7,7,7", b"99,0,0", b"8,8,8") == 2
