@@ -323,7 +323,7 @@ output = "classify"
 
 
 def test_s04_many_messages_leave_no_trace(tmp_path: Path, zoo: Path) -> None:
-    """Memory, descriptors and threads as after the first thousand; every message has its result."""
+    """Memory, descriptors and threads as after the first bursts; every message has its result."""
     count = scale("messages")
     text = f"""
 [device]
