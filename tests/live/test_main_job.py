@@ -89,7 +89,7 @@ def test_a_serial_sensor_is_classified_window_by_window(broker: Broker, tmp_path
         results = [m.json for m in client.wait("edged/t/motor", len(wanted))]
         health = client.health(lambda h: h["pipelines"]["motor"]["publish"][0]["acked"] == len(wanted))
         assert balanced(health)
-        assert daemon.threads == [daemon.threads[0]], "one thread in steady state"
+        until(lambda: len(daemon.threads) == 1, what="one thread in steady state")
     for result, scores in zip(results, wanted, strict=True):
         assert result["label"] == LABELS[int(scores.argmax())]
         assert result["score"] == pytest.approx(scores.max(), abs=1e-4)
