@@ -15,7 +15,7 @@ What lives longer than a connection (sender, receiver, retry policy, state) is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from edged.clock.clock import Clock
@@ -296,25 +296,21 @@ class Connection:
             return self._break_off(error)
         self.flush_soon()
 
-    def frame_now(self, message: Message) -> bool:
-        """Frames a message at once that would wait for nothing; False where it has to wait in the outbox. Acknowledgements that
-        are due leave before it."""
+    def frame_now(self, messages: Sequence[Message]) -> int:
+        """Frames the first of the messages, as far as they would wait for nothing; returns how many. The others have to wait in
+        the outbox. Acknowledgements that are due leave before them."""
         owner, channel = self.owner, self.channel
         unacked = owner.receiver.ledger.unacked
-        if not self.connected_at or channel.is_stuck or channel.is_closed or (unacked and not message.qos):
-            return False
+        if not self.connected_at or channel.is_stuck or channel.is_closed or (unacked and not messages[0].qos):
+            return 0
         if unacked and unacked[0].owed <= 0:
             self._acknowledge()
-        try:
-            is_framed = owner.sender.frame_now(channel.out, BUFFER_BYTES, message, owner.clock.now())
-        except Exception as error:
-            self.end(owner.fault(error))
-            return True
-        if is_framed and self.turn.is_awake:  # as `flush_soon`, without a call
+        framed = owner.sender.frame_now(channel.out, BUFFER_BYTES, messages, owner.clock.now())
+        if framed and self.turn.is_awake:  # as `flush_soon`, without a call
             self.turn.has_answered = True
-        elif is_framed and not self.is_flush_due:
+        elif framed and not self.is_flush_due:
             self.flush_soon()
-        return is_framed
+        return framed
 
     @spends("send")
     def send_now(self) -> None:

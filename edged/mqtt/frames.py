@@ -153,7 +153,22 @@ class FrameParser:
         batch = Batch([], [])
         batches.append(batch)
         add = batch.publishes.append
+        # Of the last PUBLISH: most have their head in common with the one before.
+        alike, skip, whole, topic, qos, retain, is_again = b"", 0, 0, b"", 0, False, False
+        identifiers: tuple[int, ...] = ()
+        properties = b""
         while end - position >= 2 and room > 0:
+            if alike and data.startswith(alike, position) and (stop := position + whole) <= end:
+                at = position + skip
+                if not qos:
+                    add((topic, data[at:stop], qos, retain, identifiers, NONE, properties))
+                    position = stop
+                    continue
+                mid = (data[at] << 8) + data[at + 1]
+                if mid and not (is_v5 and data[at + 2]):
+                    add((topic, data[at + 2 + is_v5 : stop], qos, retain, (), ledger.add(mid, is_again), b""))
+                    position = stop
+                    continue
             head = data[position]
             length = data[position + 1]
             start = position + 2
@@ -187,17 +202,18 @@ class FrameParser:
                 text = data[start + 2 : at]
                 topic = known_topics.get(text) or self._check_topic(text)
                 qos, retain = flags
-                receipt = NONE
+                receipt, skip = NONE, 0
                 if qos:
+                    skip = at - position
                     if at + 2 > stop:
                         raise ProtocolError("a PUBLISH at QoS 1 without a message id")
                     mid = (data[at] << 8) + data[at + 1]
                     if not mid:
                         raise ProtocolError("message id 0", PROTOCOL_ERROR)
                     at += 2
-                    receipt = ledger.add(mid, head > DUP_HEAD)
-                identifiers: tuple[int, ...] = ()
-                properties = b""
+                    is_again = head > DUP_HEAD
+                    receipt = ledger.add(mid, is_again)
+                identifiers, properties = (), b""
                 if is_v5:
                     size = data[at] if at < stop else 128
                     at += 1
@@ -219,6 +235,8 @@ class FrameParser:
                             identifiers = found
                     at += size
                 add((topic, data[at:stop], qos, retain, identifiers, receipt, properties))
+                skip, whole = skip or at - position, stop - position
+                alike = data[position : position + skip] if not (qos and properties) else b""
             elif head == PUBACK_HEAD:
                 mid = (data[start] << 8) + data[start + 1] if length == 2 else 0
                 batch.acks.append((mid, 0) if mid else read_puback(data, start, stop, is_v5))  # usually without a call
@@ -430,8 +448,9 @@ class FrameWriter:
         mid: int = 0,
         dup: bool = False,
         properties: bytes = b"",
+        end: bytes = b"",
     ) -> None:
-        """One PUBLISH; `mid` is used at QoS 1 only, `properties` under MQTT 5 only."""
+        """One PUBLISH; `mid` is used at QoS 1 only, `properties` under MQTT 5 only. `end` is that of the body."""
         head = self._heads.get(topic) or self._make_head(topic)
         first = 0x30 | retain
         if qos:
@@ -439,11 +458,11 @@ class FrameWriter:
             head += mid.to_bytes(2, "big")
         if self.is_v5:
             head += varint(len(properties)) + properties if properties else b"\0"
-        size = len(head) + len(body)
+        size = len(head) + len(body) + len(end)
         if 127 < size < 16384:  # what most results are
-            out += b"%c%c%c%b%b" % (first, size & 127 | 128, size >> 7, head, body)
+            out += b"%c%c%c%b%b%b" % (first, size & 127 | 128, size >> 7, head, body, end)
         else:
-            out += bytes((first,)) + varint(size) + head + body
+            out += bytes((first,)) + varint(size) + head + body + end
 
     def drop_caches(self) -> None:
         self._heads.clear()

@@ -7,7 +7,7 @@ state that is shown. What happens on one connection is in `connection.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -175,7 +175,7 @@ class Link:
         lets go."""
         connection = self._connection
         if connection is not None:
-            if connection.frame_now(message):
+            if connection.frame_now((message,)):
                 return
             if self.outbox.would_drop(message):
                 connection.send_now()
@@ -185,6 +185,10 @@ class Link:
                 self.outbox.abandon()
         elif not connection.is_flush_due:
             connection.flush_soon()
+
+    def frame_now(self, messages: Sequence[Message]) -> int:
+        """Sends the first of the messages, as far as they would wait for nothing; returns how many. The others are for `send`."""
+        return self._connection.frame_now(messages) if self._connection is not None else 0
 
     def room(self, size: int) -> int:
         """How many more messages of `size` bytes (`Message.size`) somebody who can wait may send now."""

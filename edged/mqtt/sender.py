@@ -19,7 +19,7 @@ has passed, all is as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from edged.mqtt.frames import FrameWriter, user_property
@@ -104,6 +104,7 @@ class Sender:
         self._mid = FIRST_MID - 1
         self._tries: dict[int, int] = {}
         self._was_qos1 = False
+        self._age, self._end = -1, b""
         self.suspicion = Suspicion()
 
     @property
@@ -270,18 +271,27 @@ class Sender:
             if message is not None:
                 self._frame(out, message, now)
 
-    def frame_now(self, out: bytearray, limit: int, message: Message, now: int) -> bool:
-        """Frames a message that would wait for nothing, instead of `put`; False if it has to be put."""
+    def frame_now(self, out: bytearray, limit: int, messages: Sequence[Message], now: int) -> int:
+        """Frames the first of the messages, as far as they would wait for nothing, instead of `put`; returns how many. The others
+        have to be put."""
         outbox, backlog = self.outbox, self.backlog
-        if outbox.items or self.is_away or self.suspicion.is_careful or len(out) >= limit:
-            return False
-        if message.qos:
-            if len(self.in_flight) >= self._granted.window or outbox.bytes_flying >= outbox.max_bytes:
-                return False
-            if backlog is not None and (backlog.is_always or (backlog.is_strict and backlog.is_behind)):
-                return False
-        self._frame(out, message, now)
-        return True
+        if outbox.items or self.is_away or self.suspicion.is_careful:
+            return 0
+        framed = 0
+        for message in messages:
+            if len(out) >= limit:
+                break
+            if message.qos:
+                if len(self.in_flight) >= self._granted.window or outbox.bytes_flying >= outbox.max_bytes:
+                    break
+                if backlog is not None and (backlog.is_always or (backlog.is_strict and backlog.is_behind)):
+                    break
+            framed += 1
+            try:
+                self._frame(out, message, now)
+            except Exception as error:
+                self._drop_faulty(message, error)
+        return framed
 
     def _fill_one(self, out: bytearray, now: int) -> None:
         """Frames one message, if the broker has taken the last one; of both kinds by turns."""
@@ -295,7 +305,7 @@ class Sender:
                 self._frame(out, message, now)
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
-        topic, body, properties = message.topic, message.body, message.properties
+        topic, body, properties, end = message.topic, message.body, message.properties, b""
         suspicion = self.suspicion
         if suspicion.barred and suspicion.is_barred(topic, now):
             return self._refuse(message, f"{ENDS_CONNECTION}; edged retries its topic later")
@@ -305,20 +315,20 @@ class Sender:
             if message.replayed:
                 body, properties = _replayed(message, now)
             elif message.is_json and message.arrival:
-                age_us = (now - message.arrival + 500) // 1000  # whole numbers are written in half the time
-                body = b'%b,"age_ms":%d.%03d}' % (body, age_us // 1000, age_us % 1000)
-            size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
+                age = now - message.arrival
+                end = self._end if age == self._age else self._end_of(age)
+            size = len(topic) + len(body) + len(end) + len(properties) + MAX_OVERHEAD
             is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
             if is_too_large and message.is_reply:  # whoever asked waits for something
-                why = f"the result has {len(body)} bytes, and this broker takes packets of {granted.maximum_packet}"
-                body = encode_error("too_large", why)
+                why = f"the result has {len(body) + len(end)} bytes, and this broker takes packets of {granted.maximum_packet}"
+                body, end = encode_error("too_large", why), b""
                 size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
                 is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
             if not is_too_large:
                 if qos:
                     is_again = message.mid != 0 and granted.is_session_present
                     mid = message.mid if is_again else self._next_mid()
-                self._writer.publish(out, topic, body, qos, message.retain and granted.may_retain, mid, is_again, properties)
+                self._writer.publish(out, topic, body, qos, message.retain and granted.may_retain, mid, is_again, properties, end)
         except Exception as error:
             del out[start:]
             return self._drop_faulty(message, error)
@@ -342,6 +352,12 @@ class Sender:
         self.outbox.bytes_flying += len(topic) + len(message.body) + MESSAGE_OVERHEAD
         if account is not None:
             account.in_flight += 1
+
+    def _end_of(self, age: int) -> bytes:
+        """The end of JSON that is sent so many ns after its input came; what came together has the same."""
+        us = (age + 500) // 1000  # whole numbers are written in half the time
+        self._age, self._end = age, b',"age_ms":%d.%03d}' % (us // 1000, us % 1000)
+        return self._end
 
     def _drop_faulty(self, message: Message, error: Exception) -> None:
         """A fault of edged costs the message that shows it, and neither the connection nor its count."""

@@ -19,10 +19,10 @@ from edged.pipeline.recurrent import States
 from edged.pipeline.requests import Requests
 from edged.pipeline.timer import Timer
 from edged.pipeline.wiring import Wiring
-from edged.records import NONE, Result, Slot
+from edged.records import NONE, Receipt, Result, Slot
 from edged.results.encode import encode_partial
 from edged.results.heads.head import Head
-from edged.results.heads.raw import is_hollow
+from edged.results.heads.raw import count_hollow
 from edged.results.publish import Publish
 from edged.telemetry import INTERNAL_ERROR, whereabouts
 
@@ -149,16 +149,7 @@ class Exit:
         body = self.heads.body_of_one(slot, outputs, inputs)
         if body is None:
             return False
-        now = self._clock.now()
-        try:
-            made = self._result(slot, body, now)
-        finally:
-            slot.receipt.done()
-        if made:
-            self.counts.last_result = now
-            self.counts.age.add(now - slot.arrival)
-        if self._may_hold:
-            self._timer.set()
+        self._leave([slot], [body], self._clock.now())
         return True
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
@@ -178,16 +169,14 @@ class Exit:
 
     def publish(self, slots: list[Slot], bodies: Sequence[Body], now: int) -> None:
         """Hands the results to whoever they are for, and lets the inputs go."""
-        counts = self.counts
         if self._deadline is not None:
             slots, bodies = self._deadline.in_time(slots, bodies, now)
-            if not slots:
-                return
-        made, arrival = 0, 0
+        if slots:
+            self._leave(slots, bodies, now)
+
+    def _leave(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> None:
         try:
-            for slot, body in zip(slots, bodies, strict=True):
-                if self._result(slot, body, now):
-                    made, arrival = made + 1, slot.arrival
+            made = self._results(slots, bodies, now)
             if self._chain.followers:
                 self._chain.pass_on(slots, bodies)
         finally:
@@ -195,41 +184,57 @@ class Exit:
                 if slot.receipt is not NONE:
                     slot.receipt.done()
         if made:
-            counts.last_result = now
-            counts.age.add(now - arrival, made)
+            self.counts.last_result = now
+            self.counts.age.add(now - slots[-1].arrival, made)
         if self._may_hold:
             self._timer.set()
 
-    def _result(self, slot: Slot, body: Body, now: int) -> bool:
-        """What was run becomes a result, for whoever asked or for every `publish`; False where there is none."""
+    def _results(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> int:
+        """What was run becomes results, for whoever asked or for every `publish`; returns how many."""
+        counts, seq, tellers = self.counts, self.counts.next_seq, self._tellers
+        results: list[Result] = []
+        receipts: list[Receipt] = []
+        for slot, body in zip(slots, bodies, strict=True):
+            if body is None:
+                self._refuse_not_finite(slot)
+                continue
+            receipt = slot.receipt
+            result = Result(body, slot.key, seq, slot.time, slot.arrival, slot.degraded, slot.carried)
+            seq += 1
+            if tellers:
+                fan_out(tellers, self._lose, result, now)
+            if receipt.is_request:
+                counts.published += 1
+                self._requests.answer(result, receipt, now)
+            else:
+                results.append(result)
+                receipts.append(receipt)
+        made, counts.next_seq = seq - counts.next_seq, seq
+        counts.running -= len(slots)
+        if results:
+            self._offer(results, receipts, now)
+        return made
+
+    def _offer(self, results: list[Result], receipts: list[Receipt], now: int) -> None:
+        """To whoever hears, and to every `publish`."""
         counts = self.counts
-        counts.running -= 1
-        if body is None:
-            counts.drops.add("not_finite", detail=NOT_FINITE)
-            slot.receipt.fail("not_finite", NOT_FINITE)
-            self.heads.forget(slot.key)
-            return False
-        result = Result(body, slot.key, counts.next_seq, slot.time, slot.arrival, slot.degraded, slot.carried)
-        counts.next_seq += 1
-        if self._tellers:
-            fan_out(self._tellers, self._lose, result, now)
-        if slot.receipt.is_request:
-            counts.published += 1
-            self._requests.answer(result, slot.receipt, now)
-            return True
-        if self._hearers:
+        for result in results if self._hearers else ():
             fan_out(self._hearers, self._lose, result, now)
-        sent = not self.publishes
-        for publish in self.publishes:
-            sent |= publish.offer(result, slot.receipt, now)
-        if sent:
-            counts.published += 1
+        are_sent = [publish.offer_all(results, receipts, now) for publish in self.publishes]
+        if len(are_sent) == 1:
+            sent = sum(are_sent[0])
         else:
-            counts.filtered += 1
-        if not slot.degraded and is_hollow(body):
-            counts.hollow += 1
-            counts.drops.note("not_finite", 1, HOLLOW)
-        return True
+            sent = sum(map(any, zip(*are_sent, strict=True))) if are_sent else len(results)
+        counts.published += sent
+        counts.filtered += len(results) - sent
+        if hollow := count_hollow(results):
+            counts.hollow += hollow
+            counts.drops.note("not_finite", hollow, HOLLOW)
+
+    def _refuse_not_finite(self, slot: Slot) -> None:
+        self.counts.drops.add("not_finite", detail=NOT_FINITE)
+        slot.receipt.fail("not_finite", NOT_FINITE)
+        self.heads.forget(slot.key)
 
     def partial(self, slot: Slot, text: str) -> None:
         """What there is so far of a result, for whoever gets the whole."""

@@ -33,6 +33,9 @@ class Outlet(Protocol):
 
     def send(self, message: Message) -> None: ...
 
+    def frame_now(self, messages: Sequence[Message]) -> int:
+        """Sends the first of the messages, as far as they would wait for nothing; returns how many. The others are for `send`."""
+
     def hold(self, message: Message, due: int, before: Message | None) -> None:
         """Keeps on disk what is held back until `due` and will be sent then, in the place of the one `before`."""
 
@@ -70,7 +73,6 @@ class Publish:
         self._when = when
         self._topic = topic
         self.outlet = outlet
-        self._send = outlet.send
         self._size = size
         self._qos = qos
         self._retain = retain
@@ -78,6 +80,19 @@ class Publish:
         self._topics: dict[int, bytes] = {}
         self._holds = bool(qos) and when is not None and when.may_hold and outlet.can_hold
         self._held: dict[int, Message] = {}  # by key: what is held back, with a copy on disk
+
+    def offer_all(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> list[bool]:
+        """The results of a run: of each whether it was published, as `offer` says."""
+        if self._when is not None:
+            return [self.offer(*each, now) for each in zip(results, receipts, strict=True)]
+        try:
+            messages = self._messages(results, receipts, now)
+        except Exception:  # one by one, it costs the result that shows it
+            for result, receipt in zip(results, receipts, strict=True):
+                self._publish(result, receipt, now)
+        else:
+            self._emit(messages)
+        return [True] * len(results)
 
     def offer(self, result: Result, receipt: Receipt, now: int) -> bool:
         """Publishes the result, or holds it back (False), as `when` says. Takes the receipt along at QoS 1. A fault of ours on
@@ -99,7 +114,7 @@ class Publish:
     def partial(self, key: int, body: bytes) -> None:
         """What there is so far of a result, below its topic, to those who listen now."""
         with suppress(TopicError):  # the whole will say so
-            self._send(Message(self._topic_of(key) + b"/partial", body))
+            self.outlet.send(Message(self._topic_of(key) + b"/partial", body))
 
     def offer_due(self, now: int) -> None:
         """Publishes what `min_interval` had held back and may go now, unless it has become too old."""
@@ -130,7 +145,7 @@ class Publish:
         if self._when is None:
             return
         if (message := self._held.pop(key, None)) is not None:
-            self._emit(message)
+            self._emit([message])
         elif self._when.held_until(key) is not None:
             self.counts.made += 1
             self.counts.drops.add("restart")
@@ -145,7 +160,8 @@ class Publish:
         if due is None:
             self.outlet.supersede(self._topic_of(result.key), before)
             return
-        message = self._held[result.key] = self._message(result, receipt, now)
+        [message] = self._messages([result], [receipt], now)
+        self._held[result.key] = message
         self.outlet.hold(message, due, before)
 
     def _publish_held(self, result: Result, now: int) -> None:
@@ -156,56 +172,58 @@ class Publish:
             if message is not None:
                 message.end("expired")
         elif message is not None:
-            self._emit(message)
+            self._emit([message])
         else:
             self._publish(result, NONE, now)
 
     def _publish(self, result: Result, receipt: Receipt, now: int) -> None:
         try:
-            message = self._message(result, receipt, now)
+            messages = self._messages([result], [receipt], now)
         except TopicError as error:
             self.counts.made += 1
             self.counts.drops.add("bad_key", detail=str(error))
             return
         except Exception as error:
             self._lose(error)
-            return
-        self.counts.made += 1  # as `_emit`, without a call
-        self.counts.last = message
-        try:
-            self._send(message)
-        except Exception as error:
-            self._end(message, error)
+        else:
+            self._emit(messages)
 
-    def _emit(self, message: Message) -> None:
-        self.counts.made += 1
-        self.counts.last = message
-        try:
-            self._send(message)
-        except Exception as error:
-            self._end(message, error)
-
-    def _end(self, message: Message, error: Exception) -> None:
-        message.end(INTERNAL_ERROR)
-        self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
+    def _emit(self, messages: list[Message]) -> None:
+        counts = self.counts
+        framed = self.outlet.frame_now(messages)
+        counts.made += framed
+        counts.last = messages[-1]
+        for message in messages[framed:]:
+            counts.made += 1
+            try:
+                self.outlet.send(message)
+            except Exception as error:
+                message.end(INTERNAL_ERROR)
+                counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
 
     def _lose(self, error: Exception) -> None:
         """There is no message."""
         self.counts.made += 1
         self.counts.drops.add(INTERNAL_ERROR, detail=whereabouts(error))
 
-    def _message(self, result: Result, receipt: Receipt, now: int) -> Message:
-        """The message, with the receipt held."""
-        topic = self._topics.get(result.key) or self._topic_of(result.key)
-        body, is_open = self._encoder(result, now)
-        if self._qos:
-            receipt.hold()
-        else:
-            receipt = NONE
-        message = Message(topic, body, self._qos, self._retain, is_open, result.arrival, receipt, self.counts)
-        size, least = len(topic) + len(body) + MESSAGE_OVERHEAD, self._size - self._size // 8
-        self._size = size if size > least else least  # sizes differ: the larger of the last few
-        return message
+    def _messages(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> list[Message]:
+        """The messages, with the receipts held. Raises TopicError, and what the encoder raises; then nothing is held."""
+        topics, encode, qos, retain, counts = self._topics, self._encoder, self._qos, self._retain, self.counts
+        messages: list[Message] = []
+        largest = 0
+        for result in results:
+            topic = topics.get(result.key) or self._topic_of(result.key)
+            body, is_open = encode(result, now)
+            messages.append(Message(topic, body, qos, retain, is_open, result.arrival, NONE, counts))
+            if (size := len(topic) + len(body)) > largest:
+                largest = size
+        if qos:
+            for message, receipt in zip(messages, receipts, strict=True):
+                if receipt is not NONE:
+                    receipt.hold()
+                    message.receipt = receipt
+        self._size = max(largest + MESSAGE_OVERHEAD, self._size - self._size // 8)  # sizes differ: the largest of the last few
+        return messages
 
     def _topic_of(self, key: int) -> bytes:
         topic = self._topics.get(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edged.records import Message
 
@@ -18,6 +18,9 @@ class Outlet:
         self.can_hold = can_hold
         self.held: dict[bytes, tuple[Message, int]] = {}
         self._waiters: dict[Callable[[], None], None] = {}
+
+    def frame_now(self, messages: Sequence[Message]) -> int:
+        return 0
 
     def send(self, message: Message) -> None:
         self.sent.append(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import product
 
 import hypothesis
 import pytest
@@ -51,7 +52,7 @@ def hear(reads: list[bytes], is_v5: bool, max_packet: int = MAX_PACKET) -> Heard
         while parser.is_behind:
             batches += parser.feed(b"")
         for batch in batches:
-            heard.publishes += [(*p[:5], p[5].mid, p[6]) for p in batch.publishes]
+            heard.publishes += [(*p[:5], p[5].mid, p[6], p[5].is_again) for p in batch.publishes]
             heard.acks += batch.acks
             heard.control += [batch.control] if batch.control else []
     heard.error = parser.error.reason if parser.error else ""
@@ -92,6 +93,30 @@ def test_chopped_is_as_whole(is_v5: bool, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("is_v5", [True, False])
+@hypothesis.settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_packet_is_read_as_if_it_stood_alone(is_v5: bool, data: st.DataObject) -> None:
+    """Though it has its topic, its length and its flags in common with the ones before it, or nearly all of them."""
+    kinds = [packet(0x40, b"\x00\x07"), packet(0xD0, b""), packet(0x40, b"\x01\x07")]
+    for topic, body, (qos, flags), mid in product((b"a", b"b"), (b"", b"\0\0\0"), ((0, 0), (1, 0), (1, 8), (1, 1)), (1, 513)):
+        kinds += [publish(topic, body, qos, mid, is_v5, some, flags) for some in ((b"", b"\x0b\x05") if is_v5 else (b"",))]
+    sent = data.draw(st.lists(st.sampled_from(kinds), max_size=20))
+    alone = Heard()
+    for one in sent:
+        heard = hear([one], is_v5)
+        alone.publishes += heard.publishes
+        alone.acks += heard.acks
+        alone.control += heard.control
+    assert hear([b"".join(sent)], is_v5) == alone
+
+
+@pytest.mark.parametrize("is_v5", [True, False])
+def test_a_bad_message_id_is_found_behind_a_good_one(is_v5: bool) -> None:
+    heard = hear([publish(b"a", b"x", 1, 7, is_v5) + publish(b"a", b"x", 1, 0, is_v5)], is_v5)
+    assert (len(heard.publishes), heard.error) == (1, "message id 0")
+
+
+@pytest.mark.parametrize("is_v5", [True, False])
 def test_byte_at_a_time_is_as_whole(is_v5: bool) -> None:
     good = [p for p in every_packet(is_v5) if p[0] not in (0x50, 0x62, 0x70)]
     stream = b"".join(good)
@@ -105,7 +130,7 @@ def test_what_is_written_is_read(is_v5: bool, topic: bytes, body: bytes, qos: in
     writer, out = FrameWriter(is_v5), bytearray()
     for _ in range(2):  # the second time the topic is known
         writer.publish(out, topic, body, qos, retain, mid, dup)
-    message = (topic, body, qos, retain, (), mid if qos else 0, b"")
+    message = (topic, body, qos, retain, (), mid if qos else 0, b"", bool(qos and dup))
     assert hear([bytes(out)], is_v5).publishes == [message, message]
     assert bytes(out) == publish(topic, body, qos, mid, is_v5, flags=retain | (dup << 3 if qos else 0)) * 2
 
@@ -151,7 +176,7 @@ def test_control_packets_split_batches() -> None:
 
 def test_properties() -> None:
     heard = hear([publish(b"a", b"x", properties=PROPERTIES)], True)
-    assert heard.publishes == [(b"a", b"x", 0, False, (300, 5), 0, PROPERTIES)]
+    assert heard.publishes == [(b"a", b"x", 0, False, (300, 5), 0, PROPERTIES, False)]
 
 
 SMALL = user_property(b"", b"")

@@ -410,7 +410,7 @@ def test_a_fault_in_framing_costs_the_message_that_shows_it(qos: int, at_once: b
         if not at_once:
             sender.put(message)
         else:
-            assert sender.frame_now(out, 1 << 18, message, 0)
+            assert sender.frame_now(out, 1 << 18, [message], 0)
     sender.fill(out, 1 << 18, 0)
     assert [told, faulty.receipt.owed, account.drops.by_reason] == [[faulty], 0, {"internal_error": 1}]
     assert (len(sender.in_flight), account.balance()) == (2 * qos, 0)
@@ -536,7 +536,7 @@ def test_what_would_wait_for_nothing_is_framed_at_once() -> None:
     def is_framed(s: Sending, qos: int = 1) -> bool:
         s.account.made += 1
         message = Message(b"t", b"m", qos, account=s.account)
-        done = s.sender.frame_now(bytearray(), 1 << 18, message, 0)
+        done = s.sender.frame_now(bytearray(), 1 << 18, [message], 0) == 1
         if not done:
             s.sender.put(message)
         assert s.account.balance() == 0

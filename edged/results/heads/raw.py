@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edged.decode.letters import texts
 from edged.notation.words import listed
-from edged.records import Carried
+from edged.records import Carried, Result
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
 from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
@@ -99,15 +99,17 @@ class Raw:
         return rows
 
 
-def is_hollow(body: Body) -> bool:
-    """Whether a raw result holds values, and no number among them that is finite."""
-    outputs = body.get("outputs")
-    if not outputs:
-        return False
-    for value in outputs.values():  # for each result, so without a generator; of a list of numbers mostly without a call
-        if (type(value) is list and value and type(value[0]) is float) or _says_something(value):
-            return False
-    return True
+def count_hollow(results: Sequence[Result]) -> int:
+    """How many raw results hold values, and no number among them that is finite. What is degraded says so itself."""
+    hollow = 0
+    for result in results:  # of every pipeline, so without a generator; of a list of numbers mostly without a call
+        if (outputs := result.body.get("outputs")) and not result.degraded:
+            for value in outputs.values():
+                if (type(value) is list and value and type(value[0]) is float) or _says_something(value):
+                    break
+            else:
+                hollow += 1
+    return hollow
 
 
 def _says_something(value: Any) -> bool:

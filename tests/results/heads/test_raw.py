@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from edged.results.heads.raw import RawPlan, is_hollow
+from edged.records import Result
+from edged.results.heads.raw import RawPlan, count_hollow
 from tests.support.heads import results
 
 
@@ -33,7 +34,12 @@ class TestRaw:
 
 def test_a_raw_result_is_hollow_if_no_number_in_it_is_finite() -> None:
     none: Any = {"outputs": {"a": [[None, None]], "b": np.array([np.nan, np.inf])}}
+
+    def is_hollow(body: dict[str, Any], *, degraded: bool = False) -> bool:
+        return count_hollow([Result(body, 0, 1, 0, 0, degraded)]) == 1
+
     assert is_hollow(none)
+    assert not is_hollow(none, degraded=True)
     some: list[Any] = [[[None, 1.0]], 0.0, [], [[], []], ["text"], np.zeros((0, 4)), np.array([np.nan, 1]), np.array([7])]
     for value in some:
         assert not is_hollow({"outputs": {**none["outputs"], "c": value}}), value
