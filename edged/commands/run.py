@@ -16,6 +16,7 @@ import uvloop
 from edged import __version__
 from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
+from edged.clock.spent import LoopTime
 from edged.config.load import Draft, read
 from edged.daemon import checkpoint, last_good
 from edged.daemon.alone import Claims
@@ -28,7 +29,7 @@ from edged.daemon.preflight import state_dir
 from edged.daemon.prepare import Prepared, load_or_fall_back, not_led, prepare_draft, promote, read_led
 from edged.daemon.relief import Relief, bound_memory
 from edged.daemon.reload import Reloader
-from edged.daemon.signals import Deadman, Early
+from edged.daemon.signals import Deadman, Early, sampling
 from edged.daemon.taps import Taps
 from edged.daemon.upkeep import Upkeep
 from edged.errors import ConfigError
@@ -156,7 +157,7 @@ async def _serve(prepared: Prepared, loaded: dict[str, Loaded], logger: Any, ear
     assembly.suspects.tell = health.say_poison
     bound_memory(prepared.plan)
     keeper = last_good.Keeper(clock, last_good.HELD_S)
-    with closing(Notifier()) as notifier:
+    with closing(Notifier()) as notifier, sampling(LoopTime().tick):
         lifecycle = Lifecycle(assembly, health, relief, notifier, clock, Deadman().put_off)
         reloader = Reloader(
             prepared,

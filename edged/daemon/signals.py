@@ -1,20 +1,24 @@
 """What signals do to the daemon, whatever its loop does.
 
 `Early` has them from the first line to READY. `only_once` makes the second of a kind end the process. `Deadman` is the process's
-own watchdog: an alarm of the kernel that the loop puts off while it turns, so that it costs the path nothing. Neither needs
-the interpreter: both also end a process in which C code holds its lock for ever.
+own watchdog: an alarm of the kernel that the loop puts off while it turns, so that it costs the path nothing. Neither of the two
+needs the interpreter: they also end a process in which C code holds its lock for ever. `sampling` asks now and then what the loop
+does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
 import signal
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from edged.errors import EX_OK
 
+SAMPLE_S = 0.01
 SA_RESETHAND = 0x80000000 - (1 << 32)  # signal.h, as the int that it is in the struct
 
 
@@ -59,6 +63,19 @@ class Early:
     def _leave(self, number: int, _frame: FrameType | None) -> None:
         os.write(2, f"edged: {signal.Signals(number).name} before READY: stopping; nothing was read yet\n".encode())
         os._exit(EX_OK)  # an exception might be caught on its way, by a step of the user's for one
+
+
+@contextlib.contextmanager
+def sampling(tick: Callable[[FrameType | None], object]) -> Iterator[None]:
+    """Within the block calls `tick` in the main thread after each 10 ms of processor time of the process, with what that thread
+    is doing."""
+    signal.signal(signal.SIGPROF, lambda _, frame: tick(frame))
+    signal.siginterrupt(signal.SIGPROF, False)  # system calls of libraries go on
+    signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)  # it would end an interpreter that has let go of its handlers
 
 
 class Deadman:

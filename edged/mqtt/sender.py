@@ -104,7 +104,6 @@ class Sender:
         self._mid = FIRST_MID - 1
         self._tries: dict[int, int] = {}
         self._was_qos1 = False
-        self._age, self._end = -1, b""
         self.suspicion = Suspicion()
 
     @property
@@ -315,8 +314,8 @@ class Sender:
             if message.replayed:
                 body, properties = _replayed(message, now)
             elif message.is_json and message.arrival:
-                age = now - message.arrival
-                end = self._end if age == self._age else self._end_of(age)
+                age, writer = now - message.arrival, self._writer
+                end = writer.end if age == writer.age else writer.end_json(age)
             size = len(topic) + len(body) + len(end) + len(properties) + MAX_OVERHEAD
             is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
             if is_too_large and message.is_reply:  # whoever asked waits for something
@@ -352,12 +351,6 @@ class Sender:
         self.outbox.bytes_flying += len(topic) + len(message.body) + MESSAGE_OVERHEAD
         if account is not None:
             account.in_flight += 1
-
-    def _end_of(self, age: int) -> bytes:
-        """The end of JSON that is sent so many ns after its input came; what came together has the same."""
-        us = (age + 500) // 1000  # whole numbers are written in half the time
-        self._age, self._end = age, b',"age_ms":%d.%03d}' % (us // 1000, us % 1000)
-        return self._end
 
     def _drop_faulty(self, message: Message, error: Exception) -> None:
         """A fault of edged costs the message that shows it, and neither the connection nor its count."""

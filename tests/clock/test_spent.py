@@ -1,24 +1,34 @@
-"""Each stage has its own time and no other's; what is measured now and then comes to the same as all of it."""
+"""Each stage has the time of the ticks that find it, and no other's; what is sampled comes to the same as all of it."""
 
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import dataclass, field
 
 import pytest
 
-from edged.clock import spent
-from edged.clock.spent import IDLE, LoopTime, Spent, spends
+from edged.clock.spent import LoopTime, Spent, spends
+
+TICK = 1000
 
 
-class Ticks:
-    """A clock that work moves on."""
+class Work:
+    """Moves the clock on, and lets it tick at random, after `TICK` on average."""
 
     def __init__(self) -> None:
-        self.now = 1000
+        self.now = 0
+        self.loop = LoopTime(lambda: self.now)
+        self._random = random.Random(1)
+        self._next = TICK
 
-    def __call__(self) -> int:
-        return self.now
+    def __call__(self, took: int) -> None:
+        end = self.now + took
+        while self._next <= end:
+            self.now = self._next
+            self.loop.tick(sys._getframe(1))
+            self._next += self._random.randrange(1, 2 * TICK)
+        self.now = end
 
 
 @dataclass
@@ -27,60 +37,52 @@ class Counts:
 
 
 class Part:
-    def __init__(self, ticks: Ticks) -> None:
+    def __init__(self, work: Work) -> None:
         self.counts = Counts()
-        self.ticks = ticks
+        self.work = work
 
     @spends("outer")
-    def outer(self, before: int, within: int, after: int, fails: bool = False) -> str:
-        self.ticks.now += before
-        try:
-            self.inner(within, fails)
-        finally:
-            self.ticks.now += after
+    def outer(self, before: int, within: int, after: int) -> str:
+        self.work(before)
+        self.inner(within)
+        self.unmarked(after)
         return "done"
 
     @spends("inner")
-    def inner(self, took: int, fails: bool = False) -> None:
-        self.ticks.now += took
-        if fails:
-            raise ValueError("as told")
+    def inner(self, took: int) -> None:
+        self.work(took)
+
+    def unmarked(self, took: int) -> None:
+        self.work(took)
 
 
-@pytest.fixture
-def ticks(monkeypatch: pytest.MonkeyPatch) -> Ticks:
-    ticks = Ticks()
-    monkeypatch.setattr(spent, "LOOP", LoopTime(ticks, random.Random(1).random))
-    return ticks
+def test_a_tick_gives_all_since_the_last_one_to_the_innermost_stage() -> None:
+    work = Work()
+    part, other = Part(work), Part(work)
+    part.inner(TICK)
+    assert part.counts.spent == {"outer": 0, "inner": TICK}
+    work(10 * TICK)  # nobody's
+    before = work.now
+    other.inner(50 * TICK)
+    assert work.now - before >= other.counts.spent["inner"] > 40 * TICK
+    assert part.counts.spent == {"outer": 0, "inner": TICK}
 
 
-def test_a_stage_within_another_has_its_own_time(ticks: Ticks) -> None:
-    spent.LOOP.every = 1
-    part = Part(ticks)
-    assert part.outer(5, 100, 7) == "done"
-    ticks.now += 10_000  # between two wake-ups nobody works
-    part.inner(1)
-    assert part.counts.spent == {"outer": 12, "inner": 101}
-
-
-def test_a_fault_leaves_the_accounts_right(ticks: Ticks) -> None:
-    spent.LOOP.every = 1
-    part = Part(ticks)
-    with pytest.raises(ValueError, match="as told"):
-        part.outer(5, 100, 7, True)
-    assert spent.LOOP.state == IDLE
-    assert part.counts.spent == {"outer": 12, "inner": 100}
+def test_a_marked_method_is_called_as_it_stands() -> None:
+    part = Part(Work())
+    assert part.outer(1, 2, 3) == "done"
+    assert part.outer(before=1, within=2, after=3) == "done"
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 4, 7, 8, 16])
-def test_what_is_measured_now_and_then_comes_to_all_of_it(ticks: Ticks, period: int) -> None:
+def test_what_is_sampled_comes_to_all_of_it(period: int) -> None:
     """Whatever the pattern: every `period`-th wake-up is a long one."""
-    spent.LOOP.every = 8
-    part, count = Part(ticks), 40_000
-    expected = 0
+    work = Work()
+    part, expected, count = Part(work), 0, 20_000
     for i in range(count):
-        took = 1000 if i % period == 0 else 10
+        took = 700 if i % period == 0 else 10
         expected += took
-        part.outer(1, took, 1)
-    assert part.counts.spent["inner"] == pytest.approx(expected, rel=0.1)
-    assert part.counts.spent["outer"] == pytest.approx(2 * count, rel=0.05)
+        part.outer(60, took, 40)
+        work(100)
+    assert part.counts.spent["inner"] == pytest.approx(expected, rel=0.05)
+    assert part.counts.spent["outer"] == pytest.approx(100 * count, rel=0.1)

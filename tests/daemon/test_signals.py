@@ -39,6 +39,34 @@ def process(text: str) -> Iterator[subprocess.Popen[str]]:
         one.communicate()
 
 
+def test_what_works_is_sampled_and_what_waits_is_not() -> None:
+    text = """
+from edged.daemon.signals import sampling
+names = []
+def works():
+    until = time.process_time() + 0.3
+    while time.process_time() < until:
+        pass
+def waits():
+    time.sleep(0.5)
+with sampling(lambda frame: names.append(frame.f_code.co_name)):
+    works()
+    waits()
+count = len(names)
+works()  # and the process ends as it would
+assert len(names) == count
+ready()
+print(names.count("works"), names.count("waits"), flush=True)
+"""
+    with process(text) as one:
+        assert one.stdout is not None
+        out = one.stdout.read()
+        assert one.wait(DEADLINE_S) == 0
+    worked, waited = map(int, out.split())
+    assert 3 <= worked <= 60
+    assert waited <= 2
+
+
 @pytest.mark.parametrize("hang", [HANGS_WITH_THE_LOCK, HANGS_WITHOUT])
 def test_what_is_not_put_off_ends_the_process_with_its_stacks(hang: str) -> None:
     with process(f"Deadman().put_off(0.6); {hang}") as one:

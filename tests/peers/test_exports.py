@@ -24,6 +24,7 @@ EXPORTERS = (
     "xgboost==3.2.0",
     "lightgbm==4.7.0",
     "pandas==3.1.1",
+    "packaging==26.0",  # onnxmltools imports it, and asks for it nowhere
 )
 TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(string)": object}
 CONFIG = """
@@ -48,7 +49,7 @@ publish = {{ topic = "out" }}
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exports")
-    python = environment("exporters", "1", *EXPORTERS)
+    python = environment("exporters", "2", *EXPORTERS)
     script = Path(__file__).with_name("exports.py")
     done = subprocess.run([str(python), str(script), str(folder)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,8 @@
 """A second broker with shared subscriptions: rumqttd 0.20 (as `iotcore`, from PyPI), which speaks MQTT 5. Three daemons share its
 work, and an account outside finds nothing lost while all of them live and when one of them stops as planned. (Of a group with a
-member that died it deals out nothing any more, to nobody: 712 of 900 messages were lost when that was tried.)
+member that died it deals out nothing any more, to nobody: 712 of 900 messages were lost when that was tried. It sends a member
+up to 100 messages, whatever its receive maximum, and acknowledges nothing of a member that has 100: on a busy machine a burst
+stopped it for good in one of ten runs. So no more than that many are under way here.)
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from tests.support.broker import free_port
 from tests.support.daemon import Client, Daemon, until
 
 VERSION = "0.4.0"
+AT_ONCE = 90
 BROKER = """
 id = 0
 [router]
@@ -57,6 +60,13 @@ def port(tmp_path: Path) -> Iterator[int]:
         process.wait()
 
 
+def share_out(client: Client, numbers: range) -> None:
+    """Publishes the parts, and waits for all answers."""
+    for at in range(0, len(numbers), AT_ONCE):
+        client.publish_all("line/1/part", [part(n) for n in numbers[at : at + AT_ONCE]])
+        client.until(lambda: len(answered(client)) >= numbers[at : at + AT_ONCE].stop, what="an answer to every part")
+
+
 def test_three_share_the_work(tmp_path: Path, port: int) -> None:
     def member(name: str) -> Daemon:
         return Daemon(tmp_path, CONFIG.format(name=name, port=port), name=f"{name}.toml")
@@ -66,10 +76,8 @@ def test_three_share_the_work(tmp_path: Path, port: int) -> None:
         first.start()
         for name in "abc":
             is_connected(client, name)
-        client.publish_all("line/1/part", [part(n) for n in range(900)])
-        client.until(lambda: len(answered(client)) == 900, what="an answer to every part")
+        share_out(client, range(900))
         assert len(answerers(client)) == 3, answerers(client)
         assert first.stop() == 0
-        client.publish_all("line/1/part", [part(n) for n in range(900, 1200)])
-        client.until(lambda: len(answered(client)) == 1200, what="an answer to every part")
+        share_out(client, range(900, 1200))
     assert sum(answered(client).values()) == 1200, "and none twice"

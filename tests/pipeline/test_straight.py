@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import math
 import socket
@@ -23,8 +22,6 @@ from edged.system import process
 
 process.set_up()
 
-from edged.clock import spent  # noqa: E402
-from edged.clock.spent import LoopTime  # noqa: E402
 from edged.daemon.build import assemble  # noqa: E402
 from edged.daemon.connect import connect  # noqa: E402
 from edged.model.load_all import load_models  # noqa: E402
@@ -39,6 +36,7 @@ from tests.support import models  # noqa: E402
 from tests.support.assembled import Hands  # noqa: E402
 from tests.support.pause import pause_on_loop  # noqa: E402
 from tests.support.planning import MAIN, planned  # noqa: E402
+from tests.support.ticking import tick_within  # noqa: E402
 
 TEXT = """
 [source.in]
@@ -353,11 +351,8 @@ async def test_what_comes_together_is_answered_in_the_same_wake_up_by_full_batch
 
 
 async def test_the_time_of_its_runs_is_counted_for_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = itertools.count(0, 1000)  # processor time, which goes on by 1000 ns a look
-    loop = LoopTime(lambda: next(ticks))
-    loop.every = 1
-    monkeypatch.setattr(spent, "LOOP", loop)
     one = await way(tmp_path)
+    tick_within(monkeypatch, 1000, (type(one.a.models["m"]), "_count"))
     hand_in(one, *several(2 * BATCH))
     hand_in(one, b"1,2,3")
     assert one.a.pipelines["p"].counts.spent["run"] == 3000
