@@ -405,12 +405,12 @@ def test_a_fault_in_framing_costs_the_message_that_shows_it(qos: int, at_once: b
     sender.connected(Granted(False, 65535, 2, 0, True))
     faulty = Message(b"t", "text", qos, account=account, receipt=Receipt(1))  # type: ignore[arg-type]
     out = bytearray()
-    for message in (Message(b"t", b"a", qos, account=account), faulty, Message(b"t", b"b", qos, account=account)):
-        account.made += 1
-        if not at_once:
-            sender.put(message)
-        else:
-            assert sender.frame_now(out, 1 << 18, [message], 0)
+    messages = [Message(b"t", b"a", qos, account=account), faulty, Message(b"t", b"b", qos, account=account)]
+    account.made += len(messages)
+    if at_once:
+        assert sender.frame_now(out, 1 << 18, messages, 0) == len(messages)
+    for message in () if at_once else messages:
+        sender.put(message)
     sender.fill(out, 1 << 18, 0)
     assert [told, faulty.receipt.owed, account.drops.by_reason] == [[faulty], 0, {"internal_error": 1}]
     assert (len(sender.in_flight), account.balance()) == (2 * qos, 0)
@@ -544,6 +544,11 @@ def test_what_would_wait_for_nothing_is_framed_at_once() -> None:
 
     s = Sending()
     assert [is_framed(s) for _ in range(WINDOW + 1)] == [True] * WINDOW + [False]
+    together = Sending()
+    messages = [Message(b"t", b"m", 1, account=together.account) for _ in range(WINDOW + 2)]
+    assert together.sender.frame_now(bytearray(), 1 << 18, messages, 0) == WINDOW
+    assert together.account.in_flight == WINDOW
+    assert Sending().sender.frame_now(bytearray(), 1, messages[:2], 0) == 1  # one fills the buffer
     assert (s.account.in_flight, s.account.queued) == (WINDOW, 1)
     s.ack()
     assert not is_framed(s)  # it would overtake the one that waits

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
+import pytest
 
 from edged.records import NONE, Message, Receipt, Result
 from edged.results.encode import Envelope, make_encoder
@@ -50,13 +54,19 @@ def test_a_result_becomes_a_message_on_the_topic_of_its_key() -> None:
     assert first.account is entry.counts
 
 
-def test_a_key_that_no_broker_takes_in_a_topic_costs_its_result_alone() -> None:
+def offer(entry: Publish, results: list[Result], receipts: list[Receipt], together: bool) -> list[bool]:
+    if together:
+        return entry.offer_all(results, receipts, 0)
+    return [entry.offer(*each, 0) for each in zip(results, receipts, strict=True)]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_key_that_no_broker_takes_in_a_topic_costs_its_result_alone(together: bool) -> None:
     outbox, receipt = Outlet(), Receipt(7)
     entry = publish(outbox)
     fill = parse_template("{key}/out", {}, ("key",)).fill
     entry._topic = lambda key: fill({"key": ("$a", "b")[key]}).encode()
-    for key in (0, 1, 0):
-        assert entry.offer(result(0.25, key), receipt, 0)
+    assert all(offer(entry, [result(0.25, key) for key in (0, 1, 0)], [receipt] * 3, together))
     assert [m.topic for m in outbox.sent] == [b"b/out"]
     assert entry.counts.drops.by_reason == {"bad_key": 2}
     assert (entry.counts.made, receipt.owed) == (3, 2)  # the one that was sent holds it
@@ -137,7 +147,9 @@ def test_what_was_held_back_for_longer_than_the_deadline_is_dropped() -> None:
     assert (entry.counts.made, entry.counts.drops.by_reason) == (2, {"expired": 1})
 
 
-def test_a_fault_costs_the_result_that_shows_it() -> None:
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("where", ["encode", "send"])
+def test_a_fault_costs_the_result_that_shows_it(where: str, together: bool) -> None:
     class Link(Outlet):
         def send(self, message: Message) -> None:
             if b'"score":13' in message.body:
@@ -146,12 +158,30 @@ def test_a_fault_costs_the_result_that_shows_it() -> None:
 
     outbox = Link()
     entry, receipts = publish(outbox), [Receipt(i) for i in range(3)]
-    for receipt, score in zip(receipts, (12.0, 13.0, 14.0), strict=True):
-        assert entry.offer(result(score), receipt, 0)
+    faulty: Any = 13.0 if where == "send" else object()
+    results = [result(12.0), result(14.0), result(14.0)]
+    results[1].body["score"] = faulty
+    assert all(offer(entry, results, receipts, together))
+    for receipt in receipts:
         receipt.done()
     assert len(outbox.sent) == 2
     assert [r.owed for r in receipts] == [1, 0, 1]
     assert (entry.counts.made, entry.counts.drops.by_reason) == (3, {"internal_error": 1})
+
+
+@pytest.mark.parametrize("framed", [0, 2, 3])
+def test_what_would_wait_for_nothing_is_sent_at_once_and_the_rest_waits(framed: int) -> None:
+    class Link(Outlet):
+        def frame_now(self, messages: Sequence[Message]) -> int:
+            self.sent += messages[:framed]
+            return framed
+
+    outbox = Link()
+    entry = publish(outbox)
+    assert entry.offer_all([result(0.5, seq=seq) for seq in (1, 2, 3)], [NONE] * 3, 0) == [True] * 3
+    assert [msgspec.json.decode(m.body + b"}")["seq"] for m in outbox.sent] == [1, 2, 3]
+    assert entry.counts.made == 3
+    assert entry.counts.last is outbox.sent[-1]
 
 
 def held(outbox: Outlet) -> dict[str, tuple[int, int]]:
