@@ -189,15 +189,19 @@ class StraightRows:
             values = block.values if self._preprocess is None else self._preprocess(block.values)
         except Exception:  # to be counted where they are rows like any others
             return self._model.unclaim()
-        rows, most, self._block, self._rows = self._rows, session.batch_max, None, []
-        while (outputs := self._run_rows(session, values if len(values) <= most else values[:most])) is not None:
-            if len(rows) <= most:
-                return self._finish(rows, outputs, session.inputs)
-            self._finish(rows[:most], outputs, session.inputs)
-            rows, values = rows[most:], values[most:]
-            if not self._model.has_time:
+        rows, self._block, self._rows = self._rows, None, []
+        count, most = len(rows), session.batch_max
+        for start in range(0, count, most):
+            if start and not self._model.has_time:
                 break
-        self._go_the_long_way(block.part(len(block.values) - len(rows), len(block.values)), rows)
+            few = slice(start, start + most)
+            outputs = self._run_rows(session, values if count <= most else values[few])
+            if outputs is None:
+                break
+            self._finish(rows if count <= most else rows[few], outputs, session.inputs)
+        else:
+            return
+        self._go_the_long_way(block.part(start, count), rows[start:])
 
     def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
         try:
