@@ -11,7 +11,7 @@ from edged.config.ports import shared_port
 from edged.config.schema import Config
 from edged.errors import Problem
 from edged.plan.scope import Scope
-from edged.serialport.port import ports_here
+from edged.serialport.discovery import ports_here
 from edged.sources.kinds import kind_of
 from edged.sources.serial import look as look_at_port
 from edged.system.rights import who_may_write

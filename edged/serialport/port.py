@@ -1,10 +1,10 @@
-"""The one file that knows pyserial: a serial port as `await port.read()`, or `await port.read_each(take)`.
+"""An open serial port: `await port.read()`, or `await port.read_each(take)`. `discovery` finds it, and waits for it.
 
 pyserial opens and configures; reading is `os.read` on the loop's word. An empty read, EIO, SerialException and termios.error
-are one event: the device is gone. `port_faults` says what each fault means.
+are one event: the device is gone. `faults` says what each fault means.
 
 Invariants: a descriptor is watched by one object, let go before it is closed, and closed on a later turn of the loop
-(uvloop unregisters late; a number that is reused too early would silence its new owner). Nothing spins while a port is away.
+(uvloop unregisters late; a number that is reused too early would silence its new owner).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import array
 import asyncio
 import errno
 import fcntl
-import glob
 import os
 import select
 import termios
@@ -24,13 +23,12 @@ from typing import Any, Protocol
 
 import serial
 import structlog
-from serial.tools import list_ports
 
 from edged.clock.news import News
 from edged.errors import Retryable
 from edged.serialport import faults, terminal
+from edged.serialport.discovery import UsbId, find, missing, port_name, ports_here
 from edged.serialport.marks import Marks
-from edged.system.inotify import Inotify
 from edged.system.one_shot import Few, in_one_shot_thread, start_one_shot_thread
 
 BLOCK_BYTES = 64 * 1024
@@ -39,11 +37,9 @@ BLOCK_BYTES = 64 * 1024
 TTY_BYTES = 4096  # a tty hands out up to 4095 bytes at a time
 SHORT_READ = 1024  # less than this and there is nothing more
 CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
-MAX_TOLD = 16  # ports that inotify tells of at a time
 MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
 MIDWAY_BITS = 33  # three characters, where that is longer
 OPENING = Few(8, 1.0)  # ports that are opened at a time, each in a thread: systemd may allow no more than 64
-SETTLE_S = 1.0  # how long udev may take to give a new device its owner
 
 PTY_MAJORS = range(136, 144)
 TIOCGEXCL = 0x80045440
@@ -51,17 +47,6 @@ PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": seria
 
 
 log: Any = structlog.get_logger("edged")
-
-
-class UsbId(Protocol):
-    """A device by what it says of itself on the bus; `serial` may be None where one is plugged in at a time."""
-
-    @property
-    def vid(self) -> int: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def serial(self) -> str | None: ...
 
 
 class LineSettings(Protocol):
@@ -363,92 +348,6 @@ def _set_up(fd: int, settings: LineSettings, path: str) -> str:
     if console := terminal.console_at(path):
         said.append(f"{console}: its messages mix with what the sensor sends; {terminal.CONSOLE_FIX}")
     return "; ".join(said)
-
-
-def port_name(port: str | UsbId) -> str:
-    """How a port is called in messages."""
-    if isinstance(port, str):
-        return port
-    return f"USB device {port.vid:04x}:{port.pid:04x}" + (f" serial number {port.serial}" if port.serial else "")
-
-
-def find(port: str | UsbId) -> str | None:
-    """The path that `port` has at this moment, None when it is not there."""
-    if isinstance(port, str):
-        return port if os.path.exists(port) else None
-    for found in list_ports.comports():
-        if (found.vid, found.pid) == (port.vid, port.pid) and port.serial in (None, found.serial_number):
-            return str(found.device)
-    return None
-
-
-def missing(port: str | UsbId) -> Retryable:
-    """Says that `port` is not there, and what is."""
-    return faults.missing(port_name(port), ports_here())
-
-
-def ports_here() -> list[str]:
-    by_id = sorted(glob.glob("/dev/serial/by-id/*"))
-    return by_id or sorted(f"{p.device} ({p.description})" if p.vid else p.device for p in list_ports.comports())
-
-
-def usb_ports() -> list[str]:
-    """The serial ports that are USB devices, by names that they keep where there are such."""
-    return sorted(glob.glob("/dev/serial/by-id/*")) or sorted(str(p.device) for p in list_ports.comports() if p.vid)
-
-
-async def appeared(port: str | UsbId) -> None:
-    """Returns soon after `port` is there and may be opened: by inotify, and by a look once per second where that reports nothing.
-
-    Permissions that udev has not set after SETTLE_S are left for the opening to complain of.
-    """
-    seen_at: float | None = None
-    async with _Folders() as folders:
-        while True:
-            folders.follow(port if isinstance(port, str) else "/dev/tty")
-            path = find(port)
-            if path is not None:
-                seen_at = seen_at or time.monotonic()
-                if os.access(path, os.R_OK | os.W_OK) or time.monotonic() - seen_at >= SETTLE_S:
-                    return
-            await folders.changed(CHECK_S)
-
-
-class _Folders:
-    """Waits for a change near a path: in the deepest of its folders that exists, and in that of what it links to."""
-
-    told = 0
-    """How many are told by inotify now. The kernel gives a user 128 instances, and other programs want some."""
-
-    async def __aenter__(self) -> _Folders:
-        self._inotify: Inotify | None = None
-        if _Folders.told < MAX_TOLD:  # looking once a second has to do for more, and where the user has none left
-            with suppress(OSError):
-                self._inotify = await Inotify().__aenter__()
-                _Folders.told += 1
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._inotify is not None:
-            _Folders.told -= 1
-            await self._inotify.__aexit__()
-
-    def follow(self, path: str) -> None:
-        if self._inotify is None:
-            return
-        for near in {path, os.path.realpath(path)}:
-            folder = os.path.dirname(near)
-            while not os.path.isdir(folder) and folder not in ("/", ""):
-                folder = os.path.dirname(folder)
-            with suppress(OSError):
-                self._inotify.add(folder or ".")
-
-    async def changed(self, limit_s: float) -> None:
-        if self._inotify is None:
-            await asyncio.sleep(limit_s)
-            return
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._inotify.changes(), limit_s)
 
 
 class _Port(serial.Serial):  # type: ignore[misc]

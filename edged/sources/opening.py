@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from edged.errors import Retryable
-from edged.serialport.port import LineSettings, SerialPort, appeared, find, missing
+from edged.serialport.discovery import appeared, find, missing
+from edged.serialport.port import LineSettings, SerialPort
 
 
 async def opened(settings: LineSettings, turn: Callable[[str, str], None], work: Callable[[SerialPort], Awaitable[None]]) -> None:

@@ -23,7 +23,8 @@ from edged.decode import StreamDecoder
 from edged.decode.propose import propose, shown
 from edged.notation.values import NEVER
 from edged.records import Reject, Rows
-from edged.serialport.port import LineSettings, SerialPort, port_name
+from edged.serialport.discovery import port_name
+from edged.serialport.port import LineSettings, SerialPort
 from edged.sources.asking import Conversation, beside, questions
 from edged.sources.counts import Arrival, SourceCounts
 from edged.sources.flow import Flow

@@ -10,7 +10,7 @@ from edged.config import schema
 from edged.decode import StreamDecoder, make_stream_decoder
 from edged.records import Block, Rows
 from edged.serialport import faults
-from edged.serialport.port import find, port_name
+from edged.serialport.discovery import find, port_name
 from edged.serialport.terminal import CONSOLE_FIX, console_at
 from edged.sources.counts import SourceCounts, stamped
 from edged.sources.flow import Flow

@@ -8,7 +8,8 @@ from typing import Any
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.errors import Retryable
-from edged.serialport.port import SerialPort, port_name
+from edged.serialport.discovery import port_name
+from edged.serialport.port import SerialPort
 from edged.sources.asking import Conversation, beside, questions
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow

@@ -1,6 +1,5 @@
 import array
 import asyncio
-import errno
 import fcntl
 import os
 import random
@@ -19,8 +18,7 @@ from structlog.testing import capture_logs
 from edged.config.schema import SerialSource, UsbPort
 from edged.errors import Retryable
 from edged.serialport import port
-from edged.serialport.port import BLOCK_BYTES, SerialPort, appeared, find, missing
-from edged.system.inotify import Inotify
+from edged.serialport.port import BLOCK_BYTES, SerialPort
 from tests.support.ptys import IDLE_THREADS, LOOPS, Pty, Run, open_fds, turns, until
 
 DECODE: Any = None  # the transport never looks at it
@@ -336,22 +334,6 @@ def test_missing_names_what_there_is(run: Run[None], tmp_path: Path) -> None:
     run(main())
 
 
-async def test_a_usb_device_is_found_by_its_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Found:
-        vid, pid, serial_number, device, description = 0x0403, 0x6001, "AB0JQ7XK", "/dev/ttyUSB3", "FT232R"
-
-    monkeypatch.setattr("edged.serialport.port.list_ports.comports", lambda: [Found])
-    assert find(UsbPort(vid=0x0403, pid=0x6001, serial="AB0JQ7XK")) == "/dev/ttyUSB3"
-    assert find(UsbPort(vid=0x0403, pid=0x6001)) == "/dev/ttyUSB3"
-    other = UsbPort(vid=0x0403, pid=0x6001, serial="OTHER")
-    assert find(other) is None
-    reason = missing(other).reason
-    assert reason.startswith("USB device 0403:6001 serial number OTHER is not there")
-    assert "/dev/ttyUSB3 (FT232R)" in reason
-    async with failing("missing"):
-        await open_and_close(other)
-
-
 def test_busy_names_the_holder(run: Run[None]) -> None:
     holder = "import fcntl, os, sys; fd = os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY); {}; print('held', flush=True); input()"
     lock = "fcntl.flock(fd, fcntl.LOCK_EX)"
@@ -428,76 +410,6 @@ def test_a_cancelled_opening_leaves_nothing_open(run: Run[None]) -> None:
     before = open_fds()
     run(main())
     assert open_fds() == before
-
-
-def test_a_device_that_comes_back_is_noticed_at_once(run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port, "CHECK_S", 60.0)  # so that it is inotify that notices
-    path = tmp_path / "serial" / "by-id" / "usb-sensor"  # udev takes the folders away with the last device
-
-    async def main() -> None:
-        pty = Pty()
-        waiting = asyncio.create_task(appeared(str(path)))
-        await turns(50)
-        assert not waiting.done()
-        path.parent.mkdir(parents=True)
-        await turns(50)
-        path.symlink_to(pty.path)
-        await asyncio.wait_for(waiting, 5)
-        await appeared(str(path))
-        pty.hang_up()
-
-    before = open_fds()
-    run(main())
-    assert open_fds() == before
-
-
-def instances() -> int:
-    """Of inotify, that this process has."""
-    return sum(link.is_symlink() and "inotify" in os.readlink(link) for link in Path("/proc/self/fd").iterdir())
-
-
-def test_many_that_are_waited_for_leave_instances_to_others(run: Run[None], tmp_path: Path) -> None:
-    async def main() -> None:
-        waiting = [asyncio.create_task(appeared(str(tmp_path / f"sensor-{i}"))) for i in range(port.MAX_TOLD + 8)]
-        await turns(50)
-        assert instances() == port.MAX_TOLD
-        for one in waiting:
-            one.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-    before = open_fds()
-    run(main())
-    assert open_fds() == before
-    assert port._Folders.told == 0
-
-
-def test_without_inotify_it_is_noticed_by_looking(run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port, "CHECK_S", 0.01)
-
-    class NoMore(Inotify):
-        async def __aenter__(self) -> Inotify:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-    looks = 0
-
-    def counted(port: str) -> str | None:
-        nonlocal looks
-        looks += 1
-        return find(port)
-
-    monkeypatch.setattr(port, "Inotify", NoMore)
-    monkeypatch.setattr(port, "find", counted)
-    path = tmp_path / "port"
-
-    async def main() -> None:
-        looks_before = looks
-        waiting = asyncio.create_task(appeared(str(path)))
-        await until(lambda: looks >= looks_before + 2)
-        assert not waiting.done()
-        path.touch()
-        await asyncio.wait_for(waiting, 5)
-
-    run(main())
 
 
 def test_damaged_bytes_are_told_apart_from_good_ones(run: Run[None]) -> None:

@@ -31,7 +31,7 @@ from edged.errors import Retryable
 from edged.mqtt.connect import Connector
 from edged.mqtt.settings import LinkSettings
 from edged.mqtt.websocket import WebSocket
-from edged.serialport.port import find
+from edged.serialport.discovery import find
 from edged.system import process
 from edged.system.process_memory import machine_bytes
 

@@ -30,7 +30,7 @@ from edged.config.json_schema import json_schema
 from edged.config.parsers.value import Surroundings
 from edged.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError, Fatal
 from edged.model.manifest import Manifest, read_manifest
-from edged.serialport.port import usb_ports
+from edged.serialport.discovery import usb_ports
 from edged.system import log
 from edged.system.process import complain, say
 
