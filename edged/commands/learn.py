@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
-import signal
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,11 +17,9 @@ from numpy.typing import NDArray
 
 from edged import __version__
 from edged.commands.inspect import NAME, plan_alone
-from edged.commands.run import on_loop
+from edged.commands.windows import MIN_WINDOWS, default_size, listen, together
 from edged.config.load import Draft, read, report
-from edged.config.schema import Pipeline, Window
-from edged.daemon.one_source import OneSource, alone, recordings_at, sources_of
-from edged.daemon.prepare import Prepared, prepare_draft
+from edged.daemon.one_source import recordings_at, sources_of
 from edged.decode.formats import FORMATS
 from edged.errors import EX_OK, ConfigError, Fatal
 from edged.learn.expected import Expected
@@ -35,25 +29,17 @@ from edged.learn.rounds import Heard, Learned, fit
 from edged.model.load import load_session
 from edged.model.manifest import MAX_MANIFEST
 from edged.model.store import Store, scratch
-from edged.notation.values import Span
-from edged.notation.words import duration, listed
-from edged.pipeline.window import WindowStage
+from edged.notation.words import listed
 from edged.plan.records import PipelinePlan, SourcePlan
-from edged.records import Block
 from edged.system import log
-from edged.system.process import complain, say
+from edged.system.process import say
 
-PIPELINE = "learn"
 MAX_SAMPLES = 1 << 16
-MIN_WINDOWS = 60
 FEW_WINDOWS = 1000
 """Of those that are kept back: of fewer, the 99.9 % quantile is little more than the largest."""
-MAX_BYTES = 256 << 20
-"""Of windows in memory; when there are more, every second one is left out."""
 GOLDEN = 8
 RUN_ROWS = 64
 DRIFTED = 1.0
-SAY_EVERY_S = 10.0
 DIFFERS = 3
 
 
@@ -78,10 +64,10 @@ def learn(
     if output.exists() and (not output.is_dir() or any(p.name not in OWN for p in output.iterdir())):
         raise Fatal(f"{output}: exists, and holds other files than a model of edged learn; give another -o")
     collectors = [
-        _listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate), by_key)
+        listen(draft, source, recording, seconds, window or default_size(sources_of(draft, source).rate), by_key)
         for recording in ([one for path in recordings for one in recordings_at(path)] or (None,))
     ]
-    heard, plan, reads = _together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
+    heard, plan, reads = together([c.heard() for c in collectors]), collectors[0].source, collectors[0].pipeline
     if len(heard.keys) < MIN_WINDOWS:
         what = "windows" if reads.window is not None and reads.window.size > 1 else "samples"
         lost = ", ".join(f"{reason} {count}" for c in collectors for reason, count in c.rejected.items())
@@ -120,118 +106,6 @@ def _need_onnx() -> None:
         raise Fatal(
             "writing a model needs the package onnx: pip install 'edged[learn]'; the device that runs it does not"
         ) from None
-
-
-def default_size(rate: float | None) -> int:
-    """Samples of a window: about half a second of a fast sensor; of a slow one, or one without a rate, each sample by itself."""
-    if rate is None or rate < 16:
-        return 1
-    return int(min(8192, max(16, 2 ** round(math.log2(rate / 2)))))
-
-
-class _Collector:
-    def __init__(self, source: SourcePlan, pipeline: PipelinePlan) -> None:
-        assert pipeline.window is not None
-        self.source, self.pipeline = source, pipeline
-        w = pipeline.window
-        self._stage = WindowStage(w.size, w.hop, w.gap_ns, pipeline.width, pipeline.max_keys, pipeline.dtype)
-        self._windows: list[NDArray[np.float32]] = []
-        self._keys: list[int] = []
-        self._times: list[int] = []
-        self._most = max(MIN_WINDOWS, MAX_BYTES // (4 * w.size * pipeline.width))
-        self._every = 1
-        self._due = 0
-        self.samples = 0
-        self.names: dict[int, str] = {}
-        self.rejected: dict[str, int] = {}
-
-    def push(self, block: Block) -> None:
-        self.samples += len(block)
-        self._stage.push(block, self._take)
-
-    def _take(self, window: NDArray[Any], key: int, time: int, arrival: int, degraded: bool) -> None:
-        self._due += 1
-        if degraded or self._due % self._every or not np.isfinite(window).all():
-            return
-        self._windows.append(window.astype(np.float32))
-        self._keys.append(key)
-        self._times.append(time)
-        if len(self._windows) >= self._most:
-            self._windows, self._keys, self._times = self._windows[::2], self._keys[::2], self._times[::2]
-            self._every *= 2
-
-    @property
-    def count(self) -> int:
-        return len(self._windows)
-
-    def heard(self) -> Heard:
-        return Heard(np.array(self._windows), self._keys, self._times, self.names, self.samples)
-
-
-def _listen(draft: Draft, source: str, recording: Path | None, seconds: float, size: int, by_key: bool) -> _Collector:
-    window = Window(size=Span(samples=size), hop=Span(samples=max(1, size // 2)))
-    prepared = prepare_draft(
-        alone(draft, source, {PIPELINE: Pipeline(source=(source,), publish=(), window=window)}, recording), False
-    )
-    if by_key and not prepared.plan.sources[source].key_names:
-        raise Fatal(f"source.{source}: has no keys, so --by-key has nothing to tell apart")
-    collector = _Collector(prepared.plan.sources[source], prepared.plan.pipelines[PIPELINE])
-    on_loop(_run(prepared, source, recording, collector, seconds))
-    return collector
-
-
-async def _run(prepared: Prepared, source: str, recording: Path | None, collector: _Collector, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    one = OneSource(prepared, {}, source, recording, push=[collector.push], keeps_consumers=False)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    task = loop.create_task(one.run(), name="listen")
-    task.add_done_callback(lambda _: stop.set())
-    teller = loop.create_task(_tell(one, collector, seconds if recording is None else None))
-    if recording is None:
-        loop.call_later(seconds, stop.set)
-    await stop.wait()
-    for t in (task, teller):
-        t.cancel()
-    found = await asyncio.gather(task, teller, return_exceptions=True)
-    for error in found:
-        if isinstance(error, Exception):
-            raise error
-    collector.rejected = dict(one.assembly.sources[source].counts.drops.by_reason)
-    collector.names = {key: one.key(key) for key in set(collector.heard().keys)}
-
-
-async def _tell(one: OneSource, collector: _Collector, seconds: float | None) -> None:
-    """Says what is wrong with the source as long as nothing comes, and how far it is, on a terminal."""
-    started, before, said = time.monotonic(), ("", ""), -SAY_EVERY_S
-    while True:
-        await asyncio.sleep(1.0)
-        condition, passed = one.condition, time.monotonic() - started
-        if condition != before and condition[1] and condition[0] not in ("running", "connected", "finished"):
-            complain(f"{condition[0]}: {condition[1]}; waiting")
-        before = condition
-        if sys.stderr.isatty() and passed - said >= SAY_EVERY_S:
-            said = passed
-            of = f" of {duration(int(seconds * 1e9))}" if seconds is not None else ""
-            complain(f"{passed:.0f} s{of}: {collector.samples} samples, {collector.count} windows")
-
-
-def _together(heard: Sequence[Heard]) -> Heard:
-    """Several recordings, one after the other: keys by name, so that one key is the same in all."""
-    if len(heard) == 1:
-        return heard[0]
-    ids: dict[str, int] = {}
-    keys: list[int] = []
-    times: list[int] = []
-    end = 0
-    for one in heard:
-        first = one.times[0] if one.times else 0
-        keys += [ids.setdefault(one.names[key], len(ids)) for key in one.keys]
-        times += [end + t - first for t in one.times]
-        end = times[-1] if times else 0
-    windows = np.concatenate([one.windows for one in heard if len(one.keys)])
-    return Heard(windows, keys, times, {number: name for name, number in ids.items()}, sum(one.samples for one in heard))
 
 
 def _columns(field: Any) -> Iterator[str]:

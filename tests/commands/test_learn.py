@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edged.cli import main
-from edged.commands.learn import beyond_manifest, default_size
+from edged.commands.learn import beyond_manifest
 from edged.config.load import read
 from edged.model.manifest import read_manifest
 from tests.support.recordings import pump, record, vibration
@@ -143,10 +143,6 @@ def test_it_writes_over_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixtu
     config.write_text(ACCEL)
     assert main(["learn", "accel", "-c", str(config), "-o", str(tmp_path)]) != 0
     assert "holds other files than a model of edged learn" in capsys.readouterr().err
-
-
-def test_a_window_is_half_a_second_of_a_fast_sensor() -> None:
-    assert [default_size(rate) for rate in (None, 1.0, 20.0, 100.0, 1000.0, 48000.0)] == [1, 1, 16, 64, 512, 8192]
 
 
 def test_a_field_that_never_changed_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
