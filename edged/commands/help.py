@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edged.config import reference
-from edged.config.convert import Attribute, attributes, tables_with_places
+from edged.config.introspection import Attribute, attributes, tables_with_places
 from edged.config.schema import Config, Table
 from edged.config.toml.positions import parse_path
 from edged.errors import EX_OK, EX_USAGE

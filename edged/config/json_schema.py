@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from edged.config.convert import Attribute, attributes, is_table, types_of, unwrap, variants
+from edged.config.introspection import Attribute, attributes, is_table, types_of, unwrap, variants
 from edged.config.parsers.choices import BYTE_ORDERS, DTYPES, Providers
 from edged.config.parsers.names import NAME
 from edged.config.parsers.numbers import MAX_WORKERS

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
-from edged.config.convert import attributes, tables_with_places
 from edged.config.external import private_key, secret
+from edged.config.introspection import attributes, tables_with_places
 from edged.config.parsers.value import Value
 
 _ALWAYS = re.compile(r"(?i)pass|pwd|secret|token|auth|credential|psk|[-_]key|//.*@|-----BEGIN")

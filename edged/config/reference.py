@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from edged.config.convert import Attribute, attributes, is_table, tables_in, unwrap, variants
+from edged.config.introspection import Attribute, attributes, is_table, tables_in, unwrap, variants
 from edged.config.parsers.value import Value
 from edged.config.schema import Config, DecodedSource, Several, Source, Table
 from edged.notation.units import DURATION_UNITS, SIZE_UNITS

@@ -4,14 +4,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.config import schema
 from edged.config.checks import FINISH, RULES
-from edged.config.convert import Conversion, attributes
+from edged.config.convert import Conversion
 from edged.config.parsers.value import Surroundings
 from edged.config.references import references, unused
 from edged.config.schema import Config
@@ -90,13 +88,3 @@ def test_no_value_whatever_ends_in_a_traceback(data: st.DataObject) -> None:
         else:
             container[data.draw(st.sampled_from([f"{key}x", "type", "source", "name"]))] = container.pop(key)
     convert(values)
-
-
-def test_the_defaults_of_all_keys_are_those_of_the_structs() -> None:
-    tables = [t for t in vars(schema).values() if isinstance(t, type) and issubclass(t, schema.Table) and t is not schema.Table]
-    assert len(tables) > 20
-    for table in tables:
-        found = {one.field: one.default for one in attributes(table).values()}
-        for info in msgspec.structs.fields(table):
-            has_factory = info.default_factory is not msgspec.NODEFAULT
-            assert found[info.name] == (info.default_factory() if has_factory else info.default), (table, info.name)

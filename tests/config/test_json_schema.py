@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.convert import attributes, tables_with_places
+from edged.config.introspection import attributes, tables_with_places
 from edged.config.json_schema import FORMS, json_schema
 from edged.config.lines import values_in
 from edged.config.load import read

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edged.config.convert import attributes, tables_in, types_of
+from edged.config.introspection import attributes, tables_in, types_of
 from edged.config.schema import Config, Decode, Pipeline, Step, Table
 from edged.notation.values import Function
 from edged.sources.kinds import KINDS

@@ -1,6 +1,6 @@
 import pytest
 
-from edged.config.convert import types_of
+from edged.config.introspection import types_of
 from edged.config.schema import Frame
 from edged.decode.framers import make_framer
 from tests.support.decode_plans import field, plan
