@@ -16,7 +16,7 @@ from edged.model import runner
 from edged.model.load import load_session
 from edged.model.manifest import read_manifest
 from edged.model.records import ModelPlan
-from edged.model.runner import Loaded, Model, Share, deal
+from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.pipeline.counts import PipelineCounts
 from edged.records import NONE, Slot
@@ -281,20 +281,6 @@ def test_priority_goes_first(tmp_path: Path) -> None:
     assert (low.batches, high.batches) == ([], [4])
     turns.one()
     assert (low.batches, high.batches) == ([2], [4, 2])
-
-
-def test_dealing_never_exceeds_what_waits_or_fits() -> None:
-    rng = np.random.default_rng(2)
-    shares = [Share(Queue("x", 1, priority=int(p))) for p in (2, 1, 1, 0)]
-    for _ in range(500):
-        for share in shares:
-            queue = share.feeder
-            assert isinstance(queue, Queue)
-            queue.fifo = deque(Slot(0, 0, 0, 0, NONE, False) for _ in range(rng.integers(0, 9)))
-        limit = int(rng.integers(1, 20))
-        due = deal(shares, limit)
-        assert sum(n for _, n in due) == min(limit, sum(s.feeder.waiting() for s in shares))
-        assert all(0 < n <= f.waiting() for f, n in due)
 
 
 @pytest.mark.parametrize("batch", ["n", 8])
