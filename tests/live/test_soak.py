@@ -74,7 +74,8 @@ def test_s04_faults_by_turns_leave_no_trace(tmp_path: Path, zoo: Path) -> None:
         until(lambda: daemon.fds <= usual[0] and len(daemon.threads) <= usual[1], what=f"{usual} descriptors and threads")
     late = [(at, mib) for at, mib in seen if at > seconds / 3600 / 3]
     slope = statistics.linear_regression(*zip(*late, strict=True)).slope
-    print(f"{seconds:.0f} s, {faults} faults, {report}, {slope:.2f} MiB an hour, highest {health['memory']['highest_mib']} MiB")
+    tenths = " ".join(f"{mib:.1f}" for _, mib in seen[:: len(seen) // 10])
+    print(f"{slope:.2f} MiB an hour, highest {health['memory']['highest_mib']} MiB; by tenths: {tenths}")
     assert (report.lost, report.wrong) == (0, 0)
     assert max(mib for _, mib in late) - min(mib for _, mib in late) < 8
     if IS_SOAK:  # too short a time says nothing about hours
