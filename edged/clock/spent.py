@@ -1,7 +1,7 @@
 """Where the processor time of the event loop's thread goes: nanoseconds by part and stage, always on.
 
 A stage is a method marked `@spends("decode")`; its time goes to `self.counts.spent["decode"]`. A timer of the kernel ticks after
-every 10 ms of processor time of the process (`daemon/signals.py`), and each tick looks which stage the thread is in: the
+every 50 ms of processor time of the process (`daemon/signals.py`), and each tick looks which stage the thread is in: the
 innermost one gets the processor time that the thread took since the tick before. So the path itself pays nothing for its account,
 and what many ticks say comes to the truth, as it does in any profiler that samples.
 

@@ -18,7 +18,7 @@ from types import FrameType
 
 from edged.errors import EX_OK
 
-SAMPLE_S = 0.01
+SAMPLE_S = 0.05
 SA_RESETHAND = 0x80000000 - (1 << 32)  # signal.h, as the int that it is in the struct
 
 
@@ -67,7 +67,7 @@ class Early:
 
 @contextlib.contextmanager
 def sampling(tick: Callable[[FrameType | None], object]) -> Iterator[None]:
-    """Within the block calls `tick` in the main thread after each 10 ms of processor time of the process, with what that thread
+    """Within the block calls `tick` in the main thread after each 50 ms of processor time of the process, with what that thread
     is doing."""
     signal.signal(signal.SIGPROF, lambda _, frame: tick(frame))
     signal.siginterrupt(signal.SIGPROF, False)  # system calls of libraries go on

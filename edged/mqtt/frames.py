@@ -430,14 +430,14 @@ def varint(value: int) -> bytes:
 
 
 class FrameWriter:
-    """Appends PUBLISH and PUBACK to a buffer. One for each connection. `end` is that of JSON which is sent `age` ns after its
+    """Appends PUBLISH and PUBACK to a buffer. One for each connection. `end` is that of JSON which is sent `age_us` after its
     input came: what came together is sent together."""
 
-    __slots__ = ("_heads", "age", "end", "is_v5")
+    __slots__ = ("_heads", "age_us", "end", "is_v5")
 
     def __init__(self, is_v5: bool) -> None:
         self.is_v5 = is_v5
-        self.age, self.end = -1, b""
+        self.age_us, self.end = -1, b""
         self._heads: dict[bytes, bytes] = {}
 
     def publish(
@@ -465,12 +465,6 @@ class FrameWriter:
             out += b"%c%c%c%b%b%b" % (first, size & 127 | 128, size >> 7, head, body, end)
         else:
             out += bytes((first,)) + varint(size) + head + body + end
-
-    def end_json(self, age: int) -> bytes:
-        """Makes `end`: the age in ms, and the last brace."""
-        us = (age + 500) // 1000  # whole numbers are written in half the time
-        self.age, self.end = age, b',"age_ms":%d.%03d}' % (us // 1000, us % 1000)
-        return self.end
 
     def drop_caches(self) -> None:
         self._heads.clear()

@@ -175,8 +175,30 @@ class Exit:
             self._leave(slots, bodies, now)
 
     def _leave(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> None:
+        """What was run becomes results, for whoever asked or for every `publish`, and the inputs are let go."""
+        counts, seq = self.counts, self.counts.next_seq
+        results: list[Result] = []
+        receipts: list[Receipt] = []
         try:
-            made = self._results(slots, bodies, now)
+            for i, slot in enumerate(slots):
+                body = bodies[i]
+                if body is None:
+                    self._refuse_not_finite(slot)
+                    continue
+                result = Result(body, slot.key, seq, slot.time, slot.arrival, slot.degraded, slot.carried)
+                seq += 1
+                if self._tellers:
+                    fan_out(self._tellers, self._lose, result, now)
+                if slot.receipt.is_request:
+                    counts.published += 1
+                    self._requests.answer(result, slot.receipt, now)
+                else:
+                    results.append(result)
+                    receipts.append(slot.receipt)
+            made, counts.next_seq = seq - counts.next_seq, seq
+            counts.running -= len(slots)
+            if results:
+                self._offer(results, receipts, now)
             if self._chain.followers:
                 self._chain.pass_on(slots, bodies)
         finally:
@@ -184,47 +206,25 @@ class Exit:
                 if slot.receipt is not NONE:
                     slot.receipt.done()
         if made:
-            self.counts.last_result = now
-            self.counts.age.add(now - slots[-1].arrival, made)
+            counts.last_result = now
+            counts.age.add(now - slots[-1].arrival, made)
         if self._may_hold:
             self._timer.set()
-
-    def _results(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> int:
-        """What was run becomes results, for whoever asked or for every `publish`; returns how many."""
-        counts, seq, tellers = self.counts, self.counts.next_seq, self._tellers
-        results: list[Result] = []
-        receipts: list[Receipt] = []
-        for slot, body in zip(slots, bodies, strict=True):
-            if body is None:
-                self._refuse_not_finite(slot)
-                continue
-            receipt = slot.receipt
-            result = Result(body, slot.key, seq, slot.time, slot.arrival, slot.degraded, slot.carried)
-            seq += 1
-            if tellers:
-                fan_out(tellers, self._lose, result, now)
-            if receipt.is_request:
-                counts.published += 1
-                self._requests.answer(result, receipt, now)
-            else:
-                results.append(result)
-                receipts.append(receipt)
-        made, counts.next_seq = seq - counts.next_seq, seq
-        counts.running -= len(slots)
-        if results:
-            self._offer(results, receipts, now)
-        return made
 
     def _offer(self, results: list[Result], receipts: list[Receipt], now: int) -> None:
         """To whoever hears, and to every `publish`."""
         counts = self.counts
         for result in results if self._hearers else ():
             fan_out(self._hearers, self._lose, result, now)
-        are_sent = [publish.offer_all(results, receipts, now) for publish in self.publishes]
-        if len(are_sent) == 1:
-            sent = sum(are_sent[0])
+        publishes, sent = self.publishes, 0
+        if len(publishes) == 1:
+            sent = publishes[0].offer_all(results, receipts, now)
         else:
-            sent = sum(map(any, zip(*are_sent, strict=True))) if are_sent else len(results)
+            for result, receipt in zip(results, receipts, strict=True):
+                is_sent = not publishes
+                for publish in publishes:
+                    is_sent |= publish.offer(result, receipt, now)
+                sent += is_sent
         counts.published += sent
         counts.filtered += len(results) - sent
         if hollow := count_hollow(results):

@@ -81,18 +81,23 @@ class Publish:
         self._holds = bool(qos) and when is not None and when.may_hold and outlet.can_hold
         self._held: dict[int, Message] = {}  # by key: what is held back, with a copy on disk
 
-    def offer_all(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> list[bool]:
-        """The results of a run: of each whether it was published, as `offer` says."""
+    def offer_all(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> int:
+        """`offer` for the results of a run; returns how many are published."""
         if self._when is not None:
-            return [self.offer(*each, now) for each in zip(results, receipts, strict=True)]
+            return sum([self.offer(*each, now) for each in zip(results, receipts, strict=True)])
         try:
             messages = self._messages(results, receipts, now)
         except Exception:  # one by one, it costs the result that shows it
             for result, receipt in zip(results, receipts, strict=True):
                 self._publish(result, receipt, now)
         else:
-            self._emit(messages)
-        return [True] * len(results)
+            counts = self.counts
+            framed = self.outlet.frame_now(messages)
+            counts.made += framed
+            counts.last = messages[-1]
+            if framed < len(messages):
+                self._emit(messages[framed:])
+        return len(results)
 
     def offer(self, result: Result, receipt: Receipt, now: int) -> bool:
         """Publishes the result, or holds it back (False), as `when` says. Takes the receipt along at QoS 1. A fault of ours on
@@ -190,10 +195,8 @@ class Publish:
 
     def _emit(self, messages: list[Message]) -> None:
         counts = self.counts
-        framed = self.outlet.frame_now(messages)
-        counts.made += framed
         counts.last = messages[-1]
-        for message in messages[framed:]:
+        for message in messages:
             counts.made += 1
             try:
                 self.outlet.send(message)

@@ -44,7 +44,7 @@ def test_what_works_is_sampled_and_what_waits_is_not() -> None:
 from edged.daemon.signals import sampling
 names = []
 def works():
-    until = time.process_time() + 0.3
+    until = time.process_time() + 0.6
     while time.process_time() < until:
         pass
 def waits():
@@ -63,7 +63,7 @@ print(names.count("works"), names.count("waits"), flush=True)
         out = one.stdout.read()
         assert one.wait(DEADLINE_S) == 0
     worked, waited = map(int, out.split())
-    assert 3 <= worked <= 60
+    assert 3 <= worked <= 20
     assert waited <= 2
 
 
