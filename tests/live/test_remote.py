@@ -94,6 +94,7 @@ def test_hostile_peers_cost_their_own_rows_and_nothing_else(tmp_path: Path, brok
         [far] = client.wait("out/far/p7", 1)
         assert (far.json["values"], far.json["by"]) == ({"sum": 3.5}, "far")
         for done, behaviour in enumerate(HOSTILE.values(), 2):
+            client.health(lambda h: h["models"]["far"]["state"] != "resting")  # else this peer would not be asked
             peer.behaviour = behaviour
             client.publish_all("in/p7", ['{"a":1,"b":2}'])
             client.wait("out/near/p7", done)
