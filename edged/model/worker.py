@@ -138,29 +138,29 @@ class _Crew:
                 outcome, done = job.work(), job.done
             except Exception as e:
                 done, outcome = _raise, e
+            self._stand_by(
+                job.priority, queue
+            )  # before the loop hears of it, which may have the next job: else that starts a thread
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to tell
                 self._reply(done, outcome)
-            priority = job.priority
             del job, done, outcome  # an idle thread must not keep a retired model in memory
-            job = self._next(priority, queue)
+            job = queue.get()
+        with self._lock:
+            if threading.current_thread() in self._threads:
+                self._threads.remove(threading.current_thread())
 
-    def _next(self, done: int, queue: SimpleQueue[Job | None]) -> Job | None:
-        """What a thread does after a job of the priority `done`: the next one that may run, at once or when it comes; None: it
-        ends."""
+    def _stand_by(self, done: int, queue: SimpleQueue[Job | None]) -> None:
+        """A job of the priority `done` is over: the next one that may run goes into the thread's queue, at once or when it comes;
+        None: the thread ends."""
         with self._lock:
             self._running.remove(done)
-            job = self._pop()
-            if job is not None:
-                return job
-            if self._is_closing or len(self._threads) > self._limit:
+            if (job := self._pop()) is not None:
+                queue.put(job)
+            elif self._is_closing or len(self._threads) > self._limit:
                 self._threads.remove(threading.current_thread())
-                return None
-            self._idle.append(queue)
-        job = queue.get()
-        if job is None:
-            with self._lock:
-                self._threads.remove(threading.current_thread())
-        return job
+                queue.put(None)
+            else:
+                self._idle.append(queue)
 
 
 def _raise(error: Exception) -> None:

@@ -304,7 +304,7 @@ def test_block_withholds_acknowledgements(tmp_path: Path, zoo: Path) -> None:
             assert health["pipelines"]["p"]["dropped"] == {}
             assert health["pipelines"]["p"]["peak"] <= 4
             assert balanced(health)
-            until(lambda: len(daemon.threads) == 2, what="the worker alone beside the loop: a thread that saved something ends")
+            until(lambda: len(daemon.threads) == 2, what="the worker alone beside the loop, once what was saved is")
 
 
 def test_drop_oldest_counts(broker: Broker, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_drop_oldest_counts(broker: Broker, tmp_path: Path) -> None:
 def test_what_the_broker_sends_again_is_run_once(tmp_path: Path) -> None:
     """The broker restarts and knows its session; inputs that wait for a slow model come again and are not run twice."""
     count = 60
-    burner(tmp_path / "slow.onnx", products=200)  # the queue lasts for longer than the outage
+    burner(tmp_path / "slow.onnx", products=350)  # the queue lasts for much longer than the outage
     with Broker(tmp_path, "persistence true", f"persistence_location {tmp_path}/") as broker, Client(broker.port) as client:
         text = HEAD.format(port=broker.port) + SLOW.format(zoo=tmp_path, source="", pipeline="").replace(
             "slots = 4", "slots = 64"

@@ -53,6 +53,29 @@ async def test_what_work_raises_is_raised_on_the_loop() -> None:
     assert workers.close(10)
 
 
+def test_the_job_that_follows_from_an_outcome_needs_no_other_thread() -> None:
+    """Though there may be two, and the loop is quick: it has the next job before the thread has waited for one."""
+    names: list[str] = []
+    ended = threading.Event()
+    workers = Workers(lambda done, outcome: done(outcome))
+    workers.configure(2, None)
+
+    def submit() -> None:
+        workers.submit("cpu", lambda: threading.current_thread().name, note)
+
+    def note(name: str) -> None:
+        names.append(name)
+        if len(names) < 20:
+            submit()
+        else:
+            ended.set()
+
+    submit()
+    assert ended.wait(10)
+    assert set(names) == {"model-cpu-1"}
+    assert workers.close(10)
+
+
 def test_a_reply_to_a_closed_loop_is_dropped() -> None:
     loop = asyncio.new_event_loop()
     workers = Workers(loop.call_soon_threadsafe)
