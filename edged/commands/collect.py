@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from edged.commands.fleet import Where
 from edged.commands.listen import hear_broker, observer
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop
 from edged.errors import EX_OK, Fatal
 from edged.sources.recording import Header, read_header
 from edged.sources.sample_files import Label, Named, Unknown, attach, keep

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop
 from edged.config.load import Draft, read, report
 from edged.config.schema import Pipeline
 from edged.daemon.one_source import OneSource, alone, recorded, recordings_at

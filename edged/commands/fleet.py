@@ -20,7 +20,7 @@ import structlog
 
 from edged.clock.clock import Clock
 from edged.commands.listen import observer
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop
 from edged.config.load import parsed
 from edged.errors import EX_OK, EX_SOFTWARE, EX_UNAVAILABLE, Fatal
 from edged.fleet.announcement import CONFIGURATION, Announcement

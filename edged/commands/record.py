@@ -15,7 +15,7 @@ import structlog
 from msgspec.structs import replace
 
 from edged.clock.clock import Clock
-from edged.commands.run import on_loop
+from edged.commands.loop import STOP, on_loop, until_stopped
 from edged.config.load import Draft, read, report
 from edged.config.ports import settled
 from edged.config.schema import AnySource, ModbusSource, ReplaySource, SimulateSource
@@ -60,30 +60,12 @@ def record(config: Path, name: str, output: Path, seconds: float | None) -> int:
         raise Fatal(f"no source is called {name}{did_you_mean(name, known)}; in {config}: {listed(known)}")
     try:
         with Recorder(output, kind, name, Clock()) as recorder:
-            on_loop(_until_stopped(_work(draft, name, kind, recorder), recorder, seconds))
+            work = _work(draft, name, kind, recorder)
+            on_loop(until_stopped(work, _flush(recorder), seconds, (*STOP, signal.SIGHUP)))
     except OSError as error:
         raise Fatal(f"{output}: {error.strerror or error}") from error
     complain(f"{output}: {recorder.count} {UNITS[kind]}, {recorder.size} bytes{_how(source)}")  # once all of it is in the file
     return EX_OK
-
-
-async def _until_stopped(work: Any, recorder: Recorder, seconds: float | None) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
-    if seconds is not None:
-        loop.call_later(seconds, stop.set)
-    task = loop.create_task(work, name="record")
-    task.add_done_callback(lambda _: stop.set())
-    flusher = loop.create_task(_flush(recorder), name="flush")
-    await stop.wait()
-    for t in (task, flusher):
-        t.cancel()
-    results = await asyncio.gather(task, flusher, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
 
 
 async def _flush(recorder: Recorder) -> None:

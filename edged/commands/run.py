@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
-import uvloop
 
 from edged import __version__
 from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
 from edged.clock.spent import LoopTime
+from edged.commands.loop import on_loop
 from edged.config.load import Draft, read
 from edged.daemon import checkpoint, last_good
 from edged.daemon.alone import Claims
@@ -45,9 +45,7 @@ from edged.system.hang_recorder import Stages
 from edged.system.notify import Notifier
 from edged.system.process import trim
 from edged.system.process_memory import has_memory_cgroup
-from edged.system.switching import quick_switches
 
-T = TypeVar("T")
 EXIT, LAST_GOOD = "exit", "last-good"
 """What to do at a start with a file that has errors."""
 
@@ -243,15 +241,3 @@ def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
     for stage in ended_in:
         logger.warning("last_run_ended_in", stage=stage)
     return ended_in
-
-
-def on_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end on a uvloop of its own."""
-    loop = uvloop.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        with quick_switches():
-            return loop.run_until_complete(work)
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()

@@ -14,7 +14,7 @@ from typing import Any
 
 from edged.commands.ask import listen_to_daemon
 from edged.commands.listen import hear_broker, hear_port, observer
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop
 from edged.decode.propose import propose, shown
 from edged.errors import EX_OK, EX_USAGE, Fatal
 from edged.results.fields import OF_THE_RUN

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ import structlog
 from edged.clock.clock import Clock
 from edged.commands.ask import ask_daemon
 from edged.commands.listen import observer
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop, stop_asked
 from edged.commands.status import KINDS, WAITING, a_second, age, result_text
 from edged.errors import EX_OK, Fatal
 from edged.health.good import GOOD
@@ -162,7 +161,6 @@ def _lost(part: Mapping[str, Any]) -> int:
 
 async def _fleet(rich: _Rich, settings: LinkSettings, seconds: float | None, once: bool) -> int:
     devices: dict[str, tuple[float, Any]] = {}
-    loop = asyncio.get_running_loop()
 
     def take(batch: list[Inbound]) -> None:
         for topic, payload, *_, receipt, _properties in batch:
@@ -170,12 +168,8 @@ async def _fleet(rich: _Rich, settings: LinkSettings, seconds: float | None, onc
             _take(devices, topic.decode(errors="replace"), payload)
 
     link = Link(settings, take, Clock(), structlog.get_logger("edged"))
-    running = loop.create_task(link.run())
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    if once or seconds is not None:
-        loop.call_later(seconds if seconds is not None else 2 * EVERY_S, stop.set)
+    running = asyncio.get_running_loop().create_task(link.run())
+    stop = stop_asked(2 * EVERY_S if once and seconds is None else seconds)
     console = rich.Console()
     picture: Callable[[], Any] = lambda: _of_fleet(rich, link, devices)  # noqa: E731
     try:

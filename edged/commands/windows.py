@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop, until_stopped
 from edged.config.load import Draft
 from edged.config.schema import Pipeline, Window
 from edged.daemon.one_source import OneSource, alone
@@ -99,23 +98,9 @@ def listen(draft: Draft, source: str, recording: Path | None, seconds: float, si
 
 
 async def _run(prepared: Prepared, source: str, recording: Path | None, collector: Collector, seconds: float) -> None:
-    loop = asyncio.get_running_loop()
     one = OneSource(prepared, {}, source, recording, push=[collector.push], keeps_consumers=False)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    task = loop.create_task(one.run(), name="listen")
-    task.add_done_callback(lambda _: stop.set())
-    teller = loop.create_task(_tell(one, collector, seconds if recording is None else None))
-    if recording is None:
-        loop.call_later(seconds, stop.set)
-    await stop.wait()
-    for t in (task, teller):
-        t.cancel()
-    found = await asyncio.gather(task, teller, return_exceptions=True)
-    for error in found:
-        if isinstance(error, Exception):
-            raise error
+    until = seconds if recording is None else None
+    await until_stopped(one.run(), _tell(one, collector, until), until)
     collector.rejected = dict(one.assembly.sources[source].counts.drops.by_reason)
     collector.names = {key: one.key(key) for key in set(collector.heard().keys)}
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop
 from edged.system.switching import SWITCH_S
 
 

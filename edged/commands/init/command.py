@@ -23,7 +23,7 @@ from edged.commands.check import check
 from edged.commands.init.draft import BROKER, SCHEMA, Found, Use, fitted, text
 from edged.commands.init.find import hear_one_port, hear_topics, source_of
 from edged.commands.init.topics import Stream
-from edged.commands.run import on_loop
+from edged.commands.loop import on_loop
 from edged.commands.tap import text as tap_text
 from edged.config.external import broker_url
 from edged.config.json_schema import json_schema
