@@ -44,11 +44,12 @@ async def until_stopped(
     seconds: float | None,
     signals: tuple[signal.Signals, ...] = STOP,
 ) -> None:
-    """Runs `work` until it ends or is asked to stop, and `beside` as long. Raises what one of them raised."""
+    """Runs both until one of them ends, or until they are asked to stop. Raises what one of them raised."""
     loop = asyncio.get_running_loop()
     stop = stop_asked(seconds, signals)
     tasks = (loop.create_task(work, name="work"), loop.create_task(beside, name="beside"))
-    tasks[0].add_done_callback(lambda _: stop.set())
+    for task in tasks:
+        task.add_done_callback(lambda _: stop.set())
     await stop.wait()
     for task in tasks:
         task.cancel()

@@ -54,4 +54,4 @@ def test_a_failure_of_either_is_raised() -> None:
     with pytest.raises(OSError, match="the disk is full"):
         on_loop(until_stopped(fails(), forever([], "beside"), None))
     with pytest.raises(OSError, match="the disk is full"):
-        on_loop(until_stopped(forever([], "work"), fails(), 0.001))
+        on_loop(until_stopped(forever([], "work"), fails(), None))

@@ -59,3 +59,9 @@ def test_what_cannot_be_recorded(name: str, said: str, config: Path, capsys: pyt
 def test_a_disk_that_is_full_is_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["record", "made", "-c", str(config), "-o", "/dev/full", "--seconds", "0.2"]) == EX_SOFTWARE
     assert capsys.readouterr().err == "edged: /dev/full: No space left on device\n"
+
+
+def test_a_full_disk_ends_the_recording_of_a_slow_source(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(TEXT.replace("rate = 200", "rate = 2"))
+    assert main(["record", "made", "-c", str(config), "-o", "/dev/full", "--seconds", "60"]) == EX_SOFTWARE
+    assert capsys.readouterr().err == "edged: /dev/full: No space left on device\n"
