@@ -22,16 +22,11 @@ def doctor(config: Path, is_asked_for: bool, as_json: bool, root: Path = Path("/
     facts = gather(root, named, live(named, config))
     findings = diagnose(facts)
     if as_json:
-        said = {"worst": worst(findings), "findings": [_record(f) for f in findings], "facts": msgspec.to_builtins(facts)}
+        said = {"worst": worst(findings), "findings": [f._asdict() for f in findings], "facts": msgspec.to_builtins(facts)}
         say(json.dumps(said, indent=2))
     else:
         say("\n".join(map(line, findings)))
     return STATUS[worst(findings)]
-
-
-def _record(finding: Finding) -> dict[str, str]:
-    """As scripts know it, to which the fix is a cure."""
-    return {"cure" if name == "fix" else name: value for name, value in finding._asdict().items()}
 
 
 def line(finding: Finding) -> str:

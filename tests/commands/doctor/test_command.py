@@ -31,6 +31,7 @@ def test_without_a_configuration_the_machine_is_looked_at(capsys: pytest.Capture
     bad = [f for f in found["findings"] if f["level"] == "bad"]
     assert [f["topic"] for f in bad] == ["configuration"]
     assert bad[0]["text"] == f"{tmp_path}/absent.toml: there is no such file"
+    assert bad[0]["fix"] == f"edged check -c {tmp_path}/absent.toml"
     assert found["facts"]["onnx"]["providers"] == ["cpu"]
 
 
