@@ -90,7 +90,7 @@ logs: $(VENV)/.run ssh  ## the log of a device (HOST=user@device LINES=100 FOLLO
 undeploy: $(VENV)/.run ssh  ## take edged off a device; configuration and state stay (HOST=user@device PURGE=1: they go too)
 	@$(REMOTE) undeploy $(DEVICE) $(if $(PURGE),--purge)
 
-models: $(VENV)/.dev  ## train models/ anew from its seed (minutes)
+models: $(VENV)/.dev  ## train models/ again, from its seed (minutes)
 	$(BIN)/python models/build.py
 
 pictures: $(VENV)/.dev mosquitto chromium  ## the pictures of the README, of real runs (half a minute; ONLY=terminal)

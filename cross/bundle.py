@@ -176,7 +176,9 @@ def _is_folder(path: Path) -> bool:
 def _plain(file: Path) -> Path:
     """The file itself: a link in a model that somebody else made could bring any file of this machine along."""
     if file.is_symlink() or not file.is_file():
-        raise Refused(f"{file} is {'a link' if file.is_symlink() else 'no plain file'}: put the file itself there, or remove it")
+        raise Refused(
+            f"{file} is {'a link' if file.is_symlink() else 'not a plain file'}: put the file itself there, or remove it"
+        )
     return file
 
 

@@ -86,7 +86,7 @@ def parts_of(folder: Path) -> list[Part]:
     try:
         lines = (folder / "manifest").read_text("utf-8").splitlines()
     except OSError:
-        raise Refused(f"{folder} is no bundle: it has no manifest; make bundle makes one") from None
+        raise Refused(f"{folder} is not a bundle: it has no manifest; make bundle makes one") from None
     names = [line[66:] for line in lines] + [name for name in ("manifest", "manifest.sig") if (folder / name).is_file()]
     found = [Part(name, _sha256(folder / name), (folder / name).stat().st_size) for name in names]
     return sorted(found, key=lambda part: (part.size, part.path))

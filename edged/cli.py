@@ -62,7 +62,7 @@ def _command(argv: list[str] | None) -> int:
 
 
 def _slip(parser: argparse.ArgumentParser, words: list[str], prog: str = "edged") -> str:
-    """What to say of a word that is no command; empty where it is one."""
+    """What to say of a word that is not a command; empty where it is one."""
     below = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
     if not below or not words or words[0].startswith("-"):
         return ""
@@ -72,7 +72,7 @@ def _slip(parser: argparse.ArgumentParser, words: list[str], prog: str = "edged"
 
     meant = did_you_mean(words[0], list(below))
     fix = meant.replace('mean "', f'mean "{prog} ') if meant else f"; there are: {', '.join(below)}"
-    return f'{prog}: "{words[0]}" is no command{fix}'
+    return f'{prog}: "{words[0]}" is not a command{fix}'
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ def test_a_wrong_command_line_has_its_own_status(arguments: list[str], capsys: p
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["chek"], 'edged: "chek" is no command; did you mean "edged check"?'),
-        (["model", "inspct", "x"], 'edged model: "inspct" is no command; did you mean "edged model inspect"?'),
-        (["servise"], 'edged: "servise" is no command; did you mean "edged service"?'),
+        (["chek"], 'edged: "chek" is not a command; did you mean "edged check"?'),
+        (["model", "inspct", "x"], 'edged model: "inspct" is not a command; did you mean "edged model inspect"?'),
+        (["servise"], 'edged: "servise" is not a command; did you mean "edged service"?'),
     ],
 )
 def test_a_slip_in_a_command(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ class Me:
         name = self.key if key is None else key
         number = target.key_of(name, actor.clock.now())
         if number is None:
-            known = f'"{name}" is no key of it, and all its keys are in use' if name else "it has keys: give key = ..."
+            known = f'"{name}" is not one of its keys, and all its keys are in use' if name else "it has keys: give key = ..."
             raise Failed("no_key", f"pipeline.{pipeline}: {known}")
         actor.counts.asked += 1
         return await ask(target, given, number, name, timeout, actor.clock)

@@ -175,7 +175,7 @@ def _running(group: Group, model: str) -> str:
     found = Counter(str(row["running"]) for row in group.rows() if row["model"] == model and row["running"] != LOCAL)
     if not found:
         what = f"version of {model}" if model else "configuration of the fleet's"
-        raise Fatal(f"no device of {group.topic} runs a {what} that could be left")
+        raise Fatal(f"no device of {group.topic} runs a {what} that it could roll back")
     return found.most_common(1)[0][0]
 
 

@@ -65,7 +65,7 @@ def _sources(attribute: Attribute) -> list[str]:
     lines = [
         "## `[source.NAME]`",
         "",
-        "Of every type; simulate has only `rate` (required) and `on_bad`. Whether a source is well is said, retained, on",
+        "Of every type; simulate has only `rate` (required) and `on_bad`. edged publishes whether a source is well, retained, on",
         "`{base_topic}/source/NAME`: `online` or `offline`; of each key, where `stale_after` is known or its pace is learned or",
         "`frozen_after` is set, on `{base_topic}/source/NAME/KEY`.",
         "",

@@ -303,7 +303,7 @@ class Lifecycle:
         return max(self._notifier.watchdog_s or WATCHDOG_S, MIN_PATIENCE_S, LONGEST_RUNS * longest / 1e9)
 
     def _on_stuck(self, stage: str) -> None:
-        """Said with every stack; if it lasts, the process ends in good order, and systemd starts it anew with what was kept."""
+        """Said with every stack; if it lasts, the process ends in good order, and systemd starts it again with what was kept."""
         log.error("no_progress", stage=stage, reason="this stage blocks the event loop")
         self._stuck += 1
         if self._stuck == 1:

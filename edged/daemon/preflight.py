@@ -41,7 +41,7 @@ def cannot_be_made(folder: Path) -> str:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        return f"{there} is no folder"
+        return f"{there} is not a folder"
     try:
         disk = os.statvfs(there)
     except OSError as error:

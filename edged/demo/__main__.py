@@ -45,7 +45,7 @@ Events = queue.SimpleQueue[tuple[str, Any]]  # its put may be called by a signal
 def main() -> int:
     """`python -m edged.demo`, which is `make run`."""
     parser = argparse.ArgumentParser(prog="make run", description="The daemon at its main job, before your eyes.")
-    parser.add_argument("--seconds", type=float, help="end by itself after so long; else Ctrl-C ends it")
+    parser.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     parser.add_argument("--broker", choices=["mosquitto", "amqtt"], help="else mosquitto where it is installed")
     arguments = parser.parse_args()
     return demonstrate(arguments.seconds, arguments.broker, parser.prog)

@@ -42,7 +42,7 @@ def check_golden(bound: BoundSession, plan: ModelPlan, found: Arrays) -> tuple[s
         answer = bound.run(1)
         for name in checked:
             if _has_nan(answer[name][0]):
-                text = f"golden sample {i} of {golden.path.name}: {name} is no number: {_short(answer[name][0])}"
+                text = f"golden sample {i} of {golden.path.name}: {name} is not a number: {_short(answer[name][0])}"
                 raise ModelRefused([Problem(f"model.{plan.manifest.name}.path", text)])
             if not agree(answer[name][0], found[name][i], golden.rtol, golden.atol):
                 is_value, is_wanted = _short(answer[name][0]), _short(found[name][i])

@@ -301,7 +301,7 @@ class _Toml(msgspec.Struct):
             return metadata_labels(onnx.metadata)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             key = label_key(onnx.metadata)
-            text = f"its metadata {key!r} is no list of class names; give labels in model.toml or the configuration"
+            text = f"its metadata {key!r} is not a list of class names; give labels in model.toml or the configuration"
             self.problems.append(Problem(self.path, text, is_warning=True))
             return ()
 
@@ -388,7 +388,7 @@ class _Toml(msgspec.Struct):
                 continue
             row = shape if axes is None else axes[1:]
             if len(row) != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(row, shape, strict=True)):
-                self.wrong(f"outputs.{name}.shape", f"{list(shape)} is no row of {infos[name]}")
+                self.wrong(f"outputs.{name}.shape", f"{list(shape)} is not a row of {infos[name]}")
             else:
                 found[name] = shape
         return found

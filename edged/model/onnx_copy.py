@@ -227,7 +227,7 @@ class _Writer(msgspec.Struct):
         for key in (b"offset", b"length"):
             if key in entries:
                 if not NUMBER.fullmatch(entries[key]):
-                    raise ValueError(f"{key.decode()} of weights in {location!r} is no number")
+                    raise ValueError(f"{key.decode()} of weights in {location!r} is not a number")
                 place[key] = b"%d" % int(entries[key])
         reach = int(place.get(b"offset", b"0")) + int(place.get(b"length", b"0"))
         if reach > file.size:

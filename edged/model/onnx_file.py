@@ -162,7 +162,7 @@ def _inside(model: Path, location: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{said}, which is not there; copy that file beside {model.name}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{said}, which is no plain file; put the file itself there")
+        raise ValueError(f"{said}, which is not a plain file; put the file itself there")
     if status.st_size > MAX_WEIGHTS:
         raise ValueError(f"{said}, which has {status.st_size >> 20} MiB; {MAX_WEIGHTS >> 20} is the most")
     if status.st_nlink > 1:

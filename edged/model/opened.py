@@ -22,7 +22,7 @@ SLOW_NS = 20_000_000
 """So long must a row take that a single run of it tells."""
 LARGE = (1, 30, 1000)  # how far the numbers spread in the last attempts to get something else than NaN out of a model
 ONLY_NAN = (
-    "all that it gives is no number (NaN), for zeros, for random, positive and large values; was it exported with its weights?"
+    "all that it gives is not a number (NaN), for zeros, for random, positive and large values; was it exported with its weights?"
 )
 
 

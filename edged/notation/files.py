@@ -33,7 +33,7 @@ def _instead(file: Path) -> str:
     try:
         there = sorted(one.name for one in file.parent.iterdir() if not one.name.startswith("."))
     except OSError:
-        return f"; {file.parent} is no folder that can be read"
+        return f"; {file.parent} is not a folder that can be read"
     alike = [name for name in there if Path(name).suffix == file.suffix]
     close = difflib.get_close_matches(file.stem, [Path(name).stem for name in alike], 1, LIKENESS)
     if close:

@@ -86,7 +86,7 @@ def when_of(settings: Gate | Unsure, output: OutputPlan, change: float | None = 
         if said is not None and said.kind not in ("bool", "number", "tensor"):
             fitting = _names(f for f in fields if f.kind in ("bool", "number"))
             fix = "use label" if said.kind == "text" else f"name one of: {fitting}"
-            raise ValueError(f'of: "{said.name}" is no number and neither true nor false; {fix}')
+            raise ValueError(f'of: "{said.name}" is neither a number nor true or false; {fix}')
     known = output.judged_labels if settings.of in (None, "label") else None
     for label in settings.label or () if known else ():
         if label not in (known or ()):

@@ -262,7 +262,7 @@ def _prompt(
             names.append(name)
             told.append(pipeline)
         else:
-            text = f"{{{name}}} is no capture and no field here; there is {listed(known)}, and PIPELINE.FIELD"
+            text = f"{{{name}}} is neither a capture nor a field here; there is {listed(known)}, and PIPELINE.FIELD"
             at.wrong("inputs.prompt.template", text + did_you_mean(name, known))
     return given.template, tuple(dict.fromkeys(names)), tuple(dict.fromkeys(told))
 

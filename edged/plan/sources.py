@@ -329,7 +329,7 @@ def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     elif decode.rest == "refuse" and FORMATS[decode.format].is_records:
         held = f"a frame of {size} bytes, {beside}holds {size - around}"
         if (size - around) % record:
-            text = f"{held}, which is no whole number of records of {record} bytes; {around + record} would hold one"
+            text = f"{held}, which is not a whole number of records of {record} bytes; {around + record} would hold one"
             at.wrong("frame.size", text)
         elif size - around != record and decode.format == "struct" and decode.rows != (Step.SELF,):
             many = (size - around) // record

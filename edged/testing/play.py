@@ -313,7 +313,7 @@ def _records(path: Path, number: int) -> Iterator[tuple[int, str, bytes]]:
         except ValueError as error:
             raise Misfit(f"{path}: {error}", number) from None
         if header is None:
-            raise Misfit(f"{path} is no recording of `edged record`; a plain file is given by `file`", number)
+            raise Misfit(f"{path} is not a recording of `edged record`; a plain file is given by `file`", number)
         for record in read_records(file, header.kind):
             yield record.since_ns, record.topic.decode(errors="replace"), record.data
 

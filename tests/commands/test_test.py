@@ -167,7 +167,7 @@ def test_accept_moves_no_comment_and_cuts_no_text(config: Path) -> None:
         ('source = "m"\ntopic = "a/b"\ninput = "1"', "gets nothing from the topic a/b; it subscribes to in/{pump}"),
         ('source = "s"\ninput = { file = "gone" }', "gone: no such file or directory"),
         ('source = "s"\ninput = { file = "a", data = "1" }', "expected one of data, file and recording"),
-        ('source = "s"\ninput = { recording = "edged.toml" }', "is no recording of `edged record`"),
+        ('source = "s"\ninput = { recording = "edged.toml" }', "is not a recording of `edged record`"),
         ("[[test]", "edged.test.toml:3:"),
     ],
 )  # fmt: skip

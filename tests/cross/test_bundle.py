@@ -128,13 +128,13 @@ def link_as_a_step(folder: Path) -> str:
 
 def pipe_in_a_model(folder: Path) -> str:
     os.mkfifo(folder / "models/motor/pipe")
-    return "models/motor/pipe is no plain file"
+    return "models/motor/pipe is not a plain file"
 
 
 def pipe_as_a_recording(folder: Path) -> str:
     (folder / "recordings/run7.rec").unlink()
     os.mkfifo(folder / "recordings/run7.rec")
-    return "recordings/run7.rec is no plain file"
+    return "recordings/run7.rec is not a plain file"
 
 
 LINKS = [

@@ -30,7 +30,7 @@ def test_small_files_are_sent_first(tmp_path: Path) -> None:
 
 
 def test_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="is no bundle"):
+    with pytest.raises(Refused, match="is not a bundle"):
         parts_of(tmp_path)
 
 

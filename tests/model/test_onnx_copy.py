@@ -139,7 +139,7 @@ def test_weights_beyond_the_end_of_their_file_are_refused(tmp_path: Path) -> Non
     assert refused(path) == "its weights reach to byte 97 of 'w.bin', which has 96"
     model.graph.initializer[0].external_data[1].value = "-1"
     path.write_bytes(model.SerializeToString())
-    assert refused(path) == "offset of weights in 'w.bin' is no number"
+    assert refused(path) == "offset of weights in 'w.bin' is not a number"
 
 
 def test_what_a_compiler_made_is_refused(tmp_path: Path) -> None:

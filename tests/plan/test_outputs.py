@@ -163,7 +163,7 @@ def test_the_manifest_says_the_shape_that_the_file_leaves_open(tmp_path: Path) -
     found = plan(tmp_path, '"raw"')
     assert [(f.name, f.shape) for f, _ in found.whole.pipelines["p"].results] == [("outputs.y", (2, 5))]
     folder_model(tmp_path / "m.onnx", "[outputs.y]\nshape = [2]\n", net, {"x": (T.FLOAT, ["N", 3])}, {"y": ["N", "a", "b"]})
-    assert "outputs.y.shape: [2] is no row of float32[N,a,b]" in plan(tmp_path, '"raw"').lines[0]
+    assert "outputs.y.shape: [2] is not a row of float32[N,a,b]" in plan(tmp_path, '"raw"').lines[0]
 
 
 def test_a_label_that_its_scores_need_not_agree_with(tmp_path: Path) -> None:

@@ -202,14 +202,14 @@ ALL: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "memory address": (memory_address, "its weights lie in '*/_ORT_MEM_ADDR_/*'; only letters, digits, spaces and"),
     "hidden weights": (hidden_weights, "its tag has more than 32 bits"),
-    "weights in a pipe": (weights_in_a_pipe, "its weights lie in 'w.bin', which is no plain file"),
+    "weights in a pipe": (weights_in_a_pipe, "its weights lie in 'w.bin', which is not a plain file"),
     "manifest in a pipe": (manifest_in_a_pipe, "model.toml: expected a plain file, found a pipe"),
     "endless manifest": (endless_manifest, "model.toml: expected a plain file, found a device"),
     "large manifest": (large_manifest, "model.toml: expected at most 1.0 MiB, found 300.0 MiB"),
     "manifest elsewhere": (manifest_elsewhere, "model.toml: it is a link to a file elsewhere, and something in that is wrong"),
     "golden in a pipe": (golden_in_a_pipe, "golden: golden.npz: expected a plain file, found a pipe"),
     "damaged golden": (damaged_golden, "golden samples in golden.npz: no .npz file: Bad CRC-32 for file 'y.npy'"),
-    "only NaN": (only_nan, "the model does not run: all that it gives is no number (NaN)"),
+    "only NaN": (only_nan, "the model does not run: all that it gives is not a number (NaN)"),
     "wrong digest": (wrong_digest, "the two files do not belong together"),
 }
 """How to make each in a folder (which must be there), and what is said of it."""

@@ -71,7 +71,7 @@ def add_fleet(commands: Commands) -> None:
         dest="version",
         default="",
         metavar="VERSION",
-        help="the version to leave; by default the one that most devices run",
+        help="the version to roll back from; by default the one that most devices run",
     )
 
 

@@ -203,7 +203,7 @@ def numbers_on_the_wire(table: Decode, raw: Raw) -> Wrong:
         if spec.bits is None:
             continue
         if "int" not in dtype:
-            yield f"{at}.bits", f'"{dtype}" is no whole number; bits are taken of such as "uint16"', "key"
+            yield f"{at}.bits", f'"{dtype}" is not a whole number; bits are taken of such as "uint16"', "key"
         elif sum(spec.bits) > (width := int(dtype.lstrip("uint"))):
             yield f"{at}.bits", f"expected bits below {width}, those of {dtype}, found {list(spec.bits)}"
 

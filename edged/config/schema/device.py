@@ -97,7 +97,7 @@ class Fleet(Table, frozen=True, kw_only=True):
     ] = False
     guard: Annotated[
         Period,
-        Key("edged leaves a configuration that it applied if health has fallen after so long, or if edged ends before"),
+        Key("edged rolls back a configuration that it applied if health is worse after this time, or if edged ends before"),
     ] = 60 * S
     bandwidth: Annotated[Size, Key("the most bytes per second while edged fetches a file")] = 1 << 20
     max_bytes: Annotated[

@@ -61,7 +61,7 @@ class Align(Table, frozen=True, kw_only=True):
         Period | None,
         Key(
             "the largest distance in time; an older value is bad (`on_bad` of its source)",
-            default="`stale_after` of the joined source; required if that is `never`, or neither set nor told by `rate`",
+            default="`stale_after` of the joined source; required if that is `never`, or if neither it nor `rate` is set",
         ),
     ] = None
 

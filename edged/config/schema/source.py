@@ -107,7 +107,7 @@ class DecodedSource(Source, frozen=True, kw_only=True):
             (
                 "take only messages whose field, column, member or capture equals this, or one of these: `{ kind = "
                 '["GPGGA", "GNGGA"] }`. Texts, numbers, true and false; edged judges it before columns and values. '
-                "All other messages count as `other`, without a line in the log. What it names is no input of the "
+                "All other messages count as `other`, without a line in the log. What it names is not an input of the "
                 "model"
             ),
             default="all messages",

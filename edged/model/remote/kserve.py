@@ -56,7 +56,7 @@ class KServe:
         return Request("GET", self._path, (), b"") if self._inputs is None else None
 
     def learn(self, reply: Reply) -> None:
-        self._inputs = decoded(reply.body, _Metadata, f"what {self._path} gives is no metadata of a model").inputs
+        self._inputs = decoded(reply.body, _Metadata, f"what {self._path} gives is not the metadata of a model").inputs
 
     def request(self, wanted: Wanted) -> Request:
         assert self._inputs is not None

@@ -157,7 +157,7 @@ def test_golden_samples_that_come_out_otherwise(tmp_path: Path) -> None:
     assert refused(plan_for(tmp_path)) == "golden sample 1 of golden.npz: y is [6., 9.], expected [ 6., 10.]"
     x[0, 0] = np.nan
     np.savez(tmp_path / "golden.npz", x=x, y=np.full((2, 2), np.nan, np.float32))
-    assert refused(plan_for(tmp_path)) == "golden sample 0 of golden.npz: y is no number: [nan, nan]"
+    assert refused(plan_for(tmp_path)) == "golden sample 0 of golden.npz: y is not a number: [nan, nan]"
 
 
 @pytest.mark.parametrize("kind", hostile.ALL)
