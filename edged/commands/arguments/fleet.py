@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,26 +17,36 @@ if TYPE_CHECKING:
 
 
 def add_fleet(commands: Commands) -> None:
-    parser = commands.add(
+    commands = commands.group(
         "fleet",
         "bring models and configurations to a group of devices, through their broker",
         "edged fleet status --broker mqtt://plant --to fleet/presses",
     )
-    below = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, said: str, command: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-        one = below.add_parser(name, help=said, description=said[:1].upper() + said[1:] + ".")
-        one.set_defaults(command=command)
-        return one
-
-    keys = add("key", "make a pair of keys: NAME.key signs, NAME.pub goes to the devices", _make_keys)
+    keys = commands.add(
+        "key", "make a pair of keys: NAME.key signs, NAME.pub goes to the devices", "edged fleet key fleet", _make_keys
+    )
     keys.add_argument("path", type=Path, metavar="NAME", help="path of the two files, without .key and .pub")
-    status = add("status", "list every device of a group: which version runs, which is wanted, and why they differ", _status)
+    status = commands.add(
+        "status",
+        "list every device of a group: which version runs, which is wanted, and why they differ",
+        "edged fleet status --broker mqtt://plant --to fleet/presses",
+        _status,
+    )
     _take_group(status)
-    watch = add("watch", "show every report of a group as it arrives", _watch)
+    watch = commands.add(
+        "watch",
+        "show every report of a group as it arrives",
+        "edged fleet watch --broker mqtt://plant --to fleet/presses",
+        _watch,
+    )
     _take_group(watch)
     watch.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
-    collect = add("collect", "keep the hard samples that devices publish, as recordings, in a folder", _collect)
+    collect = commands.add(
+        "collect",
+        "keep the hard samples that devices publish, as recordings, in a folder",
+        "edged fleet collect --broker mqtt://plant --to fleet/presses/samples/+ -o samples",
+        _collect,
+    )
     _take_group(collect)
     collect.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the folder to write to")
     collect.add_argument(
@@ -51,16 +60,31 @@ def add_fleet(commands: Commands) -> None:
         help="largest size of the folder; beyond it edged deletes the oldest (%(default)s)",
     )
     collect.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
-    push = add("push", "announce a model, or a configuration, to a group", _push)
+    push = commands.add(
+        "push",
+        "announce a model, or a configuration, to a group",
+        "edged fleet push normal.onnx --url https://models.plant/ --key fleet.key --broker mqtt://plant --to fleet/presses",
+        _push,
+    )
     _take_group(push)
     _take_target(push)
     _take_wait(push)
     _take_file(push)
-    sign = add("sign", "print an announcement, to publish by other means", _sign)
+    sign = commands.add(
+        "sign",
+        "print an announcement, to publish by other means",
+        "edged fleet sign normal.onnx --url https://models.plant/ --key fleet.key --to fleet/presses",
+        _sign,
+    )
     _take_topic(sign)
     _take_target(sign)
     _take_file(sign)
-    back = add("rollback", "tell a group to go back to the version before", _roll_back)
+    back = commands.add(
+        "rollback",
+        "tell a group to go back to the version before",
+        "edged fleet rollback normal --key fleet.key --broker mqtt://plant --to fleet/presses",
+        _roll_back,
+    )
     _take_group(back)
     _take_target(back)
     _take_wait(back)

@@ -12,9 +12,8 @@ from edged.system import process
 
 
 def add_doctor(commands: Commands) -> None:
-    doctor = commands.add("doctor", "look at this machine, and say what is wrong and how to fix it", "edged doctor")
+    doctor = commands.add("doctor", "look at this machine, and say what is wrong and how to fix it", "edged doctor", _doctor)
     doctor.add_argument("--json", action="store_true", help="print the findings, and the facts behind them, as JSON")
-    doctor.set_defaults(command=_doctor)
     take_configuration(doctor)
 
 
@@ -25,7 +24,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def add_bundle(commands: Commands) -> None:
-    bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle")
+    bundle = commands.add("bundle", "pack what a bug report needs into one file, without secrets", "edged bundle", _bundle)
     bundle.add_argument(
         "-o",
         "--output",
@@ -33,7 +32,6 @@ def add_bundle(commands: Commands) -> None:
         metavar="FILE",
         help="the .tar.gz to write; by default its name holds the device and the time",
     )
-    bundle.set_defaults(command=_bundle)
     take_configuration(bundle)
 
 
@@ -44,18 +42,17 @@ def _bundle(arguments: argparse.Namespace) -> int:
 
 
 def add_service(commands: Commands) -> None:
-    parser = commands.add("service", "run this installation as a systemd service", "sudo edged service install")
-    commands = Commands(parser)
+    commands = commands.group("service", "run this installation as a systemd service", "sudo edged service install")
     install = commands.add(
-        "install", "write the unit for this installation, create the user edged, start the service", "sudo edged service install"
+        "install",
+        "write the unit for this installation, create the user edged, start the service",
+        "sudo edged service install",
+        _install_service,
     )
     install.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="write into the tree of another system (/)")
     install.add_argument("--no-start", action="store_true", help="start the service at the next boot, not now")
-    install.set_defaults(command=_install_service)
-    remove = commands.add("remove", "stop the service and remove its unit", "sudo edged service remove")
-    remove.set_defaults(command=_remove_service)
-    unit = commands.add("unit", "print the unit that install would write", "edged service unit")
-    unit.set_defaults(command=_print_unit)
+    commands.add("remove", "stop the service and remove its unit", "sudo edged service remove", _remove_service)
+    commands.add("unit", "print the unit that install would write", "edged service unit", _print_unit)
 
 
 def _install_service(arguments: argparse.Namespace) -> int:

@@ -14,14 +14,13 @@ LONGEST_BENCH_S = 3600
 
 
 def add_bench(commands: Commands) -> None:
-    bench = commands.add("bench", "measure a model on this machine, and recommend settings", "edged bench model.onnx")
+    bench = commands.add("bench", "measure a model on this machine, and recommend settings", "edged bench model.onnx", _bench)
     bench.add_argument(
         "model", metavar="MODEL", help="an .onnx file or a model folder; with -c, the name of a model of that configuration"
     )
     bench.add_argument("-c", "--config", type=Path, metavar="FILE", help="a configuration that says how the model runs")
     bench.add_argument("--seconds", type=float, default=20.0, metavar="N", help="measure for about N seconds (20)")
     bench.add_argument("--json", action="store_true", help="print the same as JSON")
-    bench.set_defaults(command=_bench)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -34,23 +33,23 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def add_model(commands: Commands) -> None:
-    parser = commands.add(
+    commands = commands.group(
         "model", "inspect a model, build its TensorRT engine, or go back to the version before", "edged model inspect model.onnx"
     )
-    commands = Commands(parser)
     inspect = commands.add(
-        "inspect", "show what a model is, and its time and memory on this machine", "edged model inspect model.onnx"
+        "inspect", "show what a model is, and its time and memory on this machine", "edged model inspect model.onnx", _inspect
     )
     inspect.add_argument("path", type=Path, metavar="FILE", help="an .onnx file, or a folder with model.onnx and model.toml")
     inspect.add_argument("--json", action="store_true", help="print the same as JSON")
-    inspect.set_defaults(command=_inspect)
-    prepare = commands.add("prepare", "build the TensorRT engine of a model ahead of time", "edged model prepare vibration")
+    prepare = commands.add(
+        "prepare", "build the TensorRT engine of a model ahead of time", "edged model prepare vibration", _prepare_model
+    )
     prepare.add_argument("name", metavar="NAME", help="a model of the configuration")
-    prepare.set_defaults(command=_prepare_model)
     take_configuration(prepare)
-    rollback = commands.add("rollback", "go back to the version of a model that ran before", "edged model rollback vibration")
+    rollback = commands.add(
+        "rollback", "go back to the version of a model that ran before", "edged model rollback vibration", _roll_back
+    )
     rollback.add_argument("name", metavar="NAME", help="a model of the configuration")
-    rollback.set_defaults(command=_roll_back)
     take_configuration(rollback)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from edged.errors import EX_USAGE
 from edged.system import process
+
+Command = Callable[[argparse.Namespace], int]
+"""Carries out a command, and returns the exit status."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,7 +31,17 @@ class Commands:
         self._below = parser.add_subparsers(required=True, metavar="COMMAND")
         self.examples: list[str] = []
 
-    def add(self, name: str, said: str, example: str) -> argparse.ArgumentParser:
+    def add(self, name: str, said: str, example: str, run: Command) -> argparse.ArgumentParser:
+        """A command that `run` carries out; its arguments are added to the parser that comes back."""
+        parser = self._add(name, said, example)
+        parser.set_defaults(command=run)
+        return parser
+
+    def group(self, name: str, said: str, example: str) -> Commands:
+        """A command with commands of its own, such as `edged model inspect`."""
+        return Commands(self._add(name, said, example))
+
+    def _add(self, name: str, said: str, example: str) -> argparse.ArgumentParser:
         self.examples.append(example)
         form = argparse.RawDescriptionHelpFormatter
         text = said[:1].upper() + said[1:] + "."

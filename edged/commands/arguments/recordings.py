@@ -16,6 +16,7 @@ def add_learn(commands: Commands) -> None:
         "learn",
         "learn what is normal for a source, and write a model that scores how far samples are from it",
         "edged learn accel --for 10min -o models/normal",
+        _learn,
     )
     learn.add_argument("source", metavar="SOURCE", help="a source of the configuration, in normal operation")
     learn.add_argument(
@@ -30,7 +31,6 @@ def add_learn(commands: Commands) -> None:
     )
     learn.add_argument("--by-key", action="store_true", help="judge each key by what is normal for that key")
     learn.add_argument("--json", action="store_true", help="print the report as JSON")
-    learn.set_defaults(command=_learn)
     take_configuration(learn)
 
 
@@ -55,6 +55,7 @@ def add_evaluate(commands: Commands) -> None:
         "evaluate",
         "run a model on a recording, and compare its results with labels or with another model",
         "edged evaluate models/normal accel.rec labels.csv",
+        _evaluate,
     )
     evaluate.add_argument("model", metavar="MODEL", help="a model of the configuration, or the path of one")
     evaluate.add_argument(
@@ -68,7 +69,6 @@ def add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("--normal", metavar="LABEL", default="normal", help="the label that means no fault (normal)")
     evaluate.add_argument("--svg", type=Path, metavar="FILE", help="also write a picture (SVG)")
     evaluate.add_argument("--json", action="store_true", help="print the same as JSON")
-    evaluate.set_defaults(command=_evaluate)
     take_configuration(evaluate)
 
 
@@ -81,13 +81,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def add_test(commands: Commands) -> None:
     test = commands.add(
-        "test", "play the tests of a configuration, in NAME.test.toml beside it, in virtual time", "edged test -c edged.toml"
+        "test",
+        "play the tests of a configuration, in NAME.test.toml beside it, in virtual time",
+        "edged test -c edged.toml",
+        _test,
     )
     test.add_argument("tests", nargs="*", metavar="NAME", help="play only the tests of these names")
     test.add_argument("--accept", action="store_true", help="write the actual results into the file, as the expected ones")
     test.add_argument("--junit", type=Path, metavar="FILE", help="also write the results as JUnit XML")
     test.add_argument("--json", action="store_true", help="print the results as JSON")
-    test.set_defaults(command=_test)
     take_configuration(test)
 
 
@@ -99,12 +101,14 @@ def _test(arguments: argparse.Namespace) -> int:
 
 def add_record(commands: Commands) -> None:
     record = commands.add(
-        "record", "record what a source sends, for a replay source to play", "edged record accel -o accel.rec --seconds 60"
+        "record",
+        "record what a source sends, for a replay source to play",
+        "edged record accel -o accel.rec --seconds 60",
+        _record,
     )
     record.add_argument("source", metavar="SOURCE", help="a source of the configuration, or a port that several sources share")
     record.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording to write")
     record.add_argument("--seconds", type=float, metavar="N", help="stop after N seconds; without it, at Ctrl-C")
-    record.set_defaults(command=_record)
     take_configuration(record)
 
 

@@ -15,10 +15,12 @@ from edged.system.terminal import look_of
 
 def add_help(commands: Commands) -> None:
     about = commands.add(
-        "help", "explain a key, a table, a state or the reason of a drop, or print a page of the manual", "edged help silent"
+        "help",
+        "explain a key, a table, a state or the reason of a drop, or print a page of the manual",
+        "edged help silent",
+        _help,
     )
     about.add_argument("topic", nargs="?", metavar="WORD", help="such as baudrate, pipeline.window, silent or troubleshooting")
-    about.set_defaults(command=_help)
 
 
 def _help(arguments: argparse.Namespace) -> int:
@@ -28,10 +30,9 @@ def _help(arguments: argparse.Namespace) -> int:
 
 
 def add_schema(commands: Commands) -> None:
-    schema = commands.add(
-        "schema", "print the JSON Schema of the configuration, for an editor", "edged schema > edged.schema.json"
+    commands.add(
+        "schema", "print the JSON Schema of the configuration, for an editor", "edged schema > edged.schema.json", _schema
     )
-    schema.set_defaults(command=_schema)
 
 
 def _schema(arguments: argparse.Namespace) -> int:
@@ -46,9 +47,9 @@ def add_completions(commands: Commands) -> None:
         "completions",
         "print the script with which a shell completes edged commands",
         "edged completions bash > ~/.local/share/bash-completion/completions/edged",
+        _completions,
     )
     completions.add_argument("shell", choices=tuple(SHELLS), help="which shell")
-    completions.set_defaults(command=_completions)
 
 
 def _completions(arguments: argparse.Namespace) -> int:

@@ -13,14 +13,15 @@ TAP_STAGES = ("raw", "decoded", "window", "result")
 
 
 def add_status(commands: Commands) -> None:
-    status = commands.add("status", "show the state of each part of the daemon that runs with a configuration", "edged status")
+    status = commands.add(
+        "status", "show the state of each part of the daemon that runs with a configuration", "edged status", _status
+    )
     status.add_argument("--json", action="store_true", help="print everything as JSON, in the form of the health topic")
     status.add_argument("--rejects", action="store_true", help="also show the newest inputs that each source refused, and why")
     status.add_argument("--watch", action="store_true", help="show it again every two seconds, until Ctrl-C")
     status.add_argument(
         "--check", action="store_true", help="print one line; exit status 0: healthy, 1: degraded, 2: no daemon answers"
     )
-    status.set_defaults(command=_status)
     take_configuration(status)
 
 
@@ -36,7 +37,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def add_top(commands: Commands) -> None:
     top = commands.add(
-        "top", "show a live screen of a daemon, or of a fleet, with problems first", "edged top --broker mqtt://plant"
+        "top", "show a live screen of a daemon, or of a fleet, with problems first", "edged top --broker mqtt://plant", _top
     )
     top.add_argument(
         "--broker", metavar="URL|NAME", help="show all devices of this broker (a URL, or a name in the configuration)"
@@ -44,7 +45,6 @@ def add_top(commands: Commands) -> None:
     top.add_argument("--topic", default="edged/+/health", help="the topic of their health messages (%(default)s)")
     top.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     top.add_argument("--once", action="store_true", help="print one screen, and end")
-    top.set_defaults(command=_top)
     take_configuration(top)
 
 
@@ -59,6 +59,7 @@ def add_tap(commands: Commands) -> None:
         "tap",
         "show samples, windows or results as they pass through the daemon, or what arrives on a port or a topic",
         "edged tap accel -n 20",
+        _tap,
     )
     tap.add_argument(
         "stream",
@@ -81,7 +82,6 @@ def add_tap(commands: Commands) -> None:
     tap.add_argument("-n", "--count", type=int, metavar="N", help="end after N lines; without it, at Ctrl-C")
     tap.add_argument("--seconds", type=float, metavar="N", help="with a port or a broker: end after N seconds")
     tap.add_argument("--json", action="store_true", help="print one line of JSON for each")
-    tap.set_defaults(command=_tap)
     take_configuration(tap)
 
 
@@ -100,14 +100,15 @@ def _tap(arguments: argparse.Namespace) -> int:
 
 
 def add_reload(commands: Commands) -> None:
-    reload = commands.add("reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait")
+    reload = commands.add(
+        "reload", "apply the configuration file to the daemon that runs with it", "edged reload --wait", _reload
+    )
     reload.add_argument(
         "--wait",
         action="store_true",
         help="wait for the answer: what edged kept, added, changed and removed, or why it refused the file",
     )
     reload.add_argument("--json", action="store_true", help="print the answer as JSON")
-    reload.set_defaults(command=_reload)
     take_configuration(reload)
 
 
@@ -119,11 +120,10 @@ def _reload(arguments: argparse.Namespace) -> int:
 
 def add_pause(commands: Commands) -> None:
     pause = commands.add(
-        "pause", "keep a pipeline from taking samples for a while, for maintenance", "edged pause motor --for 1h"
+        "pause", "keep a pipeline from taking samples for a while, for maintenance", "edged pause motor --for 1h", _pause
     )
     pause.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
     pause.add_argument("--for", dest="period", default="1h", metavar="TIME", help='how long it stays paused ("1h")')
-    pause.set_defaults(command=_pause)
     take_configuration(pause)
 
 
@@ -141,9 +141,8 @@ def _pause(arguments: argparse.Namespace) -> int:
 
 
 def add_resume(commands: Commands) -> None:
-    resume = commands.add("resume", "let a paused pipeline take samples again", "edged resume motor")
+    resume = commands.add("resume", "let a paused pipeline take samples again", "edged resume motor", _resume)
     resume.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
-    resume.set_defaults(command=_resume)
     take_configuration(resume)
 
 
@@ -154,10 +153,11 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def add_ack(commands: Commands) -> None:
-    ack = commands.add("ack", "acknowledge latched alarms of a pipeline (output.latch)", "edged ack motor --key pump7")
+    ack = commands.add(
+        "ack", "acknowledge latched alarms of a pipeline (output.latch)", "edged ack motor --key pump7", _acknowledge
+    )
     ack.add_argument("name", metavar="PIPELINE", help="a pipeline of the configuration")
     ack.add_argument("--key", metavar="KEY", help="only the alarm of this key; without it, all")
-    ack.set_defaults(command=_acknowledge)
     take_configuration(ack)
 
 

@@ -13,10 +13,9 @@ BROKERS = ("mosquitto", "amqtt")
 
 
 def add_demo(commands: Commands) -> None:
-    demo = commands.add("demo", "show edged at work: a simulated sensor, a broker, a model", "edged demo --seconds 10")
+    demo = commands.add("demo", "show edged at work: a simulated sensor, a broker, a model", "edged demo --seconds 10", _demo)
     demo.add_argument("--seconds", type=float, metavar="N", help="end after N seconds; without it, at Ctrl-C")
     demo.add_argument("--broker", choices=BROKERS, help="which broker; by default mosquitto if it is installed")
-    demo.set_defaults(command=_demo)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -27,7 +26,10 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def add_init(commands: Commands) -> None:
     init = commands.add(
-        "init", "write a first configuration from what is plugged in or published, with a model", "edged init --model model.onnx"
+        "init",
+        "write a first configuration from what is plugged in or published, with a model",
+        "edged init --model model.onnx",
+        _init,
     )
     init.add_argument("-o", "--output", type=Path, default=LOCAL_CONFIG, metavar="FILE", help="the file to write (%(default)s)")
     init.add_argument(
@@ -53,7 +55,6 @@ def add_init(commands: Commands) -> None:
     )
     run.add_argument("--no-run", dest="runs", action="store_false", default=None, help="do not run the configuration")
     init.add_argument("--yes", action="store_true", help="ask nothing: take the default of each option that is not given")
-    init.set_defaults(command=_init)
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -66,10 +67,12 @@ def _init(arguments: argparse.Namespace) -> int:
 
 def add_check(commands: Commands) -> None:
     check = commands.add(
-        "check", "check a configuration and its models, and print the plan with the memory table", "edged check -c edged.toml"
+        "check",
+        "check a configuration and its models, and print the plan with the memory table",
+        "edged check -c edged.toml",
+        _check,
     )
     check.add_argument("--json", action="store_true", help="print the plan, errors and warnings as JSON")
-    check.set_defaults(command=_check)
     take_configuration(check)
 
 
@@ -80,14 +83,13 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def add_run(commands: Commands) -> None:
-    run = commands.add("run", "run in the foreground until SIGTERM or Ctrl-C", "edged run -c edged.toml")
+    run = commands.add("run", "run in the foreground until SIGTERM or Ctrl-C", "edged run -c edged.toml", _run)
     run.add_argument(
         "--on-invalid",
         choices=("last-good", "exit"),
         default="exit",
         help="if the file has errors: run the last configuration that ran for a minute, or exit (exit)",
     )
-    run.set_defaults(command=_run)
     take_configuration(run)
 
 
