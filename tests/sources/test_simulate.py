@@ -10,6 +10,7 @@ from edged.sources import simulation
 from edged.sources.counts import SourceCounts
 from edged.sources.flow import Flow
 from edged.sources.simulate import SKIP_NS, SimulateSource
+from tests.support.pause import pause_on_loop
 
 RATE = 2000.0
 
@@ -65,7 +66,7 @@ async def test_a_held_flow_stops_it() -> None:
     source = make(flow, Clock())
     blocks: list[Block] = []
     running = asyncio.create_task(source.run(blocks.append))
-    await asyncio.wait([running], timeout=0.15)
+    await pause_on_loop(0.15, "samples would have come by now")
     assert blocks == []
     flow.release()
     running.cancel()

@@ -193,6 +193,7 @@ async def test_whoever_waits_no_more_ends_it(tmp_path: Path) -> None:
     trial: asyncio.Task[Trial] = asyncio.create_task(attempt(plan, replace(limits(plan), run_s=60)))
     while not children(os.getpid()):
         await asyncio.wait([trial], timeout=0.01)
+        assert not trial.done()
     trial.cancel()
     with pytest.raises(asyncio.CancelledError):
         await trial
