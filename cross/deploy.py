@@ -335,11 +335,10 @@ def logs(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
                 say(_text(line))
             relay.join(ENDING_S)
             return process.wait()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):  # whoever reads it has seen enough
             return 0
-        except BaseException:
+        finally:
             process.kill()
-            raise
 
 
 COMMANDS = {"deploy": deploy, "rollback": simple, "status": simple, "undeploy": simple, "logs": logs}

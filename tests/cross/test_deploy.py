@@ -104,6 +104,5 @@ def test_where_nobody_reads_the_log_it_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cross.deploy", "logs", "device"]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, timeout=60, check=False)
     os.close(write)
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr
-    assert b"Exception" not in done.stderr
+    assert done.returncode == 0
+    assert not [line for line in done.stderr.splitlines() if not line.startswith(b"Warning: ")]

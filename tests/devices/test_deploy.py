@@ -11,7 +11,6 @@ import random
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +22,7 @@ from cross import bundle, deploy, target
 from tests.devices.booted import USER, Device, below
 from tests.support.broker import Broker
 from tests.support.daemon import ROOT, Client, until
+from tests.support.pause import pause
 from tests.support.scale import scale
 
 CONFIG = """
@@ -334,7 +334,7 @@ def _cut_after(deploying: subprocess.Popen[str], lines: int, more_s: float) -> N
     for _ in range(lines):
         if not deploying.stdout.readline():
             break
-    threading.Event().wait(more_s)
+    pause(more_s, "the laptop is gone at any moment")
     os.killpg(deploying.pid, signal.SIGKILL)
     deploying.stdout.close()
     deploying.wait()
@@ -400,6 +400,20 @@ def test_status_and_logs(device: Device) -> None:
     code, said = device.make("logs", "LINES=5")
     assert code == 0
     assert "edged[" in said
+
+
+def test_the_log_is_followed_until_ctrl_c(device: Device) -> None:
+    following = device.begin("logs", "LINES=1", "FOLLOW=1")
+    assert following.stdout is not None
+    following.stdout.readline()
+    device.root("systemctl reload edged")
+    assert any("Reloaded edged.service" in line for line in following.stdout)
+    os.killpg(following.pid, signal.SIGINT)
+    said = following.stdout.read()
+    following.stdout.close()
+    following.wait()
+    assert "Traceback" not in said
+    until(lambda: device.root("pgrep journalctl || true") == "", 10, "nothing that runs on there")
 
 
 def test_a_user_of_whom_sudo_wants_a_password(device: Device, capsys: pytest.CaptureFixture[str]) -> None:
