@@ -19,8 +19,8 @@ from edged.clock.spent import LoopTime
 from edged.commands.loop import on_loop
 from edged.config.load import Draft, read
 from edged.daemon import checkpoint, last_good
-from edged.daemon.alone import Claims
 from edged.daemon.build import assemble
+from edged.daemon.claims import Claims
 from edged.daemon.connect import connect
 from edged.daemon.control import Control
 from edged.daemon.desk import Desk

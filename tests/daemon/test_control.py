@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edged.daemon.alone import Claims
+from edged.daemon.claims import Claims
 from edged.daemon.control import MAX_CLIENTS, MAX_SILENT, Control, ask, folders, listen, socket_name, socket_path
 
 ASKED = {"command": "reload", "wait": True}

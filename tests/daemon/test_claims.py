@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from edged.daemon.alone import Claims
+from edged.daemon.claims import Claims
 from edged.daemon.control import own_folder, socket_name
 from edged.errors import EX_UNAVAILABLE, Fatal
 
@@ -67,18 +67,18 @@ def test_the_lock_of_another_folder_counts(tmp_path: Path, runtime: Path, monkey
     config = tmp_path / "edged.toml"
     usual = tmp_path / "usual"
     usual.mkdir()
-    monkeypatch.setattr("edged.daemon.alone.folders", lambda: [usual, runtime])
-    monkeypatch.setattr("edged.daemon.alone.own_folder", lambda: runtime)
+    monkeypatch.setattr("edged.daemon.claims.folders", lambda: [usual, runtime])
+    monkeypatch.setattr("edged.daemon.claims.own_folder", lambda: runtime)
     with Claims(config) as first, Claims(config) as second:
         first.configuration()
-        monkeypatch.setattr("edged.daemon.alone.own_folder", lambda: usual)
+        monkeypatch.setattr("edged.daemon.claims.own_folder", lambda: usual)
         assert "runs with" in refused(second.configuration)
 
 
 def test_whatever_ends_the_process_frees_it(tmp_path: Path) -> None:
     config = tmp_path / "edged.toml"
     code = (
-        "import sys, time; from pathlib import Path; from edged.daemon.alone import Claims\n"
+        "import sys, time; from pathlib import Path; from edged.daemon.claims import Claims\n"
         "with Claims(Path(sys.argv[1])) as c: c.configuration(); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
