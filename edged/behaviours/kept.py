@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from edged.system.durable import read_kept, replaced
+from edged.system.durable import read_kept, write_kept
 
 NAME = "behaviours"
 MAX_STATE = 4 * 1024
@@ -102,17 +102,8 @@ class Kept:
         """Blocks. What fails is said."""
         if whole is None or self._path is None:
             return
-        try:
-            with replaced(self._path) as file:
-                file.write(whole)
+        if write_kept(self._path, whole, "behaviours_not_kept", lost="the state of behaviours, once edged ends"):
             self._written = whole
-        except OSError as error:
-            log.warning(
-                "behaviours_not_kept",
-                path=str(self._path),
-                reason=error.strerror,
-                lost="the state of behaviours, once edged ends",
-            )
 
 
 def _is_fit(name: str, key: str, state: dict[str, Any]) -> bool:

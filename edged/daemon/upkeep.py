@@ -18,7 +18,7 @@ from edged.daemon.alarms import Key, acknowledge, latch, latched
 from edged.daemon.assembly import Assembly
 from edged.notation.words import found_among
 from edged.results.encode import rfc3339
-from edged.system.durable import read_kept, replaced
+from edged.system.durable import read_kept, write_kept
 from edged.system.one_shot import in_one_shot_thread
 
 NAME = "upkeep"
@@ -121,16 +121,8 @@ class Upkeep:
         return Kept(dict(self._paused), latched(self._assembly))
 
     def _write(self, kept: Kept) -> None:
-        try:
-            with replaced(self._path) as file:
-                file.write(msgspec.json.encode(kept))
-        except OSError as error:
-            log.warning(
-                "upkeep_not_saved",
-                path=str(self._path),
-                reason=error.strerror,
-                lost="pauses and alarms that nobody acknowledged, once edged restarts",
-            )
+        lost = "pauses and alarms that nobody acknowledged, once edged restarts"
+        write_kept(self._path, msgspec.json.encode(kept), "upkeep_not_saved", lost)
 
 
 def _refused(*errors: str) -> dict[str, Any]:

@@ -47,6 +47,18 @@ def replaced(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
+def write_kept(path: Path, data: bytes, event: str, lost: str) -> bool:
+    """Keeps it for `read_kept`; whether it is on the disk. If not, that is logged as `event`. `lost`: what is lost by that."""
+    log: Any = structlog.get_logger("edged")
+    try:
+        with replaced(path) as file:
+            file.write(data)
+    except OSError as error:
+        log.warning(event, path=str(path), reason=error.strerror, lost=lost)
+        return False
+    return True
+
+
 def read_kept(path: Path, max_bytes: int, decode: Callable[[bytes], T], lost: str) -> T | None:
     """What `decode` finds in a file that an earlier run left; None if it left none. One that is damaged, or not one of
     ours, is moved aside for those who want to know why, and logged. `lost`: what is lost with it, in words."""

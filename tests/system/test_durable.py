@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from edged.system.durable import read_kept, replaced, sync
+from edged.system.durable import read_kept, replaced, sync, write_kept
 
 
 def test_it_takes_the_place_of_what_was_there_when_it_is_whole(tmp_path: Path) -> None:
@@ -88,3 +88,20 @@ def test_what_is_not_there_is_no_news(tmp_path: Path) -> None:
         assert read_kept(tmp_path / "state", 1000, numbers, lost="") is None
         assert read_kept(tmp_path / "file" / "state", 1000, numbers, lost="") is None
     assert logs == []
+
+
+def test_what_cannot_be_kept_is_logged_with_what_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no folder")
+    with capture_logs() as logs:
+        assert write_kept(tmp_path / "state", b"[1]", "numbers_not_kept", lost="the numbers")
+        assert not write_kept(tmp_path / "file" / "state", b"[1]", "numbers_not_kept", lost="the numbers")
+    assert (tmp_path / "state").read_bytes() == b"[1]"
+    assert logs == [
+        {
+            "event": "numbers_not_kept",
+            "log_level": "warning",
+            "path": f"{tmp_path}/file/state",
+            "reason": "File exists",
+            "lost": "the numbers",
+        }
+    ]

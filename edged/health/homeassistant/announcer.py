@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -119,7 +118,7 @@ class Announcer:
     def _write_and_say(self, said: list[_Saying]) -> None:
         self.is_writing = True
         running = self._running
-        work = partial(_keep, running.plan.state_dir, encoded(self._ledger))
+        work = partial(write, running.plan.state_dir, encoded(self._ledger))
 
         def done(_: object) -> None:
             self.is_writing = False
@@ -273,11 +272,3 @@ class Announcer:
             self._said.pop(place, None)
             log.info("homeassistant", removed=place.topic)
         return bool(gone)
-
-
-def _keep(folder: Path, data: bytes) -> None:
-    try:
-        write(folder, data)
-    except OSError as error:
-        lost = "what is removed while edged is not running stays in Home Assistant"
-        log.warning("homeassistant_not_saved", path=str(folder), reason=error.strerror, lost=lost)

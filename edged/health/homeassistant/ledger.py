@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edged.system.durable import read_kept, replaced
+from edged.system.durable import read_kept, write_kept
 
 NAME = "homeassistant"
 MAX_BYTES = 16 << 20
@@ -64,6 +64,6 @@ def read(folder: Path) -> Ledger:
 
 
 def write(folder: Path, data: bytes) -> None:
-    """Raises OSError."""
-    with replaced(folder / NAME) as file:
-        file.write(data)
+    """For the next run; what fails is logged."""
+    lost = "what is removed while edged is not running stays in Home Assistant"
+    write_kept(folder / NAME, data, "homeassistant_not_saved", lost)
