@@ -13,7 +13,8 @@ from onnx import numpy_helper as nh
 
 from tests.support import models
 from tests.support.broker import Broker
-from tests.support.fleet import Server, Signer
+from tests.support.fleet import server as server
+from tests.support.fleet import signer as signer
 
 
 def burner(path: Path, products: int = 20) -> None:
@@ -51,17 +52,3 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def broker(tmp_path: Path) -> Iterator[Broker]:
     with Broker(tmp_path) as one:
         yield one
-
-
-@pytest.fixture(scope="session")
-def signer() -> Signer:
-    return Signer()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    one = Server(folder)
-    yield one
-    one.close()

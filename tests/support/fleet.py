@@ -10,9 +10,11 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from edged.fleet.signatures import make_key, sign
 
@@ -123,3 +125,17 @@ class Server:
         self.stop.set()
         self._server.shutdown()
         self._server.server_close()
+
+
+@pytest.fixture(scope="session")
+def signer() -> Signer:
+    return Signer()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    one = Server(folder)
+    yield one
+    one.close()
