@@ -182,8 +182,8 @@ async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:
     known = {"device": device, "base_topic": base_topic, **tags}
     sources = plan_sources(config, known, frozenset(), problems)
     links = plan_links(config, device, base_topic, {name: sources[name]} if name in sources else {}, problems)
-    if problems:
-        raise ConfigError(report(draft, problems))
+    if wrong := [p for p in problems if not p.is_warning]:
+        raise ConfigError(report(draft, wrong))
     settings = links[sources[name].broker or ""]
 
     def keep(batch: list[Inbound]) -> None:

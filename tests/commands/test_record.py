@@ -65,3 +65,11 @@ def test_a_full_disk_ends_the_recording_of_a_slow_source(config: Path, capsys: p
     config.write_text(TEXT.replace("rate = 200", "rate = 2"))
     assert main(["record", "made", "-c", str(config), "-o", "/dev/full", "--seconds", "60"]) == EX_SOFTWARE
     assert capsys.readouterr().err == "edged: /dev/full: No space left on device\n"
+
+
+def test_a_warning_keeps_nobody_from_recording(config: Path) -> None:
+    config.write_text(
+        '[broker.main]\nurl = "mqtt://192.0.2.1"\nusername = "u"\npassword = "p"\n'
+        '[source.in]\ntype = "mqtt"\ntopic = "in"\ndecode = { format = "json", fields = ["v"] }\n'
+    )
+    assert main(["record", "in", "-c", str(config), "-o", str(config.with_suffix(".rec")), "--seconds", "0.1"]) == EX_OK
