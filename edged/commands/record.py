@@ -24,6 +24,7 @@ from edged.mqtt.frames import Inbound
 from edged.mqtt.link import Link
 from edged.notation.words import did_you_mean, listed
 from edged.plan.links import plan_links
+from edged.plan.make import fixed_names
 from edged.plan.sources import plan_sources
 from edged.records import Block
 from edged.serialport.port import SerialPort
@@ -175,13 +176,10 @@ def _how(source: AnySource | None) -> str:
 async def _mqtt(draft: Draft, name: str, recorder: Recorder) -> None:
     """A client of its own beside the daemon's, with a session that ends with it."""
     problems: list[Problem] = []
-    config = draft.config
-    device = config.device.id or socket.gethostname()
-    base_topic = config.device.base_topic.replace("{device}", device)
-    tags = {f"tags.{tag}": value for tag, value in (config.device.tags or {}).items()}
-    known = {"device": device, "base_topic": base_topic, **tags}
-    sources = plan_sources(config, known, frozenset(), problems)
-    links = plan_links(config, device, base_topic, {name: sources[name]} if name in sources else {}, problems)
+    config, fixed = draft.config, fixed_names(draft.config, socket.gethostname())
+    sources = plan_sources(config, fixed, frozenset(), problems)
+    own = {name: sources[name]} if name in sources else {}
+    links = plan_links(config, fixed["device"], fixed["base_topic"], own, problems)
     if wrong := [p for p in problems if not p.is_warning]:
         raise ConfigError(report(draft, wrong))
     settings = links[sources[name].broker or ""]

@@ -39,6 +39,13 @@ from edged.plan.views import source_views
 from edged.system.process_memory import default_budget
 
 
+def fixed_names(config: Config, host: str) -> dict[str, str]:
+    """What `{device}`, `{base_topic}` and `{tags.NAME}` stand for in every topic."""
+    device = config.device.id or host
+    tags = {f"tags.{name}": value for name, value in (config.device.tags or {}).items()}
+    return {"device": device, "base_topic": config.device.base_topic.replace("{device}", device), **tags}
+
+
 def make_plan(
     config: Config,
     manifests: Mapping[str, Manifest],
@@ -49,12 +56,10 @@ def make_plan(
     """The plan, or None, with all problems and warnings. A model without a manifest has a problem of its own already. `tried`:
     what is known of a model from an earlier trial. `seen`: the rows of its outputs as a trial saw them."""
     problems: list[Problem] = []
-    device = config.device.id or machine.host
-    base_topic = config.device.base_topic.replace("{device}", device)
+    fixed = fixed_names(config, machine.host)
+    device, base_topic = fixed["device"], fixed["base_topic"]
     budget = config.memory.budget or default_budget(min(machine.memory, machine.cgroup or machine.memory))
     manifests = with_states(config, manifests, problems)
-    tags = config.device.tags or {}
-    fixed = {"device": device, "base_topic": base_topic, **{f"tags.{name}": value for name, value in tags.items()}}
     known = manifests | {n: manifests[m.fallback] for n, m in config.model.items() if m.fallback in manifests}
     config = with_defaults(config, known)
     wide, views = wide_sources(config, known), source_views(config, known)
@@ -110,7 +115,7 @@ def make_plan(
         key_tables=tables,
         http=http,
         remotes=remotes,
-        tags=tags,
+        tags=config.device.tags or {},
         fleet=fleet,
         homeassistant=shown,
         behaviours=behaviours,
