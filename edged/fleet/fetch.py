@@ -1,6 +1,6 @@
 """Fetches one file over https, in a thread: no faster than allowed, from where it was cut off, and only what was announced.
 
-It gives up on whoever is slower than `MIN_RATE` for `PATIENCE_S`, follows no redirect, and keeps what came for the next try.
+It gives up on whoever is slower than `min_rate` for `patience_s`, follows no redirect, and keeps what came for the next try.
 """
 
 from __future__ import annotations

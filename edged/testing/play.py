@@ -1,7 +1,7 @@
 """Plays one test: the parts that the daemon would run, without broker, port or clock.
 
     inputs, each at its time --feed--> the source's decoder and stamper, or the router of its broker
-    --> pipelines, models, publishes: those of `daemon.build`, wired by `daemon.connect` --> `Caught`, in the place of each link
+    --> pipelines, models, publishes: those of `daemon.build`, wired by `daemon.connect` --> `_Caught`, in the place of each link
 
 Models run on the loop: in virtual time a thread would take no time, or for ever.
 """

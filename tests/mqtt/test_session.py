@@ -19,7 +19,7 @@ def make(**more: object) -> tuple[Session, bytearray, LinkCounts]:
 
 
 def test_paho_still_takes_its_socket_from_create_socket() -> None:
-    """If this fails, paho-mqtt has changed inside: `_Client._create_socket` in mqtt_session.py no longer hands it our wire."""
+    """If this fails, paho-mqtt has changed inside: `_Client._create_socket` in mqtt/session.py no longer hands it our wire."""
     assert "self._sock = self._create_socket()" in inspect.getsource(paho.Client.reconnect)
     session, out, _ = make()
     session.connect()
