@@ -178,8 +178,9 @@ async def _fleet(rich: _Rich, settings: LinkSettings, seconds: float | None, onc
             console.print(picture())
             return EX_OK
         with rich.Live(picture(), console=console, screen=console.is_terminal, auto_refresh=False) as live:
-            while not stop.is_set():
-                await asyncio.wait({asyncio.ensure_future(stop.wait())}, timeout=EVERY_S)
+            stopped = asyncio.ensure_future(stop.wait())
+            while not stopped.done():
+                await asyncio.wait({stopped}, timeout=EVERY_S)
                 live.update(picture(), refresh=True)
     finally:
         running.cancel()
