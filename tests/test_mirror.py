@@ -103,7 +103,7 @@ ELSEWHERE = {
     "daemon/one_source.py": "tests/commands/test_evaluate.py",
     "commands/init/find.py": "tests/live/test_init.py",
     "commands/init/command.py": "tests/live/test_init.py",
-    "daemon/alarms.py": "tests/live/test_upkeep.py",
+    "daemon/latches.py": "tests/live/test_upkeep.py",
     "daemon/upkeep.py": "tests/live/test_upkeep.py",
     "plan/acks.py": "tests/live/test_upkeep.py",
     "plan/rejects.py": "tests/live/test_tap.py",

@@ -10,9 +10,9 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 
 from edged.daemon.acting import wire_actors
-from edged.daemon.alarms import acknowledge_by_message
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.gating import wire_gates
+from edged.daemon.latches import acknowledge_by_message
 from edged.model.gpu.providers import THREADS
 from edged.model.remote.row import Taker
 from edged.model.worker import CPU

@@ -14,8 +14,8 @@ import msgspec
 import structlog
 
 from edged.clock.clock import Clock
-from edged.daemon.alarms import Key, acknowledge, latch, latched
 from edged.daemon.assembly import Assembly
+from edged.daemon.latches import Key, acknowledge, latch, latched
 from edged.notation.words import found_among
 from edged.results.encode import rfc3339
 from edged.system.durable import read_kept, write_kept

@@ -1,4 +1,4 @@
-"""A simulated sensor on a real pseudo-terminal: the machine of `edged.signal`, spoken as CSV lines at 1000 per second."""
+"""A simulated sensor on a real pseudo-terminal: the `Machine` of `sources/simulation.py`, as CSV lines at 1000 per second."""
 
 from __future__ import annotations
 
