@@ -341,6 +341,7 @@ def logs(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
             process.kill()
 
 
+SWITCHES = ("deploy", "rollback")
 COMMANDS = {"deploy": deploy, "rollback": simple, "status": simple, "undeploy": simple, "logs": logs}
 
 
@@ -372,7 +373,13 @@ def main(argv: list[str] | None = None) -> int:
     except Fatal as fatal:
         complain(f"{asked.command}: {fatal}")
         return fatal.code
-    except (KeyboardInterrupt, BrokenPipeError):
+    except KeyboardInterrupt:
+        if asked.command in SWITCHES:
+            complain(
+                f"{asked.command}: interrupted; a switch that has begun goes on there, and make status says what became of it"
+            )
+        return 1
+    except BrokenPipeError:
         return 1
 
 

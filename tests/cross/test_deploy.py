@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,30 @@ def test_no_device(host: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_device_that_does_not_answer(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "nobody@127.0.0.1", "--ssh", "-p 1 -F /dev/null"]) == 1
     assert "no connection to nobody@127.0.0.1, see above: does `ssh nobody@127.0.0.1` work?" in capfd.readouterr().err
+
+
+SWITCHING = """#!/bin/sh
+for command; do :; done
+case $command in
+    'sh -s') sh ;;
+    *) echo '{"say": "switching"}'; exec sleep 60 ;;
+esac
+"""
+
+
+def test_an_interrupt_says_that_the_switch_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "ssh").write_text(SWITCHING)
+    (tmp_path / "ssh").chmod(0o755)
+    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "cross.deploy", "rollback", "device"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environ, cwd=ROOT, text=True) as rollback:
+        assert rollback.stdout is not None
+        assert rollback.stdout.readline() == "  switching\n"
+        rollback.send_signal(signal.SIGINT)
+        _, said = rollback.communicate(timeout=60)
+    assert rollback.returncode == 1
+    assert said == "rollback: interrupted; a switch that has begun goes on there, and make status says what became of it\n"
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m"
