@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,16 @@ publish = {{ topic = "out/p", broker = "open" }}
 def everything(daemon: Daemon) -> dict[str, bytes]:
     """What others can read of a process, and what it said."""
     process = Path(f"/proc/{daemon.process.pid}")
-    state = [p for p in (daemon.config.parent / "state").rglob("*") if p.is_file()]
+    state: dict[str, bytes] = {}
+    for path in (daemon.config.parent / "state").rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):  # one that is being replaced has another name by now
+            state[str(path)] = path.read_bytes()
     return {
         "log": daemon.log.encode(),
         "status": "\n".join(daemon.notices).encode(),
         "command line": (process / "cmdline").read_bytes(),
         "environment": (process / "environ").read_bytes(),
-        **{str(path): path.read_bytes() for path in state},
+        **state,
     }
 
 
