@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -22,11 +22,7 @@ from edged.clock.tail import Tail
 from edged.daemon.acting import make_actors
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.build_pipeline import Old, Steps, build_pipeline, build_publish, number_type, steps_of
-from edged.daemon.hard_samples import HardSamples
-from edged.decode.image import make_jpeg
-from edged.model.remote.compose import PREFIX, Composer
-from edged.model.remote.records import PICTURE, AskPlan
-from edged.model.remote.runner import RemoteModel
+from edged.model.remote.records import PICTURE, PREFIX, AskPlan
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.mqtt.frames import Inbound
@@ -48,13 +44,16 @@ from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Replies
 from edged.sources.router import Router
-from edged.sources.written import WrittenPort
-from edged.spool.disk import FileDisk
-from edged.spool.spool import Spool, boot_id
 from edged.stamp import KeyTable, Lateness, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
+
+if TYPE_CHECKING:
+    from edged.daemon.hard_samples import HardSamples
+    from edged.model.remote.compose import Composer
+    from edged.model.remote.runner import RemoteModel
+    from edged.spool.spool import Spool
 
 
 def assemble(
@@ -80,7 +79,7 @@ def assemble(
     sources, flows, stampers = _sources(plan, tables, freshness, clock, old, consumers)
     ports = _ports(plan, sources, clock, old)
     routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
-    spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
+    spool = old.spool or _spool(plan, clock, log)
     links = {
         name: old.links.get(name)
         or link(
@@ -185,6 +184,15 @@ def assemble(
     )
 
 
+def _spool(plan: Plan, clock: Clock, log: Any) -> Spool | None:
+    if plan.spool is None:
+        return None
+    from edged.spool.disk import FileDisk
+    from edged.spool.spool import Spool, boot_id
+
+    return Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id())
+
+
 def _in_thread(work: Callable[[], None]) -> None:
     start_one_shot_thread("edged-note", work, lambda _: None)
 
@@ -223,11 +231,18 @@ def _models(loaded: Mapping[str, Loaded], clock: Clock, old: Assembly) -> dict[s
 
 def _remotes(plan: Plan, clock: Clock, old: Assembly) -> dict[str, RemoteModel]:
     """One by each name; with other settings it is the same one, which goes over to them."""
+    if not plan.remotes:
+        return {}
+    from edged.model.remote.runner import RemoteModel
+
     loop = asyncio.get_running_loop()
     return {name: old.remotes.get(name) or RemoteModel(one, clock.now, loop.call_soon) for name, one in plan.remotes.items()}
 
 
 def _composer(p: PipelinePlan, ask: AskPlan, names: Callable[[int], tuple[str, ...]] | None) -> Composer:
+    from edged.decode.image import make_jpeg
+    from edged.model.remote.compose import Composer
+
     has_picture = any(i.name == PREFIX + PICTURE for i in ask.inputs)
     return Composer(ask, p.keys, names, make_jpeg(ask.is_bgr) if has_picture else None)
 
@@ -292,6 +307,8 @@ def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock,
             found[name] = old.ports[name]
             continue
         if not p.members:
+            from edged.sources.written import WrittenPort
+
             found[name] = WrittenPort(name, p.settings, counts_of(name), clock)
             continue
         share = kind_of(p.members[0].settings).share
@@ -368,6 +385,8 @@ def _samples(plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Asse
         if was is not None and is_same:
             found[name] = was
         else:
+            from edged.daemon.hard_samples import HardSamples
+
             found[name] = HardSamples(name, p.samples, old.run, clock, _names(table), was)
     return found
 

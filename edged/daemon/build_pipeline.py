@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,6 @@ from edged.clock.tail import Tail
 from edged.daemon.assembly import Assembly
 from edged.errors import ConfigError
 from edged.model.inputs import make_constant, make_filler
-from edged.model.remote.compose import Composer
-from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Loaded, Model
 from edged.mqtt.link import Link
 from edged.pipeline.align import Aligner
@@ -38,6 +36,10 @@ from edged.results.when import When
 from edged.stamp import KeyTable
 from edged.system.hang_recorder import Stages
 from edged.telemetry import PublishCounts
+
+if TYPE_CHECKING:
+    from edged.model.remote.compose import Composer
+    from edged.model.remote.runner import RemoteModel
 
 
 class Steps(NamedTuple):

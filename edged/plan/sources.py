@@ -364,8 +364,8 @@ def _frame_bytes(source: SerialSource) -> int | None:
     if kind.sample_bytes is None or kind.is_binary is (frame.type == "line"):
         return None
     if frame.type == "line":
-        return kind.sample_bytes(fields) + 2
+        return kind.sample_bytes.get()(fields) + 2
     if frame.type == "fixed":
         return frame.size
     around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + size_of(source.checksum)
-    return kind.sample_bytes(fields) + around
+    return kind.sample_bytes.get()(fields) + around
