@@ -17,7 +17,6 @@ from edged.errors import ConfigError
 from edged.model.inputs import make_constant, make_filler
 from edged.model.runner import Loaded, Model
 from edged.mqtt.link import Link
-from edged.pipeline.align import Aligner
 from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.gate import Gate
 from edged.pipeline.make import Order, make_pipeline
@@ -40,6 +39,7 @@ from edged.telemetry import PublishCounts
 if TYPE_CHECKING:
     from edged.model.remote.compose import Composer
     from edged.model.remote.runner import RemoteModel
+    from edged.pipeline.align.aligner import Aligner
 
 
 class Steps(NamedTuple):
@@ -128,7 +128,7 @@ def build_pipeline(
     if was is not None and is_same_window(was.plan, p):
         aligner, window = was.pipeline.aligner, was.pipeline.window
     else:
-        aligner = Aligner(p.align) if p.align is not None else None
+        aligner = _aligner(p)
         window = WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None
     wake = remote.wake if remote is not None else _wake(model)
     if was is not None and is_same_rows(was.plan, p) and was.plan.gate == p.gate and was.pipeline.wake == wake:
@@ -171,6 +171,14 @@ def build_pipeline(
     )
     pipeline = make_pipeline(p.name, order)
     return pipeline
+
+
+def _aligner(p: PipelinePlan) -> Aligner | None:
+    if p.align is None:
+        return None
+    from edged.pipeline.align.aligner import Aligner
+
+    return Aligner(p.align)
 
 
 def _gate(p: PipelinePlan, was: Old | None) -> Gate | None:

@@ -60,7 +60,7 @@ class Lines(Protocol):
 
 
 class Format(msgspec.Struct, frozen=True):
-    """One row.
+    """One row. Code is named by its place.
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
