@@ -11,6 +11,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -22,6 +23,8 @@ from edged.clock.tail import Tail
 from edged.daemon.acting import make_actors
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.build_pipeline import Old, Steps, build_pipeline, build_publish, number_type, steps_of
+from edged.decode import make_payload_decoder
+from edged.model.remote.protocols import PROTOCOLS
 from edged.model.remote.records import PICTURE, PREFIX, AskPlan
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
@@ -182,6 +185,32 @@ def assemble(
         births=old.births,
         leaving=[p for p in (*old.leaving, *old.pipelines.values()) if not {id(p), id(p.slots)} & in_use],
     )
+
+
+def import_code(plan: Plan) -> None:
+    """Imports what the parts of a plan are made of: beside the loop, and before a reload takes anything over. `assemble` imports
+    the same. Raises ImportError, as where edged was removed or replaced since it started."""
+    pipelines, behaves = plan.pipelines.values(), bool(plan.behaviours)
+    for source in plan.sources.values():
+        if source.decode is not None:
+            make_payload_decoder(source.decode)
+    for remote in plan.remotes.values():
+        PROTOCOLS[remote.protocol].make.get()
+    wanted = {
+        "edged.behaviours.actor": behaves,
+        "edged.behaviours.asking": behaves,
+        "edged.daemon.hard_samples": any(p.samples is not None for p in pipelines),
+        "edged.decode.image": bool(plan.remotes),
+        "edged.model.remote.http": bool(plan.remotes),
+        "edged.model.remote.runner": bool(plan.remotes),
+        "edged.pipeline.align.aligner": any(p.align is not None for p in pipelines),
+        "edged.sources.written": any(not p.members for p in plan.ports.values()),
+        "edged.spool.disk": plan.spool is not None,
+        "edged.spool.spool": plan.spool is not None,
+    }
+    for name, is_wanted in wanted.items():
+        if is_wanted:
+            import_module(name)
 
 
 def _spool(plan: Plan, clock: Clock, log: Any) -> Spool | None:
