@@ -51,19 +51,7 @@ class Channel:
 
     __slots__ = (
         *("_has_heard", "is_held", "is_closed", "is_stuck", "out"),
-        *(
-            "_bytes_seen",
-            "_counts",
-            "_fd",
-            "_is_plain",
-            "_loop",
-            "_on_bytes",
-            "_on_lost",
-            "_on_writable",
-            "_read",
-            "_sock",
-            "_view",
-        ),
+        *("_bytes_seen", "_counts", "_fd", "_loop", "_on_bytes", "_on_lost", "_on_writable", "_read", "_sock", "_view"),
     )
 
     def __init__(
@@ -88,8 +76,13 @@ class Channel:
         self._on_writable = on_writable
         self._on_lost = on_lost
         self._view = memoryview(bytearray(READ_BYTES))
-        self._is_plain = not isinstance(sock, ssl.SSLSocket | WebSocket)
-        self._read: Callable[[], int] = partial(sock.recv_into, self._view) if self._is_plain else self._read_all
+        self._read: Callable[[], int] = partial(sock.recv_into, self._view)
+        if isinstance(sock, ssl.SSLSocket | WebSocket):
+            self._read = self._read_all
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._read != self._read_all
 
     def open(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
