@@ -136,7 +136,7 @@ class LineFramer:
         return rejects
 
     def _split_large(self, blob: bytes, start: int) -> tuple[list[Lines], list[Reject]]:
-        if len(blob) <= self._max_bytes or max(map(len, blob.split(self._end))) <= self._max_bytes:
+        if self._are_short(blob):
             return ([Lines(blob, start)] if blob else []), []
         lines, refusals = [], Refusals(is_one=True)
         begin = at = 0
@@ -151,6 +151,17 @@ class LineFramer:
         if at > begin:
             lines.append(Lines(blob[begin:at], start + begin))
         return lines, refusals.records
+
+    def _are_short(self, blob: bytes) -> bool:
+        """Whether no line is longer than `max_bytes`: looks only at the last terminator of each so many bytes."""
+        most, at = self._max_bytes, 0
+        if len(self._end) > 1:
+            return len(blob) <= most or max(map(len, blob.split(self._end))) <= most
+        while len(blob) - at > most:
+            at = blob.rfind(self._end, at, at + most + 1) + 1
+            if not at:
+                return False
+        return True
 
     def _too_large(self, line: bytes, start: int) -> Reject:
         detail = f"no {self._called} ({self._end!r}) in {self._max_bytes} bytes: wrong baudrate or wrong frame?"
