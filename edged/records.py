@@ -172,8 +172,9 @@ NONE: Receipt = _NoReceipt(0)
 class Block(msgspec.Struct):
     """k samples of one stream, in order.
 
-    `time[i] + offset` is the UTC time of row i in ns; `time` itself never jumps when the machine's clock is set, unless
-    the samples carry their own stamps. `arrival` is monotonic ns, one for all. `keys` is one id for all or one a row.
+    `stamps` is one time for all or one a row, and `time` is one a row. `time[i] + offset` is the UTC time of row i in ns; `time`
+    itself never jumps when the machine's clock is set, unless the samples carry their own stamps. `arrival` is monotonic ns, one
+    for all. `keys` is one id for all or one a row.
     `restarts` names keys whose windows and state start again with this block. `receipts` has one entry a row, or one for all.
     `carried` has one entry a row, if anything is to be carried. `seen` marks rows that the broker sent again and that, by
     their time, have been pushed before. `has_requests`: some of the receipts are requests. `kept` marks rows of messages
@@ -181,7 +182,7 @@ class Block(msgspec.Struct):
     """
 
     values: Values
-    time: Times
+    stamps: Times | int
     offset: int
     arrival: int
     keys: Keys | int = 0
@@ -196,11 +197,18 @@ class Block(msgspec.Struct):
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def time(self) -> Times:
+        """The time of each row; made where it is asked for, since most rows that come alone are not."""
+        if isinstance(self.stamps, int):
+            self.stamps = np.full(len(self.values), self.stamps, np.int64)
+        return self.stamps
+
     def part(self, start: int, stop: int) -> Block:
         """Rows `start:stop` as a block of their own; `restarts` go with the first row."""
         return Block(
             self.values[start:stop],
-            self.time[start:stop],
+            self.stamps if isinstance(self.stamps, int) else self.stamps[start:stop],
             self.offset,
             self.arrival,
             self.keys if isinstance(self.keys, int) else self.keys[start:stop],
@@ -225,7 +233,7 @@ class Block(msgspec.Struct):
         kept = np.array(rows, np.intp)
         return Block(
             self.values[kept],
-            self.time[kept],
+            self.stamps if isinstance(self.stamps, int) else self.stamps[kept],
             self.offset,
             self.arrival,
             self.keys if isinstance(self.keys, int) else self.keys[kept],

@@ -83,4 +83,4 @@ def _end(gate: Gate, users: Sequence[Pipeline], block: Block) -> None:
 
 
 def _set_apart(block: Block) -> None:
-    block.time = set_apart(block.keys, block.time)
+    block.stamps = set_apart(block.keys, block.time)

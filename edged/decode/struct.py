@@ -48,8 +48,9 @@ class Records:
         wire = {_wire(field) for field in plan.fields}
         is_plain = all(field.is_value and field.wire is None and not field.group for field in plan.fields)
         self._uniform = wire.pop() if len(wire) == 1 and is_plain else None
-        self._is_of_numbers = self._uniform is not None and plan.fields[0].dtype is not None and self._uniform.kind != "S"
         self._is_bool = [field.dtype is not None and field.dtype.kind == "b" for field in plan.fields]
+        is_typed = plan.fields[0].dtype is not None and not self._is_bool[0]
+        self._is_of_numbers = self._uniform is not None and self._uniform.kind != "S" and is_typed
         self._is_many = plan.format == "raw" or plan.rows == (Step.SELF,)
         self._is_cut = plan.frame is not None and plan.frame.type == "mavlink"  # zeros at its end are not sent
         self._is_native = self._uniform in (np.float32, np.float64)
@@ -106,7 +107,7 @@ class Records:
     def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
         count, size = len(payloads), self._dtype.itemsize
         data = payloads[0] if count == 1 else b"".join(payloads)
-        if not self._is_of_numbers or self._is_bool[0] or len(data) != count * size or MARK in data:  # perhaps a file of sound
+        if not self._is_of_numbers or len(data) != count * size or MARK in data:  # perhaps a file of sound
             return None
         if count > 1 and set(map(len, payloads)) != {size}:
             return None
@@ -148,7 +149,7 @@ class Records:
 
     def _table(self, data: bytes, origin: NDArray[np.int32] | None, refusals: Refusals) -> Table:
         plan = self._plan
-        if self._is_of_numbers and not self._is_bool[0]:
+        if self._is_of_numbers:
             return Table(_as_float(np.frombuffer(data, self._uniform)).reshape(-1, plan.width), None, None, origin)
         records = self._flat(np.frombuffer(data, self._wire))
         if self._times > 1:

@@ -219,7 +219,9 @@ class Screen:
             return None if own is None else own.astype(self._dtype, copy=False)
         values = raw if self._is_as_sent else self._scaled(raw)
         allowed = self._ranges[values.dtype.itemsize]
-        return values.astype(self._dtype, copy=False) if allowed.holds_all(values) else None
+        if not allowed.holds_all(values):
+            return None
+        return values if values.dtype is self._dtype else values.astype(self._dtype, copy=False)
 
     def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
         values = raw

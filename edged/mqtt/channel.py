@@ -11,6 +11,7 @@ import ssl
 import sys
 import termios
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from edged.errors import Retryable
@@ -49,8 +50,20 @@ class Channel:
     when `flush` had to wait for the kernel and all of `out` has left since. None of them may raise."""
 
     __slots__ = (
-        *("_has_heard", "_is_held", "is_closed", "is_stuck", "out"),
-        *("_bytes_seen", "_counts", "_fd", "_loop", "_on_bytes", "_on_lost", "_on_writable", "_read", "_sock", "_view"),
+        *("_has_heard", "is_held", "is_closed", "is_stuck", "out"),
+        *(
+            "_bytes_seen",
+            "_counts",
+            "_fd",
+            "_is_plain",
+            "_loop",
+            "_on_bytes",
+            "_on_lost",
+            "_on_writable",
+            "_read",
+            "_sock",
+            "_view",
+        ),
     )
 
     def __init__(
@@ -65,7 +78,7 @@ class Channel:
         self.is_stuck = False
         self._has_heard = False
         self._bytes_seen = 0
-        self._is_held = False
+        self.is_held = False
         self.is_closed = False
         self._sock = sock
         self._counts = counts
@@ -75,7 +88,8 @@ class Channel:
         self._on_writable = on_writable
         self._on_lost = on_lost
         self._view = memoryview(bytearray(READ_BYTES))
-        self._read = self._read_all if isinstance(sock, ssl.SSLSocket | WebSocket) else self._read_plain
+        self._is_plain = not isinstance(sock, ssl.SSLSocket | WebSocket)
+        self._read: Callable[[], int] = partial(sock.recv_into, self._view) if self._is_plain else self._read_all
 
     def open(self) -> None:
         self._loop.add_reader(self._fd, self._readable)
@@ -87,9 +101,9 @@ class Channel:
 
     def hold(self, is_held: bool) -> None:
         """Whether reading is to wait: what was read is still being handled."""
-        if is_held == self._is_held or self.is_closed:
+        if is_held == self.is_held or self.is_closed:
             return
-        self._is_held = is_held
+        self.is_held = is_held
         if is_held:
             self._loop.remove_reader(self._fd)
         else:
@@ -153,7 +167,7 @@ class Channel:
             self._on_writable()
 
     def _readable(self) -> None:
-        if self.is_closed or self._is_held:
+        if self.is_closed or self.is_held:
             return
         try:
             size = self._read()
@@ -167,18 +181,15 @@ class Channel:
             return self._lose("the broker closed the connection" + ("" if self._has_heard else self._silent_fix()), True)
         if not self._has_heard:
             self._has_heard = True
-            if self._read == self._read_plain and self._view[:2] == TLS_ALERT:
+            if self._is_plain and self._view[:2] == TLS_ALERT:
                 return self._lose("what answers speaks TLS: write mqtts:// (usually port 8883)")
         self._counts.bytes_in += size
         self._on_bytes(bytes(self._view[:size]))
 
     def _silent_fix(self) -> str:
         """Of a broker that closed before it said a word."""
-        tls = "is this its TLS port (mqtts://)? else " if self._read == self._read_plain else ""
+        tls = "is this its TLS port (mqtts://)? else " if self._is_plain else ""
         return f" before it answered: {tls}see the broker's log"
-
-    def _read_plain(self) -> int:
-        return self._sock.recv_into(self._view)
 
     def _read_all(self) -> int:
         """Reads records or frames until there are none: what was taken from the kernel already would never wake the loop."""

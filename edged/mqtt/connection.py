@@ -221,11 +221,11 @@ class Connection:
         """A wake-up. What is answered in it leaves at its end, and not in a turn of its own."""
         if self.is_leaving or self.ended.done():
             return
-        owner, turn = self.owner, self.turn
+        owner, turn, parser, channel = self.owner, self.turn, self.parser, self.channel
         sender = owner.sender
         turn.has_answered, unacked = False, len(sender.in_flight)
         try:
-            for batch in self.parser.feed(data):
+            for batch in parser.feed(data):
                 if batch.acks:
                     self._take_acks(batch.acks)
                 if batch.publishes:
@@ -235,26 +235,26 @@ class Connection:
                         self._on_event(event)
                 if self.ended.done():
                     return
-            if self.parser.error:
-                raise self.parser.error
+            if parser.error:
+                raise parser.error
             if self.unasked > MAX_UNASKED:
                 raise ProtocolError(f"{self.unasked} answers nothing that edged asked", PROTOCOL_ERROR)
         except ProtocolError as error:
             return self._break_off(error)
         except Exception as error:
             return self.end(self.owner.fault(error))
-        self.channel.hold(self.parser.is_behind)
-        if self.parser.is_behind:
-            self.loop.call_soon(self._on_bytes, b"")  # goes on with what was read
-        is_owed = owner.receiver.ledger.unacked or owner.receiver.rest
-        has_more = is_owed or self.channel.out or sender.outbox.qos1 or sender.can_fill
-        if turn.has_answered or (has_more and len(sender.in_flight) == unacked - 1):  # one result, or the end of one
-            self._flush_now()
-        elif has_more or owner.waiters or owner.is_closing:
-            self.flush_soon()
-
-    def _flush_now(self) -> None:
-        if not self.is_flush_due:  # else somebody else will, or the kernel takes nothing
+        if parser.is_behind or channel.is_held:
+            channel.hold(parser.is_behind)
+            if parser.is_behind:
+                self.loop.call_soon(self._on_bytes, b"")  # goes on with what was read
+        if not turn.has_answered:
+            is_owed = owner.receiver.ledger.unacked or owner.receiver.rest
+            has_more = is_owed or channel.out or sender.outbox.qos1 or sender.can_fill
+            if not (has_more and len(sender.in_flight) == unacked - 1):
+                if has_more or owner.waiters or owner.is_closing:
+                    self.flush_soon()
+                return
+        if not self.is_flush_due:  # one result, or the end of one; else somebody else will, or the kernel takes nothing
             self.is_flush_due = True
             self._flush()
 
@@ -336,17 +336,17 @@ class Connection:
             return
         owner, channel = self.owner, self.channel
         sender, receiver = owner.sender, owner.receiver
-        unacked = receiver.ledger.unacked
+        unacked, has_waiting = receiver.ledger.unacked, sender.has_waiting
         if len(channel.out) < BUFFER_BYTES:
             if unacked and unacked[0].owed <= 0:
                 self._acknowledge()
-            if sender.has_waiting:
+            if has_waiting:
                 try:
                     sender.fill(channel.out, BUFFER_BYTES, owner.clock.now())
                 except Exception as error:
                     return self.end(owner.fault(error))
-            if pings := sender.suspicion.take_pings():
-                self._ping(pings)
+            if sender.suspicion.pings:
+                self._ping(sender.suspicion.take_pings())
             if sender.unsayable:
                 self._show_unsayable()
         if channel.out:
@@ -356,7 +356,7 @@ class Connection:
         self.is_flush_due = False
         if owner.waiters:
             owner.tell_waiters()
-        if sender.has_waiting and sender.can_fill:
+        if has_waiting and sender.can_fill:
             self.flush_soon()
         elif owner.is_closing and sender.is_empty:
             owner.drained()

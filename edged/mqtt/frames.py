@@ -67,6 +67,12 @@ PUBLISH_PROPERTIES = {
 KNOWN_MAX = 4096
 KNOWN_BYTES = 128
 
+ALIKE_BYTES = 1024
+"""A longer head is parsed each time, and not kept."""
+NO_HEAD: tuple[bytes, int, int, bytes, int, bool, bool, tuple[int, ...], bytes] = (b"", 0, 0, b"", 0, False, False, (), b"")
+"""Stands for the head of the last PUBLISH, which most have in common with the one before: its bytes up to what differs, how many
+they are, the size of the whole, and what they mean."""
+
 
 class Request(NamedTuple):
     """What a PUBLISH asks for: an answer on `topic` with `correlation` (None: without), in `expiry_s` seconds (None: ever)."""
@@ -102,7 +108,7 @@ class FrameParser:
 
     __slots__ = (
         *("error", "is_behind", "ledger", "_is_v5", "_max_packet", "_heads"),
-        *("_parts", "_pending", "_needed", "_known_topics", "_known_properties"),
+        *("_parts", "_pending", "_needed", "_known_topics", "_known_properties", "_last"),
     )
 
     def __init__(self, is_v5: bool, max_packet: int, ledger: Ledger) -> None:
@@ -117,6 +123,7 @@ class FrameParser:
         self.is_behind = False
         self._known_topics: dict[bytes, bytes] = {}
         self._known_properties: dict[bytes, tuple[int, ...]] = {}
+        self._last = NO_HEAD
 
     def feed(self, data: bytes) -> list[Batch]:
         """All whole packets in what was read so far, in order; the rest is kept until more comes."""
@@ -153,10 +160,7 @@ class FrameParser:
         batch = Batch([], [])
         batches.append(batch)
         add = batch.publishes.append
-        # Of the last PUBLISH: most have their head in common with the one before.
-        alike, skip, whole, topic, qos, retain, is_again = b"", 0, 0, b"", 0, False, False
-        identifiers: tuple[int, ...] = ()
-        properties = b""
+        alike, skip, whole, topic, qos, retain, is_again, identifiers, properties = self._last
         while end - position >= 2 and room > 0:
             if alike and data.startswith(alike, position) and (stop := position + whole) <= end:
                 at = position + skip
@@ -202,7 +206,7 @@ class FrameParser:
                 text = data[start + 2 : at]
                 topic = known_topics.get(text) or self._check_topic(text)
                 qos, retain = flags
-                receipt, skip = NONE, 0
+                receipt, skip, is_again = NONE, 0, False
                 if qos:
                     skip = at - position
                     if at + 2 > stop:
@@ -236,7 +240,8 @@ class FrameParser:
                     at += size
                 add((topic, data[at:stop], qos, retain, identifiers, receipt, properties))
                 skip, whole = skip or at - position, stop - position
-                alike = data[position : position + skip] if not (qos and properties) else b""
+                alike = data[position : position + skip] if not (qos and properties) and skip <= ALIKE_BYTES else b""
+                self._last = alike, skip, whole, topic, qos, retain, is_again, identifiers, properties
             elif head == PUBACK_HEAD:
                 mid = (data[start] << 8) + data[start + 1] if length == 2 else 0
                 batch.acks.append((mid, 0) if mid else read_puback(data, start, stop, is_v5))  # usually without a call
@@ -266,6 +271,7 @@ class FrameParser:
     def drop_caches(self) -> None:
         self._known_topics.clear()
         self._known_properties.clear()
+        self._last = NO_HEAD
 
     def _check_topic(self, text: bytes) -> bytes:
         if not text:

@@ -305,11 +305,10 @@ class Sender:
 
     def _frame(self, out: bytearray, message: Message, now: int) -> None:
         topic, body, properties, end = message.topic, message.body, message.properties, b""
-        suspicion = self.suspicion
+        suspicion, account, granted, writer = self.suspicion, message.account, self._granted, self._writer
         if suspicion.barred and suspicion.is_barred(topic, now):
             return self._refuse(message, f"{ENDS_CONNECTION}; edged retries its topic later")
-        account, granted, writer, start = message.account, self._granted, self._writer, len(out)
-        qos, mid, is_again = (1 if message.qos and granted.maximum_qos else 0), 0, False
+        start, mid, is_again, qos = len(out), 0, False, message.qos and granted.maximum_qos
         try:
             if message.replayed:
                 body, properties = _replayed(message, now)
@@ -319,22 +318,17 @@ class Sender:
                     writer.age_us, writer.end = us, b',"age_ms":%d.%03d}' % (us // 1000, us % 1000)
                 end = writer.end
             size = len(topic) + len(body) + len(end) + len(properties) + MAX_OVERHEAD
-            is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
-            if is_too_large and message.is_reply:  # whoever asked waits for something
-                why = f"the result has {len(body) + len(end)} bytes, and this broker takes packets of {granted.maximum_packet}"
-                body, end = encode_error("too_large", why), b""
-                size = len(topic) + len(body) + len(properties) + MAX_OVERHEAD
-                is_too_large = size > granted.maximum_packet or len(topic) > MAX_TOPIC
-            if not is_too_large:
-                if qos:
-                    is_again = message.mid != 0 and granted.is_session_present
-                    mid = message.mid if is_again else self._next_mid()
-                writer.publish(out, topic, body, qos, message.retain and granted.may_retain, mid, is_again, properties, end)
+            if size > granted.maximum_packet or len(topic) > MAX_TOPIC:
+                body, end = self._in_place_of(message, len(body) + len(end)), b""
+                if not body:
+                    return self._drop_too_large(message, size)
+            if qos:
+                is_again = message.mid != 0 and granted.is_session_present
+                mid = message.mid if is_again else self._next_mid()
+            writer.publish(out, topic, body, qos, message.retain and granted.may_retain, mid, is_again, properties, end)
         except Exception as error:
             del out[start:]
             return self._drop_faulty(message, error)
-        if is_too_large:
-            return self._drop_too_large(message, size)
         if not qos:
             if suspicion.is_careful:
                 suspicion.watch(message)
@@ -353,6 +347,15 @@ class Sender:
         self.outbox.bytes_flying += len(topic) + len(message.body) + MESSAGE_OVERHEAD
         if account is not None:
             account.in_flight += 1
+
+    def _in_place_of(self, message: Message, size: int) -> bytes:
+        """What is sent instead of a body of `size` bytes, which is too large, to whoever asked and waits; else nothing is."""
+        most, topic = self._granted.maximum_packet, message.topic
+        if not message.is_reply or len(topic) > MAX_TOPIC:
+            return b""
+        why = f"the result has {size} bytes, and this broker takes packets of {most}"
+        body = encode_error("too_large", why)
+        return body if len(topic) + len(body) + len(message.properties) + MAX_OVERHEAD <= most else b""
 
     def _drop_faulty(self, message: Message, error: Exception) -> None:
         """A fault of edged costs the message that shows it, and neither the connection nor its count."""

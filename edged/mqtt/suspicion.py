@@ -31,18 +31,18 @@ NO_BOUND = 1 << 30
 class Suspicion:
     """Of the messages of one link.
 
-    `alone` is a message of QoS 0 that is on its way by itself. `is_waiting`: for the answers to the pings that `take_pings` gave.
-    `is_unproven`: something of QoS 0 was sent, and nothing since tells that the broker took it. `barred`: by topic how often it
-    ended connections, and until when it is not sent (monotonic ns).
+    `alone` is a message of QoS 0 that is on its way by itself. `pings`: so many are to follow what was framed. `is_waiting`: for
+    the answers to the pings that `take_pings` gave. `is_unproven`: something of QoS 0 was sent, and nothing since tells that the
+    broker took it. `barred`: by topic how often it ended connections, and until when it is not sent (monotonic ns).
     """
 
-    __slots__ = ("_ends", "_pings", "_suspects", "alone", "barred", "is_careful", "is_unproven", "is_waiting")
+    __slots__ = ("_ends", "_suspects", "alone", "barred", "is_careful", "is_unproven", "is_waiting", "pings")
 
     def __init__(self) -> None:
         self.is_careful = False
         self.is_waiting = False
         self.alone: Message | None = None
-        self._pings = 0
+        self.pings = 0
         self._ends = 0
         self._suspects = 0
         self.is_unproven = False
@@ -52,16 +52,16 @@ class Suspicion:
         """A new connection, which has to show first that it carries anything."""
         self.is_unproven = False
         self.is_waiting = self.is_careful
-        self._pings = PROOF_PINGS if self.is_careful else 0
+        self.pings = PROOF_PINGS if self.is_careful else 0
 
     def watch(self, message: Message) -> None:
         """A message of QoS 0 was framed, and does not count as taken: it is `alone` until `answered`."""
         self.alone = message
-        self.is_waiting, self._pings = True, 1
+        self.is_waiting, self.pings = True, 1
 
     def take_pings(self) -> int:
         """So many pings are to follow what was framed; `answered` is to be called when the broker has answered all."""
-        pings, self._pings = self._pings, 0
+        pings, self.pings = self.pings, 0
         return pings
 
     def answered(self) -> Message | None:
@@ -81,7 +81,7 @@ class Suspicion:
 
     def judge(self, by_broker: bool, in_flight: Mapping[int, Message], waiting: Iterable[Message], now: int) -> Message | None:
         """The connection is gone. Returns the message that is to blame, if that is certain; its topic may be barred then."""
-        self._pings, self.is_waiting = 0, False
+        self.pings, self.is_waiting = 0, False
         if not by_broker or not (in_flight or self.alone or self.is_unproven):
             self.trust(in_flight, waiting)
             return None

@@ -46,6 +46,7 @@ class Heads:
         self.head = head
         self._postprocess = postprocess
         self._states = states
+        self._is_of_rows = postprocess is None and states is None
 
     def bodies(
         self, slots: list[Slot], outputs: Arrays, inputs: Arrays
@@ -73,7 +74,7 @@ class Heads:
 
     def body_of_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> Body:
         """The body of a single row; None where it takes `bodies` to say what becomes of it."""
-        if self._postprocess is not None or self._states is not None:
+        if not self._is_of_rows:
             return None
         try:
             return self.head.results(outputs, inputs, [slot.key], [slot.carried])[0]
@@ -139,18 +140,13 @@ class Exit:
         if self._deadline is not None:
             self._deadline.begin(began)
         try:
-            if len(slots) > 1 or self._deadline is not None or not self._finish_one(slots[0], outputs, inputs):
+            body = self.heads.body_of_one(slots[0], outputs, inputs) if len(slots) == 1 and self._deadline is None else None
+            if body is not None:
+                self._leave(slots, [body], self._clock.now())
+            else:
                 self._finish(slots, outputs, inputs)
         finally:
             counts.running = running
-
-    def _finish_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> bool:
-        """The short way of a single row; whether it could go that way."""
-        body = self.heads.body_of_one(slot, outputs, inputs)
-        if body is None:
-            return False
-        self._leave([slot], [body], self._clock.now())
-        return True
 
     def _finish(self, slots: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
         try:
@@ -176,12 +172,12 @@ class Exit:
 
     def _leave(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> None:
         """What was run becomes results, for whoever asked or for every `publish`, and the inputs are let go."""
-        counts, seq = self.counts, self.counts.next_seq
+        counts = self.counts
+        first = seq = counts.next_seq
         results: list[Result] = []
         receipts: list[Receipt] = []
         try:
-            for i, slot in enumerate(slots):
-                body = bodies[i]
+            for slot, body in zip(slots, bodies, strict=True):
                 if body is None:
                     self._refuse_not_finite(slot)
                     continue
@@ -189,13 +185,14 @@ class Exit:
                 seq += 1
                 if self._tellers:
                     fan_out(self._tellers, self._lose, result, now)
-                if slot.receipt.is_request:
+                receipt = slot.receipt
+                if receipt.is_request:
                     counts.published += 1
-                    self._requests.answer(result, slot.receipt, now)
+                    self._requests.answer(result, receipt, now)
                 else:
                     results.append(result)
-                    receipts.append(slot.receipt)
-            made, counts.next_seq = seq - counts.next_seq, seq
+                    receipts.append(receipt)
+            counts.next_seq = seq
             counts.running -= len(slots)
             if results:
                 self._offer(results, receipts, now)
@@ -205,9 +202,9 @@ class Exit:
             for slot in slots:
                 if slot.receipt is not NONE:
                     slot.receipt.done()
-        if made:
+        if seq > first:
             counts.last_result = now
-            counts.age.add(now - slots[-1].arrival, made)
+            counts.age.add(now - slots[-1].arrival, seq - first)
         if self._may_hold:
             self._timer.set()
 

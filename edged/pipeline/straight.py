@@ -87,7 +87,7 @@ class StraightWindow:
             or not self._may_enter()
         ):
             return False
-        return window.takes(key, block.values[0], block.time.item(0))
+        return window.takes(key, block.values[0], block.stamps if isinstance(block.stamps, int) else block.stamps.item(0))
 
     def close(self) -> None:
         self._window = None
@@ -191,27 +191,34 @@ class StraightRows:
             return self._model.unclaim()
         rows, self._block, self._rows = self._rows, None, []
         count, most = len(rows), session.batch_max
-        for start in range(0, count, most):
-            if start and not self._model.has_time:
-                break
-            few = slice(start, start + most)
-            outputs = self._run_rows(session, values if count <= most else values[few])
-            if outputs is None:
-                break
-            self._finish(rows if count <= most else rows[few], outputs, session.inputs)
+        if count <= most:
+            done = count if self._run_rows(session, rows, values) else 0
         else:
-            return
-        self._go_the_long_way(block.part(start, count), rows[start:])
+            done = self._run_parts(session, rows, values, most)
+        if done < count:
+            self._go_the_long_way(block.part(done, count), rows[done:])
 
-    def _run_rows(self, session: Session, values: NDArray[Any]) -> Arrays | None:
+    def _run_parts(self, session: Session, rows: list[Slot], values: NDArray[Any], most: int) -> int:
+        """Runs of at most so many rows, as long as there is time; returns how many rows have run."""
+        for start in range(0, len(rows), most):
+            part = slice(start, start + most)
+            if (start and not self._model.has_time) or not self._run_rows(session, rows[part], values[part]):
+                return start
+        return len(rows)
+
+    def _run_rows(self, session: Session, rows: list[Slot], values: NDArray[Any]) -> bool:
+        """One run, and on with what came of it; whether they could be run."""
         try:
             self._bound.fill(session.inputs, values)
         except Exception:
-            return None
-        outputs = self._model.run_claimed(len(values))
+            return False
+        outputs = self._model.run_claimed(len(rows))
         if spent := self._model.take_spent():
             self.counts.spent["run"] += spent
-        return outputs
+        if outputs is None:
+            return False
+        self._finish(rows, outputs, session.inputs)
+        return True
 
     @spends("results")
     def _finish(self, rows: list[Slot], outputs: Arrays, inputs: Arrays) -> None:
@@ -226,13 +233,13 @@ class StraightRows:
 
 def rows_of(block: Block) -> list[Slot]:
     """What is known of each row, as of those that wait in slots."""
-    count, offset, arrival = len(block.values), block.offset, block.arrival
-    if count == 1:
-        key = block.keys if isinstance(block.keys, int) else block.keys.item(0)
-        flag = block.degraded is not None and bool(block.degraded[0])
-        text = block.carried[0] if block.carried is not None else None
-        return [Slot(0, key, block.time.item(0) + offset, arrival, block.receipts[0], flag, text)]
-    keys = [block.keys] * count if isinstance(block.keys, int) else block.keys.tolist()
+    count, offset, arrival, key, stamps = len(block.values), block.offset, block.arrival, block.keys, block.stamps
+    if count == 1 and isinstance(key, int) and isinstance(stamps, int) and block.degraded is None:
+        return [
+            Slot(0, key, stamps + offset, arrival, block.receipts[0], False, None if block.carried is None else block.carried[0])
+        ]
+    keys = [key] * count if isinstance(key, int) else key.tolist()
+    times = [stamps] * count if isinstance(stamps, int) else stamps.tolist()
     flags = [False] * count if block.degraded is None else block.degraded.tolist()
-    each = zip(keys, block.time.tolist(), block.receipt_of_each(), flags, block.carried or [None] * count, strict=True)
+    each = zip(keys, times, block.receipt_of_each(), flags, block.carried or [None] * count, strict=True)
     return [Slot(0, key, time + offset, arrival, receipt, flag, text) for key, time, receipt, flag, text in each]

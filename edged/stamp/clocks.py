@@ -25,7 +25,6 @@ WRAP_SLACK_NS = 60 * 10**9
 LEAP_NS = 86_400 * 10**9
 """A stamp that is so much further ahead than time has passed may be wrong, and is not believed against the next ones."""
 NEVER = -(2**63)
-_TIME = np.dtype(np.int64)
 
 
 class Clock(Protocol):
@@ -70,27 +69,30 @@ class Arrival:
     def times(
         self, time: Times | None, count: int, keys: NDArray[np.int32] | int, arrival: int
     ) -> tuple[Times, NDArray[np.bool_] | None]:
+        stamps = self.stamps(count, keys, arrival)
+        return np.full(count, stamps, np.int64) if isinstance(stamps, int) else stamps, None
+
+    def stamps(self, count: int, keys: NDArray[np.int32] | int, arrival: int) -> Times | int:
+        """The time of each row, or of all."""
         if self._period is None or count == 1:
             if self._period is not None:
                 self._last[keys] = arrival
-            times = np.empty(count, _TIME)
-            times.fill(arrival)  # a quarter of np.full's cost
-            return times, None
+            return arrival
         if isinstance(keys, int):
             step = min(self._period, (arrival - int(self._last[keys])) / count)
             self._last[keys] = arrival
-            return arrival - (np.arange(count - 1, -1, -1) * step).astype(np.int64), None
+            return arrival - (np.arange(count - 1, -1, -1) * step).astype(np.int64)
         of_key = np.bincount(keys)
         if int(of_key.max()) == 1:
             self._last[keys] = arrival
-            return np.full(count, arrival, np.int64), None
+            return arrival
         step_of_key = np.minimum(self._period, (arrival - self._last[: len(of_key)]) / np.maximum(of_key, 1))
         back = np.empty(count, np.int64)  # how many rows of the same key follow in this block
         order = np.argsort(keys, kind="stable")
         ends = np.cumsum(of_key)
         back[order] = (ends - 1)[keys[order]] - np.arange(count)
         self._last[keys] = arrival
-        return arrival - (back * step_of_key[keys]).astype(np.int64), None
+        return arrival - (back * step_of_key[keys]).astype(np.int64)
 
 
 def _by_key(

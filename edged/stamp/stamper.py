@@ -188,8 +188,8 @@ class Stamper:
             if self._keys.recycled or not isinstance(key_ids, list) or None in key_ids or UNFIT in key_ids:
                 return None
             keys = key_ids[0] if len(key_ids) == 1 else np.array(key_ids, np.int32)
-        times = self._arrival.times(None, len(rows.values), keys, arrival)[0]
-        return Block(rows.values, times, utc_offset, arrival, keys, receipts, rows.degraded, (), rows.carried)
+        stamps = self._arrival.stamps(len(rows.values), keys, arrival)
+        return Block(rows.values, stamps, utc_offset, arrival, keys, receipts, rows.degraded, (), rows.carried)
 
     def _times(
         self, batch: _Batch, keys: NDArray[np.int32] | int, receipts: Sequence[Receipt], arrival: int

@@ -59,7 +59,7 @@ def make_block(rows: list[tuple[int, int, bool]], start: int, one_key: bool, res
     flags = np.array([r[2] for r in rows])
     return Block(
         values=np.stack([numbers, -numbers], 1),
-        time=np.array([r[1] for r in rows], np.int64),
+        stamps=np.array([r[1] for r in rows], np.int64),
         offset=OFFSET,
         arrival=start,
         keys=keys,

@@ -128,7 +128,7 @@ def block_of(events: list[Event], offset: int = 0, as_array: bool = True) -> Blo
         keys = int(keys[0])
     return Block(
         values=np.array([[e[3]] for e in events], np.float64),
-        time=np.array([e[2] for e in events], np.int64) - offset,
+        stamps=np.array([e[2] for e in events], np.int64) - offset,
         offset=offset,
         arrival=events[-1][2],
         keys=keys,
