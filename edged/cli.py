@@ -55,6 +55,7 @@ def _command(argv: list[str] | None) -> int:
         process.complain(said)
         return EX_USAGE
     arguments = parser.parse_args(words)
+    del parser  # a command may run for months
     settle_configuration(arguments)
     code: int = arguments.command(arguments)
     process.flush()  # a step of the user's may have printed

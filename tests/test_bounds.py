@@ -12,9 +12,10 @@ import numpy as np
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.decode import make_payload_decoder
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
+from edged.decode.stream import make_stream_decoder
 from edged.mqtt.frames import KNOWN_MAX, FrameParser, FrameWriter
 from edged.mqtt.outbox import Outbox
 from edged.mqtt.receipts import Ledger

@@ -64,7 +64,6 @@ ELSEWHERE = {
     "config/schema/pipeline.py": "tests/config/test_schema.py",
     "config/schema/result.py": "tests/config/test_schema.py",
     "config/schema/source.py": "tests/config/test_schema.py",
-    "daemon/build.py": "tests/test_chain.py",
     "daemon/build_pipeline.py": "tests/test_chain.py",
     "model/load_all.py": "tests/test_error_cases.py",
     "pipeline/admission.py": "tests/pipeline/test_pipeline.py",

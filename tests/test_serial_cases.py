@@ -17,7 +17,8 @@ import pytest
 from edged.clock.clock import Clock
 from edged.config.load import read
 from edged.config.schema import ReplaySource
-from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder
+from edged.decode import DecodePlan, make_payload_decoder
+from edged.decode.stream import make_stream_decoder
 from edged.errors import Problem
 from edged.plan.records import SourcePlan
 from edged.plan.sources import plan_sources

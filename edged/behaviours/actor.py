@@ -24,7 +24,7 @@ from edged.behaviours.face import Failed, Row
 from edged.behaviours.inbox import Inbox
 from edged.behaviours.kept import MAX_ENDS, PREFIX, Kept
 from edged.behaviours.me import WRITE_S, Me, body_of
-from edged.behaviours.plan import BehaviourPlan, Heard, OnEnd
+from edged.behaviours.plan import KEY_PART, BehaviourPlan, Heard, OnEnd
 from edged.behaviours.steps import OWNER, driven, install
 from edged.clock.caps import Caps
 from edged.clock.clock import Clock
@@ -408,10 +408,6 @@ class Actor:
             return "idle", ""
         is_alive = any(one.status == "running" for one in self.instances.values())
         return ("running", "") if is_alive else ("finished", "")
-
-
-KEY_PART = "k_"
-"""How the parts of `{key}` are called in what it may publish to."""
 
 
 def _fields(heard: Heard, values: Any) -> dict[str, Any]:

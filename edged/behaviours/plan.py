@@ -15,6 +15,8 @@ from edged.topics import Template, TopicFilter
 Work = Callable[[Any], Awaitable[None]]
 INSTANCE = 10 * 1024
 """Bytes of an instance that waits: its task, its coroutine, what it keeps."""
+KEY_PART = "k_"
+"""How the parts of `{key}` are called in what it may publish to."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -40,7 +42,7 @@ class OnEnd(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class BehaviourPlan:
     """One `[behaviour.NAME]`. `digest` is that of the code that it uses. `publish` are the topics that it may publish to;
-    captures named `k0`, `k1` and so on stand for the parts of its key. At most `instances` at a time, one without `per_key`."""
+    captures named `k_0`, `k_1` and so on stand for the parts of its key. At most `instances` at a time, one without `per_key`."""
 
     name: str
     function: Function

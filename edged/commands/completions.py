@@ -6,7 +6,7 @@ Made from the parser of the command line, so that it knows every command and opt
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -141,6 +141,3 @@ def fish(commands: list[Command]) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "") + "'"
-
-
-SHELLS: Mapping[str, Callable[[list[Command]], str]] = {"bash": bash, "zsh": zsh, "fish": fish}

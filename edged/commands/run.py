@@ -33,8 +33,6 @@ from edged.daemon.signals import Deadman, Early, sampling
 from edged.daemon.taps import Taps
 from edged.daemon.upkeep import Upkeep
 from edged.errors import ConfigError
-from edged.fleet.announcement import CONFIGURATION
-from edged.fleet.ledger import Ledger
 from edged.health.configured import Fallback
 from edged.health.schedule import Health
 from edged.health.status import unwell
@@ -121,6 +119,9 @@ def _settle(prepared: Prepared, logger: Any) -> None:
     fleet = prepared.plan.fleet
     if fleet is None or not fleet.configuration:
         return
+    from edged.fleet.announcement import CONFIGURATION
+    from edged.fleet.ledger import Ledger
+
     ledger = Ledger(prepared.machine.state_dir / "fleet").load()
     try:
         why = ledger.settle(prepared.draft.copy, fleet.guard_ns / 1e9)

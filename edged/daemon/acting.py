@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edged.behaviours.actor import Actor, Counts, Reach, Writer
-from edged.behaviours.asking import Target
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.model.remote.records import MAX_GIVEN, MAX_PHOTO
@@ -15,12 +13,20 @@ from edged.plan.records import Plan
 from edged.records import Block, Message, Result
 from edged.stamp import UNFIT, KeyTable
 
+if TYPE_CHECKING:
+    from edged.behaviours.actor import Actor, Reach, Writer
+    from edged.behaviours.asking import Target
+
 Hearers = dict[str, list[Callable[[Result, int], Any]]]
 Takers = Mapping[str, list[Callable[[Block], None]]]
 
 
 def make_actors(plan: Plan, clock: Clock, old: Assembly) -> dict[str, Actor]:
     """One for each behaviour; one whose plan is equal goes on."""
+    if not plan.behaviours:
+        return {}
+    from edged.behaviours.actor import Actor, Counts
+
     found: dict[str, Actor] = {}
     for name, p in plan.behaviours.items():
         was = old.behaviours.get(name)
@@ -50,6 +56,8 @@ def wire_actors(new: Assembly, takers: Takers) -> Hearers:
 
 
 def _reach(new: Assembly, name: str) -> Reach:
+    from edged.behaviours.actor import Reach
+
     p = new.plan.behaviours[name]
     ports = {one: _writer(new, one) for one in {*p.write, *(end.write for end in p.on_end if end.write)}}
     names = {heard.stream: _names(_table(new, heard.stream)) for heard in p.hears}
@@ -71,6 +79,8 @@ def _writer(new: Assembly, name: str) -> Writer:
 
 
 def _target(new: Assembly, name: str) -> Target:
+    from edged.behaviours.asking import Target
+
     p, table = new.plan.pipelines[name], _table(new, name)
 
     def key_of(key: str, now: int) -> int | None:

@@ -9,7 +9,7 @@ import structlog
 
 from edged.daemon.assembly import Assembly
 from edged.notation.words import found_among
-from edged.results.heads.anomaly import Anomaly
+from edged.results.heads.head import Latching
 from edged.stamp import UNFIT
 
 log: Any = structlog.get_logger("edged")
@@ -64,9 +64,9 @@ def latch(a: Assembly, name: str, keys: Iterable[Key], now: int) -> None:
                 head.latch(one)
 
 
-def _latching(a: Assembly, name: str) -> Anomaly | None:
+def _latching(a: Assembly, name: str) -> Latching | None:
     head = a.pipelines[name].head if name in a.pipelines else None
-    return head if isinstance(head, Anomaly) and head.latches else None
+    return head if isinstance(head, Latching) and head.latches else None
 
 
 def _names(a: Assembly, name: str) -> Callable[[int], Key]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edged.behaviours.actor import Actor
 from edged.behaviours.kept import Kept
 from edged.clock.clock import Clock
 from edged.clock.tail import Tail
-from edged.daemon.hard_samples import HardSamples
 from edged.health.homeassistant.births import Births
 from edged.model.records import LoadReport
-from edged.model.remote.compose import Composer
-from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.mqtt.link import Link
@@ -31,10 +28,16 @@ from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Replies
 from edged.sources.router import Router
-from edged.spool.spool import Spool
 from edged.stamp import KeyTable, Stamper
 from edged.system.hang_recorder import Stages
 from edged.telemetry import PublishCounts
+
+if TYPE_CHECKING:
+    from edged.behaviours.actor import Actor
+    from edged.daemon.hard_samples import HardSamples
+    from edged.model.remote.compose import Composer
+    from edged.model.remote.runner import RemoteModel
+    from edged.spool.spool import Spool
 
 Consumers = list[Callable[[Block], None]]
 """Who takes the blocks of a source. The list stays as long as the source; a reload changes what is in it."""

@@ -11,7 +11,8 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -22,11 +23,9 @@ from edged.clock.tail import Tail
 from edged.daemon.acting import make_actors
 from edged.daemon.assembly import Assembly, Consumers
 from edged.daemon.build_pipeline import Old, Steps, build_pipeline, build_publish, number_type, steps_of
-from edged.daemon.hard_samples import HardSamples
-from edged.decode.image import make_jpeg
-from edged.model.remote.compose import PREFIX, Composer
-from edged.model.remote.records import PICTURE, AskPlan
-from edged.model.remote.runner import RemoteModel
+from edged.decode import make_payload_decoder
+from edged.model.remote.protocols import PROTOCOLS
+from edged.model.remote.records import PICTURE, PREFIX, AskPlan
 from edged.model.runner import Loaded, Model
 from edged.model.worker import Workers
 from edged.mqtt.frames import Inbound
@@ -48,13 +47,16 @@ from edged.sources.kinds import kind_of
 from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Replies
 from edged.sources.router import Router
-from edged.sources.written import WrittenPort
-from edged.spool.disk import FileDisk
-from edged.spool.spool import Spool, boot_id
 from edged.stamp import KeyTable, Lateness, Stamper, Thinning
 from edged.system.hang_recorder import Stages
 from edged.system.one_shot import start_one_shot_thread
 from edged.telemetry import Drops, PublishCounts
+
+if TYPE_CHECKING:
+    from edged.daemon.hard_samples import HardSamples
+    from edged.model.remote.compose import Composer
+    from edged.model.remote.runner import RemoteModel
+    from edged.spool.spool import Spool
 
 
 def assemble(
@@ -80,7 +82,7 @@ def assemble(
     sources, flows, stampers = _sources(plan, tables, freshness, clock, old, consumers)
     ports = _ports(plan, sources, clock, old)
     routers = {n: old.routers.get(n) or Router([], clock, Drops(f"broker.{n}")) for n in plan.links}
-    spool = old.spool or (Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id()) if plan.spool is not None else None)
+    spool = old.spool or _spool(plan, clock, log)
     links = {
         name: old.links.get(name)
         or link(
@@ -185,6 +187,41 @@ def assemble(
     )
 
 
+def import_code(plan: Plan) -> None:
+    """Imports what the parts of a plan are made of: beside the loop, and before a reload takes anything over. `assemble` imports
+    the same. Raises ImportError, as where edged was removed or replaced since it started."""
+    pipelines, behaves = plan.pipelines.values(), bool(plan.behaviours)
+    for source in plan.sources.values():
+        if source.decode is not None:
+            make_payload_decoder(source.decode)
+    for remote in plan.remotes.values():
+        PROTOCOLS[remote.protocol].make.get()
+    wanted = {
+        "edged.behaviours.actor": behaves,
+        "edged.behaviours.asking": behaves,
+        "edged.daemon.hard_samples": any(p.samples is not None for p in pipelines),
+        "edged.decode.image": bool(plan.remotes),
+        "edged.model.remote.http": bool(plan.remotes),
+        "edged.model.remote.runner": bool(plan.remotes),
+        "edged.pipeline.align.aligner": any(p.align is not None for p in pipelines),
+        "edged.sources.written": any(not p.members for p in plan.ports.values()),
+        "edged.spool.disk": plan.spool is not None,
+        "edged.spool.spool": plan.spool is not None,
+    }
+    for name, is_wanted in wanted.items():
+        if is_wanted:
+            import_module(name)
+
+
+def _spool(plan: Plan, clock: Clock, log: Any) -> Spool | None:
+    if plan.spool is None:
+        return None
+    from edged.spool.disk import FileDisk
+    from edged.spool.spool import Spool, boot_id
+
+    return Spool(plan.spool, FileDisk(plan.spool.path), clock, log, boot_id())
+
+
 def _in_thread(work: Callable[[], None]) -> None:
     start_one_shot_thread("edged-note", work, lambda _: None)
 
@@ -223,11 +260,18 @@ def _models(loaded: Mapping[str, Loaded], clock: Clock, old: Assembly) -> dict[s
 
 def _remotes(plan: Plan, clock: Clock, old: Assembly) -> dict[str, RemoteModel]:
     """One by each name; with other settings it is the same one, which goes over to them."""
+    if not plan.remotes:
+        return {}
+    from edged.model.remote.runner import RemoteModel
+
     loop = asyncio.get_running_loop()
     return {name: old.remotes.get(name) or RemoteModel(one, clock.now, loop.call_soon) for name, one in plan.remotes.items()}
 
 
 def _composer(p: PipelinePlan, ask: AskPlan, names: Callable[[int], tuple[str, ...]] | None) -> Composer:
+    from edged.decode.image import make_jpeg
+    from edged.model.remote.compose import Composer
+
     has_picture = any(i.name == PREFIX + PICTURE for i in ask.inputs)
     return Composer(ask, p.keys, names, make_jpeg(ask.is_bgr) if has_picture else None)
 
@@ -292,6 +336,8 @@ def _ports(plan: Plan, sources: Mapping[str, Reader | MqttSource], clock: Clock,
             found[name] = old.ports[name]
             continue
         if not p.members:
+            from edged.sources.written import WrittenPort
+
             found[name] = WrittenPort(name, p.settings, counts_of(name), clock)
             continue
         share = kind_of(p.members[0].settings).share
@@ -368,6 +414,8 @@ def _samples(plan: Plan, tables: Mapping[str, KeyTable], clock: Clock, old: Asse
         if was is not None and is_same:
             found[name] = was
         else:
+            from edged.daemon.hard_samples import HardSamples
+
             found[name] = HardSamples(name, p.samples, old.run, clock, _names(table), was)
     return found
 

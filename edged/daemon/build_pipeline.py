@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,8 @@ from edged.clock.tail import Tail
 from edged.daemon.assembly import Assembly
 from edged.errors import ConfigError
 from edged.model.inputs import make_constant, make_filler
-from edged.model.remote.compose import Composer
-from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Loaded, Model
 from edged.mqtt.link import Link
-from edged.pipeline.align import Aligner
 from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.gate import Gate
 from edged.pipeline.make import Order, make_pipeline
@@ -38,6 +35,11 @@ from edged.results.when import When
 from edged.stamp import KeyTable
 from edged.system.hang_recorder import Stages
 from edged.telemetry import PublishCounts
+
+if TYPE_CHECKING:
+    from edged.model.remote.compose import Composer
+    from edged.model.remote.runner import RemoteModel
+    from edged.pipeline.align.aligner import Aligner
 
 
 class Steps(NamedTuple):
@@ -126,7 +128,7 @@ def build_pipeline(
     if was is not None and is_same_window(was.plan, p):
         aligner, window = was.pipeline.aligner, was.pipeline.window
     else:
-        aligner = Aligner(p.align) if p.align is not None else None
+        aligner = _aligner(p)
         window = WindowStage(p.window.size, p.window.hop, p.window.gap_ns, p.width, p.max_keys, p.dtype) if p.window else None
     wake = remote.wake if remote is not None else _wake(model)
     if was is not None and is_same_rows(was.plan, p) and was.plan.gate == p.gate and was.pipeline.wake == wake:
@@ -169,6 +171,14 @@ def build_pipeline(
     )
     pipeline = make_pipeline(p.name, order)
     return pipeline
+
+
+def _aligner(p: PipelinePlan) -> Aligner | None:
+    if p.align is None:
+        return None
+    from edged.pipeline.align.aligner import Aligner
+
+    return Aligner(p.align)
 
 
 def _gate(p: PipelinePlan, was: Old | None) -> Gate | None:

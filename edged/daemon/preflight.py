@@ -11,13 +11,17 @@ from edged.config.ports import shared_port
 from edged.config.schema import Config
 from edged.errors import Problem
 from edged.plan.scope import Scope
-from edged.serialport.discovery import ports_here
-from edged.sources.kinds import kind_of
-from edged.sources.serial import look as look_at_port
+from edged.sources.kinds import KINDS, kind_of
 from edged.system.rights import who_may_write
 
 
-def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here) -> list[Problem]:
+def _ports_here() -> Sequence[str]:
+    from edged.serialport.discovery import ports_here
+
+    return ports_here()
+
+
+def look_outside(config: Config, ports: Callable[[], Sequence[str]] = _ports_here) -> list[Problem]:
     """Warnings of what is not there now, since it may come; errors of recordings that are not what is said of them.
 
     `ports` tells the serial ports of this machine."""
@@ -26,7 +30,7 @@ def look_outside(config: Config, ports: Callable[[], Sequence[str]] = ports_here
         if not shared_port(source):
             kind_of(source).look(Scope(f"source.{name}", problems), source, ports)
     for name, port in config.port.items():
-        look_at_port(Scope(f"port.{name}", problems), port, ports)
+        KINDS["serial"].get().look(Scope(f"port.{name}", problems), port, ports)
     for key, folder in (("device.state_dir", config.device.state_dir), ("spool.path", config.spool.path)):
         if folder is not None and (why := cannot_be_made(folder)):
             problems.append(Problem(key, f"{why}; choose a folder such as /var/lib/edged"))

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -18,8 +18,6 @@ from edged.config.schema import Config
 from edged.daemon.file_watch import Mark, mark_of
 from edged.daemon.preflight import free_bytes, look_at_rights, look_outside, state_dir
 from edged.errors import ConfigError, Finding, Problem
-from edged.fleet.led import lead
-from edged.fleet.ledger import Ledger
 from edged.model.gpu.engines import Engines
 from edged.model.gpu.ladder import Ladder, found_here, ladder_here, pick
 from edged.model.gpu.providers import rungs
@@ -38,6 +36,9 @@ from edged.plan.records import Machine, Plan
 from edged.system.process import trim
 from edged.system.process_memory import cgroup_limit, machine_bytes, resident_bytes
 from edged.system.processors import cores
+
+if TYPE_CHECKING:
+    from edged.fleet.ledger import Ledger
 
 
 class Found(msgspec.Struct, frozen=True, eq=False):
@@ -79,6 +80,9 @@ def read_led(path: Path, at_start: bool) -> Draft:
     fleet = local.config.fleet
     if fleet is None or not fleet.configuration or any(not p.is_warning for p in local.problems):
         return local
+    from edged.fleet.led import lead
+    from edged.fleet.ledger import Ledger
+
     file = Ledger(state_dir(local.config) / "fleet").load().configuration(at_start)
     if file is None:
         return local
@@ -130,7 +134,7 @@ def plan_draft(
     draft: Draft, machine: Machine, store: Store | None, may_fall_back: bool = False, before: Prepared | None = None
 ) -> Prepared:
     """Plans what was read, for a machine as it is or was. Without a `store` nothing of it can be loaded. Raises ConfigError."""
-    fetched = Ledger(machine.state_dir / "fleet").load() if draft.config.fleet is not None else None
+    fetched = _fetched(machine) if draft.config.fleet is not None else None
     models = _found(draft.config, store, may_fall_back, before, draft.is_last_good, fetched)
     manifests = {name: one.manifest for name, one in models.items() if one.manifest is not None}
     problems = [*draft.problems, *(problem for one in models.values() for problem in one.problems)]
@@ -142,6 +146,13 @@ def plan_draft(
     if plan is None or any(not p.is_warning for p in problems):
         raise ConfigError(report(draft, [p for p in problems if not p.is_warning]))
     return Prepared(draft, plan, machine, tuple(report(draft, problems)), models)
+
+
+def _fetched(machine: Machine) -> Ledger:
+    """What the fleet put in the place of files."""
+    from edged.fleet.ledger import Ledger
+
+    return Ledger(machine.state_dir / "fleet").load()
 
 
 def _found(

@@ -26,7 +26,7 @@ from edged.clock.clock import Clock
 from edged.config.load import Draft, content_of, report
 from edged.config.schema import Config
 from edged.daemon.assembly import Assembly
-from edged.daemon.build import assemble
+from edged.daemon.build import assemble, import_code
 from edged.daemon.build_pipeline import Steps, make_steps
 from edged.daemon.file_watch import Watch
 from edged.daemon.guards import Ended, Guards, tally
@@ -248,6 +248,9 @@ class Reloader:
             steps = await self._make_steps(after.plan, loaded)
         except ConfigError as error:
             return self._refuse(tuple(error.lines), why, is_asked)
+        except ImportError as error:
+            fix = "was edged replaced since it started? Restart it"
+            return self._refuse((f"edged has no longer what this configuration needs: {error}; {fix}",), why, is_asked)
         if rereads:
             self._refused = ""
         self._running = after
@@ -346,8 +349,13 @@ class Reloader:
         return await in_one_shot_thread("edged-load", partial(load_models, plans, picked), lambda _: None)
 
     async def _make_steps(self, plan: Plan, loaded: Mapping[str, Loaded]) -> dict[str, Steps]:
-        """In a thread that ends, since it runs the files of users. Raises ConfigError."""
-        return await in_one_shot_thread("edged-steps", partial(make_steps, plan, loaded, self._daemon.assembly), lambda _: None)
+        """In a thread that ends, since it imports code, and runs the files of users. Raises ConfigError, ImportError."""
+
+        def work() -> dict[str, Steps]:
+            import_code(plan)
+            return make_steps(plan, loaded, self._daemon.assembly)
+
+        return await in_one_shot_thread("edged-steps", work, lambda _: None)
 
     def _follow_builds(self) -> None:
         reports, plans = self._daemon.assembly.reports, self._running.plan.models

@@ -7,7 +7,6 @@ holds at most one unfinished frame of `max_bytes`, and gives the same rows howev
 from edged.decode.payload import PayloadDecoder, make_payload_decoder
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.planner import plan_decode
-from edged.decode.stream import StreamDecoder, make_stream_decoder
 from edged.decode.values import UNTOLD, Arrived
 
 __all__ = [
@@ -16,8 +15,6 @@ __all__ = [
     "DecodePlan",
     "FieldPlan",
     "PayloadDecoder",
-    "StreamDecoder",
     "make_payload_decoder",
-    "make_stream_decoder",
     "plan_decode",
 ]

@@ -8,22 +8,21 @@ of payloads and streams.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 from numpy.typing import NDArray
 
-from edged.decode import cbor, csv, influx, json, labels, named, nmea, senml, struct, text, ubx, wav
-from edged.decode.image import Pictures
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.refusals import Refusals
-from edged.decode.tree import Documents
-from edged.decode.values import Table
+from edged.decode.values import Arrived, Table
 from edged.errors import Problem
+from edged.late import Late
 
 if TYPE_CHECKING:
     from edged.config import schema
+    from edged.decode.image import Pictures
+    from edged.decode.tree import Documents
 
 MIB = 1 << 20
 Misfits = Callable[["schema.Decode", Sequence[FieldPlan]], Iterable[Problem]]
@@ -44,6 +43,13 @@ class TakesUsual(Protocol):
         where so many have no short way: that is for `decode` to judge."""
 
 
+@runtime_checkable
+class TakesArrival(Protocol):
+    """`Numbers` that are told of the next payloads when they arrived."""
+
+    def tell(self, arrived: Arrived) -> None: ...
+
+
 class Lines(Protocol):
     """Decodes the lines of a stream, those of one read as one blob."""
 
@@ -53,12 +59,8 @@ class Lines(Protocol):
         """The stream begins again."""
 
 
-def _none(decode: schema.Decode, fields: Sequence[FieldPlan]) -> Iterable[Problem]:
-    return ()
-
-
 class Format(msgspec.Struct, frozen=True):
-    """One row.
+    """One row. Code is named by its place.
 
     `keys` are those of `decode` that have an effect besides `format` and `fields`, `field_keys` those of a field that not every
     format has. `default_field` is the field where none is given, `default_dtype` its type; without them they are required.
@@ -77,30 +79,30 @@ class Format(msgspec.Struct, frozen=True):
     """
 
     keys: tuple[str, ...]
-    numbers: Callable[[DecodePlan], Numbers] | None = None
-    lines: Callable[[DecodePlan], Lines] | None = None
-    pictures: Callable[[DecodePlan], Pictures] | None = None
+    numbers: Late[Callable[[DecodePlan], Numbers]] | None = None
+    lines: Late[Callable[[DecodePlan], Lines]] | None = None
+    pictures: Late[Callable[[DecodePlan], Pictures]] | None = None
     field_keys: tuple[str, ...] = ()
     default_field: str = ""
     default_dtype: str = ""
     needs_dtype: bool = False
     max_bytes: int | None = None
     frame: Any = ""
-    names: tuple[str, ...] = ()
+    names: Late[tuple[str, ...]] | None = None
     is_binary: bool = False
     is_records: bool = False
     is_by_pattern: bool = False
     has_rate: bool = False
-    tree: Any = None
-    named: Documents | None = None
+    tree: Late[Any] | None = None
+    named: Late[Documents] | None = None
     is_flat: bool = False
     own_time: str = ""
     times: tuple[str, ...] | None = None
     time_field: str = ""
     absent: str | None = None
     package: str = ""
-    misfits: Misfits = _none
-    sample_bytes: Callable[[Sequence[schema.FieldSpec]], int] | None = None
+    misfits: Late[Misfits] | None = None
+    sample_bytes: Late[Callable[[Sequence[schema.FieldSpec]], int]] | None = None
 
     @property
     def is_of_pictures(self) -> bool:
@@ -123,50 +125,50 @@ _OF_LEAVES = (*_OF_MEMBERS, "dtype", "size")
 FORMATS: dict[str, Format] = {
     "csv": Format(
         keys=(*_OF_NUMBERS, "header", "separator", "decimal", "base"),
-        numbers=csv.Csv,
-        lines=csv.Csv,
+        numbers=Late("edged.decode.csv:Csv"),
+        lines=Late("edged.decode.csv:Csv"),
         field_keys=("values", "base", "absent"),
-        named=named.cell,
-        misfits=csv.misfits,
-        sample_bytes=csv.line_bytes,
+        named=Late("edged.decode.named:cell"),
+        misfits=Late("edged.decode.csv:misfits"),
+        sample_bytes=Late("edged.decode.csv:line_bytes"),
     ),
     "text": Format(
         keys=(*(key for key in _OF_NUMBERS if key != "encoding"), "decimal", "base"),
-        numbers=text.Text,
-        lines=text.Text,
+        numbers=Late("edged.decode.text:Text"),
+        lines=Late("edged.decode.text:Text"),
         field_keys=("values", "after", "base", "absent"),
-        named=named.first_number,
+        named=Late("edged.decode.named:first_number"),
         is_by_pattern=True,
-        sample_bytes=csv.line_bytes,
+        sample_bytes=Late("edged.decode.csv:line_bytes"),
     ),
     "json": Format(
         keys=_OF_TREES,
-        numbers=json.Tree,
+        numbers=Late("edged.decode.json:Tree"),
         field_keys=_OF_LEAVES,
-        tree=msgspec.json.Decoder,
-        named=json.json_documents,
-        sample_bytes=json.message_bytes,
+        tree=Late("msgspec.json:Decoder"),
+        named=Late("edged.decode.json:json_documents"),
+        sample_bytes=Late("edged.decode.json:message_bytes"),
     ),
     "msgpack": Format(
         keys=_OF_TREES,
-        numbers=json.Tree,
+        numbers=Late("edged.decode.json:Tree"),
         field_keys=_OF_LEAVES,
         is_binary=True,
-        tree=msgspec.msgpack.Decoder,
-        named=json.msgpack_documents,
+        tree=Late("msgspec.msgpack:Decoder"),
+        named=Late("edged.decode.json:msgpack_documents"),
     ),
     "cbor": Format(
         keys=_OF_TREES,
-        numbers=cbor.Cbor,
+        numbers=Late("edged.decode.cbor:Cbor"),
         field_keys=_OF_LEAVES,
         is_binary=True,
-        tree=cbor.Decoder,
-        named=cbor.documents,
+        tree=Late("edged.decode.cbor:Decoder"),
+        named=Late("edged.decode.cbor:documents"),
         package="cbor2",
     ),
     "senml": Format(
         keys=_OF_NUMBERS,
-        numbers=senml.make,
+        numbers=Late("edged.decode.senml:make"),
         field_keys=_OF_MEMBERS,
         is_flat=True,
         own_time="unix_s",
@@ -175,64 +177,64 @@ FORMATS: dict[str, Format] = {
     ),
     "influx": Format(
         keys=_OF_NUMBERS,
-        numbers=influx.Influx,
+        numbers=Late("edged.decode.influx:Influx"),
         field_keys=_OF_MEMBERS,
         is_flat=True,
         own_time="unix_ns",
     ),
     "struct": Format(
         keys=(*_OF_NUMBERS, "endian", "dtype", "rows", "rest", "base"),
-        numbers=struct.Records,
+        numbers=Late("edged.decode.struct:Records"),
         field_keys=("dtype", "size", "endian", "bits", "base", "values", "repeat", "fields", "absent"),
         needs_dtype=True,
         is_binary=True,
         is_records=True,
-        misfits=struct.misfits,
-        sample_bytes=struct.record_bytes,
+        misfits=Late("edged.decode.struct:misfits"),
+        sample_bytes=Late("edged.decode.struct:record_bytes"),
     ),
     "modbus": Format(
         keys=("scale", "offset", "unit", "valid", "shape", "endian", "dtype", "table"),
-        numbers=struct.Records,
+        numbers=Late("edged.decode.struct:Records"),
         field_keys=("dtype", "endian", "bits", "register", "table"),
         is_binary=True,
         is_records=True,
-        misfits=struct.misfits,
+        misfits=Late("edged.decode.struct:misfits"),
     ),
     "raw": Format(
         keys=(*_OF_BYTES, "endian", "dtype"),
-        numbers=struct.Records,
+        numbers=Late("edged.decode.struct:Records"),
         field_keys=("dtype",),
         default_field="value",
         default_dtype="float32",
         is_binary=True,
         is_records=True,
-        misfits=struct.raw_misfits,
+        misfits=Late("edged.decode.struct:raw_misfits"),
     ),
     "nmea": Format(
         keys=("time", *_OF_SCALARS),
-        numbers=nmea.Nmea,
-        lines=nmea.Nmea,
+        numbers=Late("edged.decode.nmea:Nmea"),
+        lines=Late("edged.decode.nmea:Nmea"),
         field_keys=("path", "absent"),
         frame="line",
         is_flat=True,
-        names=(*nmea.NAMES, "xdr."),
+        names=Late("edged.decode.nmea:NAMES"),
         own_time="unix_ns",
         times=(),
     ),
     "ubx": Format(
         keys=("time", *_OF_SCALARS),
-        numbers=ubx.Ubx,
+        numbers=Late("edged.decode.ubx:Ubx"),
         field_keys=("path", "absent"),
         frame="ubx",
         is_binary=True,
         is_flat=True,
-        names=ubx.NAMES,
+        names=Late("edged.decode.ubx:NAMES"),
         own_time="unix_ns",
         times=(),
     ),
     "dsmr": Format(
         keys=("time", *_OF_SCALARS),
-        numbers=partial(labels.Labels, notation=labels.OBIS),
+        numbers=Late("edged.decode.labels:of_obis"),
         field_keys=_OF_MEMBERS,
         frame="dsmr",
         is_flat=True,
@@ -241,22 +243,22 @@ FORMATS: dict[str, Format] = {
     ),
     "vedirect": Format(
         keys=_OF_SCALARS,
-        numbers=partial(labels.Labels, notation=labels.TABS),
+        numbers=Late("edged.decode.labels:of_tabs"),
         field_keys=_OF_MEMBERS,
         frame="vedirect",
         is_flat=True,
     ),
     "wav": Format(
         keys=("scale", "offset", "unit", "valid", "shape"),
-        numbers=wav.Wav,
+        numbers=Late("edged.decode.wav:Wav"),
         default_field="value",
         is_binary=True,
         has_rate=True,
-        misfits=wav.misfits,
+        misfits=Late("edged.decode.wav:misfits"),
     ),
     "image": Format(
         keys=(*_ANY, "max_pixels", "color"),
-        pictures=Pictures,
+        pictures=Late("edged.decode.image:Pictures"),
         default_field="image",
         max_bytes=4 * MIB,
         is_binary=True,

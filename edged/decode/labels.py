@@ -136,3 +136,11 @@ class Labels(Walk):
             if value is not None:
                 found[str(label)] = int(value, 16) if _HEX.fullmatch(value) else value or None
         return (found,)
+
+
+def of_obis(plan: DecodePlan) -> Labels:
+    return Labels(plan, OBIS)
+
+
+def of_tabs(plan: DecodePlan) -> Labels:
+    return Labels(plan, TABS)

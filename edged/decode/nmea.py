@@ -120,7 +120,8 @@ SENTENCES: Mapping[str, Sentence] = {
     "MTW": Sentence({"temp": _at(1)}, 2),
     "XDR": Sentence({}, 5),
 }
-NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "pitch", "roll", "climb")
+NAMES = (*dict.fromkeys(name for one in SENTENCES.values() for name in one.fields), "pitch", "roll", "climb", "xdr.")
+"""A sentence XDR says its own names, behind the last."""
 _OF_DATE = (b"RMC", b"ZDA")
 
 

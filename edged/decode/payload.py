@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
 from msgspec.structs import replace
 
 from edged.decode.carry import MAX_BYTES, make_carry
-from edged.decode.formats import FORMATS, Numbers, TakesUsual
-from edged.decode.json import json_documents
-from edged.decode.named import Named
-from edged.decode.opened import opener
+from edged.decode.formats import FORMATS, Numbers, TakesArrival, TakesUsual
 from edged.decode.paths import ABSENT, find, kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
-from edged.decode.tree import Documents, Walk
 from edged.decode.values import UNTOLD, Arrived, BadPayload, Screen, excerpts
 from edged.notation.field_paths import flat
 from edged.records import Reject, Rows
+
+if TYPE_CHECKING:
+    from edged.decode.tree import Documents
 
 
 class PayloadDecoder(Protocol):
@@ -47,7 +46,7 @@ class _Numbers:
         self._plan = plan
         self._is_one = is_one
         self._numbers = numbers
-        self._tell = numbers.tell if isinstance(numbers, Walk) and plan.is_told else None
+        self._tell = numbers.tell if isinstance(numbers, TakesArrival) and plan.is_told else None
         self._screen = Screen(plan)
         self._carry = make_carry(tree, plan.carry) if plan.carry else None
         self._usual = numbers.usual if isinstance(numbers, TakesUsual) and self._carry is None else None
@@ -112,6 +111,8 @@ class _Opened:
     """Of payloads that are written in digits, or compressed."""
 
     def __init__(self, plan: DecodePlan, decoder: PayloadDecoder) -> None:
+        from edged.decode.opened import opener
+
         self._open = opener(plan.encoding, plan.compress, plan.max_bytes)
         self._limit = plan.max_bytes
         self._decoder = decoder
@@ -142,6 +143,9 @@ class _Inside:
     """Of messages one member of which is what is decoded; times, keys and other fields are read from around it."""
 
     def __init__(self, plan: DecodePlan, around: DecodePlan, inside: DecodePlan, is_one: bool) -> None:
+        from edged.decode.json import json_documents
+        from edged.decode.opened import opener
+
         assert plan.payload is not None
         self._plan = plan
         self._path = plan.payload
@@ -260,14 +264,20 @@ def make_payload_decoder(plan: DecodePlan, is_one: bool = False) -> PayloadDecod
         return _Opened(plan, make_payload_decoder(replace(plan, encoding=None, compress=None), is_one))
     kind = FORMATS[plan.format]
     if kind.pictures is not None:
-        return kind.pictures(plan)
+        return kind.pictures.get()(plan)
     assert kind.numbers is not None
     numbers: Numbers
     if plan.pattern is not None and not kind.is_by_pattern:
+        from edged.decode.tree import Walk
+
         numbers = Walk(plan, by_pattern(plan.pattern))
+    elif plan.is_named and kind.named is not None:
+        from edged.decode.named import Named
+
+        numbers = Named(plan, kind.named.get())
     else:
-        numbers = Named(plan, kind.named) if plan.is_named and kind.named is not None else kind.numbers(plan)
-    return _Numbers(plan, numbers, kind.tree, is_one)
+        numbers = kind.numbers.get()(plan)
+    return _Numbers(plan, numbers, kind.tree.get() if kind.tree is not None and plan.carry else None, is_one)
 
 
 def by_pattern(pattern: str) -> Documents:

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from edged.decode.formats import FORMATS
 from edged.decode.letters import CHARACTERS
-from edged.decode.opened import missing_package
 from edged.decode.plan import DecodePlan, FieldPlan
 from edged.decode.resize import View
 from edged.decode.times import ZONED
@@ -76,7 +75,9 @@ def plan_decode(
     declared = {field.name for field in fields}
     base = decode.base or 10
     fields += [FieldPlan(name, _path(decode, name), after=name, base=base) for name in named if name not in declared]
-    problems = [*([] if is_around else _no_values(width)), *kind.misfits(decode, fields)]
+    problems = [] if is_around else list(_no_values(width))
+    if kind.misfits is not None:
+        problems += kind.misfits.get()(decode, fields)
     if problems:
         return problems
     return DecodePlan(
@@ -231,8 +232,11 @@ def _packages(decode: schema.Decode) -> Iterator[Problem]:
     package = FORMATS[decode.format].package
     if package and importlib.util.find_spec(package) is None:
         yield Problem("decode.format", f'"{decode.format}" needs the package {package}: pip install "edged[{decode.format}]"')
-    if decode.compress is not None and (text := missing_package(decode.compress)):
-        yield Problem("decode.compress", text)
+    if decode.compress is not None:
+        from edged.decode.opened import missing_package
+
+        if text := missing_package(decode.compress):
+            yield Problem("decode.compress", text)
 
 
 def _plan_pictures(

@@ -56,7 +56,7 @@ def make_stream_decoder(plan: DecodePlan, payloads: PayloadDecoder | None = None
     if plan.frame is None or plan.frame.type == "line":
         lines = FORMATS[plan.format].lines
         if lines is not None and payloads is None and plan.payload is None and plan.encoding is None:
-            return _WholeReads(plan, lines(plan))
+            return _WholeReads(plan, lines.get()(plan))
         return _PayloadLines(plan, payloads)
     return _Frames(plan, payloads)
 

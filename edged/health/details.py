@@ -14,7 +14,7 @@ import numpy as np
 from edged.health.running import Running
 from edged.plan.records import PublishPlan
 from edged.records import Message
-from edged.results.heads.anomaly import Anomaly
+from edged.results.heads.head import Latching
 from edged.telemetry import QUIET, Drops, PublishCounts
 
 MAX_KEYS = 20
@@ -100,7 +100,7 @@ def _unwell(a: Running, name: str, now: int) -> dict[str, Any]:
 def _latched(a: Running, name: str) -> dict[str, Any]:
     """Keys whose alarm waits for somebody to acknowledge it."""
     head, p = a.pipelines[name].head, a.plan.pipelines[name]
-    if not isinstance(head, Anomaly) or not head.latches:
+    if not isinstance(head, Latching) or not head.latches:
         return {}
     names = a.keys[p.key_group].names if p.keys else None
     keys = head.latched

@@ -6,12 +6,9 @@ All of it is looked at and none of it is changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from edged.behaviours.actor import Actor
-from edged.health.homeassistant.births import Births
 from edged.model.records import LoadReport
-from edged.model.remote.runner import RemoteModel
 from edged.model.runner import Model
 from edged.mqtt.link import Link
 from edged.pipeline.pipeline import Pipeline
@@ -21,9 +18,14 @@ from edged.sources.counts import SourceCounts
 from edged.sources.freshness import Freshness
 from edged.sources.mqtt import MqttSource
 from edged.sources.router import Router
-from edged.spool.spool import Spool
 from edged.stamp import KeyTable, Stamper
 from edged.telemetry import PublishCounts
+
+if TYPE_CHECKING:
+    from edged.behaviours.actor import Actor
+    from edged.health.homeassistant.births import Births
+    from edged.model.remote.runner import RemoteModel
+    from edged.spool.spool import Spool
 
 
 class Reader(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -24,7 +24,6 @@ from edged.health.details import details
 from edged.health.good import GOOD
 from edged.health.graph import graph
 from edged.health.homeassistant.announcer import Announcer
-from edged.health.http.metrics import Seen
 from edged.health.loop_times import LoopTimes
 from edged.health.news import News
 from edged.health.running import Memory, Running
@@ -35,6 +34,9 @@ from edged.model.gpu.gpu import used_bytes
 from edged.notation.units import MIB
 from edged.plan.change import Change
 from edged.results.encode import rfc3339
+
+if TYPE_CHECKING:
+    from edged.health.http.metrics import Seen
 
 ENGINE_EVERY_NS = 5 * 10**9
 """How often it is said how far an engine is."""
@@ -270,6 +272,8 @@ class Health:
 
     def seen(self) -> Seen:
         """What metrics are made of."""
+        from edged.health.http.metrics import Seen
+
         now = self._clock.now()
         return Seen(
             running=self._running,

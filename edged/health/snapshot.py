@@ -6,7 +6,7 @@ Reads the counters; owns none of them. When it is made, and to whom it goes, is 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,12 +16,14 @@ from edged.health.status import State
 from edged.model.records import LoadReport
 from edged.notation.units import MIB
 from edged.plan.records import GpuPlan
-from edged.results.heads.anomaly import Anomaly
+from edged.results.heads.head import Latching
 from edged.sources.mqtt import MqttSource
 from edged.sources.replies import Counts as RequestCounts
-from edged.spool.spool import Spool
-from edged.spool.store import HOLDING
+from edged.spool.settings import HOLDING
 from edged.telemetry import PublishCounts, Rate
+
+if TYPE_CHECKING:
+    from edged.spool.spool import Spool
 
 ALWAYS = ("sources", "pipelines", "models", "brokers")
 """Said where there is none, too."""
@@ -130,7 +132,7 @@ def _pipeline(a: Running, name: str, now: int, rates: Rates) -> dict[str, Any]:
     }
     if pipeline.paused or c.left_out:
         facts["left_out"] = c.left_out
-    if isinstance(head := pipeline.head, Anomaly) and head.latches:
+    if isinstance(head := pipeline.head, Latching) and head.latches:
         facts["latched"] = len(head.latched)
     if pipeline.aligner is not None:
         facts["join"] = {"dropped": pipeline.aligner.dropped, "waiting": pipeline.aligner.waiting}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from edged.pipeline.align import Aligner
 from edged.pipeline.counts import Guard, PipelineCounts
 from edged.pipeline.due import Rows, Windows
 from edged.pipeline.timer import Timer
 from edged.records import Block
+
+if TYPE_CHECKING:
+    from edged.pipeline.align.aligner import Aligner
 
 UNJOINED = {
     "stale_join": "a joined value was older than its tolerance (align.tolerance, or stale_after of its source)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -10,7 +11,6 @@ from edged.clock.clock import Clock
 from edged.clock.tail import Tail
 from edged.model.inputs import AnyFiller
 from edged.pipeline.admission import Admission, Blocking, Dropping
-from edged.pipeline.align import Aligner
 from edged.pipeline.chain import Chain
 from edged.pipeline.counts import Guard, PipelineCounts
 from edged.pipeline.deadline import Deadline
@@ -35,6 +35,9 @@ from edged.records import Field
 from edged.results.encode import Encoder
 from edged.results.heads.head import Head
 from edged.results.publish import Publish
+
+if TYPE_CHECKING:
+    from edged.pipeline.align.aligner import Aligner
 
 
 class Order(msgspec.Struct, frozen=True):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edged.clock.clock import Clock
-from edged.pipeline.align import Aligner
 from edged.results.publish import Publish, next_due
+
+if TYPE_CHECKING:
+    from edged.pipeline.align.aligner import Aligner
 
 
 class Timer:

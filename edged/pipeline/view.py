@@ -6,12 +6,12 @@ Everything here reads the parts; nothing is changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edged.clock.clock import Clock
 from edged.pipeline.admission import Admission
-from edged.pipeline.align import Aligner
 from edged.pipeline.chain import Chain
 from edged.pipeline.counts import Guard, PipelineCounts
 from edged.pipeline.deadline import Deadline
@@ -28,6 +28,9 @@ from edged.pipeline.wiring import Neighbours, Next, Wiring
 from edged.records import Slot
 from edged.results.heads.head import Head
 from edged.results.publish import Publish
+
+if TYPE_CHECKING:
+    from edged.pipeline.align.aligner import Aligner
 
 
 class Parts(msgspec.Struct, frozen=True):

@@ -8,9 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edged.behaviours.actor import KEY_PART
-from edged.behaviours.code import digest, load
-from edged.behaviours.plan import BehaviourPlan, Heard, OnEnd
+from edged.behaviours.plan import KEY_PART, BehaviourPlan, Heard, OnEnd
 from edged.config import schema
 from edged.config.schema import Config
 from edged.errors import Problem
@@ -56,6 +54,8 @@ def _plan(
     pipelines: Mapping[str, PipelinePlan],
     known: Mapping[str, str],
 ) -> BehaviourPlan | None:
+    from edged.behaviours.code import digest, load
+
     try:
         work = load(settings.run)
         mark = digest(read_small(settings.run.path).decode(), settings.run.name)

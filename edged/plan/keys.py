@@ -20,7 +20,6 @@ from edged.errors import Problem
 from edged.notation.words import found_among, listed, nearest
 from edged.plan.records import KeyTablePlan, PipelinePlan
 from edged.results.fields import About
-from edged.results.heads.anomaly import AnomalyPlan, Limits
 
 CORRECTIONS = ("scale", "offset", "valid.low", "valid.high")
 LIMITS = ("above", "below", "release")
@@ -203,6 +202,8 @@ def _with_limits(said: _Complaints, plan: PipelinePlan) -> PipelinePlan:
     ]
     if not columns:
         return plan
+    from edged.results.heads.anomaly import AnomalyPlan, Limits
+
     if not isinstance(output, AnomalyPlan) or not output.has_threshold:
         text = f'"{columns[0][1].text}" is of an output of type "anomaly", and pipeline.{plan.name} has "{output.type}"'
         said.wrong(columns[0][1], f"{text}; remove the column")

@@ -17,7 +17,6 @@ from edged.behaviours.plan import INSTANCE, BehaviourPlan
 from edged.clock.caps import REMEMBERED, most
 from edged.config.schema import MqttSource, Step
 from edged.decode.carry import MAX_BYTES
-from edged.decode.image import MAX_SIDE
 from edged.decode.plan import DecodePlan
 from edged.errors import Problem
 from edged.model.fit import fit, wanted_outputs
@@ -371,6 +370,8 @@ def held_bytes(source: SourcePlan) -> int:
 def picture_bytes(decode: DecodePlan) -> int:
     """What `image.Pictures` takes while it decodes one, beside its payload and its row: a copy of the payload, without what is
     not needed, and pixels."""
+    from edged.decode.image import MAX_SIDE
+
     largest = max((view.size[0] * view.size[1] for view in decode.views), default=0)
     return decode.max_bytes + decode.max_pixels * PIXEL + MAX_SIDE * PICTURE_ROW + largest * VIEW_PIXEL
 

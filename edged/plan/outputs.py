@@ -82,7 +82,7 @@ def plan_output(
         keypoints(manifest.onnx.metadata),
         decoder(manifest.onnx.metadata),
     )
-    plan = HEADS[pipeline.output.type].plan(asked)
+    plan = HEADS[pipeline.output.type].plan.get()(asked)
     return None if plan is None else (plan, shapes)
 
 

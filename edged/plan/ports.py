@@ -13,7 +13,6 @@ from edged.notation.units import S
 from edged.notation.words import duration, rate_said
 from edged.plan.records import PortPlan, SourcePlan
 from edged.plan.scope import Scope
-from edged.sources.rtu import character_s, poll_of
 
 
 def plan_ports(config: Config, sources: Mapping[str, SourcePlan]) -> dict[str, PortPlan]:
@@ -29,6 +28,8 @@ def plan_ports(config: Config, sources: Mapping[str, SourcePlan]) -> dict[str, P
 
 def check_bus(at: Scope, source: ModbusSource) -> None:
     """Whether the line can carry a round in the time that is given to it."""
+    from edged.sources.rtu import character_s, poll_of
+
     poll = poll_of(source.decode.fields)
     needed_ns = poll.bus_bytes() * character_s(source) * len(source.address) * S
     if needed_ns <= source.every:

@@ -13,9 +13,8 @@ from edged.errors import Problem
 from edged.model.inputs import HWC, InputPlan
 from edged.model.manifest import Manifest
 from edged.model.onnx_file import OnnxFile, TensorInfo
-from edged.model.remote.compose import PREFIX
 from edged.model.remote.protocols import PROTOCOLS
-from edged.model.remote.records import FIELDS, PICTURE, AskPlan, RemotePlan
+from edged.model.remote.records import FIELDS, PICTURE, PREFIX, AskPlan, RemotePlan
 from edged.notation.words import did_you_mean, listed
 from edged.plan.inputs import chosen_fields
 from edged.plan.records import PipelinePlan

@@ -9,8 +9,7 @@ from edged.config import schema
 from edged.config.schema import When
 from edged.model.gpu.providers import THREADS
 from edged.model.records import LoadReport
-from edged.model.remote.compose import PREFIX
-from edged.model.remote.records import AskPlan, RemotePlan
+from edged.model.remote.records import PREFIX, AskPlan, RemotePlan
 from edged.model.worker import CPU
 from edged.notation.units import MIB
 from edged.notation.words import caps_said, duration, listed, rate_said

@@ -17,7 +17,6 @@ from edged.plan.records import Machine, PipelinePlan, RootPlan, SamplesPlan, Sou
 from edged.plan.scope import Scope
 from edged.plan.sources import identifier_of
 from edged.sources.kinds import kind_of
-from edged.sources.recent import OVERHEAD
 from edged.topics import FIELD, TopicError, parse_filter, parse_template
 
 MIN_BYTES, MAX_BYTES = 64 * KIB, 4 * MIB
@@ -118,6 +117,8 @@ def _plan(
 
 def _root(at: Scope, source: SourcePlan, p: PipelinePlan, pipelines: Mapping[str, PipelinePlan]) -> RootPlan | None:
     """What must be at hand of one source."""
+    from edged.sources.recent import OVERHEAD
+
     settings = source.settings
     kind = kind_of(settings).recorded
     if not kind:

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from edged.config.ports import sample_fields, settled, shared_port
 from edged.config.schema import AnySource, Config, ModbusSource, MqttSource, Pipeline, ReplaySource, SerialSource
-from edged.decode.checksums import size_of
 from edged.decode.formats import FORMATS
 from edged.decode.plan import DecodePlan
 from edged.decode.planner import plan_decode
@@ -309,6 +308,8 @@ def _check_filters(config: Config, plans: Mapping[str, SourcePlan], problems: li
 
 def _check_frames(at: Scope, source: Any, decode: DecodePlan) -> None:
     """Frames of one size, whose payload is cut into records: none would ever be good if it is no whole number of them."""
+    from edged.decode.checksums import size_of
+
     size, checksum = source.frame.size, size_of(source.checksum)
     longest = size or source.max_bytes
     if checksum and source.checksum.start >= longest - checksum - source.checksum.stop:
@@ -364,8 +365,10 @@ def _frame_bytes(source: SerialSource) -> int | None:
     if kind.sample_bytes is None or kind.is_binary is (frame.type == "line"):
         return None
     if frame.type == "line":
-        return kind.sample_bytes(fields) + 2
+        return kind.sample_bytes.get()(fields) + 2
     if frame.type == "fixed":
         return frame.size
+    from edged.decode.checksums import size_of
+
     around = len(frame.sync or b"") + np.dtype(frame.length).itemsize + size_of(source.checksum)
-    return kind.sample_bytes(fields) + around
+    return kind.sample_bytes.get()(fields) + around

@@ -19,8 +19,8 @@ from typing import Any
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.decode import StreamDecoder
 from edged.decode.propose import propose, shown
+from edged.decode.stream import StreamDecoder
 from edged.notation.values import NEVER
 from edged.records import Reject, Rows
 from edged.serialport.discovery import port_name

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from edged.clock.clock import Clock
 from edged.clock.spent import spends
 from edged.config import schema
-from edged.decode import Arrived, PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
+from edged.decode import Arrived, PayloadDecoder, make_payload_decoder
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 from edged.errors import Retryable
 from edged.notation.words import did_you_mean, listed
 from edged.records import ON_ARRIVAL, Block, Rows

@@ -7,7 +7,7 @@ from typing import Any
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.decode import StreamDecoder, make_stream_decoder
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 from edged.records import Block, Rows
 from edged.serialport import faults
 from edged.serialport.discovery import find, port_name

@@ -12,7 +12,8 @@ import numpy as np
 
 from edged.clock.clock import Clock
 from edged.config import schema
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.decode import make_payload_decoder
+from edged.decode.stream import make_stream_decoder
 from edged.decode.values import UNTOLD, Arrived
 from edged.records import Block, Reject, Rows
 from edged.sources.counts import SourceCounts, stamped, times

@@ -11,6 +11,8 @@ from edged.notation.units import MIB
 MEMORY_BYTES = 3 * MIB
 """Held at worst: messages waiting to be written, the same on their way to disk, and a file being replayed."""
 LARGEST_DEFAULT = 256 * MIB
+HOLDING = ".held"
+"""Ends the name of the log that holds results back; no broker's name has a dot."""
 
 
 class SpoolSettings(msgspec.Struct, frozen=True):

@@ -17,8 +17,8 @@ from edged.clock.clock import Clock
 from edged.notation.units import KIB
 from edged.records import NONE, Message
 from edged.spool.log import SUPERSEDED, Entry, Log
-from edged.spool.settings import SpoolSettings
-from edged.spool.store import HOLDING, Disk, Job, Store
+from edged.spool.settings import HOLDING, SpoolSettings
+from edged.spool.store import Disk, Job, Store
 from edged.system.one_shot import in_one_shot_thread
 
 COMMIT_BYTES = 64 * KIB

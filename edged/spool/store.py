@@ -23,6 +23,7 @@ from edged.records import NONE, Message
 from edged.spool.log import EXTENT, SUPERSEDED, Entry, Log, Read, Segment, Write
 from edged.spool.runs import Runs
 from edged.spool.segment import HEAD_BYTES, RECORD_BYTES, VERSION, BadHead, Head, find_record, read_head
+from edged.spool.settings import HOLDING
 from edged.telemetry import Drops
 
 SEGMENT_BYTES = MIB
@@ -32,8 +33,6 @@ MAX_BYTES = 16 * MIB
 """No file of ours is larger: each is read whole."""
 TAIL_READ = 4 * EXTENT
 DONE = "done"
-HOLDING = ".held"
-"""Ends the name of the log that holds results back; no broker's name has a dot."""
 _DONE_HEAD = struct.Struct("<QqI")
 _RUN = struct.Struct("<QQ")
 

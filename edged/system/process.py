@@ -35,7 +35,8 @@ def set_up() -> bool:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     # paho asks it for proxies, for sockets of its own that we never let it make; it brings http and email: 1.2 MiB.
     _put_off("urllib.request")
-    for name in ("difflib", "tarfile", "zipfile"):  # words for errors, packages, golden samples: 1.4 MiB
+    # Words for errors, packages, golden samples, what shutil packs with, scratch folders: 1.8 MiB.
+    for name in ("difflib", "tarfile", "zipfile", "bz2", "lzma", "tempfile"):
         _put_off(name)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # a thread, a database and network use otherwise, from the import on
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

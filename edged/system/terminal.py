@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -33,4 +32,8 @@ def look_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Look:
         has_colours = True
     else:
         has_colours = is_terminal and environ.get("TERM", "dumb") != "dumb"
-    return Look(has_colours, max(NARROWEST, shutil.get_terminal_size().columns) if is_terminal else 0)
+    if not is_terminal:
+        return Look(has_colours)
+    import shutil  # not before `process.set_up`, which puts off what it imports in turn
+
+    return Look(has_colours, max(NARROWEST, shutil.get_terminal_size().columns))

@@ -22,7 +22,8 @@ from edged.config import schema
 from edged.daemon.assembly import Assembly
 from edged.daemon.build import assemble
 from edged.daemon.connect import connect
-from edged.decode import PayloadDecoder, StreamDecoder, make_payload_decoder, make_stream_decoder
+from edged.decode import PayloadDecoder, make_payload_decoder
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 from edged.model.runner import Loaded
 from edged.mqtt.link import Link
 from edged.notation.words import found_among

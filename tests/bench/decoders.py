@@ -12,8 +12,9 @@ from statistics import median
 from time import process_time_ns
 
 from edged.config.schema import Checksum, Element, Frame
-from edged.decode import DecodePlan, StreamDecoder, make_stream_decoder
+from edged.decode import DecodePlan
 from edged.decode.checksums import KINDS
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 from tests.support.decode_plans import field, plan
 
 ROUNDS = 15

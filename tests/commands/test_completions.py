@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edged.commands.arguments.reference import SHELLS
 from edged.commands.arguments.table import make_parser
-from edged.commands.completions import SHELLS, commands_of
+from edged.commands.completions import commands_of
 from tests.support.lacking import lacking
 
 COMMANDS = list(commands_of(make_parser()))
@@ -16,7 +17,7 @@ COMMANDS = list(commands_of(make_parser()))
 def completed(line: str, tmp_path: Path) -> set[str]:
     """What bash offers for the last word of a line."""
     file = tmp_path / "edged"
-    file.write_text(SHELLS["bash"](COMMANDS))
+    file.write_text(SHELLS["bash"].get()(COMMANDS))
     words = line.split(" ")
     program = (
         f"source {file}; COMP_WORDS=({' '.join(repr(w) for w in words)}); COMP_CWORD={len(words) - 1}; _edged; "
@@ -40,8 +41,8 @@ def test_bash(tmp_path: Path) -> None:
 
 
 def test_every_command_is_in_each() -> None:
-    for write in SHELLS.values():
-        text = write(COMMANDS)
+    for shell in SHELLS.values():
+        text = shell.get()(COMMANDS)
         assert all(command.words[-1] in text for command in COMMANDS if command.words)
 
 
@@ -50,6 +51,6 @@ def test_the_shell_itself_can_read_it(shell: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
         lacking(shell)
     file = tmp_path / "edged"
-    file.write_text(SHELLS[shell](COMMANDS))
+    file.write_text(SHELLS[shell].get()(COMMANDS))
     done = subprocess.run([shell, "-n", str(file)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -37,8 +37,10 @@ def test_short_forms_and_types_are_keys(table: type[Table]) -> None:
 
 
 def test_source_types_are_those_of_the_table() -> None:
-    assert [table for table, _ in tables_in(attributes(Config)["source"].type)] == [kind.settings for kind in KINDS.values()]
-    assert all(types_of(kind.settings) == (name,) for name, kind in KINDS.items())
+    assert [table for table, _ in tables_in(attributes(Config)["source"].type)] == [
+        kind.get().settings for kind in KINDS.values()
+    ]
+    assert all(types_of(kind.get().settings) == (name,) for name, kind in KINDS.items())
 
 
 def test_the_functions_of_a_pipeline_go_by_their_keys() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -61,6 +64,13 @@ class Daemon:
     def say_guard(self, name: str, why: str) -> None:
         self.said.append((name, why))
 
+    def say_reload(self, errors: Sequence[str], change: object, why: str, of_file: bool = True) -> None:
+        self.said += [(why, error) for error in errors]
+
+    def reloading(self) -> None: ...
+
+    def reloaded(self) -> None: ...
+
 
 @pytest.mark.parametrize("is_replaced", [True, False])
 async def test_a_verdict_on_a_version_is_none_on_the_one_that_replaces_it(
@@ -93,3 +103,19 @@ async def test_a_verdict_on_a_version_is_none_on_the_one_that_replaces_it(
     assert left == ([] if is_replaced else ["m"])
     assert daemon.said == ([] if is_replaced else [("m", "all of its 20 rows failed")])
     assert [one["state"] for one in logs if one["event"] == "guard"] == ["replaced" if is_replaced else "went_back"]
+
+
+async def test_a_file_that_needs_code_which_is_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where edged was removed, or replaced by another version, while it runs."""
+    path = tmp_path / "edged.toml"
+    path.write_text(TEXT.replace('preprocess = "steps.py:step"\n', ""))
+    daemon: Any = Daemon()
+    daemon.assembly = SimpleNamespace(loaded={})
+    reloader = reload.Reloader(prepare(path), daemon, Clock(), structlog.get_logger("test"))
+    replayed = 'type = "replay"\npath = "gone.log"\ndecode = { format = "influx", fields = ["a"] }\n'
+    path.write_text(f'[source.a]\n{replayed}[pipeline.p]\nsource = "a"\npublish = []\n')
+    monkeypatch.setitem(sys.modules, "edged.decode.influx", None)
+    answer = await reloader.reload("it changed")
+    [line] = answer.errors
+    assert line.startswith("edged has no longer what this configuration needs: import of edged.decode.influx halted")
+    assert daemon.said == [("it changed", line)]

@@ -1,9 +1,9 @@
 import pytest
 
 from edged.config.schema import Frame
-from edged.decode import make_stream_decoder
 from edged.decode.blocks import Blocks, dsmr_crc
 from edged.decode.checksums import KINDS
+from edged.decode.stream import make_stream_decoder
 from tests.support.decode_plans import field, plan, reasons
 
 LINES = b"T 1\nH 2\n\nT 3\nH 4\n\n"

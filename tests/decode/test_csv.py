@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder
+from edged.decode import DecodePlan, make_payload_decoder
+from edged.decode.stream import make_stream_decoder
 from tests.support.decode_plans import fed, field, plan, reasons, refused, rows_of
 
 NUMBERS = st.one_of(

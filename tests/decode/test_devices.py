@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from edged.decode import DecodePlan, make_stream_decoder
+from edged.decode import DecodePlan
 from edged.decode.checksums import KINDS
 from edged.decode.crc import Crc, crc_of
+from edged.decode.stream import make_stream_decoder
 from edged.records import ON_ARRIVAL, Rows
 from tests.support.decode_plans import refused
 from tests.support.planning import MAIN, planned

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from edged.config import schema
-from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.decode import DecodePlan, make_payload_decoder, plan_decode
 from edged.decode.picture_file import picture_file
 from edged.decode.resize import PADDING, View
+from edged.decode.stream import make_stream_decoder
 from edged.plan.memory import picture_bytes
 from tests.support.decode_plans import reasons
 from tests.support.pictures import (

@@ -3,9 +3,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edged.decode import make_stream_decoder
 from edged.decode.checksums import KINDS
 from edged.decode.nmea import NAMES
+from edged.decode.stream import make_stream_decoder
 from edged.records import ON_ARRIVAL, Rows
 from tests.support.decode_plans import field, plan, refused
 

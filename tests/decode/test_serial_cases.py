@@ -14,7 +14,8 @@ import pytest
 
 from edged.clock.clock import Clock
 from edged.config.schema import ReplaySource as ReplaySettings
-from edged.decode import DecodePlan, StreamDecoder, make_payload_decoder, make_stream_decoder
+from edged.decode import DecodePlan, make_payload_decoder
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 from edged.plan.records import SourcePlan
 from edged.records import Rows
 from edged.sources.counts import SourceCounts

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edged.config.schema import Checksum, Decode, FieldSpec, Frame
-from edged.decode import DecodePlan, make_stream_decoder, plan_decode
-from edged.decode.stream import StreamDecoder
+from edged.decode import DecodePlan, plan_decode
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 
 CSV = Decode(format="csv", fields=(FieldSpec(name="a"), FieldSpec(name="b")))
 WORDS = Decode(format="struct", dtype="uint8", fields=(FieldSpec(name="a", dtype="uint8"), FieldSpec(name="b", dtype="uint8")))

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from edged.config.schema import Checksum as ChecksumTable
 from edged.config.schema import Frame
-from edged.decode import DecodePlan, make_stream_decoder
+from edged.decode import DecodePlan
 from edged.decode.checksums import Checksum
 from edged.decode.refusals import MAX_RECORDS
+from edged.decode.stream import make_stream_decoder
 from edged.records import Reject
 from tests.support.decode_plans import chopped, fed, field, plan, reasons, refused
 

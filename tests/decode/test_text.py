@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edged.config import schema
-from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder
+from edged.decode import DecodePlan, make_payload_decoder
+from edged.decode.stream import make_stream_decoder
 from tests.support.decode_plans import chopped, fed, field, plan, refused, rows_of
 
 T, H = field("t", after="T"), field("h", after="H")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from edged.config.schema import Frame
-from edged.decode import make_stream_decoder
 from edged.decode.checksums import KINDS
+from edged.decode.stream import make_stream_decoder
 from edged.records import ON_ARRIVAL, Rows
 from tests.support.decode_plans import field, plan, refused
 

@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.decode import make_payload_decoder
+from edged.decode.stream import make_stream_decoder
 from edged.decode.where import Condition, conditions
 from tests.support.decode_plans import fed, field, plan, refused
 

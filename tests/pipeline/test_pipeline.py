@@ -16,7 +16,8 @@ from edged.clock.clock import Clock
 from edged.model.inputs import Filler, InputPlan
 from edged.model.records import RunFailed
 from edged.mqtt.frames import reply_properties
-from edged.pipeline.align import Aligner, AlignPlan, AlignSource
+from edged.pipeline.align import AlignPlan, AlignSource
+from edged.pipeline.align.aligner import Aligner
 from edged.pipeline.counts import PipelineCounts
 from edged.pipeline.gate import FAR
 from edged.pipeline.make import Order, make_pipeline

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto as T
 
-from edged.pipeline.align import Aligner
+from edged.pipeline.align.aligner import Aligner
 from edged.pipeline.window import WindowStage
 from edged.plan.memory import THREAD, check_budget, freshness_bytes, join_bytes, window_bytes, with_measured
 from edged.plan.records import Machine, MemoryLine, PipelinePlan, Plan

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from edged.clock.clock import Clock
-from edged.decode import make_payload_decoder, make_stream_decoder
+from edged.decode import make_payload_decoder
+from edged.decode.stream import make_stream_decoder
 from edged.plan.records import Plan, SourcePlan
 from edged.records import Block
 from edged.sources.counts import Arrival, SourceCounts

@@ -9,8 +9,9 @@ import pytest
 from edged.clock.clock import Clock
 from edged.config.schema import Checksum, Decode, FieldSpec, Frame, Time
 from edged.config.schema import ReplaySource as Settings
-from edged.decode import DecodePlan, make_payload_decoder, make_stream_decoder, plan_decode
+from edged.decode import DecodePlan, make_payload_decoder, plan_decode
 from edged.decode.resize import View
+from edged.decode.stream import make_stream_decoder
 from edged.errors import Retryable
 from edged.records import Block
 from edged.sources.counts import SourceCounts

@@ -11,7 +11,8 @@ import pytest
 from edged.clock.clock import Clock
 from edged.config.schema import Decode, FieldSpec, Frame
 from edged.config.schema import SerialSource as Settings
-from edged.decode import DecodePlan, make_stream_decoder, plan_decode
+from edged.decode import DecodePlan, plan_decode
+from edged.decode.stream import make_stream_decoder
 from edged.errors import Retryable
 from edged.notation.values import NEVER
 from edged.records import Block

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edged.config import schema
-from edged.decode import DecodePlan, StreamDecoder, make_stream_decoder, plan_decode
+from edged.decode import DecodePlan, plan_decode
+from edged.decode.stream import StreamDecoder, make_stream_decoder
 from edged.records import Reject, Rows
 
 

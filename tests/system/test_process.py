@@ -62,7 +62,8 @@ from edged.system import process
 process.set_up()
 import paho.mqtt.client
 import edged.commands.run, edged.daemon.lifecycle
-print([name for name in ("http.client", "zipfile", "tarfile", "difflib") if hasattr(sys.modules.get(name), "__file__")])
+names = ("http.client", "zipfile", "tarfile", "difflib", "bz2", "lzma", "tempfile")
+print([name for name in names if hasattr(sys.modules.get(name), "__file__")])
 import urllib.request
 from urllib.request import Request
 print(Request("http://a/b").host, urllib.request.Request is Request, sys.modules["urllib.request"] is urllib.request)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edged.commands.arguments.parser import Commands
-from edged.commands.completions import SHELLS, commands_of
 from edged.errors import EX_OK
+from edged.late import Late
 from edged.system import process
 from edged.system.terminal import look_of
+
+if TYPE_CHECKING:
+    from edged.commands.completions import Command
+
+SHELLS: dict[str, Late[Callable[[list[Command]], str]]] = {
+    "bash": Late("edged.commands.completions:bash"),
+    "zsh": Late("edged.commands.completions:zsh"),
+    "fish": Late("edged.commands.completions:fish"),
+}
 
 
 def add_help(commands: Commands) -> None:
@@ -53,6 +64,7 @@ def add_completions(commands: Commands) -> None:
 
 def _completions(arguments: argparse.Namespace) -> int:
     from edged.commands.arguments.table import make_parser
+    from edged.commands.completions import commands_of
 
-    process.say(SHELLS[arguments.shell](list(commands_of(make_parser()))).rstrip())
+    process.say(SHELLS[arguments.shell].get()(list(commands_of(make_parser()))).rstrip())
     return EX_OK

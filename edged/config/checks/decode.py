@@ -290,12 +290,12 @@ def known_names(table: Decode, raw: Raw) -> Wrong:
     kind = FORMATS[table.format]
     if not kind.is_flat:
         return
-    fields = raw.get("fields", [])
+    fields, names = raw.get("fields", []), kind.names.get() if kind.names is not None else ()
     for i, spec in enumerate(table.fields):
         at = f"fields[{i}]" if isinstance(fields, list) else "fields"
         name = flat(spec.path or path_of_name(spec.name))
-        if kind.names and name not in kind.names and not any(one.endswith(".") and name.startswith(one) for one in kind.names):
-            known = [f"{one}NAME" if one.endswith(".") else one for one in kind.names]
+        if names and name not in names and not any(one.endswith(".") and name.startswith(one) for one in names):
+            known = [f"{one}NAME" if one.endswith(".") else one for one in names]
             yield at, f'expected a name that format = "{table.format}" has, {found_among(name, known)}'
         if spec.shape:
             yield f"{at}.shape", f'has no effect with format = "{table.format}", whose values are numbers', "key"

@@ -34,7 +34,7 @@ def only_of(head: str, check: Check) -> Callable[[Output, Raw], Wrong]:
     """A check of one output type, not asked of the others."""
 
     def find(table: Output, raw: Raw) -> Wrong:
-        return check.find(table, raw) if table.type == head else iter(())
+        return check.find.get()(table, raw) if table.type == head else iter(())
 
     return find
 

@@ -35,14 +35,14 @@ from edged.config.schema.keys import Key, Several, Table
 from edged.notation.units import H
 from edged.records import Cap
 from edged.results.heads import table as heads
-from edged.results.heads.detect import DETECTOR_NAMES
+from edged.results.heads.detectors import table as detectors
 
 if TYPE_CHECKING:
     HeadName = str
     DetectorName = str
 else:
     HeadName = Literal[tuple(heads.HEADS)]
-    DetectorName = Literal[tuple(DETECTOR_NAMES)]
+    DetectorName = Literal[tuple(detectors.HEADS)]
 
 
 class OutputField(Table, frozen=True, kw_only=True):

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from edged.config.asked import PLACEHOLDER
-from edged.model.remote.records import FIELDS, MAX_GIVEN, PICTURE, Array, AskPlan, Wanted
+from edged.model.remote.records import FIELDS, MAX_GIVEN, PICTURE, PREFIX, Array, AskPlan, Wanted
 from edged.records import Result
 
-PREFIX = "remote: "
-"""Before the names of remote inputs among the rows of a pipeline, whose other names are those of its fallback."""
 MAX_TEXT = 1024
 """Characters that a value of another pipeline may add to a prompt."""
 

@@ -72,7 +72,7 @@ class Peer:
         self.last_error = ""
         self._counts = counts
         self._now = now
-        self._protocol = PROTOCOLS[plan.protocol].make(plan)
+        self._protocol = PROTOCOLS[plan.protocol].make.get()(plan)
         headers = [(name, value.reveal()) for name, value in plan.headers]
         if plan.token is not None:
             headers.append(("Authorization", f"Bearer {plan.token.reveal()}"))

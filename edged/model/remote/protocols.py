@@ -7,9 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from edged.model.remote.kserve import KServe
-from edged.model.remote.openai import OpenAi
-from edged.model.remote.plain import Plain
+from edged.late import Late
 from edged.model.remote.records import Answer, RemotePlan, Reply, Request, Wanted
 from edged.notation.units import KIB, MIB
 
@@ -32,13 +30,13 @@ class Speaks(Protocol):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    make: Callable[[RemotePlan], Speaks]
+    make: Late[Callable[[RemotePlan], Speaks]]
     max_bytes: int
     gives_text: bool = False
 
 
 PROTOCOLS: dict[str, Kind] = {
-    "kserve": Kind(KServe, 4 * MIB),
-    "http": Kind(Plain, 256 * KIB),
-    "openai": Kind(OpenAi, 256 * KIB, gives_text=True),
+    "kserve": Kind(Late("edged.model.remote.kserve:KServe"), 4 * MIB),
+    "http": Kind(Late("edged.model.remote.plain:Plain"), 256 * KIB),
+    "openai": Kind(Late("edged.model.remote.openai:OpenAi"), 256 * KIB, gives_text=True),
 }

@@ -22,6 +22,8 @@ MAX_PHOTO = 1024 * 1024
 """Bytes of its picture."""
 PICTURE, FIELDS = "image", "fields"
 """Remote inputs by names of ours: the picture, and the fields that are sent by their own names."""
+PREFIX = "remote: "
+"""Before the names of remote inputs among the rows of a pipeline, whose other names are those of its fallback."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ joined streams --> Track, one a stream: the latest samples of each key --+
 pace stream or grid --> Waiting, until the others' next samples came ----+--> Aligner: whole rows
 """
 
-from edged.pipeline.align.aligner import Aligner
 from edged.pipeline.align.plan import AlignPlan, AlignSource
 
-__all__ = ["AlignPlan", "AlignSource", "Aligner"]
+__all__ = ["AlignPlan", "AlignSource"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
-from edged.results.heads.head import Asked, Body, Check, Input, Kind, Names, OutputPlan, Outputs, Problems, row_size, smoothed
+from edged.results.heads.head import Asked, Body, Input, Names, OutputPlan, Outputs, Problems, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 if TYPE_CHECKING:
@@ -135,14 +135,6 @@ def thresholds(table: schema.Output, raw: Mapping[str, Any]) -> Problems:
             yield "release", f"expected at most above, {table.above:g}, found {table.release:g}; it is where normal begins again"
         if table.below is not None and table.release < table.below:
             yield "release", f"expected at least below, {table.below:g}, found {table.release:g}; it is where normal begins again"
-
-
-KIND = Kind(
-    "`score`, `anomaly`",
-    plan_anomaly,
-    ("error", "above", "below", "release", "latch", "smooth"),
-    (Check(("above", "below", "release"), thresholds),),
-)
 
 
 class Anomaly:

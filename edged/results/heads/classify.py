@@ -12,7 +12,7 @@ from edged.notation.words import listed
 from edged.records import Carried
 from edged.results.entities import MAX_OPTIONS, Entity
 from edged.results.fields import ResultField
-from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, OutputPlan, Outputs, Tensor, row_size, smoothed
+from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, OutputPlan, Outputs, Tensor, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 
@@ -134,9 +134,6 @@ def _plan_label(asked: Asked, tensor: Tensor) -> ClassifyPlan:
     if not labels or len(classes) != len(labels) or classes == labels or classes == tuple(map(str, range(len(classes)))):
         classes = ()  # an index, or the name itself
     return ClassifyPlan((), 1, asked.max_keys, labels, label_tensor=tensor.name, classes=classes)
-
-
-KIND = Kind("`label`, `score`, `scores.LABEL`", plan_classify, ("softmax", "top", "smooth"), shows_labels=True)
 
 
 class Classify:

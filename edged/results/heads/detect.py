@@ -18,15 +18,14 @@ from edged.results.fields import ResultField
 from edged.results.heads.boxes import Placing, best, is_inside, only_of, placing
 from edged.results.heads.detectors import detr
 from edged.results.heads.detectors.reading import Array, Found, Reading, Seen
-from edged.results.heads.detectors.table import AUTO, HEADS, readings
-from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Check, Kind, OutputPlan, Outputs, Problems, Tensor, row_size
+from edged.results.heads.detectors.table import AUTO, readings
+from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, OutputPlan, Outputs, Problems, Tensor, row_size
 from edged.results.heads.masks import MAX_POINTS, MAX_RUNS, POLYGON, mixed, outline, points_each, runs
 from edged.results.heads.rows import all_finite
 
 if TYPE_CHECKING:
     from edged.config import schema
 
-DETECTOR_NAMES = HEADS
 PIXEL_DECIMALS = 1
 """A tenth of a pixel."""
 MIN_SCORE = 0.25
@@ -186,17 +185,6 @@ def detections(table: schema.Output, raw: Mapping[str, Any]) -> Problems:
     for name, count in Counter(table.label or ()).items():
         if count > 1:
             yield "label", f'"{name}" is listed {count} times'
-
-
-KIND = Kind(
-    "`detections` (each `label`, `score`, `box`: left, top, right, bottom in pixels of the picture that was sent; where the "
-    "model has them `keypoints`: x, y, score; `corners` and `angle`; `mask`), `count`, `score` (the best)",
-    plan_detect,
-    ("above", "iou", "max", "label", "head", "masks"),
-    (Check(("above", "label"), detections),),
-    takes_several=True,
-    shows_labels=True,
-)
 
 
 class Detect:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 from numpy.typing import NDArray
 
 from edged.decode.resize import Size, View
+from edged.late import Late
 from edged.records import Carried
 from edged.results.entities import Entity
 from edged.results.fields import ResultField
@@ -42,6 +43,23 @@ class Head(Protocol):
 
     def reset(self, key: int) -> None:
         """Forgets what is remembered of a key."""
+
+
+@runtime_checkable
+class Latching(Protocol):
+    """A head whose alarms can stay until somebody acknowledges them."""
+
+    latches: bool
+
+    @property
+    def latched(self) -> list[int]:
+        """The keys whose alarm nobody has acknowledged."""
+
+    def latch(self, key: int) -> None:
+        """As if it had been abnormal: what an earlier run left."""
+
+    def acknowledge(self, key: int) -> bool:
+        """Whether there was an alarm. It ends now, or when the score is back to normal."""
 
 
 class OutputPlan(msgspec.Struct, frozen=True):
@@ -200,7 +218,7 @@ class Check(msgspec.Struct, frozen=True):
     the settings and the plain table."""
 
     reads: tuple[str, ...]
-    find: Callable[[schema.Output, Mapping[str, Any]], Problems]
+    find: Late[Callable[[schema.Output, Mapping[str, Any]], Problems]]
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -208,7 +226,7 @@ class Kind(msgspec.Struct, frozen=True):
     `tensor`."""
 
     holds: str
-    plan: Callable[[Asked], OutputPlan | None]
+    plan: Late[Callable[[Asked], OutputPlan | None]]
     keys: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     takes_several: bool = False

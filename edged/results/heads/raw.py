@@ -14,7 +14,7 @@ from edged.notation.words import listed
 from edged.records import Carried, Result
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
-from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs
+from edged.results.heads.head import Asked, Body, OutputPlan, Outputs
 from edged.results.heads.rows import all_finite
 
 
@@ -54,9 +54,6 @@ class RawPlan(OutputPlan, frozen=True):
 def plan_raw(asked: Asked) -> RawPlan:
     names, dtypes = tuple(t.name for t in asked.tensors), tuple(t.dtype or "object" for t in asked.tensors)
     return RawPlan(names, max_keys=asked.max_keys, dtypes=dtypes, keeps_arrays=asked.is_sent_raw)
-
-
-KIND = Kind("`outputs.TENSOR`", plan_raw, takes_several=True, needs_model=False)
 
 
 FEW = 256

@@ -11,7 +11,7 @@ from edged.notation.words import listed
 from edged.records import Carried
 from edged.results.entities import Entity, measured
 from edged.results.fields import ResultField
-from edged.results.heads.head import Asked, Body, Kind, OutputPlan, Outputs, row_size, smoothed
+from edged.results.heads.head import Asked, Body, OutputPlan, Outputs, row_size, smoothed
 from edged.results.heads.rows import Mean, finite_rows, only_finite, rows_of
 
 
@@ -69,9 +69,6 @@ def plan_regress(asked: Asked) -> RegressPlan | None:
         return None
     labels = asked.labels if asked.labels and len(asked.labels) == size else None
     return RegressPlan((tensor.name,), size, asked.max_keys, labels, asked.settings.smooth, named)
-
-
-KIND = Kind("`values.NAME`", plan_regress, ("fields", "smooth"))
 
 
 class Regress:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edged.records import Carried
 from edged.results.entities import Entity
 from edged.results.fields import ResultField
-from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, Kind, OutputPlan, Outputs, Tensor, row_shape
+from edged.results.heads.head import SCORE_DECIMALS, Asked, Body, Head, OutputPlan, Outputs, Tensor, row_shape
 from edged.results.heads.rows import all_finite
 
 MAX_CHARACTERS = 4096
@@ -79,9 +79,6 @@ def _characters(asked: Asked, tensor: Tensor, charset: Sequence[str]) -> tuple[s
         return None
     every = (*charset, SPACE) if missing == 2 else tuple(charset)
     return every if missing == 0 else (*every[:blank], "", *every[blank:])
-
-
-KIND = Kind("`text`, of a CTC head `score`: the mean of its characters'", plan_text, ("charset", "blank"))
 
 
 class Ctc:

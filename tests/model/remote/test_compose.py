@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edged.model.remote.compose import PREFIX, Composer, shown
-from edged.model.remote.records import FIELDS, PICTURE, AskPlan
+from edged.model.remote.compose import Composer, shown
+from edged.model.remote.records import FIELDS, PICTURE, PREFIX, AskPlan
 from edged.records import Result
 
 

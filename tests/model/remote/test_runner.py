@@ -14,8 +14,8 @@ import pytest
 
 from edged.clock.clock import Clock
 from edged.model.inputs import InputPlan
-from edged.model.remote.compose import PREFIX, Composer
-from edged.model.remote.records import FIELDS, AskPlan, RemotePlan
+from edged.model.remote.compose import Composer
+from edged.model.remote.records import FIELDS, PREFIX, AskPlan, RemotePlan
 from edged.model.remote.row import Taker
 from edged.model.remote.runner import RemoteModel
 from edged.notation.values import HttpUrl

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edged.pipeline.align import Aligner, AlignPlan, AlignSource
+from edged.pipeline.align import AlignPlan, AlignSource
+from edged.pipeline.align.aligner import Aligner
 from edged.records import Block
 
 S = 10**9

@@ -10,6 +10,7 @@ import sys
 
 def main() -> int:
     from edged.decode import formats
+    from edged.late import Late
     from edged.results.heads import table
     from tests.support.added import pairs, spread
 
@@ -19,7 +20,7 @@ def main() -> int:
     from edged.sources import kinds
     from tests.support.added import clicker
 
-    kinds.KINDS["clicker"] = clicker.KIND
+    kinds.KINDS["clicker"] = Late(f"{clicker.__name__}:KIND")
 
     from edged import cli
 

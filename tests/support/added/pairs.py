@@ -10,6 +10,7 @@ from edged.decode.formats import Format
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
 from edged.decode.values import Table
+from edged.late import Late
 from edged.records import Reject
 
 
@@ -29,4 +30,4 @@ class Pairs:
         return Table(np.array(rows, np.float64).reshape(-1, len(self._names)), origin=np.array(origin, np.int32))
 
 
-FORMAT = Format(keys=("scale", "offset", "unit", "valid"), numbers=Pairs)
+FORMAT = Format(keys=("scale", "offset", "unit", "valid"), numbers=Late("tests.support.added.pairs:Pairs"))
