@@ -65,7 +65,7 @@ class LineFramer:
         self._end = end
         self._called = called
         self._max_bytes = max_bytes
-        self._tail = bytearray()
+        self._tail = b""
         self._position = 0  # of the first byte of the tail
         self._is_skipping = False
         self._is_midway = False
@@ -76,7 +76,7 @@ class LineFramer:
 
     def reset(self, is_midway: bool = False) -> None:
         """`is_midway`: what comes up to the first terminator is the rest of a line, and may look like a whole one."""
-        self._tail.clear()
+        self._tail = b""
         self._position = 0
         self._is_skipping = self._is_midway = is_midway
 
@@ -84,22 +84,19 @@ class LineFramer:
         """The first `size` bytes of the line under way, taken out of it; none where fewer have come, or it does not begin so."""
         if self._is_skipping or len(self._tail) < size or not self._tail.startswith(start):
             return b""
-        taken = bytes(self._tail[:size])
-        del self._tail[:size]
+        taken, self._tail = self._tail[:size], self._tail[size:]
         self._position += size
         return taken
 
     def spoil(self) -> None:
         """A byte of the line under way came damaged: the line is skipped up to its terminator, without a word."""
         self._position += len(self._tail)
-        self._tail.clear()
+        self._tail = b""
         self._is_skipping = True
 
     def feed(self, data: bytes) -> tuple[list[Lines], list[Reject]]:
         """The lines that `data` completes, and a Reject for each that was too long."""
-        if self._tail:
-            self._tail += data
-            data = bytes(self._tail)
+        data = self._tail + data
         # split, since in ";;;" the terminator ";;" is the first two
         cut = data.rfind(self._end) + 1 if len(self._end) == 1 else len(data) - len(data.split(self._end)[-1])
         if not cut:
@@ -119,7 +116,7 @@ class LineFramer:
         if partial or len(blob) > self._max_bytes or cut < len(data):
             lines, rejects = self._split_large(blob, start)
             return lines, partial + rejects + self._keep(data[cut:])
-        self._tail.clear()
+        self._tail = b""
         return [Lines(blob, start)] if blob else [], []
 
     def _keep(self, tail: bytes) -> list[Reject]:
@@ -132,11 +129,11 @@ class LineFramer:
             kept = len(self._end) - 1
             self._position += max(0, len(tail) - kept)
             tail = tail[len(tail) - kept :] if kept else b""
-        self._tail[:] = tail
+        self._tail = tail
         return rejects
 
     def _split_large(self, blob: bytes, start: int) -> tuple[list[Lines], list[Reject]]:
-        if len(blob) <= self._max_bytes or max(map(len, blob.split(self._end))) <= self._max_bytes:
+        if self._are_short(blob):
             return ([Lines(blob, start)] if blob else []), []
         lines, refusals = [], Refusals(is_one=True)
         begin = at = 0
@@ -151,6 +148,17 @@ class LineFramer:
         if at > begin:
             lines.append(Lines(blob[begin:at], start + begin))
         return lines, refusals.records
+
+    def _are_short(self, blob: bytes) -> bool:
+        """Whether no line is longer than `max_bytes`: looks only at the last terminator of each so many bytes."""
+        most, at = self._max_bytes, 0
+        if len(self._end) > 1:
+            return len(blob) <= most or max(map(len, blob.split(self._end))) <= most
+        while len(blob) - at > most:
+            at = blob.rfind(self._end, at, at + most + 1) + 1
+            if not at:
+                return False
+        return True
 
     def _too_large(self, line: bytes, start: int) -> Reject:
         detail = f"no {self._called} ({self._end!r}) in {self._max_bytes} bytes: wrong baudrate or wrong frame?"

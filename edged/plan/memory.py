@@ -61,7 +61,7 @@ CONNECTION = 128 * KIB
 ROW_COPIES = 4
 """Of a row: as numbers, as a request, as text in base64 or JSON, and on its way to the socket."""
 SLACK = 5 * MIB
-"""What a running daemon takes beyond all that is listed, with as much again to spare."""
+"""What a running daemon takes beyond all that is listed, the MiB that malloc keeps among it, with as much again to spare."""
 SERIAL_READ = 64 * KIB
 LINK_READ = 256 * KIB
 KEY = 400

@@ -18,7 +18,7 @@ from edged.errors import Retryable
 from edged.serialport import faults
 from edged.system.inotify import Inotify
 
-CHECK_S = 1.0  # how often it looks for a port that it waits for, where inotify reports nothing
+SEARCH_S = 1.0  # how often it looks for a port that it waits for, where inotify reports nothing
 MAX_TOLD = 16  # ports that inotify tells of at a time
 SETTLE_S = 1.0  # how long udev may take to give a new device its owner
 
@@ -81,7 +81,7 @@ async def appeared(port: str | UsbId) -> None:
                 seen_at = seen_at or time.monotonic()
                 if os.access(path, os.R_OK | os.W_OK) or time.monotonic() - seen_at >= SETTLE_S:
                     return
-            await folders.changed(CHECK_S)
+            await folders.changed(SEARCH_S)
 
 
 class _Folders:

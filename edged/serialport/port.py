@@ -22,31 +22,28 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import serial
-import structlog
 
+from edged.clock.beat import until_beat
 from edged.clock.news import News
 from edged.errors import Retryable
 from edged.serialport import faults, terminal
 from edged.serialport.discovery import UsbId, find, missing, port_name, ports_here
 from edged.serialport.marks import Marks
-from edged.system.one_shot import Few, in_one_shot_thread, start_one_shot_thread
+from edged.serialport.watcher import Watcher
+from edged.system.one_shot import Few, in_one_shot_thread
 
 BLOCK_BYTES = 64 * 1024
 """The most that one read returns."""
 
 TTY_BYTES = 4096  # a tty hands out up to 4095 bytes at a time
 SHORT_READ = 1024  # less than this and there is nothing more
-CHECK_S = 1.0  # how often a quiet port is asked whether it is still there
+LOOK_S = 1.0  # how often an open port is looked at: whether it is still there, and as it was set
 MIDWAY_S = 0.02  # a device that sends so soon after the port was opened was in the middle of something
 MIDWAY_BITS = 33  # three characters, where that is longer
 OPENING = Few(8, 1.0)  # ports that are opened at a time, each in a thread: systemd may allow no more than 64
 
-PTY_MAJORS = range(136, 144)
 TIOCGEXCL = 0x80045440
 PARITIES = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
-
-
-log: Any = structlog.get_logger("edged")
 
 
 class LineSettings(Protocol):
@@ -98,7 +95,7 @@ class SerialPort:
         self._watcher = Watcher(self._fd, self._name, self._settings, str(self._serial.port))
         self._hangup = select.poll()
         self._hangup.register(self._fd, 0)
-        self._timer = self._loop.call_later(CHECK_S, self._check)
+        self._look_again()
         self._watch()
         return self
 
@@ -246,9 +243,12 @@ class SerialPort:
     def _lose(self, how: str) -> None:
         self._lost = faults.unplugged(self._name, how)
 
+    def _look_again(self) -> None:
+        self._timer = self._loop.call_later(until_beat(LOOK_S, time.monotonic_ns()), self._check)
+
     def _check(self) -> None:
         """Looks once a second whether the device hung up: uvloop may keep that to itself."""
-        self._timer = self._loop.call_later(CHECK_S, self._check)
+        self._look_again()
         if self._lost is None and self._waiter is not None and self._hangup.poll(0):
             self._on_readable()
             if self._lost is None and not self._waiter.done():
@@ -272,82 +272,6 @@ class SerialPort:
 def _keeps_nothing(data: bytes) -> bool:
     """Until somebody reads."""
     return False
-
-
-class Watcher:
-    """Looks once a second whether an open port is as it was opened: another program may change its settings, or read with us."""
-
-    def __init__(self, fd: int, name: str, settings: LineSettings, path: str) -> None:
-        self.robbed = False
-        """Whether somebody else may read what is there to be read."""
-        self._fd = fd
-        self._name = name
-        self._path = path
-        self._has_parity = settings.parity != "none"
-        self._standing = _set_up(fd, settings, path)
-        self._settings = terminal.Settings(fd)
-        self._errors = terminal.errors(fd)
-        self._others = ""
-        self._is_looking = False
-        self._said: set[str] = set()
-        if self._standing:
-            self._say("port_not_as_set", self._standing)
-
-    @property
-    def trouble(self) -> str:
-        return "; ".join(filter(None, (self._standing, self._others)))
-
-    def reason(self) -> str:
-        """What is wrong with a byte that came marked."""
-        before, self._errors = self._errors, terminal.errors(self._fd)
-        return terminal.reason_of(before, self._errors, self._has_parity)
-
-    def look(self) -> bool:
-        """Puts right what was changed, and looks for who did it; whether anything was changed."""
-        changed = ""
-        with suppress(OSError):  # a device that is gone is told by `read`
-            changed = self._settings.differs()
-        if changed:
-            self._say("port_settings_changed", f"another program changed {changed}; changed back", changed=changed)
-        if (changed or self.robbed or self._others) and not self._is_looking:
-            self.robbed = False
-            self._is_looking = True
-            looking = start_one_shot_thread("who has a port", lambda: faults.others(self._path), lambda _: None)
-            looking.add_done_callback(self._found)
-        return bool(changed)
-
-    def _found(self, finding: asyncio.Future[list[tuple[int, str]]]) -> None:
-        self._is_looking = False
-        if finding.cancelled() or finding.exception() is not None:
-            return
-        found = finding.result()
-        who = ", ".join(f"{name} (pid {pid})" for pid, name in found)
-        self._others = f"{self._name} is also read by {who}, which takes bytes from edged: end it" if found else ""
-        if found:
-            self._say("port_shared", self._others)
-
-    def _say(self, event: str, text: str, **facts: str) -> None:
-        """Each thing once."""
-        if (event + text) not in self._said:
-            self._said.add(event + text)
-            log.warning(event, port=self._name, reason=text, **facts)
-
-
-def _set_up(fd: int, settings: LineSettings, path: str) -> str:
-    """What pyserial does not set; says what cannot be set, and what speaks against this port."""
-    said = []
-    with suppress(termios.error):
-        terminal.mark_errors(fd)
-    is_pty = os.major(os.fstat(fd).st_rdev) in PTY_MAJORS
-    if settings.rs485 and not is_pty:
-        try:
-            terminal.set_rs485(fd)
-        except OSError as e:
-            why = f"its driver cannot switch an RS-485 transmitter ({e.strerror})"
-            said.append(f"rs485: {why}; if the adapter does so by itself, remove rs485")
-    if console := terminal.console_at(path):
-        said.append(f"{console}: its messages mix with what the sensor sends; {terminal.CONSOLE_FIX}")
-    return "; ".join(said)
 
 
 class _Port(serial.Serial):  # type: ignore[misc]
@@ -374,7 +298,7 @@ def _open(settings: LineSettings) -> Any:
     port.rtscts, port.xonxoff = settings.flow == "rtscts", settings.flow == "xonxoff"
     is_pty = False
     try:
-        is_pty = os.major(os.stat(path).st_rdev) in PTY_MAJORS
+        is_pty = terminal.is_pty(path)
         port.baudrate, port.bytesize = settings.baudrate, settings.bytesize
         port.parity, port.stopbits = PARITIES[settings.parity], settings.stopbits
         try:

@@ -25,6 +25,12 @@ _SPEEDS = struct.Struct("2I")
 _COUNTS = struct.Struct("11i")
 FRAME, PARITY, BREAK = 6, 8, 9
 """Where the kernel's counts of errors stand."""
+PTY_MAJORS = range(136, 144)
+
+
+def is_pty(port: str | int) -> bool:
+    """Whether a path or a descriptor is a pseudo-terminal, which has no line. Raises OSError."""
+    return os.major(os.stat(port).st_rdev) in PTY_MAJORS
 
 
 class Settings:

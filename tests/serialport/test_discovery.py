@@ -43,7 +43,7 @@ async def test_a_usb_device_is_found_by_its_ids(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_device_that_comes_back_is_noticed_at_once(run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "CHECK_S", 60.0)  # so that it is inotify that notices
+    monkeypatch.setattr(discovery, "SEARCH_S", 60.0)  # so that it is inotify that notices
     path = tmp_path / "serial" / "by-id" / "usb-sensor"  # udev takes the folders away with the last device
 
     async def main() -> None:
@@ -84,7 +84,7 @@ def test_many_that_are_waited_for_leave_instances_to_others(run: Run[None], tmp_
 
 
 def test_without_inotify_it_is_noticed_by_looking(run: Run[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "CHECK_S", 0.01)
+    monkeypatch.setattr(discovery, "SEARCH_S", 0.01)
 
     class NoMore(Inotify):
         async def __aenter__(self) -> Inotify:
