@@ -1,7 +1,7 @@
 """Blocks of lines: from a start line, to an end line, or to a silence, each handed on as one payload.
 
 A block is held until it is whole, so it must fit into `max_bytes`. Lines that belong to none, before the first start line or
-behind an end line, are refused as `no_frame`. What proves a block is a function of its lines, in the table `PROOFS`.
+behind an end line, are refused as `no_frame`. What proves a block is a function of its lines (`dsmr_crc`).
 """
 
 from __future__ import annotations

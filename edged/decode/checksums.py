@@ -219,7 +219,7 @@ class Checksum:
         digits, carried = 2 * self._kind.size, self.carried(frame)
         wanted = self.value(frame[: len(frame) - self.size])
         if wanted < 0:
-            return f"{self.name}: what it covers is no pairs of hex digits"
+            return f"{self.name}: what it covers is not written as pairs of hex digits"
         said = f"0x{carried:0{digits}x}" if carried >= 0 else f"{frame[len(frame) - self.size :]!r}, no hex digits"
         return f"{self.name} is 0x{wanted:0{digits}x}, the frame says {said}"
 

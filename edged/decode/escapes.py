@@ -21,7 +21,7 @@ from edged.records import EXCERPT, Reject
 DLE_STX = b"\x10\x02"
 _NO_SLIP = re.compile(rb"\xdb(?![\xdc\xdd])(.?)", re.DOTALL)
 _HDLC = re.compile(rb"\x7d(.)", re.DOTALL)
-_COBS_MOST = 254
+_MAX_COBS_CODE = 254
 _MANY = 64
 """From here on frames are faster together than one by one."""
 _DATA = rb"[^\x10]*(?:\x10\x10[^\x10]*)*"
@@ -45,7 +45,7 @@ def of_cobs(coded: bytes) -> bytes:
             raise BadEscape(f"COBS: code {code} at {at} points beyond the end of {len(coded)} bytes")
         parts.append(coded[at + 1 : at + code])
         at += code
-        if code <= _COBS_MOST and at < len(coded):
+        if code <= _MAX_COBS_CODE and at < len(coded):
             parts.append(b"\0")
     return b"".join(parts)
 
@@ -66,7 +66,7 @@ def _all_of_cobs(coded: Sequence[bytes]) -> list[bytes]:
         codes = view[at]
         view[at] = 0
         at = at + codes
-        if codes.max() > _COBS_MOST or (at > ends).any():
+        if codes.max() > _MAX_COBS_CODE or (at > ends).any():
             raise BadEscape
         is_within = at < ends
         at, ends = at[is_within], ends[is_within]
@@ -74,7 +74,7 @@ def _all_of_cobs(coded: Sequence[bytes]) -> list[bytes]:
         while place < end:
             code, plain[place] = plain[place], 0
             place += code
-            if code > _COBS_MOST or place > end:
+            if code > _MAX_COBS_CODE or place > end:
                 raise BadEscape
     blob = bytes(plain)
     return [blob[start:stop] for start, stop in zip((starts + 1).tolist(), stops.tolist(), strict=True)]

@@ -33,7 +33,7 @@ _FLOATS = {2: np.float32, 4: np.float32, 8: np.float64}
 """What a float on the wire becomes: 16 bits do not hold the bounds that values are compared with."""
 
 
-WAV_AS_RAW = 'a WAV file, whose header is no sound: write decode.format = "wav"'
+WAV_AS_RAW = 'a WAV file, whose header is not sound: write decode.format = "wav"'
 
 
 class Records:

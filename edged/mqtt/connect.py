@@ -255,7 +255,8 @@ async def upgrade(sock: socket.socket, deadline: float, url: BrokerUrl) -> WebSo
         return WebSocket(sock, rest)
     except BadAnswer as error:
         raise Refusal(
-            "websocket", f"{url} is no websocket for MQTT: {error}; is the path right ({url.path}), and is this its port for ws?"
+            "websocket",
+            f"{url} does not serve MQTT over a websocket: {error}; is the path right ({url.path}), and is this its port for ws?",
         ) from None
     except TimeoutError:
         raise Retryable(

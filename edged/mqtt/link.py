@@ -378,7 +378,7 @@ class Link:
         if not dialect.ended(error, end.was_answered) or dialect is not self._dialect:
             return False
         what = "no retained messages" if dialect.settings.version == before.version else f"MQTT {dialect.settings.version}"
-        self.standing.log.info("broker_tried_again", trying=what, reason=error.reason)
+        self.standing.log.info("broker_retry", trying=what, reason=error.reason)
         return True
 
     async def _open(self) -> Stream | None:

@@ -22,7 +22,7 @@ from edged.mqtt.settings import LinkCounts, LinkSettings, Subscription
 
 CONNACK, SUBACK, UNSUBACK = 0x20, 0x90, 0xB0
 LAST_MID = 8191
-"""The ids above are those of PUBLISH packets (`mqtt_sender.FIRST_MID`)."""
+"""The ids above are those of PUBLISH packets (`sender.FIRST_MID`)."""
 WRONG_VERSION = 0x84
 WRONG_VERSION_311 = 1
 SHOWN_CHARACTERS = 200

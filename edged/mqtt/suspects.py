@@ -1,6 +1,6 @@
 """Inputs that may have ended the process: which they are, and what is known to have done it.
 
-    a run ends in a stage, without a word    it is counted in the stage file (`stages.py`)
+    a run ends in a stage, without a word    it is counted in the stage file (`system/hang_recorder.py`)
     twice in a row in the same stage         what a broker sends again is handled alone, its hash in the file meanwhile
     once more, in that stage                 that input is `poison`: dropped when it comes again, acknowledged, counted, told
 

@@ -20,7 +20,7 @@ from edged.pipeline.window import WindowStage
 from edged.records import NONE, Block
 
 
-class Rows:
+class DueRows:
     """Each row is due as it comes."""
 
     hop = 1
@@ -121,7 +121,7 @@ def _prepared_alone(
     return (np.concatenate(prepared) if prepared else values[:0]), kept
 
 
-class Windows:
+class DueWindows:
     """The newest rows of a key are due each time its window is full and `hop` new ones came."""
 
     def __init__(

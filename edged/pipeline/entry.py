@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edged.pipeline.counts import Guard, PipelineCounts
-from edged.pipeline.due import Rows, Windows
+from edged.pipeline.due import DueRows, DueWindows
 from edged.pipeline.timer import Timer
 from edged.records import Block
 
@@ -24,7 +24,7 @@ class Entry:
 
     def __init__(
         self,
-        due: Rows | Windows,
+        due: DueRows | DueWindows,
         aligner: Aligner | None,
         forgets: Sequence[Callable[[int], object]],
         counts: PipelineCounts,

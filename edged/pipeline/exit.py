@@ -142,7 +142,7 @@ class Exit:
         try:
             body = self.heads.body_of_one(slots[0], outputs, inputs) if len(slots) == 1 and self._deadline is None else None
             if body is not None:
-                self._leave(slots, [body], self._clock.now())
+                self._make_results(slots, [body], self._clock.now())
             else:
                 self._finish(slots, outputs, inputs)
         finally:
@@ -168,9 +168,9 @@ class Exit:
         if self._deadline is not None:
             slots, bodies = self._deadline.in_time(slots, bodies, now)
         if slots:
-            self._leave(slots, bodies, now)
+            self._make_results(slots, bodies, now)
 
-    def _leave(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> None:
+    def _make_results(self, slots: Sequence[Slot], bodies: Sequence[Body], now: int) -> None:
         """What was run becomes results, for whoever asked or for every `publish`, and the inputs are let go."""
         counts = self.counts
         first = seq = counts.next_seq

@@ -14,7 +14,7 @@ from edged.pipeline.admission import Admission, Blocking, Dropping
 from edged.pipeline.chain import Chain
 from edged.pipeline.counts import Guard, PipelineCounts
 from edged.pipeline.deadline import Deadline
-from edged.pipeline.due import Rows, Windows
+from edged.pipeline.due import DueRows, DueWindows
 from edged.pipeline.entry import Entry
 from edged.pipeline.exit import Exit, Heads
 from edged.pipeline.gate import Gate
@@ -119,11 +119,11 @@ def make_pipeline(name: str, order: Order) -> Pipeline:
         into = AtOnce(fields, lambda rows, outputs: pipeline.finish_at_once(rows, outputs))
     else:
         into = IntoSlots(slots, order.fillers, wake, guard.refuse, order.settles)
-    due: Rows | Windows
+    due: DueRows | DueWindows
     if order.window is None:
-        due = Rows(into, counts, guard, order.preprocess, gated, order.states)
+        due = DueRows(into, counts, guard, order.preprocess, gated, order.states)
     else:
-        due = Windows(order.window, into, counts, guard, order.preprocess, gated, order.states is not None)
+        due = DueWindows(order.window, into, counts, guard, order.preprocess, gated, order.states is not None)
     forgets = [slots.drop_key, order.head.reset, *(publish.reset for publish in order.publishes), chain.restart, *order.forgets]
     if order.states is not None:
         forgets.append(order.states.start_over)

@@ -49,7 +49,7 @@ class Step(msgspec.Struct, frozen=True):
     nbytes: int = 0
 
 
-SPREAD_AT_MOST = 65536
+MAX_SPREAD = 65536
 """Numbers: above this (a picture), constants a row in size would cost more memory than they save time."""
 
 MakeStep = Callable[[Shape, np.dtype[Any]], Step]
@@ -142,7 +142,7 @@ def _spread(value: Array, shape: Shape) -> Array:
     row that is too large for that, one a column, to be taken by column: six times faster."""
     if value.size == 1:
         return value.reshape(())
-    return np.ascontiguousarray(np.broadcast_to(value, shape)) if np.prod(shape) <= SPREAD_AT_MOST else value
+    return np.ascontiguousarray(np.broadcast_to(value, shape)) if np.prod(shape) <= MAX_SPREAD else value
 
 
 def detrend() -> MakeStep:

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import serial
 
 from edged.clock.beat import until_beat
-from edged.clock.news import News
+from edged.clock.timed_event import TimedEvent
 from edged.errors import Retryable
 from edged.serialport import faults, terminal
 from edged.serialport.discovery import UsbId, find, missing, port_name, ports_here
@@ -180,7 +180,7 @@ class SerialPort:
         return self._watcher.trouble
 
     async def _has_room(self, limit_s: float) -> bool:
-        room = News()
+        room = TimedEvent()
         self._loop.add_writer(self._fd, room.set)
         try:
             return await room.wait(limit_s)

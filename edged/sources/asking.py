@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from edged.clock.clock import Clock
-from edged.clock.news import News
+from edged.clock.timed_event import TimedEvent
 from edged.config import schema
 from edged.decode.checksums import Checksum
 from edged.notation.words import duration
@@ -138,7 +138,7 @@ class Conversation:
         self._flow = flow
         self._wanted: bytes | None = None
         self._held = b""
-        self._came = News()
+        self._came = TimedEvent()
         self._is_opening = False
         self._place = 0
         self._is_silent = is_silent

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import msgspec
 
 from edged.clock.clock import Clock
-from edged.clock.news import News
 from edged.clock.spent import spends
+from edged.clock.timed_event import TimedEvent
 from edged.config import schema
 from edged.decode import make_payload_decoder
 from edged.records import Block, Reject, Rows
@@ -145,7 +145,7 @@ class Bus:
         self._units = [Unit(source, address) for source in sources for address in source.settings.address]
         self._turns = Turns([unit.source.settings.every for unit in self._units])
         self._buffer = bytearray()
-        self._came = News()
+        self._came = TimedEvent()
         self._heard = 0
 
     async def run(self, pushes: Mapping[str, Push]) -> None:

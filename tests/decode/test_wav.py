@@ -142,5 +142,5 @@ def test_a_wav_file_is_no_raw_sound() -> None:
     planned = plan_decode(spec, max_bytes=1 << 20)
     assert isinstance(planned, DecodePlan)
     rows = make_payload_decoder(planned).decode([wav(SOUND), SOUND])
-    assert [r.detail for r in rows.rejects] == ['a WAV file, whose header is no sound: write decode.format = "wav"']
+    assert [r.detail for r in rows.rejects] == ['a WAV file, whose header is not sound: write decode.format = "wav"']
     assert rows.values[:, 0].tolist() == [16384.0, 8192.0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 
-class News:
+class TimedEvent:
     """Set, or not yet; one waits for it at a time."""
 
     def __init__(self) -> None:

@@ -2,11 +2,11 @@ import asyncio
 
 import pytest
 
-from edged.clock.news import News
+from edged.clock.timed_event import TimedEvent
 
 
 async def test_it_is_seen_when_it_comes_and_not_waited_for_for_ever() -> None:
-    news = News()
+    news = TimedEvent()
     assert not await news.wait(0.001)
     assert not await news.wait(0)
     asyncio.get_running_loop().call_soon(news.set)
@@ -18,7 +18,7 @@ async def test_it_is_seen_when_it_comes_and_not_waited_for_for_ever() -> None:
 
 
 async def test_a_cancellation_that_comes_with_the_news_is_not_lost() -> None:
-    news = News()
+    news = TimedEvent()
     task = asyncio.ensure_future(news.wait(10))
     await asyncio.sleep(0)
     news.set()
