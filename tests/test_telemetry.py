@@ -1,5 +1,4 @@
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -109,11 +108,6 @@ def test_the_publish_ledger() -> None:
     assert counts.balance() == 2
     counts.drops.add("overflow", 2)
     assert counts.balance() == 0
-
-
-@pytest.fixture(autouse=True)
-def _no_cached_loggers() -> None:
-    structlog.reset_defaults()
 
 
 def test_what_is_not_meant_is_counted_and_not_logged() -> None:
