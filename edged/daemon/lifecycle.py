@@ -24,7 +24,6 @@ from typing import Any
 import structlog
 
 from edged.behaviours.kept import EVERY_S
-from edged.clock.beat import until_beat
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.daemon.connect import connect, release
@@ -273,13 +272,12 @@ class Lifecycle:
         next_feed = next_look = 0.0
         self._put_off(self._patience_s())
         while True:
-            is_fine = self._health.is_busy
-            wait_s = FINE_TICK_S if is_fine else until_beat(TICK_S, self._clock.now())
-            due = loop.time() + wait_s
-            await asyncio.sleep(wait_s)
+            period_s = FINE_TICK_S if self._health.is_busy else TICK_S
+            due = loop.time() + period_s
+            await asyncio.sleep(period_s)
             now = loop.time()
             self._health.loop.see_lag(int(max(0.0, now - due) * 1e9))
-            if is_fine and now < next_look:
+            if now < next_look:
                 continue
             next_look = now + TICK_S - FINE_TICK_S / 2
             self._put_off(self._patience_s())

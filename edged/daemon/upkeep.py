@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import structlog
 
-from edged.clock.beat import until_beat
 from edged.clock.clock import Clock
 from edged.daemon.assembly import Assembly
 from edged.daemon.latches import Key, acknowledge, latch, latched
@@ -71,7 +70,7 @@ class Upkeep:
     async def run(self) -> None:
         """Ends pauses, and keeps what changed, for ever."""
         while True:
-            await asyncio.sleep(until_beat(LOOK_S, self._clock.now()))
+            await asyncio.sleep(LOOK_S)
             now = self._clock.utc()
             for name in [name for name, until in self._paused.items() if until <= now]:
                 self._resume(name, "its time is over")

@@ -234,13 +234,14 @@ class Csv:
         count = None if layout.key_columns else self._count(blob, layout, self._number_bytes)
         if count is None:
             return None
-        if b" " in blob or b"\t" in blob:
-            blob = closed_signs(blob)
         if self._has_commas:
             blob = blob.translate(_POINTS)
         if self._separator != b",":
             blob = blob.replace(self._separator, b",")
-        numbers = parse_numbers(blob.replace(b"\n", b",") + b"0")
+        blob = blob.replace(b"\n", b",")
+        if b" " in blob:  # not before: behind a sign that stands alone a separator may be a blank
+            blob = closed_signs(blob)
+        numbers = parse_numbers(blob + b"0")
         if numbers is None:
             return None
         matrix = numbers[:-1].reshape(count, layout.columns)

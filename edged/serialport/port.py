@@ -23,7 +23,6 @@ from typing import Any, Protocol
 
 import serial
 
-from edged.clock.beat import until_beat
 from edged.clock.timed_event import TimedEvent
 from edged.errors import Retryable
 from edged.serialport import faults, terminal
@@ -95,7 +94,7 @@ class SerialPort:
         self._watcher = Watcher(self._fd, self._name, self._settings, str(self._serial.port))
         self._hangup = select.poll()
         self._hangup.register(self._fd, 0)
-        self._look_again()
+        self._timer = self._loop.call_later(LOOK_S, self._check)
         self._watch()
         return self
 
@@ -243,12 +242,9 @@ class SerialPort:
     def _lose(self, how: str) -> None:
         self._lost = faults.unplugged(self._name, how)
 
-    def _look_again(self) -> None:
-        self._timer = self._loop.call_later(until_beat(LOOK_S, time.monotonic_ns()), self._check)
-
     def _check(self) -> None:
         """Looks once a second whether the device hung up: uvloop may keep that to itself."""
-        self._look_again()
+        self._timer = self._loop.call_later(LOOK_S, self._check)
         if self._lost is None and self._waiter is not None and self._hangup.poll(0):
             self._on_readable()
             if self._lost is None and not self._waiter.done():

@@ -204,6 +204,15 @@ def test_separators(separator: str) -> None:
     assert reasons(rejects) == ["not_a_number"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", " ", "\t", "|"])
+@pytest.mark.parametrize("sign", ["+", "-"])
+def test_a_sign_alone_is_no_part_of_the_next_cell(separator: str, sign: str) -> None:
+    lines = "".join(separator.join(cells) + "\n" for cells in (("1", "2"), (sign, "3"), ("5", "6")))
+    values, rejects = fed(make_stream_decoder(plan("csv", "a", "b", separator=separator)), [lines.encode()])
+    assert values.tolist() == [[1, 2], [5, 6]]
+    assert reasons(rejects) == ["not_a_number"]
+
+
 def test_a_field_with_a_shape_takes_so_many_columns() -> None:
     assert rows_of(plan("csv", field("x", shape=(2, 2)), "b"), b"1,2,3,4,5\n") == [[1, 2, 3, 4, 5]]
 

@@ -139,7 +139,10 @@ async def test_a_port_without_websockets_is_named(tmp_path: Path) -> None:
         subject = Subject(settings(server.port, url=over_websocket(server.port)))
         async with running(subject):
             await until(lambda: subject.link.state == "websocket")
-            assert f"ws://127.0.0.1:{server.port}/mqtt does not serve MQTT over a websocket: it says 404 Not Found" in subject.link.reason
+            assert (
+                f"ws://127.0.0.1:{server.port}/mqtt does not serve MQTT over a websocket: it says 404 Not Found"
+                in subject.link.reason
+            )
     subject = Subject(settings(1, url=over_websocket(free_port())))
     async with running(subject):
         await until(lambda: subject.link.state == "refused")
