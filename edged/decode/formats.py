@@ -50,6 +50,14 @@ class TakesArrival(Protocol):
     def tell(self, arrived: Arrived) -> None: ...
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """Decodes payloads, and knows something of those before where they are the frames of one stream."""
+
+    def reset(self) -> None:
+        """The stream begins again."""
+
+
 class Lines(Protocol):
     """Decodes the lines of a stream, those of one read as one blob."""
 

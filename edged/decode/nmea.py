@@ -158,7 +158,7 @@ class Nmea:
         return self._decode(blob[:-1].split(b"\n"), refusals)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
-        """Each payload is some sentences. Nothing is known from the one before, but where they are pieces of one stream."""
+        """Each payload is some sentences. Nothing is known from the one before, but where they are frames of one stream."""
         lines: list[bytes] = []
         owners: list[int] = []
         for index, payload in enumerate(payloads):
@@ -171,7 +171,7 @@ class Nmea:
             refusals.add(reject._replace(payload=owners[reject.payload]))
         assert table.origin is not None
         table.origin = np.array(owners, np.int32)[table.origin]
-        if not refusals.is_one:
+        if self._plan.frame is None:
             self.reset()
         return table
 

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from edged.decode.carry import MAX_BYTES, make_carry
-from edged.decode.formats import FORMATS, Numbers, TakesArrival, TakesUsual
+from edged.decode.formats import FORMATS, Numbers, Remembers, TakesArrival, TakesUsual
 from edged.decode.paths import ABSENT, find, kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
@@ -82,6 +82,10 @@ class _Numbers:
             rows.rejects = excerpts(rows.rejects, payloads)
         return rows
 
+    def reset(self) -> None:
+        if isinstance(self._numbers, Remembers):
+            self._numbers.reset()
+
     def _refused(self, payloads: Sequence[bytes], carried: Sequence[bytes | None] | None) -> dict[int, Reject]:
         """Those whose values are not even looked at, by index."""
         limit = self._plan.max_bytes
@@ -137,6 +141,10 @@ class _Opened:
         _, of_sensors, of_arrived = _only(kept, payloads, sensors, arrived)
         rows = self._decoder.decode(found, of_sensors, of_arrived)
         return _back(rows, kept, excerpts(rejects, payloads)) if rejects else rows
+
+    def reset(self) -> None:
+        if isinstance(self._decoder, Remembers):
+            self._decoder.reset()
 
 
 class _Inside:
@@ -207,6 +215,11 @@ class _Inside:
             carried,
         )
 
+    def reset(self) -> None:
+        for decoder in (self._around, self._inside):
+            if isinstance(decoder, Remembers):
+                decoder.reset()
+
     def _keys(self, outer: Rows, inner: Rows, rows: list[int]) -> list[tuple[str, ...]] | None:
         if not self._plan.key_fields:
             return None
@@ -257,7 +270,7 @@ def _back(rows: Rows, kept: list[int], rejects: list[Reject]) -> Rows:
 
 def make_payload_decoder(plan: DecodePlan, is_one: bool = False) -> PayloadDecoder:
     """The decoder of one source's payloads; `is_one`: they are pieces of one read, and what is refused is said of it as a whole.
-    It has state only where values are held."""
+    It has state where values are held, and where the payloads are frames of a stream whose format spreads a sample over some."""
     if plan.around is not None and plan.inside is not None:
         return _Inside(plan, plan.around, plan.inside, is_one)
     if plan.encoding is not None or plan.compress is not None:

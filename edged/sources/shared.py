@@ -13,6 +13,7 @@ import numpy as np
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.decode import make_payload_decoder
+from edged.decode.formats import Remembers
 from edged.decode.stream import make_stream_decoder
 from edged.decode.values import UNTOLD, Arrived
 from edged.records import Block, Reject, Rows
@@ -114,6 +115,11 @@ class _Split:
         self.rounds += _rounds(found)
         self.frames += len(payloads) - len(nobodys or ())
         return Rows(np.empty((0, 1), np.float32), rejects=list((nobodys or {}).values()))
+
+    def reset(self) -> None:
+        for member in self._members:
+            if isinstance(member.decoder, Remembers):
+                member.decoder.reset()
 
 
 def _rounds(found: Round) -> list[Round]:

@@ -254,3 +254,15 @@ async def test_an_epoch_of_a_receiver_may_come_in_several_reads(
         await until(lambda: found.counts.read == 2, 10)
     pty.hang_up()
     assert found.rows == {"fix": [pytest.approx([48.1173, 84.4])], "speed": [[41.5]]}
+
+
+def test_what_an_epoch_has_said_waits_for_the_next_read_and_ends_with_the_port(tmp_path: Path) -> None:
+    first, second = (line(f"GPGGA,10111{at}.00,4807.0380,N,01131.0000,E,1,08,0.9,545.4,M,46.9,M,,") for at in (2, 3))
+    vtg = line("GPVTG,084.4,T,077.8,M,022.4,N,041.5,K")
+    found = shared(tmp_path, BOTH.format(tty=tmp_path / "gps"))
+    for data in (first, vtg, second):
+        found.port.take_in(data, 10**9, found.into)
+    assert found.rows["fix"] == [pytest.approx([48.1173, 84.4])]
+    found.port._decoder.reset()  # as when the port is opened again
+    found.port.take_in(vtg, 2 * 10**9, found.into)
+    assert len(found.rows["fix"]) == 1
