@@ -57,8 +57,8 @@ class Recent:
             mine = [entry.arrival for entry in entries if all(entry.arrival.captures[at] == name for at, name in key)]
             return _together(mine, rows)
         after = self._entries[len(entries)].rows if len(entries) < len(self._entries) else self._rows()
-        start = after - rows
-        if entries[0].rows > start:
+        start = max(0, entries[-1].rows + 1 - rows)  # they end with any of the samples of the last read
+        if entries[0].rows > start or rows > after:
             return None
         # a line may have begun in the read that ended the one before it; a message holds its samples alone
         before = start if not entries[0].arrival.topic else start + 1

@@ -145,7 +145,7 @@ def test_after_its_message_expiry_a_request_is_told_and_not_run(client: Client, 
 
 def test_at_a_stop_everybody_who_asked_is_told(tmp_path: Path, zoo: Path, broker: Broker) -> None:
     """What can be run still is; what comes meanwhile is told that it cannot."""
-    burner(tmp_path / "slow.onnx", products=100)
+    burner(tmp_path / "slow.onnx", products=350)
     with Client(broker.port, "edged/#", "clients/#") as client:
         with Daemon(tmp_path, CONFIG.format(port=broker.port, zoo=zoo, slots=64)) as daemon:
             client.health(lambda h: h["brokers"]["main"]["state"] == "connected")

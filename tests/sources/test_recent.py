@@ -28,7 +28,7 @@ def test_of_one_sensor_the_reads_that_hold_the_newest_samples() -> None:
     assert source.clip(2, 3) == [b"fgh", b"i"]
     assert source.clip(4, 3) == [b"fgh", b"i"]
     assert source.clip(5, 3) == [b"de", b"fgh", b"i"]
-    assert source.clip(3, 2) == [b"fgh"], "what came after the result is none of its inputs"
+    assert source.clip(3, 2) == [b"de", b"fgh"], "they may end with f; what came after the result is none of its inputs"
     assert source.clip(9, 3) == [b"abc", b"de", b"fgh", b"i"]
     assert source.clip(10, 3) is None, "it was not all here when it began"
 
@@ -42,6 +42,17 @@ def test_a_line_that_began_in_an_earlier_read() -> None:
     found = [b"".join(one.data for one in recent.clip(rows, 3, []) or []) for rows in (1, 2, 3, 5)]
     assert found == [b"5\n6\n7\n", b"5\n6\n7\n", b"1\n2\n345\n6\n7\n", b"1\n2\n345\n6\n7\n"]
     assert recent.clip(6, 3, []) is None
+
+
+def test_samples_that_end_within_a_read_of_many() -> None:
+    lines = 0
+    recent = Recent(1 << 20, lambda: lines)
+    for time, data in enumerate((b"1\n2\n", b"3\n4\n5\n", b"6\n7\n8\n9\n")):
+        recent.take(Arrival(data, time))
+        lines += data.count(b"\n")
+    assert [one.data for one in recent.clip(4, 2, []) or []] == [b"1\n2\n", b"3\n4\n5\n", b"6\n7\n8\n9\n"], "3 to 6"
+    assert len(recent.clip(9, 2, []) or []) == 3
+    assert recent.clip(10, 2, []) is None
 
 
 def test_of_many_sensors_the_messages_of_one() -> None:
@@ -67,8 +78,8 @@ def test_is_bounded_in_bytes() -> None:
     for time in range(100):
         source.came(time, b"0123456789")
     assert source.recent.bytes == 3 * (OVERHEAD + 10)
-    assert source.clip(30, 99) == [b"0123456789"] * 3
-    assert source.clip(31, 99) is None
+    assert source.clip(21, 99) == [b"0123456789"] * 3
+    assert source.clip(22, 99) is None
     source.came(100, b"x" * 10_000)
     assert source.recent.bytes == 0
     assert source.clip(1, 100) is None
