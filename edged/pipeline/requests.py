@@ -33,10 +33,12 @@ class Requests:
             part = block.part(rows[0], rows[-1] + 1)
             if not is_request:
                 others(part)
-            elif len(admitted := self._admit(part, self._room(len(part)) if has_room() else 0)) < len(part):
-                take(part.only(admitted))
-            else:
+                continue
+            admitted = self._admit(part, self._room(len(part)) if has_room() else 0)
+            if len(admitted) == len(part):
                 take(part)
+            elif admitted or part.restarts:
+                take(part.only(admitted))
 
     def _admit(self, block: Block, room: int) -> list[int]:
         """The rows that are taken; whoever sent another is told why it is not."""

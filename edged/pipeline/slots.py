@@ -140,7 +140,7 @@ class Slots:
                 for i in range(count)
             ]
         taken = free[: -count - 1 : -1]
-        del free[-count:]
+        del free[len(free) - count :]
         append = self._fifo.append
         for i, row in enumerate(taken):
             receipt = receipts[i]

@@ -950,14 +950,20 @@ def test_nothing_is_admitted_while_the_output_is_away_or_memory_is_short() -> No
     assert rig.said == [(1, "busy")]
 
 
-def test_several_rows_of_one_request_are_refused() -> None:
-    rig = Asking()
+@pytest.mark.parametrize("overflow", ["drop_oldest", "latest_only", "block"])
+def test_several_rows_of_one_request_are_refused_and_take_no_slot(overflow: str) -> None:
+    rig = Asking(overflow=overflow)
     ask = rig.replies.ask(b"\x08" + text(b"clients/a") + reply_properties(b"1", None), NONE, 1, 0)
     assert ask is not None
     rig.push(1, 2, receipts=[ask], has_requests=True)
     assert rig.said == [(1, "several_rows")]
     assert rig.counts.drops.by_reason == {"several_rows": 2}
     rig.settle()
+    rig.push(3, 4, receipts=[Receipt(1), Receipt(2)])
+    while rig.run():
+        pass
+    assert rig.values == [[3], [4]]
+    assert rig.counts.drops.total == 2
 
 
 def test_a_request_that_came_before_is_told_so_where_the_pipeline_remembers() -> None:

@@ -115,6 +115,12 @@ def test_a_block_takes_rows_at_once_or_by_the_policy() -> None:
     assert (slot.time, slot.arrival, slot.degraded) == (3, 9, False)
 
 
+def test_a_block_without_rows_takes_none() -> None:
+    slots, _ = make(4)
+    assert slots.put_many([], [], 9, [], None) == []
+    assert (slots.free, len(slots)) == (4, 0)
+
+
 def test_keys_are_let_go_and_order_is_kept() -> None:
     slots, drops = make(4)
     receipts = [Receipt(i) for i in range(4)]
