@@ -206,7 +206,7 @@ def test_what_is_not_answered_is_sent_again_and_said(run: Callable[..., None], t
                 device.say(b"3\n4\n")  # before the answer nothing is data
                 device.is_off = False
                 await until(lambda: asking.rows, 10)
-                assert asking.rows == [[7]]
+                assert asking.rows[0] == [7]  # a question that was sent again in the meantime may be answered twice
                 assert (asking.source.state, asking.source.reason) == ("running", "")
 
     run(main())
