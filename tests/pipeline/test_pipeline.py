@@ -966,6 +966,52 @@ def test_several_rows_of_one_request_are_refused_and_take_no_slot(overflow: str)
     assert rig.counts.drops.total == 2
 
 
+@given(
+    st.sampled_from(["drop_oldest", "drop_newest", "latest_only", "block"]),
+    st.sampled_from([None, (1, 1), (2, 1)]),
+    st.integers(1, 5),
+    st.lists(
+        st.one_of(st.lists(st.sampled_from(["plain", "ask", "double"]), min_size=1, max_size=6), st.integers(1, 3)), max_size=9
+    ),
+)
+def test_whatever_is_asked_and_sent_each_has_one_answer_and_every_slot_is_free_again(
+    overflow: str, window: tuple[int, int] | None, slots: int, steps: list[Any]
+) -> None:
+    """A step is the messages of a read, of which a `double` has two samples, or a run of so many rows."""
+    rig = Asking(overflow=overflow, window=window, slots=slots)
+    asked, plain = 0, list[Receipt]()
+    for step in steps:
+        if isinstance(step, int):
+            rig.run(step)
+            continue
+        rows: list[Receipt] = []
+        for kind in step:
+            receipt = Receipt(1)
+            if kind == "plain":
+                plain.append(receipt)
+                rows.append(receipt)
+                continue
+            asked += 1
+            ask = rig.replies.ask(b"\x08" + text(b"clients/a") + reply_properties(b"%d" % asked, None), receipt, 1, Clock().now())
+            assert ask is not None
+            rows += [ask] * (1 + (kind == "double"))
+        own, block = [*dict.fromkeys(rows)], Block(np.ones((len(rows), 1), np.float32), 1, 0, Clock().now(), 0, rows)
+        block.has_requests = any(receipt.is_request for receipt in rows)
+        rig.pipeline.push(0, block)
+        for receipt in own:
+            receipt.done()
+        rig.check()
+    while rig.run(2):
+        rig.pipeline.resume()
+    assert (rig.slots.free, rig.pipeline.waiting(), rig.pipeline.parked) == (slots, 0, 0)
+    if window != (2, 1):  # a sample that completes no window has no answer yet
+        assert sorted(number for number, _ in rig.said) == [*range(1, asked + 1)]
+        rig.settle()
+    for message in rig.sent:
+        message.let_go()
+    assert {receipt.owed for receipt in plain} <= {0}
+
+
 def test_a_request_that_came_before_is_told_so_where_the_pipeline_remembers() -> None:
     rig = Asking(window=(1, 1), tells_again=True)
     ask = rig.replies.ask(b"\x08" + text(b"clients/a") + reply_properties(b"1", None), NONE, 1, 0)
