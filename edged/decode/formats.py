@@ -58,6 +58,12 @@ class Remembers(Protocol):
         """The stream begins again."""
 
 
+def forget_stream(decoder: object) -> None:
+    """The stream begins again, of whose frames the payloads are that `decoder` gets; most remember nothing of it."""
+    if isinstance(decoder, Remembers):
+        decoder.reset()
+
+
 class Lines(Protocol):
     """Decodes the lines of a stream, those of one read as one blob."""
 

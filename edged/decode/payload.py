@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from edged.decode.carry import MAX_BYTES, make_carry
-from edged.decode.formats import FORMATS, Numbers, Remembers, TakesArrival, TakesUsual
+from edged.decode.formats import FORMATS, Numbers, TakesArrival, TakesUsual, forget_stream
 from edged.decode.paths import ABSENT, find, kind_of
 from edged.decode.plan import DecodePlan
 from edged.decode.refusals import Refusals
@@ -83,8 +83,7 @@ class _Numbers:
         return rows
 
     def reset(self) -> None:
-        if isinstance(self._numbers, Remembers):
-            self._numbers.reset()
+        forget_stream(self._numbers)
 
     def _refused(self, payloads: Sequence[bytes], carried: Sequence[bytes | None] | None) -> dict[int, Reject]:
         """Those whose values are not even looked at, by index."""
@@ -143,8 +142,7 @@ class _Opened:
         return _back(rows, kept, excerpts(rejects, payloads)) if rejects else rows
 
     def reset(self) -> None:
-        if isinstance(self._decoder, Remembers):
-            self._decoder.reset()
+        forget_stream(self._decoder)
 
 
 class _Inside:
@@ -216,9 +214,8 @@ class _Inside:
         )
 
     def reset(self) -> None:
-        for decoder in (self._around, self._inside):
-            if isinstance(decoder, Remembers):
-                decoder.reset()
+        forget_stream(self._around)
+        forget_stream(self._inside)
 
     def _keys(self, outer: Rows, inner: Rows, rows: list[int]) -> list[tuple[str, ...]] | None:
         if not self._plan.key_fields:

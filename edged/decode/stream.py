@@ -11,7 +11,7 @@ import numpy as np
 
 from edged.decode.blocks import Blocks
 from edged.decode.checksums import LineProof, line_proof
-from edged.decode.formats import FORMATS, Remembers
+from edged.decode.formats import FORMATS, forget_stream
 from edged.decode.formats import Lines as Decoder
 from edged.decode.framers import make_framer
 from edged.decode.frames import Frames, FrameScanner, LineFramer, Lines
@@ -158,7 +158,7 @@ class _PayloadLines(_Lines):
 
     def reset(self, is_midway: bool = False) -> None:
         super().reset(is_midway)
-        _forget(self._decoder)
+        forget_stream(self._decoder)
 
     def _decode(self, lines: Lines) -> Rows:
         pieces = lines.blob.split(self._end)[:-1]
@@ -204,16 +204,10 @@ class _Frames:
 
     def reset(self, is_midway: bool = False) -> None:
         self._framer.reset(is_midway)
-        _forget(self._decoder)
+        forget_stream(self._decoder)
 
     def spoil(self) -> None:
         self._framer.spoil()
-
-
-def _forget(decoder: PayloadDecoder) -> None:
-    """The stream begins again."""
-    if isinstance(decoder, Remembers):
-        decoder.reset()
 
 
 def _normal(blob: bytes, end: bytes) -> bytes:

@@ -138,9 +138,8 @@ class _Crew:
                 outcome, done = job.work(), job.done
             except Exception as e:
                 done, outcome = _raise, e
-            self._stand_by(
-                job.priority, queue
-            )  # before the loop hears of it, which may have the next job: else that starts a thread
+            # before the loop hears of it, which may have the next job: else that starts a thread
+            self._stand_by(job.priority, queue)
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to tell
                 self._reply(done, outcome)
             del job, done, outcome  # an idle thread must not keep a retired model in memory

@@ -46,7 +46,6 @@ class Heads:
         self.head = head
         self._postprocess = postprocess
         self._states = states
-        self._is_of_rows = postprocess is None and states is None
 
     def bodies(
         self, slots: list[Slot], outputs: Arrays, inputs: Arrays
@@ -74,7 +73,7 @@ class Heads:
 
     def body_of_one(self, slot: Slot, outputs: Arrays, inputs: Arrays) -> Body:
         """The body of a single row; None where it takes `bodies` to say what becomes of it."""
-        if not self._is_of_rows:
+        if self._postprocess is not None or self._states is not None:
             return None
         try:
             return self.head.results(outputs, inputs, [slot.key], [slot.carried])[0]

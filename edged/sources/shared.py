@@ -13,7 +13,7 @@ import numpy as np
 from edged.clock.clock import Clock
 from edged.config import schema
 from edged.decode import make_payload_decoder
-from edged.decode.formats import Remembers
+from edged.decode.formats import forget_stream
 from edged.decode.stream import make_stream_decoder
 from edged.decode.values import UNTOLD, Arrived
 from edged.records import Block, Reject, Rows
@@ -118,8 +118,7 @@ class _Split:
 
     def reset(self) -> None:
         for member in self._members:
-            if isinstance(member.decoder, Remembers):
-                member.decoder.reset()
+            forget_stream(member.decoder)
 
 
 def _rounds(found: Round) -> list[Round]:
