@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cross import bundle, facts
 from cross import target as targets
@@ -167,21 +167,16 @@ def pack() -> bytes:
 
 def _converse(device: Device, request: dict[str, Any], folder: Path | None, progress: _Progress) -> int:
     program = pack()
-    command = device.as_root("python3", "-I", "-c", BOOT, str(len(program)))
-    process = subprocess.Popen(device.ssh(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    relay = _relay(process.stderr)
-    try:
+    with _ssh(device, device.as_root("python3", "-I", "-c", BOOT, str(len(program)))) as (process, tell, told):
         with contextlib.suppress(BrokenPipeError):  # what it said last stands in its output
-            process.stdin.write(device.first_words + program + json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-        for line in process.stdout:
+            tell.write(device.first_words + program + json.dumps(request).encode() + b"\n")
+            tell.flush()
+        for line in told:
             what = _said(line)
             if "need" in what:
                 assert folder is not None
                 with contextlib.suppress(BrokenPipeError):
-                    _send(process.stdin, folder, request["files"], what["need"], progress)
+                    _send(tell, folder, request["files"], what["need"], progress)
             elif what.get("end"):
                 raise Refused(what["say"])
             elif what.get("say"):
@@ -190,14 +185,7 @@ def _converse(device: Device, request: dict[str, Any], folder: Path | None, prog
                 return 0
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(ENDING_S)
-    finally:
-        process.kill()
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        process.stdout.close()
-        code = process.wait()
-        relay.join(ENDING_S)  # a connection that ssh keeps for later may hold it open
-    raise Cut(f"ssh ended with status {code}")
+    raise Cut(f"ssh ended with status {process.returncode}")
 
 
 def _said(line: bytes) -> dict[str, Any]:
@@ -212,17 +200,31 @@ def _text(said: bytes) -> str:
     return said.decode("utf-8", "replace").rstrip()
 
 
-def _relay(errors: Any) -> threading.Thread:
+@contextlib.contextmanager
+def _ssh(device: Device, command: str) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
+    """An ssh that runs a command, where one writes to it, and what it says; what it complains of is shown meanwhile."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(device.ssh(command), stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    relay = threading.Thread(target=_relay, args=(process.stderr,), daemon=True)
+    relay.start()
+    try:
+        yield process, process.stdin, process.stdout
+    finally:
+        process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        process.wait()
+        relay.join(ENDING_S)  # a connection that ssh keeps for later may hold it open
+
+
+def _relay(errors: IO[bytes]) -> None:
     """Passes on what ssh and the device say on standard error, as a terminal may be shown it."""
-
-    def relay() -> None:
-        with errors:
-            for line in errors:
-                complain(_text(line))
-
-    thread = threading.Thread(target=relay, daemon=True)
-    thread.start()
-    return thread
+    with errors:
+        for line in errors:
+            complain(_text(line))
 
 
 class _Progress:
@@ -322,23 +324,15 @@ def logs(asked: argparse.Namespace, options: tuple[str, ...]) -> int:
         "--no-pager",
         *(["--follow"] if asked.follow else []),
     ]
-    command = device.ssh(device.as_root(*words))
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        relay = _relay(process.stderr)
+    with _ssh(device, device.as_root(*words)) as (process, tell, told):
         try:
-            process.stdin.write(device.first_words)
-            process.stdin.flush()
-            for line in process.stdout:
+            tell.write(device.first_words)
+            tell.flush()
+            for line in told:
                 say(_text(line))
-            relay.join(ENDING_S)
             return process.wait()
         except (KeyboardInterrupt, BrokenPipeError):  # whoever reads it has seen enough
             return 0
-        finally:
-            process.kill()
 
 
 SWITCHES = ("deploy", "rollback")

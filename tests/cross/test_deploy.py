@@ -9,10 +9,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from cross import deploy
 from cross.bundle import ROOT
 from cross.deploy import BOOT, Device, main, parts_of
 from cross.target import Refused
@@ -131,3 +133,28 @@ def test_where_nobody_reads_the_log_it_ends(tmp_path: Path) -> None:
     os.close(write)
     assert done.returncode == 0
     assert not [line for line in done.stderr.splitlines() if not line.startswith(b"Warning: ")]
+
+
+KEPT_OPEN = """#!/bin/sh
+for command; do :; done
+case $command in
+    'sh -s') exec sh ;;
+    *) sleep 3 >&- & echo 'Warning: a line' >&2; echo 'a line' ;;
+esac
+"""
+
+
+def test_a_connection_that_ssh_keeps_open_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ssh").write_text(KEPT_OPEN)
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(deploy, "ENDING_S", 0.5)
+    assert main(["logs", "device"]) == 0
+    relay = next(thread for thread in threading.enumerate() if thread.daemon and "relay" in thread.name)
+    relay.join(60)
+    assert not relay.is_alive()
+    said = capfd.readouterr()
+    assert said.out == "a line\n"
+    assert said.err == "Warning: a line\n"
