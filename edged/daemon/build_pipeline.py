@@ -167,7 +167,7 @@ def build_pipeline(
         settles=remote is not None,
         forgets=(composer.forget,) if composer is not None else (),
         tail=tail,
-        stage=partial(stages.within, f"model.{p.model}"),
+        stage=partial(stages.wrap, f"model.{p.model}"),
     )
     pipeline = make_pipeline(p.name, order)
     return pipeline

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edged.system.hang_recorder import HASH, MAX, SLOW_NS, Stages
+from tests.support.ends import at_an_end
 
 
 class Hands:
@@ -20,31 +22,40 @@ class Hands:
         return self.time
 
 
-def test_the_next_start_knows_where_it_ended(tmp_path: Path) -> None:
-    stages = Stages(Hands())
-    assert stages.keep_in(tmp_path / "state" / "stage") == []
-    seen: list[list[str]] = []
-
-    def inner() -> None:
-        seen.append(Stages(Hands()).keep_in(tmp_path / "copy"))
-
-    def outer() -> None:
-        (tmp_path / "copy").write_bytes((tmp_path / "state" / "stage").read_bytes())
-        stages.wrap("pipeline.q", lambda: (tmp_path / "inner").write_bytes((tmp_path / "state" / "stage").read_bytes()))()
-        inner()
-
-    with stages.on_worker("model.m"):
-        stages.wrap("broker.main", outer)()
-    assert seen == [["broker.main", "model.m"]]
-    assert Stages(Hands()).keep_in(tmp_path / "inner") == ["pipeline.q", "model.m"]
-    assert Stages(Hands()).keep_in(tmp_path / "state" / "stage") == []
+START = """
+import contextlib, os, signal, sys
+from pathlib import Path
+from edged.system.hang_recorder import Stages
+path = Path(sys.argv[1])
+stages = Stages(lambda: 0)
+stages.keep_in(path)
+end = lambda: os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-def test_an_end_in_good_order_leaves_nothing(tmp_path: Path) -> None:
-    stages = Stages(Hands())
-    stages.keep_in(tmp_path / "stage")
-    stages.wrap("a", stages.close)()
-    assert Stages(Hands()).keep_in(tmp_path / "stage") == []
+def end_of(path: Path, work: str) -> list[str]:
+    """Where a process ended that has done this work with `stages`, `path` and `end`, as the next start is told."""
+    subprocess.run([sys.executable, "-c", START + work, str(path)], check=False, cwd=Path(__file__).parents[2], timeout=60)
+    return Stages(Hands()).keep_in(path)
+
+
+@pytest.mark.parametrize(
+    ("work", "ended_in"),
+    [
+        ('stages.wrap("a", end)()', ["a"]),
+        ('stages.wrap("a", stages.wrap("b", end))()', ["b"]),
+        ('stages.wrap("a", lambda: (stages.wrap("b", lambda: 0)(), end()))()', ["a"]),
+        ('stages.wrap("a", lambda: 0)(); end()', []),
+        ('stages.wrap("a", lambda: (stages.close(), end()))()', []),
+        ('with stages.on_worker("m"): stages.wrap("a", end)()', ["a", "m"]),
+        ('with stages.on_worker("m"): pass\nstages.wrap("a", end)()', ["a"]),
+        ('stages.wrap("a", lambda: (os.truncate(path, 0), end()))()', []),
+    ],
+)
+def test_the_next_start_knows_where_it_ended(tmp_path: Path, work: str, ended_in: list[str]) -> None:
+    path = tmp_path / "state" / "stage"
+    assert end_of(path, work) == ended_in
+    assert end_of(path, "end()") == []  # it is told once
 
 
 def test_who_holds_the_loop_is_named_once() -> None:
@@ -77,7 +88,12 @@ def test_who_holds_the_loop_is_named_once() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\xff" * 100, b"\x01" + bytes(63) + b"\x05\0\0\0[1,2", b"\x01" + bytes(63) + b"\x90\x1f\0\0" + b"[" * 8080, b"x" * 100_000],
+    [
+        b"\xff" * 100,
+        b"\x01" + bytes(255) + b"\x05\0\0\0[1,2",
+        b"\x01" + bytes(255) + b"\x90\x1f\0\0" + b"[" * 8080,
+        b"x" * 100_000,
+    ],
     ids=["garbage", "cut off", "nested", "large"],
 )
 def test_a_file_that_is_none_of_ours_is_set_aside(tmp_path: Path, data: bytes) -> None:
@@ -111,14 +127,15 @@ def test_cut_short_while_it_is_used_costs_the_marks_and_not_the_process(tmp_path
     path = tmp_path / "stage"
     stages = Stages(Hands())
     stages.keep_in(path)
-    work = stages.wrap("a", lambda: path.read_bytes())
-    assert work()[0] == 1
-    os.truncate(path, 0)
-    assert work() == b""
-    stages.wrap("b", work)()
+    with stages.on_worker("a"):
+        assert path.read_bytes()[1] == 1
+        os.truncate(path, 0)
+    with stages.on_worker("b"):
+        assert path.read_bytes() == b""
     stages.close()
     os.truncate(path, 1 << 14)
-    assert work()[0] == 1
+    with stages.on_worker("a"):
+        assert path.read_bytes()[1] == 1
 
 
 @pytest.fixture
@@ -139,11 +156,11 @@ def test_a_disk_without_room_is_an_error_at_the_start(small_disk: Path) -> None:
 def test_a_disk_that_has_no_room_any_more(small_disk: Path) -> None:
     stages = Stages(Hands())
     stages.keep_in(small_disk / "stage")
-    work = stages.wrap("a", lambda: 7)
     os.truncate(small_disk / "stage", 0)
     os.truncate(small_disk / "stage", 1 << 14)
     (small_disk / "full").write_bytes(bytes(16 * 1024))
-    assert work() == 7
+    with stages.on_worker("a"):
+        assert stages.is_working
     (small_disk / "full").unlink()
 
 
@@ -159,10 +176,10 @@ def ended(path: Path, name: str, digest: bytes = b"") -> Stages:
     before = Stages(Hands())
     before.keep_in(path)
     before.handle_alone(digest)
-    kept: list[bytes] = []
-    before.wrap(name, lambda: kept.append(path.read_bytes()))()
-    path.write_bytes(kept[0])
-    path.with_name("copy").write_bytes(kept[0])
+    before.wrap(name, lambda: 0)
+    kept = at_an_end(path.read_bytes())
+    path.write_bytes(kept)
+    path.with_name("copy").write_bytes(kept)
     after = Stages(Hands())
     assert after.keep_in(path.with_name("copy")) == [name]
     return after
@@ -190,11 +207,10 @@ def test_who_got_further_begins_anew(tmp_path: Path) -> None:
     stages.keep_in(path)
     assert stages.ends == 1
     stages.forgive()
-    stages.wrap("a", lambda: (tmp_path / "copy").write_bytes(path.read_bytes()))()
-    assert Stages(Hands()).keep_in(tmp_path / "copy") == ["a"]
+    stages.wrap("a", lambda: 0)
+    (tmp_path / "copy").write_bytes(at_an_end(path.read_bytes()))
     last = Stages(Hands())
-    stages.wrap("a", lambda: (tmp_path / "copy").write_bytes(path.read_bytes()))()
-    last.keep_in(tmp_path / "copy")
+    assert last.keep_in(tmp_path / "copy") == ["a"]
     assert last.ends == 1
 
 
