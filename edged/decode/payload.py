@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -59,15 +59,15 @@ class _Numbers:
     ) -> Rows:
         if not payloads:
             return Rows(np.empty((0, self._plan.width), self._plan.dtype))
-        carry, limit = self._carry, self._plan.max_bytes
-        is_small = max(map(len, payloads)) <= limit
+        limit = self._plan.max_bytes
+        is_small = (len(payloads[0]) if len(payloads) == 1 else max(map(len, payloads))) <= limit
         if self._usual is not None and is_small:
             raw = self._usual(payloads)
             values = None if raw is None else self._screen.good(raw, sensors)
             if values is not None:
                 return Rows(values)
         # What is too large is not even looked at: reading it could take far more memory than its size.
-        carried = [carry(payload) if len(payload) <= limit else None for payload in payloads] if carry is not None else None
+        carried = _carried(self._carry, payloads, limit) if self._carry is not None else None
         refused = self._refused(payloads, carried) if carried is not None or not is_small else None
         if refused:
             rows = self._without(refused, payloads, sensors, arrived)
@@ -241,6 +241,10 @@ class _Inside:
             return self._open(data)
         except BadPayload as bad:
             raise BadPayload(bad.reason, f"{flat(self._path)}: {bad.detail}") from None
+
+
+def _carried(carry: Callable[[bytes], bytes | None], payloads: Sequence[bytes], limit: int) -> list[bytes | None]:
+    return [carry(payload) if len(payload) <= limit else None for payload in payloads]
 
 
 def _only(

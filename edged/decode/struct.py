@@ -43,6 +43,7 @@ class Records:
         self._plan = plan
         self._wire = _wire_dtype(plan.fields)
         self._dtype = np.dtype([(f"f{i}", _wire(field), field.wire_shape) for i, field in enumerate(plan.fields)])
+        self._size = self._dtype.itemsize
         self._is_grouped = any(field.group for field in plan.fields)
         self._times = max((field.repeat for field in plan.fields if field.is_split), default=1)
         wire = {_wire(field) for field in plan.fields}
@@ -54,6 +55,8 @@ class Records:
         self._is_many = plan.format == "raw" or plan.rows == (Step.SELF,)
         self._is_cut = plan.frame is not None and plan.frame.type == "mavlink"  # zeros at its end are not sent
         self._is_native = self._uniform in (np.float32, np.float64)
+        if self._is_native and self._uniform is not None:
+            self._uniform = np.dtype(self._uniform.type)  # the same object everywhere
         self._cuts = _cuts(plan.fields)
 
     def decode(self, payloads: Sequence[bytes], refusals: Refusals) -> Table:
@@ -105,9 +108,10 @@ class Records:
         return self._table(b"".join(good), np.repeat(np.arange(len(payloads), dtype=np.int32), counts), refusals)
 
     def usual(self, payloads: Sequence[bytes]) -> NDArray[Any] | None:
-        count, size = len(payloads), self._dtype.itemsize
+        count, size = len(payloads), self._size
         data = payloads[0] if count == 1 else b"".join(payloads)
-        if not self._is_of_numbers or len(data) != count * size or MARK in data:  # perhaps a file of sound
+        # Perhaps a file of sound. (`in` would first try the mark as a number, and raise and catch for it.)
+        if not self._is_of_numbers or len(data) != count * size or data.find(MARK) >= 0:
             return None
         if count > 1 and set(map(len, payloads)) != {size}:
             return None

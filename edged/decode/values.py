@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -134,11 +135,17 @@ def no_number(field: FieldPlan, text: str) -> str:
     return f"{field.name}: expected a number{known}, found {text[:40]!r}"
 
 
-class _Range:
+FEW, RARE = 100, 4
+"""Numbers that are sooner judged by their highest bytes than by a sum of squares, if not more such bytes say too little."""
+
+
+class Range:
     """Low and high of each column, `[width]`, in one float type."""
 
     def __init__(self, low: NDArray[Any], high: NDArray[Any]) -> None:
         self._low, self._high = low, high
+        self._highest_bytes = slice(low.itemsize - 1 if sys.byteorder == "little" else 0, None, low.itemsize)
+        self._unsafe = unsafe if len(unsafe := _unsafe_bytes(low, high)) <= RARE else b""
         self._is_uniform = len(low) > 0 and bool((low == low[0]).all() and (high == high[0]).all())
         # Compared with half the limit, so that no rounding of the sum matters; of the largest float64 the square is too large.
         half = float(high[0]) / 2 if self._is_uniform and low[0] == -high[0] else 0.0
@@ -149,14 +156,31 @@ class _Range:
         return good
 
     def holds_all(self, values: NDArray[Any]) -> bool:
+        if self._unsafe and values.size <= FEW:
+            highest = values.tobytes()[self._highest_bytes]
+            for byte in self._unsafe:
+                if byte in highest:
+                    break
+            else:
+                return True
         # No number is larger than the root of the sum of squares: one call for the usual case. A NaN makes the sum one.
-        if np.vdot(values, values) < self._safe_sum:
+        elif np.vdot(values, values) < self._safe_sum:
             return True
         if values.size and self._is_uniform:  # two passes without a temporary; a NaN makes both comparisons false
             return bool(
                 np.minimum.reduce(values, axis=None) >= self._low[0] and np.maximum.reduce(values, axis=None) <= self._high[0]
             )
         return bool(self.holds(values).all())
+
+
+def _unsafe_bytes(low: NDArray[Any], high: NDArray[Any]) -> bytes:
+    """The highest bytes (sign and most of the exponent) with which a number may be outside of these limits, or be none."""
+    kind = np.dtype(f"u{low.itemsize}")
+    smallest = np.arange(256, dtype=kind) << kind.type(8 * (low.itemsize - 1))
+    ends = np.stack([smallest, smallest | kind.type((1 << 8 * (low.itemsize - 1)) - 1)]).view(low.dtype)
+    with np.errstate(invalid="ignore"):
+        is_safe = ((ends >= low.max(initial=-np.inf)) & (ends <= high.min(initial=np.inf))).all(axis=0)
+    return bytes(np.flatnonzero(~is_safe).tolist())
 
 
 class Screen:
@@ -178,7 +202,7 @@ class Screen:
         self._dtype = plan.dtype
         # compared in the type of the values: 0.1 on the wire as float32 is within a range that ends at 0.1
         narrow = [np.clip(bound, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) for bound in (low, high)]
-        self._ranges = {4: _Range(*narrow), 8: _Range(low, high)}
+        self._ranges = {4: Range(*narrow), 8: Range(low, high)}
         self._scale = None if (scale == 1).all() else scale
         self._offset = None if (offset == 0).all() else offset
         self._is_as_sent = self._scale is None and self._offset is None
@@ -218,10 +242,10 @@ class Screen:
             own = self._by_key.one(raw, sensors) if len(raw) == 1 else None
             return None if own is None else own.astype(self._dtype, copy=False)
         values = raw if self._is_as_sent else self._scaled(raw)
-        allowed = self._ranges[values.dtype.itemsize]
-        if not allowed.holds_all(values):
+        dtype = values.dtype
+        if not self._ranges[dtype.itemsize].holds_all(values):
             return None
-        return values if values.dtype is self._dtype else values.astype(self._dtype, copy=False)
+        return values if dtype is self._dtype else values.astype(self._dtype, copy=False)
 
     def _scaled(self, raw: NDArray[Any]) -> NDArray[Any]:
         values = raw

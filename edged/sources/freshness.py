@@ -7,6 +7,8 @@ every time. A pace that is learned changes states only, and no result.
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -28,7 +30,8 @@ class Freshness:
     ) -> None:
         self.stale_ns = stale_ns
         self.frozen_ns = frozen_ns
-        self.last_good = np.zeros(max_keys, np.int64)
+        self._last_good = array("q", [0]) * max_keys  # one number is sooner put into it than into numpy's
+        self.last_good = np.frombuffer(self._last_good, np.int64)
         """Arrival of the last good sample of each key, 0 before the first."""
         self.is_frozen = np.zeros(max_keys, np.bool_)
         self.is_expected = np.zeros(max_keys, np.bool_)
@@ -75,7 +78,9 @@ class Freshness:
         no_sign = degraded if block.kept is None else block.kept if degraded is None else degraded | block.kept
         if self._paces is not None:
             self._learn(self._paces, keys, no_sign, block.arrival)
-        if no_sign is None:
+        if no_sign is None and isinstance(keys, int):
+            self._last_good[keys] = block.arrival
+        elif no_sign is None:
             self.last_good[keys] = block.arrival
         elif not isinstance(keys, int):
             self.last_good[keys[~no_sign]] = block.arrival

@@ -321,9 +321,8 @@ class MqttSource:
         key_ids: list[int | None] | None = None
         if self._keys is not None and len(rows.values):
             key_ids = self._keys.ids(captures, None if rows.payload is None else rows.payload.tolist(), rows.keys, now)
-        watch = self.counts.watch
-        if rows.rejects and watch.excerpt > KEPT_BYTES:
-            rows.rejects = [one._replace(data=payloads[one.payload][: watch.excerpt]) for one in rows.rejects]
+        if rows.rejects and self.counts.watch.excerpt > KEPT_BYTES:
+            rows.rejects = _with_excerpts(rows.rejects, payloads, self.counts.watch.excerpt)
         clock = self._clock
         block = stamped(rows, self._stamper, self.counts, now, clock.offset(), clock.is_synced(), key_ids, receipts)
         if block is None:
@@ -343,6 +342,10 @@ class MqttSource:
             names = [caught[at] for caught in captures]
             captures = [caught[:at] + caught[at + 1 :] for caught in captures]
         return captures, Arrived(names, now, now + self._clock.offset())
+
+
+def _with_excerpts(rejects: Sequence[Reject], payloads: Sequence[bytes], size: int) -> list[Reject]:
+    return [one._replace(data=payloads[one.payload][:size]) for one in rejects]
 
 
 def build(plan: Planned, parts: Parts) -> MqttSource:

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import DTypeLike
 
 from edged.decode import make_payload_decoder
+from edged.decode.values import Range
 from tests.support.decode_plans import field, plan, reasons
 
 NULL = b'{"a":null}'
@@ -108,3 +112,20 @@ def test_limits_alike_hold_for_every_number_of_a_row() -> None:
     assert rows.values.tolist() == [[0, 0, 0], [2, -1, 1], [5, -5, 5]]
     for payload, is_good in zip(payloads, (True, True, True, False, False, False, False), strict=True):
         assert len(decoder.decode([payload]).values) == is_good, payload
+
+
+NUMBERS = st.one_of(
+    st.floats(width=32), st.sampled_from([0.0, -0.0, 1.0, -1.0, 100.0, -50.0, 3.4028234663852886e38, 1.7e38, -1.8e38])
+)
+
+
+@given(
+    values=st.lists(NUMBERS, min_size=1, max_size=300),
+    limits=st.sampled_from([(-np.inf, np.inf), (-3.5e38, 3.5e38), (-50.0, 100.0), (0.0, 1.0), (-1e30, 1e30), (0.0, np.inf)]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_a_range_holds_all_that_it_holds_one_by_one(values: list[float], limits: tuple[float, float], dtype: DTypeLike) -> None:
+    most = float(np.finfo(np.dtype(dtype)).max)
+    low, high = [np.full(len(values), max(-most, min(limit, most)), dtype) for limit in limits]
+    row = np.array([values], dtype)
+    assert Range(low, high).holds_all(row) is bool(Range(low, high).holds(row).all())
