@@ -451,7 +451,8 @@ def _runner(session: Any, binding: Any) -> Callable[[], object]:
     own, bound = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
     if own is None or bound is None:
         return partial(session.run_with_iobinding, binding)
-    return partial(own.run_with_iobinding, bound, None)
+    # Options, since None is looked at twice: it might be an object of another library's.
+    return partial(own.run_with_iobinding, bound, ort.RunOptions())
 
 
 def _run_there(session: Any, binding: Any, moves: _Moves) -> None:
