@@ -32,23 +32,26 @@ def whereabouts(error: BaseException) -> str:
     return f"{error!r}{where}; please report it"
 
 
-class Histogram:
-    """Times in ns in buckets that grow by a factor of sqrt(2) from 1 us; p50 and p99 are right to within 20 %."""
+BOUNDS = tuple(int(1000 * 2 ** (i / 2)) for i in range(50))
+"""Of a histogram's buckets, in ns: they grow by a factor of sqrt(2) from 1 us."""
 
-    BOUNDS = tuple(int(1000 * 2 ** (i / 2)) for i in range(50))
+
+class Histogram:
+    """Times in ns in buckets; p50 and p99 are right to within 20 %."""
+
     __slots__ = ("counts", "maximum", "sum", "total")
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self.counts = [0] * (len(self.BOUNDS) + 1)
+        self.counts = [0] * (len(BOUNDS) + 1)
         self.maximum = 0
         self.sum = 0
         self.total = 0
 
     def add(self, value_ns: int, times: int = 1) -> None:
-        self.counts[bisect_left(self.BOUNDS, value_ns)] += times
+        self.counts[bisect_left(BOUNDS, value_ns)] += times
         self.total += times
         self.sum += value_ns * times
         if value_ns > self.maximum:
@@ -59,7 +62,7 @@ class Histogram:
         if not self.total:
             return None
         wanted, seen = q * self.total, 0
-        for bound, count in zip(self.BOUNDS, self.counts, strict=False):
+        for bound, count in zip(BOUNDS, self.counts, strict=False):
             seen += count
             if seen >= wanted:
                 return round(min(bound, self.maximum) / 1e6, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from edged.config.schema import Guard
-from edged.telemetry import Histogram
+from edged.telemetry import BOUNDS
 
 MIN_ROWS = 20
 """Before so many rows nothing is judged but failures of all of them."""
@@ -51,7 +51,7 @@ class Tally(NamedTuple):
         if self.rows < MIN_ROWS or not self.runs:
             return Pace()
         seen = 0
-        for bound, count in zip(Histogram.BOUNDS, self.times, strict=False):
+        for bound, count in zip(BOUNDS, self.times, strict=False):
             seen += count
             if 2 * seen >= self.runs:
                 return Pace(self.run_ns / self.rows, bound * self.runs / self.rows)

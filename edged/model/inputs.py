@@ -311,7 +311,7 @@ def _columns(columns: tuple[int, ...] | None) -> slice | Array | None:
 
 
 def _put_float(out: Array, values: Array) -> None:
-    if values.dtype.itemsize > out.dtype.itemsize:
+    if values.dtype is not out.dtype and values.dtype.itemsize > out.dtype.itemsize:
         most = np.finfo(out.dtype).max
         values = np.clip(values, -most, most)
     out[...] = values

@@ -176,7 +176,8 @@ class Exit:
         results: list[Result] = []
         receipts: list[Receipt] = []
         try:
-            for slot, body in zip(slots, bodies, strict=True):
+            for at, slot in enumerate(slots):
+                body = bodies[at]
                 if body is None:
                     self._refuse_not_finite(slot)
                     continue

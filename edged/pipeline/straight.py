@@ -99,7 +99,7 @@ class Bound:
     def __init__(self, fillers: Mapping[str, AnyFiller]) -> None:
         self._fillers = fillers
         self._inputs: Arrays = {}
-        self._fills: Sequence[tuple[Fill, NDArray[Any]]] = ()
+        self._first: Sequence[tuple[Fill, NDArray[Any]]] = ()
         """What puts a single row into those inputs."""
 
     def fill(self, inputs: Arrays, values: NDArray[Any]) -> None:
@@ -109,11 +109,15 @@ class Bound:
             for name, filler in self._fillers.items():
                 filler.fill_all(inputs[name][:count], values)
             return
-        if inputs is not self._inputs:  # of another session
-            self._inputs = inputs
-            self._fills = [(filler.fill, inputs[name][0, ...]) for name, filler in self._fillers.items()]
-        for fill, row in self._fills:
-            fill(row, values[0])
+        if inputs is not self._inputs:
+            self._bind(inputs)
+        for fill, row in self._first:
+            fill(row, values)
+
+    def _bind(self, inputs: Arrays) -> None:
+        """From now on those of another session."""
+        self._inputs = inputs
+        self._first = [(filler.fill_all, inputs[name][:1]) for name, filler in self._fillers.items()]
 
 
 class StraightRows:
@@ -238,6 +242,11 @@ def rows_of(block: Block) -> list[Slot]:
         return [
             Slot(0, key, stamps + offset, arrival, block.receipts[0], False, None if block.carried is None else block.carried[0])
         ]
+    return _rows_of_many(block)
+
+
+def _rows_of_many(block: Block) -> list[Slot]:
+    count, offset, arrival, key, stamps = len(block.values), block.offset, block.arrival, block.keys, block.stamps
     keys = [key] * count if isinstance(key, int) else key.tolist()
     times = [stamps] * count if isinstance(stamps, int) else stamps.tolist()
     flags = [False] * count if block.degraded is None else block.degraded.tolist()

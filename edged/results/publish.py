@@ -69,7 +69,7 @@ class Publish:
         size: int = USUAL_BYTES,
     ) -> None:
         self.counts = counts
-        self._encoder = encoder
+        self._encode = encoder.__call__  # an object that is called is asked for it each time
         self._when = when
         self._topic = topic
         self.outlet = outlet
@@ -84,7 +84,7 @@ class Publish:
     def offer_all(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> int:
         """`offer` for the results of a run; returns how many are published."""
         if self._when is not None:
-            return sum([self.offer(*each, now) for each in zip(results, receipts, strict=True)])
+            return self._offer_each(results, receipts, now)
         try:
             messages = self._messages(results, receipts, now)
         except Exception:  # one by one, it costs the result that shows it
@@ -98,6 +98,9 @@ class Publish:
             if framed < len(messages):
                 self._emit(messages[framed:])
         return len(results)
+
+    def _offer_each(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> int:
+        return sum([self.offer(*each, now) for each in zip(results, receipts, strict=True)])
 
     def offer(self, result: Result, receipt: Receipt, now: int) -> bool:
         """Publishes the result, or holds it back (False), as `when` says. Takes the receipt along at QoS 1. A fault of ours on
@@ -211,7 +214,7 @@ class Publish:
 
     def _messages(self, results: Sequence[Result], receipts: Sequence[Receipt], now: int) -> list[Message]:
         """The messages, with the receipts held. Raises TopicError, and what the encoder raises; then nothing is held."""
-        topics, encode, qos, retain, counts = self._topics, self._encoder, self._qos, self._retain, self.counts
+        topics, encode, qos, retain, counts = self._topics, self._encode, self._qos, self._retain, self.counts
         messages: list[Message] = []
         largest = 0
         for result in results:

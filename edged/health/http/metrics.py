@@ -13,7 +13,7 @@ from typing import NamedTuple
 from edged.health.good import GOOD
 from edged.health.running import Running
 from edged.health.status import UP, State
-from edged.telemetry import Histogram
+from edged.telemetry import BOUNDS, Histogram
 
 OPEN_METRICS = "application/openmetrics-text"
 CONTENT_TYPES = {True: f"{OPEN_METRICS}; version=1.0.0; charset=utf-8", False: "text/plain; version=0.0.4; charset=utf-8"}
@@ -61,7 +61,7 @@ def exposition(seen: Seen, is_open: bool = True) -> str:
 def _lines(name: str, kind: str, labels: Labels, value: float | Histogram) -> Iterator[str]:
     if isinstance(value, Histogram):
         total = 0
-        for i, (bound, count) in enumerate(zip(value.BOUNDS, value.counts, strict=False)):
+        for i, (bound, count) in enumerate(zip(BOUNDS, value.counts, strict=False)):
             total += count
             if i % EVERY_BOUND == EVERY_BOUND - 1:
                 yield f"{name}_bucket{_written({**labels, 'le': repr(bound / 1e9)})} {total}"

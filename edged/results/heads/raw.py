@@ -71,12 +71,16 @@ class Raw:
     def results(self, outputs: Outputs, inputs: Outputs, keys: Sequence[int], carried: Carried = ()) -> list[Body | None]:
         if len(self._names) == 1:
             [name] = self._names
-            return [{"outputs": {name: row}} for row in self._column(name, outputs)]
-        columns = [self._column(name, outputs) for name in self._names]
-        return [{"outputs": dict(zip(self._names, row, strict=True))} for row in zip(*columns, strict=True)]
+            rows = self._column(name, outputs)
+            return [{"outputs": {name: row}} for row in rows]
+        return self._of_several(outputs)
 
     def reset(self, key: int) -> None:
         pass
+
+    def _of_several(self, outputs: Outputs) -> list[Body | None]:
+        columns = [self._column(name, outputs) for name in self._names]
+        return [{"outputs": dict(zip(self._names, row, strict=True))} for row in zip(*columns, strict=True)]
 
     def _column(self, name: str, outputs: Outputs) -> Sequence[Any]:
         return texts(outputs[name]).tolist() if name in self._texts else self._rows(outputs[name])
@@ -84,9 +88,11 @@ class Raw:
     def _rows(self, tensor: NDArray[Any]) -> Sequence[Any]:
         if self._keeps_arrays:
             return list(tensor.copy())  # the model's own array is written again by the next run
-        if tensor.ndim == 2 and tensor.size <= FEW and tensor.dtype.kind == "f":
+        if tensor.ndim == 2 and 0 < tensor.size <= FEW:
             rows: list[Any] = tensor.tolist()
-            if math.isfinite(sum(map(sum, rows))):  # a sum is finite only if every number is
+            if type(rows[0][0]) is not float:
+                return rows
+            if math.isfinite(sum(rows[0]) if len(rows) == 1 else sum(map(sum, rows))):  # only if every number is finite
                 return rows
         if tensor.dtype.kind == "f" and not all_finite(tensor):
             bad = ~np.isfinite(tensor)
