@@ -95,12 +95,14 @@ class Owner(Protocol):
 
 
 class Turn:
-    """One wake-up. `is_awake`: inputs are being handled; `has_answered`: something is to be sent because of them."""
+    """One wake-up. `is_awake`: inputs are being handled; `is_lone`: there is only one; `has_answered`: something is to be sent at
+    the end because of them."""
 
-    __slots__ = ("has_answered", "is_awake")
+    __slots__ = ("has_answered", "is_awake", "is_lone")
 
     def __init__(self) -> None:
         self.is_awake = False
+        self.is_lone = False
         self.has_answered = False
 
 
@@ -219,9 +221,9 @@ class Connection:
     @spends("receive")
     def _on_bytes(self, data: bytes) -> None:
         """A wake-up. What is answered in it leaves at its end, and not in a turn of its own."""
-        if self.is_leaving or self.ended.done():
-            return
         owner, turn, parser, channel = self.owner, self.turn, self.parser, self.channel
+        if self.is_leaving or channel.is_closed:
+            return
         sender = owner.sender
         turn.has_answered, unacked = False, len(sender.in_flight)
         try:
@@ -233,7 +235,7 @@ class Connection:
                 if batch.control:
                     for event in self.session.feed(batch.control):
                         self._on_event(event)
-                if self.ended.done():
+                if channel.is_closed:
                     return
             if parser.error:
                 raise parser.error
@@ -281,11 +283,12 @@ class Connection:
     def _take_publishes(self, publishes: list[Inbound]) -> None:
         if not self.connected_at:
             raise ProtocolError("a PUBLISH before CONNACK", PROTOCOL_ERROR)
-        self.turn.is_awake = True
+        turn = self.turn
+        turn.is_awake, turn.is_lone = True, len(publishes) == 1
         try:
             self.owner.receiver.take(publishes)
         finally:
-            self.turn.is_awake = False
+            turn.is_awake = False
 
     def _go_on(self) -> None:
         if not self.is_connected or self.ended.done():
@@ -306,11 +309,21 @@ class Connection:
         if unacked and unacked[0].owed <= 0:
             self._acknowledge()
         framed = owner.sender.frame_now(channel.out, BUFFER_BYTES, messages, owner.clock.now())
-        if framed and self.turn.is_awake:  # as `flush_soon`, without a call
-            self.turn.has_answered = True
-        elif framed and not self.is_flush_due:
-            self.flush_soon()
+        if framed:
+            turn = self.turn
+            if not turn.is_awake:
+                self.flush_soon()
+            elif turn.is_lone and not unacked:
+                self._send_first()
+            else:
+                turn.has_answered = True
         return framed
+
+    @spends("send")
+    def _send_first(self) -> None:
+        """The answer to a message that came alone leaves before all that is left to do in this turn; others leave at its end."""
+        self.turn.is_lone = False
+        self.channel.flush()
 
     @spends("send")
     def send_now(self) -> None:
@@ -332,9 +345,9 @@ class Connection:
     @spends("send")
     def _flush(self) -> None:
         """The end of a turn: due acknowledgements, then messages, in one send."""
-        if not self.connected_at or self.ended.done():
-            return
         owner, channel = self.owner, self.channel
+        if not self.connected_at or channel.is_closed:
+            return
         sender, receiver = owner.sender, owner.receiver
         unacked, has_waiting = receiver.ledger.unacked, sender.has_waiting
         if len(channel.out) < BUFFER_BYTES:
@@ -351,7 +364,7 @@ class Connection:
                 self._show_unsayable()
         if channel.out:
             channel.flush()
-        if channel.is_stuck or self.ended.done():
+        if channel.is_stuck or channel.is_closed:
             return  # still due: `_on_writable` goes on
         self.is_flush_due = False
         if owner.waiters:
