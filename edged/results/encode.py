@@ -127,15 +127,16 @@ class _Json:
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
         self._encode = msgspec.json.Encoder().encode
-        tags = f',"tags":{self._encode(dict(envelope.tags)).decode()}' if envelope.tags else ""
-        self._start = f'{{"device":{self._text(envelope.device)}{tags},"pipeline":{self._text(envelope.pipeline)}'
-        self._end = f',"run":{self._text(envelope.run)},"seq":'
+        encode = self._encode
+        tags = b',"tags":%b' % encode(dict(envelope.tags)) if envelope.tags else b""
+        self._start = b'{"device":%b%b,"pipeline":%b' % (encode(envelope.device), tags, encode(envelope.pipeline))
+        self._end = b',"run":%b,"seq":' % encode(envelope.run)
         self._head = self._start + self._end
-        self._heads: dict[int, tuple[tuple[str, ...], Mapping[str, About], str]] = {}
+        self._heads: dict[int, tuple[tuple[str, ...], Mapping[str, About], bytes]] = {}
         self._model: str | None = None
-        self._after_time = ""
+        self._after_time = b""
         self._time: int | None = None
-        self._after_seq = ""
+        self._after_seq = b""
         """Of results of that time: those of what came together."""
 
     def __call__(self, result: Result, now: int) -> tuple[bytes, bool]:
@@ -143,12 +144,12 @@ class _Json:
         head = self._head if envelope.names is None else self._keyed_head(envelope.names(result.key), result.key)
         if envelope.model is not self._model:
             self._model, self._time = envelope.model, None
-            self._after_time = "" if envelope.model is None else f',"model":{self._text(envelope.model)}'
+            self._after_time = b"" if envelope.model is None else b',"model":%b' % self._encode(envelope.model)
         if result.time != self._time:
             self._time = result.time
             seconds, ns = divmod(result.time, 10**9)
-            self._after_seq = f',"time":"{_second(seconds)}.{ns // 1000:06d}Z"{self._after_time},'
-        text = f"{head}{result.seq}{self._after_seq}".encode() + self._encode(result.body)[1:-1]
+            self._after_seq = b',"time":"%b.%06dZ"%b,' % (_second(seconds).encode(), ns // 1000, self._after_time)
+        text = b"%b%d%b%b" % (head, result.seq, self._after_seq, self._encode(result.body)[1:-1])
         if result.degraded:
             text += b',"degraded":true'
         if envelope.clock_unsynced:
@@ -157,18 +158,15 @@ class _Json:
             text += b',"carried":' + result.carried
         return text, True
 
-    def _text(self, value: str) -> str:
-        return self._encode(value).decode()
-
-    def _keyed_head(self, names: tuple[str, ...], key: int) -> str:
+    def _keyed_head(self, names: tuple[str, ...], key: int) -> bytes:
         kept = self._heads.get(key)
         about = self._envelope.about
         if kept is not None and kept[0] is names and kept[1] is about:  # an id may come to mean another key
             return kept[2]
-        head = f'{self._start},"key":{self._text("/".join(names))}'
+        head = self._start + b',"key":%b' % self._encode("/".join(names))
         if (known := self._envelope.about_key(key)) is not None:
-            head += f',"key_label":{self._text(known.label)}' if known.label is not None else ""
-            head += f',"key_tags":{self._encode(dict(known.tags)).decode()}' if known.tags else ""
+            head += b',"key_label":%b' % self._encode(known.label) if known.label is not None else b""
+            head += b',"key_tags":%b' % self._encode(dict(known.tags)) if known.tags else b""
         head += self._end
         self._heads[key] = (names, about, head)
         return head
