@@ -44,7 +44,8 @@ class Slots:
         self._overflow = overflow
         self._drops = drops
         self._free = list(range(count - 1, -1, -1))
-        self._fifo: deque[Slot] = deque()
+        self.waiting: deque[Slot] = deque()
+        """What is known of the rows that wait, in their order: to be looked at."""
         self._is_by_key = is_by_key
         self._in_batch: set[int] = set()  # keys taken since the last `gather`
         self._has_undecided = False  # whether some of what waits may not be taken yet: its gate has to speak first
@@ -62,17 +63,17 @@ class Slots:
         return len(self._free)
 
     def __len__(self) -> int:
-        return len(self._fifo)
+        return len(self.waiting)
 
     @property
     def ready(self) -> int:
         """Those of them that may be taken."""
-        return sum(slot.is_open for slot in self._fifo) if self._has_undecided else len(self._fifo)
+        return sum(slot.is_open for slot in self.waiting) if self._has_undecided else len(self.waiting)
 
     @property
     def oldest(self) -> int | None:
         """Arrival of the oldest that waits. (`latest_only` puts newer ones into the places of older ones.)"""
-        return min((slot.arrival for slot in self._fifo), default=None)
+        return min((slot.arrival for slot in self.waiting), default=None)
 
     def put(
         self,
@@ -101,14 +102,14 @@ class Slots:
                 slot.time, slot.arrival, slot.receipt, slot.degraded, slot.carried = time, arrival, receipt, degraded, carried
                 slot.stretch = stretch
                 return slot.row
-            loser = self._fifo.popleft()
+            loser = self.waiting.popleft()
             loser.receipt.fail("overflow", GAVE_WAY)
             loser.receipt.done()
             row = loser.row
         receipt.hold()
-        self._fifo.append(Slot(row, key, time, arrival, receipt, degraded, carried, stretch, is_open))
-        if len(self._fifo) > self.peak:
-            self.peak = len(self._fifo)
+        self.waiting.append(Slot(row, key, time, arrival, receipt, degraded, carried, stretch, is_open))
+        if len(self.waiting) > self.peak:
+            self.peak = len(self.waiting)
         return row
 
     def put_many(
@@ -141,7 +142,7 @@ class Slots:
             ]
         taken = free[: -count - 1 : -1]
         del free[len(free) - count :]
-        append = self._fifo.append
+        append = self.waiting.append
         for i, row in enumerate(taken):
             receipt = receipts[i]
             receipt.hold()
@@ -150,21 +151,21 @@ class Slots:
             if stretches is not None:
                 slot.stretch = stretches[i]
             append(slot)
-        if len(self._fifo) > self.peak:
-            self.peak = len(self._fifo)
+        if len(self.waiting) > self.peak:
+            self.peak = len(self.waiting)
         return taken
 
     def _waiting(self, key: int, is_open: bool) -> Slot | None:
         """The newest slot of a key: what takes the place of an older one would overtake it. What may yet be refused takes the
         place of none that may run."""
-        newest = next((slot for slot in reversed(self._fifo) if slot.key == key), None)
+        newest = next((slot for slot in reversed(self.waiting) if slot.key == key), None)
         return newest if newest is None or newest.is_open is is_open else None
 
     def judge(self, verdict: Callable[[Slot], bool | None], until: int) -> tuple[int, int]:
         """Asks of every slot that is undecided and came no later than `until` whether it may be taken (None: not known yet); lets
         those go that may not. Returns how many were opened, and how many went."""
         opened, refused, is_left = 0, list[Slot](), False
-        for slot in self._fifo if self._has_undecided else ():
+        for slot in self.waiting if self._has_undecided else ():
             if slot.is_open:
                 continue
             answer = verdict(slot) if slot.arrival <= until else None
@@ -178,7 +179,7 @@ class Slots:
         self._has_undecided = is_left
         if refused:
             gone = set(map(id, refused))
-            self._fifo = deque(slot for slot in self._fifo if id(slot) not in gone)
+            self.waiting = deque(slot for slot in self.waiting if id(slot) not in gone)
             self._free.extend(slot.row for slot in refused)
             for slot in refused:
                 slot.receipt.fail("gated", GATED)
@@ -187,7 +188,7 @@ class Slots:
 
     def take(self, limit: int) -> list[Slot]:
         """The oldest `limit` slots, which now wait no more; their rows stay theirs until `gather`."""
-        fifo = self._fifo
+        fifo = self.waiting
         if self._is_by_key or self._has_undecided:
             return self._take_some(limit)
         if len(fifo) <= limit:
@@ -201,7 +202,7 @@ class Slots:
         """As `take`, without what arrived before `since` (monotonic ns): that is dropped on the way, as `expired`."""
         if self._is_by_key or self._has_undecided:
             return self._take_some(limit, since)
-        fifo, taken, late = self._fifo, list[Slot](), 0
+        fifo, taken, late = self.waiting, list[Slot](), 0
         while fifo and len(taken) < limit:
             slot = fifo.popleft()
             if slot.arrival >= since:
@@ -216,7 +217,7 @@ class Slots:
     def _take_some(self, limit: int, since: int = 0) -> list[Slot]:
         """Those that may be taken, by key only the oldest of each that is not in the batch yet; the others, and all that came
         after them of their keys, stay in their order."""
-        fifo, keys, taken, passed, late = self._fifo, self._in_batch, list[Slot](), list[Slot](), 0
+        fifo, keys, taken, passed, late = self.waiting, self._in_batch, list[Slot](), list[Slot](), 0
         held: set[int] = set()
         while fifo and len(taken) < limit:
             slot = fifo.popleft()
@@ -254,35 +255,35 @@ class Slots:
 
     def drop_key(self, key: int) -> None:
         """Lets the waiting slots of a key go, whose id now means another sensor."""
-        kept = deque(slot for slot in self._fifo if slot.key != key)
-        if len(kept) < len(self._fifo):
-            self._drops.add("restart", len(self._fifo) - len(kept))
-            for slot in self._fifo:
+        kept = deque(slot for slot in self.waiting if slot.key != key)
+        if len(kept) < len(self.waiting):
+            self._drops.add("restart", len(self.waiting) - len(kept))
+            for slot in self.waiting:
                 if slot.key == key:
                     slot.receipt.fail("restart", "another sensor took the place of its key")
                     slot.receipt.done()
                     self._free.append(slot.row)
-            self._fifo = kept
+            self.waiting = kept
 
     def drop_row(self, row: int) -> None:
         """Lets the waiting slot of a row go that could not be filled."""
-        slot = next(slot for slot in reversed(self._fifo) if slot.row == row)
-        self._fifo.remove(slot)
+        slot = next(slot for slot in reversed(self.waiting) if slot.row == row)
+        self.waiting.remove(slot)
         slot.receipt.done()
         self._free.append(row)
 
     def supersede(self, receipts: AbstractSet[Receipt]) -> int:
         """Lets the waiting slots of these inputs go, since the inputs come again; returns how many there were."""
-        kept = deque(slot for slot in self._fifo if slot.receipt not in receipts)
-        lost = len(self._fifo) - len(kept)
+        kept = deque(slot for slot in self.waiting if slot.receipt not in receipts)
+        lost = len(self.waiting) - len(kept)
         if lost:
-            self._free.extend(slot.row for slot in self._fifo if slot.receipt in receipts)
-            self._fifo = kept
+            self._free.extend(slot.row for slot in self.waiting if slot.receipt in receipts)
+            self.waiting = kept
         return lost
 
     def expire(self, receipts: AbstractSet[Receipt]) -> None:
         """Drops the waiting slots of these inputs: nobody wants their results any more."""
-        late = [slot.receipt for slot in self._fifo if slot.receipt in receipts]
+        late = [slot.receipt for slot in self.waiting if slot.receipt in receipts]
         if late:
             self._drops.add("expired", self.supersede(receipts))
         for receipt in late:
@@ -290,13 +291,13 @@ class Slots:
 
     def forget(self, settles: bool = True) -> int:
         """Lets every waiting slot go, and its receipt if it `settles` them; returns how many there were."""
-        lost = len(self._fifo)
-        for slot in self._fifo:
+        lost = len(self.waiting)
+        for slot in self.waiting:
             if settles:
                 slot.receipt.fail("memory", "memory is over the budget")
                 slot.receipt.done()
             else:
                 slot.receipt.fail("shutdown", "edged was stopped")
             self._free.append(slot.row)
-        self._fifo.clear()
+        self.waiting.clear()
         return lost

@@ -162,7 +162,7 @@ class StraightRows:
             or block.restarts
             or block.seen is not None
             or block.has_requests
-            or len(self._slots)
+            or self._slots.waiting
             or not self._may_enter(count)
             or not self._model.claim(self._give_up, block.arrival, count)
         ):

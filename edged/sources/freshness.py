@@ -75,21 +75,29 @@ class Freshness:
         for key in block.restarts:
             self._forget(key)
         keys, degraded = block.keys, block.degraded
+        if degraded is None and block.kept is None and isinstance(keys, int):
+            self._last_good[keys] = block.arrival
+            if self._paces is not None:
+                self._paces.see(keys, block.arrival)
+        else:
+            self._see_signs(block)
+        if self.frozen_ns is not None:
+            is_frozen = self._frozen(block, self.frozen_ns)
+            if is_frozen is not None:
+                block.degraded = is_frozen if degraded is None else degraded | is_frozen
+
+    def _see_signs(self, block: Block) -> None:
+        """The same for several keys, or where some rows are no sign that their sensor lives."""
+        keys, degraded = block.keys, block.degraded
         no_sign = degraded if block.kept is None else block.kept if degraded is None else degraded | block.kept
         if self._paces is not None:
             self._learn(self._paces, keys, no_sign, block.arrival)
-        if no_sign is None and isinstance(keys, int):
-            self._last_good[keys] = block.arrival
-        elif no_sign is None:
+        if no_sign is None:
             self.last_good[keys] = block.arrival
         elif not isinstance(keys, int):
             self.last_good[keys[~no_sign]] = block.arrival
         elif not no_sign.all():
             self.last_good[keys] = block.arrival
-        if self.frozen_ns is not None:
-            is_frozen = self._frozen(block, self.frozen_ns)
-            if is_frozen is not None:
-                block.degraded = is_frozen if degraded is None else degraded | is_frozen
 
     def is_online(self, now: int) -> Flags:
         """Which keys are neither silent nor frozen; those that never sent anything good are not."""
