@@ -313,8 +313,9 @@ class Connection:
             turn = self.turn
             if not turn.is_awake:
                 self.flush_soon()
-            elif turn.is_lone and not unacked:
+            elif turn.is_lone:
                 self._send_first()
+                turn.has_answered = bool(unacked)  # whom an acknowledgement is owed is looked after at the end
             else:
                 turn.has_answered = True
         return framed
