@@ -6,8 +6,9 @@
     Receiver, Sender, Session -> one buffer -> one send a turn -> Channel
 
 The socket is always read, also when output is stuck, because acknowledgements come down it; but for the turns that it takes to
-handle a storm of packets that was read. A turn ends with the acknowledgements that are due, then messages; when the kernel does
-not take them, no more than `BUFFER_BYTES` are framed and the rest waits in the outbox.
+handle a storm of packets that was read. The answer to a message that came alone leaves at once. A turn ends with the
+acknowledgements that are due, then messages; when the kernel does not take them, no more than `BUFFER_BYTES` are framed and the
+rest waits in the outbox.
 
 What lives longer than a connection (sender, receiver, retry policy, state) is its `Owner`'s, which is the link.
 """

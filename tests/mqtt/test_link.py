@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from edged.mqtt.frames import UNREAD, user_property
 from edged.mqtt.link import Inbound, Link, Subscription
 from edged.notation.values import BrokerUrl, Secret
-from edged.records import Receipt
+from edged.records import Message, Receipt
 from edged.topics import unfit
 from tests.support.broker import Broker, free_port
 from tests.support.mqtt_peer import (
@@ -64,6 +64,39 @@ async def test_round_trip(broker: Broker, version: str) -> None:
         await until(lambda: not subject.link.ledger.unacked)
         assert subject.link.counts.received == 600
     assert subject.link.state == "stopped"
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@on_both_loops
+async def test_an_answer_to_what_came_alone_leaves_at_once_and_others_together(broker: Broker, qos: int) -> None:
+    left_at_once: dict[bool, set[bool]] = {True: set(), False: set()}  # by whether the input came alone
+
+    def answer(publishes: list[Inbound]) -> None:
+        before = subject.link.counts.bytes_out
+        for publish in publishes:
+            subject.account.made += 1
+            message = Message(b"out", publish[1], qos, account=subject.account, receipt=publish[5])
+            publish[5].hold()
+            assert subject.link.frame_now([message]) == 1
+            publish[5].done()
+        left_at_once[len(publishes) == 1].add(subject.link.counts.bytes_out > before)
+
+    subject = Subject(settings(broker.port, subscriptions=(Subscription("in", qos, 1),)), answer)
+    async with running(subject):
+        await until(lambda: is_connected(subject))
+        _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        writer.write(packet(0x10, text(b"MQTT") + b"\x05\x02\x00\x3c" + b"\x00" + text(b"sensor")))
+        sent = 0
+        for size in (1, 1, 10, 1, 10, 10):
+            for _ in range(size):
+                sent += 1
+                writer.write(publish_packet(b"in", b"%d" % sent, qos, sent, True))
+            await until(lambda: subject.account.acked == sent and not subject.link.ledger.unacked)
+        writer.close()
+        await writer.wait_closed()
+    assert left_at_once[True] == {True}
+    assert left_at_once[False] <= {False}
+    assert [int(payload) for payload in subject.payloads] == list(range(1, sent + 1))
 
 
 @on_uvloop
