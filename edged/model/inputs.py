@@ -212,7 +212,7 @@ class Filler:
                 window = window[self._columns]
         elif self._takes_part:
             window = window[self._newest] if self._columns is None else window[self._newest, self._columns]
-        if self._is_turned:
+        if self._is_turned and window.ndim == 2:
             window = window.T
         self.put(out if out.shape == window.shape else out.reshape(window.shape), window)
 
@@ -220,6 +220,8 @@ class Filler:
         """Samples `[k, width]` (or what `preprocess` made of each) into k `rows` of `out`, an array `[slots, *shape]`."""
         if self._columns is not None:
             values = values[:, self._columns]
+        if self._is_turned and values.ndim == 3:
+            values = values.swapaxes(1, 2)
         values = values.reshape(len(values), -1)
         flat = out.reshape(len(out), -1)
         if len(rows) == 1:
@@ -235,6 +237,8 @@ class Filler:
         """The same into all rows of `out`, in order."""
         if self._columns is not None:
             values = values[:, self._columns]
+        if self._is_turned and values.ndim == 3:
+            values = values.swapaxes(1, 2)
         self.put(out if out.shape == values.shape else out.reshape(values.shape), values)
 
 

@@ -163,6 +163,21 @@ def test_what_steps_gave_in_three_axes_is_copied_whole() -> None:
     assert out[0].tolist() == list(range(24, 48))
 
 
+@pytest.mark.parametrize("layout", [TF, FT])
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_steps_gave_in_two_axes_lies_as_the_model_wants_it_alone_and_with_others(layout: str, count: int) -> None:
+    made = np.arange(12 * count, dtype=np.float32).reshape(count, 4, 3)
+    want = made if layout == TF else made.swapaxes(1, 2)
+    filler = Filler(InputPlan("x", want.shape[1:], layout=layout))
+    one_by_one, many, together = np.zeros((3, *want.shape), np.float32)
+    for row, values in zip(one_by_one, made, strict=True):
+        filler.fill(row, values)
+    filler.fill_many(many, range(count), made)
+    filler.fill_all(together, made)
+    for found in (one_by_one, many, together):
+        assert found.tolist() == want.tolist()
+
+
 NAN, INF = float("nan"), float("inf")
 
 
