@@ -68,8 +68,8 @@ def words(count: int) -> bytes:
 
 
 def marked(found: bytes, count: int) -> list[int]:
-    """Which marks the words in a file say: none or one, of a file of ours."""
-    return [n for n, word in enumerate(struct.unpack_from(f"={count}I", found)) if word & OWNER_DIED]
+    """Which marks the words in a file say: none or one, of a file of ours. Of one that was cut short, no word is marked."""
+    return [n for n, word in enumerate(struct.unpack_from(f"={count}I", found.ljust(WORD * count, b"\0"))) if word & OWNER_DIED]
 
 
 def _address(memory: mmap.mmap) -> int:

@@ -50,6 +50,8 @@ def end_of(path: Path, work: str) -> list[str]:
         ('with stages.on_worker("m"): stages.wrap("a", end)()', ["a", "m"]),
         ('with stages.on_worker("m"): pass\nstages.wrap("a", end)()', ["a"]),
         ('stages.wrap("a", lambda: (os.truncate(path, 0), end()))()', []),
+        ('stages.wrap("a", lambda: (os.truncate(path, 4096), end()))()', []),
+        ('with stages.on_worker("m"): os.truncate(path, 4096); end()', ["m"]),
     ],
 )
 def test_the_next_start_knows_where_it_ended(tmp_path: Path, work: str, ended_in: list[str]) -> None:
