@@ -316,7 +316,8 @@ class Connection:
                 self.flush_soon()
             elif turn.is_lone:
                 self._send_first()
-                turn.has_answered = bool(unacked)  # whom an acknowledgement is owed is looked after at the end
+                # Whom an acknowledgement is owed is looked after at the end, and so is what this broker does not take.
+                turn.has_answered = bool(unacked or owner.sender.unsayable)
             else:
                 turn.has_answered = True
         return framed

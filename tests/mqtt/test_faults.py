@@ -220,6 +220,25 @@ async def test_broker_that_allows_less() -> None:
 
 
 @on_uvloop
+async def test_what_edged_says_of_a_message_that_came_alone_and_is_too_large_is_shown() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.welcome(properties=b"\x27" + struct.pack("!I", 100))
+        await until(lambda: (one := subject.link._connection) is not None and one.is_connected and not one.is_flush_due)
+        peer.write(publish(b"a/b", b"no number"))
+        await forever(peer)
+
+    def take(_: list[Inbound]) -> None:
+        subject.link.send(Message(b"rejects", b"x" * 100))
+
+    async with Server(script) as server:
+        subject = Subject(settings(server.port), take)
+        async with running(subject):
+            await until(lambda: subject.got)
+            assert subject.link.state == "degraded"
+            assert subject.link.reason.startswith("the broker refuses what edged publishes about itself on rejects (too large:")
+
+
+@on_uvloop
 async def test_a_fault_of_our_own_in_sending_does_not_stop_the_link() -> None:
     """A message that cannot be framed is dropped or costs one connection, never the link."""
 
