@@ -233,7 +233,7 @@ async def _fleet(prepared: Prepared, reloader: Reloader, lifecycle: Lifecycle, c
 
 
 def _mark_in(stages: Stages, path: Path, logger: Any) -> list[str]:
-    """Where the process before ended, if it had no time to say so: a crash, a hang that systemd ended, a power cut."""
+    """Where the process before ended, if it had no time to say so: a crash, or a hang that systemd ended."""
     try:
         ended_in = stages.keep_in(path)
     except OSError as error:
