@@ -34,6 +34,7 @@ HERE = Path(__file__).parent
 ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "ConnectTimeout=15")
 MIB = 1024 * 1024
 ENDING_S = 5.0
+LAST_WORDS_S = 1.0
 CHUNK = 64 * 1024
 MIN_TRIES = 5
 """Connections that brought nothing further before it is given up; every one that did starts the count again."""
@@ -217,7 +218,7 @@ def _ssh(device: Device, command: str) -> Iterator[tuple[subprocess.Popen[bytes]
             process.stdin.close()
         process.stdout.close()
         process.wait()
-        relay.join(ENDING_S)  # a connection that ssh keeps for later may hold it open
+        relay.join(LAST_WORDS_S)  # a connection that ssh keeps for later may hold it open
 
 
 def _relay(errors: IO[bytes]) -> None:

@@ -73,8 +73,6 @@ class Stages:
         path.parent.mkdir(parents=True, exist_ok=True)
         last = read_kept(path, _SIZE, _read, lost="where the last run ended, if it did not stop") or Last()
         file = self._marks.keep_in(path)
-        self._marks[WORDS : WORDS + WORD * (MAX + 1)] = words(MAX + 1)
-        self._loop.keep_in(file, WORDS)
         if last.ended_in:
             is_again = last.stage in last.ended_in
             self.stage = last.stage if is_again else last.ended_in[0]
@@ -85,6 +83,8 @@ class Stages:
             self._marks[_POISON : _POISON + HASH * len(self.poison)] = b"".join(self.poison)
         self._names = [self.stage]
         self._write_names()
+        self._marks[WORDS : WORDS + WORD * (MAX + 1)] = words(MAX + 1)
+        self._loop.keep_in(file, WORDS)  # the last, since it may fail: what is known of inputs holds without it
         return list(last.ended_in)
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ def test_a_connection_that_ssh_keeps_open_is_not_read_to_its_end(
     (tmp_path / "ssh").write_text(KEPT_OPEN)
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(deploy, "ENDING_S", 0.5)
+    monkeypatch.setattr(deploy, "LAST_WORDS_S", 0.2)
     assert main(["logs", "device"]) == 0
     relay = next(thread for thread in threading.enumerate() if thread.daemon and "relay" in thread.name)
     relay.join(60)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from edged.system import end_mark
 from edged.system.hang_recorder import HASH, MAX, SLOW_NS, Stages
 from tests.support.ends import at_an_end
 
@@ -214,6 +215,17 @@ def test_who_got_further_begins_anew(tmp_path: Path) -> None:
     last = Stages(Hands())
     assert last.keep_in(tmp_path / "copy") == ["a"]
     assert last.ends == 1
+
+
+def test_without_marks_of_the_kernel_what_is_known_of_inputs_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stage"
+    for _ in range(2):
+        ended(path, "a", bytes(range(HASH)))
+    monkeypatch.setattr(end_mark, "SET_ROBUST_LIST", {})
+    stages = Stages(Hands())
+    with pytest.raises(OSError, match="no number of set_robust_list is known"):
+        stages.keep_in(path)
+    assert stages.poison == (bytes(range(HASH)),)
 
 
 def test_the_newest_culprits_are_known(tmp_path: Path) -> None:
