@@ -244,13 +244,15 @@ def test_filling_leaves_nothing_allocated() -> None:
     gc.collect()
     tracemalloc.start()
     turn(20)
-    gc.collect()
-    before = tracemalloc.get_traced_memory()[0]
-    turn(500)
-    gc.collect()
-    after = tracemalloc.get_traced_memory()[0]
+    grown = []
+    for _ in range(3):  # what is left behind is so each time; what a thread of another test allocates is not
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        turn(500)
+        gc.collect()
+        grown.append(tracemalloc.get_traced_memory()[0] - before)
     tracemalloc.stop()
-    assert after - before < 2048
+    assert min(grown) < 2048
 
 
 class TestPictures:
