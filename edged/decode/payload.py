@@ -244,6 +244,7 @@ class _Inside:
 
 
 def _carried(carry: Callable[[bytes], bytes | None], payloads: Sequence[bytes], limit: int) -> list[bytes | None]:
+    """What is carried of each payload; of one that is too large nothing is looked at."""
     return [carry(payload) if len(payload) <= limit else None for payload in payloads]
 
 

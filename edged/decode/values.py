@@ -136,7 +136,8 @@ def no_number(field: FieldPlan, text: str) -> str:
 
 
 FEW, RARE = 100, 4
-"""Numbers that are sooner judged by their highest bytes than by a sum of squares, if not more such bytes say too little."""
+"""At most `FEW` numbers are judged by the highest byte of each, which takes less time than a sum of squares. That works where at
+most `RARE` values of this byte leave it open whether the number is within its limits."""
 
 
 class Range:

@@ -218,10 +218,7 @@ class Filler:
 
     def fill_many(self, out: Array, rows: Sequence[int], values: Array) -> None:
         """Samples `[k, width]` (or what `preprocess` made of each) into k `rows` of `out`, an array `[slots, *shape]`."""
-        if self._columns is not None:
-            values = values[:, self._columns]
-        if self._is_turned and values.ndim == 3:
-            values = values.swapaxes(1, 2)
+        values = self._as_taken(values)
         values = values.reshape(len(values), -1)
         flat = out.reshape(len(out), -1)
         if len(rows) == 1:
@@ -235,11 +232,14 @@ class Filler:
 
     def fill_all(self, out: Array, values: Array) -> None:
         """The same into all rows of `out`, in order."""
+        values = self._as_taken(values)
+        self.put(out if out.shape == values.shape else out.reshape(values.shape), values)
+
+    def _as_taken(self, values: Array) -> Array:
+        """Of each sample the columns that the input takes, in its order of axes."""
         if self._columns is not None:
             values = values[:, self._columns]
-        if self._is_turned and values.ndim == 3:
-            values = values.swapaxes(1, 2)
-        self.put(out if out.shape == values.shape else out.reshape(values.shape), values)
+        return values.swapaxes(1, 2) if self._is_turned and values.ndim == 3 else values
 
 
 class PictureFiller:

@@ -451,7 +451,7 @@ def _runner(session: Any, binding: Any) -> Callable[[], object]:
     own, bound = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
     if own is None or bound is None:
         return partial(session.run_with_iobinding, binding)
-    # Options, since None is looked at twice: it might be an object of another library's.
+    # With None instead of options, onnxruntime's binding would look up and format an error at each run before it takes None.
     return partial(own.run_with_iobinding, bound, ort.RunOptions())
 
 

@@ -176,6 +176,8 @@ class Exit:
         results: list[Result] = []
         receipts: list[Receipt] = []
         try:
+            if len(bodies) != len(slots):
+                raise ValueError(f"{len(bodies)} results of {len(slots)} rows")
             for at, slot in enumerate(slots):
                 body = bodies[at]
                 if body is None:

@@ -95,7 +95,7 @@ class Slots:
             self._drops.add("overflow")
             if self._overflow == "drop_newest":
                 return None
-            if self._overflow == "latest_only" and (slot := self._waiting(key, is_open)) is not None:
+            if self._overflow == "latest_only" and (slot := self._newest_of(key, is_open)) is not None:
                 slot.receipt.fail("overflow", GAVE_WAY)
                 slot.receipt.done()
                 receipt.hold()
@@ -155,7 +155,7 @@ class Slots:
             self.peak = len(self.waiting)
         return taken
 
-    def _waiting(self, key: int, is_open: bool) -> Slot | None:
+    def _newest_of(self, key: int, is_open: bool) -> Slot | None:
         """The newest slot of a key: what takes the place of an older one would overtake it. What may yet be refused takes the
         place of none that may run."""
         newest = next((slot for slot in reversed(self.waiting) if slot.key == key), None)

@@ -69,7 +69,7 @@ class Publish:
         size: int = USUAL_BYTES,
     ) -> None:
         self.counts = counts
-        self._encode = encoder.__call__  # an object that is called is asked for it each time
+        self._encode = encoder.__call__  # to call the object would look this method up for each result
         self._when = when
         self._topic = topic
         self.outlet = outlet

@@ -6,7 +6,7 @@ that names the thread. Here each mark is such a word, and the thread "is about t
 a store into memory of our own, without a system call; and where the file was cut short, only the kernel's write fails, while a
 store of ours would be the end of the process (SIGBUS).
 
-glibc has a list for robust mutexes of processes; in this thread nobody has any.
+The kernel no longer looks at glibc's list for this thread, which is for robust mutexes: edged has none.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _HEADS: dict[int, mmap.mmap] = {}
 
 
 class EndMark:
-    """`head[PENDING] = places[n]` sets mark n of `count`, in the place of the one before; 0 sets none. Nobody sees them before
-    `keep_in`; they are made as long as this object lives."""
+    """`head[PENDING] = places[n]` sets mark n of `count`, in the place of the one before; 0 sets none. The kernel makes
+    them after `keep_in`, and as long as this object lives."""
 
     def __init__(self, count: int) -> None:
         self._memory = self._file = mmap.mmap(-1, mmap.PAGESIZE)

@@ -84,7 +84,7 @@ class Stages:
         self._names = [self.stage]
         self._write_names()
         self._marks[WORDS : WORDS + WORD * (MAX + 1)] = words(MAX + 1)
-        self._loop.keep_in(file, WORDS)  # the last, since it may fail: what is known of inputs holds without it
+        self._loop.keep_in(file, WORDS)  # last, because it may fail: edged knows inputs that end it even so
         return list(last.ended_in)
 
     def close(self) -> None:
